@@ -1,0 +1,73 @@
+"""clbench measures how much a classifier forgets while it learns classes a few at a time.
+
+    runs = clbench.run(strategy="lwf", scenario="splitmnist", seeds=3)
+    frame = clbench.load("results")
+
+Names are brought in when first used, so that `import clbench` imports neither torch nor Avalanche.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+# `config` the decorator and `run` the function are why no module here is called config.py or run.py: importing such
+# a module would put it in their place.
+if TYPE_CHECKING:
+    from clbench.api import Runs, load, run
+    from clbench.hyperparameters import config
+    from clbench.errors import ClbenchError, DataError, MachineError, PluginError, UsageError
+    from clbench.models import Network
+    from clbench.recipe import Augmentation, Recipe
+    from clbench.scenario import Scenario
+    from clbench.strategy import Batch, Experience, Strategy
+
+    __version__: str
+
+_HOME = {
+    "Augmentation": "recipe",
+    "Batch": "strategy",
+    "ClbenchError": "errors",
+    "DataError": "errors",
+    "Experience": "strategy",
+    "MachineError": "errors",
+    "Network": "models",
+    "PluginError": "errors",
+    "Recipe": "recipe",
+    "Runs": "api",
+    "Scenario": "scenario",
+    "Strategy": "strategy",
+    "UsageError": "errors",
+    "config": "hyperparameters",
+    "load": "api",
+    "run": "api",
+}
+
+__all__ = [
+    "Augmentation",
+    "Batch",
+    "ClbenchError",
+    "DataError",
+    "Experience",
+    "MachineError",
+    "Network",
+    "PluginError",
+    "Recipe",
+    "Runs",
+    "Scenario",
+    "Strategy",
+    "UsageError",
+    "config",
+    "load",
+    "run",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("clbench")
+    if name not in _HOME:
+        raise AttributeError(f"module 'clbench' has no attribute '{name}'")
+    return getattr(import_module(f"clbench.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

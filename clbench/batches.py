@@ -1,0 +1,124 @@
+"""Images as whole batches: uint8 arrays in memory, chosen by index, augmented and scaled a batch at a time.
+
+Images are stored (n, height, width, channels). A batch leaves here as float32 (n, channels, height, width) in
+channels-last memory order, which is the same memory seen through another shape: nothing is copied for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from clbench.recipe import Augmentation
+
+# Evaluation, recording and feature extraction keep no gradients, so larger batches than in training cost little memory.
+INFERENCE_BATCH = 500
+
+
+class Images:
+    """A dataset's images, on the device where they fit, else where they are: in memory-mapped main memory."""
+
+    def __init__(self, images: npt.NDArray[np.uint8], device: torch.device) -> None:
+        """`images` (n, height, width, channels)."""
+        self.pixels = torch.from_numpy(images)
+        self.device = device
+        if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
+            self.pixels = self.pixels.to(device)
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Return the images at `rows` (n,), on the device, (n, height, width, channels) of uint8."""
+        return self.pixels.index_select(0, rows.to(self.pixels.device)).to(self.device)
+
+
+class Scaling:
+    """Turns uint8 pixels into the network's input."""
+
+    def __init__(self, pixels: str, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
+        """`pixels` as in Recipe; `mean` and `std` per channel, of pixels in 0..1."""
+        m, s = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+        if pixels == "unit":
+            m, s = torch.zeros_like(m), torch.ones_like(s)
+        self.factor = (1 / (255 * s)).float().to(device)
+        self.offset = (-m / s).float().to(device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(n, height, width, channels), 0..255 -> float32 (n, channels, height, width)."""
+        return images.to(torch.float32).mul_(self.factor).add_(self.offset).permute(0, 3, 1, 2)
+
+
+def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
+    """Crop, mirror and brighten each image of a batch by its own draw from `generator` (of the CPU, on any device).
+
+    (n, height, width, channels) of uint8 -> the same shape, uint8, or float32 in 0..255 where brightness changes.
+    """
+    n, height, width, _ = images.shape
+    device = images.device
+    if how.crop or how.flip:
+        rows = torch.arange(height).expand(n, height)
+        columns = torch.arange(width).expand(n, width)
+        if how.crop:
+            images = torch.nn.functional.pad(images, (0, 0, how.crop, how.crop, how.crop, how.crop))
+            offsets = torch.randint(2 * how.crop + 1, (2, n, 1), generator=generator)
+            rows, columns = rows + offsets[0], columns + offsets[1]
+        if how.flip:
+            mirrored = torch.rand(n, 1, generator=generator) < 0.5
+            columns = torch.where(mirrored, columns.flip(1), columns)
+        # One flat gather of whole pixels is several times faster than indexing by three index tensors.
+        padded_height, padded_width = images.shape[1:3]
+        pixel = (torch.arange(n)[:, None, None] * padded_height + rows[:, :, None]) * padded_width + columns[:, None, :]
+        flat = images.reshape(n * padded_height * padded_width, -1)
+        images = flat.index_select(0, pixel.flatten().to(device)).view(n, height, width, -1)
+    if how.brightness:
+        factor = 1 + how.brightness * (2 * torch.rand(n, 1, 1, 1, generator=generator) - 1)
+        images = (images * factor.to(device)).clamp_(0, 255)
+    return images
+
+
+@dataclass
+class TrainingSet:
+    """The samples that one experience trains on."""
+
+    images: Images
+    scaling: Scaling
+    rows: Tensor
+    """Rows of the dataset's training arrays, (n,)."""
+
+    labels: Tensor
+    """Class positions, (n,), in the order of `rows`."""
+
+    recorded: Tensor | None = None
+    """A value per sample, (n, …), in the order of `rows`."""
+
+    features: Tensor | None = field(default=None)
+    """The frozen trunk's output per sample, (n, features), in the order of `rows`; served instead of images."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def collect(self, answer: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return `answer` of every image as it is, without augmentation, in the order of `rows`."""
+        with torch.no_grad():
+            return torch.cat([answer(self.scaling(self.images.take(rows))) for rows in self.rows.split(INFERENCE_BATCH)])
+
+    def epoch(
+        self, batch_size: int, order: torch.Generator, augmentation: Augmentation, changes: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+        """Yield every sample once, in an order drawn from `order`: x, labels, rows, recorded.
+
+        `changes` draws the augmentation. The last batch holds what is left over.
+        """
+        for chosen in torch.randperm(len(self.rows), generator=order).split(batch_size):
+            rows = self.rows[chosen]
+            on_device = chosen.to(self.images.device)
+            if self.features is not None:
+                x = self.features[on_device]
+            else:
+                images = self.images.take(rows)
+                x = self.scaling(augment(images, augmentation, changes) if augmentation.active else images)
+            recorded = None if self.recorded is None else self.recorded[on_device]
+            yield x, self.labels[on_device], rows, recorded

@@ -1,0 +1,290 @@
+"""The training loop: Avalanche's SupervisedTemplate with whole batches, a growing head and a strategy's hooks.
+
+Avalanche drives the loop and calls its plug-ins; each method here that it calls says what this engine does at that
+point. The only modules of clbench that import Avalanche are this one and stream.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clbench.batches import Images, Scaling, TrainingSet
+from clbench.errors import Divergence, PluginError
+from clbench.events import Listener, TrainingProgress
+from clbench.interruption import Interruption
+from clbench.models import Network
+from clbench.recipe import Recipe
+from clbench.seeds import derive
+from clbench.strategy import Batch, Experience, Strategy, records
+from clbench.stream import experience_rows
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Avalanche imports optional packages that warn of what else they could use
+    from avalanche.training.plugins import EvaluationPlugin
+    from avalanche.training.templates import SupervisedTemplate
+
+# Losses are looked at in bunches: asking a GPU for each would make it wait for every step.
+_LOSSES_AT_ONCE = 50
+_SECONDS_BETWEEN_REPORTS = 0.2
+
+
+@dataclass
+class Ledger:
+    """What one experience cost."""
+
+    samples_seen: int = 0
+    gradient_steps: int = 0
+    recorded: str | None = None
+    """`recorded` once before training, answered `live` by a frozen copy, or None where the strategy records nothing."""
+    recorded_bytes: int = 0
+    features_cached: bool = False
+    training_seconds: float = 0.0
+    recording_seconds: float = 0.0
+    past_data_bytes: int = 0
+    """Training data of earlier experiences that this one read again."""
+
+
+class Engine(SupervisedTemplate):  # type: ignore[misc]
+    """Trains one strategy on one stream, experience by experience."""
+
+    def __init__(
+        self,
+        *,
+        model: Network,
+        strategy: Strategy[Any],
+        recipe: Recipe,
+        benchmark: Any,
+        images: Images,
+        scaling: Scaling,
+        labels: Tensor,
+        classes_per_experience: tuple[int, ...],
+        seeds: dict[str, int],
+        new_model: Callable[[], Network],
+        run: str,
+        interruption: Interruption,
+        notify: Listener,
+    ) -> None:
+        """`labels` are class positions, (n,), of all `images`; `new_model` gives the run's initial network again."""
+        super().__init__(
+            model=model,
+            optimizer=torch.optim.SGD(model.parameters(), lr=recipe.lr),  # replaced at every experience
+            train_mb_size=recipe.batch_size,
+            train_epochs=recipe.epochs,
+            device=images.device,
+            evaluator=_no_metrics(),
+        )
+        self.strategy, self.recipe, self.benchmark = strategy, recipe, benchmark
+        self.images, self.scaling, self.labels = images, scaling, labels.to(images.device)
+        self.classes_per_experience, self.seeds, self.new_model = classes_per_experience, seeds, new_model
+        self.run, self.interruption, self.notify = run, interruption, notify
+        self.ledger = Ledger()
+
+    # -- one experience -----------------------------------------------------------------------------------------------
+
+    def learn(self, index: int) -> Ledger:
+        """Train experience `index`, which must follow the last one, and return what it cost.
+
+        Raises Divergence for a loss that is NaN or infinite, PluginError for one that is no scalar.
+        """
+        self.ledger = Ledger()
+        self.where = Experience(index, self.classes_per_experience)
+        seed_everything(derive(self.seeds["training"], "global", index))
+        if self.strategy.training_data(self.where) is None:
+            self._grow_head()
+            return self.ledger
+        self._order = torch.Generator().manual_seed(derive(self.seeds["training"], "order", index))
+        self._changes = torch.Generator().manual_seed(derive(self.seeds["training"], "augmentation", index))
+        self.train(self.benchmark.train_stream[index], eval_streams=[])
+        self.model.freeze(())
+        self._teacher = None
+        self.strategy.after_experience(self.model, self.where)
+        return self.ledger
+
+    def train_dataset_adaptation(self, **kwargs: Any) -> None:
+        """Choose the experience's training samples."""
+        self.adapted_dataset = self.experience.dataset
+        rows = experience_rows(self.benchmark, self.where.index)
+        if self.strategy.training_data(self.where) == "seen":
+            past = [experience_rows(self.benchmark, index) for index in range(self.where.index)]
+            self.ledger.past_data_bytes = sum(map(len, past)) * self.images.pixels[0].nbytes
+            rows = torch.cat([*past, rows]).sort().values
+        labels = self.labels[rows.to(self.labels.device)]
+        self.training_set = TrainingSet(self.images, self.scaling, rows, labels)
+        self._steps = math.ceil(len(rows) / self.recipe.batch_size) * self.recipe.epochs
+
+    def make_train_dataloader(self, **kwargs: Any) -> None:
+        """Nothing yet: the batches are served afresh for every epoch."""
+
+    def check_model_and_optimizer(self, **kwargs: Any) -> None:
+        """Record the old network's answers, grow the head, and make a new optimizer for what is then to be trained."""
+        self._teacher: Network | None = None
+        if self.strategy.starts_afresh(self.where):
+            self._start_afresh()
+        else:
+            if self.where.index > 0 and records(self.strategy):
+                self._record()
+            self._grow_head()
+        self.strategy.before_experience(self.model, self.where)
+        self.optimizer = self._make_optimizer()
+        self._losses: list[Tensor] = []
+        self._reported = self._began = time.perf_counter()
+
+    def _record(self) -> None:
+        began = time.perf_counter()
+        old = copy.deepcopy(self.model).eval().requires_grad_(False)
+        if self.recipe.augmentation.active:
+            self._teacher = old
+            self.ledger.recorded = "live"
+        else:
+            self.training_set.recorded = self.training_set.collect(lambda x: self._answer(old, x))
+            self.ledger.recorded_bytes = self.training_set.recorded.nbytes
+            self.ledger.recorded = "recorded"
+        self.ledger.recording_seconds = time.perf_counter() - began
+
+    def _answer(self, old: Network, x: Tensor) -> Tensor:
+        with torch.no_grad(), self._precision():
+            return self.strategy.record(old, x).float()
+
+    def _start_afresh(self) -> None:
+        self.model = self.new_model()
+        for index in range(self.where.index + 1):
+            self._grow_head(index)
+        self.model = self.model.to(self.device).train()
+
+    def _grow_head(self, index: int | None = None) -> None:
+        index = self.where.index if index is None else index
+        self.model.head.grow(self.classes_per_experience[index], derive(self.seeds["model"], "head", index))
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        decay = self.recipe.weight_decay + self.strategy.weight_decay(self.where)
+        parameters = self.model.parameters()
+        if self.recipe.optimizer == "adam":
+            return torch.optim.Adam(parameters, lr=self.recipe.lr, weight_decay=decay, fused=True)
+        return torch.optim.SGD(
+            parameters, lr=self.recipe.lr, momentum=self.recipe.momentum, weight_decay=decay, fused=True
+        )
+
+    def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
+        """Avalanche's loop over the epochs, timed, with interruptions held back to the next batch."""
+        began = time.perf_counter()
+        self._epoch = 0
+        self.interruption.defer(True)
+        try:
+            super()._train_exp(experience, eval_streams, **kwargs)
+        finally:
+            self.interruption.defer(False)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.ledger.training_seconds = time.perf_counter() - began
+
+    # -- one epoch ----------------------------------------------------------------------------------------------------
+
+    def _before_training_epoch(self, **kwargs: Any) -> None:
+        """Freeze what the strategy wants frozen, and get the batches ready."""
+        self.model.freeze(self.strategy.frozen(self.model, self.where, self._epoch))
+        if self.model.trunk_is_frozen and not self.recipe.augmentation.active:
+            if self.training_set.features is None:
+                self.training_set.features = self.training_set.collect(self._features)
+                self.ledger.features_cached = True
+        else:
+            self.training_set.features = None
+        self.dataloader = self.training_set.epoch(
+            self.recipe.batch_size, self._order, self.recipe.augmentation, self._changes
+        )
+        super()._before_training_epoch(**kwargs)
+
+    def _after_training_epoch(self, **kwargs: Any) -> None:
+        self._check_losses()
+        self._epoch += 1
+        super()._after_training_epoch(**kwargs)
+
+    def _features(self, x: Tensor) -> Tensor:
+        with self._precision():
+            return cast(Tensor, self.model.blocks(x)).float()
+
+    # -- one batch ----------------------------------------------------------------------------------------------------
+
+    def _unpack_minibatch(self) -> None:
+        """Make of the served tensors what Avalanche's plug-ins read (mbatch: x, y, task label) and what `loss` gets."""
+        self.interruption.check()
+        x, y, rows, recorded = self.mbatch
+        if self._teacher is not None:
+            recorded = self._answer(self._teacher, x)
+        self.mbatch = [x, y, torch.zeros_like(y)]
+        self.batch = Batch(x, y, rows, x, recorded, self.model, self.where)
+        if self.recipe.schedule == "cosine":
+            rate = self.recipe.lr * 0.5 * (1 + math.cos(math.pi * self.ledger.gradient_steps / self._steps))
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+
+    def forward(self) -> Tensor:
+        """Return the logits, (n, classes seen so far)."""
+        with self._precision():
+            network = self.model if self.training_set.features is None else self.model.head
+            self.batch.logits = network(self.batch.x).float()
+        return self.batch.logits
+
+    def criterion(self) -> Tensor:
+        """Return the strategy's loss."""
+        loss = self.strategy.loss(self.batch)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise PluginError(f"{type(self.strategy).__name__}.loss returned {what}; it must return a scalar tensor")
+        self._losses.append(loss.detach())
+        return loss
+
+    def optimizer_step(self) -> None:
+        """Update the weights and account for the batch."""
+        self.optimizer.step()
+        self.ledger.gradient_steps += 1
+        self.ledger.samples_seen += len(self.batch.y)
+        if len(self._losses) >= _LOSSES_AT_ONCE:
+            self._check_losses()
+        now = time.perf_counter()
+        if now - self._reported > _SECONDS_BETWEEN_REPORTS:
+            self._reported = now
+            fraction = self.ledger.gradient_steps / self._steps
+            speed = self.ledger.samples_seen / (now - self._began)
+            self.notify(TrainingProgress(self.run, self.where.index, self._epoch, fraction, speed))
+
+    def _check_losses(self) -> None:
+        if not self._losses:
+            return
+        finite = torch.stack([loss.reshape(()) for loss in self._losses]).isfinite().tolist()
+        if not all(finite):
+            step = self.ledger.gradient_steps - len(finite) + finite.index(False)
+            value = float(self._losses[finite.index(False)])
+            raise Divergence(f"the loss became {value} at step {step} of experience {self.where.index}")
+        self._losses.clear()
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
+
+    def _make_empty_loss(self) -> Tensor:
+        """A scalar 0, to which Avalanche adds the loss."""
+        return torch.zeros((), device=self.device)
+
+
+def _no_metrics() -> EvaluationPlugin:
+    """Return Avalanche's evaluator with nothing to do: what it would compute is computed in metrics.py."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it has no loggers is intended
+        return EvaluationPlugin(collect_all=False)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every global random state: Python's, NumPy's, torch's and its devices'."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,51 @@
+"""Every failure that clbench reports: what happened, what goes on from here, and the exit code it ends with."""
+
+from __future__ import annotations
+
+
+class ClbenchError(Exception):
+    """A failure that the user can understand and act on.
+
+    `message` says what happened and what was kept; `hint`, where there is one, is what to do next, often a command.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[type[ClbenchError], tuple[str, str | None]]:
+        return type(self), (self.message, self.hint)
+
+
+class UsageError(ClbenchError):
+    """A name, value or combination of options that clbench does not accept."""
+
+    exit_code = 2
+
+
+class DataError(ClbenchError):
+    """A dataset that is missing, incomplete or not what it claims to be."""
+
+    exit_code = 3
+
+
+class MachineError(ClbenchError):
+    """The machine cannot do it: no such device, a folder that cannot be written, a full disk, a broken installation."""
+
+    exit_code = 4
+
+
+class PluginError(ClbenchError):
+    """A strategy or scenario file that does not load or breaks the contract."""
+
+    exit_code = 5
+
+
+class Divergence(ClbenchError):
+    """The loss of a run became NaN or infinite."""

@@ -1,0 +1,82 @@
+"""What a run takes: peak memory of the process, and bytes that a method carries from experience to experience."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def reset_peak_memory() -> None:
+    """Start measuring afresh, where the system allows it (Linux); elsewhere the peak is that of the whole process."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_memory() -> dict[str, int]:
+    """Return the highest resident memory in bytes since the reset, and that of the GPU where there is one."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        peak = int(line.split()[1]) * 1024
+    result = {"host_bytes": peak}
+    if torch.cuda.is_available():
+        result["cuda_bytes"] = torch.cuda.max_memory_allocated()
+    return result
+
+
+def carried_bytes(state: Any, model: nn.Module) -> int:
+    """Return the bytes of all tensors, arrays and byte strings reachable from `state`, each memory counted once.
+
+    What belongs to `model`, the network in training, is not counted: every strategy has it.
+    """
+    visited = {id(part) for part in model.modules()} | {id(tensor) for tensor in _tensors(model)}
+    storages = {tensor.untyped_storage().data_ptr() for tensor in _tensors(model)}
+    total = 0
+    waiting = [state]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in visited:
+            continue
+        visited.add(id(value))
+        if isinstance(value, torch.Tensor):
+            storage = value.untyped_storage()
+            if storage.data_ptr() not in storages:
+                storages.add(storage.data_ptr())
+                total += storage.nbytes()
+        elif isinstance(value, np.ndarray):
+            total += value.nbytes
+        elif isinstance(value, (bytes, bytearray)):
+            total += len(value)
+        elif isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            waiting.extend(value)
+        elif hasattr(value, "__dict__") and not isinstance(value, type):
+            waiting.extend(vars(value).values())
+    return total
+
+
+def _tensors(model: nn.Module) -> list[torch.Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """Return the SHA-256 of every parameter and buffer: names, shapes and bytes, in order."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        array = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(array.shape)} {array.dtype}".encode())
+        digest.update(array.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()

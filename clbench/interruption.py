@@ -1,0 +1,54 @@
+"""Ctrl-C and SIGTERM: stop at the next batch and keep what is finished; a second one stops at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Interrupted(BaseException):
+    """The run was asked to stop. A BaseException, so that nothing takes it for a failure of the run."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        """130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self.signum
+
+
+class Interruption:
+    """Catches both signals while it is entered, where this is possible: in the main thread."""
+
+    def __init__(self) -> None:
+        self._requested: int | None = None
+        self._deferred = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self._requested is not None or not self._deferred:
+            raise Interrupted(signum)
+        self._requested = signum
+
+    def defer(self, deferred: bool) -> None:
+        """While `deferred`, the first signal only takes effect at the next `check`; otherwise at once."""
+        self._deferred = deferred
+        self.check()
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal has come."""
+        if self._requested is not None:
+            raise Interrupted(self._requested)

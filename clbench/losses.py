@@ -1,0 +1,80 @@
+"""The mathematics that several strategies share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def cross_entropy(logits: Tensor, y: Tensor, first: int = 0) -> Tensor:
+    """-1/n Σ log softmax(logits[:, first:])[y - first]: cross-entropy over the columns from `first` on.
+
+    `logits` (n, classes), `y` (n,) in first .. classes - 1. With `first` = 0 it ranges over every class seen so far,
+    with `first` = `experience.old_classes` over the current experience's classes only.
+    """
+    if first:
+        logits, y = logits[:, first:], y - first
+    return F.cross_entropy(logits, y)
+
+
+def group_logits(logits: Tensor, sizes: Sequence[int]) -> Tensor:
+    """(n, Σ sizes) -> (n, groups, widest): a row per group of neighbouring columns, padded with -inf.
+
+    A softmax over the last dimension is then a softmax within each group, in one operation however many groups.
+    """
+    if len(set(sizes)) == 1:
+        return logits.unflatten(1, (len(sizes), sizes[0]))
+    widest = max(sizes)
+    columns = [group * widest + column for group, size in enumerate(sizes) for column in range(size)]
+    padded = logits.new_full((len(logits), len(sizes) * widest), -torch.inf)
+    padded = padded.index_copy(1, torch.tensor(columns, device=logits.device), logits)
+    return padded.unflatten(1, (len(sizes), widest))
+
+
+def soften(logits: Tensor, temperature: float, sizes: Sequence[int] | None = None) -> Tensor:
+    """y' = y^(1/T) / Σ y^(1/T) with y = softmax(logits), which is softmax(logits / T).
+
+    `logits` (n, classes). With `sizes` the softmax runs within each group of neighbouring columns and the result is
+    (n, groups, widest), 0 in the padding; without, over all columns: (n, 1, classes).
+    Source: Li & Hoiem 2016 (arXiv 1606.09282), equation 3.
+    """
+    return F.softmax(group_logits(logits, sizes or (logits.shape[1],)) / temperature, dim=-1)
+
+
+def distillation(logits: Tensor, targets: Tensor, temperature: float, sizes: Sequence[int] | None = None) -> Tensor:
+    """-1/n Σ_samples Σ_groups Σ_c y'_c log ŷ'_c: the modified cross-entropy of knowledge distillation.
+
+    `logits` (n, classes) are the student's, ŷ' their softened softmax; `targets` are the teacher's, as `soften` gives
+    them with the same `temperature` and `sizes`. Without a factor T². Its gradient vanishes where student and teacher
+    agree. Source: Li & Hoiem 2016, equation 2; summed over the old tasks as its section 3 says.
+    """
+    log_student = F.log_softmax(group_logits(logits, sizes or (logits.shape[1],)) / temperature, dim=-1)
+    if sizes is not None and len(set(sizes)) > 1:
+        log_student = log_student.masked_fill(log_student == -torch.inf, 0.0)  # the padding: 0 · log 0 is 0 here
+    return -(targets * log_student).sum() / len(logits)
+
+
+class _SquaredDistance(torch.autograd.Function):
+    """Σ‖w - a‖² over a list of tensors, in a few fused operations rather than several for each tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *tensors: Tensor) -> Tensor:
+        difference = torch._foreach_sub(tensors[:count], tensors[count:])
+        ctx.difference = difference
+        norms = torch._foreach_norm(difference)
+        return torch.stack(norms).square().sum()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return (None, *torch._foreach_mul(ctx.difference, 2 * gradient), *(None for _ in ctx.difference))
+
+
+def squared_distance(parameters: Iterable[Tensor], anchors: Iterable[Tensor]) -> Tensor:
+    """Σ ‖w - a‖² over all entries of all tensors, a scalar; differentiable in the parameters, not in the anchors."""
+    weights = list(parameters)
+    result: Tensor = _SquaredDistance.apply(len(weights), *weights, *anchors)  # type: ignore[no-untyped-call]
+    return result

@@ -1,0 +1,204 @@
+"""The networks: a trunk of blocks that can be frozen from the front, and a head that grows with the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class GrowingHead(nn.Module):
+    """A linear layer with a row per class seen so far.
+
+    The rows of earlier experiences (`old`, None in experience 0) and those of the current one (`new`) are layers of
+    their own, so that a strategy can anchor, freeze or warm up either; the output is that of one layer.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.features = features
+        self.old: nn.Linear | None = None
+        self.new: nn.Linear | None = None
+
+    @property
+    def classes(self) -> int:
+        """Number of rows."""
+        return sum(part.out_features for part in (self.old, self.new) if part is not None)
+
+    @property
+    def weight(self) -> Tensor:
+        """All rows, (classes, features)."""
+        return torch.cat([part.weight for part in (self.old, self.new) if part is not None])
+
+    @property
+    def bias(self) -> Tensor:
+        """All biases, (classes,)."""
+        return torch.cat([part.bias for part in (self.old, self.new) if part is not None])
+
+    def grow(self, classes: int, seed: int) -> None:
+        """Add a row for each of `classes` new classes, drawn from `seed` in torch's usual way for a linear layer.
+
+        U(-1/√features, 1/√features) for weights and biases. The rows so far keep their values.
+        """
+        device = self.new.weight.device if self.new is not None else torch.device("cpu")
+        if self.new is not None:
+            with torch.no_grad():
+                weight, bias = self.weight, self.bias
+                self.old = _empty_linear(self.features, len(weight)).to(device)
+                self.old.weight.copy_(weight)
+                self.old.bias.copy_(bias)
+        new = _empty_linear(self.features, classes)
+        generator = torch.Generator().manual_seed(seed)
+        bound = self.features**-0.5
+        with torch.no_grad():
+            new.weight.uniform_(-bound, bound, generator=generator)
+            new.bias.uniform_(-bound, bound, generator=generator)
+        self.new = new.to(device)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, features) -> (n, classes)."""
+        if self.old is None:
+            return cast(Tensor, cast(nn.Linear, self.new)(features))
+        return F.linear(features, self.weight, self.bias)
+
+
+def _empty_linear(features: int, classes: int) -> nn.Linear:
+    return torch.nn.utils.skip_init(nn.Linear, features, classes)
+
+
+class Network(nn.Module):
+    """A trunk and a growing head. `blocks` are applied in order and give (n, features)."""
+
+    def __init__(self, blocks: Sequence[nn.Module], features: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*blocks)
+        self.head = GrowingHead(features)
+        self._frozen: list[nn.Module] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, height, width) -> (n, classes seen so far)."""
+        return cast(Tensor, self.head(self.blocks(x)))
+
+    def freeze(self, modules: Iterable[nn.Module]) -> None:
+        """Stop these modules, and only these, from training: no gradient, and evaluation mode whatever `train` says."""
+        for module in self._frozen:
+            module.requires_grad_(True)
+        self._frozen = list(modules)
+        for module in self._frozen:
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    @property
+    def trunk_is_frozen(self) -> bool:
+        """Whether every block of the trunk is frozen, so that the features of an image do not change."""
+        frozen = {id(part) for module in self._frozen for part in module.modules()}
+        return all(id(block) in frozen for block in self.blocks)
+
+    def train(self, mode: bool = True) -> Network:
+        """Set training mode, but for what is frozen."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+
+def mlp(shape: tuple[int, int, int]) -> Network:
+    """Two hidden layers of 400 ReLU units, as in Hsu et al. 2018 (arXiv 1810.12488)."""
+    height, width, channels = shape
+    first = nn.Sequential(nn.Flatten(), nn.Linear(height * width * channels, 400), nn.ReLU())
+    second = nn.Sequential(nn.Linear(400, 400), nn.ReLU())
+    return Network([first, second], features=400)
+
+
+def cnn(shape: tuple[int, int, int]) -> Network:
+    """Three 3x3 convolutions of 32, 64 and 128 channels, each with batch normalisation, ReLU and 2x2 max pooling."""
+
+    def block(inputs: int, outputs: int) -> nn.Sequential:
+        convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2))
+
+    pooled = nn.Sequential(block(64, 128), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Network([block(shape[2], 32), block(32, 64), pooled], features=128)
+
+
+class ResidualBlock(nn.Module):
+    """relu(bn(conv(relu(bn(conv(x))))) + shortcut(x)), He et al. 2016 (arXiv 1512.03385)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, projection: bool) -> None:
+        """With `projection` the shortcut of a block that changes shape is a 1x1 convolution (option B of the paper);
+        without, it takes every second pixel and pads the channels with zeros (option A)."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module
+        if inputs == outputs and stride == 1:
+            self.shortcut = nn.Identity()
+        elif projection:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        else:
+            self.shortcut = PadChannels(stride, outputs - inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, h, w) -> (n, outputs, h / stride, w / stride)."""
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = self.bn2(self.conv2(y))
+        return F.relu(y + self.shortcut(x), inplace=True)
+
+
+class PadChannels(nn.Module):
+    """The parameter-free shortcut (option A): every `stride`-th pixel, and `extra` channels of zeros, half on each side."""
+
+    def __init__(self, stride: int, extra: int) -> None:
+        super().__init__()
+        self.stride, self.extra = stride, extra
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) -> (n, c + extra, h / stride, w / stride)."""
+        half = self.extra // 2
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, half, self.extra - half))
+
+
+def _resnet(channels: int, widths: Sequence[int], depth: int, projection: bool) -> Network:
+    stem = nn.Sequential(nn.Conv2d(channels, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
+    blocks: list[nn.Module] = [stem]
+    inputs = widths[0]
+    for stage, width in enumerate(widths):
+        for position in range(depth):
+            stride = 2 if stage > 0 and position == 0 else 1
+            blocks.append(ResidualBlock(inputs, width, stride, projection))
+            inputs = width
+    blocks[-1] = nn.Sequential(blocks[-1], nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    for module in nn.Sequential(*blocks).modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return Network(blocks, features=widths[-1])
+
+
+def resnet32(shape: tuple[int, int, int]) -> Network:
+    """ResNet-32 for 32x32 images: 16-32-64 channels, five blocks a stage, option-A shortcuts; He et al. 2016, §4.2."""
+    return _resnet(shape[2], (16, 32, 64), depth=5, projection=False)
+
+
+def resnet18(shape: tuple[int, int, int]) -> Network:
+    """ResNet-18 with a 3x3 stem for 32x32 images: 64-128-256-512 channels, two blocks a stage, as in Mammoth."""
+    return _resnet(shape[2], (64, 128, 256, 512), depth=2, projection=True)
+
+
+ARCHITECTURES = {"mlp": mlp, "cnn": cnn, "resnet18": resnet18, "resnet32": resnet32}
+
+
+def build(name: str, shape: tuple[int, int, int], seed: int) -> Network:
+    """Return the network `name` for images of `shape` (height, width, channels), its weights drawn from `seed`.
+
+    The head has no rows yet. The global random state is left as it was. Convolutions are kept channels-last, in which
+    the images are stored and which the processors' kernels prefer.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = ARCHITECTURES[name](shape)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

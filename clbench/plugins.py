@@ -1,0 +1,267 @@
+"""Finds strategy and scenario files, describes them without running them, and loads the one that is asked for.
+
+They come from an explicit path, `./strategies` or `./scenarios` in the working folder, the entry-point groups
+`clbench.strategies` and `clbench.scenarios`, and the built-ins. Looking only reads a file's syntax tree, so a broken or
+hostile file costs nothing until it is asked for by name.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import re
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from clbench.errors import PluginError, UsageError
+from clbench.suggest import did_you_mean
+
+Kind = Literal["strategy", "scenario"]
+FOLDERS: dict[Kind, str] = {"strategy": "strategies", "scenario": "scenarios"}
+BASES: dict[Kind, str] = {"strategy": "Strategy", "scenario": "Scenario"}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A hyper-parameter as its source text describes it."""
+
+    name: str
+    type: str
+    default: str
+    doc: str
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plug-in file, described without running it."""
+
+    kind: Kind
+    name: str
+    path: Path
+    source: str
+    """Where it was found: `built-in`, `working folder`, `path`, or the entry point's package."""
+
+    sha256: str
+    doc: str = ""
+    class_name: str = ""
+    fields: tuple[Field, ...] = ()
+    attributes: dict[str, Any] = field(default_factory=dict)
+    """The class's own attributes that are plain literals; of a scenario for example its dataset, split and aliases."""
+
+    recipes: tuple[str, ...] = ()
+    """Names of a scenario's recipes, the default first."""
+
+    problem: str | None = None
+    """Why the file cannot be a plug-in, or None."""
+
+    @property
+    def summary(self) -> str:
+        """The docstring's first line."""
+        return self.doc.strip().partition("\n")[0]
+
+
+def builtin_folder(kind: Kind) -> Path:
+    """Return the folder of the built-in plug-ins: inside an installed wheel, or beside clbench/ in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "_builtin" / FOLDERS[kind]
+    return inside if inside.is_dir() else package.parent / FOLDERS[kind]
+
+
+def discover(kind: Kind) -> list[Plugin]:
+    """Return every plug-in of this kind, by name; two different files of one name both appear."""
+    found: dict[tuple[str, str], Plugin] = {}
+    for path, source in _files(kind):
+        plugin = describe(kind, path, source)
+        # The same file, or a copy with the same bytes, found in two places is one plug-in.
+        found.setdefault((plugin.name, plugin.sha256), plugin)
+    return sorted(found.values(), key=lambda plugin: plugin.name)
+
+
+def _files(kind: Kind) -> Iterator[tuple[Path, str]]:
+    for path in _plugin_files(Path.cwd() / FOLDERS[kind]):
+        builtin = path.parent.resolve() == builtin_folder(kind).resolve()
+        yield path, "built-in" if builtin else "working folder"
+    for point in entry_points(group=f"clbench.{FOLDERS[kind]}"):
+        path_of = _entry_point_file(point)
+        package = point.dist.name if point.dist else point.value
+        yield path_of or Path(f"{point.name}.py"), f"package {package}"
+    for path in _plugin_files(builtin_folder(kind)):
+        yield path, "built-in"
+
+
+def _plugin_files(folder: Path) -> list[Path]:
+    files = folder.glob("*.py") if folder.is_dir() else ()
+    return sorted(path for path in files if not path.name.startswith(("_", "test_")))
+
+
+def _entry_point_file(point: EntryPoint) -> Path | None:
+    """Return the file of an entry point's module without importing its package."""
+    top, *rest = point.value.partition(":")[0].strip().split(".")
+    spec = find_spec(top)
+    if spec is None:
+        return None
+    if not rest:
+        return Path(spec.origin) if spec.origin else None
+    for location in spec.submodule_search_locations or ():
+        path = Path(location, *rest).with_suffix(".py")
+        if path.is_file():
+            return path
+    return None
+
+
+def describe(kind: Kind, path: Path, source: str) -> Plugin:
+    """Describe the file at `path` from its syntax tree; what keeps it from being a plug-in is in `problem`."""
+    name = path.stem
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return Plugin(kind, name, path, source, "", problem=f"cannot be read: {error.strerror}")
+    sha256 = hashlib.sha256(content).hexdigest()
+    if not NAME.fullmatch(name):
+        return Plugin(kind, name, path, source, sha256, problem="the name may hold letters, digits, _ and - only")
+    try:
+        tree = ast.parse(content, filename=str(path))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        return Plugin(kind, name, path, source, sha256, problem=f"{type(error).__name__}{line}: {error.args[0]}")
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    subclasses = [node for node in classes if any(_base_name(base) == BASES[kind] for base in node.bases)]
+    doc = ast.get_docstring(tree) or ""
+    if len(subclasses) != 1:
+        problem = f"defines {len(subclasses)} subclasses of clbench.{BASES[kind]}, and needs exactly one"
+        return Plugin(kind, name, path, source, sha256, doc, problem=problem)
+    main = subclasses[0]
+    configs = [node for node in classes if any(_base_name(d) == "config" for d in node.decorator_list)]
+    return Plugin(
+        kind,
+        name,
+        path,
+        source,
+        sha256,
+        doc,
+        class_name=main.name,
+        fields=tuple(_fields(configs[0])) if configs else (),
+        attributes=_literals(main),
+        recipes=_recipe_names(main),
+    )
+
+
+def _base_name(node: ast.expr) -> str:
+    """Return `Strategy` for `Strategy`, `clbench.Strategy` and `clbench.Strategy[Config]`."""
+    if isinstance(node, ast.Subscript):
+        node = node.value
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _fields(config: ast.ClassDef) -> Iterator[Field]:
+    for position, node in enumerate(config.body):
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+            continue
+        after = config.body[position + 1] if position + 1 < len(config.body) else None
+        documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        doc = inspect.cleandoc(str(after.value.value)) if documented else ""  # type: ignore[union-attr]
+        default = ast.unparse(node.value) if node.value else ""
+        yield Field(node.target.id, ast.unparse(node.annotation), default, doc)
+
+
+def _assignments(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
+    for item in node.body:
+        if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
+            yield item.targets[0].id, item.value
+        elif isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value:
+            yield item.target.id, item.value
+
+
+def _literals(node: ast.ClassDef) -> dict[str, Any]:
+    found = {}
+    for name, value in _assignments(node):
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue  # computed when the file runs; nothing to show before
+    return found
+
+
+def _recipe_names(node: ast.ClassDef) -> tuple[str, ...]:
+    for name, value in _assignments(node):
+        if name == "recipes" and isinstance(value, ast.Dict):
+            return tuple(key.value for key in value.keys if isinstance(key, ast.Constant) and isinstance(key.value, str))
+    return ()
+
+
+def select(kind: Kind, wanted: str) -> Plugin:
+    """Return the plug-in that `wanted` names: a name, an alias, or a path to a file.
+
+    Raises UsageError where there is none or where the name is not unique, PluginError where the file cannot be one.
+    """
+    if wanted.endswith(".py") or "/" in wanted:
+        path = Path(wanted)
+        if not path.is_file():
+            raise UsageError(f"there is no {kind} file {wanted}")
+        plugin = describe(kind, path.resolve(), "path")
+    else:
+        known = discover(kind)
+        matches = [plugin for plugin in known if plugin.name == wanted]
+        matches = matches or [plugin for plugin in known if wanted in plugin.attributes.get("aliases", ())]
+        if not matches:
+            names = [plugin.name for plugin in known]
+            aliases = [alias for plugin in known for alias in plugin.attributes.get("aliases", ())]
+            hint = f"Known: {', '.join(names)}. A file of your own: --{kind} path/to/mine.py"
+            raise UsageError(f"no {kind} '{wanted}'{did_you_mean(wanted, names + aliases)}", hint)
+        if len(matches) > 1:
+            places = "\n".join(f"  --{kind} {plugin.path}    ({plugin.source})" for plugin in matches)
+            raise UsageError(f"two different files are called '{wanted}'; say which by its path:\n{places}")
+        plugin = matches[0]
+    if plugin.problem:
+        raise PluginError(f"{kind} {plugin.name} ({plugin.path}) is broken: {plugin.problem}")
+    return plugin
+
+
+def load(plugin: Plugin) -> type[Any]:
+    """Run the plug-in's file and return its Strategy or Scenario subclass.
+
+    Raises PluginError where it fails to run, is not what was described, or has changed since.
+    """
+    from clbench.loaded import import_file
+
+    if describe(plugin.kind, plugin.path, plugin.source).sha256 != plugin.sha256:
+        raise PluginError(f"{plugin.path} changed after the run was planned", "Start the command again.")
+    try:
+        module = import_file(plugin.path)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # also SystemExit: a plug-in may not end the program
+        where = _line_in(plugin.path, error)
+        raise PluginError(f"{plugin.path}{where} fails to load: {type(error).__name__}: {error}") from error
+    base = _base_class(plugin.kind)
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise PluginError(f"{plugin.path} defines {len(found)} subclasses of clbench.{BASES[plugin.kind]}, not one")
+    return found[0]
+
+
+def _base_class(kind: Kind) -> type[Any]:
+    from clbench.scenario import Scenario
+    from clbench.strategy import Strategy
+
+    return Strategy if kind == "strategy" else Scenario
+
+
+def _line_in(path: Path, error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]
+    line = lines[-1] if lines else getattr(error, "lineno", None)
+    return f", line {line}," if line else ""
+
+

@@ -1,0 +1,272 @@
+"""One run, from its spec to its published files, in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clbench import checkpoint, environment, footprint, metrics, store
+from clbench.batches import Images, Scaling
+from clbench.checkpoint import Checkpoint
+from clbench.datasets import open_dataset
+from clbench.engine import Engine, Ledger
+from clbench.errors import ClbenchError, DataError, Divergence, MachineError, PluginError, UsageError
+from clbench.evaluation import TestSet
+from clbench.events import ExperienceFinished, Listener, Note, RunFailed, RunFinished, RunSkipped, RunStarted
+from clbench.global_state import GlobalState
+from clbench.hyperparameters import configure
+from clbench.interruption import Interruption
+from clbench.models import Network, build
+from clbench.plugins import Plugin, load
+from clbench.recipe import Recipe
+from clbench.spec import Spec, experience_classes, folder_name, run_id
+from clbench.store import ResultsFolder
+from clbench.strategy import config_class
+from clbench.stream import ArrayDataset, build_stream
+
+RESULT_SCHEMA = 1
+SETTINGS = ("class_incremental", "task_incremental")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    run: str
+    status: str
+    """`finished`, `skipped` (was there already), `failed` or `diverged`."""
+
+    path: Path
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run works in; nothing of it changes its numbers."""
+
+    results: ResultsFolder
+    data: Path
+    interruption: Interruption
+    notify: Listener
+
+
+def execute(spec: Spec, plugin: Plugin, around: Surroundings) -> Outcome:
+    """Do a run unless it is published already, going on from its checkpoint if it has one.
+
+    A run that fails is kept apart and reported in the outcome. Raises DataError, MachineError and UsageError, which
+    concern more than this run, and Interrupted.
+    """
+    name, identity = folder_name(spec), run_id(spec)
+    with around.results.lock(identity):
+        if there := around.results.published(name):
+            around.results.discard_work(identity)
+            around.notify(RunSkipped(name, str(there)))
+            return Outcome(name, "skipped", there)
+        state = GlobalState()
+        try:
+            # Standard output is the command's own; what a plug-in prints goes where progress goes.
+            with contextlib.redirect_stdout(sys.stderr):
+                path = _Run(spec, plugin, around).to_the_end()
+        except (DataError, MachineError, UsageError):
+            raise
+        except OSError as error:
+            raise MachineError(
+                f"{name}: {error.strerror or error} ({error.filename or 'no file named'}). What was finished is intact.",
+                "Make room or mend the folder, then give the same command again: it goes on from there.",
+            ) from error
+        except (Exception, SystemExit) as error:
+            return _keep_failure(error, spec, around)
+        finally:
+            state.restore()
+    around.notify(RunFinished(name, str(path)))
+    return Outcome(name, "finished", path)
+
+
+def _keep_failure(error: BaseException, spec: Spec, around: Surroundings) -> Outcome:
+    name, identity = folder_name(spec), run_id(spec)
+    status = "diverged" if isinstance(error, Divergence) else "failed"
+    if isinstance(error, SystemExit):
+        message = f"the strategy called exit({error.code!r})"
+    else:
+        message = error.message if isinstance(error, ClbenchError) else f"{type(error).__name__}: {error}"
+    kept = checkpoint.load(around.results.work(identity))
+    message = f"in experience {kept.finished if kept else 0}: {message}"
+    result = {"schema": RESULT_SCHEMA, "status": status, "run_id": identity, "error": message}
+    trace = "".join(traceback.format_exception(error))
+    files = {"spec.json": store.as_json(spec), "result.json": store.as_json(result), "traceback.txt": trace.encode()}
+    path = around.results.keep_failure(name, identity, files)
+    around.notify(RunFailed(name, message, str(path)))
+    return Outcome(name, status, path, message)
+
+
+class _Run:
+    """The state of one run while it goes through its experiences."""
+
+    def __init__(self, spec: Spec, plugin: Plugin, around: Surroundings) -> None:
+        self.spec, self.around = spec, around
+        self.name, self.identity = folder_name(spec), run_id(spec)
+        self.started = datetime.now(timezone.utc)
+        footprint.reset_peak_memory()
+        torch.set_num_threads(spec["threads"])
+        # Only kernels that give the same sums every time; on a CPU torch's are so anyway.
+        torch.use_deterministic_algorithms(spec["device"] == "cuda")
+        self.state = GlobalState()
+
+        recipe = {key: value for key, value in spec["recipe"].items() if key != "name"}
+        self.recipe = configure(Recipe, recipe, "recipe")
+        self.classes = experience_classes(spec)
+        cls = load(plugin)
+        self.strategy = cls(configure(config_class(cls), spec["strategy"]["config"], plugin.name))
+        self._open_data()
+        self.strategy.start(self._new_model())
+
+    def _open_data(self) -> None:
+        scenario, device = self.spec["scenario"], torch.device(self.spec["device"])
+        dataset = open_dataset(scenario["dataset"], self.around.data, lambda text: self.around.notify(Note(text)))
+        if dataset.info.sha256 != scenario["dataset_sha256"]:
+            raise DataError(f"dataset {dataset.info.name} changed after the run was planned", "Start the command again.")
+        self.shape = dataset.info.shape
+        self.labels = dataset.y_test
+        order, sizes = tuple(scenario["class_order"]), tuple(scenario["classes_per_experience"])
+        position = np.argsort(order)  # class id -> position in the class order
+        scaling = Scaling(self.recipe.pixels, dataset.info.mean, dataset.info.std, device)
+        self.train_images, self.scaling = Images(dataset.x_train, device), scaling
+        self.train_positions = torch.from_numpy(position[dataset.y_train])
+        test_images, test_positions = Images(dataset.x_test, device), torch.from_numpy(position[dataset.y_test])
+        self.test_set = TestSet(test_images, scaling, test_positions, order, sizes, self.recipe.precision)
+        self.benchmark = build_stream(
+            ArrayDataset(self.train_images, scaling, torch.from_numpy(np.asarray(dataset.y_train))),
+            ArrayDataset(test_images, scaling, torch.from_numpy(np.asarray(dataset.y_test))),
+            sizes,
+            order,
+        )
+
+    def _new_model(self) -> Network:
+        return build(self.recipe.model, self.shape, self.spec["seeds"]["model"])
+
+    def to_the_end(self) -> Path:
+        """Train what is not trained yet and publish; return the folder of the published run."""
+        work = self.around.results.work(self.identity)
+        done = checkpoint.load(work) or Checkpoint(0, self._new_model(), {}, [], [], [])
+        if done.finished:
+            vars(self.strategy).update(done.strategy)
+        self.resumed_after = done.finished
+        self.around.notify(RunStarted(self.name, len(self.classes), self.recipe.epochs, done.finished))
+        engine = self._engine(done.model)
+        for index in range(done.finished, len(self.classes)):
+            self._experience(engine, index, done)
+            checkpoint.save(work, done)
+        return self.around.results.publish(self.name, self.identity, self._files(done))
+
+    def _engine(self, model: Network) -> Engine:
+        return Engine(
+            model=model,
+            strategy=self.strategy,
+            recipe=self.recipe,
+            benchmark=self.benchmark,
+            images=self.train_images,
+            scaling=self.scaling,
+            labels=self.train_positions,
+            classes_per_experience=tuple(len(own) for own in self.classes),
+            seeds=self.spec["seeds"],
+            new_model=self._new_model,
+            run=self.name,
+            interruption=self.around.interruption,
+            notify=self.around.notify,
+        )
+
+    def _experience(self, engine: Engine, index: int, done: Checkpoint) -> None:
+        began = time.perf_counter()
+        ledger = engine.learn(index)
+        evaluating = time.perf_counter()
+        done.predictions.append(self.test_set.predict(engine.model) if ledger.gradient_steps else None)
+        ended = time.perf_counter()
+        done.experiences.append(
+            self._entry(index, ledger, engine)
+            | {
+                "training_seconds": ledger.training_seconds,
+                "recording_seconds": ledger.recording_seconds,
+                "evaluation_seconds": ended - evaluating,
+                "seconds": ended - began,
+            }
+        )
+        for change in self.state.restore():
+            done.notes.append(f"the strategy changed the {change} in experience {index}; it was put back")
+        done.finished, done.model, done.strategy = index + 1, engine.model, self._strategy_state()
+        counts = self._counts(done, "class_incremental")
+        old, new = metrics.old_accuracy(counts)[index], metrics.new_accuracy(counts)[index]
+        self.around.notify(ExperienceFinished(self.name, index, old, new, ended - began))
+
+    def _strategy_state(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self.strategy).items() if name != "config"}
+
+    def _entry(self, index: int, ledger: Ledger, engine: Engine) -> dict[str, Any]:
+        """Return what result.json says of an experience, but for its times."""
+        costs = {name: value for name, value in asdict(ledger).items() if not name.endswith("_seconds")}
+        carried = footprint.carried_bytes(self._strategy_state(), engine.model)
+        return {
+            "index": index,
+            "classes": self.classes[index],
+            **costs,
+            "stored_bytes": carried + ledger.past_data_bytes,
+            "parameters": sum(parameter.numel() for parameter in engine.model.parameters()),
+            "weights_sha256": footprint.weights_sha256(engine.model),
+        }
+
+    def _counts(self, done: Checkpoint, setting: str) -> metrics.Counts:
+        """Count what was right so far; experiences that are still to come count as not evaluated."""
+        rows, evaluated = self._rows(done, setting)
+        return metrics.count(rows, self.labels, self.classes, evaluated, setting=setting)  # type: ignore[arg-type]
+
+    def _rows(self, done: Checkpoint, setting: str) -> tuple[Any, list[bool]]:
+        column = SETTINGS.index(setting)
+        rows = np.full((len(self.classes), len(self.labels)), -1, dtype=np.int16)
+        evaluated = [False] * len(self.classes)
+        for index, predictions in enumerate(done.predictions):
+            if predictions is not None:
+                rows[index], evaluated[index] = predictions[column], True
+        return rows, evaluated
+
+    def _files(self, done: Checkpoint) -> dict[str, bytes]:
+        counts = {setting: self._counts(done, setting) for setting in SETTINGS}
+        total = counts["class_incremental"].total
+        result = {
+            "schema": RESULT_SCHEMA,
+            "status": "finished",
+            "run_id": self.identity,
+            "counts": {setting: counts[setting].to_json() for setting in SETTINGS},
+            "metrics": {setting: metrics.derive(counts[setting]) for setting in SETTINGS},
+            "chance": metrics.chance([len(own) for own in self.classes], total),
+            "experiences": done.experiences,
+            "totals": {
+                name: sum(entry[name] for entry in done.experiences)
+                for name in ("seconds", "training_seconds", "evaluation_seconds", "samples_seen", "gradient_steps")
+            }
+            | {"stored_bytes": max(entry["stored_bytes"] for entry in done.experiences)}
+            | {"peak_memory": footprint.peak_memory()},
+            "notes": done.notes,
+        }
+        surroundings = environment.describe(self.spec["device"]) | {
+            "started": self.started.isoformat(timespec="seconds"),
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "resumed_after_experiences": self.resumed_after,
+        }
+        arrays = io.BytesIO()
+        predictions = {setting: self._rows(done, setting)[0] for setting in SETTINGS}
+        np.savez_compressed(arrays, labels=self.labels.astype(np.int16), **predictions)
+        return {
+            "spec.json": store.as_json(self.spec),
+            "result.json": store.as_json(result),
+            "environment.json": store.as_json(surroundings),
+            "predictions.npz": arrays.getvalue(),
+        }

@@ -1,0 +1,151 @@
+"""The contract of a strategy: a few hooks around the training of each experience.
+
+The harness owns the loop. For experience i it calls, in this order,
+
+    record            the network as experience i-1 left it answers for the new data (only where a strategy has it)
+    (the head grows by one row, initialised at random, for each new class)
+    before_experience
+    frozen            before every epoch
+    loss              for every batch, followed by backward and an optimizer step
+    after_experience
+
+and then evaluates a copy of the network and saves the state. Class labels are positions in the class order: the
+classes of experience 0 come first, and column c of the logits belongs to class c. The logits have one column per class
+seen so far, so that a plain cross-entropy ranges over the classes seen so far.
+
+A strategy sees the training data of the current experience and nothing else: no earlier or later data, no test data.
+What it sets on `self` is carried from experience to experience; it must be picklable, for it is saved at each boundary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_origin
+
+from clbench.hyperparameters import NoConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from clbench.models import Network
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True)
+class Experience:
+    """Where in the stream training stands."""
+
+    index: int
+    """0 for the first experience."""
+
+    classes_per_experience: tuple[int, ...]
+    """How many classes each experience of the stream brings."""
+
+    @property
+    def old_classes(self) -> int:
+        """Number of classes learned before this experience: the logits' columns 0 .. old_classes - 1."""
+        return sum(self.classes_per_experience[: self.index])
+
+    @property
+    def seen_classes(self) -> int:
+        """Number of classes learned up to and with this experience: all of the logits' columns."""
+        return sum(self.classes_per_experience[: self.index + 1])
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the stream ends with this experience."""
+        return self.index == len(self.classes_per_experience) - 1
+
+
+@dataclass(slots=True)
+class Batch:
+    """One training batch, as `Strategy.loss` sees it."""
+
+    x: Tensor
+    """Preprocessed and augmented images, (n, channels, height, width); the trunk's features where it is frozen."""
+
+    y: Tensor
+    """Class positions, (n,) of int64, in 0 .. seen_classes - 1."""
+
+    index: Tensor
+    """Row of each sample in the dataset's training arrays, (n,) of int64."""
+
+    logits: Tensor
+    """The network's output for `x`, (n, seen_classes) of float32."""
+
+    recorded: Tensor | None
+    """What `record` gave for these samples, (n, …); None in experience 0 and where there is no such hook."""
+
+    model: Network
+    """The network in training."""
+
+    experience: Experience
+    """The current experience."""
+
+
+class Strategy(Generic[ConfigT]):
+    """A way to learn new classes. A strategy file defines exactly one subclass; its name is the file's stem."""
+
+    def __init__(self, config: ConfigT) -> None:
+        self.config = config
+
+    def start(self, model: Network) -> None:
+        """Called once, before any data is read. Raise UsageError for a config that this network cannot meet."""
+
+    def training_data(self, experience: Experience) -> Literal["current", "seen"] | None:
+        """What the experience trains on: its own data, or (for references only) all data so far; None skips it.
+
+        A skipped experience is not evaluated, and its numbers are null.
+        """
+        return "current"
+
+    def starts_afresh(self, experience: Experience) -> bool:
+        """Whether training begins from new initial weights rather than from what the last experience left."""
+        return False
+
+    def weight_decay(self, experience: Experience) -> float:
+        """λ of a term ½λ‖θ‖² over all parameters that train; the optimizer adds its gradient to the recipe's own."""
+        return 0.0
+
+    def record(self, model: Network, x: Tensor) -> Tensor:
+        """Return a value per sample, (n, …), from the network as the last experience left it.
+
+        Called in evaluation mode without gradients. Where the recipe does not augment, it is called once for all
+        training data before training; where it does, a frozen copy of the old network answers for every batch as it
+        is augmented. Which of the two ran stands in the result.
+        """
+        raise NotImplementedError
+
+    def before_experience(self, model: Network, experience: Experience) -> None:
+        """Called when the head has grown, before training."""
+
+    def frozen(self, model: Network, experience: Experience, epoch: int) -> Sequence[nn.Module]:
+        """Return the modules that do not train in this epoch.
+
+        Their parameters have no gradient and they stay in evaluation mode, so that their buffers do not move either.
+        """
+        return ()
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch: a scalar that can be differentiated."""
+        raise NotImplementedError
+
+    def after_experience(self, model: Network, experience: Experience) -> None:
+        """Called when training has ended, before evaluation."""
+
+
+def records(strategy: Strategy[Any]) -> bool:
+    """Return whether the strategy has the `record` hook."""
+    return type(strategy).record is not Strategy.record
+
+
+def config_class(strategy: type[Strategy[Any]]) -> type[Any]:
+    """Return the class named in `Strategy[...]`, or NoConfig where the subclass names none."""
+    for cls in strategy.__mro__:
+        for base in getattr(cls, "__orig_bases__", ()):
+            if get_origin(base) is Strategy and isinstance(get_args(base)[0], type):
+                found: type[Any] = get_args(base)[0]
+                return found
+    return NoConfig

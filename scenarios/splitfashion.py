@@ -1,0 +1,12 @@
+"""Split Fashion-MNIST: ten kinds of clothing (Xiao et al. 2017), two at a time. As small as MNIST, and harder."""
+
+import clbench
+
+
+class SplitFashion(clbench.Scenario):
+    dataset = "fashion"
+    split = "5"
+    recipes = {
+        "quick": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=2),
+        "standard": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=10),
+    }
