@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 # a module would put it in their place.
 if TYPE_CHECKING:
     from clbench.api import Runs, load, run
-    from clbench.hyperparameters import config
     from clbench.errors import ClbenchError, DataError, MachineError, PluginError, UsageError
+    from clbench.hyperparameters import config
     from clbench.models import Network
     from clbench.recipe import Augmentation, Recipe
     from clbench.scenario import Scenario

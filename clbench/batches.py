@@ -43,6 +43,7 @@ class Scaling:
         m, s = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
         if pixels == "unit":
             m, s = torch.zeros_like(m), torch.ones_like(s)
+        s[s == 0] = 1  # a channel that is the same everywhere
         self.factor = (1 / (255 * s)).float().to(device)
         self.offset = (-m / s).float().to(device)
 
@@ -103,7 +104,9 @@ class TrainingSet:
     def collect(self, answer: Callable[[Tensor], Tensor]) -> Tensor:
         """Return `answer` of every image as it is, without augmentation, in the order of `rows`."""
         with torch.no_grad():
-            return torch.cat([answer(self.scaling(self.images.take(rows))) for rows in self.rows.split(INFERENCE_BATCH)])
+            return torch.cat(
+                [answer(self.scaling(self.images.take(rows))) for rows in self.rows.split(INFERENCE_BATCH)]
+            )
 
     def epoch(
         self, batch_size: int, order: torch.Generator, augmentation: Augmentation, changes: torch.Generator

@@ -184,10 +184,9 @@ def _copy_labels(archive: zipfile.ZipFile, member: _Member, array: str, to: Path
     with npy_file(to, np.dtype(np.int64), member.shape[:1]) as file:
         for chunk in _chunks(archive, member):
             labels = np.frombuffer(chunk, dtype=member.dtype)
-            for extreme in (int(labels.min()), int(labels.max())):
-                if not 0 <= extreme < MOST_CLASSES:
-                    raise ValueError(f"{array} has the label {extreme}; labels are 0 .. K-1, K at most {MOST_CLASSES}")
-                largest = max(largest, extreme)
+            largest = max(largest, int(labels.max()))
+            if largest >= MOST_CLASSES:
+                raise ValueError(f"{array} has the label {largest}; labels are 0 .. K-1, K at most {MOST_CLASSES}")
             file.write(labels.astype(np.int64).data)
     return largest
 

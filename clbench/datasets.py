@@ -38,7 +38,8 @@ FORMAT = 1
 MOST_CLASSES = 32_767
 # A multiple of 1 and 3 channels and of every integer's size, so that a chunk never cuts a pixel or a label in two.
 CHUNK = 3 << 20
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# The disk itself, a quota on it, and a limit on the size of a file.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Report = Callable[[str], None]
 
@@ -154,8 +155,9 @@ def open_dataset(name: str, folder: Path, report: Report = silent) -> Dataset:
     if name not in BUILTIN and not place_of(name, folder).is_dir():
         raise DataError(*_unknown(name, folder))
     info = fetch(name, folder, report)
+    # Copy-on-write: torch shares the memory of writable arrays only, and whatever is written never reaches the file.
     mapped = {
-        array: np.load(place_of(name, folder) / f"{array}.npy", mmap_mode="r", allow_pickle=False) for array in ARRAYS
+        array: np.load(place_of(name, folder) / f"{array}.npy", mmap_mode="c", allow_pickle=False) for array in ARRAYS
     }
     return Dataset(info, **mapped)
 
@@ -208,9 +210,10 @@ def building(name: str, folder: Path, report: Report) -> Iterator[Path]:
             finally:
                 shutil.rmtree(place, ignore_errors=True)
     except OSError as error:
+        what_helps = "Free space there" if error.errno in DISK_FULL else "Make the folder writable"
         raise MachineError(
-            f"{name} could not be written into {folder}: {error.strerror or error}. Nothing half-written was kept.",
-            f"{'Free space there' if error.errno in DISK_FULL else 'Make the folder writable'}, or name another one with --data.",
+            f"{name} could not be brought into {folder}: {error}. Nothing half-written was kept.",
+            f"{what_helps}, or name another one with --data.",
         ) from error
 
 

@@ -89,6 +89,8 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.classes_per_experience, self.seeds, self.new_model = classes_per_experience, seeds, new_model
         self.run, self.interruption, self.notify = run, interruption, notify
         self.ledger = Ledger()
+        self.mbatch: Any = None
+        self._teacher: Network | None = None
 
     # -- one experience -----------------------------------------------------------------------------------------------
 
@@ -128,7 +130,6 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def check_model_and_optimizer(self, **kwargs: Any) -> None:
         """Record the old network's answers, grow the head, and make a new optimizer for what is then to be trained."""
-        self._teacher: Network | None = None
         if self.strategy.starts_afresh(self.where):
             self._start_afresh()
         else:

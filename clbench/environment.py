@@ -12,7 +12,13 @@ from typing import Any
 PACKAGES = ("clbench", "torch", "torchvision", "avalanche-lib", "numpy", "pandas", "scipy", "scikit-learn")
 
 # An allow-list: what else is in a user's environment, secrets among it, is never stored.
-VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES")
+VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_VISIBLE_DEVICES",
+)
 
 
 def describe(device: str) -> dict[str, Any]:

@@ -56,7 +56,9 @@ class TestSet:
         """
         with randomness_untouched():
             frozen = copy.deepcopy(model).eval()
-            pairs = [self._predict_batch(frozen, rows) for rows in torch.arange(len(self.positions)).split(INFERENCE_BATCH)]
+            pairs = [
+                self._predict_batch(frozen, rows) for rows in torch.arange(len(self.positions)).split(INFERENCE_BATCH)
+            ]
         order = np.asarray([*self.class_order, -1], dtype=np.int16)
         by_class, by_task = (torch.cat(parts).cpu().numpy() for parts in zip(*pairs, strict=True))
         return order[by_class], order[by_task]

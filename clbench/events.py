@@ -76,7 +76,7 @@ class Note:
 Event = RunStarted | TrainingProgress | ExperienceFinished | RunFinished | RunSkipped | RunFailed | Note
 Listener = Callable[[Event], None]
 
-_KINDS = {cls.__name__: cls for cls in Event.__args__}  # type: ignore[attr-defined]
+_KINDS = {cls.__name__: cls for cls in Event.__args__}
 
 
 def to_json(event: Event) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pydantic
 from pydantic.dataclasses import dataclass
@@ -24,8 +24,8 @@ def config(cls: type[T]) -> type[T]:
     Raises TypeError for a field without a default.
     """
     settings = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
-    made = dataclass(cls, frozen=True, kw_only=True, config=settings)
-    for field in dataclasses.fields(made):  # type: ignore[arg-type]
+    made = cast("type[T]", dataclass(cls, frozen=True, kw_only=True, config=settings))
+    for field in dataclasses.fields(cast(Any, made)):
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise TypeError(f"{cls.__name__}.{field.name} has no default")
     return made
@@ -41,7 +41,7 @@ def configure(cls: type[T], values: dict[str, Any], owner: str) -> T:
 
     Raises UsageError naming `owner` (a strategy or recipe), the field, the value and what is accepted.
     """
-    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    names = [field.name for field in dataclasses.fields(cast(Any, cls))]
     for name in values:
         if name not in names:
             from clbench.suggest import did_you_mean

@@ -34,13 +34,19 @@ class Interruption:
             self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self._requested is not None or not self._deferred:
             raise Interrupted(signum)
+        self._requested = signum
+
+    def request(self, signum: int) -> None:
+        """Do as if the signal had come, from any thread; it takes effect at the next `check`."""
         self._requested = signum
 
     def defer(self, deferred: bool) -> None:

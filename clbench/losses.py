@@ -27,12 +27,12 @@ def group_logits(logits: Tensor, sizes: Sequence[int]) -> Tensor:
     A softmax over the last dimension is then a softmax within each group, in one operation however many groups.
     """
     if len(set(sizes)) == 1:
-        return logits.unflatten(1, (len(sizes), sizes[0]))
+        return logits.view(len(logits), len(sizes), sizes[0])
     widest = max(sizes)
     columns = [group * widest + column for group, size in enumerate(sizes) for column in range(size)]
     padded = logits.new_full((len(logits), len(sizes) * widest), -torch.inf)
     padded = padded.index_copy(1, torch.tensor(columns, device=logits.device), logits)
-    return padded.unflatten(1, (len(sizes), widest))
+    return padded.view(len(logits), len(sizes), widest)
 
 
 def soften(logits: Tensor, temperature: float, sizes: Sequence[int] | None = None) -> Tensor:
@@ -69,12 +69,12 @@ class _SquaredDistance(torch.autograd.Function):
         return torch.stack(norms).square().sum()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return (None, *torch._foreach_mul(ctx.difference, 2 * gradient), *(None for _ in ctx.difference))
 
 
 def squared_distance(parameters: Iterable[Tensor], anchors: Iterable[Tensor]) -> Tensor:
     """Σ ‖w - a‖² over all entries of all tensors, a scalar; differentiable in the parameters, not in the anchors."""
     weights = list(parameters)
-    result: Tensor = _SquaredDistance.apply(len(weights), *weights, *anchors)  # type: ignore[no-untyped-call]
+    result: Tensor = _SquaredDistance.apply(len(weights), *weights, *anchors)
     return result

@@ -66,7 +66,7 @@ class GrowingHead(nn.Module):
 
 
 def _empty_linear(features: int, classes: int) -> nn.Linear:
-    return torch.nn.utils.skip_init(nn.Linear, features, classes)
+    return cast(nn.Linear, torch.nn.utils.skip_init(nn.Linear, features, classes))
 
 
 class Network(nn.Module):
@@ -151,7 +151,7 @@ class ResidualBlock(nn.Module):
 
 
 class PadChannels(nn.Module):
-    """The parameter-free shortcut (option A): every `stride`-th pixel, and `extra` channels of zeros, half on each side."""
+    """The shortcut without parameters (option A): every `stride`-th pixel, and `extra` channels of zeros around."""
 
     def __init__(self, stride: int, extra: int) -> None:
         super().__init__()
@@ -201,4 +201,4 @@ def build(name: str, shape: tuple[int, int, int], seed: int) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ARCHITECTURES[name](shape)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(memory_format=torch.channels_last)

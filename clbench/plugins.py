@@ -55,8 +55,8 @@ class Plugin:
     attributes: dict[str, Any] = field(default_factory=dict)
     """The class's own attributes that are plain literals; of a scenario for example its dataset, split and aliases."""
 
-    recipes: tuple[str, ...] = ()
-    """Names of a scenario's recipes, the default first."""
+    recipes: dict[str, str] = field(default_factory=dict)
+    """A scenario's recipes as source text by name, the default first."""
 
     problem: str | None = None
     """Why the file cannot be a plug-in, or None."""
@@ -149,7 +149,7 @@ def describe(kind: Kind, path: Path, source: str) -> Plugin:
         class_name=main.name,
         fields=tuple(_fields(configs[0])) if configs else (),
         attributes=_literals(main),
-        recipes=_recipe_names(main),
+        recipes=_recipes(main),
     )
 
 
@@ -189,11 +189,14 @@ def _literals(node: ast.ClassDef) -> dict[str, Any]:
     return found
 
 
-def _recipe_names(node: ast.ClassDef) -> tuple[str, ...]:
+def _recipes(node: ast.ClassDef) -> dict[str, str]:
     for name, value in _assignments(node):
         if name == "recipes" and isinstance(value, ast.Dict):
-            return tuple(key.value for key in value.keys if isinstance(key, ast.Constant) and isinstance(key.value, str))
-    return ()
+            pairs = zip(value.keys, value.values, strict=True)
+            return {
+                ast.literal_eval(key): ast.unparse(recipe) for key, recipe in pairs if isinstance(key, ast.Constant)
+            }
+    return {}
 
 
 def select(kind: Kind, wanted: str) -> Plugin:
@@ -263,5 +266,3 @@ def _line_in(path: Path, error: BaseException) -> str:
     lines = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]
     line = lines[-1] if lines else getattr(error, "lineno", None)
     return f", line {line}," if line else ""
-
-

@@ -14,19 +14,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import Timeout
 
 from clbench import checkpoint, environment, footprint, metrics, store
 from clbench.batches import Images, Scaling
 from clbench.checkpoint import Checkpoint
 from clbench.datasets import open_dataset
 from clbench.engine import Engine, Ledger
-from clbench.errors import ClbenchError, DataError, Divergence, MachineError, PluginError, UsageError
+from clbench.errors import ClbenchError, DataError, Divergence, MachineError, UsageError
 from clbench.evaluation import TestSet
 from clbench.events import ExperienceFinished, Listener, Note, RunFailed, RunFinished, RunSkipped, RunStarted
 from clbench.global_state import GlobalState
 from clbench.hyperparameters import configure
 from clbench.interruption import Interruption
 from clbench.models import Network, build
+from clbench.outcome import Outcome
 from clbench.plugins import Plugin, load
 from clbench.recipe import Recipe
 from clbench.spec import Spec, experience_classes, folder_name, run_id
@@ -39,18 +41,6 @@ SETTINGS = ("class_incremental", "task_incremental")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run ended."""
-
-    run: str
-    status: str
-    """`finished`, `skipped` (was there already), `failed` or `diverged`."""
-
-    path: Path
-    message: str = ""
-
-
-@dataclass(frozen=True)
 class Surroundings:
     """What a run works in; nothing of it changes its numbers."""
 
@@ -60,36 +50,58 @@ class Surroundings:
     notify: Listener
 
 
-def execute(spec: Spec, plugin: Plugin, around: Surroundings) -> Outcome:
+def execute(spec: Spec, plugin: Plugin, around: Surroundings, wait: bool = True) -> Outcome | None:
     """Do a run unless it is published already, going on from its checkpoint if it has one.
 
-    A run that fails is kept apart and reported in the outcome. Raises DataError, MachineError and UsageError, which
-    concern more than this run, and Interrupted.
+    Where another process is doing the same run, wait for it; or, without `wait`, return None. A run that fails is kept
+    apart and reported in the outcome. Raises DataError, MachineError and UsageError, which concern more than this run,
+    and Interrupted.
     """
+    name, lock = folder_name(spec), around.results.lock(run_id(spec))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            return None
+        around.notify(Note(f"{name} is being done by another process; waiting for it"))
+        lock.acquire()
+    try:
+        outcome = _execute(spec, plugin, around)
+    finally:
+        lock.release()
+    around.notify(_event(outcome))
+    return outcome
+
+
+def _execute(spec: Spec, plugin: Plugin, around: Surroundings) -> Outcome:
     name, identity = folder_name(spec), run_id(spec)
-    with around.results.lock(identity):
-        if there := around.results.published(name):
-            around.results.discard_work(identity)
-            around.notify(RunSkipped(name, str(there)))
-            return Outcome(name, "skipped", there)
-        state = GlobalState()
-        try:
-            # Standard output is the command's own; what a plug-in prints goes where progress goes.
-            with contextlib.redirect_stdout(sys.stderr):
-                path = _Run(spec, plugin, around).to_the_end()
-        except (DataError, MachineError, UsageError):
-            raise
-        except OSError as error:
-            raise MachineError(
-                f"{name}: {error.strerror or error} ({error.filename or 'no file named'}). What was finished is intact.",
-                "Make room or mend the folder, then give the same command again: it goes on from there.",
-            ) from error
-        except (Exception, SystemExit) as error:
-            return _keep_failure(error, spec, around)
-        finally:
-            state.restore()
-    around.notify(RunFinished(name, str(path)))
-    return Outcome(name, "finished", path)
+    if there := around.results.published(name):
+        around.results.discard_work(identity)
+        return Outcome(name, "skipped", there)
+    state = GlobalState()
+    try:
+        # Standard output is the command's own; what a plug-in prints goes where progress goes.
+        with contextlib.redirect_stdout(sys.stderr):
+            return Outcome(name, "finished", _Run(spec, plugin, around).to_the_end())
+    except (DataError, MachineError, UsageError):
+        raise
+    except OSError as error:
+        raise MachineError(
+            f"{name}: {error.strerror or error} ({error.filename or 'no file named'}). What was finished is intact.",
+            "Make room or mend the folder, then give the same command again: it goes on from there.",
+        ) from error
+    except (Exception, SystemExit) as error:
+        return _keep_failure(error, spec, around)
+    finally:
+        state.restore()
+
+
+def _event(outcome: Outcome) -> RunSkipped | RunFailed | RunFinished:
+    if outcome.status == "skipped":
+        return RunSkipped(outcome.run, str(outcome.path))
+    if outcome.status == "finished":
+        return RunFinished(outcome.run, str(outcome.path))
+    return RunFailed(outcome.run, outcome.message, str(outcome.path))
 
 
 def _keep_failure(error: BaseException, spec: Spec, around: Surroundings) -> Outcome:
@@ -104,9 +116,7 @@ def _keep_failure(error: BaseException, spec: Spec, around: Surroundings) -> Out
     result = {"schema": RESULT_SCHEMA, "status": status, "run_id": identity, "error": message}
     trace = "".join(traceback.format_exception(error))
     files = {"spec.json": store.as_json(spec), "result.json": store.as_json(result), "traceback.txt": trace.encode()}
-    path = around.results.keep_failure(name, identity, files)
-    around.notify(RunFailed(name, message, str(path)))
-    return Outcome(name, status, path, message)
+    return Outcome(name, status, around.results.keep_failure(name, identity, files), message)
 
 
 class _Run:
@@ -134,7 +144,9 @@ class _Run:
         scenario, device = self.spec["scenario"], torch.device(self.spec["device"])
         dataset = open_dataset(scenario["dataset"], self.around.data, lambda text: self.around.notify(Note(text)))
         if dataset.info.sha256 != scenario["dataset_sha256"]:
-            raise DataError(f"dataset {dataset.info.name} changed after the run was planned", "Start the command again.")
+            raise DataError(
+                f"dataset {dataset.info.name} changed after the run was planned", "Start the command again."
+            )
         self.shape = dataset.info.shape
         self.labels = dataset.y_test
         order, sizes = tuple(scenario["class_order"]), tuple(scenario["classes_per_experience"])

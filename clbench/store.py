@@ -1,9 +1,9 @@
 """Files of runs: built where nobody reads, synced, published by one rename, and never written again.
 
-    results/<scenario>/<strategy>/<recipe>-seed<k>-<id>/    a finished run: its files and MANIFEST.json, written last
-    results/.work/<run id>/                                 a run in progress, with the checkpoint of its last boundary
-    results/.failed/<scenario>/…                            a failed run with its traceback; never read as a result
-    results/.damaged/<scenario>/…                           a finished run that was found changed, moved out of the way
+results/<scenario>/<strategy>/<recipe>-seed<k>-<id>/    a finished run: its files and MANIFEST.json, written last
+results/.work/<run id>/                                 a run in progress, with the checkpoint of its last boundary
+results/.failed/<scenario>/…                            a failed run with its traceback; never read as a result
+results/.damaged/<scenario>/…                           a finished run that was found changed, moved out of the way
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from clbench import losses
 @clbench.config
 class Config:
     experiences: Literal["all", "last"] = "all"
-    """Train at every experience, which gives the reference a curve of its own, or only at the last, for long streams."""
+    """Train at every experience, which gives this reference a curve of its own, or at the last only (long streams)."""
 
 
 class Joint(clbench.Strategy[Config]):

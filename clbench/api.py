@@ -1,0 +1,135 @@
+"""clbench from Python: the same runs, files, names, defaults and errors as from the command line."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from clbench import results, tables
+from clbench.comparison import compare
+from clbench.errors import ClbenchError, UsageError
+from clbench.interruption import Interruption
+from clbench.outcome import Outcome
+from clbench.progress import Watcher
+from clbench.results import StoredRun
+from clbench.sweep import Request, execute_all, plan, seeds_from
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class RunsFailed(ClbenchError):
+    """Some runs of a grid failed; `runs` holds those that did not."""
+
+    def __init__(self, message: str, runs: Runs) -> None:
+        super().__init__(message)
+        self.runs = runs
+
+
+class Runs(Sequence[StoredRun]):
+    """Finished runs: a sequence of them, their comparison as text, and a figure of it in a notebook."""
+
+    def __init__(self, runs: Iterable[StoredRun]) -> None:
+        self._runs = list(runs)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __getitem__(self, index: Any) -> Any:
+        return Runs(self._runs[index]) if isinstance(index, slice) else self._runs[index]
+
+    def frame(self) -> pd.DataFrame:
+        """The runs' counts as a tidy frame; see `clbench.load`."""
+        return results.frame(self._runs)
+
+    def __repr__(self) -> str:
+        text = io.StringIO()
+        console = Console(file=text, width=120)
+        for comparison in compare(self._runs):
+            tables.print_comparison(console, comparison)
+        return text.getvalue().rstrip() or "no runs"
+
+    def _repr_png_(self) -> bytes | None:
+        from clbench.figures import old_and_new
+
+        return old_and_new(self._runs) if self._runs else None
+
+
+def run(
+    strategy: str | Sequence[str],
+    scenario: str | Sequence[str],
+    *,
+    recipe: str | None = None,
+    seeds: int | Sequence[int] = 1,
+    set: Mapping[str, Any] | None = None,
+    split: str | None = None,
+    class_order: str | None = None,
+    epochs: int | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    jobs: int = 1,
+    out: str | Path = "results",
+    data: str | Path | None = None,
+) -> Runs:
+    """Run strategies on scenarios, as `clbench run` does, and return the stored runs; finished ones are not repeated.
+
+    `seeds` is a number of seeds (3: seeds 0, 1 and 2) or the seeds themselves. `set` gives hyper-parameters, by
+    "strategy.name" or, with one strategy, by "name". The other arguments are the command's options.
+
+    Raises UsageError, DataError, MachineError or PluginError before anything is trained, and RunsFailed at the end if
+    some runs failed; what has finished is stored in every case.
+    """
+    request = Request(
+        strategies=[strategy] if isinstance(strategy, str) else list(strategy),
+        scenarios=[scenario] if isinstance(scenario, str) else list(scenario),
+        recipe=recipe,
+        seeds=seeds_from(str(seeds)) if isinstance(seeds, int) else tuple(seeds),
+        values=dict(set or {}),
+        split=split,
+        class_order=class_order,
+        epochs=epochs,
+        device=device,
+        threads=threads,
+        jobs=jobs,
+        results=Path(out),
+        data=None if data is None else Path(data),
+    )
+    outcomes = run_request(request, Console(file=sys.stderr))
+    runs = stored(outcomes)
+    failed = [f"{outcome.run} {outcome.message}" for outcome in outcomes if outcome.failed]
+    if failed:
+        raise RunsFailed(f"{len(failed)} of {len(outcomes)} runs failed:\n" + "\n".join(failed), runs)
+    return runs
+
+
+def run_request(request: Request, console: Console) -> list[Outcome]:
+    """Plan the grid and do it, with progress on `console`; return how each run ended, in the order planned."""
+    with Interruption() as interruption, Watcher(console) as watcher:
+        planned = plan(request, watcher)
+        watcher.total = len(planned)
+        return execute_all(planned, request, interruption, watcher)
+
+
+def stored(outcomes: Iterable[Outcome]) -> Runs:
+    """Return the published runs among the outcomes, read back from their files."""
+    read = [results.read(outcome.path) for outcome in outcomes if not outcome.failed]
+    return Runs(run for run in read if isinstance(run, StoredRun))
+
+
+def load(*places: str | Path) -> pd.DataFrame:
+    """Return the stored runs at or below `places` (default: results) as a tidy frame.
+
+    A row per run, setting, `after` (the experience trained last) and `on` (the experience tested): run, scenario,
+    split, strategy, config, recipe, seed, setting, after, on, correct, total, accuracy. Raises UsageError for a place
+    that does not exist or a run that is not as it was published.
+    """
+    runs, unreadable = results.read_all(places or ("results",))
+    if unreadable:
+        faults = "\n".join(f"{fault.path}: {fault.problem}" for fault in unreadable)
+        raise UsageError(f"{len(unreadable)} runs are not as they were published:\n{faults}", "See: clbench doctor")
+    return results.frame(runs)

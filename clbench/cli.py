@@ -1,0 +1,430 @@
+"""The command `clbench`. Imports here are light: help, completion and lists load neither torch nor Avalanche."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clbench.errors import ClbenchError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from clbench.plugins import Kind
+
+app = typer.Typer(
+    name="clbench",
+    help="Measure how much a classifier forgets while it learns classes a few at a time.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Bring in, list and check datasets.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+DataFolder = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Data folder [default: $CLBENCH_DATA, else the platform's cache]."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def main() -> None:
+    """Run the command; end with the exit code that its failure has, and a message rather than a traceback."""
+    from clbench.interruption import Interrupted
+
+    try:
+        app()
+    except ClbenchError as error:
+        _fail(error)
+        sys.exit(error.exit_code)
+    except Interrupted as interruption:
+        message = "Stopped. Finished runs and experiences are kept; the same command goes on from there."
+        print(f"\n{message}", file=sys.stderr)
+        sys.exit(interruption.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone; there is nobody to tell
+        sys.exit(0)
+
+
+def _fail(error: ClbenchError) -> None:
+    from rich.text import Text
+
+    console = _console(stderr=True)
+    console.print(Text.assemble(("Error: ", "bold red"), error.message), soft_wrap=True)
+    if error.hint:
+        console.print(Text(error.hint), soft_wrap=True)
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    # A table that goes to a file or a pipe is written whole, however wide.
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 200)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import clbench
+
+        print(f"clbench {clbench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Only options of the command as a whole."""
+
+
+def _complete(kind: Kind) -> Any:
+    def complete(incomplete: str) -> list[str]:
+        from clbench.plugins import discover
+
+        before, comma, last = incomplete.rpartition(",")
+        return [before + comma + plugin.name for plugin in discover(kind) if plugin.name.startswith(last)]
+
+    return complete
+
+
+@app.command()
+def run(
+    strategy: Annotated[
+        str,
+        typer.Option(
+            "--strategy",
+            "-s",
+            metavar="NAME[,NAME…]|all",
+            help="Strategies, by name or file.",
+            autocompletion=_complete("strategy"),
+        ),
+    ],
+    scenario: Annotated[
+        str,
+        typer.Option(
+            "--scenario",
+            "-S",
+            metavar="NAME[,NAME…]",
+            help="Scenarios, by name or file.",
+            autocompletion=_complete("scenario"),
+        ),
+    ],
+    recipe: Annotated[str | None, typer.Option(metavar="NAME", help="Training protocol [default: quick].")] = None,
+    seeds: Annotated[str, typer.Option(metavar="N|LIST", help="5: seeds 0 to 4. 0,3: these. 7,: this one.")] = "1",
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="STRATEGY.NAME=VALUE", help="A hyper-parameter; repeat for more."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="Classes per experience: 5, 50+10x5, or 4,3,3.")
+    ] = None,
+    class_order: Annotated[
+        str | None, typer.Option(metavar="seed|natural|LIST", help="Order in which classes are learned.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Epochs per experience, in place of the recipe's.")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Threads of a run; part of what a run is [default: all cores].")
+    ] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", help="Runs at once; see --threads.")] = 1,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Results folder.")] = Path("results"),
+    data: DataFolder = None,
+    as_json: AsJson = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and list the runs; train nothing.")
+    ] = False,
+) -> None:
+    """Run strategies on scenarios, over several seeds.
+
+    Finished runs are skipped and interrupted ones go on, so the same command again is always safe.
+    """
+    from clbench.sweep import Request, seeds_from
+
+    request = Request(
+        strategies=strategy.split(","),
+        scenarios=scenario.split(","),
+        recipe=recipe,
+        seeds=seeds_from(seeds),
+        values=_assignments(values or []),
+        split=split,
+        class_order=class_order,
+        epochs=epochs,
+        device=device,
+        threads=threads,
+        jobs=jobs,
+        results=out,
+        data=data,
+    )
+    if dry_run:
+        _print_plan(request, as_json)
+        return
+    from clbench.api import run_request, stored
+
+    outcomes = run_request(request, _console(stderr=True))
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    _print_comparisons(stored(outcomes), as_json)
+    if not as_json:
+        print(f"\nStored in {out}/. Compare with all that is there: clbench compare {out}")
+    if failed:
+        names = "\n".join(f"  {outcome.run} {outcome.message}" for outcome in failed)
+        print(f"{len(failed)} of {len(outcomes)} runs failed; the others are stored:\n{names}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _assignments(texts: Sequence[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set {text}: write it as STRATEGY.NAME=VALUE, for example lwf.alpha=2")
+        if name in values:
+            raise UsageError(f"--set {name} is given twice")
+        values[name] = value
+    return values
+
+
+def _print_plan(request: Any, as_json: bool) -> None:
+    from clbench.sweep import plan
+
+    planned = plan(request, lambda event: print(getattr(event, "text", event), file=sys.stderr))
+    if as_json:
+        print(json.dumps([run.spec for run in planned], indent=1))
+        return
+    for run in planned:
+        state = "is there already" if (request.results / run.name).is_dir() else "to do"
+        print(f"{request.results / run.name}  {state}")
+
+
+def _print_comparisons(runs: Any, as_json: bool) -> None:
+    from clbench import tables
+    from clbench.comparison import compare as group
+
+    comparisons = group(runs)
+    if as_json:
+        rows = [{"comparison": c.title, "notes": c.notes, "rows": tables.rows_for_json(c)} for c in comparisons]
+        paths = [{"run": run.path.as_posix(), **run.result} for run in runs]
+        print(json.dumps({"comparisons": rows, "runs": paths}, indent=1))
+        return
+    console = _console()
+    for comparison in comparisons:
+        console.print()
+        tables.print_comparison(console, comparison)
+
+
+@app.command()
+def compare(
+    results: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RESULTS]…", help="Folders [default: results].")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare stored runs in a table: a row per strategy, mean and interval over the seeds."""
+    from clbench.results import read_all
+
+    places = results or [Path("results")]
+    runs, unreadable = read_all(places)
+    for fault in unreadable:
+        print(f"Left out: {fault.path}: {fault.problem}", file=sys.stderr)
+    if not runs:
+        raise UsageError(
+            f"no runs in {', '.join(map(str, places))}", "Make some: clbench run -s naive,lwf -S splitdigits"
+        )
+    _print_comparisons(runs, as_json)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="[strategies|scenarios|runs]")] = "",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Results folder, for runs.")] = Path("results"),
+    as_json: AsJson = False,
+) -> None:
+    """List strategies and scenarios, or stored runs."""
+    from clbench.suggest import did_you_mean
+
+    kinds = ("strategies", "scenarios", "runs")
+    if what and what not in kinds:
+        raise UsageError(f"cannot list '{what}'{did_you_mean(what, kinds)} (known: {', '.join(kinds)})")
+    if what == "runs":
+        _list_runs(out, as_json)
+        return
+    listed: dict[str, list[dict[str, str]]] = {}
+    if what != "scenarios":
+        listed["strategies"] = _described("strategy")
+    if what != "strategies":
+        listed["scenarios"] = _described("scenario")
+    if as_json:
+        print(json.dumps(listed, indent=1))
+        return
+    from clbench.tables import print_table
+
+    for kind, rows in listed.items():
+        headings = list(rows[0]) if rows else ["name"]
+        print_table(_console(), kind, headings, [list(row.values()) for row in rows])
+        print()
+    print("One in full: clbench show NAME")
+
+
+def _described(kind: Kind) -> list[dict[str, str]]:
+    from clbench.plugins import discover
+
+    rows = []
+    for plugin in discover(kind):
+        row = {"name": plugin.name, "what": f"broken: {plugin.problem}" if plugin.problem else plugin.summary}
+        if kind == "scenario":
+            row |= {
+                "recipes": ", ".join(plugin.recipes),
+                "also called": ", ".join(plugin.attributes.get("aliases", ())),
+            }
+        rows.append(row | {"from": plugin.source})
+    return rows
+
+
+def _list_runs(out: Path, as_json: bool) -> None:
+    from clbench.results import StoredRun, read_all
+    from clbench.tables import print_table
+
+    runs, unreadable = read_all([out])
+
+    def row(run: StoredRun) -> dict[str, Any]:
+        return {
+            "run": run.path.as_posix(),
+            "status": run.result["status"],
+            "final accuracy": run.metric("final_accuracy"),
+            "forgetting": run.metric("forgetting"),
+        }
+
+    rows = [row(run) for run in runs]
+    rows += [
+        {"run": f.path.as_posix(), "status": f"damaged: {f.problem}", "final accuracy": None, "forgetting": None}
+        for f in unreadable
+    ]
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    cells = [[str(v) if not isinstance(v, float) else f"{100 * v:.1f}" for v in row.values()] for row in rows]
+    print_table(_console(), f"runs in {out}", ["run", "status", "final accuracy", "forgetting"], cells, numbers=(2, 3))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A strategy, a scenario, or a file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show a strategy's source, equation and hyper-parameters, or a scenario's split and recipes."""
+    from clbench.description import describe_in_full, find
+
+    plugin = find(name)
+    if as_json:
+        print(json.dumps(describe_in_full(plugin), indent=1))
+        return
+    from clbench.description import print_in_full
+
+    print_in_full(plugin)
+
+
+@app.command()
+def doctor(
+    results: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RESULTS]…", help="Folders [default: results].")
+    ] = None,
+    data: DataFolder = None,
+) -> None:
+    """Check the installation, the machine, the data and the stored runs; say how to mend what is wrong."""
+    from clbench.doctor import examine
+
+    findings = examine(results, data)
+    for finding in findings:
+        print(f"{'ok  ' if finding.healthy else 'FAIL'}  {finding.what}")
+        if finding.mend:
+            print(f"      {finding.mend}")
+    codes = [finding.exit_code for finding in findings if not finding.healthy]
+    if codes:
+        raise typer.Exit(max(codes))
+
+
+@data_app.command("list")
+def data_list(data: DataFolder = None, as_json: AsJson = False) -> None:
+    """List the datasets and whether they are at hand."""
+    import dataclasses
+
+    from clbench.datasets import data_folder, list_datasets
+    from clbench.tables import print_table, readable_bytes
+
+    folder = data_folder(data)
+    listed = list_datasets(folder)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(entry) for entry in listed], indent=1, default=str))
+        return
+    rows = []
+    for entry in listed:
+        info = entry.info
+        if info is None:
+            rows.append([entry.name, entry.problem or "not here yet", "", "", "", ""])
+            continue
+        sizes = [f"{info.train_size:,} + {info.test_size:,}", str(len(info.classes)), "×".join(map(str, info.shape))]
+        rows.append([entry.name, "ready", *sizes, readable_bytes(info.bytes)])
+    headings = ["dataset", "state", "train + test", "classes", "shape", "size"]
+    print_table(_console(), f"datasets in {folder}", headings, rows, numbers=(2, 3, 4, 5))
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A built-in dataset.")], data: DataFolder = None
+) -> None:
+    """Download a built-in dataset, or take it from files that lie in the data folder already."""
+    from clbench.datasets import data_folder, fetch
+
+    info = fetch(name, data_folder(data), lambda text: print(text, file=sys.stderr))
+    _print_dataset(info)
+
+
+@data_app.command("import")
+def data_import(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name to give it, or the built-in that it is.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="An .npz file, or a folder train/CLASS/*.png, test/CLASS/*.png.")
+    ],
+    data: DataFolder = None,
+) -> None:
+    """Bring in a dataset: an .npz with x_train, y_train, x_test, y_test, or a folder of PNG images."""
+    from clbench.dataset_import import import_dataset
+    from clbench.datasets import data_folder
+
+    info = import_dataset(name, path, data_folder(data), lambda text: print(text, file=sys.stderr))
+    _print_dataset(info)
+
+
+def _print_dataset(info: Any) -> None:
+    shape = "×".join(map(str, info.shape))
+    print(
+        f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape} in "
+        f"{len(info.classes)} classes ({info.source})"
+    )
+
+
+@data_app.command("verify")
+def data_verify(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One dataset [default: all].")] = None,
+    data: DataFolder = None,
+) -> None:
+    """Read the datasets whole and compare them with their recorded hashes."""
+    from clbench.datasets import data_folder, verify
+    from clbench.errors import DataError
+
+    checked = verify(data_folder(data), name)
+    for each, problem in checked:
+        print(f"{each}: {problem or 'as recorded'}")
+    if any(problem for _, problem in checked):
+        raise DataError("some datasets are damaged", "Remove their folders and fetch or import them again.")

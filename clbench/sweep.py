@@ -1,0 +1,188 @@
+"""A grid of runs: planned and checked whole before anything is computed, then done, one or several at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clbench import plugins
+from clbench import spec as specs
+from clbench.datasets import data_folder, describe, fetch
+from clbench.environment import available_cores
+from clbench.errors import MachineError, UsageError
+from clbench.events import Listener, Note
+from clbench.interruption import Interruption
+from clbench.outcome import Outcome
+from clbench.plugins import Plugin
+from clbench.seeds import LARGEST
+from clbench.spec import Machine, Method, Spec
+from clbench.store import ResultsFolder
+from clbench.suggest import did_you_mean
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for, as typed."""
+
+    strategies: Sequence[str]
+    """Names or paths; `all` stands for every strategy that can be found."""
+
+    scenarios: Sequence[str]
+    recipe: str | None = None
+    seeds: Sequence[int] = (0,)
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Hyper-parameters, by `strategy.name`, or by `name` where only one strategy is asked for."""
+
+    split: str | None = None
+    class_order: str | None = None
+    epochs: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+    jobs: int = 1
+    results: Path = Path("results")
+    data: Path | None = None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of the grid."""
+
+    spec: Spec
+    plugin: Plugin
+
+    @property
+    def name(self) -> str:
+        """Its folder in the results."""
+        return specs.folder_name(self.spec)
+
+
+def seeds_from(text: str) -> tuple[int, ...]:
+    """Return the seeds that `text` asks for: `5` the first five (0 to 4), `0,3` these, `7,` this one, or UsageError."""
+    parts = [part.strip() for part in text.split(",")]
+    if parts[-1] == "" and len(parts) > 1:
+        parts.pop()
+    elif len(parts) == 1:
+        if not parts[0].isdecimal() or not 1 <= int(parts[0]) <= 10_000:
+            raise UsageError(f"--seeds {text}: a number of seeds from 1 to 10000, or a list: 0,3 (one seed: 3,)")
+        return tuple(range(int(parts[0])))
+    if not all(part.isdecimal() for part in parts):
+        raise UsageError(f"--seeds {text}: seeds are whole numbers from 0 to {LARGEST}")
+    return tuple(int(part) for part in parts)
+
+
+def plan(request: Request, notify: Listener) -> list[Planned]:
+    """Resolve and check every run of the grid. Brings in datasets that are missing; computes nothing.
+
+    Raises UsageError, PluginError, DataError or MachineError before anything is trained.
+    """
+    if len(set(request.seeds)) != len(request.seeds) or not request.seeds:
+        raise UsageError(f"seeds {', '.join(map(str, request.seeds))}: name at least one, and each once")
+    if request.jobs < 1:
+        raise UsageError(f"--jobs {request.jobs}: at least 1")
+    strategies = _strategies(request.strategies, notify)
+    protocols = []
+    for name in _distinct(request.scenarios, "scenario"):
+        plugin = plugins.select("scenario", name)
+        scenario = plugins.load(plugin)
+        protocols.append(
+            specs.protocol(plugin, scenario, request.recipe, request.epochs, request.split, request.class_order)
+        )
+    methods = _methods(strategies, request.values)
+    machine = _machine(request)
+    folder = data_folder(request.data)
+    planned = []
+    for protocol in protocols:
+        dataset = protocol.scenario.dataset
+        info = describe(dataset, folder) or fetch(dataset, folder, lambda text: notify(Note(text)))
+        for seed in request.seeds:
+            for method in methods:
+                planned.append(Planned(specs.build(protocol, method, seed, info, machine), method.plugin))
+    return planned
+
+
+def _strategies(wanted: Sequence[str], notify: Listener) -> list[Plugin]:
+    if list(wanted) != [ALL]:
+        return [plugins.select("strategy", name) for name in _distinct(wanted, "strategy")]
+    found = plugins.discover("strategy")
+    for plugin in found:
+        if plugin.problem:
+            notify(Note(f"strategy {plugin.name} ({plugin.path}) is broken and left out: {plugin.problem}"))
+    return [plugins.select("strategy", plugin.name) for plugin in found if not plugin.problem]
+
+
+def _distinct(names: Sequence[str], kind: str) -> Sequence[str]:
+    if not names or "" in names:
+        raise UsageError(f"no {kind} is named", f"Known ones: clbench list {plugins.FOLDERS[kind]}")  # type: ignore[index]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{kind} {name} is named twice")
+    return names
+
+
+def _methods(strategies: Sequence[Plugin], values: Mapping[str, Any]) -> list[Method]:
+    by_strategy: dict[str, dict[str, Any]] = {plugin.name: {} for plugin in strategies}
+    for key, value in values.items():
+        owner, dot, name = key.rpartition(".")
+        if not dot:
+            if len(strategies) > 1:
+                raise UsageError(f"--set {key}: say of which strategy, for example {strategies[0].name}.{key}={value}")
+            owner = strategies[0].name
+        if owner not in by_strategy:
+            known = ", ".join(by_strategy)
+            raise UsageError(
+                f"--set {key}: strategy '{owner}' does not run here{did_you_mean(owner, by_strategy)} ({known})"
+            )
+        by_strategy[owner][name] = value
+    return [specs.method(plugin, plugins.load(plugin), by_strategy[plugin.name]) for plugin in strategies]
+
+
+def _machine(request: Request) -> Machine:
+    cores = available_cores()
+    threads = request.threads if request.threads is not None else cores
+    if not 1 <= threads <= 1024:
+        raise UsageError(f"--threads {threads}: between 1 and 1024")
+    if request.device not in ("auto", "cpu", "cuda"):
+        known = ("auto", "cpu", "cuda")
+        raise UsageError(
+            f"no device '{request.device}'{did_you_mean(request.device, known)} (known: {', '.join(known)})"
+        )
+    if request.device == "cpu":
+        return Machine("cpu", threads)
+    # Must be set before CUDA starts; without it cuBLAS may sum in another order each time.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    available = torch.cuda.is_available()
+    if request.device == "cuda" and not available:
+        raise MachineError("there is no CUDA device that torch can use", "Leave out --device, or say --device cpu.")
+    return Machine("cuda" if available else "cpu", threads)
+
+
+def execute_all(
+    planned: Sequence[Planned], request: Request, interruption: Interruption, notify: Listener
+) -> list[Outcome]:
+    """Do every run that is not published yet and return their outcomes in the order planned.
+
+    A failed run does not keep the others from running. Raises what concerns them all, and Interrupted.
+    """
+    results = ResultsFolder(request.results)
+    folder = data_folder(request.data)
+    if request.jobs > 1:
+        from clbench.workers import Pool
+
+        with Pool(min(request.jobs, len(planned)), results, folder, notify) as pool:
+            return pool.execute(planned)
+    from clbench.runner import Surroundings, execute
+
+    around = Surroundings(results, folder, interruption, notify)
+    outcomes: dict[str, Outcome | None] = {}
+    for wait in (False, True):  # what another process is doing comes last, when it may be finished
+        for run in planned:
+            if outcomes.get(run.name) is None:
+                outcomes[run.name] = execute(run.spec, run.plugin, around, wait)
+    return [outcome for run in planned if (outcome := outcomes[run.name])]

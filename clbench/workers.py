@@ -1,0 +1,190 @@
+"""Several runs at once: worker processes, each of which imports torch once and serves one run after another.
+
+A worker reads specs as JSON lines from its standard input and answers with events and outcomes as JSON lines. It gets
+the plug-in's path and hash, never an object. Where a worker dies, its run has failed, and a new one takes its place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from clbench import errors, events
+from clbench.events import Listener, RunFailed
+from clbench.interruption import Interrupted, Interruption
+from clbench.outcome import Outcome
+from clbench.plugins import Plugin
+from clbench.store import ResultsFolder
+from clbench.sweep import Planned
+
+
+class _Worker:
+    """One worker process and the conversation with it."""
+
+    def __init__(self, results: ResultsFolder, data: Path, notify: Listener) -> None:
+        self.notify = notify
+        # A session of its own: Ctrl-C in the terminal reaches the parent, which tells the workers.
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "clbench.workers", str(results.path), str(data)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def execute(self, run: Planned, wait: bool) -> dict[str, Any]:
+        """Have the run done; return the answer: an outcome, an error, or how the worker ended."""
+        order = {"spec": run.spec, "plugin": _as_json(run.plugin), "wait": wait}
+        assert self.process.stdin and self.process.stdout
+        try:
+            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.flush()
+            for line in self.process.stdout:
+                answer: dict[str, Any] = json.loads(line)
+                if "event" not in answer:
+                    return answer
+                self.notify(events.from_json(answer))
+        except BrokenPipeError:
+            pass
+        return {"ended": self.process.wait()}
+
+    def end(self, signum: int | None) -> None:
+        """Tell the process that there is nothing more to do; with a signal, that it shall stop at the next batch."""
+        assert self.process.stdin
+        if signum is not None:
+            self.process.send_signal(signum)
+        self.process.stdin.close()
+
+
+class Pool:
+    """Workers that share the runs of a grid."""
+
+    def __init__(self, size: int, results: ResultsFolder, data: Path, notify: Listener) -> None:
+        self.results, self.data, self._listener = results, data, notify
+        self._notifying = threading.Lock()
+        self._idle: list[_Worker] = []
+        self._alive: set[_Worker] = set()
+        self._stopping = False
+        self._threads = ThreadPoolExecutor(size)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopping = error is not None
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        try:
+            for worker in list(self._alive):
+                worker.end(error.signum if isinstance(error, Interrupted) else signal.SIGTERM if error else None)
+            for worker in list(self._alive):
+                worker.process.wait()
+        except Interrupted:  # a second Ctrl-C
+            for worker in list(self._alive):
+                worker.process.kill()
+            raise
+
+    def _notify(self, event: events.Event) -> None:
+        with self._notifying:
+            self._listener(event)
+
+    def execute(self, planned: Sequence[Planned]) -> list[Outcome]:
+        """Do all runs and return their outcomes in the order planned."""
+        outcomes: dict[str, Outcome | None] = {}
+        for wait in (False, True):  # what another process is doing comes last, when it may be finished
+            missing = [run for run in planned if outcomes.get(run.name) is None]
+            futures = {self._threads.submit(self._one, run, wait): run for run in missing}
+            for future in as_completed(futures):
+                outcomes[futures[future].name] = future.result()
+        return [outcome for run in planned if (outcome := outcomes[run.name])]
+
+    def _one(self, run: Planned, wait: bool) -> Outcome | None:
+        worker = self._idle.pop() if self._idle else self._start()
+        answer = worker.execute(run, wait)
+        if "ended" in answer:
+            self._alive.discard(worker)
+            message = f"its worker process ended with {_ending(answer['ended'])}"
+            if not self._stopping:
+                self._notify(RunFailed(run.name, message, ""))
+            return Outcome(run.name, "failed", self.results.path, message)
+        self._idle.append(worker)
+        if "error" in answer:
+            kind: type[errors.ClbenchError] = getattr(errors, answer["error"])
+            raise kind(answer["message"], answer["hint"])
+        outcome = answer["outcome"]
+        return outcome and Outcome(**{**outcome, "path": Path(outcome["path"])})
+
+    def _start(self) -> _Worker:
+        worker = _Worker(self.results, self.data, self._notify)
+        self._alive.add(worker)
+        return worker
+
+
+def _ending(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _as_json(plugin: Plugin) -> dict[str, Any]:
+    return {
+        "kind": plugin.kind,
+        "name": plugin.name,
+        "path": str(plugin.path),
+        "source": plugin.source,
+        "sha256": plugin.sha256,
+    }
+
+
+def serve(results: Path, data: Path) -> int:
+    """The worker's side: do the runs that come in, until there are no more. Returns the exit code."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a plug-in or a library writes to standard output must not mix with the answers
+
+    def answer(values: dict[str, Any]) -> None:
+        answers.write(json.dumps(values) + "\n")
+        answers.flush()
+
+    orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    with Interruption() as interruption:
+        threading.Thread(target=_read_orders, args=(orders, interruption), daemon=True).start()
+        from clbench.runner import Surroundings, execute
+
+        around = Surroundings(ResultsFolder(results), data, interruption, lambda event: answer(events.to_json(event)))
+        try:
+            while (line := orders.get()) is not None:
+                order = json.loads(line)
+                plugin = order["plugin"]
+                try:
+                    described = Plugin(**{**plugin, "path": Path(plugin["path"])})
+                    outcome = execute(order["spec"], described, around, order["wait"])
+                except errors.ClbenchError as error:
+                    answer({"error": type(error).__name__, "message": error.message, "hint": error.hint})
+                else:
+                    values = outcome and {**dataclasses.asdict(outcome), "path": str(outcome.path)}
+                    answer({"outcome": values})
+        except Interrupted as error:
+            return error.exit_code
+    return 0
+
+
+def _read_orders(orders: queue.SimpleQueue[str | None], interruption: Interruption) -> None:
+    for line in sys.stdin:
+        orders.put(line)
+    # The parent has gone, or has nothing more to do.
+    orders.put(None)
+    interruption.request(signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(serve(Path(sys.argv[1]), Path(sys.argv[2])))
