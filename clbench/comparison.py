@@ -105,11 +105,22 @@ def _comparison(runs: Sequence[StoredRun]) -> Comparison:
         least = min(budgets.values())
         more = ", ".join(f"{name} {budget / least:.1f}×" for name, budget in budgets.items() if budget > least)
         notes.append(f"Unequal budgets: samples seen, beside the smallest: {more}.")
+    notes.append(_reference_lines(runs[0]))
     first = runs[0].spec
     recipe = f"recipe {first['recipe']['name']}, {first['device']}, {first['threads']} threads"
     split = describe_split(first["scenario"]["classes_per_experience"])
     title = f"{first['scenario']['name']}, {split} classes, class-incremental, {recipe}"
     return Comparison(title, sorted(rows, key=_order), notes)
+
+
+def _reference_lines(run: StoredRun) -> str:
+    chance = {setting: 100 * values[-1] for setting, values in run.result["chance"].items()}
+    total = run.counts("class_incremental").total
+    return (
+        f"For comparison: guessing gives {chance['class_incremental']:.1f} class-incrementally and "
+        f"{chance['task_incremental']:.1f} task-incrementally; knowing only the last experience gives "
+        f"{100 * total[-1] / sum(total):.1f} class-incrementally."
+    )
 
 
 def _order(row: Row) -> tuple[float, str]:

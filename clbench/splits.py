@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import numpy as np
-
 from clbench.errors import UsageError
 
 
@@ -65,6 +63,8 @@ def class_order(choice: str, classes: int, seed: int) -> tuple[int, ...]:
     if choice == "natural":
         return tuple(range(classes))
     if choice == "seed":
+        import numpy as np  # here, because listing commands need this module and not NumPy
+
         return tuple(int(c) for c in np.random.default_rng(seed).permutation(classes))
     if not re.fullmatch(r"\d+(,\d+)*", choice.replace(" ", "")):
         raise UsageError(f"'{choice}' is no class order", "A class order is `seed`, `natural`, or a list: 3,0,1,2")
