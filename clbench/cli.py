@@ -37,16 +37,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard out
 
 def main() -> None:
     """Run the command; end with the exit code that its failure has, and a message rather than a traceback."""
-    from clbench.interruption import Interrupted
+    from clbench.interruption import Interrupted, Interruption
 
     try:
-        app()
+        with Interruption():
+            app()
     except ClbenchError as error:
         _fail(error)
         sys.exit(error.exit_code)
     except Interrupted as interruption:
-        message = "Stopped. Finished runs and experiences are kept; the same command goes on from there."
-        print(f"\n{message}", file=sys.stderr)
+        print("\nStopped. What is finished is kept; the same command goes on from there.", file=sys.stderr)
         sys.exit(interruption.exit_code)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; there is nobody to tell

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clbench import errors, events
 from clbench.events import Listener, RunFailed
@@ -27,6 +27,9 @@ from clbench.outcome import Outcome
 from clbench.plugins import Plugin
 from clbench.store import ResultsFolder
 from clbench.sweep import Planned
+
+if TYPE_CHECKING:
+    from clbench.runner import Surroundings
 
 
 class _Worker:
@@ -156,26 +159,30 @@ def serve(results: Path, data: Path) -> int:
         answers.flush()
 
     orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    with Interruption() as interruption:
-        threading.Thread(target=_read_orders, args=(orders, interruption), daemon=True).start()
-        from clbench.runner import Surroundings, execute
+    try:
+        with Interruption() as interruption:
+            threading.Thread(target=_read_orders, args=(orders, interruption), daemon=True).start()
+            from clbench.runner import Surroundings
 
-        around = Surroundings(ResultsFolder(results), data, interruption, lambda event: answer(events.to_json(event)))
-        try:
+            around = Surroundings(
+                ResultsFolder(results), data, interruption, lambda event: answer(events.to_json(event))
+            )
             while (line := orders.get()) is not None:
-                order = json.loads(line)
-                plugin = order["plugin"]
-                try:
-                    described = Plugin(**{**plugin, "path": Path(plugin["path"])})
-                    outcome = execute(order["spec"], described, around, order["wait"])
-                except errors.ClbenchError as error:
-                    answer({"error": type(error).__name__, "message": error.message, "hint": error.hint})
-                else:
-                    values = outcome and {**dataclasses.asdict(outcome), "path": str(outcome.path)}
-                    answer({"outcome": values})
-        except Interrupted as error:
-            return error.exit_code
+                answer(_answer(json.loads(line), around))
+    except Interrupted as interrupted:
+        return interrupted.exit_code
     return 0
+
+
+def _answer(order: dict[str, Any], around: Surroundings) -> dict[str, Any]:
+    from clbench.runner import execute
+
+    plugin = Plugin(**{**order["plugin"], "path": Path(order["plugin"]["path"])})
+    try:
+        outcome = execute(order["spec"], plugin, around, order["wait"])
+    except errors.ClbenchError as error:
+        return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+    return {"outcome": outcome and {**dataclasses.asdict(outcome), "path": str(outcome.path)}}
 
 
 def _read_orders(orders: queue.SimpleQueue[str | None], interruption: Interruption) -> None:
