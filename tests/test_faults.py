@@ -1,4 +1,4 @@
-"""Real processes killed, interrupted, doubled and starved of disk: what is finished stays, what goes on is bit-identical."""
+"""Real processes killed, interrupted, doubled and starved of disk: what is finished stays, what goes on is the same."""
 
 import contextlib
 import json
