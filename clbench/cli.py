@@ -200,7 +200,7 @@ def _print_plan(request: Any, as_json: bool) -> None:
 
     planned = plan(request, lambda event: print(getattr(event, "text", event), file=sys.stderr))
     if as_json:
-        print(json.dumps([run.spec for run in planned], indent=1))
+        print(json.dumps([run.spec for run in planned], indent=1, ensure_ascii=False))
         return
     for run in planned:
         state = "is there already" if (request.results / run.name).is_dir() else "to do"
@@ -215,7 +215,7 @@ def _print_comparisons(runs: Any, as_json: bool) -> None:
     if as_json:
         rows = [{"comparison": c.title, "notes": c.notes, "rows": tables.rows_for_json(c)} for c in comparisons]
         paths = [{"run": run.path.as_posix(), **run.result} for run in runs]
-        print(json.dumps({"comparisons": rows, "runs": paths}, indent=1))
+        print(json.dumps({"comparisons": rows, "runs": paths}, indent=1, ensure_ascii=False))
         return
     console = _console()
     for comparison in comparisons:
@@ -265,7 +265,7 @@ def list_(
     if what != "strategies":
         listed["scenarios"] = _described("scenario")
     if as_json:
-        print(json.dumps(listed, indent=1))
+        print(json.dumps(listed, indent=1, ensure_ascii=False))
         return
     from clbench.tables import print_table
 
@@ -285,7 +285,7 @@ def _described(kind: Kind) -> list[dict[str, str]]:
         if kind == "scenario":
             row |= {
                 "recipes": ", ".join(plugin.recipes),
-                "also called": ", ".join(plugin.attributes.get("aliases", ())),
+                "aliases": ", ".join(plugin.attributes.get("aliases", ())),
             }
         rows.append(row | {"from": plugin.source})
     return rows
@@ -301,17 +301,17 @@ def _list_runs(out: Path, as_json: bool) -> None:
         return {
             "run": run.path.as_posix(),
             "status": run.result["status"],
-            "final accuracy": run.metric("final_accuracy"),
+            "final_accuracy": run.metric("final_accuracy"),
             "forgetting": run.metric("forgetting"),
         }
 
     rows = [row(run) for run in runs]
     rows += [
-        {"run": f.path.as_posix(), "status": f"damaged: {f.problem}", "final accuracy": None, "forgetting": None}
+        {"run": f.path.as_posix(), "status": f"damaged: {f.problem}", "final_accuracy": None, "forgetting": None}
         for f in unreadable
     ]
     if as_json:
-        print(json.dumps(rows, indent=1))
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     cells = [[str(v) if not isinstance(v, float) else f"{100 * v:.1f}" for v in row.values()] for row in rows]
     print_table(_console(), f"runs in {out}", ["run", "status", "final accuracy", "forgetting"], cells, numbers=(2, 3))
@@ -327,7 +327,7 @@ def show(
 
     plugin = find(name)
     if as_json:
-        print(json.dumps(describe_in_full(plugin), indent=1))
+        print(json.dumps(describe_in_full(plugin), indent=1, ensure_ascii=False))
         return
     from clbench.description import print_in_full
 

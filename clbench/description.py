@@ -49,7 +49,7 @@ def print_in_full(plugin: Plugin) -> None:
     if plugin.fields:
         print("\nHyper-parameters (--set NAME=VALUE):")
     for field in plugin.fields:
-        print(f"\n  {plugin.name}.{field.name}: {field.type} = {field.default}")
+        print(f"\n  {plugin.name}.{field.name}: {field.type}, default {field.default}")
         for line in inspect.cleandoc(field.doc).splitlines():
             print(f"      {line}")
     if plugin.kind == "scenario":

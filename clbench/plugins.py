@@ -168,7 +168,28 @@ def _fields(config: ast.ClassDef) -> Iterator[Field]:
         documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
         doc = inspect.cleandoc(str(after.value.value)) if documented else ""  # type: ignore[union-attr]
         default = ast.unparse(node.value) if node.value else ""
-        yield Field(node.target.id, ast.unparse(node.annotation), default, doc)
+        yield Field(node.target.id, _type_text(node.annotation), default, doc)
+
+
+_RELATIONS = {"Ge": "≥", "Gt": ">", "Le": "≤", "Lt": "<"}
+
+
+def _type_text(node: ast.expr) -> str:
+    """Return a type as people read it: `Annotated[float, Ge(0)]` is `float ≥ 0`, a Literal its values."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return f"{_type_text(node.left)} | {_type_text(node.right)}"
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple) and _base_name(node) == "Annotated":
+        kind, *conditions = node.slice.elts
+        bounds = [
+            f"{_RELATIONS[_base_name(call.func)]} {ast.unparse(call.args[0])}"
+            for call in conditions
+            if isinstance(call, ast.Call) and _base_name(call.func) in _RELATIONS and call.args
+        ]
+        return " and ".join([f"{_type_text(kind)} {bounds[0]}", *bounds[1:]]) if bounds else _type_text(kind)
+    if isinstance(node, ast.Subscript) and _base_name(node) == "Literal":
+        values = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        return " | ".join(ast.unparse(value) for value in values)
+    return ast.unparse(node)
 
 
 def _assignments(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:

@@ -70,7 +70,7 @@ class Watcher:
     def _show_training(self, event: TrainingProgress) -> None:
         started = self._started[event.run]
         detail = (
-            f"experience {event.experience + 1}/{started.experiences} epoch {event.epoch + 1}/{started.epochs} "
+            f"experience {event.experience} epoch {event.epoch + 1}/{started.epochs} "
             f"{event.images_per_second:,.0f} images/s{self._latest.get(event.run, '')}"
         )
         self._live.update(self._tasks[event.run], completed=event.experience + event.fraction, detail=detail)

@@ -76,6 +76,7 @@ class SmallRun:
         order: tuple[int, ...] | None = None,
         seed: int = 0,
     ) -> None:
+        torch.set_num_threads(1)  # two threads on so little work wait for each other most of the time
         order = order or tuple(range(sum(sizes)))
         self.positions = torch.from_numpy(np.argsort(order)[samples.y])
         self.seeds = run_seeds(seed)

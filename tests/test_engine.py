@@ -297,7 +297,7 @@ def test_blocks_can_be_frozen_and_trained_in_turn(optimizer: str, momentum: floa
         def frozen(self, model: clbench.Network, experience: Experience, epoch: int) -> Any:
             return [model.blocks[epoch % 2]]
 
-    recipe = Recipe(**{**vars(SGD), "optimizer": optimizer, "momentum": momentum})  # type: ignore[arg-type]
+    recipe = Recipe(model="mlp", optimizer=optimizer, momentum=momentum, lr=1e-3, batch_size=16, epochs=3)  # type: ignore[arg-type]
     run = small(Alternating(None), recipe)
     start = run.new_model()
     run.learn(1)
