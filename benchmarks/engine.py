@@ -4,7 +4,7 @@
 
 A row is a ratio within this run, never an absolute time, which would say more about the machine than about the code.
 What is compared alternates (A B, B A, …) and a row is the median over the pairs: a neighbour on the machine then slows
-both sides of a pair, and one disturbed pair does not count. The training groups do a first pair that is thrown away.
+both sides of a pair, and one disturbed pair does not count.
 
 Groups:
     training   naive, l2, lwf and frozen on Split MNIST beside bare PyTorch loops that do the same mathematics
@@ -29,6 +29,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,7 +48,7 @@ from clbench.runner import Surroundings, execute
 from clbench.store import ResultsFolder
 from clbench.sweep import Request, plan
 
-STRATEGIES = ("naive", "l2", "lwf", "frozen")
+STRATEGIES = ("naive", "lwf", "l2", "frozen")
 SEED = 0
 
 
@@ -106,15 +107,16 @@ def alternating(
 
     With `warm_up`, one pair more is done first and thrown away: kernels, pages and allocators are then warm for both.
     """
-    pairs = []
-    for repeat in range(repeats + warm_up):
-        if repeat % 2:
-            other = theirs()
-            pairs.append((ours(), other))
-        else:
-            own = ours()
-            pairs.append((own, theirs()))
+    pairs = [pair(bool(repeat % 2), ours, theirs) for repeat in range(repeats + warm_up)]
     return pairs[warm_up:]
+
+
+def pair(theirs_first: bool, ours: Callable[[], Any], theirs: Callable[[], Any]) -> tuple[Any, Any]:
+    """Return what ours and theirs gave, called in the order asked for."""
+    if theirs_first:
+        other = theirs()
+        return ours(), other
+    return ours(), theirs()
 
 
 # -- clbench ----------------------------------------------------------------------------------------------------------
@@ -217,7 +219,7 @@ class BareLearner:
         assert (recipe["model"], recipe["optimizer"]) == ("mlp", "adam"), "the bare loop below is written for these"
         self.recipe = recipe
         self.trunk = nn.Sequential(nn.Flatten(), nn.Linear(784, 400), nn.ReLU(), nn.Linear(400, 400), nn.ReLU())
-        self.head = nn.Linear(400, 0)
+        self.head: nn.Linear | None = None
 
     def learn(self, task: Task) -> None:
         """Train on one experience."""
@@ -232,6 +234,8 @@ class BareLearner:
     def grow(self, task: Task) -> None:
         """Replace the head by one that has rows for the new classes too."""
         before, self.head = self.head, nn.Linear(400, task.old + task.new)
+        if before is None:
+            return
         with torch.no_grad():
             self.head.weight[: task.old] = before.weight
             self.head.bias[: task.old] = before.bias
@@ -333,30 +337,30 @@ def training(bench: Bench) -> list[Row]:
     """Learning time per strategy over the whole stream, and from experience 1 on, where the method begins to act."""
     need(bench, "mnist")
     dataset = open_dataset("mnist", bench.data)
-    (planned,) = plan(Request(["naive"], ["splitmnist"], seeds=(SEED,), device="cpu", data=bench.data), lambda _: None)
+    pairs: dict[str, list[tuple[Run, list[float]]]] = {strategy: [] for strategy in STRATEGIES}
+    warm = run_clbench(bench, "naive", "splitmnist")
+    bare_seconds("naive", warm.spec, dataset)
+    # Every strategy in every round, so that strategies are compared within minutes, too.
+    for repeat in range(bench.repeats):
+        for strategy, measured in pairs.items():
+            ours = partial(run_clbench, bench, strategy, "splitmnist")
+            measured.append(pair(bool(repeat % 2), ours, partial(bare_seconds, strategy, warm.spec, dataset)))
     rows = []
-    for strategy in STRATEGIES:
-        pairs = alternating(
-            bench.repeats,
-            lambda name=strategy: run_clbench(bench, name, "splitmnist").learning_seconds(),
-            lambda name=strategy: bare_seconds(name, planned.spec, dataset),
-            warm_up=True,
-        )
+    for strategy, measured in pairs.items():
         for first in (0, 1):
-            sums = [(sum(ours[first:]), sum(theirs[first:])) for ours, theirs in pairs]
+            sums = [(sum(run.learning_seconds()[first:]), sum(bare[first:])) for run, bare in measured]
             rows.append(ours_over_theirs(f"{strategy}, experiences {first} to 4", "a bare PyTorch loop", 1.1, sums))
-    return [*rows, lwf_beside_naive(bench)]
+    return [*rows, lwf_beside_naive([run for run, _ in pairs["lwf"]], [run for run, _ in pairs["naive"]])]
 
 
-def lwf_beside_naive(bench: Bench) -> Row:
-    """What the distillation itself costs: gradient steps only, where the old network's answers are recorded already."""
+def lwf_beside_naive(lwf: Sequence[Run], naive: Sequence[Run]) -> Row:
+    """What distillation costs in the gradient steps, where the old network's answers are recorded already."""
 
-    def seconds(strategy: str) -> float:
-        entries = run_clbench(bench, strategy, "splitmnist").result["experiences"][1:]
-        assert all(entry["recorded"] == ("recorded" if strategy == "lwf" else None) for entry in entries)
-        return sum(entry["training_seconds"] for entry in entries)
+    def seconds(run: Run) -> float:
+        return sum(entry["training_seconds"] for entry in run.result["experiences"][1:])
 
-    pairs = alternating(bench.repeats, lambda: seconds("lwf"), lambda: seconds("naive"))
+    assert all(entry["recorded"] == "recorded" for run in lwf for entry in run.result["experiences"][1:])
+    pairs = [(seconds(one), seconds(other)) for one, other in zip(lwf, naive, strict=True)]
     return ours_over_theirs("lwf, gradient steps of experiences 1 to 4", "clbench's naive", 1.1, pairs)
 
 
@@ -505,8 +509,10 @@ def memory(bench: Bench) -> list[Row]:
     resident = subprocess.run([sys.executable, "-c", RESIDENT_AFTER_IMPORTS], capture_output=True, check=True)
     imports = int(resident.stdout) / 1e6
     with tempfile.TemporaryDirectory() as results:
-        options = ("--threads", str(bench.threads), "--data", str(bench.data), "--device", "cpu", "--epochs", "1")
-        wall_seconds(command("run", "-s", "naive", "-S", "splitcifar100", "--out", results, *options))
+        # Two experiences read every image as ten do, and evaluate less often.
+        options = ("--threads", str(bench.threads), "--data", str(bench.data), "--device", "cpu")
+        short = ("--split", "2", "--epochs", "1")
+        wall_seconds(command("run", "-s", "naive", "-S", "splitcifar100", "--out", results, *options, *short))
         (path,) = Path(results).rglob("result.json")
         peak = json.loads(path.read_bytes())["totals"]["peak_memory"]["host_bytes"] / 1e6
     extra = peak - imports

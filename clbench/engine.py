@@ -169,12 +169,17 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         decay = self.recipe.weight_decay + self.strategy.weight_decay(self.where)
-        parameters = self.model.parameters()
+        parameters = list(self.model.parameters())
         if self.recipe.optimizer == "adam":
             return torch.optim.Adam(parameters, lr=self.recipe.lr, weight_decay=decay, fused=True)
-        return torch.optim.SGD(
-            parameters, lr=self.recipe.lr, momentum=self.recipe.momentum, weight_decay=decay, fused=True
-        )
+        momentum = self.recipe.momentum
+        sgd = torch.optim.SGD(parameters, lr=self.recipe.lr, momentum=momentum, weight_decay=decay, fused=True)
+        if momentum:
+            # Torch's fused step wants the buffers of all parameters or of none, and what is frozen for some epochs
+            # would have none. Starting from 0 gives the same steps: μ·0 + g is g.
+            for parameter in parameters:
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
 
     def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
         """Avalanche's loop over the epochs, timed, with interruptions held back to the next batch."""

@@ -213,7 +213,9 @@ class _Run:
             }
         )
         for change in self.state.restore():
-            done.notes.append(f"the strategy changed the {change} in experience {index}; it was put back")
+            note = f"the strategy changed the {change} in experience {index}; it was put back"
+            done.notes.append(note)
+            self.around.notify(Note(f"{self.name}: {note}"))
         done.finished, done.model, done.strategy = index + 1, engine.model, self._strategy_state()
         counts = self._counts(done, "class_incremental")
         old, new = metrics.old_accuracy(counts)[index], metrics.new_accuracy(counts)[index]

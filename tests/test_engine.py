@@ -191,6 +191,19 @@ def test_seeds_change_the_order_and_the_initial_weights() -> None:
     assert one.batches[0][1] != one.batches[epoch][1]
 
 
+def test_experiences_of_equal_size_have_orders_of_their_own() -> None:
+    served: dict[int, list[int]] = {0: [], 1: []}
+
+    def loss(batch: Batch) -> Tensor:
+        own = run.rows(batch.experience.index)
+        served[batch.experience.index] += [own.index(row) for row in batch.index.tolist()]
+        return cross_entropy(batch)
+
+    run = SmallRun(naive_with(loss), SGD, colours(4), (2, 2))
+    run.learn()
+    assert served[0] != served[1]
+
+
 def test_initial_weights_are_those_of_the_model_seed() -> None:
     run = small(builtin("naive"), ROUGH)
     expected = build("cnn", (8, 8, 3), run.seeds["model"])
@@ -480,13 +493,35 @@ def interrupted_after(run: Planned, index: int, saved: bool, results: Path, data
         execute(run.spec, run.plugin, around)
 
 
+CARRYING = '''
+import clbench
+
+
+class Carrying(clbench.Strategy):
+    """Its loss depends on what it has seen in earlier experiences, and on the network that it holds on to."""
+
+    def start(self, model):
+        self.experiences, self.network = 0, None
+
+    def loss(self, batch):
+        loss = clbench.losses.cross_entropy(batch.logits, batch.y) * (1 + self.experiences)
+        return loss if self.network is None else loss + self.network.blocks[0][1].weight.square().sum()
+
+    def after_experience(self, model, experience):
+        self.experiences += 1
+        self.network = model
+'''
+
+
 @pytest.mark.parametrize(
-    ("strategy", "recipe"), [*((name, "plain") for name in STRATEGIES), ("lwf", "rough"), ("frozen", "rough")]
+    ("strategy", "recipe"),
+    [*((name, "plain") for name in STRATEGIES), ("carrying", "plain"), ("lwf", "rough"), ("frozen", "rough")],
 )
 def test_a_run_continued_after_any_interruption_ends_as_one_that_never_stopped(
     strategy: str, recipe: str, scenario: str, data: Path, tmp_path: Path
 ) -> None:
-    run = planned(strategy, scenario, recipe, data)
+    (tmp_path / "carrying.py").write_text(CARRYING)
+    run = planned(str(tmp_path / "carrying.py") if strategy == "carrying" else strategy, scenario, recipe, data)
     around, _ = surroundings(tmp_path / "whole", data, lambda event: None)
     whole = execute(run.spec, run.plugin, around)
     assert whole is not None

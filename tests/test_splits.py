@@ -45,7 +45,6 @@ def test_a_split_says_how_many_classes_each_experience_brings(text: str, classes
         "4,3,4",
         "4,0,6",
         "0,10",
-        "10+0x5",
         ",10",
         "1e1",
     ],

@@ -417,7 +417,9 @@ def test_warm_up_trains_the_new_rows_alone() -> None:
     assert not same(small(builtin("lwf", warmup_epochs=2), CNN).learn(1).models[0], run.new_model())
 
 
-def test_after_the_warm_up_everything_trains() -> None:
+@pytest.mark.parametrize(("optimizer", "momentum"), [("sgd", 0.0), ("sgd", 0.9), ("adam", 0.0)])
+def test_after_the_warm_up_everything_trains(optimizer: str, momentum: float) -> None:
+    recipe = Recipe(model="cnn", optimizer=optimizer, momentum=momentum, lr=0.01, batch_size=16, epochs=2)  # type: ignore[arg-type]
     trunks: list[list[bytes]] = []
     rows: list[tuple[bytes, bytes]] = []
 
@@ -427,7 +429,7 @@ def test_after_the_warm_up_everything_trains() -> None:
             rows.append(rows_of(batch.model, 5))
 
     # Experience 1 has 60 samples: 4 steps an epoch, of which there are 2.
-    run = small(spied("lwf", watch, warmup_epochs=1), CNN, (2, 3)).learn()
+    run = small(spied("lwf", watch, warmup_epochs=1), recipe, (2, 3)).learn()
     # In epoch 1 the forward pass has moved the running statistics before the first loss.
     assert [trunk == trunks[0] for trunk in trunks] == [True] * 4 + [False] * 4
     assert len(set(rows)) == 8  # the new rows train throughout
