@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from clbench import results, tables
+from clbench import results
 from clbench.comparison import compare
+from clbench.comparison_table import print_comparison
 from clbench.errors import ClbenchError, UsageError
 from clbench.interruption import Interruption
 from clbench.outcome import Outcome
@@ -51,7 +52,7 @@ class Runs(Sequence[StoredRun]):
         text = io.StringIO()
         console = Console(file=text, width=120)
         for comparison in compare(self._runs):
-            tables.print_comparison(console, comparison)
+            print_comparison(console, comparison)
         return text.getvalue().rstrip() or "no runs"
 
     def _repr_png_(self) -> bytes | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from clbench.recipe import Augmentation
 
 # Evaluation, recording and feature extraction keep no gradients, so larger batches than in training cost little memory.
-INFERENCE_BATCH = 500
+INFERENCE_BATCH = 250
 
 
 class Images:

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
+from clbench.durability import replace_file
 from clbench.errors import PluginError
 from clbench.models import Network
-from clbench.store import replace_file
 
 NAME = "checkpoint"
 

@@ -208,19 +208,19 @@ def _print_plan(request: Any, as_json: bool) -> None:
 
 
 def _print_comparisons(runs: Any, as_json: bool) -> None:
-    from clbench import tables
     from clbench.comparison import compare as group
+    from clbench.comparison_table import print_comparison, rows_for_json
 
     comparisons = group(runs)
     if as_json:
-        rows = [{"comparison": c.title, "notes": c.notes, "rows": tables.rows_for_json(c)} for c in comparisons]
+        rows = [{"comparison": c.title, "notes": c.notes, "rows": rows_for_json(c)} for c in comparisons]
         paths = [{"run": run.path.as_posix(), **run.result} for run in runs]
         print(json.dumps({"comparisons": rows, "runs": paths}, indent=1, ensure_ascii=False))
         return
     console = _console()
     for comparison in comparisons:
         console.print()
-        tables.print_comparison(console, comparison)
+        print_comparison(console, comparison)
 
 
 @app.command()

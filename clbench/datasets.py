@@ -7,7 +7,6 @@ what they are. It is built beside its place, synced and published by one rename,
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import errno
 import hashlib
 import json
@@ -30,7 +29,9 @@ import platformdirs
 
 from clbench import dataset_sources
 from clbench.dataset_sources import BUILTIN as BUILTIN
+from clbench.durability import sync_folder
 from clbench.errors import DataError, MachineError, UsageError
+from clbench.suggest import did_you_mean
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 FORMAT = 1
@@ -72,7 +73,7 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset whose arrays are mapped from disk, read-only.
+    """A dataset whose arrays are mapped from disk; writing to them never reaches the file.
 
     x_train, x_test: uint8 (n, height, width, channels).
     y_train, y_test: int64 (n,), 0 .. classes-1, every class in both.
@@ -265,9 +266,9 @@ def publish(
             json.dump({"format": FORMAT, **dataclasses.asdict(info)}, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
-        _sync_folder(place)
+        sync_folder(place)
         place.rename(place_of(name, folder))
-        _sync_folder(folder / "arrays")
+        sync_folder(folder / "arrays")
         return info
     if (existing.sha256, existing.classes) == (info.sha256, info.classes):
         report(f"{name} already lies in {folder} with the same content; nothing was changed")
@@ -299,10 +300,8 @@ def _unknown(name: str, folder: Path) -> tuple[str, str]:
     if name in BUILTIN:
         return f"{name} is not in {folder} yet.", dataset_sources.ways_to_bring_in(name, folder)
     known = list(dict.fromkeys([*BUILTIN, *_cached_names(folder)]))
-    nearest = difflib.get_close_matches(name, known, n=1)
-    meant = f" Did you mean {nearest[0]}?" if nearest else ""
     return (
-        f"There is no dataset {name!r} in {folder}.{meant} There are: {', '.join(known)}.",
+        f"There is no dataset '{name}' in {folder}{did_you_mean(name, known)} (known: {', '.join(known)})",
         f"Bring it in with `clbench data import {name} PATH`.",
     )
 
@@ -507,12 +506,3 @@ def _locked(path: Path, name: str, report: Report) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

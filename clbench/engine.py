@@ -84,6 +84,8 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
             device=images.device,
             evaluator=_no_metrics(),
         )
+        # It has nothing to do, and being called at every step it would cost as much as a small network's update.
+        self.plugins.remove(self.evaluator)
         self.strategy, self.recipe, self.benchmark = strategy, recipe, benchmark
         self.images, self.scaling, self.labels = images, scaling, labels.to(images.device)
         self.classes_per_experience, self.seeds, self.new_model = classes_per_experience, seeds, new_model
@@ -155,7 +157,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def _answer(self, old: Network, x: Tensor) -> Tensor:
         with torch.no_grad(), self._precision():
-            return self.strategy.record(old, x).float()
+            return self.strategy.record(old, x, self.where).float()
 
     def _start_afresh(self) -> None:
         self.model = self.new_model()

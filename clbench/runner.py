@@ -17,12 +17,9 @@ import torch
 from filelock import Timeout
 
 from clbench import checkpoint, environment, footprint, metrics, store
-from clbench.batches import Images, Scaling
 from clbench.checkpoint import Checkpoint
-from clbench.datasets import open_dataset
 from clbench.engine import Engine, Ledger
 from clbench.errors import ClbenchError, DataError, Divergence, MachineError, UsageError
-from clbench.evaluation import TestSet
 from clbench.events import ExperienceFinished, Listener, Note, RunFailed, RunFinished, RunSkipped, RunStarted
 from clbench.global_state import GlobalState
 from clbench.hyperparameters import configure
@@ -34,7 +31,7 @@ from clbench.recipe import Recipe
 from clbench.spec import Spec, experience_classes, folder_name, run_id
 from clbench.store import ResultsFolder
 from clbench.strategy import config_class
-from clbench.stream import ArrayDataset, build_stream
+from clbench.stream import Stream, open_stream
 
 RESULT_SCHEMA = 1
 SETTINGS = ("class_incremental", "task_incremental")
@@ -137,34 +134,24 @@ class _Run:
         self.classes = experience_classes(spec)
         cls = load(plugin)
         self.strategy = cls(configure(config_class(cls), spec["strategy"]["config"], plugin.name))
-        self._open_data()
+        self.stream = self._open_stream()
         self.strategy.start(self._new_model())
 
-    def _open_data(self) -> None:
-        scenario, device = self.spec["scenario"], torch.device(self.spec["device"])
-        dataset = open_dataset(scenario["dataset"], self.around.data, lambda text: self.around.notify(Note(text)))
-        if dataset.info.sha256 != scenario["dataset_sha256"]:
-            raise DataError(
-                f"dataset {dataset.info.name} changed after the run was planned", "Start the command again."
-            )
-        self.shape = dataset.info.shape
-        self.labels = dataset.y_test
-        order, sizes = tuple(scenario["class_order"]), tuple(scenario["classes_per_experience"])
-        position = np.argsort(order)  # class id -> position in the class order
-        scaling = Scaling(self.recipe.pixels, dataset.info.mean, dataset.info.std, device)
-        self.train_images, self.scaling = Images(dataset.x_train, device), scaling
-        self.train_positions = torch.from_numpy(position[dataset.y_train])
-        test_images, test_positions = Images(dataset.x_test, device), torch.from_numpy(position[dataset.y_test])
-        self.test_set = TestSet(test_images, scaling, test_positions, order, sizes, self.recipe.precision)
-        self.benchmark = build_stream(
-            ArrayDataset(self.train_images, scaling, torch.from_numpy(np.asarray(dataset.y_train))),
-            ArrayDataset(test_images, scaling, torch.from_numpy(np.asarray(dataset.y_test))),
-            sizes,
-            order,
+    def _open_stream(self) -> Stream:
+        scenario = self.spec["scenario"]
+        return open_stream(
+            scenario["dataset"],
+            scenario["dataset_sha256"],
+            self.around.data,
+            tuple(scenario["classes_per_experience"]),
+            tuple(scenario["class_order"]),
+            self.recipe.pixels,
+            self.recipe.precision,
+            self.spec["device"],
         )
 
     def _new_model(self) -> Network:
-        return build(self.recipe.model, self.shape, self.spec["seeds"]["model"])
+        return build(self.recipe.model, self.stream.shape, self.spec["seeds"]["model"])
 
     def to_the_end(self) -> Path:
         """Train what is not trained yet and publish; return the folder of the published run."""
@@ -185,10 +172,10 @@ class _Run:
             model=model,
             strategy=self.strategy,
             recipe=self.recipe,
-            benchmark=self.benchmark,
-            images=self.train_images,
-            scaling=self.scaling,
-            labels=self.train_positions,
+            benchmark=self.stream.benchmark,
+            images=self.stream.images,
+            scaling=self.stream.scaling,
+            labels=self.stream.positions,
             classes_per_experience=tuple(len(own) for own in self.classes),
             seeds=self.spec["seeds"],
             new_model=self._new_model,
@@ -201,7 +188,7 @@ class _Run:
         began = time.perf_counter()
         ledger = engine.learn(index)
         evaluating = time.perf_counter()
-        done.predictions.append(self.test_set.predict(engine.model) if ledger.gradient_steps else None)
+        done.predictions.append(self.stream.test_set.predict(engine.model) if ledger.gradient_steps else None)
         ended = time.perf_counter()
         done.experiences.append(
             self._entry(index, ledger, engine)
@@ -240,11 +227,11 @@ class _Run:
     def _counts(self, done: Checkpoint, setting: str) -> metrics.Counts:
         """Count what was right so far; experiences that are still to come count as not evaluated."""
         rows, evaluated = self._rows(done, setting)
-        return metrics.count(rows, self.labels, self.classes, evaluated, setting=setting)  # type: ignore[arg-type]
+        return metrics.count(rows, self.stream.test_labels, self.classes, evaluated, setting=setting)  # type: ignore[arg-type]
 
     def _rows(self, done: Checkpoint, setting: str) -> tuple[Any, list[bool]]:
         column = SETTINGS.index(setting)
-        rows = np.full((len(self.classes), len(self.labels)), -1, dtype=np.int16)
+        rows = np.full((len(self.classes), len(self.stream.test_labels)), -1, dtype=np.int16)
         evaluated = [False] * len(self.classes)
         for index, predictions in enumerate(done.predictions):
             if predictions is not None:
@@ -277,7 +264,7 @@ class _Run:
         }
         arrays = io.BytesIO()
         predictions = {setting: self._rows(done, setting)[0] for setting in SETTINGS}
-        np.savez_compressed(arrays, labels=self.labels.astype(np.int16), **predictions)
+        np.savez_compressed(arrays, labels=self.stream.test_labels.astype(np.int16), **predictions)
         return {
             "spec.json": store.as_json(self.spec),
             "result.json": store.as_json(result),

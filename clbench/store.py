@@ -20,6 +20,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from clbench.durability import sync_folder, write_synced
 from clbench.errors import MachineError
 
 MANIFEST = "MANIFEST.json"
@@ -29,33 +30,6 @@ WORK, FAILED, DAMAGED = ".work", ".failed", ".damaged"
 def as_json(value: Any) -> bytes:
     """Return readable JSON; raises ValueError for NaN and infinity, which have no place in a stored run."""
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a file so that it survives a power cut."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` in the place of `path` at once: a reader, or a crash, finds the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        write_synced(temporary, content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def manifest(files: Mapping[str, bytes]) -> bytes:
@@ -159,7 +133,7 @@ class ResultsFolder:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
         self.discard_work(run_id)
         shutil.rmtree(self.path / FAILED / name, ignore_errors=True)
         return target
@@ -180,5 +154,5 @@ class ResultsFolder:
         for file, content in files.items():
             write_synced(built / file, content)
         write_synced(built / MANIFEST, manifest(files))
-        _sync_folder(built)
+        sync_folder(built)
         return built

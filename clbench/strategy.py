@@ -109,9 +109,10 @@ class Strategy(Generic[ConfigT]):
         """λ of a term ½λ‖θ‖² over all parameters that train; the optimizer adds its gradient to the recipe's own."""
         return 0.0
 
-    def record(self, model: Network, x: Tensor) -> Tensor:
+    def record(self, model: Network, x: Tensor, experience: Experience) -> Tensor:
         """Return a value per sample, (n, …), from the network as the last experience left it.
 
+        `experience` is the one that is about to be trained; the network's head still has the old classes only.
         Called in evaluation mode without gradients. Where the recipe does not augment, it is called once for all
         training data before training; where it does, a frozen copy of the old network answers for every batch as it
         is augmented. Which of the two ran stands in the result.

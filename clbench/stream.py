@@ -1,14 +1,22 @@
-"""The Avalanche stream of a run: its experiences over our arrays."""
+"""The stream of a run: Avalanche's experiences over our arrays, and the test set."""
 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from clbench.batches import Images, Scaling
+from clbench.datasets import open_dataset
+from clbench.errors import DataError
+from clbench.evaluation import TestSet
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Avalanche imports optional packages that warn of what else they could use
@@ -51,3 +59,66 @@ def build_stream(
 def experience_rows(benchmark: Any, index: int) -> Tensor:
     """Return the rows of the training arrays that belong to an experience, ascending, (n,)."""
     return torch.tensor(sorted(benchmark.train_exps_patterns_assignment[index]))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Everything that a run reads and never changes."""
+
+    benchmark: Any
+    """Avalanche's NCScenario."""
+
+    images: Images
+    """Training images."""
+
+    scaling: Scaling
+    positions: Tensor
+    """Position in the class order of each training image's class, (n,)."""
+
+    test_set: TestSet
+    test_labels: npt.NDArray[np.int64]
+    """Class id of each test image, (n,)."""
+
+    shape: tuple[int, int, int]
+    """Height, width and channels."""
+
+
+# Avalanche walks over every sample several times to make a stream, which takes as long as training one experience of
+# MNIST. The strategies that a process runs one after another on the same seed share it.
+@lru_cache(maxsize=1)
+def open_stream(
+    dataset: str,
+    sha256: str,
+    folder: Path,
+    classes_per_experience: tuple[int, ...],
+    class_order: tuple[int, ...],
+    pixels: str,
+    precision: str,
+    device: str,
+) -> Stream:
+    """Open a dataset and divide it. `pixels` and `precision` as in Recipe.
+
+    Raises DataError where the dataset is not at hand or is another one than that of hash `sha256`.
+    """
+    data = open_dataset(dataset, folder)
+    if data.info.sha256 != sha256:
+        raise DataError(f"dataset {dataset} changed after the run was planned", "Start the command again.")
+    place = torch.device(device)
+    scaling = Scaling(pixels, data.info.mean, data.info.std, place)
+    train, test = Images(data.x_train, place), Images(data.x_test, place)
+    position = np.argsort(class_order)  # class id -> position in the class order
+    test_positions = torch.from_numpy(position[data.y_test])
+    return Stream(
+        benchmark=build_stream(
+            ArrayDataset(train, scaling, torch.from_numpy(data.y_train)),
+            ArrayDataset(test, scaling, torch.from_numpy(data.y_test)),
+            classes_per_experience,
+            class_order,
+        ),
+        images=train,
+        scaling=scaling,
+        positions=torch.from_numpy(position[data.y_train]),
+        test_set=TestSet(test, scaling, test_positions, class_order, classes_per_experience, precision),
+        test_labels=data.y_test,
+        shape=data.info.shape,
+    )

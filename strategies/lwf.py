@@ -50,8 +50,8 @@ class Config:
 
 
 class LwF(clbench.Strategy[Config]):
-    def record(self, model: nn.Module, x: Tensor) -> Tensor:
-        return model(x)  # (n, old classes)
+    def record(self, model: nn.Module, x: Tensor, experience: clbench.Experience) -> Tensor:
+        return losses.soften(model(x), self.config.temperature, self.groups(experience))  # (n, groups, widest group)
 
     def frozen(self, model: clbench.Network, experience: clbench.Experience, epoch: int) -> Sequence[nn.Module]:
         warming_up = experience.index > 0 and epoch < self.config.warmup_epochs
@@ -68,12 +68,14 @@ class LwF(clbench.Strategy[Config]):
         return self.config.lambda_new * new + self.config.alpha * self.distillation(batch, old)
 
     def distillation(self, batch: clbench.Batch, old: int) -> Tensor:
-        temperature, responses = self.config.temperature, batch.recorded
+        targets, temperature = batch.recorded, self.config.temperature
         if self.config.distil == "seen":
-            targets = nn.functional.pad(losses.soften(responses, temperature), (0, batch.logits.shape[1] - old))
+            targets = nn.functional.pad(targets, (0, batch.logits.shape[1] - old))
             return losses.distillation(batch.logits, targets, temperature)
-        earlier = batch.experience.classes_per_experience[: batch.experience.index]
-        sizes = earlier if self.config.distil == "per_experience" else (old,)
-        return losses.distillation(
-            batch.logits[:, :old], losses.soften(responses, temperature, sizes), temperature, sizes
-        )
+        return losses.distillation(batch.logits[:, :old], targets, temperature, self.groups(batch.experience))
+
+    def groups(self, experience: clbench.Experience) -> Sequence[int]:
+        """How many neighbouring old classes share a softmax."""
+        if self.config.distil == "per_experience":
+            return experience.classes_per_experience[: experience.index]
+        return (experience.old_classes,)

@@ -204,8 +204,8 @@ def test_a_list_for_people_has_the_same_names(command: Command) -> None:
 def test_show_tells_every_hyper_parameter_with_its_range_and_default(command: Command) -> None:
     done = command("show", "lwf")
     assert (
-        "lwf.temperature: float > 0 = 2.0" in done.out
-        and "lwf.alpha: float ≥ 0 = 1.0" in done.out
+        "lwf.temperature: float > 0, default 2.0" in done.out
+        and "lwf.alpha: float ≥ 0, default 1.0" in done.out
         and "Li & Hoiem" in done.out
     )
     shown = json.loads(command("show", "splitcifar", "--json").out)

@@ -90,11 +90,11 @@ def journaling(name: str, journal: Journal, **config: Any) -> Any:
     cls = strategy_class(name)
 
     class Spy(cls):  # type: ignore[misc, valid-type]
-        def record(self, model: nn.Module, x: Tensor) -> Tensor:
+        def record(self, model: nn.Module, x: Tensor, experience: Experience) -> Tensor:
             assert not model.training
             journal.hooks.append("record")
             journal.shown.append(x)
-            return super().record(model, x) if name == "lwf" else model(x)
+            return super().record(model, x, experience) if name == "lwf" else model(x)
 
         def before_experience(self, model: clbench.Network, experience: Experience) -> None:
             assert model.head.classes == experience.seen_classes

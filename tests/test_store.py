@@ -144,7 +144,7 @@ def test_no_number_that_is_not_one_is_stored() -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from clbench.store import replace_file
+from clbench.durability import replace_file
 path, naive = Path(sys.argv[1]), sys.argv[2] == "naive"
 print("ready", flush=True)
 for number in range(10**9):

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,11 @@ def paper_distillation(batch: Batch, temperature: float, scope: str) -> float:
     return total / len(batch.y)
 
 
+def with_answers(lwf: Any, batch: Batch) -> Batch:
+    """The batch as `lwf` gets it, where its `recorded` are the old network's logits."""
+    return replace(batch, recorded=lwf.record(nn.Identity(), batch.recorded, batch.experience))
+
+
 @pytest.mark.parametrize("index", [1, 2, 3])
 @pytest.mark.parametrize("sizes", [(2, 1, 3, 2), (2, 2, 2, 2)])
 @pytest.mark.parametrize("scope", ["per_experience", "old", "seen"])
@@ -305,21 +311,23 @@ def test_the_loss_of_lwf_is_the_papers_in_every_variant(
     first = batch.experience.old_classes if new_term == "current" else 0
     new = by_hand(batch.logits.tolist(), batch.y.tolist(), first)
     expected = 1.3 * new + 0.7 * paper_distillation(batch, 3.0, scope)
-    assert lwf.loss(batch).item() == pytest.approx(expected, rel=1e-5)
+    assert lwf.loss(with_answers(lwf, batch)).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_lwf_by_default_is_the_paper_with_temperature_2_and_both_weights_1() -> None:
     batch = random_batch(2)
     new = by_hand(batch.logits.tolist(), batch.y.tolist(), first=3)
     expected = new + paper_distillation(batch, 2.0, "per_experience")
-    assert builtin("lwf").loss(batch).item() == pytest.approx(expected, rel=1e-5)
-    assert builtin("lwf").config.lambda_r == 0.0005
+    lwf = builtin("lwf")
+    assert lwf.loss(with_answers(lwf, batch)).item() == pytest.approx(expected, rel=1e-5)
+    assert lwf.config.lambda_r == 0.0005
 
 
 def test_without_the_old_classes_in_the_new_term_it_gives_them_no_gradient() -> None:
     batch = random_batch(2)
     batch.logits.requires_grad_()
-    builtin("lwf", alpha=0).loss(batch).backward()
+    lwf = builtin("lwf", alpha=0)
+    lwf.loss(with_answers(lwf, batch)).backward()
     assert batch.logits.grad is not None
     assert (batch.logits.grad[:, :3] == 0).all()
 
@@ -334,12 +342,13 @@ def test_lwf_is_given_the_answers_of_the_network_before_the_experience(augmentat
         if index == 0:
             assert batch.recorded is None
             return
+        lwf = builtin("lwf")
         with torch.no_grad():
-            expected = run.models[index - 1].eval()(batch.x)
+            expected = lwf.record(run.models[index - 1].eval(), batch.x, batch.experience)
+            now = lwf.record(nn.Identity(), batch.logits[:, : batch.experience.old_classes], batch.experience)
         assert batch.recorded is not None
-        assert batch.recorded.shape == (len(batch.y), batch.experience.old_classes)
         torch.testing.assert_close(batch.recorded, expected, rtol=1e-4, atol=1e-4)
-        recorded.append((batch.logits[:, : batch.experience.old_classes] - expected).abs().max().item())
+        recorded.append((now - expected).abs().max().item())
 
     run = small(spied("lwf", check), with_augmentation(CNN, augmentation))
     for _ in SIZES:
@@ -347,8 +356,8 @@ def test_lwf_is_given_the_answers_of_the_network_before_the_experience(augmentat
     assert max(recorded) > 0.1  # the network in training answers otherwise
     how = "live" if augmentation.active else "recorded"
     assert [ledger.recorded for ledger in run.ledgers] == [None, how, how]
-    # Four bytes a sample and old class: 20 samples and 2 classes, then 40 samples and 3 classes.
-    assert [ledger.recorded_bytes for ledger in run.ledgers] == [0, *((0, 0) if how == "live" else (160, 480))]
+    # Four bytes a sample, group and class: 20 samples with a group of 2 classes, then 40 with two groups of up to 2.
+    assert [ledger.recorded_bytes for ledger in run.ledgers] == [0, *((0, 0) if how == "live" else (160, 640))]
 
 
 def test_recorded_and_live_answers_train_the_same_network() -> None:
