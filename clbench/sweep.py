@@ -173,6 +173,7 @@ def execute_all(
     results = ResultsFolder(request.results)
     folder = data_folder(request.data)
     if request.jobs > 1:
+        _warn_of_crowding(planned, request.jobs, notify)
         from clbench.workers import Pool
 
         with Pool(min(request.jobs, len(planned)), results, folder, notify) as pool:
@@ -186,3 +187,14 @@ def execute_all(
             if outcomes.get(run.name) is None:
                 outcomes[run.name] = execute(run.spec, run.plugin, around, wait)
     return [outcome for run in planned if (outcome := outcomes[run.name])]
+
+
+def _warn_of_crowding(planned: Sequence[Planned], jobs: int, notify: Listener) -> None:
+    threads, cores = planned[0].spec["threads"], available_cores()
+    if min(jobs, len(planned)) * threads > cores and planned[0].spec["device"] == "cpu":
+        notify(
+            Note(
+                f"{jobs} runs at once with {threads} threads each on {cores} cores slow each other down; "
+                f"--threads {max(1, cores // jobs)} would not (threads are part of what a run is: other runs)"
+            )
+        )

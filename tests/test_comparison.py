@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from clbench import metrics, tables
+from clbench import comparison_table, metrics, tables
 from clbench.comparison import Comparison, compare, estimate
 from clbench.results import StoredRun
 
@@ -82,7 +82,7 @@ def only(runs: Sequence[StoredRun]) -> Comparison:
 
 def printed(comparison: Comparison) -> str:
     text = io.StringIO()
-    tables.print_comparison(Console(file=text, width=200), comparison)
+    comparison_table.print_comparison(Console(file=text, width=200), comparison)
     return text.getvalue()
 
 
@@ -275,7 +275,7 @@ def test_a_strategys_name_is_never_taken_for_markup() -> None:
 
 
 def test_rows_as_json_have_every_column_and_null_for_what_is_undefined() -> None:
-    (row,) = tables.rows_for_json(only([stored(evaluated=(False, True), kept=20)]))
+    (row,) = comparison_table.rows_for_json(only([stored(evaluated=(False, True), kept=20)]))
     assert row["strategy"] == "naive" and row["seeds"] == [0]
     assert row["forgetting"] is None
     assert row["final_accuracy"] == {"mean": 1.0, "half_width": None}
