@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import operator
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -89,7 +90,7 @@ def run(
         strategies=[strategy] if isinstance(strategy, str) else list(strategy),
         scenarios=[scenario] if isinstance(scenario, str) else list(scenario),
         recipe=recipe,
-        seeds=seeds_from(str(seeds)) if isinstance(seeds, int) else tuple(seeds),
+        seeds=_seeds(seeds),
         values=dict(set or {}),
         split=split,
         class_order=class_order,
@@ -106,6 +107,17 @@ def run(
     if failed:
         raise RunsFailed(f"{len(failed)} of {len(outcomes)} runs failed:\n" + "\n".join(failed), runs)
     return runs
+
+
+def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    try:
+        if isinstance(seeds, bool):
+            raise TypeError
+        if hasattr(seeds, "__iter__"):
+            return tuple(operator.index(seed) for seed in seeds)
+        return seeds_from(str(operator.index(seeds)))
+    except TypeError:
+        raise UsageError(f"seeds={seeds!r}: a number of seeds, or the seeds as whole numbers") from None
 
 
 def run_request(request: Request, console: Console) -> list[Outcome]:

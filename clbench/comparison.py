@@ -102,7 +102,7 @@ def _comparison(runs: Sequence[StoredRun]) -> Comparison:
     ]
     budgets = {row.strategy: estimate.mean for row in rows if (estimate := row.estimates["samples_seen"])}
     if len(set(budgets.values())) > 1:
-        least = min(budgets.values())
+        least = min(filter(None, budgets.values()))
         more = ", ".join(f"{name} {budget / least:.1f}×" for name, budget in budgets.items() if budget > least)
         notes.append(f"Unequal budgets: samples seen, beside the smallest: {more}.")
     notes.append(_reference_lines(runs[0]))

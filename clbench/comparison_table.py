@@ -11,8 +11,7 @@ from clbench.tables import print_table, readable_bytes
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print the table of a comparison with its notes."""
-    seeds = comparison.rows[0].seeds
-    several = len({row.seeds for row in comparison.rows}) == 1 and len(seeds) > 1
+    several = any(len(row.seeds) > 1 for row in comparison.rows)
     shown = [column for column in COLUMNS if any(row.estimates[column] for row in comparison.rows)]
     headings = ["strategy", *(COLUMNS[column] for column in shown), "n"]
     rows = [

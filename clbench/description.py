@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def describe_in_full(plugin: Plugin) -> dict[str, Any]:
         "sha256": plugin.sha256,
         "doc": plugin.doc,
         "hyper_parameters": [vars(field) for field in plugin.fields],
-        "attributes": {name: list(v) if isinstance(v, tuple) else v for name, v in plugin.attributes.items()},
+        "attributes": json.loads(json.dumps(plugin.attributes, default=repr)),
         "recipes": list(plugin.recipes),
     }
 

@@ -102,7 +102,7 @@ def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
 
 
 def _unreadable(fault: Unreadable) -> Finding:
-    scenario, strategy, run = fault.path.parts[-3:]
+    scenario, strategy, run = fault.path.resolve().parts[-3:]
     seed = run.rpartition("-seed")[2].partition("-")[0]
     mend = f"Do it again (the damaged one is moved aside): clbench run -s {strategy} -S {scenario} --seeds {seed},"
     return Finding(f"run {fault.path}: {fault.problem}", 1, mend)

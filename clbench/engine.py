@@ -273,7 +273,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         if not all(finite):
             step = self.ledger.gradient_steps - len(finite) + finite.index(False)
             value = float(self._losses[finite.index(False)])
-            raise Divergence(f"the loss became {value} at step {step} of experience {self.where.index}")
+            raise Divergence(f"in experience {self.where.index}, step {step}: the loss became {value}")
         self._losses.clear()
 
     def _precision(self) -> torch.autocast:

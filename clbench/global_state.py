@@ -4,38 +4,50 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from typing import Any
-
-import torch
 
 
 class GlobalState:
     """The process's global settings as they were when this was made."""
 
     def __init__(self) -> None:
-        self._expected = self._read()
-
-    def _read(self) -> dict[str, Any]:
-        return {
-            "number of threads": torch.get_num_threads(),
-            "default dtype": torch.get_default_dtype(),
-            "gradient mode": torch.is_grad_enabled(),
-            "working folder": os.getcwd(),  # noqa: PTH109 (a folder that is gone raises here, and Path.cwd() hides it)
-            "handler of SIGINT": signal.getsignal(signal.SIGINT),
-            "handler of SIGTERM": signal.getsignal(signal.SIGTERM),
-        }
+        self._expected = _read()
 
     def restore(self) -> list[str]:
         """Put back what has changed and return its names."""
-        now = self._read()
-        changed = [name for name, value in self._expected.items() if now[name] != value]
-        expected = self._expected
-        torch.set_num_threads(expected["number of threads"])
-        torch.set_default_dtype(expected["default dtype"])
-        torch.set_grad_enabled(expected["gradient mode"])
+        now, expected = _read(), self._expected
+        changed = [name for name in now if now[name] != expected[name]]
         os.chdir(expected["working folder"])
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, expected["handler of SIGINT"])
             signal.signal(signal.SIGTERM, expected["handler of SIGTERM"])
+        if torch := sys.modules.get("torch"):
+            torch.set_default_dtype(expected["default dtype"] or torch.float32)
+            torch.set_grad_enabled(expected["gradient mode"])
+            if expected["number of threads"]:
+                torch.set_num_threads(expected["number of threads"])
         return changed
+
+
+def _read() -> dict[str, Any]:
+    state: dict[str, Any] = {
+        "working folder": _working_folder(),
+        "handler of SIGINT": signal.getsignal(signal.SIGINT),
+        "handler of SIGTERM": signal.getsignal(signal.SIGTERM),
+    }
+    # Nothing here brings torch in: where it is not loaded yet, its settings are those it comes with.
+    torch = sys.modules.get("torch")
+    return state | {
+        "default dtype": torch.get_default_dtype() if torch else None,
+        "gradient mode": torch.is_grad_enabled() if torch else True,
+        "number of threads": torch.get_num_threads() if torch else None,
+    }
+
+
+def _working_folder() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 (what is put back must be the text that was there)
+    except FileNotFoundError:  # it was removed
+        return None

@@ -21,13 +21,14 @@ def config(cls: type[T]) -> type[T]:
     Every field needs a default, so that a strategy runs without being configured; the string under a field is its
     documentation. Ranges are written with `annotated_types`: `alpha: Annotated[float, Ge(0)] = 1.0`.
 
-    Raises TypeError for a field without a default.
+    Raises TypeError for a field without a default and ValueError for a default that is out of its own range.
     """
-    settings = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
+    settings = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
     made = cast("type[T]", dataclass(cls, frozen=True, kw_only=True, config=settings))
     for field in dataclasses.fields(cast(Any, made)):
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise TypeError(f"{cls.__name__}.{field.name} has no default")
+    made()  # which checks the defaults
     return made
 
 

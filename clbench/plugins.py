@@ -11,15 +11,17 @@ import ast
 import hashlib
 import inspect
 import re
+import sys
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from clbench.errors import PluginError, UsageError
+from clbench.interruption import Interrupted
 from clbench.suggest import did_you_mean
 
 Kind = Literal["strategy", "scenario"]
@@ -77,28 +79,30 @@ def builtin_folder(kind: Kind) -> Path:
 def discover(kind: Kind) -> list[Plugin]:
     """Return every plug-in of this kind, by name; two different files of one name both appear."""
     found: dict[tuple[str, str], Plugin] = {}
-    for path, source in _files(kind):
-        plugin = describe(kind, path, source)
+    for plugin in _everywhere(kind):
         # The same file, or a copy with the same bytes, found in two places is one plug-in.
         found.setdefault((plugin.name, plugin.sha256), plugin)
     return sorted(found.values(), key=lambda plugin: plugin.name)
 
 
-def _files(kind: Kind) -> Iterator[tuple[Path, str]]:
+def _everywhere(kind: Kind) -> Iterator[Plugin]:
     for path in _plugin_files(Path.cwd() / FOLDERS[kind]):
         builtin = path.parent.resolve() == builtin_folder(kind).resolve()
-        yield path, "built-in" if builtin else "working folder"
+        yield describe(kind, path, "built-in" if builtin else "working folder")
     for point in entry_points(group=f"clbench.{FOLDERS[kind]}"):
-        path_of = _entry_point_file(point)
-        package = point.dist.name if point.dist else point.value
-        yield path_of or Path(f"{point.name}.py"), f"package {package}"
+        source = f"package {point.dist.name if point.dist else point.value}"
+        if path_of := _entry_point_file(point):
+            yield describe(kind, path_of, source)
+        else:
+            nowhere = Path(point.value)
+            yield Plugin(kind, point.name, nowhere, source, "", problem=f"there is no module {point.value}")
     for path in _plugin_files(builtin_folder(kind)):
-        yield path, "built-in"
+        yield describe(kind, path, "built-in")
 
 
 def _plugin_files(folder: Path) -> list[Path]:
     files = folder.glob("*.py") if folder.is_dir() else ()
-    return sorted(path for path in files if not path.name.startswith(("_", "test_")))
+    return sorted(path for path in files if path.is_file() and not path.name.startswith(("_", "test_")))
 
 
 def _entry_point_file(point: EntryPoint) -> Path | None:
@@ -127,28 +131,34 @@ def describe(kind: Kind, path: Path, source: str) -> Plugin:
     if not NAME.fullmatch(name):
         return Plugin(kind, name, path, source, sha256, problem="the name may hold letters, digits, _ and - only")
     try:
-        tree = ast.parse(content, filename=str(path))
+        return _described(Plugin(kind, name, path, source, sha256), ast.parse(content, filename=str(path)))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        return Plugin(kind, name, path, source, sha256, problem=f"{type(error).__name__}{line}: {error.args[0]}")
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        problem = f"{type(error).__name__}{line}: {reason or 'it is too deeply nested'}"
+        return Plugin(kind, name, path, source, sha256, problem=problem)
+
+
+def _described(plugin: Plugin, tree: ast.Module) -> Plugin:
+    base = BASES[plugin.kind]
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    subclasses = [node for node in classes if any(_base_name(base) == BASES[kind] for base in node.bases)]
+    subclasses = [node for node in classes if any(_base_name(own) == base for own in node.bases)]
     doc = ast.get_docstring(tree) or ""
     if len(subclasses) != 1:
-        problem = f"defines {len(subclasses)} subclasses of clbench.{BASES[kind]}, and needs exactly one"
-        return Plugin(kind, name, path, source, sha256, doc, problem=problem)
+        problem = f"defines {len(subclasses)} subclasses of clbench.{base}, and needs exactly one"
+        return replace(plugin, doc=doc, problem=problem)
     main = subclasses[0]
-    configs = [node for node in classes if any(_base_name(d) == "config" for d in node.decorator_list)]
-    return Plugin(
-        kind,
-        name,
-        path,
-        source,
-        sha256,
-        doc,
+    configs = [node for node in classes if any(_base_name(own) == "config" for own in node.decorator_list)]
+    attributes = _literals(main)
+    aliases = attributes.get("aliases", ())
+    if not isinstance(aliases, (tuple, list)) or not all(isinstance(alias, str) for alias in aliases):
+        return replace(plugin, doc=doc, problem="its aliases are not a tuple of names")
+    return replace(
+        plugin,
+        doc=doc,
         class_name=main.name,
         fields=tuple(_fields(configs[0])) if configs else (),
-        attributes=_literals(main),
+        attributes=attributes,
         recipes=_recipes(main),
     )
 
@@ -213,11 +223,13 @@ def _literals(node: ast.ClassDef) -> dict[str, Any]:
 def _recipes(node: ast.ClassDef) -> dict[str, str]:
     for name, value in _assignments(node):
         if name == "recipes" and isinstance(value, ast.Dict):
-            pairs = zip(value.keys, value.values, strict=True)
-            return {
-                ast.literal_eval(key): ast.unparse(recipe) for key, recipe in pairs if isinstance(key, ast.Constant)
-            }
+            named = [(key.value, recipe) for key, recipe in _entries(value) if isinstance(key, ast.Constant)]
+            return {recipe_name: ast.unparse(recipe) for recipe_name, recipe in named if isinstance(recipe_name, str)}
     return {}
+
+
+def _entries(node: ast.Dict) -> Iterator[tuple[ast.expr | None, ast.expr]]:
+    return zip(node.keys, node.values, strict=True)
 
 
 def select(kind: Kind, wanted: str) -> Plugin:
@@ -259,20 +271,21 @@ def load(plugin: Plugin) -> type[Any]:
         raise PluginError(f"{plugin.path} changed after the run was planned", "Start the command again.")
     try:
         module = import_file(plugin.path)
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt):
         raise
     except BaseException as error:  # also SystemExit: a plug-in may not end the program
         where = _line_in(plugin.path, error)
         raise PluginError(f"{plugin.path}{where} fails to load: {type(error).__name__}: {error}") from error
     base = _base_class(plugin.kind)
-    found = [
+    found = {
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
-    ]
+    }
     if len(found) != 1:
+        del sys.modules[module.__name__]
         raise PluginError(f"{plugin.path} defines {len(found)} subclasses of clbench.{BASES[plugin.kind]}, not one")
-    return found[0]
+    return found.pop()
 
 
 def _base_class(kind: Kind) -> type[Any]:

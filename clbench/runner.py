@@ -19,7 +19,7 @@ from filelock import Timeout
 from clbench import checkpoint, environment, footprint, metrics, store
 from clbench.checkpoint import Checkpoint
 from clbench.engine import Engine, Ledger
-from clbench.errors import ClbenchError, DataError, Divergence, MachineError, UsageError
+from clbench.errors import ClbenchError, Divergence, MachineError, PluginError, UsageError
 from clbench.events import ExperienceFinished, Listener, Note, RunFailed, RunFinished, RunSkipped, RunStarted
 from clbench.global_state import GlobalState
 from clbench.hyperparameters import configure
@@ -70,25 +70,34 @@ def execute(spec: Spec, plugin: Plugin, around: Surroundings, wait: bool = True)
     return outcome
 
 
+class _StrategyFailed(Exception):
+    """The strategy's code raised; its failure is the run's own, not one of the disk or the data, which concern all."""
+
+    def __init__(self, cause: BaseException, where: str) -> None:
+        super().__init__(where)
+        self.cause, self.where = cause, where
+
+
 def _execute(spec: Spec, plugin: Plugin, around: Surroundings) -> Outcome:
     name, identity = folder_name(spec), run_id(spec)
-    if there := around.results.published(name):
-        around.results.discard_work(identity)
-        return Outcome(name, "skipped", there)
     state = GlobalState()
     try:
-        # Standard output is the command's own; what a plug-in prints goes where progress goes.
-        with contextlib.redirect_stdout(sys.stderr):
-            return Outcome(name, "finished", _Run(spec, plugin, around).to_the_end())
-    except (DataError, MachineError, UsageError):
-        raise
+        if there := around.results.published(name):
+            around.results.discard_work(identity)
+            return Outcome(name, "skipped", there)
+        try:
+            # Standard output is the command's own; what a plug-in prints goes where progress goes.
+            with contextlib.redirect_stdout(sys.stderr):
+                return Outcome(name, "finished", _Run(spec, plugin, around).to_the_end())
+        except _StrategyFailed as failure:
+            return _keep_failure(failure.cause, failure.where, spec, around)
+        except PluginError as failure:
+            return _keep_failure(failure, "outside training", spec, around)
     except OSError as error:
         raise MachineError(
             f"{name}: {error.strerror or error} ({error.filename or 'no file named'}). What was finished is intact.",
             "Make room or mend the folder, then give the same command again: it goes on from there.",
         ) from error
-    except (Exception, SystemExit) as error:
-        return _keep_failure(error, spec, around)
     finally:
         state.restore()
 
@@ -101,15 +110,15 @@ def _event(outcome: Outcome) -> RunSkipped | RunFailed | RunFinished:
     return RunFailed(outcome.run, outcome.message, str(outcome.path))
 
 
-def _keep_failure(error: BaseException, spec: Spec, around: Surroundings) -> Outcome:
+def _keep_failure(error: BaseException, where: str, spec: Spec, around: Surroundings) -> Outcome:
     name, identity = folder_name(spec), run_id(spec)
     status = "diverged" if isinstance(error, Divergence) else "failed"
     if isinstance(error, SystemExit):
-        message = f"the strategy called exit({error.code!r})"
+        message = f"{where}: the strategy called exit({error.code!r})"
+    elif isinstance(error, Divergence):
+        message = error.message
     else:
-        message = error.message if isinstance(error, ClbenchError) else f"{type(error).__name__}: {error}"
-    kept = checkpoint.load(around.results.work(identity))
-    message = f"in experience {kept.finished if kept else 0}: {message}"
+        message = f"{where}: {error.message if isinstance(error, ClbenchError) else f'{type(error).__name__}: {error}'}"
     result = {"schema": RESULT_SCHEMA, "status": status, "run_id": identity, "error": message}
     trace = "".join(traceback.format_exception(error))
     files = {"spec.json": store.as_json(spec), "result.json": store.as_json(result), "traceback.txt": trace.encode()}
@@ -133,9 +142,15 @@ class _Run:
         self.recipe = configure(Recipe, recipe, "recipe")
         self.classes = experience_classes(spec)
         cls = load(plugin)
-        self.strategy = cls(configure(config_class(cls), spec["strategy"]["config"], plugin.name))
+        self.notes = [f"loading the strategy changed the {change}; it was put back" for change in self.state.restore()]
         self.stream = self._open_stream()
-        self.strategy.start(self._new_model())
+        try:
+            self.strategy = cls(configure(config_class(cls), spec["strategy"]["config"], plugin.name))
+            self.strategy.start(self._new_model())
+        except UsageError:  # a configuration that this network cannot meet
+            raise
+        except (Exception, SystemExit) as error:
+            raise _StrategyFailed(error, "before training") from error
 
     def _open_stream(self) -> Stream:
         scenario = self.spec["scenario"]
@@ -156,7 +171,7 @@ class _Run:
     def to_the_end(self) -> Path:
         """Train what is not trained yet and publish; return the folder of the published run."""
         work = self.around.results.work(self.identity)
-        done = checkpoint.load(work) or Checkpoint(0, self._new_model(), {}, [], [], [])
+        done = checkpoint.load(work) or Checkpoint(0, self._new_model(), {}, [], [], self.notes)
         if done.finished:
             vars(self.strategy).update(done.strategy)
         self.resumed_after = done.finished
@@ -165,6 +180,8 @@ class _Run:
         for index in range(done.finished, len(self.classes)):
             self._experience(engine, index, done)
             checkpoint.save(work, done)
+        for note in done.notes:
+            self.around.notify(Note(f"{self.name}: {note}"))
         return self.around.results.publish(self.name, self.identity, self._files(done))
 
     def _engine(self, model: Network) -> Engine:
@@ -186,7 +203,10 @@ class _Run:
 
     def _experience(self, engine: Engine, index: int, done: Checkpoint) -> None:
         began = time.perf_counter()
-        ledger = engine.learn(index)
+        try:
+            ledger = engine.learn(index)
+        except (Exception, SystemExit) as error:
+            raise _StrategyFailed(error, f"in experience {index}, step {engine.ledger.gradient_steps}") from error
         evaluating = time.perf_counter()
         done.predictions.append(self.stream.test_set.predict(engine.model) if ledger.gradient_steps else None)
         ended = time.perf_counter()
@@ -200,9 +220,7 @@ class _Run:
             }
         )
         for change in self.state.restore():
-            note = f"the strategy changed the {change} in experience {index}; it was put back"
-            done.notes.append(note)
-            self.around.notify(Note(f"{self.name}: {note}"))
+            done.notes.append(f"the strategy changed the {change} in experience {index}; it was put back")
         done.finished, done.model, done.strategy = index + 1, engine.model, self._strategy_state()
         counts = self._counts(done, "class_incremental")
         old, new = metrics.old_accuracy(counts)[index], metrics.new_accuracy(counts)[index]

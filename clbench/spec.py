@@ -133,7 +133,7 @@ def run_id(spec: Spec) -> str:
 def folder_name(spec: Spec) -> str:
     """Return where a run lies in a results folder: `<scenario>/<strategy>/<recipe>-seed<k>-<run_id[:8]>`."""
     parts = (spec["scenario"]["name"], spec["strategy"]["name"], spec["recipe"]["name"])
-    scenario, strategy, recipe = (re.sub(r"[^A-Za-z0-9_-]", "_", part)[:64] for part in parts)
+    scenario, strategy, recipe = (re.sub(r"[^A-Za-z0-9_-]", "_", part)[:64] or "_" for part in parts)
     return f"{scenario}/{strategy}/{recipe}-seed{spec['seeds']['run']}-{run_id(spec)[:8]}"
 
 

@@ -15,6 +15,8 @@ def parse_split(text: str, classes: int) -> tuple[int, ...]:
     list itself. Raises UsageError where the result does not cover the `classes` exactly.
     """
     text = text.replace(" ", "")
+    if re.search(r"\d{7}", text):
+        raise UsageError(f"split {text[:40]}: no dataset has that many classes")
     if re.fullmatch(r"\d+", text):
         count = int(text)
         if count < 1 or classes % count:
@@ -25,6 +27,8 @@ def parse_split(text: str, classes: int) -> tuple[int, ...]:
         return (classes // count,) * count
     if match := re.fullmatch(r"(\d+)\+(\d+)[x×](\d+)", text):
         base, steps, size = map(int, match.groups())
+        if base + steps * size != classes:
+            raise UsageError(f"split {text} covers {base + steps * size} classes, and the dataset has {classes}")
         sizes = (base, *(size,) * steps)
     elif re.fullmatch(r"\d+(,\d+)*,?", text):
         sizes = tuple(int(part) for part in text.split(",") if part)
@@ -66,7 +70,8 @@ def class_order(choice: str, classes: int, seed: int) -> tuple[int, ...]:
         import numpy as np  # here, because listing commands need this module and not NumPy
 
         return tuple(int(c) for c in np.random.default_rng(seed).permutation(classes))
-    if not re.fullmatch(r"\d+(,\d+)*", choice.replace(" ", "")):
+    choice = re.sub(r"\s*,\s*", ",", choice.strip())
+    if not re.fullmatch(r"\d{1,6}(,\d{1,6})*", choice):
         raise UsageError(f"'{choice}' is no class order", "A class order is `seed`, `natural`, or a list: 3,0,1,2")
     order = tuple(int(part) for part in choice.split(","))
     if sorted(order) != list(range(classes)):

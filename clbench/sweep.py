@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +17,19 @@ from clbench.datasets import data_folder, describe, fetch
 from clbench.environment import available_cores
 from clbench.errors import MachineError, UsageError
 from clbench.events import Listener, Note
+from clbench.global_state import GlobalState
 from clbench.interruption import Interruption
 from clbench.outcome import Outcome
-from clbench.plugins import Plugin
+from clbench.plugins import Kind, Plugin
 from clbench.seeds import LARGEST
 from clbench.spec import Machine, Method, Spec
 from clbench.store import ResultsFolder
 from clbench.suggest import did_you_mean
 
 ALL = "all"
+
+# As many digits as the largest seed has; Python refuses to convert thousands of them.
+_NUMBER = re.compile(r"[0-9]{1,10}")
 
 
 @dataclass(frozen=True)
@@ -67,10 +74,10 @@ def seeds_from(text: str) -> tuple[int, ...]:
     if parts[-1] == "" and len(parts) > 1:
         parts.pop()
     elif len(parts) == 1:
-        if not parts[0].isdecimal() or not 1 <= int(parts[0]) <= 10_000:
+        if not _NUMBER.fullmatch(parts[0]) or not 1 <= int(parts[0]) <= 10_000:
             raise UsageError(f"--seeds {text}: a number of seeds from 1 to 10000, or a list: 0,3 (one seed: 3,)")
         return tuple(range(int(parts[0])))
-    if not all(part.isdecimal() for part in parts):
+    if not all(_NUMBER.fullmatch(part) for part in parts):
         raise UsageError(f"--seeds {text}: seeds are whole numbers from 0 to {LARGEST}")
     return tuple(int(part) for part in parts)
 
@@ -86,9 +93,8 @@ def plan(request: Request, notify: Listener) -> list[Planned]:
         raise UsageError(f"--jobs {request.jobs}: at least 1")
     strategies = _strategies(request.strategies, notify)
     protocols = []
-    for name in _distinct(request.scenarios, "scenario"):
-        plugin = plugins.select("scenario", name)
-        scenario = plugins.load(plugin)
+    for plugin in _select("scenario", request.scenarios):
+        scenario = _load(plugin)
         protocols.append(
             specs.protocol(plugin, scenario, request.recipe, request.epochs, request.split, request.class_order)
         )
@@ -107,7 +113,7 @@ def plan(request: Request, notify: Listener) -> list[Planned]:
 
 def _strategies(wanted: Sequence[str], notify: Listener) -> list[Plugin]:
     if list(wanted) != [ALL]:
-        return [plugins.select("strategy", name) for name in _distinct(wanted, "strategy")]
+        return _select("strategy", wanted)
     found = plugins.discover("strategy")
     for plugin in found:
         if plugin.problem:
@@ -115,13 +121,33 @@ def _strategies(wanted: Sequence[str], notify: Listener) -> list[Plugin]:
     return [plugins.select("strategy", plugin.name) for plugin in found if not plugin.problem]
 
 
-def _distinct(names: Sequence[str], kind: str) -> Sequence[str]:
+def _distinct(names: Sequence[str], kind: Kind) -> Sequence[str]:
     if not names or "" in names:
-        raise UsageError(f"no {kind} is named", f"Known ones: clbench list {plugins.FOLDERS[kind]}")  # type: ignore[index]
+        raise UsageError(f"no {kind} is named", f"Known ones: clbench list {plugins.FOLDERS[kind]}")
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{kind} {name} is named twice")
     return names
+
+
+def _select(kind: Kind, names: Sequence[str]) -> list[Plugin]:
+    chosen: dict[str, Plugin] = {}
+    for name in _distinct(names, kind):
+        plugin = plugins.select(kind, name)
+        if plugin.name in chosen:
+            raise UsageError(f"{kind} {plugin.name} is named twice: {', '.join(names)}")
+        chosen[plugin.name] = plugin
+    return list(chosen.values())
+
+
+def _load(plugin: Plugin) -> type[Any]:
+    """Load a plug-in for planning: what it prints is no result, and what it changes is put back."""
+    state = GlobalState()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return plugins.load(plugin)
+    finally:
+        state.restore()
 
 
 def _methods(strategies: Sequence[Plugin], values: Mapping[str, Any]) -> list[Method]:
@@ -137,8 +163,10 @@ def _methods(strategies: Sequence[Plugin], values: Mapping[str, Any]) -> list[Me
             raise UsageError(
                 f"--set {key}: strategy '{owner}' does not run here{did_you_mean(owner, by_strategy)} ({known})"
             )
+        if name in by_strategy[owner]:
+            raise UsageError(f"--set {owner}.{name} is given twice")
         by_strategy[owner][name] = value
-    return [specs.method(plugin, plugins.load(plugin), by_strategy[plugin.name]) for plugin in strategies]
+    return [specs.method(plugin, _load(plugin), by_strategy[plugin.name]) for plugin in strategies]
 
 
 def _machine(request: Request) -> Machine:

@@ -481,7 +481,7 @@ def test_a_strategy_that_fails_ends_its_own_run_only_and_is_not_compared(
 def test_a_diverged_run_says_at_which_step(command: Command, here: Path) -> None:
     write(here, "mine", loss="self.n = getattr(self, 'n', -1) + 1; loss = loss * (float('nan') if self.n == 7 else 1)")
     assert command("run", "-s", "mine", *SMALL).code == 1
-    assert re.search(r"at step 7 of experience 0", failure(here, "mine")[0]["error"])
+    assert re.search(r"in experience 0, step 7:", failure(here, "mine")[0]["error"])
 
 
 def test_a_failed_run_is_done_again_by_the_same_command_once_its_cause_is_gone(command: Command, here: Path) -> None:
