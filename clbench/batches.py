@@ -115,13 +115,17 @@ class TrainingSet:
 
         `changes` draws the augmentation. The last batch holds what is left over.
         """
-        for chosen in torch.randperm(len(self.rows), generator=order).split(batch_size):
-            rows = self.rows[chosen]
-            on_device = chosen.to(self.images.device)
+        shuffled = torch.randperm(len(self.rows), generator=order)
+        rows = self.rows[shuffled].split(batch_size)
+        shuffled = shuffled.to(self.images.device)
+        # What is small is put in order once for the whole epoch; only images are gathered batch by batch.
+        labels = self.labels[shuffled].split(batch_size)
+        recorded = [None] * len(rows) if self.recorded is None else self.recorded[shuffled].split(batch_size)
+        positions = shuffled.split(batch_size)
+        for position, row, label, answer in zip(positions, rows, labels, recorded, strict=True):
             if self.features is not None:
-                x = self.features[on_device]
+                x = self.features.index_select(0, position)
             else:
-                images = self.images.take(rows)
+                images = self.images.take(row)
                 x = self.scaling(augment(images, augmentation, changes) if augmentation.active else images)
-            recorded = None if self.recorded is None else self.recorded[on_device]
-            yield x, self.labels[on_device], rows, recorded
+            yield x, label, row, answer

@@ -12,6 +12,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -276,12 +277,21 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
             raise Divergence(f"in experience {self.where.index}, step {step}: the loss became {value}")
         self._losses.clear()
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16")
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.recipe.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
 
-    def _make_empty_loss(self) -> Tensor:
-        """A scalar 0, to which Avalanche adds the loss."""
-        return torch.zeros((), device=self.device)
+    def _make_empty_loss(self) -> Any:
+        """What Avalanche adds the loss to."""
+        return _NoLossYet()
+
+
+class _NoLossYet:
+    """A sum of no losses: with one added it is that loss, without an addition to be computed and differentiated."""
+
+    def __add__(self, loss: Tensor) -> Tensor:
+        return loss
 
 
 def _no_metrics() -> EvaluationPlugin:

@@ -21,8 +21,12 @@ def cross_entropy(logits: Tensor, y: Tensor, first: int = 0) -> Tensor:
     return F.cross_entropy(logits, y)
 
 
+# A logit that no softmax notices, and finite, so that its log-probability times a target of 0 is 0.
+_NEVER = -1e30
+
+
 def group_logits(logits: Tensor, sizes: Sequence[int]) -> Tensor:
-    """(n, Σ sizes) -> (n, groups, widest): a row per group of neighbouring columns, padded with -inf.
+    """(n, Σ sizes) -> (n, groups, widest): a row per group of neighbouring columns, padded with -1e30.
 
     A softmax over the last dimension is then a softmax within each group, in one operation however many groups.
     """
@@ -30,7 +34,7 @@ def group_logits(logits: Tensor, sizes: Sequence[int]) -> Tensor:
         return logits.view(len(logits), len(sizes), sizes[0])
     widest = max(sizes)
     columns = [group * widest + column for group, size in enumerate(sizes) for column in range(size)]
-    padded = logits.new_full((len(logits), len(sizes) * widest), -torch.inf)
+    padded = logits.new_full((len(logits), len(sizes) * widest), _NEVER)
     padded = padded.index_copy(1, torch.tensor(columns, device=logits.device), logits)
     return padded.view(len(logits), len(sizes), widest)
 
@@ -52,10 +56,8 @@ def distillation(logits: Tensor, targets: Tensor, temperature: float, sizes: Seq
     them with the same `temperature` and `sizes`. Without a factor T². Its gradient vanishes where student and teacher
     agree. Source: Li & Hoiem 2016, equation 2; summed over the old tasks as its section 3 says.
     """
-    log_student = F.log_softmax(group_logits(logits, sizes or (logits.shape[1],)) / temperature, dim=-1)
-    if sizes is not None and len(set(sizes)) > 1:
-        log_student = log_student.masked_fill(log_student == -torch.inf, 0.0)  # the padding: 0 · log 0 is 0 here
-    return -(targets * log_student).sum() / len(logits)
+    students = group_logits(logits, sizes or (logits.shape[1],)) / temperature
+    return F.cross_entropy(students.flatten(0, 1), targets.flatten(0, 1), reduction="sum") / len(logits)
 
 
 class _SquaredDistance(torch.autograd.Function):

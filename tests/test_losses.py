@@ -63,10 +63,12 @@ def test_equal_groups_are_the_neighbouring_columns() -> None:
     assert group_logits(columns, (2, 2, 2)).tolist() == [[[0, 1], [2, 3], [4, 5]], [[6, 7], [8, 9], [10, 11]]]
 
 
-def test_uneven_groups_are_padded_with_minus_infinity() -> None:
-    inf = math.inf
+def test_uneven_groups_are_padded_with_what_a_softmax_gives_nothing_to() -> None:
     grouped = group_logits(torch.arange(6.0).reshape(1, 6), (3, 1, 2))
-    assert grouped.tolist() == [[[0, 1, 2], [3, -inf, -inf], [4, 5, -inf]]]
+    padding = grouped[0].isclose(torch.tensor(-1e30))
+    assert padding.tolist() == [[False, False, False], [False, True, True], [False, False, True]]
+    assert grouped[~padding[None]].tolist() == [0, 1, 2, 3, 4, 5]
+    assert (torch.softmax(grouped / 0.01, dim=-1)[padding[None]] == 0).all()
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 5.0])
