@@ -16,8 +16,9 @@ from torch import Tensor
 
 from clbench.recipe import Augmentation
 
-# Evaluation, recording and feature extraction keep no gradients, so larger batches than in training cost little memory.
-INFERENCE_BATCH = 250
+# Evaluation, recording and feature extraction keep no gradients, so their batches may be larger than in training; as
+# large as this many pixel values keeps what a convolution makes of them at some tens of megabytes.
+_INFERENCE_VALUES = 2**20
 
 
 class Images:
@@ -29,6 +30,11 @@ class Images:
         self.device = device
         if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
             self.pixels = self.pixels.to(device)
+
+    @property
+    def inference_batch(self) -> int:
+        """How many images are passed through a network at once where no gradients are kept."""
+        return max(1, _INFERENCE_VALUES // self.pixels[0].numel())
 
     def take(self, rows: Tensor) -> Tensor:
         """Return the images at `rows` (n,), on the device, (n, height, width, channels) of uint8."""
@@ -105,7 +111,7 @@ class TrainingSet:
         """Return `answer` of every image as it is, without augmentation, in the order of `rows`."""
         with torch.no_grad():
             return torch.cat(
-                [answer(self.scaling(self.images.take(rows))) for rows in self.rows.split(INFERENCE_BATCH)]
+                [answer(self.scaling(self.images.take(rows))) for rows in self.rows.split(self.images.inference_batch)]
             )
 
     def epoch(

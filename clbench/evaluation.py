@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clbench.batches import INFERENCE_BATCH, Images, Scaling
+from clbench.batches import Images, Scaling
 from clbench.models import Network
 
 Predictions = npt.NDArray[np.int16]
@@ -57,7 +57,8 @@ class TestSet:
         with randomness_untouched():
             frozen = copy.deepcopy(model).eval()
             pairs = [
-                self._predict_batch(frozen, rows) for rows in torch.arange(len(self.positions)).split(INFERENCE_BATCH)
+                self._predict_batch(frozen, rows)
+                for rows in torch.arange(len(self.positions)).split(self.images.inference_batch)
             ]
         order = np.asarray([*self.class_order, -1], dtype=np.int16)
         by_class, by_task = (torch.cat(parts).cpu().numpy() for parts in zip(*pairs, strict=True))

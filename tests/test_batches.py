@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clbench.batches import INFERENCE_BATCH, Images, Scaling, TrainingSet, augment
+from clbench.batches import Images, Scaling, TrainingSet, augment
 from clbench.recipe import Augmentation
 
 CPU = torch.device("cpu")
@@ -213,7 +213,7 @@ def test_without_recorded_values_none_are_served() -> None:
 
 
 def test_collected_answers_come_in_the_order_of_the_rows_without_gradients() -> None:
-    rows = torch.arange(2 * INFERENCE_BATCH + 7) % 100
+    rows = torch.arange(2 * training_set().images.inference_batch + 7) % 100
     samples = training_set()
     samples.rows = rows
     weight = torch.ones((), requires_grad=True)
