@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -26,6 +27,11 @@ class StoredRun:
     path: Path
     spec: dict[str, Any]
     result: dict[str, Any]
+    environment: dict[str, Any]
+    """On what it was made: versions, processor, times; no number depends on what is read from here."""
+
+    source: bytes
+    """The file of the strategy that made it; only ever shown, never run."""
 
     def counts(self, setting: metrics.Setting) -> metrics.Counts:
         """The integer counts of `class_incremental` or `task_incremental`."""
@@ -49,10 +55,12 @@ def read(path: Path) -> StoredRun | Unreadable:
     if problem := store.damage(path):
         return Unreadable(path, problem)
     try:
-        spec, result = (json.loads((path / name).read_bytes()) for name in ("spec.json", "result.json"))
+        spec, result, environment = (
+            json.loads((path / f"{name}.json").read_bytes()) for name in ("spec", "result", "environment")
+        )
         if result["schema"] != 1 or spec["schema"] != 1:
             return Unreadable(path, "its format is of another version of clbench")
-        run = StoredRun(path, spec, result)
+        run = StoredRun(path, spec, result, environment, (path / "strategy.py").read_bytes())
         problem = _disagreement(run)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         problem = f"{type(error).__name__}: {error}"
@@ -65,6 +73,8 @@ def _disagreement(run: StoredRun) -> str | None:
 
     if run.result["run_id"] != run_id(run.spec):
         return "result.json belongs to another spec"
+    if hashlib.sha256(run.source).hexdigest() != run.spec["strategy"]["sha256"]:
+        return "strategy.py is not the file that spec.json names"
     arrays = _predictions((run.path / "predictions.npz").read_bytes())
     for setting in ("class_incremental", "task_incremental"):
         counts = run.counts(setting)

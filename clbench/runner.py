@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import sys
 import time
@@ -142,6 +143,9 @@ class _Run:
         self.recipe = configure(Recipe, recipe, "recipe")
         self.classes = experience_classes(spec)
         cls = load(plugin)
+        self.source = plugin.path.read_bytes()
+        if hashlib.sha256(self.source).hexdigest() != spec["strategy"]["sha256"]:
+            raise PluginError(f"{plugin.path} changed after the run was planned", "Start the command again.")
         self.notes = [f"loading the strategy changed the {change}; it was put back" for change in self.state.restore()]
         self.stream = self._open_stream()
         try:
@@ -288,4 +292,5 @@ class _Run:
             "result.json": store.as_json(result),
             "environment.json": store.as_json(surroundings),
             "predictions.npz": arrays.getvalue(),
+            "strategy.py": self.source,
         }

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
 from clbench.hyperparameters import NoConfig
 
@@ -87,6 +87,9 @@ class Batch:
 
 class Strategy(Generic[ConfigT]):
     """A way to learn new classes. A strategy file defines exactly one subclass; its name is the file's stem."""
+
+    reference: ClassVar[Literal["lower", "upper"] | None] = None
+    """Set by a strategy that bounds comparisons from below (nothing done) or above (all data kept): it is no remedy."""
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config

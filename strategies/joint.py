@@ -22,6 +22,8 @@ class Config:
 
 
 class Joint(clbench.Strategy[Config]):
+    reference = "upper"
+
     def training_data(self, experience: clbench.Experience) -> Literal["seen"] | None:
         return "seen" if self.config.experiences == "all" or experience.is_last else None
 

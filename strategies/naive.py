@@ -13,5 +13,7 @@ from clbench import losses
 
 
 class Naive(clbench.Strategy):
+    reference = "lower"
+
     def loss(self, batch: clbench.Batch) -> Tensor:
         return losses.cross_entropy(batch.logits, batch.y)

@@ -330,7 +330,7 @@ def test_a_strategy_in_the_working_folder_runs_like_a_builtin_and_is_stored_whol
         ("splitdigits", "naive"),
         ("splitdigits", "naive"),
     ]
-    files = {"spec.json", "result.json", "predictions.npz", "environment.json", "MANIFEST.json"}
+    files = {"spec.json", "result.json", "predictions.npz", "environment.json", "strategy.py", "MANIFEST.json"}
     assert all({path.name for path in run.iterdir()} == files for run in runs)
     assert all(result(run)["status"] == "finished" for run in runs)
 

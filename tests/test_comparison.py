@@ -72,7 +72,7 @@ def stored(
         "chance": metrics.chance([2, 2], [20, 20]),
         "totals": {"seconds": 1.5, "samples_seen": samples_seen, "stored_bytes": 0},
     }
-    return StoredRun(Path(strategy), spec, result)
+    return StoredRun(Path(strategy), spec, result, {}, b"")
 
 
 def only(runs: Sequence[StoredRun]) -> Comparison:

@@ -294,6 +294,11 @@ def test_a_result_of_another_spec_is_found(copy: Path) -> None:
     assert "another spec" in problem(copy)
 
 
+def test_a_strategy_file_that_is_not_the_one_that_ran_is_found(copy: Path) -> None:
+    republish(copy, "strategy.py", (copy / "strategy.py").read_bytes() + b"# and more")
+    assert "strategy.py is not the file" in problem(copy)
+
+
 def test_reading_somebody_elses_predictions_never_unpickles(copy: Path, tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple:
