@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 # `config` the decorator and `run` the function are why no module here is called config.py or run.py: importing such
 # a module would put it in their place.
 if TYPE_CHECKING:
-    from clbench.api import Runs, load, run
+    from clbench.api import Runs, load, report, run
     from clbench.errors import ClbenchError, DataError, MachineError, PluginError, UsageError
     from clbench.hyperparameters import config
     from clbench.models import Network
@@ -38,6 +38,7 @@ _HOME = {
     "UsageError": "errors",
     "config": "hyperparameters",
     "load": "api",
+    "report": "api",
     "run": "api",
 }
 
@@ -57,6 +58,7 @@ __all__ = [
     "UsageError",
     "config",
     "load",
+    "report",
     "run",
 ]
 

@@ -57,9 +57,11 @@ class Runs(Sequence[StoredRun]):
         return text.getvalue().rstrip() or "no runs"
 
     def _repr_png_(self) -> bytes | None:
-        from clbench.figures import old_and_new
+        from clbench.reporting.figures import old_and_new
+        from clbench.reporting.rendering import png
 
-        return old_and_new(self._runs) if self._runs else None
+        panels = [panel for each in compare(self._runs) for _, panel in old_and_new(each).panels]
+        return png(panels, columns=2) if panels else None
 
 
 def run(
@@ -132,6 +134,24 @@ def stored(outcomes: Iterable[Outcome]) -> Runs:
     """Return the published runs among the outcomes, read back from their files."""
     read = [results.read(outcome.path) for outcome in outcomes if not outcome.failed]
     return Runs(run for run in read if isinstance(run, StoredRun))
+
+
+def report(
+    *places: str | Path,
+    out: str | Path | None = None,
+    strategy: str | Sequence[str] = (),
+    scenario: str | Sequence[str] = (),
+    recipe: str | Sequence[str] = (),
+) -> Path:
+    """Write the report of the runs at or below `places` (default: results), as `clbench report` does; return its page.
+
+    `strategy`, `scenario` and `recipe` choose among the runs, by name. Raises UsageError where there is nothing to
+    report, and MachineError where `out` (default: reports/NAME) cannot be written or holds something else.
+    """
+    from clbench.reporting.publication import Selection, write_report
+
+    wanted = ((names,) if isinstance(names, str) else tuple(names) for names in (strategy, scenario, recipe))
+    return write_report(places or ("results",), None if out is None else Path(out), Selection(*wanted)).page
 
 
 def load(*places: str | Path) -> pd.DataFrame:

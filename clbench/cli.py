@@ -213,7 +213,10 @@ def _print_comparisons(runs: Any, as_json: bool) -> None:
 
     comparisons = group(runs)
     if as_json:
-        rows = [{"comparison": c.title, "notes": c.notes, "rows": rows_for_json(c)} for c in comparisons]
+        rows = [
+            {"comparison": c.title, "warnings": c.warnings, "notes": c.notes, "rows": rows_for_json(c)}
+            for c in comparisons
+        ]
         paths = [{"run": run.path.as_posix(), **run.result} for run in runs]
         print(json.dumps({"comparisons": rows, "runs": paths}, indent=1, ensure_ascii=False))
         return
@@ -231,17 +234,50 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare stored runs in a table: a row per strategy, mean and interval over the seeds."""
-    from clbench.results import read_all
+    from clbench.results import failures, read_all
 
     places = results or [Path("results")]
     runs, unreadable = read_all(places)
     for fault in unreadable:
         print(f"Left out: {fault.path}: {fault.problem}", file=sys.stderr)
+    for failed in failures(places):
+        print(f"Left out, for it failed: {failed.run}: {failed.message}", file=sys.stderr)
     if not runs:
         raise UsageError(
             f"no runs in {', '.join(map(str, places))}", "Make some: clbench run -s naive,lwf -S splitdigits"
         )
     _print_comparisons(runs, as_json)
+
+
+@app.command()
+def report(
+    results: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RESULTS]…", help="Folders [default: results].")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the report [default: reports/NAME, as the first folder]."),
+    ] = None,
+    strategy: Annotated[
+        str, typer.Option("--strategy", "-s", metavar="NAME[,NAME…]", help="Only runs of these strategies.")
+    ] = "",
+    scenario: Annotated[
+        str, typer.Option("--scenario", "-S", metavar="NAME[,NAME…]", help="Only runs on these scenarios.")
+    ] = "",
+    recipe: Annotated[str, typer.Option(metavar="NAME[,NAME…]", help="Only runs under these recipes.")] = "",
+) -> None:
+    """Write the comparison of stored runs as a page, with its figures and tables as files.
+
+    The page stands alone: it asks nothing of any network. Nothing is trained.
+    """
+    from clbench.reporting.publication import Selection, write_report
+
+    names = (tuple(filter(None, given.split(","))) for given in (strategy, scenario, recipe))
+    written = write_report(results or [Path("results")], out, Selection(*names))
+    for text in written.left_out:
+        print(text, file=sys.stderr)
+    comparisons = f"{written.comparisons} comparison{'s' if written.comparisons > 1 else ''}"
+    print(f"{written.page}: {written.runs} run{'s' if written.runs > 1 else ''} in {comparisons}")
 
 
 @app.command("list")

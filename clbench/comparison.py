@@ -1,26 +1,22 @@
-"""Runs grouped into fair comparisons: one protocol, the same seeds, a row per strategy with mean and interval."""
+"""Runs grouped into fair comparisons: one protocol, the same seeds, a row per strategy with its evidence."""
 
 from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+from clbench import evidence
+from clbench.evidence import Difference, Estimate, estimate
+from clbench.plugins import describe_content
 from clbench.results import StoredRun
 from clbench.splits import describe_split
+from clbench.tables import listed
 
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds with its 95 % t-interval."""
-
-    mean: float
-    half_width: float | None
-    """None with one seed, where no interval is known."""
+Reference = Literal["lower", "upper"]
 
 
 @dataclass(frozen=True)
@@ -28,18 +24,82 @@ class Row:
     """One strategy, in one configuration, over the seeds of the comparison."""
 
     strategy: str
-    seeds: tuple[int, ...]
+    """Its name, with the hyper-parameters in which several rows of one name differ."""
+
+    runs: tuple[StoredRun, ...]
+    """A run per seed, in the order of the seeds; in every row of a comparison the same seeds."""
+
     estimates: dict[str, Estimate | None]
     """By column; None where a value is undefined, as the old-class accuracy of a single experience."""
+
+    reference: Reference | None = None
+    """Whether it bounds the comparison from below or above, as its file says, and is no remedy itself."""
+
+    to_lower: Difference | None = None
+    """Its final accuracy less the lower reference's, with equal seeds; None for that reference, and where none is."""
+
+    to_best: Difference | None = None
+    """The same to the best row."""
+
+    standing: Literal["best", "tied"] | None = None
+    """Whether it has the highest mean final accuracy of all rows but the upper reference, or cannot be told from it."""
+
+    @property
+    def name(self) -> str:
+        """The strategy's name alone."""
+        return str(self.runs[0].spec["strategy"]["name"])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its runs."""
+        return tuple(run.spec["seeds"]["run"] for run in self.runs)
+
+    @property
+    def title(self) -> str:
+        """The strategy with what it is in the comparison: `naive (lower reference)`."""
+        return f"{self.strategy} ({self.reference} reference)" if self.reference else self.strategy
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Runs that differ in nothing but strategy and seed."""
 
-    title: str
     rows: list[Row]
+    """From the lowest to the highest final accuracy."""
+
+    seeds: tuple[int, ...]
+    """Those of every row; empty where the strategies have no seed in common."""
+
+    warnings: list[str]
+    """What a reader must know before trusting the table: seeds left out, unequal budgets."""
+
     notes: list[str]
+    """How to read it: reference values, and what the tests can and cannot say."""
+
+    @property
+    def testable(self) -> bool:
+        """Whether the exact test could tell some strategy from the best with these seeds, if it were much worse."""
+        tests = sum(row.to_best is not None for row in self.rows)
+        return bool(tests) and evidence.smallest_p(len(self.seeds), tests) <= evidence.LEVEL
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The spec of one of the runs, for what they have in common."""
+        return self.rows[0].runs[0].spec
+
+    @property
+    def scenario(self) -> str:
+        """The scenario's name."""
+        return str(self.spec["scenario"]["name"])
+
+    @property
+    def title(self) -> str:
+        """The scenario with its protocol, in a line."""
+        spec = self.spec
+        split = describe_split(spec["scenario"]["classes_per_experience"])
+        threads = f"{spec['threads']} thread{'s' if spec['threads'] != 1 else ''}"
+        recipe = f"recipe {spec['recipe']['name']}, {spec['device']}, {threads}"
+        return f"{self.scenario}, {split} classes, class-incremental, {recipe}"
 
 
 COLUMNS = {
@@ -95,32 +155,29 @@ def _comparison(runs: Sequence[StoredRun]) -> Comparison:
         methods[json.dumps(run.spec["strategy"], sort_keys=True)][run.spec["seeds"]["run"]] = run
     labels = _labels([json.loads(key) for key in methods])
     shared = sorted(set.intersection(*(set(by_seed) for by_seed in methods.values())))
-    notes = _seed_notes(shared, dict(zip(labels, methods.values(), strict=True)))
     rows = [
         _row(label, [by_seed[seed] for seed in shared or sorted(by_seed)])
         for label, by_seed in zip(labels, methods.values(), strict=True)
     ]
-    budgets = {row.strategy: estimate.mean for row in rows if (estimate := row.estimates["samples_seen"])}
-    if len(set(budgets.values())) > 1:
-        least = min(filter(None, budgets.values()))
-        more = ", ".join(f"{name} {budget / least:.1f}×" for name, budget in budgets.items() if budget > least)
-        notes.append(f"Unequal budgets: samples seen, beside the smallest: {more}.")
-    notes.append(_reference_lines(runs[0]))
-    first = runs[0].spec
-    recipe = f"recipe {first['recipe']['name']}, {first['device']}, {first['threads']} threads"
-    split = describe_split(first["scenario"]["classes_per_experience"])
-    title = f"{first['scenario']['name']}, {split} classes, class-incremental, {recipe}"
-    return Comparison(title, sorted(rows, key=_order), notes)
+    rows.sort(key=_order)
+    warnings = [*_seed_warnings(shared, dict(zip(labels, methods.values(), strict=True))), *_budget_warnings(rows)]
+    notes = [_reference_lines(rows[0].runs[0])]
+    if shared:
+        rows, said = _with_evidence(rows)
+        notes += said
+    return Comparison(rows, tuple(shared), warnings, notes)
 
 
-def _reference_lines(run: StoredRun) -> str:
-    chance = {setting: 100 * values[-1] for setting, values in run.result["chance"].items()}
-    total = run.counts("class_incremental").total
-    return (
-        f"For comparison: guessing gives {chance['class_incremental']:.1f} class-incrementally and "
-        f"{chance['task_incremental']:.1f} task-incrementally; knowing only the last experience gives "
-        f"{100 * total[-1] / sum(total):.1f} class-incrementally."
-    )
+def _row(label: str, runs: Sequence[StoredRun]) -> Row:
+    summaries = [summary(run) for run in runs]
+    estimates = {column: estimate([values[column] for values in summaries]) for column in COLUMNS}
+    return Row(label, tuple(runs), estimates, _reference(runs[0]))
+
+
+def _reference(run: StoredRun) -> Reference | None:
+    described = describe_content("strategy", run.spec["strategy"]["name"], run.source)
+    value = described.attributes.get("reference")
+    return value if value in ("lower", "upper") else None
 
 
 def _order(row: Row) -> tuple[float, str]:
@@ -144,7 +201,7 @@ def _labels(strategies: Sequence[dict[str, Any]]) -> list[str]:
     return labels
 
 
-def _seed_notes(shared: Sequence[int], methods: dict[str, dict[int, StoredRun]]) -> list[str]:
+def _seed_warnings(shared: Sequence[int], methods: dict[str, dict[int, StoredRun]]) -> list[str]:
     if not shared:
         return ["The strategies have no seed in common: their rows cannot be compared with each other."]
     left_out = {label: sorted(set(by_seed) - set(shared)) for label, by_seed in methods.items()}
@@ -155,21 +212,82 @@ def _seed_notes(shared: Sequence[int], methods: dict[str, dict[int, StoredRun]])
     ]
 
 
-def _row(label: str, runs: Sequence[StoredRun]) -> Row:
-    summaries = [summary(run) for run in runs]
-    estimates = {column: estimate([values[column] for values in summaries]) for column in COLUMNS}
-    return Row(label, tuple(run.spec["seeds"]["run"] for run in runs), estimates)
+def _budget_warnings(rows: Sequence[Row]) -> list[str]:
+    budgets = {row.strategy: made.mean for row in rows if (made := row.estimates["samples_seen"])}
+    if len(set(budgets.values())) <= 1:
+        return []
+    least = min(filter(None, budgets.values()))
+    more = ", ".join(f"{name} {budget / least:.1f}×" for name, budget in budgets.items() if budget > least)
+    return [f"Unequal budgets: samples seen, beside the smallest: {more}."]
 
 
-def estimate(values: Sequence[float | None]) -> Estimate | None:
-    """mean ± t(0.975, n-1) · s / √n over seeds; None where a value is undefined."""
-    defined = [value for value in values if value is not None]
-    if len(defined) < len(values) or not defined:
-        return None
-    mean = statistics.fmean(defined)
-    if len(defined) == 1:
-        return Estimate(mean, None)
-    from scipy.special import stdtrit
+def _reference_lines(run: StoredRun) -> str:
+    chance = {setting: 100 * values[-1] for setting, values in run.result["chance"].items()}
+    total = run.counts("class_incremental").total
+    return (
+        f"For comparison: guessing gives {chance['class_incremental']:.1f} class-incrementally and "
+        f"{chance['task_incremental']:.1f} task-incrementally; knowing only the last experience gives "
+        f"{100 * total[-1] / sum(total):.1f} class-incrementally."
+    )
 
-    quantile = float(stdtrit(len(defined) - 1, 0.975))
-    return Estimate(mean, quantile * statistics.stdev(defined) / math.sqrt(len(defined)))
+
+def _with_evidence(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Add to each row its differences in final accuracy and its standing; and say what the tests could find at all."""
+    measured = [row for row in rows if row.estimates["final_accuracy"]]
+    lower = next((row for row in measured if row.reference == "lower"), None)
+    to_lower = _differences(measured, lower) if lower else {}
+    notes: list[str] = []
+    rows = [replace(row, to_lower=to_lower.get(row.strategy)) for row in rows]
+    contenders = [row for row in measured if row.reference != "upper"]
+    if len(contenders) > 1:
+        best = contenders[-1]
+        found = _differences(contenders, best)
+        tied = {name for name, each in found.items() if each.p_holm is not None and each.p_holm > evidence.LEVEL}
+        rows = [
+            replace(
+                row,
+                to_best=found.get(row.strategy),
+                standing="best" if row.strategy == best.strategy else "tied" if row.strategy in tied else None,
+            )
+            for row in rows
+        ]
+        notes += _notes_on_ties(best, found, tied)
+    return rows, notes
+
+
+def _differences(rows: Sequence[Row], to: Row) -> dict[str, Difference]:
+    """Return the differences in final accuracy of the other rows to one of them, by label, as one family of tests."""
+    others = [row for row in rows if row is not to]
+    found = evidence.differences([final_accuracies(row) for row in others], final_accuracies(to))
+    return {row.strategy: difference for row, difference in zip(others, found, strict=True)}
+
+
+def final_accuracies(row: Row) -> list[float]:
+    """Return the final accuracy of each seed of a row that has one."""
+    return [run.metric("final_accuracy") for run in row.runs]
+
+
+def _notes_on_ties(best: Row, found: dict[str, Difference], tied: set[str]) -> list[str]:
+    seeds = len(best.runs)
+    if seeds == 1:
+        return ["One seed: no interval and no test. No difference here says anything about other seeds."]
+    least = evidence.smallest_p(seeds, len(found))
+    if least <= evidence.LEVEL:
+        return (
+            [
+                f"≈ marks what cannot be told from the best: exact sign-flip test of the paired differences in final "
+                f"accuracy, p > {evidence.LEVEL} after Holm's correction for {len(found)} comparisons."
+            ]
+            if tied
+            else []
+        )
+    enough = next(n for n in range(seeds, 100) if evidence.smallest_p(n, len(found)) <= evidence.LEVEL)
+    clear = [name for name, each in found.items() if each.interval_excludes_zero]
+    said = (
+        f"≈ marks what the exact sign-flip test cannot tell from the best. With {seeds} seeds that is everything: its "
+        f"least possible p is {2 / 2**seeds:.2g}, {least:.2g} after Holm's correction for {len(found)} comparisons, "
+        f"whatever the numbers; {enough} seeds could reach {evidence.LEVEL}."
+    )
+    if clear:
+        said += f" The paired t-interval, which takes the differences for normal, excludes 0 for {listed(clear)}."
+    return [said]

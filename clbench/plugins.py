@@ -122,11 +122,15 @@ def _entry_point_file(point: EntryPoint) -> Path | None:
 
 def describe(kind: Kind, path: Path, source: str) -> Plugin:
     """Describe the file at `path` from its syntax tree; what keeps it from being a plug-in is in `problem`."""
-    name = path.stem
     try:
         content = path.read_bytes()
     except OSError as error:
-        return Plugin(kind, name, path, source, "", problem=f"cannot be read: {error.strerror}")
+        return Plugin(kind, path.stem, path, source, "", problem=f"cannot be read: {error.strerror}")
+    return describe_content(kind, path.stem, content, path, source)
+
+
+def describe_content(kind: Kind, name: str, content: bytes, path: Path = Path(), source: str = "stored") -> Plugin:
+    """Describe a plug-in from the bytes of its file, which may be the copy that a stored run carries."""
     sha256 = hashlib.sha256(content).hexdigest()
     if not NAME.fullmatch(name):
         return Plugin(kind, name, path, source, sha256, problem="the name may hold letters, digits, _ and - only")

@@ -109,6 +109,35 @@ def read_all(places: Iterable[str | Path]) -> tuple[list[StoredRun], list[Unread
     return list(runs.values()), [run for run in found.values() if isinstance(run, Unreadable)]
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed and is kept apart."""
+
+    run: str
+    """`<scenario>/<strategy>/<recipe>-seed<k>-<id>`."""
+
+    scenario: str
+    strategy: str
+    seed: int
+    message: str
+
+
+def failures(places: Iterable[str | Path]) -> list[Failure]:
+    """Return the failed runs that would lie at or below the given folders had they succeeded, by name."""
+    found = {path.resolve(): path for place in map(Path, places) for path in store.failed_runs(place)}
+    made = [_failure(path) for path in found.values()]
+    return sorted((failure for failure in made if failure), key=lambda failure: failure.run)
+
+
+def _failure(path: Path) -> Failure | None:
+    try:
+        spec, result = (json.loads((path / f"{name}.json").read_bytes()) for name in ("spec", "result"))
+        names = spec["scenario"]["name"], spec["strategy"]["name"], int(spec["seeds"]["run"])
+        return Failure("/".join(path.parts[-3:]), *names, str(result["error"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
     """Return the counts as a tidy frame, a row per run, setting, `after` (experience trained) and `on` (tested).
 

@@ -66,6 +66,15 @@ def published_runs(folder: Path) -> Iterator[Path]:
             yield Path(directory)
 
 
+def failed_runs(folder: Path) -> Iterator[Path]:
+    """Yield the folders of the failed runs that belong at or below `folder`, which may lie inside a results folder."""
+    folder = folder.resolve()
+    for root in (folder, *folder.parents):
+        if (root / FAILED).is_dir():
+            yield from published_runs(root / FAILED / folder.relative_to(root))
+            return
+
+
 class ResultsFolder:
     """A folder of runs that this process writes to."""
 

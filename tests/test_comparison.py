@@ -187,33 +187,33 @@ def test_only_seeds_that_every_strategy_has_are_averaged_and_a_note_names_the_ot
     a = next(row for row in comparison.rows if row.strategy == "a")
     old = a.estimates["old_accuracy"]
     assert old and old.mean == pytest.approx((2 + 4) / 2 / 20)
-    assert any(note.startswith("Seeds 0, 5 of a are left out") for note in comparison.notes)
-    assert any(note.startswith("Seeds 3 of b are left out") for note in comparison.notes)
+    assert any(note.startswith("Seeds 0, 5 of a are left out") for note in comparison.warnings)
+    assert any(note.startswith("Seeds 3 of b are left out") for note in comparison.warnings)
 
 
 def test_equal_seeds_need_no_note() -> None:
     runs = [stored(name, seed) for name in "ab" for seed in (0, 1)]
-    assert not any("eed" in note for note in only(runs).notes)
+    assert not any("eed" in note for note in only(runs).warnings)
 
 
 def test_strategies_without_a_common_seed_keep_their_own_and_a_note_says_so() -> None:
     comparison = only([stored("a", 0), stored("a", 1), stored("b", 2), stored("b", 3)])
     assert {row.strategy: row.seeds for row in comparison.rows} == {"a": (0, 1), "b": (2, 3)}
-    assert any("no seed in common" in note for note in comparison.notes)
+    assert any("no seed in common" in note for note in comparison.warnings)
 
 
 def test_unequal_budgets_are_noted_as_multiples_of_the_smallest() -> None:
-    (note,) = [n for n in only([stored("naive"), stored("joint", samples_seen=240)]).notes if "budget" in n]
+    (note,) = [n for n in only([stored("naive"), stored("joint", samples_seen=240)]).warnings if "budget" in n]
     assert "joint 3.0×" in note and "naive" not in note
 
 
 def test_equal_budgets_need_no_note() -> None:
-    assert not any("budget" in note for note in only([stored("naive"), stored("l2")]).notes)
+    assert not any("budget" in note for note in only([stored("naive"), stored("l2")]).warnings)
 
 
 def test_a_strategy_that_trained_on_nothing_does_not_break_the_comparison() -> None:
     comparison = only([stored("naive"), stored("idle", samples_seen=0)])
-    assert any("budget" in note for note in comparison.notes)
+    assert any("budget" in note for note in comparison.warnings)
 
 
 @pytest.mark.parametrize(

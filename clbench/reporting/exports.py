@@ -1,0 +1,76 @@
+"""The table of a comparison for other programs: CSV with full numbers, Markdown and LaTeX as it is shown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+
+from clbench.comparison import COLUMNS, Comparison
+from clbench.comparison_table import cells, headings
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "≈": r"$\approx$",
+    "–": "--",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+
+def as_csv(comparison: Comparison) -> str:
+    """Return a row per strategy: mean and half width of the interval of each column, differences, p-values, seeds."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    estimated = [name for column in COLUMNS for name in (column, f"{column}_half_width")]
+    differences = [f"{to}{part}" for to in ("to_lower", "to_best") for part in ("", "_half_width", "_p", "_p_holm")]
+    writer.writerow(["strategy", "reference", "standing", "n", "seeds", *estimated, *differences])
+    for row in comparison.rows:
+        values: list[object] = [row.strategy, row.reference, row.standing, len(row.seeds)]
+        values.append(" ".join(map(str, row.seeds)))
+        for column in COLUMNS:
+            made = row.estimates[column]
+            values += [made.mean, made.half_width] if made else [None, None]
+        for found in (row.to_lower, row.to_best):
+            values += [found.estimate.mean, found.estimate.half_width, found.p, found.p_holm] if found else [None] * 4
+        writer.writerow(values)
+    return buffer.getvalue()
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """Return the table as it is shown, with its warnings and notes, for a README."""
+    columns = headings(comparison)
+    lines = [[_one_line(text) for text in columns.values()], ["---"] * len(columns)]
+    lines += [[_one_line(text) for text in cells(row, columns).values()] for row in comparison.rows]
+    table = "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines)
+    said = "\n".join(f"- {text}" for text in (*comparison.warnings, *comparison.notes))
+    return f"{_one_line(comparison.title)}\n\n{table}\n\n{said}\n"
+
+
+def as_latex(comparison: Comparison) -> str:
+    """Return the table as it is shown, for the package booktabs."""
+    columns = headings(comparison)
+    lines = [" & ".join(_latex(text) for text in cells(row, columns).values()) + r" \\" for row in comparison.rows]
+    return "\n".join(
+        [
+            f"% {_one_line(comparison.title)}",
+            rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
+            r"\toprule",
+            " & ".join(_latex(text) for text in columns.values()) + r" \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in _one_line(text))

@@ -1,0 +1,64 @@
+"""The page: one HTML file that asks nothing of any network, from what the sections say."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from clbench.reporting.provenance import Method
+from clbench.reporting.sections import Across, Section
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that the page says."""
+
+    sections: Sequence[Section]
+    across: Sequence[Across]
+    alerts: Sequence[str]
+    """What is failed, missing, damaged or unequal."""
+
+    facts: Sequence[str]
+    """Dates, versions, device and seeds, in a few words each."""
+
+    methods: Sequence[Method]
+    surroundings: Sequence[tuple[str, str]]
+    run_headings: Sequence[str]
+    run_rows: Sequence[Sequence[str]]
+
+
+def render(content: Content) -> str:
+    """Return the page. Every text in it is escaped; the drawings, which are our own, are put in as they are."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["unbroken"] = unbroken
+    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("page.html.j2").render(
+        content=content,
+        drawing=Markup,
+        style=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        # Styles are attributes of the drawings too; scripts are the page's one, by its hash. Nothing is fetched.
+        policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'",
+    )
+
+
+def unbroken(text: str) -> str:
+    """Return the text with its numbers bound to their signs and units, so that no line ends between them."""
+    return re.sub(r"(?<=\d) (?=[%±×])", "\u00a0", text)

@@ -1,0 +1,151 @@
+"""Reads stored runs and writes the report of them: `clbench report`, and `clbench.report` from Python."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clbench.comparison import Comparison, compare
+from clbench.durability import write_synced
+from clbench.errors import MachineError, UsageError
+from clbench.reporting.page import Content, render
+from clbench.reporting.provenance import dates, methods, surroundings
+from clbench.reporting.sections import across, run_table, sections
+from clbench.results import Failure, StoredRun, Unreadable, failures, frame, read_all
+from clbench.suggest import did_you_mean
+
+_ENTRIES = {"index.html", "data.csv", "figures", "tables", "methods"}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which of the runs are asked for; an empty tuple asks for all."""
+
+    strategies: tuple[str, ...] = ()
+    scenarios: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
+
+    def has(self, strategy: str, scenario: str, recipe: str | None = None) -> bool:
+        """Return whether a run with these names is asked for; without a recipe, whether some run could be."""
+        return (
+            (not self.strategies or strategy in self.strategies)
+            and (not self.scenarios or scenario in self.scenarios)
+            and (not self.recipes or recipe is None or recipe in self.recipes)
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was written."""
+
+    page: Path
+    runs: int
+    comparisons: int
+    left_out: tuple[str, ...]
+    """Runs that are not in it, each with the reason."""
+
+
+def write_report(places: Sequence[str | Path], out: Path | None, selection: Selection) -> Report:
+    """Write the report of the runs at or below `places` to the folder `out` (default: reports/NAME of the first place).
+
+    Raises UsageError where there is nothing to report, MachineError where `out` cannot be written or is no report.
+    """
+    runs, unreadable = read_all(places)
+    chosen = _chosen(runs, selection)
+    if not chosen:
+        found = "".join(f"\n{fault.path}: {fault.problem}" for fault in unreadable)
+        raise UsageError(
+            f"no runs in {', '.join(map(str, places))}{found}", "Make some: clbench run -s naive,lwf -S splitdigits"
+        )
+    failed = [each for each in failures(places) if selection.has(each.strategy, each.scenario)]
+    left_out = _left_out(unreadable, failed)
+    target = out or Path("reports") / (Path(places[0]).resolve().name if len(places) == 1 else "comparison")
+    comparisons = compare(chosen)
+    _publish(target, _files(chosen, comparisons, left_out))
+    return Report(target / "index.html", len(chosen), len(comparisons), tuple(left_out))
+
+
+def _chosen(runs: Sequence[StoredRun], selection: Selection) -> list[StoredRun]:
+    named = [(run.spec["strategy"]["name"], run.spec["scenario"]["name"], run.spec["recipe"]["name"]) for run in runs]
+    for position, (kind, wanted) in enumerate(
+        (("strategy", selection.strategies), ("scenario", selection.scenarios), ("recipe", selection.recipes))
+    ):
+        known = sorted({str(names[position]) for names in named})
+        for name in wanted:
+            if named and name not in known:
+                raise UsageError(
+                    f"no stored run has the {kind} '{name}'{did_you_mean(name, known)}", f"Stored: {', '.join(known)}"
+                )
+    return [run for run, names in zip(runs, named, strict=True) if selection.has(*names)]
+
+
+def _left_out(unreadable: Iterable[Unreadable], failed: Iterable[Failure]) -> list[str]:
+    damaged = sorted(f"{'/'.join(fault.path.parts[-3:])}: {fault.problem}" for fault in unreadable)
+    return [f"Damaged, left out: {text}" for text in damaged] + [
+        f"Failed, left out: {each.strategy} on {each.scenario}, seed {each.seed}: {each.message}" for each in failed
+    ]
+
+
+def _files(runs: Sequence[StoredRun], comparisons: Sequence[Comparison], left_out: Sequence[str]) -> dict[str, bytes]:
+    shown, written = sections(comparisons)
+    headings, rows = run_table(comparisons)
+    described = methods(comparisons)
+    warnings = [
+        f"{section.comparison.title}: {warning}" for section in shown for warning in section.comparison.warnings
+    ]
+    content = Content(
+        sections=shown,
+        across=across(comparisons),
+        alerts=[*left_out, *warnings],
+        facts=_facts(runs, comparisons),
+        methods=described,
+        surroundings=surroundings(runs),
+        run_headings=headings,
+        run_rows=rows,
+    )
+    ordered = sorted(runs, key=lambda run: str(run.result["run_id"]))
+    written["index.html"] = render(content).encode("utf-8", errors="replace")
+    written["data.csv"] = frame(ordered).to_csv(index=False, lineterminator="\n").encode("utf-8", errors="replace")
+    return written | {each.file: each.source for each in described}
+
+
+def _facts(runs: Sequence[StoredRun], comparisons: Sequence[Comparison]) -> list[str]:
+    known = dict(surroundings(runs))
+    seeds = sorted({len(row.seeds) for comparison in comparisons for row in comparison.rows})
+    versions = [f"{name} {known[name]}" for name in ("clbench", "torch", "avalanche-lib") if name in known]
+    device = known.get("GPU") or known.get("processor") or known["device"]
+    many = f"{len(runs)} runs" if len(runs) > 1 else "one run"
+    spread = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
+    return [
+        *([f"made {when}"] if (when := dates(runs)) else []),
+        f"{many}, {spread} seed{'s' if seeds[-1] > 1 else ''} a strategy",
+        *versions,
+        f"device: {device}",
+    ]
+
+
+def _publish(target: Path, files: dict[str, bytes]) -> None:
+    """Put the files in the place of the report that was there before, whole or not at all."""
+    try:
+        if target.exists() and not (target.is_dir() and {path.name for path in target.iterdir()} <= _ENTRIES):
+            raise MachineError(f"{target} holds something else than a report", "Choose another folder with --out.")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        built = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
+        try:
+            for name, content in sorted(files.items()):
+                (built / name).parent.mkdir(parents=True, exist_ok=True)
+                write_synced(built / name, content)
+            if target.exists():
+                before = built.with_name(f"{built.name}-before")
+                target.rename(before)
+                built.rename(target)
+                shutil.rmtree(before)
+            else:
+                built.rename(target)
+        finally:
+            shutil.rmtree(built, ignore_errors=True)
+    except OSError as error:
+        raise MachineError(f"cannot write {target}: {error.strerror}", "Choose a folder with --out.") from error

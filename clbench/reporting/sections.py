@@ -1,0 +1,194 @@
+"""What the page says of one comparison: the answer, the table, and every figure with its finding and its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from clbench import evidence
+from clbench.comparison import COLUMNS, SHARES, Comparison, Row, final_accuracies
+from clbench.comparison_table import cells, headings
+from clbench.evidence import Aggregate
+from clbench.reporting import exports, figures, findings
+from clbench.reporting.figures import Figure
+from clbench.reporting.provenance import commands, method, slug
+from clbench.reporting.rendering import files, inline_svg
+
+Finding = Callable[[Comparison], str]
+FINDINGS: dict[str, Finding] = {
+    "old-new": findings.old_and_new,
+    "matrices": findings.matrices,
+    "forgetting": findings.forgetting,
+    "stability-plasticity": findings.stability_and_plasticity,
+    "errors": findings.errors,
+    "cost": findings.cost,
+    "settings": findings.settings,
+}
+
+
+@dataclass(frozen=True)
+class ShownFigure:
+    """A figure with its words, drawn."""
+
+    figure: Figure
+    finding: str
+    svgs: tuple[str, ...]
+    file: str
+    """Path of its files within the report, without the ending."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the table: its text, and the number by which the column is sorted."""
+
+    text: str
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A row of the table: the strategy with its variant, and a cell for each other column."""
+
+    row: Row
+    variant: str
+    anchor: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A comparison as the page shows it."""
+
+    anchor: str
+    comparison: Comparison
+    answer: str
+    headings: tuple[str, ...]
+    table: tuple[TableRow, ...]
+    figures: tuple[ShownFigure, ...]
+    commands: tuple[str, ...]
+
+
+def sections(comparisons: Sequence[Comparison]) -> tuple[list[Section], dict[str, bytes]]:
+    """Return the sections of the page, and the files that belong to them by their path within the report."""
+    made: list[Section] = []
+    written: dict[str, bytes] = {}
+    anchors = _anchors(comparisons)
+    for anchor, comparison in zip(anchors, comparisons, strict=True):
+        shown = []
+        for figure in figures.all_figures(comparison):
+            place = f"figures/{anchor}-{figure.key}"
+            shown.append(_shown(figure, FINDINGS[figure.key](comparison), anchor, place))
+            panels = [panel for _, panel in figure.panels]
+            title = f"{figure.title}: {comparison.title}"
+            written |= {f"{place}.{ending}": content for ending, content in files(panels, title).items()}
+        for ending, export in (("csv", exports.as_csv), ("md", exports.as_markdown), ("tex", exports.as_latex)):
+            written[f"tables/{anchor}.{ending}"] = export(comparison).encode(errors="replace")
+        made.append(_section(anchor, comparison, shown))
+    return made, written
+
+
+def _anchors(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return a name for each, by scenario and recipe, with a number where these do not tell two apart."""
+    names = [slug(f"{each.scenario}-{each.spec['recipe']['name']}") for each in comparisons]
+    return [
+        name if names.count(name) == 1 else f"{name}-{names[: position + 1].count(name)}"
+        for position, name in enumerate(names)
+    ]
+
+
+def _shown(figure: Figure, finding: str, anchor: str, place: str) -> ShownFigure:
+    svgs = tuple(
+        inline_svg(panel, f"{anchor}-{figure.key}-{number}", f"{figure.title}. {title}", finding)
+        for number, (title, panel) in enumerate(figure.panels)
+    )
+    return ShownFigure(figure, finding, svgs, place)
+
+
+def _section(anchor: str, comparison: Comparison, shown: Sequence[ShownFigure]) -> Section:
+    columns = headings(comparison)
+    rows = []
+    for row in comparison.rows:
+        texts = cells(row, columns)
+        described = method(row)
+        sortable = tuple(Cell(text, _value(row, column)) for column, text in texts.items() if column != "strategy")
+        rows.append(TableRow(row, described.variant, described.anchor, sortable))
+    return Section(
+        anchor,
+        comparison,
+        findings.answer(comparison),
+        tuple(columns.values()),
+        tuple(rows),
+        tuple(shown),
+        tuple(commands(comparison)),
+    )
+
+
+def _value(row: Row, column: str) -> float | None:
+    if column in COLUMNS:
+        made = row.estimates[column]
+        return made.mean if made else None
+    if column == "n":
+        return len(row.seeds)
+    if row.to_lower is None:
+        return None
+    return row.to_lower.estimate.mean if column == "to_lower" else row.to_lower.p_holm
+
+
+# -- across scenarios -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Across:
+    """Strategies over several scenarios under one recipe."""
+
+    recipe: str
+    scenarios: tuple[str, ...]
+    means: tuple[tuple[str, Aggregate], ...]
+    """A label with its interquartile mean of the final accuracy, from the lowest to the highest."""
+
+
+def across(comparisons: Iterable[Comparison]) -> list[Across]:
+    """Return the aggregates of each recipe with three scenarios or more, of the strategies that are in all of them."""
+    by_recipe: dict[str, list[Comparison]] = {}
+    for comparison in comparisons:
+        by_recipe.setdefault(str(comparison.spec["recipe"]["name"]), []).append(comparison)
+    found = []
+    for recipe, group in sorted(by_recipe.items()):
+        scenarios = tuple(comparison.scenario for comparison in group)
+        if len(set(scenarios)) < 3 or len(set(scenarios)) < len(scenarios):
+            continue
+        scores = [{row.strategy: row for row in comparison.rows} for comparison in group]
+        means = []
+        for label in sorted(set.intersection(*map(set, scores))):
+            rows = [score[label] for score in scores]
+            same = {str(row.runs[0].spec["strategy"]) for row in rows}
+            if len(same) == 1 and all(row.estimates["final_accuracy"] for row in rows):
+                means.append((label, evidence.interquartile_mean([final_accuracies(row) for row in rows])))
+        if means:
+            found.append(Across(recipe, scenarios, tuple(sorted(means, key=lambda each: (each[1].mean, each[0])))))
+    return found
+
+
+def run_table(comparisons: Iterable[Comparison]) -> tuple[list[str], list[list[str]]]:
+    """Return every run of the comparisons as a row of texts, with headings."""
+    from clbench.comparison import summary
+
+    rows = []
+    for comparison in comparisons:
+        for row in comparison.rows:
+            for run in row.runs:
+                values = summary(run)
+                texts = [
+                    "–"
+                    if (value := values[column]) is None
+                    else f"{100 * value:.2f}"
+                    if column in SHARES
+                    else f"{value:,.1f}"
+                    if column == "seconds"
+                    else f"{value:,.0f}"
+                    for column in COLUMNS
+                ]
+                order = " ".join(map(str, run.spec["scenario"]["class_order"]))
+                seed = str(run.spec["seeds"]["run"])
+                rows.append([comparison.scenario, row.strategy, seed, *texts, order, run.result["run_id"][:16]])
+    return ["scenario", "strategy", "seed", *COLUMNS.values(), "class order", "run id"], rows
