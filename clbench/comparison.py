@@ -14,7 +14,7 @@ from clbench.evidence import Difference, Estimate, estimate
 from clbench.plugins import describe_content
 from clbench.results import StoredRun
 from clbench.splits import describe_split
-from clbench.tables import listed
+from clbench.tables import legible, listed
 
 Reference = Literal["lower", "upper"]
 
@@ -42,7 +42,10 @@ class Row:
     """The same to the best row."""
 
     standing: Literal["best", "tied"] | None = None
-    """Whether it has the highest mean final accuracy of all rows but the upper reference, or cannot be told from it."""
+    """Whether it has the highest mean final accuracy of all rows but the upper reference, or cannot be told from it.
+
+    With one seed, which tells nothing, tied is what equals the best.
+    """
 
     @property
     def name(self) -> str:
@@ -90,7 +93,7 @@ class Comparison:
     @property
     def scenario(self) -> str:
         """The scenario's name."""
-        return str(self.spec["scenario"]["name"])
+        return legible(self.spec["scenario"]["name"])
 
     @property
     def title(self) -> str:
@@ -98,7 +101,7 @@ class Comparison:
         spec = self.spec
         split = describe_split(spec["scenario"]["classes_per_experience"])
         threads = f"{spec['threads']} thread{'s' if spec['threads'] != 1 else ''}"
-        recipe = f"recipe {spec['recipe']['name']}, {spec['device']}, {threads}"
+        recipe = legible(f"recipe {spec['recipe']['name']}, {spec['device']}, {threads}")
         return f"{self.scenario}, {split} classes, class-incremental, {recipe}"
 
 
@@ -150,9 +153,10 @@ def _protocol(spec: dict[str, Any]) -> str:
 
 
 def _comparison(runs: Sequence[StoredRun]) -> Comparison:
-    methods: dict[str, dict[int, StoredRun]] = defaultdict(dict)
+    made: dict[str, dict[int, StoredRun]] = defaultdict(dict)
     for run in runs:
-        methods[json.dumps(run.spec["strategy"], sort_keys=True)][run.spec["seeds"]["run"]] = run
+        made[json.dumps(run.spec["strategy"], sort_keys=True)][run.spec["seeds"]["run"]] = run
+    methods = dict(sorted(made.items()))
     labels = _labels([json.loads(key) for key in methods])
     shared = sorted(set.intersection(*(set(by_seed) for by_seed in methods.values())))
     rows = [
@@ -197,8 +201,12 @@ def _labels(strategies: Sequence[dict[str, Any]]) -> list[str]:
         ]
         if len({other["sha256"] for other in same}) > 1:
             differing.append(f"file {strategy['sha256'][:8]}")
-        labels.append(" ".join([strategy["name"], *differing]))
-    return labels
+        labels.append(legible(" ".join([strategy["name"], *differing])))
+    # A name may be made to look like another with its hyper-parameters.
+    return [
+        label if labels.count(label) == 1 else f"{label} ({labels[: position + 1].count(label)})"
+        for position, label in enumerate(labels)
+    ]
 
 
 def _seed_warnings(shared: Sequence[int], methods: dict[str, dict[int, StoredRun]]) -> list[str]:
@@ -207,7 +215,7 @@ def _seed_warnings(shared: Sequence[int], methods: dict[str, dict[int, StoredRun
     left_out = {label: sorted(set(by_seed) - set(shared)) for label, by_seed in methods.items()}
     return [
         f"Seeds {', '.join(map(str, seeds))} of {label} are left out: not every strategy has them."
-        for label, seeds in left_out.items()
+        for label, seeds in sorted(left_out.items())
         if seeds
     ]
 
@@ -242,7 +250,7 @@ def _with_evidence(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     if len(contenders) > 1:
         best = contenders[-1]
         found = _differences(contenders, best)
-        tied = {name for name, each in found.items() if each.p_holm is not None and each.p_holm > evidence.LEVEL}
+        tied = {name for name, each in found.items() if _ties(each)}
         rows = [
             replace(
                 row,
@@ -253,6 +261,10 @@ def _with_evidence(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
         ]
         notes += _notes_on_ties(best, found, tied)
     return rows, notes
+
+
+def _ties(difference: Difference) -> bool:
+    return difference.estimate.mean == 0 if difference.p_holm is None else difference.p_holm > evidence.LEVEL
 
 
 def _differences(rows: Sequence[Row], to: Row) -> dict[str, Difference]:
@@ -270,13 +282,15 @@ def final_accuracies(row: Row) -> list[float]:
 def _notes_on_ties(best: Row, found: dict[str, Difference], tied: set[str]) -> list[str]:
     seeds = len(best.runs)
     if seeds == 1:
-        return ["One seed: no interval and no test. No difference here says anything about other seeds."]
+        same = [f"≈ marks what ends exactly as high as {best.strategy}."] if tied else []
+        return ["One seed: no interval and no test. No difference here says anything about other seeds.", *same]
     least = evidence.smallest_p(seeds, len(found))
+    family = f"{len(found)} comparison{'s' if len(found) > 1 else ''}"
     if least <= evidence.LEVEL:
         return (
             [
                 f"≈ marks what cannot be told from the best: exact sign-flip test of the paired differences in final "
-                f"accuracy, p > {evidence.LEVEL} after Holm's correction for {len(found)} comparisons."
+                f"accuracy, p > {evidence.LEVEL} after Holm's correction for {family}."
             ]
             if tied
             else []
@@ -285,7 +299,7 @@ def _notes_on_ties(best: Row, found: dict[str, Difference], tied: set[str]) -> l
     clear = [name for name, each in found.items() if each.interval_excludes_zero]
     said = (
         f"≈ marks what the exact sign-flip test cannot tell from the best. With {seeds} seeds that is everything: its "
-        f"least possible p is {2 / 2**seeds:.2g}, {least:.2g} after Holm's correction for {len(found)} comparisons, "
+        f"least possible p is {2 / 2**seeds:.2g}, {least:.2g} after Holm's correction for {family}, "
         f"whatever the numbers; {enough} seeds could reach {evidence.LEVEL}."
     )
     if clear:

@@ -105,7 +105,12 @@ def read_all(places: Iterable[str | Path]) -> tuple[list[StoredRun], list[Unread
             raise UsageError(f"there is no folder {place}", "Runs are stored by: clbench run --out FOLDER")
         for path in store.published_runs(place):
             found.setdefault(path.resolve(), read(path))
-    runs = {run.result["run_id"]: run for run in found.values() if isinstance(run, StoredRun)}
+    runs: dict[str, StoredRun] = {}
+    for run in found.values():
+        if isinstance(run, StoredRun):
+            same = runs.setdefault(run.result["run_id"], run)
+            # Of the same run made twice, with other times, one is read, whatever the order of the places.
+            runs[run.result["run_id"]] = min(same, run, key=lambda each: (each.path / store.MANIFEST).read_bytes())
     return list(runs.values()), [run for run in found.values() if isinstance(run, Unreadable)]
 
 

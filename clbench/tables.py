@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -18,6 +19,16 @@ def readable_bytes(count: float) -> str:
     raise AssertionError
 
 
+def legible(text: str) -> str:
+    """Return a line of text with a � for each character that commands a terminal or turns the text around it."""
+    return "".join("�" if _commands(character) else character for character in text)
+
+
+def _commands(character: str) -> bool:
+    turns = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    return unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in turns
+
+
 def listed(names: Sequence[str]) -> str:
     """Return `a, b and c`."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
@@ -30,7 +41,7 @@ def print_table(
     right = set(numbers)
     table = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for position, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if position in right else "left", overflow="fold")
+        table.add_column(Text(heading), justify="right" if position in right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)

@@ -16,6 +16,10 @@ _LATEX = {
     "±": r"$\pm$",
     "≈": r"$\approx$",
     "–": "--",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "[": "{[}",  # after the end of a line it would be that line's optional argument, as the star its variant
+    "*": "{*}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
@@ -42,11 +46,11 @@ def as_csv(comparison: Comparison) -> str:
 def as_markdown(comparison: Comparison) -> str:
     """Return the table as it is shown, with its warnings and notes, for a README."""
     columns = headings(comparison)
-    lines = [[_one_line(text) for text in columns.values()], ["---"] * len(columns)]
-    lines += [[_one_line(text) for text in cells(row, columns).values()] for row in comparison.rows]
-    table = "\n".join(f"| {' | '.join(text.replace('|', chr(92) + '|') for text in line)} |" for line in lines)
-    said = "\n".join(f"- {text}" for text in (*comparison.warnings, *comparison.notes))
-    return f"{_one_line(comparison.title)}\n\n{table}\n\n{said}\n"
+    lines = [[_markdown(text) for text in columns.values()], ["---"] * len(columns)]
+    lines += [[_markdown(text) for text in cells(row, columns).values()] for row in comparison.rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    said = "\n".join(f"- {_markdown(text)}" for text in (*comparison.warnings, *comparison.notes))
+    return f"{_markdown(comparison.title)}\n\n{table}\n\n{said}\n"
 
 
 def as_latex(comparison: Comparison) -> str:
@@ -70,6 +74,10 @@ def as_latex(comparison: Comparison) -> str:
 
 def _one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text)
+
+
+def _markdown(text: str) -> str:
+    return re.sub(r"([\\`*_\[\]<|&~$])", r"\\\1", _one_line(text))
 
 
 def _latex(text: str) -> str:

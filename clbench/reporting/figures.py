@@ -5,9 +5,12 @@ Values are shares in [0, 1] and shown in percent. Experiences are counted from 1
 
 from __future__ import annotations
 
+import unicodedata
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from clbench.comparison import Comparison, Row
@@ -22,6 +25,12 @@ if TYPE_CHECKING:
 
 _LABEL_GAP = 0.052
 """Distance between two labels at line ends, in heights of the axes."""
+
+_AT_THE_LEFT = {"relpos": (0, 0.5)}
+"""Where a leader meets its label, so that it does not run through others."""
+
+_LEFT_TO_RIGHT = "\u200e"
+"""Around a name, Hebrew or Arabic as it may be, it keeps the number behind it there."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +81,32 @@ def experiences(comparison: Comparison) -> int:
     return len(comparison.spec["scenario"]["classes_per_experience"])
 
 
-def short(label: str, length: int = 22) -> str:
-    """Return a label that fits beside a line; what is left out of the middle is an ellipsis."""
+def short(label: str, room: float) -> str:
+    """Return a label at most `room` em wide; what is left out of the middle is an ellipsis."""
     label = "".join(character if character.isprintable() else "�" for character in label)
-    return label if len(label) <= length else f"{label[: length - 9]}…{label[-8:]}"
+    if sum(map(_em, label)) <= room:
+        return label
+    tail = _beginning(label[::-1], 0.4 * (room - _em("…")))[::-1]
+    return f"{_beginning(label, room - sum(map(_em, f'…{tail}')))}…{tail}"
+
+
+def _beginning(text: str, room: float) -> str:
+    widths = accumulate(map(_em, text))
+    return "".join(character for character, width in zip(text, widths, strict=True) if width <= room)
+
+
+@cache
+def _em(character: str) -> float:
+    """Return the width of a character in em: that of DejaVu Sans, which is wide, and 1 in a script of wide ones."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    if unicodedata.east_asian_width(character) in "WF":
+        return 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a character that the font lacks is measured as the box that stands for it
+        size = FontProperties(family="DejaVu Sans", size=1000)
+        return text_to_path.get_text_width_height_descent(character, size, ismath=False)[0] / 1000
 
 
 # -- the figures ------------------------------------------------------------------------------------------------------
@@ -118,7 +149,7 @@ def matrices(comparison: Comparison) -> Figure:
     panels, rows = [], []
     for row in comparison.rows:
         means = mean_matrix(row)
-        panels.append((row.title, _matrix_panel(short(row.title, 30), means)))
+        panels.append((row.title, _matrix_panel(row.title, means)))
         for i, line in enumerate(means):
             texts = ["" if value is None else f"{100 * value:.1f}" for value in line]
             rows.append((row.strategy, str(i + 1), *texts))
@@ -246,7 +277,8 @@ def _draw_curves(
         look = appearance(curve.row)
         for seed in curve.seeds:
             for xs, ys in _pieces(seed):
-                axes.plot(xs, ys, linewidth=0.6, alpha=0.45, **_line_style(look))
+                alone = "." if len(xs) == 1 else ""
+                axes.plot(xs, ys, marker=alone, linewidth=0.6, alpha=0.45, **_line_style(look))
                 lowest = min(lowest, *ys)
         for xs, ys in _pieces([each.mean if each else None for each in curve.estimates]):
             marker_every = max(1, count // 10)
@@ -265,9 +297,10 @@ def _draw_curves(
             linestyle=":",
             linewidth=1,
         )
-    axes.set_xlim(start + 1 - 0.03 * count, count + 0.03 * count)
+    beside = 0.03 * count if count > start + 1 else 0.5
+    axes.set_xlim(start + 1 - beside, count + beside)
     axes.set_ylim(lowest - 3, 103)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     _name_lines(axes, [(curve.row, curve.estimates[-1]) for curve in found], count, chance)
 
 
@@ -289,7 +322,11 @@ def _name_lines(
 ) -> None:
     """Write each row's name and last value beside the end of its line, apart from each other."""
     named: list[tuple[float, str, Any]] = [
-        (100 * end.mean, f"{short(row.strategy, 15)} {100 * end.mean:.1f}", appearance(row).colour)
+        (
+            100 * end.mean,
+            f"{_LEFT_TO_RIGHT}{short(row.strategy, 9)}{_LEFT_TO_RIGHT} {100 * end.mean:.1f}",
+            appearance(row).colour,
+        )
         for row, end in ends
         if end
     ]
@@ -307,7 +344,14 @@ def _name_lines(
             va="center",
             fontsize=8,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 4},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.8,
+                "shrinkA": 1,
+                "shrinkB": 4,
+                **_AT_THE_LEFT,
+            },
         )
 
 
@@ -335,6 +379,7 @@ def spread(values: Sequence[float], gap: float, low: float, high: float) -> list
 def _matrix_panel(title: str, means: Sequence[Sequence[float | None]]) -> Panel:
     side = min(max(1.5, 0.28 * len(means)), 3.9)
     margins = {"left": 0.5, "right": 0.75, "top": 0.32, "bottom": 0.48}
+    title = short(title, 7.2 * (side + margins["right"]))  # em in the room over the axes and right of them
     width, height = side + margins["left"] + margins["right"], side + margins["top"] + margins["bottom"]
     return Panel(partial(_draw_matrix, title=title, means=means), width=width, height=height, **margins)
 
@@ -352,7 +397,7 @@ def _draw_matrix(axes: Axes, *, title: str, means: Sequence[Sequence[float | Non
         vmin=0,
         vmax=100,
         cmap="cividis",
-        annot=True,
+        annot=count <= 25,  # in smaller cells the numbers would run into each other
         fmt=".0f",
         annot_kws={"size": 8 if count <= 10 else 5},
         xticklabels=names,
@@ -383,10 +428,12 @@ def _draw_trade_off(
         mean = (sum(xs) / len(xs), sum(ys) / len(ys))
         axes.plot(*mean, look.marker, color=look.colour, markersize=10, markeredgecolor="white", markeredgewidth=0.8)
         handles.append(
-            Line2D([], [], color=look.colour, marker=look.marker, linestyle="", label=short(row.strategy, 18))
+            Line2D([], [], color=look.colour, marker=look.marker, linestyle="", label=short(row.strategy, 10.5))
         )
     if handles:
-        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8)
+        axes.legend(
+            handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8, handlelength=1
+        )
     else:
         axes.text(0.5, 0.5, "one experience: no earlier classes", ha="center", transform=axes.transAxes)
 
@@ -402,8 +449,9 @@ def _draw_cost(axes: Axes, *, title: str, comparison: Comparison, column: str) -
             continue
         look = appearance(row)
         half = None if final.half_width is None else 100 * final.half_width
+        x = max(spent.mean, 0.01) if column == "seconds" else spent.mean  # a logarithm has no place for 0
         axes.errorbar(
-            spent.mean,
+            x,
             100 * final.mean,
             yerr=half,
             fmt=look.marker,
@@ -412,7 +460,7 @@ def _draw_cost(axes: Axes, *, title: str, comparison: Comparison, column: str) -
             capsize=2,
             elinewidth=1,
         )
-        ends.append((row, final, spent.mean))
+        ends.append((row, final, x))
     if column == "seconds":
         axes.set_xscale("log")
         axes.set_xlabel("seconds a run")
@@ -427,16 +475,22 @@ def _draw_cost(axes: Axes, *, title: str, comparison: Comparison, column: str) -
     low, high = axes.get_ylim()
     gap = min(_LABEL_GAP, 0.98 / max(1, len(ends))) * (high - low)
     heights = spread([100 * final.mean for _, final, _ in ends], gap, low, high)
-    for (row, final, spent_mean), height in zip(ends, heights, strict=True):
+    for (row, final, x), height in zip(ends, heights, strict=True):
         axes.annotate(
-            short(row.strategy, 18),
-            xy=(spent_mean, 100 * final.mean),
+            short(row.strategy, 12),
+            xy=(x, 100 * final.mean),
             xytext=(1.03, height),
             textcoords=axes.get_yaxis_transform(),
             va="center",
             fontsize=8,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": appearance(row).colour, "linewidth": 0.5, "shrinkB": 5},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": appearance(row).colour,
+                "linewidth": 0.5,
+                "shrinkB": 5,
+                **_AT_THE_LEFT,
+            },
         )
 
 
@@ -461,9 +515,10 @@ def _draw_settings(axes: Axes, *, title: str, comparison: Comparison) -> None:
         ends = [row.estimates[name] for name in ("final_accuracy", "task_incremental_accuracy")]
         if ends[0] is None or ends[1] is None:
             continue
-        xs = [100 * end.mean for end in ends if end]
-        axes.plot(xs, [height, height], color=look.colour, linewidth=1.5, zorder=1)
-        axes.plot(xs[0], height, look.marker, color=look.colour, markersize=7)
-        axes.plot(xs[1], height, look.marker, color=look.colour, markersize=7, markerfacecolor="white")
-    axes.set_yticks(range(len(comparison.rows)), [short(row.strategy) for row in comparison.rows])
+        filled, hollow = (100 * end.mean for end in ends if end)
+        line = {"arrowstyle": "-", "color": look.colour, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 4.5}
+        axes.annotate("", xy=(hollow, height), xytext=(filled, height), arrowprops=line)
+        axes.plot(filled, height, look.marker, color=look.colour, markersize=6)
+        axes.plot(hollow, height, look.marker, color=look.colour, markersize=9, markerfacecolor="none")
+    axes.set_yticks(range(len(comparison.rows)), [short(row.strategy, 12.5) for row in comparison.rows])
     axes.set(xlim=(-3, 103), ylim=(-0.6, len(comparison.rows) - 0.4), xlabel="final accuracy, % (dotted: guessing)")

@@ -12,6 +12,8 @@ from clbench.tables import listed, readable_bytes
 
 def answer(comparison: Comparison) -> str:
     """Return the result in one sentence: what is forgotten, what the best remedy buys, what is possible."""
+    if not comparison.seeds:
+        return "The strategies have no seed in common, so nothing here tells which of them is better."
     parts = []
     lower, upper, best = _reference(comparison, "lower"), _reference(comparison, "upper"), _best_remedy(comparison)
     if lower:
@@ -24,14 +26,12 @@ def answer(comparison: Comparison) -> str:
         parts.append(f"{which} {_outcome(best)}{_doubt(comparison, best)}")
     if upper:
         parts.append(f"{upper.strategy}, which may keep all data, ends at {_outcome(upper)}")
-    return f"{_setting(comparison)}: {'; '.join(parts)}."
+    return f"{_setting(comparison)}: {'; '.join(parts) or 'no result after the last experience'}."
 
 
 def _setting(comparison: Comparison) -> str:
     count = experiences(comparison)
     length = f"{count} experiences" if count > 1 else "one experience"
-    if not comparison.seeds:
-        return f"After {length}, over seeds that differ from strategy to strategy"
     seeds = len(comparison.seeds)
     return f"After {length}, over {seeds} seeds" if seeds > 1 else f"After {length}, with one seed"
 
@@ -45,14 +45,14 @@ def _outcome(row: Row) -> str:
 
 
 def _doubt(comparison: Comparison, best: Row) -> str:
-    if not comparison.seeds or len(comparison.seeds) == 1:
-        return ""
     if best.standing != "best":
         lower = _reference(comparison, "lower")
         return f", which is not above {lower.strategy}" if lower else ""
     tied = [row.strategy for row in comparison.rows if row.standing == "tied"]
     if not tied:
         return ""
+    if len(comparison.seeds) == 1:
+        return f", with {listed(tied)}"
     if comparison.testable:
         return f", from which an exact test cannot tell {listed(tied)}"
     clear = [row.strategy for row in comparison.rows if row.to_best and row.to_best.interval_excludes_zero]
@@ -140,7 +140,7 @@ def stability_and_plasticity(comparison: Comparison) -> str:
     if not rows:
         return "Both corners at once, top right, is the goal; the upper reference shows how near one can come."
     stable = max(rows, key=lambda row: _mean(row.estimates["old_accuracy"]))
-    plastic = max(rows, key=lambda row: _mean(row.estimates["new_accuracy"]))
+    plastic = max(rows, key=lambda row: (_mean(row.estimates["new_accuracy"]), row is stable))
     both = (
         f"Of the remedies {stable.strategy} keeps most of the old classes "
         f"({percent(stable.estimates['old_accuracy'])} %), "

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from clbench.reporting.provenance import Method
 from clbench.reporting.sections import Across, Section
+from clbench.tables import legible
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -42,6 +43,7 @@ def render(content: Content) -> str:
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markup) else readable(str(value)),
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -57,6 +59,15 @@ def render(content: Content) -> str:
         policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'",
     )
+
+
+_RIGHT_TO_LEFT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff"
+
+
+def readable(text: str) -> str:
+    """Return the text with its right-to-left words set apart, so that the numbers after them stay where they are."""
+    text = "\n".join(map(legible, text.expandtabs().split("\n")))
+    return re.sub(f"[{_RIGHT_TO_LEFT}]+( +[{_RIGHT_TO_LEFT}]+)*", "\u2068\\g<0>\u2069", text)
 
 
 def unbroken(text: str) -> str:

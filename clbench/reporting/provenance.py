@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 import shlex
@@ -66,7 +67,7 @@ def method(row: Row) -> Method:
     plugin = described(run)
     fields = {field.name: field for field in plugin.fields}
     return Method(
-        anchor=f"method-{slug(row.strategy)}-{strategy['sha256'][:8]}",
+        anchor=f"method-{slug(row.strategy)}-{_digest(strategy)}",
         label=row.strategy,
         doc=plugin.doc or f"The file says nothing of itself{f' ({plugin.problem})' if plugin.problem else ''}.",
         variant=_variant(plugin.doc),
@@ -75,6 +76,11 @@ def method(row: Row) -> Method:
         file=f"methods/{slug(row.name)}-{strategy['sha256'][:8]}.py",
         source=run.source,
     )
+
+
+def _digest(strategy: dict[str, Any]) -> str:
+    """Return what tells a strategy in one configuration from all others, also where their names make one slug."""
+    return hashlib.sha256(json.dumps(strategy, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def described(run: StoredRun) -> Plugin:

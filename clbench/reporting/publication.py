@@ -16,6 +16,7 @@ from clbench.reporting.provenance import dates, methods, surroundings
 from clbench.reporting.sections import across, run_table, sections
 from clbench.results import Failure, StoredRun, Unreadable, failures, frame, read_all
 from clbench.suggest import did_you_mean
+from clbench.tables import legible
 
 _ENTRIES = {"index.html", "data.csv", "figures", "tables", "methods"}
 
@@ -79,14 +80,16 @@ def _chosen(runs: Sequence[StoredRun], selection: Selection) -> list[StoredRun]:
                 raise UsageError(
                     f"no stored run has the {kind} '{name}'{did_you_mean(name, known)}", f"Stored: {', '.join(known)}"
                 )
-    return [run for run, names in zip(runs, named, strict=True) if selection.has(*names)]
+    chosen = [run for run, names in zip(runs, named, strict=True) if selection.has(*names)]
+    return sorted(chosen, key=lambda run: str(run.result["run_id"]))  # whatever the order of the places
 
 
 def _left_out(unreadable: Iterable[Unreadable], failed: Iterable[Failure]) -> list[str]:
     damaged = sorted(f"{'/'.join(fault.path.parts[-3:])}: {fault.problem}" for fault in unreadable)
-    return [f"Damaged, left out: {text}" for text in damaged] + [
+    said = [f"Damaged, left out: {text}" for text in damaged] + [
         f"Failed, left out: {each.strategy} on {each.scenario}, seed {each.seed}: {each.message}" for each in failed
     ]
+    return [legible(text) for text in said]
 
 
 def _files(runs: Sequence[StoredRun], comparisons: Sequence[Comparison], left_out: Sequence[str]) -> dict[str, bytes]:
@@ -106,9 +109,8 @@ def _files(runs: Sequence[StoredRun], comparisons: Sequence[Comparison], left_ou
         run_headings=headings,
         run_rows=rows,
     )
-    ordered = sorted(runs, key=lambda run: str(run.result["run_id"]))
     written["index.html"] = render(content).encode("utf-8", errors="replace")
-    written["data.csv"] = frame(ordered).to_csv(index=False, lineterminator="\n").encode("utf-8", errors="replace")
+    written["data.csv"] = frame(runs).to_csv(index=False, lineterminator="\n").encode("utf-8", errors="replace")
     return written | {each.file: each.source for each in described}
 
 

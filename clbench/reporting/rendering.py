@@ -42,8 +42,8 @@ class Panel:
     draw: Callable[[Axes], None]
     width: float = 4.7
     height: float = 3.2
-    left: float = 0.55
-    right: float = 1.35
+    left: float = 0.6
+    right: float = 1.55
     top: float = 0.32
     bottom: float = 0.48
 
@@ -60,8 +60,8 @@ def inline_svg(panel: Panel, name: str, title: str, description: str) -> str:
     text = _with_own_ids(_rounded(text), name).replace(_FOREGROUND, "currentColor")
     box = f"0 0 {72 * panel.width:g} {72 * panel.height:g}"
     head = (
-        f'<svg role="img" aria-labelledby="{name}-title {name}-description" viewBox="{box}" '
-        f'style="width:{panel.width:g}in" xmlns:xlink="http://www.w3.org/1999/xlink">'
+        f'<svg role="img" aria-labelledby="{name}-title" aria-describedby="{name}-description" '
+        f'viewBox="{box}" style="width:{panel.width:g}in" xmlns:xlink="http://www.w3.org/1999/xlink">'
         f'<title id="{name}-title">{escape(title)}</title>'
         f'<desc id="{name}-description">{escape(description)}</desc>'
     )

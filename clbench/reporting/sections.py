@@ -91,7 +91,7 @@ def _anchors(comparisons: Sequence[Comparison]) -> list[str]:
     """Return a name for each, by scenario and recipe, with a number where these do not tell two apart."""
     names = [slug(f"{each.scenario}-{each.spec['recipe']['name']}") for each in comparisons]
     return [
-        name if names.count(name) == 1 else f"{name}-{names[: position + 1].count(name)}"
+        name if names.count(name) == 1 else f"{name}--{names[: position + 1].count(name)}"
         for position, name in enumerate(names)
     ]
 
