@@ -1,10 +1,17 @@
 """What several test files need."""
 
+import functools
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from clbench.datasets import fetch
+from clbench.reporting.publication import Report, Selection, write_report
+
+sys.path.append(str(Path(__file__).parent))
+from stored_runs import RESULTS
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +20,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     fetch("digits", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def report_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Report]:
+    """The report of some results of stored_runs.RESULTS by name, made once; the results lie beside it."""
+
+    @functools.cache
+    def made(name: str) -> Report:
+        folder = tmp_path_factory.mktemp(name)
+        RESULTS[name](folder / "results")
+        return write_report([folder / "results"], folder / "report", Selection())
+
+    return made

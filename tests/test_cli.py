@@ -19,6 +19,9 @@ import clbench
 from clbench import cli
 from clbench.errors import UsageError
 
+sys.path.append(str(Path(__file__).parent))
+from stored_runs import fail, publish
+
 STRATEGY = '''"""Fine-tuning, with a place for mischief."""
 
 import os
@@ -403,6 +406,58 @@ def test_compare_shows_the_stored_runs_strategy_by_strategy(grid: Path, command:
     assert rows["naive"]["final_accuracy"]["mean"] == pytest.approx(sum(finals) / 2)
     table = command("compare", str(grid / "results")).out
     assert f"{100 * sum(finals) / 2:.1f} ±" in table
+
+
+# -- report -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored_runs(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Results with two sound runs, a damaged and a failed one, of which no figures are drawn."""
+    monkeypatch.setattr("clbench.reporting.figures.all_figures", lambda comparison: [])
+    for strategy in ("naive", "lwf", "spoilt"):
+        made = publish(here / "results", strategy)
+    (made.path / "spec.json").unlink()
+    fail(here / "results", "lwf", 1, "KeyError: 'lost'")
+    return here
+
+
+def test_report_prints_where_the_page_is_and_on_standard_error_what_was_left_out(
+    command: Command, stored_runs: Path
+) -> None:
+    done = command("report")
+    assert (done.code, done.out) == (0, "reports/results/index.html: 2 runs in 1 comparison\n")
+    damaged, failed = done.err.splitlines()
+    assert damaged.startswith("Damaged, left out: tiny/spoilt/") and damaged.endswith("spec.json is missing")
+    assert failed == "Failed, left out: lwf on tiny, seed 1: KeyError: 'lost'"
+    assert (stored_runs / "reports" / "results" / "index.html").is_file()
+
+
+def test_report_takes_folders_names_and_a_place_and_python_does_the_same(command: Command, stored_runs: Path) -> None:
+    chosen = ("results/tiny/naive", "results/tiny/lwf", "--out", "pages/x", "-s", "naive", "-S", "tiny")
+    done = command("report", *chosen, "--recipe", "quick")
+    assert (done.code, done.err) == (0, "") and done.out.startswith("pages/x/index.html: 1 run in")
+    page = clbench.report("results/tiny/naive", out="pages/y", strategy="naive")
+    assert page == Path("pages/y/index.html") and page.read_bytes() == Path("pages/x/index.html").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["nowhere"], 2, "there is no folder nowhere"),
+        (["results/.work"], 2, "no runs in results/.work"),
+        (["-s", "naif"], 2, "no stored run has the strategy 'naif'; did you mean 'naive'?"),
+        (["--out", "results"], 4, "results holds something else than a report"),
+        (["--out", "/proc/report"], 4, "cannot write /proc/report"),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("stored_runs")
+def test_report_ends_with_the_exit_code_of_what_is_wrong(
+    command: Command, arguments: list[str], code: int, says: str
+) -> None:
+    done = command("report", *arguments)
+    assert done.code == code and says in done.err and "Traceback" not in done.err
 
 
 def test_list_runs_names_each_stored_run(grid: Path, command: Command) -> None:

@@ -1,4 +1,4 @@
-"""Comparisons: fair groups, means with t-intervals over the same seeds, and a note where something is unequal."""
+"""Comparisons: fair groups, means and paired differences over the same seeds, and a note where something is unequal."""
 
 import io
 import math
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from clbench import comparison_table, metrics, tables
-from clbench.comparison import Comparison, compare, estimate
+from clbench.comparison import Comparison, Row, compare, estimate
 from clbench.results import StoredRun
 
 CLASSES = [[0, 1], [2, 3]]
@@ -36,6 +36,8 @@ SPEC: dict[str, Any] = {
     "device": "cpu",
     "threads": 1,
 }
+REFERENCE = "import clbench\nclass Mine(clbench.Strategy):\n    reference = '{}'\n"
+SOURCES = {"naive": REFERENCE.format("lower"), "joint": REFERENCE.format("upper")}
 
 
 def stored(
@@ -48,6 +50,7 @@ def stored(
     samples_seen: int = 80,
     evaluated: Sequence[bool] = (True, True),
     scenario: dict[str, Any] | None = None,
+    source: str | None = None,
     **changed: Any,
 ) -> StoredRun:
     """A run that gets everything right but for 20 - `kept` of the 20 old samples, which it takes for class 2 at last.
@@ -72,12 +75,21 @@ def stored(
         "chance": metrics.chance([2, 2], [20, 20]),
         "totals": {"seconds": 1.5, "samples_seen": samples_seen, "stored_bytes": 0},
     }
-    return StoredRun(Path(strategy), spec, result, {}, b"")
+    return StoredRun(Path(strategy), spec, result, {}, (source or SOURCES.get(strategy, "")).encode())
 
 
 def only(runs: Sequence[StoredRun]) -> Comparison:
     (comparison,) = compare(runs)
     return comparison
+
+
+def by_name(runs: Sequence[StoredRun]) -> dict[str, Row]:
+    return {row.strategy: row for row in only(runs).rows}
+
+
+def over_seeds(strategy: str, kept: Sequence[int], **changed: Any) -> list[StoredRun]:
+    """A run for each of `kept`, with seeds 0, 1, …"""
+    return [stored(strategy, seed, kept=right, **changed) for seed, right in enumerate(kept)]
 
 
 def printed(comparison: Comparison) -> str:
@@ -246,8 +258,154 @@ def test_seeds_with_class_orders_drawn_from_them_are_in_one_table() -> None:
 
 def test_the_order_in_which_runs_are_read_does_not_count() -> None:
     runs = [stored(name, seed, kept=seed + 3 * len(name)) for name in ("a", "bb") for seed in range(3)]
-    forward, backward = only(runs), only(runs[::-1])
-    assert {row.strategy: row for row in forward.rows} == {row.strategy: row for row in backward.rows}
+    assert only(runs) == only(runs[::-1])
+    unequal = [stored(name, seed) for name, seeds in (("a", (0, 1)), ("b", (1, 2)), ("c", (1, 3))) for seed in seeds]
+    assert only(unequal) == only(unequal[::-1])
+    named_alike = [stored(name, config={"alpha": 1}) for name in ("lwf", "lwf alpha=1")]
+    runs = [*named_alike, stored("lwf", config={"alpha": 2})]
+    assert only(runs) == only(runs[::-1])
+    assert [warning[:12] for warning in only(unequal).warnings] == ["Seeds 0 of a", "Seeds 2 of b", "Seeds 3 of c"]
+
+
+# -- references and evidence ------------------------------------------------------------------------------------------
+
+
+def test_a_strategy_is_a_reference_by_what_its_file_says_and_not_by_its_name() -> None:
+    rows = by_name([stored("naive", source="x = 1"), stored("mine", source=REFERENCE.format("lower")), stored("joint")])
+    assert {name: row.reference for name, row in rows.items()} == {"naive": None, "mine": "lower", "joint": "upper"}
+    assert rows["mine"].title == "mine (lower reference)" and rows["naive"].title == "naive"
+
+
+@pytest.mark.parametrize("source", ["class", "", REFERENCE.format("middle"), "\x00"])
+def test_a_file_that_says_nothing_sensible_makes_no_reference(source: str) -> None:
+    assert by_name([stored("mine", source=source)])["mine"].reference is None
+
+
+def test_differences_to_the_lower_reference_are_paired_by_seed() -> None:
+    # Final accuracies, (kept + 20) / 40: naive 0.5, 0.6, 0.7; mine 0.625, 0.75, 0.875, in another order of runs.
+    mine = [stored("mine", seed, kept=kept) for seed, kept in ((2, 15), (0, 5), (1, 10))]
+    rows = by_name([*over_seeds("naive", [0, 4, 8]), *mine])
+    found = rows["mine"].to_lower
+    # The differences are 0.125, 0.15 and 0.175: mean 0.15, s = 0.025, t(0.975, 2) = 4.303.
+    assert found and found.estimate.mean == pytest.approx(0.15)
+    assert found.estimate.half_width == pytest.approx(4.303 * 0.025 / math.sqrt(3), rel=1e-3)
+    assert found.p == pytest.approx(2 / 2**3)
+    assert rows["naive"].to_lower is None
+
+
+def test_without_a_lower_reference_there_is_no_difference_to_it_and_no_column_for_it() -> None:
+    comparison = only([*over_seeds("a", [1, 2]), *over_seeds("b", [3, 4])])
+    assert all(row.to_lower is None for row in comparison.rows)
+    assert not {"to_lower", "p_holm"} & set(comparison_table.headings(comparison))
+
+
+def test_the_best_is_the_highest_of_all_but_the_upper_reference() -> None:
+    rows = by_name([stored("naive", kept=0), stored("good", kept=12), stored("fair", kept=8), stored("joint", kept=20)])
+    assert {name: row.standing for name, row in rows.items()} == {
+        "naive": None,
+        "fair": None,
+        "good": "best",
+        "joint": None,
+    }
+
+
+def test_a_lower_reference_that_nothing_beats_is_the_best() -> None:
+    assert by_name([stored("naive", kept=9), stored("worse", kept=3)])["naive"].standing == "best"
+
+
+def test_one_strategy_is_not_called_the_best() -> None:
+    assert by_name([stored("alone")])["alone"].standing is None
+
+
+UP, DOWN = [12, 10, 14, 11, 13, 10, 12, 14], [10, 11, 12, 12, 11, 11, 11, 13]
+
+
+def test_tied_with_the_best_is_what_the_paired_test_cannot_tell_from_it() -> None:
+    runs = [*over_seeds("up", UP), *over_seeds("down", DOWN), *over_seeds("naive", [0] * 8)]
+    comparison = only(runs)
+    rows = {row.strategy: row for row in comparison.rows}
+    assert {name: row.standing for name, row in rows.items()} == {"naive": None, "down": "tied", "up": "best"}
+    # naive is below in every seed: 2 of 2^8 patterns, twice that for two comparisons.
+    assert rows["naive"].to_best and rows["naive"].to_best.p_holm == pytest.approx(2 * 2 / 2**8)
+    assert rows["down"].to_best and rows["down"].to_best.estimate.mean == pytest.approx(-5 / 8 / 40)
+    assert rows["up"].to_best is None
+    assert comparison.testable
+    text = printed(comparison)
+    assert "≈" in text and "for 2 comparisons." in text and "whatever the numbers" not in text
+
+
+def test_a_small_difference_that_every_seed_shows_is_no_tie_though_the_seeds_spread_widely() -> None:
+    # An unpaired test of 0, 2, …, 14 against 1, 3, …, 15 has p = 0.69.
+    rows = by_name([*over_seeds("low", range(0, 16, 2)), *over_seeds("high", range(1, 17, 2))])
+    assert rows["low"].standing is None
+    assert rows["low"].to_best and rows["low"].to_best.p == pytest.approx(2 / 2**8)
+
+
+def test_where_the_seeds_are_too_few_for_any_test_all_are_tied_and_a_note_says_how_many_could_do() -> None:
+    comparison = only([*over_seeds("low", [0] * 5), *over_seeds("high", [9, 10, 11, 9, 10])])
+    assert {row.strategy: row.standing for row in comparison.rows} == {"low": "tied", "high": "best"}
+    assert not comparison.testable
+    (note,) = [note for note in comparison.notes if "≈" in note]
+    # Two of 2^5 patterns are 0.0625; with six seeds two of 2^6 are 0.031.
+    assert "With 5 seeds that is everything" in note and "is 0.062, 0.062 after" in note
+    assert "6 seeds could reach 0.05" in note
+    assert note.endswith("excludes 0 for low.")
+
+
+def test_one_seed_is_said_to_test_nothing_and_has_no_p() -> None:
+    comparison = only([stored("naive"), stored("mine", kept=12)])
+    assert any("No difference here says anything about other seeds" in note for note in comparison.notes)
+    assert "to_lower" in comparison_table.headings(comparison)
+    assert "p_holm" not in comparison_table.headings(comparison)
+    assert "≈" not in printed(comparison)
+
+
+def test_with_one_seed_only_what_ends_exactly_as_high_is_marked_as_tied() -> None:
+    runs = [stored("a", kept=9), stored("b", kept=12), stored("c", kept=12)]
+    assert {name: row.standing for name, row in by_name(runs).items()} == {"a": None, "b": "tied", "c": "best"}
+    assert "≈ marks what ends exactly as high as c." in only(runs).notes
+
+
+def test_strategies_without_a_common_seed_are_not_ranked() -> None:
+    comparison = only([*over_seeds("naive", [0, 0]), stored("b", 5, kept=20)])
+    assert all(row.standing is None and row.to_lower is None and row.to_best is None for row in comparison.rows)
+
+
+def test_what_was_not_evaluated_at_the_end_is_not_ranked() -> None:
+    runs = [stored("naive"), stored("b", kept=15), stored("lost", evaluated=(True, False))]
+    assert {name: row.standing for name, row in by_name(runs).items()} == {"naive": None, "b": "best", "lost": None}
+
+
+def test_the_table_shows_the_difference_and_its_p_and_marks_the_best_and_the_ties() -> None:
+    text = printed(only([*over_seeds("naive", [0, 2, 4]), *over_seeds("mine", [5, 8, 11])]))
+    (mine,) = [line for line in text.splitlines() if line.startswith("mine")]
+    (naive,) = [line for line in text.splitlines() if line.startswith("naive")]
+    # Differences 0.125, 0.15 and 0.175 again, and 2 of 2^3 patterns.
+    assert "+15.0 ±6.2" in mine and "0.25" in mine and "70.0 ±18.6 best" in mine
+    assert "55.0 ±12.4 ≈" in naive and "naive (lower reference)" in naive
+    assert "final, to naive" in text and "p (Holm)" in text
+
+
+# -- hostile names ----------------------------------------------------------------------------------------------------
+
+
+def test_a_name_made_to_look_like_another_with_its_hyper_parameters_is_a_row_of_its_own() -> None:
+    runs = [stored("lwf", config={"alpha": a}, kept=round(a)) for a in (1.0, 4.0)]
+    rows = only([*runs, stored("lwf alpha=1.0", kept=20), stored("naive")]).rows
+    labels = [row.strategy for row in rows]
+    assert len(set(labels)) == len(labels) == 4
+    assert rows[-1].name == "lwf alpha=1.0" and rows[-1].estimates["final_accuracy"].mean == 1  # type: ignore[union-attr]
+
+
+def test_a_name_commands_no_terminal_and_turns_no_text_around() -> None:
+    text = printed(only([stored("\x1b[31mred"), stored("a\u202eb"), stored("c\nd"), stored("\u05e9\u05dc")]))
+    assert not {"\x1b", "\u202e"} & set(text)
+    assert "�[31mred" in text and "a�b" in text and "c�d" in text and "\u05e9\u05dc" in text
+
+
+def test_a_hyper_parameter_in_a_heading_is_never_taken_for_markup() -> None:
+    runs = [stored("naive", config={"mode": mode}, kept=kept) for mode, kept in (("[/x]", 0), ("[red]", 4))]
+    assert "naive mode=[/x]" in printed(only(runs)).splitlines()[1]
 
 
 # -- as text ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,248 @@
+"""Published runs whose predictions are made up, so that a test knows every number: real files, through the store."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clbench import metrics, results, spec, store
+from clbench.results import StoredRun
+from clbench.seeds import run_seeds
+
+SOURCE = '''"""Does something against forgetting.
+
+Variant: {variant}.
+"""
+
+import clbench
+
+
+class Mine(clbench.Strategy):
+    reference = {reference!r}
+'''
+"""A strategy's file, as far as a reader of results looks at it; see `source`."""
+
+LWF = '''"""Learning without forgetting, so far as a report looks at it.
+
+Variant: the one of this test; no other.
+"""
+
+import clbench
+
+
+@clbench.config
+class Config:
+    alpha: float = 1.0
+    """Weight of the old answers."""
+
+    temperature: float = 2.0
+    """Softens them."""
+
+
+class LwF(clbench.Strategy[Config]):
+    pass
+'''
+
+ENVIRONMENT: dict[str, Any] = {
+    "python": "3.11.7",
+    "system": "Linux 6.1",
+    "processor": "A processor",
+    "cores": 2,
+    "packages": {"clbench": "0.1.0", "torch": "2.4.0", "avalanche-lib": "0.6.0"},
+    "variables": {},
+    "source": "abc1234",
+    "finished": "2026-01-02T03:04:05+00:00",
+}
+
+
+def source(variant: str = "the usual one", reference: str | None = None) -> str:
+    """The text of a strategy's file."""
+    return SOURCE.format(variant=variant, reference=reference)
+
+
+def publish(
+    folder: Path,
+    strategy: str = "naive",
+    seed: int = 0,
+    *,
+    old: float | Sequence[float] = 0.0,
+    new: float = 1.0,
+    sizes: Sequence[int] = (2, 2),
+    samples: int = 10,
+    evaluated: Sequence[bool] | None = None,
+    order: Sequence[int] | None = None,
+    predictions: dict[str, npt.NDArray[np.int16]] | None = None,
+    text: str | None = None,
+    config: dict[str, Any] | None = None,
+    recipe: str = "quick",
+    scenario: str = "tiny",
+    threads: int = 1,
+    samples_seen: int = 80,
+    seconds: float = 1.5,
+    stored_bytes: int = 0,
+    environment: dict[str, Any] | None = None,
+) -> StoredRun:
+    """Publish a run in `folder` and read it back, which checks it all through.
+
+    Of each class's `samples` test samples the share `old` (one for all evaluations, or one for each) is right when the
+    class is an old one, and the share `new` when it was just learned. Old ones that are wrong are given the newest
+    experience's first class, new ones that are wrong the first class of all; told the experience, both are given the
+    next class in it, so that the last experience's accuracies are the same in both settings wherever that is possible.
+    `predictions` takes the place of all that. `text` is the strategy's file; naive and joint are references by default.
+    """
+    text = source(reference={"naive": "lower", "joint": "upper"}.get(strategy)) if text is None else text
+    made = _spec(strategy, seed, text, config or {}, recipe, scenario, sizes, order, threads)
+    classes = spec.experience_classes(made)
+    made_up = predictions or _predictions(classes, samples, old, new)
+    reached = list(evaluated or [True] * len(sizes))
+    counts = {s: metrics.count(made_up[s], made_up["labels"], classes, reached, setting=s) for s in _SETTINGS}
+    result = {
+        "schema": 1,
+        "status": "finished",
+        "run_id": spec.run_id(made),
+        "counts": {setting: each.to_json() for setting, each in counts.items()},
+        "metrics": {setting: metrics.derive(each) for setting, each in counts.items()},
+        "chance": metrics.chance(list(sizes), counts["class_incremental"].total),
+        "experiences": [],
+        "totals": {"seconds": seconds, "samples_seen": samples_seen, "stored_bytes": stored_bytes},
+        "notes": [],
+    }
+    arrays = io.BytesIO()
+    np.savez_compressed(arrays, **made_up)
+    files = {
+        "spec.json": store.as_json(made),
+        "result.json": store.as_json(result),
+        "environment.json": store.as_json(ENVIRONMENT if environment is None else environment),
+        "predictions.npz": arrays.getvalue(),
+        "strategy.py": text.encode(),
+    }
+    run = results.read(store.ResultsFolder(folder).publish(spec.folder_name(made), spec.run_id(made), files))
+    assert isinstance(run, StoredRun), run.problem
+    return run
+
+
+def fail(folder: Path, strategy: str, seed: int, message: str, scenario: str = "tiny") -> None:
+    """Keep a failed run in `folder`."""
+    made = _spec(strategy, seed, source(), {}, "quick", scenario, (2, 2), None, 1)
+    files = {"spec.json": store.as_json(made), "result.json": store.as_json({"status": "failed", "error": message})}
+    store.ResultsFolder(folder).keep_failure(spec.folder_name(made), spec.run_id(made), files)
+
+
+# -- results that a report must do well on ----------------------------------------------------------------------------
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'quotes' & \\ | `ticks` $math$ {{ 7 * 7 }}",
+    "שלום עולם",
+    "مرحبا 2",
+    "w" * 200,
+    "turned\u202eback",
+    "策略" * 9,
+)
+
+
+def usual(folder: Path) -> None:
+    """Four strategies, seeds 0 to 5, uneven experiences; mine failed on seed 5, and a run of spoilt was changed."""
+    for seed in range(6):
+        odd = seed % 2
+        publish(folder, "naive", seed, old=0.0, sizes=(2, 1, 3), stored_bytes=0)
+        publish(folder, "joint", seed, old=0.9, sizes=(2, 1, 3), samples_seen=240, seconds=6.0)
+        lwf = {"alpha": 2.0, "temperature": 2.0}
+        publish(folder, "lwf", seed, old=0.4 + 0.2 * odd, sizes=(2, 1, 3), config=lwf, text=LWF, stored_bytes=2_000_000)
+        if seed < 5:
+            publish(folder, "mine", seed, old=0.5, new=0.8, sizes=(2, 1, 3), seconds=3.0)
+    fail(folder, "mine", 5, "KeyError: 'lost' in experience 1")
+    spoilt = publish(folder, "spoilt", 0, sizes=(2, 1, 3))
+    (spoilt.path / "result.json").write_text("{}")
+
+
+def hostile(folder: Path) -> None:
+    """Names of third parties that no page may take for anything but names."""
+    for seed in range(2):
+        publish(folder, "naive", seed)
+        for position, name in enumerate(HOSTILE):
+            publish(folder, name, seed, old=0.1 * (position + seed), stored_bytes=10**position)
+
+
+def crowd(folder: Path) -> None:
+    """Twelve strategies, half of which end alike."""
+    for position, name in enumerate(["naive", "joint", *(f"third-party-{n}" for n in range(10))]):
+        publish(folder, name, 0, old=min(position, 6) / 10, sizes=(1,) * 5, seconds=1.0 + position)
+
+
+def long(folder: Path) -> None:
+    """Twenty experiences; joint was evaluated after the last alone."""
+    for seed in range(2):
+        fading = [1 - (i + seed) / 25 for i in range(20)]
+        publish(folder, "naive", seed, sizes=(2,) * 20)
+        publish(folder, "lwf", seed, old=fading, sizes=(2,) * 20)
+        publish(folder, "joint", seed, old=0.9, sizes=(2,) * 20, evaluated=[False] * 19 + [True])
+
+
+def single(folder: Path) -> None:
+    """One strategy, one seed, one experience."""
+    publish(folder, "alone", 7, new=0.7, sizes=(4,))
+
+
+RESULTS: dict[str, Callable[[Path], None]] = {made.__name__: made for made in (usual, hostile, crowd, long, single)}
+
+_SETTINGS: tuple[metrics.Setting, ...] = ("class_incremental", "task_incremental")
+
+
+def _spec(
+    strategy: str,
+    seed: int,
+    text: str,
+    config: dict[str, Any],
+    recipe: str,
+    scenario: str,
+    sizes: Sequence[int],
+    order: Sequence[int] | None,
+    threads: int,
+) -> spec.Spec:
+    return {
+        "schema": 1,
+        "engine": 1,
+        "scenario": {
+            "name": scenario,
+            "version": 1,
+            "setting": "class_incremental",
+            "dataset": "digits",
+            "dataset_sha256": "0" * 64,
+            "classes_per_experience": list(sizes),
+            "class_order_from": "seed" if order else "natural",
+            "class_order": list(order or range(sum(sizes))),
+        },
+        "recipe": {"name": recipe, "lr": 0.1},
+        "strategy": {"name": strategy, "sha256": hashlib.sha256(text.encode()).hexdigest(), "config": config},
+        "head": "one head that grows by a row per new class",
+        "seeds": run_seeds(seed),
+        "device": "cpu",
+        "threads": threads,
+    }
+
+
+def _predictions(
+    classes: Sequence[Sequence[int]], samples: int, old: float | Sequence[float], new: float
+) -> dict[str, npt.NDArray[np.int16]]:
+    labels = np.repeat(np.sort(np.concatenate(classes)), samples).astype(np.int16)  # (N,)
+    rank = np.arange(len(labels)) % samples  # of a sample within its class
+    own = {c: members for members in classes for c in members}
+    neighbour = np.array([own[c][(own[c].index(c) + 1) % len(own[c])] for c in labels])  # the next class, told which
+    experience = np.array([next(j for j, members in enumerate(classes) if c in members) for c in labels])
+    made = {setting: np.full((len(classes), len(labels)), -1, dtype=np.int16) for setting in _SETTINGS}
+    for i, members in enumerate(classes):
+        share = old if isinstance(old, (int, float)) else old[i]
+        right = rank < np.where(experience < i, share, new) * samples - 1e-9
+        instead = np.where(experience < i, members[0], classes[0][0] if i else neighbour)
+        seen = experience <= i
+        made["class_incremental"][i, seen] = np.where(right, labels, instead)[seen]
+        made["task_incremental"][i, seen] = np.where(right, labels, neighbour)[seen]
+    return {"labels": labels, **made}
