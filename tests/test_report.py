@@ -224,6 +224,17 @@ def test_every_figure_is_there_as_svg_png_and_pdf_and_linked(report_of: ReportOf
         assert pdf.read_bytes().startswith(b"%PDF-") and b"/Title" in pdf.read_bytes()
 
 
+def test_every_drawing_holds_all_markers_and_clips_that_it_refers_to_under_ids_of_its_own(report_of: ReportOf) -> None:
+    markup = page(report_of("usual"))
+    drawings = re.findall(r"<svg.*?</svg>", markup, re.DOTALL)
+    assert len(drawings) > 10
+    for drawing in drawings:
+        referred = {one or other for one, other in re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', drawing)}
+        assert referred and referred <= set(re.findall(r' id="([^"]+)"', drawing))
+    ids = re.findall(r' id="([^"]+)"', markup)
+    assert len(ids) == len(set(ids))
+
+
 def test_everything_the_page_links_to_is_there_and_nothing_lies_outside(report_of: ReportOf) -> None:
     for name in ("usual", "hostile"):
         report = report_of(name)

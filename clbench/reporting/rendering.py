@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
+
+_SVG = "{http://www.w3.org/2000/svg}"
+ElementTree.register_namespace("", _SVG.strip("{}"))
+ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 
 _FOREGROUND = "#010203"
 """Stands for the colour of the text around a figure, so that dark mode and print apply to it."""
@@ -48,34 +53,57 @@ class Panel:
     bottom: float = 0.48
 
 
-def inline_svg(panel: Panel, name: str, title: str, description: str) -> str:
-    """Return a panel as an `<svg>` element that takes the page's text colour and speaks for itself to screen readers.
+@dataclass(frozen=True)
+class Rendered:
+    """A figure drawn once, in the forms that a report has."""
 
-    `name` makes the ids in it unique within the page.
-    """
-    with _drawing([panel]) as canvas:
-        text = _save(canvas, "svg", {"Date": None, "Creator": None}).decode()
-    text = re.sub(r"^.*?<svg ", "<svg ", text, count=1, flags=re.DOTALL)
-    text = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    text = _with_own_ids(_rounded(text), name).replace(_FOREGROUND, "currentColor")
-    box = f"0 0 {72 * panel.width:g} {72 * panel.height:g}"
-    head = (
-        f'<svg role="img" aria-labelledby="{name}-title" aria-describedby="{name}-description" '
-        f'viewBox="{box}" style="width:{panel.width:g}in" xmlns:xlink="http://www.w3.org/1999/xlink">'
-        f'<title id="{name}-title">{escape(title)}</title>'
-        f'<desc id="{name}-description">{escape(description)}</desc>'
-    )
-    return re.sub(r"^<svg [^>]*>\s*", lambda _: head, text, count=1).strip()
+    files: dict[str, bytes]
+    """By file ending: svg, png and pdf, each of all panels."""
+
+    panels: tuple[ElementTree.Element, ...]
+    """Each panel by itself, an `<svg>` element that takes the page's text colour."""
 
 
-def files(panels: Sequence[Panel], title: str) -> dict[str, bytes]:
-    """Return the figure of all panels by file ending: svg, png and pdf."""
+def render(panels: Sequence[Panel], title: str) -> Rendered:
+    """Draw the panels as one figure, and take it apart again for a page whose width is not known."""
     with _drawing(panels, columns=3) as canvas:
         svg = _save(canvas, "svg", {"Title": title, "Date": None, "Creator": None})
         png = _save(canvas, "png", {"Title": title, "Software": None}, "white")
         nobody = dict.fromkeys(("CreationDate", "ModDate", "Producer", "Creator"))
         pdf = _save(canvas, "pdf", {"Title": title, **nobody}, "white")
-    return {"svg": svg.decode().replace(_FOREGROUND, "currentColor").encode(), "png": png, "pdf": pdf}
+    svg = svg.replace(_FOREGROUND.encode(), b"currentColor")
+    whole = ElementTree.fromstring(svg)
+    parts = tuple(_part(whole, number, place) for number, place in enumerate(_places(panels, 3)))
+    return Rendered({"svg": svg, "png": png, "pdf": pdf}, parts)
+
+
+def _part(whole: ElementTree.Element, number: int, place: Place) -> ElementTree.Element:
+    """Return what belongs to a panel in a figure, and what that refers to, seen through the panel's own window."""
+    window = " ".join(f"{72 * edge:g}" for edge in (place.left, place.top, place.panel.width, place.panel.height))
+    style = f"width:{place.panel.width:g}in;stroke-linejoin:round;stroke-linecap:butt"
+    part = ElementTree.Element(f"{_SVG}svg", {"viewBox": window, "style": style})
+    groups = [group for group in whole.iter(f"{_SVG}g") if group.get("id", "").startswith(f"panel-{number}-")]
+    part.extend(copy.deepcopy(groups))
+    # Matplotlib defines a marker or a clip where it is first used, which may be in another panel.
+    present = {element.get("id") for element in part.iter()}
+    missing = _references(ElementTree.tostring(part, encoding="unicode")) - present
+    definitions = ElementTree.SubElement(part, f"{_SVG}defs")
+    definitions.extend(copy.deepcopy(element) for element in whole.iter() if element.get("id") in missing)
+    return part
+
+
+def inline_svg(part: ElementTree.Element, name: str, title: str, description: str) -> str:
+    """Return a rendered panel as text for a page, with a name and a description for screen readers.
+
+    `name` makes the ids in it unique within the page.
+    """
+    part = copy.deepcopy(part)
+    part.attrib |= {"role": "img", "aria-labelledby": f"{name}-title", "aria-describedby": f"{name}-description"}
+    for place, (tag, text) in enumerate((("title", title), ("desc", description))):
+        spoken = ElementTree.Element(f"{_SVG}{tag}", {"id": f"{name}-{'title' if tag == 'title' else 'description'}"})
+        spoken.text = text
+        part.insert(place, spoken)
+    return _with_own_ids(_rounded(ElementTree.tostring(part, encoding="unicode")), name)
 
 
 def png(panels: Sequence[Panel], columns: int) -> bytes:
@@ -101,23 +129,45 @@ def _save(canvas: Canvas, kind: str, metadata: dict[str, str | None], ground: st
     return buffer.getvalue()
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where in a figure a panel is drawn, in inches from its upper left corner."""
+
+    panel: Panel
+    left: float
+    top: float
+
+
+def _places(panels: Sequence[Panel], columns: int) -> list[Place]:
+    places = []
+    top = 0.0
+    for start in range(0, len(panels), columns):
+        left, row = 0.0, panels[start : start + columns]
+        for panel in row:
+            places.append(Place(panel, left, top))
+            left += panel.width
+        top += max(panel.height for panel in row)
+    return places
+
+
 def _drawn(panels: Sequence[Panel], columns: int) -> Canvas:
     from matplotlib.figure import Figure
 
-    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
-    width = max(sum(panel.width for panel in row) for row in rows)
-    height = sum(max(panel.height for panel in row) for row in rows)
+    places = _places(panels, columns)
+    width = max(place.left + place.panel.width for place in places)
+    height = max(place.top + place.panel.height for place in places)
     canvas = Figure(figsize=(width, height))
-    top = height
-    for row in rows:
-        left = 0.0
-        for panel in row:
-            inner = (panel.width - panel.left - panel.right, panel.height - panel.top - panel.bottom)
-            box = (left + panel.left, top - panel.height + panel.bottom, *inner)
-            axes = canvas.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
-            panel.draw(axes)
-            left += panel.width
-        top -= max(panel.height for panel in row)
+    for number, place in enumerate(places):
+        panel = place.panel
+        inner = (panel.width - panel.left - panel.right, panel.height - panel.top - panel.bottom)
+        bottom = height - place.top - panel.height + panel.bottom
+        axes = canvas.add_axes(
+            ((place.left + panel.left) / width, bottom / height, inner[0] / width, inner[1] / height)
+        )
+        before = len(canvas.axes) - 1
+        panel.draw(axes)
+        for added, each in enumerate(canvas.axes[before:]):  # a colour bar is a pair of axes of its own
+            each.set_gid(f"panel-{number}-{added}")
     return canvas
 
 
@@ -129,10 +179,19 @@ def _rounded(svg: str) -> str:
     return _COORDINATES.sub(lambda match: re.sub(r"([0-9][.][0-9]{2})[0-9]+", r"\1", match[0]), svg)
 
 
+def _references(svg: str) -> set[str]:
+    """Return the ids that something in a drawing refers to."""
+    return {one or other for one, other in re.findall(r'url\(#([^)]+)\)|xlink:href="#([^"]+)"', svg)}
+
+
 def _with_own_ids(svg: str, name: str) -> str:
     """Prefix the ids that something refers to with `name`, and drop the others."""
-    used = set(re.findall(r'url\(#([^)]+)\)|xlink:href="#([^"]+)"', svg))
-    wanted = {one or other for one, other in used}
-    svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in wanted else "", svg)
+    wanted = _references(svg)
+    own = (f"{name}-title", f"{name}-description")
+    svg = re.sub(
+        r' id="([^"]+)"',
+        lambda m: m[0] if m[1] in own else f' id="{name}-{m[1]}"' if m[1] in wanted else "",
+        svg,
+    )
     svg = re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{name}-{m[1]})", svg)
     return re.sub(r'xlink:href="#([^"]+)"', lambda m: f'xlink:href="#{name}-{m[1]}"', svg)

@@ -12,7 +12,7 @@ from clbench.evidence import Aggregate
 from clbench.reporting import exports, figures, findings
 from clbench.reporting.figures import Figure
 from clbench.reporting.provenance import commands, method, slug
-from clbench.reporting.rendering import files, inline_svg
+from clbench.reporting.rendering import Rendered, inline_svg, render
 
 Finding = Callable[[Comparison], str]
 FINDINGS: dict[str, Finding] = {
@@ -77,10 +77,9 @@ def sections(comparisons: Sequence[Comparison]) -> tuple[list[Section], dict[str
         shown = []
         for figure in figures.all_figures(comparison):
             place = f"figures/{anchor}-{figure.key}"
-            shown.append(_shown(figure, FINDINGS[figure.key](comparison), anchor, place))
-            panels = [panel for _, panel in figure.panels]
-            title = f"{figure.title}: {comparison.title}"
-            written |= {f"{place}.{ending}": content for ending, content in files(panels, title).items()}
+            drawn = render([panel for _, panel in figure.panels], f"{figure.title}: {comparison.title}")
+            shown.append(_shown(figure, drawn, FINDINGS[figure.key](comparison), anchor, place))
+            written |= {f"{place}.{ending}": content for ending, content in drawn.files.items()}
         for ending, export in (("csv", exports.as_csv), ("md", exports.as_markdown), ("tex", exports.as_latex)):
             written[f"tables/{anchor}.{ending}"] = export(comparison).encode(errors="replace")
         made.append(_section(anchor, comparison, shown))
@@ -96,10 +95,10 @@ def _anchors(comparisons: Sequence[Comparison]) -> list[str]:
     ]
 
 
-def _shown(figure: Figure, finding: str, anchor: str, place: str) -> ShownFigure:
+def _shown(figure: Figure, drawn: Rendered, finding: str, anchor: str, place: str) -> ShownFigure:
     svgs = tuple(
-        inline_svg(panel, f"{anchor}-{figure.key}-{number}", f"{figure.title}. {title}", finding)
-        for number, (title, panel) in enumerate(figure.panels)
+        inline_svg(part, f"{anchor}-{figure.key}-{number}", f"{figure.title}. {title}", finding)
+        for number, (part, (title, _)) in enumerate(zip(drawn.panels, figure.panels, strict=True))
     )
     return ShownFigure(figure, finding, svgs, place)
 
