@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from clbench.models import Network
     from clbench.recipe import Augmentation, Recipe
     from clbench.scenario import Scenario
-    from clbench.strategy import Batch, Experience, Strategy
+    from clbench.strategy import Batch, Experience, Samples, Strategy
 
     __version__: str
 
@@ -33,6 +33,7 @@ _HOME = {
     "PluginError": "errors",
     "Recipe": "recipe",
     "Runs": "api",
+    "Samples": "strategy",
     "Scenario": "scenario",
     "Strategy": "strategy",
     "UsageError": "errors",
@@ -53,6 +54,7 @@ __all__ = [
     "PluginError",
     "Recipe",
     "Runs",
+    "Samples",
     "Scenario",
     "Strategy",
     "UsageError",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import operator
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,12 @@ from clbench import results
 from clbench.comparison import compare
 from clbench.comparison_table import print_comparison
 from clbench.errors import ClbenchError, UsageError
+from clbench.events import Listener
 from clbench.interruption import Interruption
 from clbench.outcome import Outcome
 from clbench.progress import Watcher
 from clbench.results import StoredRun
-from clbench.sweep import Request, execute_all, plan, seeds_from
+from clbench.sweep import Planned, Request, execute_all, plan, seeds_from
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +75,7 @@ def run(
     split: str | None = None,
     class_order: str | None = None,
     epochs: int | None = None,
+    setting: str | None = None,
     device: str = "auto",
     threads: int | None = None,
     jobs: int = 1,
@@ -97,6 +99,7 @@ def run(
         split=split,
         class_order=class_order,
         epochs=epochs,
+        setting=setting,
         device=device,
         threads=threads,
         jobs=jobs,
@@ -124,8 +127,13 @@ def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 def run_request(request: Request, console: Console) -> list[Outcome]:
     """Plan the grid and do it, with progress on `console`; return how each run ended, in the order planned."""
+    return execute_planned(lambda notify: plan(request, notify), request, console)
+
+
+def execute_planned(planner: Callable[[Listener], list[Planned]], request: Request, console: Console) -> list[Outcome]:
+    """Do what `planner` plans on the machine and in the folders of `request`, with progress on `console`."""
     with Interruption() as interruption, Watcher(console) as watcher:
-        planned = plan(request, watcher)
+        planned = planner(watcher)
         watcher.total = len(planned)
         return execute_all(planned, request, interruption, watcher)
 
@@ -158,8 +166,8 @@ def load(*places: str | Path) -> pd.DataFrame:
     """Return the stored runs at or below `places` (default: results) as a tidy frame.
 
     A row per run, setting, `after` (the experience trained last) and `on` (the experience tested): run, scenario,
-    split, strategy, config, recipe, seed, setting, after, on, correct, total, accuracy. Raises UsageError for a place
-    that does not exist or a run that is not as it was published.
+    split, trained, strategy, preset, config, recipe, seed, setting, after, on, correct, total, accuracy. Raises
+    UsageError for a place that does not exist or a run that is not as it was published.
     """
     runs, unreadable = results.read_all(places or ("results",))
     if unreadable:

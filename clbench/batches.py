@@ -114,6 +114,13 @@ class TrainingSet:
                 [answer(self.scaling(self.images.take(rows))) for rows in self.rows.split(self.images.inference_batch)]
             )
 
+    def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield x and labels of every sample, without augmentation; see strategy.Samples."""
+        order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
+        for positions in order.split(size):
+            images = self.images.take(self.rows[positions])
+            yield self.scaling(images), self.labels[positions.to(self.labels.device)]
+
     def epoch(
         self, batch_size: int, order: torch.Generator, augmentation: Augmentation, changes: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:

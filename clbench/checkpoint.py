@@ -33,12 +33,14 @@ class Checkpoint:
     """The strategy's attributes. Saved in one piece with the model, so that references to it stay references to it."""
 
     predictions: list[Any]
-    """One pair (class-incremental, task-incremental) for each finished experience, None where not evaluated."""
+    """For each finished experience the predicted classes by reading, None where not evaluated."""
 
     experiences: list[dict[str, Any]]
     """What result.json says of each finished experience."""
 
     notes: list[str]
+    optimizer: dict[str, Any] | None = None
+    """What the optimizer carries on, where the recipe says that it does."""
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:

@@ -24,7 +24,7 @@ class Row:
     """One strategy, in one configuration, over the seeds of the comparison."""
 
     strategy: str
-    """Its name, with the hyper-parameters in which several rows of one name differ."""
+    """Its name and preset, with the hyper-parameters in which several rows of one name differ."""
 
     runs: tuple[StoredRun, ...]
     """A run per seed, in the order of the seeds; in every row of a comparison the same seeds."""
@@ -102,7 +102,7 @@ class Comparison:
         split = describe_split(spec["scenario"]["classes_per_experience"])
         threads = f"{spec['threads']} thread{'s' if spec['threads'] != 1 else ''}"
         recipe = legible(f"recipe {spec['recipe']['name']}, {spec['device']}, {threads}")
-        return f"{self.scenario}, {split} classes, class-incremental, {recipe}"
+        return f"{self.scenario}, {split} classes, {spec['scenario']['setting'].replace('_', '-')}, {recipe}"
 
 
 COLUMNS = {
@@ -111,7 +111,7 @@ COLUMNS = {
     "old_accuracy": "old classes",
     "new_accuracy": "new classes",
     "forgetting": "forgetting",
-    "task_incremental_accuracy": "task-incremental final",
+    "task_incremental_accuracy": "task-incremental reading",
     "seconds": "seconds",
     "samples_seen": "samples seen",
     "stored_bytes": "stored bytes",
@@ -129,7 +129,9 @@ def summary(run: StoredRun) -> dict[str, float | None]:
         "old_accuracy": run.metric("old_accuracy")[-1],
         "new_accuracy": run.metric("new_accuracy")[-1],
         "forgetting": run.metric("forgetting"),
-        "task_incremental_accuracy": run.metric("final_accuracy", "task_incremental"),
+        "task_incremental_accuracy": (
+            run.metric("final_accuracy", "task_incremental") if run.setting == "class_incremental" else None
+        ),
         "seconds": totals["seconds"],
         "samples_seen": totals["samples_seen"],
         "stored_bytes": totals["stored_bytes"],
@@ -190,10 +192,10 @@ def _order(row: Row) -> tuple[float, str]:
 
 
 def _labels(strategies: Sequence[dict[str, Any]]) -> list[str]:
-    """Return a name for each, with the hyper-parameters in which those of one name differ."""
+    """Return a name for each, with its preset, and the hyper-parameters in which those of one name differ."""
     labels = []
     for strategy in strategies:
-        same = [other for other in strategies if other["name"] == strategy["name"]]
+        same = [other for other in strategies if _named(other) == _named(strategy)]
         differing = [
             f"{key}={value}"
             for key, value in strategy["config"].items()
@@ -201,12 +203,16 @@ def _labels(strategies: Sequence[dict[str, Any]]) -> list[str]:
         ]
         if len({other["sha256"] for other in same}) > 1:
             differing.append(f"file {strategy['sha256'][:8]}")
-        labels.append(legible(" ".join([strategy["name"], *differing])))
+        labels.append(legible(" ".join([":".join(filter(None, _named(strategy))), *differing])))
     # A name may be made to look like another with its hyper-parameters.
     return [
         label if labels.count(label) == 1 else f"{label} ({labels[: position + 1].count(label)})"
         for position, label in enumerate(labels)
     ]
+
+
+def _named(strategy: dict[str, Any]) -> tuple[str, str | None]:
+    return strategy["name"], strategy.get("preset")
 
 
 def _seed_warnings(shared: Sequence[int], methods: dict[str, dict[int, StoredRun]]) -> list[str]:
@@ -231,7 +237,9 @@ def _budget_warnings(rows: Sequence[Row]) -> list[str]:
 
 def _reference_lines(run: StoredRun) -> str:
     chance = {setting: 100 * values[-1] for setting, values in run.result["chance"].items()}
-    total = run.counts("class_incremental").total
+    if run.setting != "class_incremental":
+        return f"For comparison: guessing gives {chance[run.setting]:.1f}."
+    total = run.counts().total
     return (
         f"For comparison: guessing gives {chance['class_incremental']:.1f} class-incrementally and "
         f"{chance['task_incremental']:.1f} task-incrementally; knowing only the last experience gives "

@@ -7,13 +7,14 @@ point. The only modules of clbench that import Avalanche are this one and stream
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import random
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -21,9 +22,10 @@ import torch
 from torch import Tensor
 
 from clbench.batches import Images, Scaling, TrainingSet
-from clbench.errors import Divergence, PluginError
+from clbench.errors import Divergence, PluginError, UsageError
 from clbench.events import Listener, TrainingProgress
 from clbench.interruption import Interruption
+from clbench.metrics import Setting
 from clbench.models import Network
 from clbench.recipe import Recipe
 from clbench.seeds import derive
@@ -70,13 +72,15 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         scaling: Scaling,
         labels: Tensor,
         classes_per_experience: tuple[int, ...],
+        setting: Setting,
         seeds: dict[str, int],
         new_model: Callable[[], Network],
         run: str,
         interruption: Interruption,
         notify: Listener,
     ) -> None:
-        """`labels` are class positions, (n,), of all `images`; `new_model` gives the run's initial network again."""
+        """`labels` (n,) of all `images` are the outputs that stand for their classes in the `setting`; `new_model`
+        gives the run's initial network again."""
         super().__init__(
             model=model,
             optimizer=torch.optim.SGD(model.parameters(), lr=recipe.lr),  # replaced at every experience
@@ -89,7 +93,11 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.plugins.remove(self.evaluator)
         self.strategy, self.recipe, self.benchmark = strategy, recipe, benchmark
         self.images, self.scaling, self.labels = images, scaling, labels.to(images.device)
-        self.classes_per_experience, self.seeds, self.new_model = classes_per_experience, seeds, new_model
+        self.classes_per_experience, self.setting = classes_per_experience, setting
+        self.seeds, self.new_model = seeds, new_model
+        self.optimizer_state: dict[str, Any] | None = None
+        """What the optimizer of the last experience left, where the recipe carries it on."""
+        self._follows_steps = type(strategy).after_step is not Strategy.after_step
         self.run, self.interruption, self.notify = run, interruption, notify
         self.ledger = Ledger()
         self.mbatch: Any = None
@@ -103,7 +111,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         Raises Divergence for a loss that is NaN or infinite, PluginError for one that is no scalar.
         """
         self.ledger = Ledger()
-        self.where = Experience(index, self.classes_per_experience)
+        self.where = Experience(index, self.classes_per_experience, self.setting)
         seed_everything(derive(self.seeds["training"], "global", index))
         if self.strategy.training_data(self.where) is None:
             self._grow_head()
@@ -113,7 +121,9 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.train(self.benchmark.train_stream[index], eval_streams=[])
         self.model.freeze(())
         self._teacher = None
-        self.strategy.after_experience(self.model, self.where)
+        if self.recipe.optimizer_state == "carried":
+            self.optimizer_state = self.optimizer.state_dict()
+        self.strategy.after_experience(self.model, replace(self.where, samples=self.training_set))
         return self.ledger
 
     def train_dataset_adaptation(self, **kwargs: Any) -> None:
@@ -126,7 +136,12 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
             rows = torch.cat([*past, rows]).sort().values
         labels = self.labels[rows.to(self.labels.device)]
         self.training_set = TrainingSet(self.images, self.scaling, rows, labels)
-        self._steps = math.ceil(len(rows) / self.recipe.batch_size) * self.recipe.epochs
+        steps = len(rows) / self.recipe.batch_size
+        self._epoch_steps = int(steps) if self.recipe.drop_last else math.ceil(steps)
+        if self._epoch_steps == 0:
+            raise UsageError(f"experience {self.where.index} has {len(rows)} samples, fewer than a batch has")
+        self._steps = self.recipe.iterations or self._epoch_steps * self.recipe.epochs
+        self.train_epochs = math.ceil(self._steps / self._epoch_steps)
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """Nothing yet: the batches are served afresh for every epoch."""
@@ -147,7 +162,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
     def _record(self) -> None:
         began = time.perf_counter()
         old = copy.deepcopy(self.model).eval().requires_grad_(False)
-        if self.recipe.augmentation.active:
+        if self.recipe.augmentation.active or self.strategy.answers_live():
             self._teacher = old
             self.ledger.recorded = "live"
         else:
@@ -168,11 +183,27 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def _grow_head(self, index: int | None = None) -> None:
         index = self.where.index if index is None else index
-        self.model.head.grow(self.classes_per_experience[index], derive(self.seeds["model"], "head", index))
+        head, sizes = self.model.head, self.classes_per_experience
+        if self.recipe.head == "fixed" and not head.seen:
+            outputs = sizes[0] if self.setting == "domain_incremental" else sum(sizes)
+            head.fix(outputs, derive(self.seeds["model"], "head"))
+            head.to(self.device)
+        if index == 0 or self.setting != "domain_incremental":
+            head.grow(sizes[index], derive(self.seeds["model"], "head", index))
+        elif index == 1:
+            head.share()
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         decay = self.recipe.weight_decay + self.strategy.weight_decay(self.where)
         parameters = list(self.model.parameters())
+        optimizer = self._fresh_optimizer(parameters, decay)
+        if self.optimizer_state is not None and not self.strategy.starts_afresh(self.where):
+            optimizer.load_state_dict(self.optimizer_state)
+            for group in optimizer.param_groups:
+                group["lr"], group["weight_decay"] = self.recipe.lr, decay
+        return optimizer
+
+    def _fresh_optimizer(self, parameters: list[torch.nn.Parameter], decay: float) -> torch.optim.Optimizer:
         if self.recipe.optimizer == "adam":
             return torch.optim.Adam(parameters, lr=self.recipe.lr, weight_decay=decay, fused=True)
         momentum = self.recipe.momentum
@@ -208,9 +239,9 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
                 self.ledger.features_cached = True
         else:
             self.training_set.features = None
-        self.dataloader = self.training_set.epoch(
-            self.recipe.batch_size, self._order, self.recipe.augmentation, self._changes
-        )
+        batches = self.training_set.epoch(self.recipe.batch_size, self._order, self.recipe.augmentation, self._changes)
+        left = self._steps - self.ledger.gradient_steps
+        self.dataloader = itertools.islice(batches, min(left, self._epoch_steps))
         super()._before_training_epoch(**kwargs)
 
     def _after_training_epoch(self, **kwargs: Any) -> None:
@@ -238,7 +269,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
                 group["lr"] = rate
 
     def forward(self) -> Tensor:
-        """Return the logits, (n, classes seen so far)."""
+        """Return the logits, (n, rows of the head)."""
         with self._precision():
             network = self.model if self.training_set.features is None else self.model.head
             self.batch.logits = network(self.batch.x).float()
@@ -256,6 +287,8 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
     def optimizer_step(self) -> None:
         """Update the weights and account for the batch."""
         self.optimizer.step()
+        if self._follows_steps:
+            self.strategy.after_step(self.batch)
         self.ledger.gradient_steps += 1
         self.ledger.samples_seen += len(self.batch.y)
         if len(self._losses) >= _LOSSES_AT_ONCE:

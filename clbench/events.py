@@ -14,7 +14,9 @@ class RunStarted:
 
     run: str
     experiences: int
-    epochs: int
+    length: str
+    """How long each experience trains: `4 epochs` or `2000 steps`."""
+
     resumed_after: int
 
 

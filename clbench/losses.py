@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,16 @@ def cross_entropy(logits: Tensor, y: Tensor, first: int = 0) -> Tensor:
     if first:
         logits, y = logits[:, first:], y - first
     return F.cross_entropy(logits, y)
+
+
+def cross_entropy_within(logits: Tensor, y: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The cross-entropy of each sample over the columns of its own experience only.
+
+    `logits` (n, Σ sizes), `y` (n,); experience j has the `sizes[j]` columns after those of the experiences before it.
+    """
+    experience = torch.repeat_interleave(torch.tensor(sizes, device=logits.device))  # (columns,)
+    elsewhere = experience[y][:, None] != experience[None, :]
+    return F.cross_entropy(logits.masked_fill(elsewhere, _NEVER), y)
 
 
 # A logit that no softmax notices, and finite, so that its log-probability times a target of 0 is 0.
@@ -58,6 +68,39 @@ def distillation(logits: Tensor, targets: Tensor, temperature: float, sizes: Seq
     """
     students = group_logits(logits, sizes or (logits.shape[1],)) / temperature
     return F.cross_entropy(students.flatten(0, 1), targets.flatten(0, 1), reduction="sum") / len(logits)
+
+
+class _WeightedSquaredDistance(torch.autograd.Function):
+    """Σ_k F_k (w_k - a_k)² over lists of tensors, in a few fused operations rather than several for each tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, importances: list[Tensor], anchors: list[Tensor], *weights: Tensor) -> Tensor:
+        difference = torch._foreach_sub(list(weights), anchors)
+        ctx.weighted = torch._foreach_mul(difference, importances)
+        products = torch._foreach_mul(difference, ctx.weighted)
+        return torch.stack([product.sum() for product in products]).sum()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, None, *torch._foreach_mul(ctx.weighted, 2 * gradient))
+
+
+def weighted_squared_distance(
+    weights: Mapping[str, Tensor], anchors: Sequence[Mapping[str, Tensor]], importances: Sequence[Mapping[str, Tensor]]
+) -> Tensor:
+    """Σ_i Σ_k F_ik (w_k - a_ik)² over the snapshots i, a scalar; differentiable in the weights.
+
+    By name. An anchor may have fewer rows than its weight has now: the rows that came later are not held.
+    """
+    terms = []
+    for anchor, importance in zip(anchors, importances, strict=True):
+        held = [
+            weights[name][: len(value)] if len(value) < len(weights[name]) else weights[name]
+            for name, value in anchor.items()
+        ]
+        term: Tensor = _WeightedSquaredDistance.apply(list(importance.values()), list(anchor.values()), *held)
+        terms.append(term)
+    return torch.stack(terms).sum()
 
 
 class _SquaredDistance(torch.autograd.Function):

@@ -19,7 +19,18 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-Setting: TypeAlias = Literal["class_incremental", "task_incremental"]
+Setting: TypeAlias = Literal["class_incremental", "task_incremental", "domain_incremental"]
+"""What a network is asked about a test sample: which of all classes seen it is; which of its own experience's classes,
+that experience given; or which of its own experience's classes, not given, by outputs that all experiences share
+(van de Ven & Tolias 2019, arXiv 1904.07734)."""
+
+READINGS: dict[Setting, tuple[Setting, ...]] = {
+    "class_incremental": ("class_incremental", "task_incremental"),
+    "task_incremental": ("task_incremental",),
+    "domain_incremental": ("domain_incremental",),
+}
+"""In which settings a run trained in each is evaluated. The task-incremental reading of a class-incremental run masks
+its outputs; a task-incremental run is trained with a head for each experience. The two are different things."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +145,7 @@ def count(
     labels: N class ids. experience_classes: the class ids of each of E experiences, in class order. evaluated: E.
 
     Ids are the dataset's own, not negative. A sample that is read must be predicted as a class the setting allows: one
-    seen so far (class-incremental), one of its own experience (task-incremental). -1 there is no wrong answer but a
+    seen so far (class-incremental), one of its own experience (otherwise). -1 there is no wrong answer but a
     missing one, and like everything else that does not fit together it is a ValueError.
     """
     import numpy as np
@@ -325,18 +336,21 @@ def intransigence(counts: Counts, joint: Counts) -> list[float | None]:
 
 
 def chance(classes_per_experience: Sequence[int], total: Sequence[int]) -> dict[Setting, list[float]]:
-    """class_incremental[i] = 1 / Σ_{j≤i} m_j;  task_incremental[i] = (Σ_{j≤i} n_j / m_j) / Σ_{j≤i} n_j.
+    """class_incremental[i] = 1 / Σ_{j≤i} m_j;  task_incremental[i] = (Σ_{j≤i} n_j / m_j) / Σ_{j≤i} n_j, and
+    domain_incremental[i] the same.
 
     The accuracy that guessing evenly has on the classes seen so far; experience j has m_j classes, n_j test samples.
-    Both arguments and both lists have E entries.
+    Both arguments and all lists have E entries.
     """
     _require(len(classes_per_experience) == len(total), "classes_per_experience and total differ in length")
     _require(all(n > 0 for n in (*classes_per_experience, *total)), "every experience needs classes and test samples")
     denominator = math.lcm(*classes_per_experience)  # in whole numbers, so that equal chances come out as equal floats
     hits = accumulate(n * (denominator // m) for n, m in zip(total, classes_per_experience, strict=True))
+    within = [h / (denominator * n) for h, n in zip(hits, accumulate(total), strict=True)]
     return {
         "class_incremental": [1 / seen for seen in accumulate(classes_per_experience)],
-        "task_incremental": [h / (denominator * n) for h, n in zip(hits, accumulate(total), strict=True)],
+        "task_incremental": within,
+        "domain_incremental": list(within),
     }
 
 

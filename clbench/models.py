@@ -10,16 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class GrowingHead(nn.Module):
-    """A linear layer with a row per class seen so far.
+class Head(nn.Module):
+    """A linear layer with a row per class seen so far; or, fixed, per class of the whole stream from the start.
 
     The rows of earlier experiences (`old`, None in experience 0) and those of the current one (`new`) are layers of
-    their own, so that a strategy can anchor, freeze or warm up either; the output is that of one layer.
+    their own, so that a strategy can anchor, freeze or warm up either; the output is that of one layer. In a fixed
+    head every row is there from the start and none is new: `old` has them all, `new` is None.
     """
 
     def __init__(self, features: int) -> None:
         super().__init__()
         self.features = features
+        self.fixed = False
+        self.seen = 0
+        """Number of rows whose classes have come."""
+
         self.old: nn.Linear | None = None
         self.new: nn.Linear | None = None
 
@@ -43,6 +48,9 @@ class GrowingHead(nn.Module):
 
         U(-1/√features, 1/√features) for weights and biases. The rows so far keep their values.
         """
+        self.seen += classes
+        if self.fixed:
+            return
         device = self.new.weight.device if self.new is not None else torch.device("cpu")
         if self.new is not None:
             with torch.no_grad():
@@ -50,23 +58,36 @@ class GrowingHead(nn.Module):
                 self.old = _empty_linear(self.features, len(weight)).to(device)
                 self.old.weight.copy_(weight)
                 self.old.bias.copy_(bias)
-        new = _empty_linear(self.features, classes)
-        generator = torch.Generator().manual_seed(seed)
-        bound = self.features**-0.5
-        with torch.no_grad():
-            new.weight.uniform_(-bound, bound, generator=generator)
-            new.bias.uniform_(-bound, bound, generator=generator)
-        self.new = new.to(device)
+        self.new = _drawn_linear(self.features, classes, seed).to(device)
+
+    def share(self) -> None:
+        """Let the rows of the first experience, which all later ones share, count as old ones."""
+        if not self.fixed:
+            self.old, self.new = self.new, None
+
+    def fix(self, classes: int, seed: int) -> None:
+        """Have all rows from the start, before the first `grow`, drawn from `seed` as `grow` draws them."""
+        self.fixed = True
+        self.old = _drawn_linear(self.features, classes, seed)
 
     def forward(self, features: Tensor) -> Tensor:
         """(n, features) -> (n, classes)."""
-        if self.old is None:
-            return cast(Tensor, cast(nn.Linear, self.new)(features))
-        return torch.cat([self.old(features), cast(nn.Linear, self.new)(features)], dim=1)
+        parts = [cast(Tensor, part(features)) for part in (self.old, self.new) if part is not None]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _empty_linear(features: int, classes: int) -> nn.Linear:
     return cast(nn.Linear, torch.nn.utils.skip_init(nn.Linear, features, classes))
+
+
+def _drawn_linear(features: int, classes: int, seed: int) -> nn.Linear:
+    layer = _empty_linear(features, classes)
+    generator = torch.Generator().manual_seed(seed)
+    bound = features**-0.5
+    with torch.no_grad():
+        layer.weight.uniform_(-bound, bound, generator=generator)
+        layer.bias.uniform_(-bound, bound, generator=generator)
+    return layer
 
 
 class Network(nn.Module):
@@ -75,12 +96,32 @@ class Network(nn.Module):
     def __init__(self, blocks: Sequence[nn.Module], features: int) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*blocks)
-        self.head = GrowingHead(features)
+        self.head = Head(features)
         self._frozen: list[nn.Module] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, channels, height, width) -> (n, classes seen so far)."""
+        """(n, channels, height, width) -> (n, rows of the head)."""
         return cast(Tensor, self.head(self.blocks(x)))
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return every weight by name, the head's old and new rows together as `head.weight` and `head.bias`."""
+        trunk: dict[str, Tensor] = {f"blocks.{name}": weight for name, weight in self.blocks.named_parameters()}
+        return trunk | {"head.weight": self.head.weight, "head.bias": self.head.bias}
+
+    def older_weights(self) -> dict[str, Tensor]:
+        """Return the weights that were there before this experience: the same names, without the head's new rows."""
+        trunk: dict[str, Tensor] = {f"blocks.{name}": weight for name, weight in self.blocks.named_parameters()}
+        if self.head.old is None:
+            return trunk
+        return trunk | {"head.weight": self.head.old.weight, "head.bias": self.head.old.bias}
+
+    def join_rows(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return a value per parameter (named as in `named_parameters`) under the names of `weights`."""
+        joined = {name: value for name, value in values.items() if not name.startswith("head.")}
+        for part in ("weight", "bias"):
+            rows = [values[name] for name in (f"head.old.{part}", f"head.new.{part}") if name in values]
+            joined[f"head.{part}"] = torch.cat(rows)
+        return joined
 
     def freeze(self, modules: Iterable[nn.Module]) -> None:
         """Stop these modules, and only these, from training: no gradient, and evaluation mode whatever `train` says."""

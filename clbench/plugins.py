@@ -64,6 +64,16 @@ class Plugin:
     """Why the file cannot be a plug-in, or None."""
 
     @property
+    def presets(self) -> dict[str, dict[str, Any]]:
+        """A strategy's published variants by name, as far as its file has them as plain literals."""
+        presets = self.attributes.get("presets", {})
+        return (
+            {name: preset for name, preset in presets.items() if isinstance(preset, dict)}
+            if isinstance(presets, dict)
+            else {}
+        )
+
+    @property
     def summary(self) -> str:
         """The docstring's first line."""
         return self.doc.strip().partition("\n")[0]

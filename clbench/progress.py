@@ -54,7 +54,7 @@ class Watcher:
         if isinstance(event, RunStarted):
             self._started[event.run] = event
             resumed = f", going on after experience {event.resumed_after - 1}" if event.resumed_after else ""
-            self._print(f"{event.run}: {event.experiences} experiences, {event.epochs} epochs each{resumed}")
+            self._print(f"{event.run}: {event.experiences} experiences, {event.length} each{resumed}")
             self._tasks[event.run] = self._live.add_task(
                 _short(event.run), total=event.experiences, completed=event.resumed_after, detail=""
             )
@@ -70,7 +70,7 @@ class Watcher:
     def _show_training(self, event: TrainingProgress) -> None:
         started = self._started[event.run]
         detail = (
-            f"experience {event.experience} epoch {event.epoch + 1}/{started.epochs} "
+            f"experience {event.experience}, {100 * event.fraction:.0f} % of {started.length}, "
             f"{event.images_per_second:,.0f} images/s{self._latest.get(event.run, '')}"
         )
         self._live.update(self._tasks[event.run], completed=event.experience + event.fraction, detail=detail)

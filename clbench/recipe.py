@@ -36,7 +36,10 @@ class Recipe:
     """Network; see clbench/models.py."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
-    """Made afresh for each experience."""
+    """See `optimizer_state` for what becomes of it between experiences."""
+
+    optimizer_state: Literal["fresh", "carried"] = "fresh"
+    """Whether each experience begins with a new optimizer, or goes on with the moments that the last one left."""
 
     lr: Annotated[float, Gt(0)] = 0.1
     """Learning rate at the start of each experience."""
@@ -56,11 +59,35 @@ class Recipe:
     epochs: Annotated[int, Ge(1)] = 1
     """Passes over an experience's training data."""
 
+    iterations: Annotated[int, Ge(0)] = 0
+    """Gradient steps per experience, whatever its size, in place of `epochs`; 0 leaves it at the epochs."""
+
+    drop_last: bool = False
+    """Leave out what of a pass over the data does not fill a batch."""
+
     augmentation: Augmentation = Augmentation()
     """Random changes to the training images."""
 
+    padding: Annotated[int, Ge(0), Le(16)] = 0
+    """Pixels of zeros that every image gets on each side, in training and in testing."""
+
     pixels: Literal["unit", "standardized"] = "standardized"
-    """Pixels in 0..1, or those minus the training set's mean and divided by its standard deviation, per channel."""
+    """Pixels in 0..1, or those minus the training set's mean and divided by its standard deviation, per channel; with
+    the padding, where there is any."""
+
+    head: Literal["growing", "fixed"] = "growing"
+    """Rows of the head that are drawn when their classes come, or all at the start. Classes that have not come yet are
+    never predicted, and take part in a loss only where the strategy says so."""
+
+    class_order: Literal["scenario", "natural", "seed"] = "scenario"
+    """The order of classes that the protocol prescribes: 0, 1, 2, …, or drawn from the seed; else the scenario's."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the network's forward pass; losses are always computed in float32."""
+
+    @property
+    def length(self) -> str:
+        """How long an experience trains, for people: `4 epochs` or `2000 steps`."""
+        if self.iterations:
+            return f"{self.iterations} steps"
+        return f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"

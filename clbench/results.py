@@ -33,13 +33,19 @@ class StoredRun:
     source: bytes
     """The file of the strategy that made it; only ever shown, never run."""
 
-    def counts(self, setting: metrics.Setting) -> metrics.Counts:
-        """The integer counts of `class_incremental` or `task_incremental`."""
-        return metrics.Counts.from_json(self.result["counts"][setting])
+    @property
+    def setting(self) -> metrics.Setting:
+        """In which the network was trained."""
+        found: metrics.Setting = self.spec["scenario"]["setting"]
+        return found
 
-    def metric(self, name: str, setting: metrics.Setting = "class_incremental") -> Any:
-        """A stored metric by its name; see metrics.py."""
-        return self.result["metrics"][setting][name]
+    def counts(self, setting: metrics.Setting | None = None) -> metrics.Counts:
+        """The integer counts, read in the run's own setting or in another of `metrics.READINGS`."""
+        return metrics.Counts.from_json(self.result["counts"][setting or self.setting])
+
+    def metric(self, name: str, setting: metrics.Setting | None = None) -> Any:
+        """A stored metric by its name (see metrics.py), read in the run's own setting or in another."""
+        return self.result["metrics"][setting or self.setting][name]
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def _disagreement(run: StoredRun) -> str | None:
     if hashlib.sha256(run.source).hexdigest() != run.spec["strategy"]["sha256"]:
         return "strategy.py is not the file that spec.json names"
     arrays = _predictions((run.path / "predictions.npz").read_bytes())
-    for setting in ("class_incremental", "task_incremental"):
+    for setting in metrics.READINGS[run.setting]:
         counts = run.counts(setting)
         evaluated = [row is not None for row in counts.correct]
         classes = experience_classes(run.spec)
@@ -146,8 +152,8 @@ def _failure(path: Path) -> Failure | None:
 def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
     """Return the counts as a tidy frame, a row per run, setting, `after` (experience trained) and `on` (tested).
 
-    Columns: run (its id), scenario, split, strategy, config (JSON), recipe, seed, setting, after, on, correct, total,
-    accuracy. Experiences that were not evaluated have no rows.
+    Columns: run (its id), scenario, split, trained (the setting), strategy, preset, config (JSON), recipe, seed,
+    setting (in which it is read), after, on, correct, total, accuracy. Experiences that were not evaluated have none.
     """
     import pandas as pd
 
@@ -160,18 +166,20 @@ def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
             "run": run.result["run_id"],
             "scenario": spec["scenario"]["name"],
             "split": describe_split(spec["scenario"]["classes_per_experience"]),
+            "trained": run.setting,
             "strategy": spec["strategy"]["name"],
+            "preset": spec["strategy"].get("preset"),
             "config": json.dumps(spec["strategy"]["config"], sort_keys=True),
             "recipe": spec["recipe"]["name"],
             "seed": spec["seeds"]["run"],
         }
-        for setting in ("class_incremental", "task_incremental"):
+        for setting in metrics.READINGS[run.setting]:
             counts = run.counts(setting)
             for after, row in enumerate(counts.correct):
                 for on, correct in enumerate(row or ()):
                     place = {"setting": setting, "after": after, "on": on}
                     rows.append(fixed | place | {"correct": correct, "total": counts.total[on]})
-    names = [*("run", "scenario", "split", "strategy", "config", "recipe", "seed")]
+    names = [*("run", "scenario", "split", "trained", "strategy", "preset", "config", "recipe", "seed")]
     table = pd.DataFrame(rows, columns=[*names, "setting", "after", "on", "correct", "total"])
     table["accuracy"] = table["correct"] / table["total"]
     return table

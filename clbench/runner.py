@@ -25,6 +25,7 @@ from clbench.events import ExperienceFinished, Listener, Note, RunFailed, RunFin
 from clbench.global_state import GlobalState
 from clbench.hyperparameters import configure
 from clbench.interruption import Interruption
+from clbench.metrics import Setting
 from clbench.models import Network, build
 from clbench.outcome import Outcome
 from clbench.plugins import Plugin, load
@@ -35,7 +36,6 @@ from clbench.strategy import config_class
 from clbench.stream import Stream, open_stream
 
 RESULT_SCHEMA = 1
-SETTINGS = ("class_incremental", "task_incremental")
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,8 @@ class _Run:
             self.around.data,
             tuple(scenario["classes_per_experience"]),
             tuple(scenario["class_order"]),
+            scenario["setting"],
+            self.recipe.padding,
             self.recipe.pixels,
             self.recipe.precision,
             self.spec["device"],
@@ -179,8 +181,9 @@ class _Run:
         if done.finished:
             vars(self.strategy).update(done.strategy)
         self.resumed_after = done.finished
-        self.around.notify(RunStarted(self.name, len(self.classes), self.recipe.epochs, done.finished))
+        self.around.notify(RunStarted(self.name, len(self.classes), self.recipe.length, done.finished))
         engine = self._engine(done.model)
+        engine.optimizer_state = done.optimizer
         for index in range(done.finished, len(self.classes)):
             self._experience(engine, index, done)
             checkpoint.save(work, done)
@@ -196,14 +199,21 @@ class _Run:
             benchmark=self.stream.benchmark,
             images=self.stream.images,
             scaling=self.stream.scaling,
-            labels=self.stream.positions,
+            labels=self._labels(),
             classes_per_experience=tuple(len(own) for own in self.classes),
+            setting=self.spec["scenario"]["setting"],
             seeds=self.spec["seeds"],
             new_model=self._new_model,
             run=self.name,
             interruption=self.around.interruption,
             notify=self.around.notify,
         )
+
+    def _labels(self) -> torch.Tensor:
+        """Return the output that stands for each training sample's class."""
+        if self.spec["scenario"]["setting"] != "domain_incremental":
+            return self.stream.positions
+        return self.stream.positions % len(self.classes[0])  # the experiences have equally many classes
 
     def _experience(self, engine: Engine, index: int, done: Checkpoint) -> None:
         began = time.perf_counter()
@@ -226,7 +236,8 @@ class _Run:
         for change in self.state.restore():
             done.notes.append(f"the strategy changed the {change} in experience {index}; it was put back")
         done.finished, done.model, done.strategy = index + 1, engine.model, self._strategy_state()
-        counts = self._counts(done, "class_incremental")
+        done.optimizer = engine.optimizer_state
+        counts = self._counts(done, self.spec["scenario"]["setting"])
         old, new = metrics.old_accuracy(counts)[index], metrics.new_accuracy(counts)[index]
         self.around.notify(ExperienceFinished(self.name, index, old, new, ended - began))
 
@@ -246,30 +257,34 @@ class _Run:
             "weights_sha256": footprint.weights_sha256(engine.model),
         }
 
-    def _counts(self, done: Checkpoint, setting: str) -> metrics.Counts:
+    @property
+    def _readings(self) -> tuple[Setting, ...]:
+        return metrics.READINGS[self.spec["scenario"]["setting"]]
+
+    def _counts(self, done: Checkpoint, setting: Setting) -> metrics.Counts:
         """Count what was right so far; experiences that are still to come count as not evaluated."""
         rows, evaluated = self._rows(done, setting)
-        return metrics.count(rows, self.stream.test_labels, self.classes, evaluated, setting=setting)  # type: ignore[arg-type]
+        return metrics.count(rows, self.stream.test_labels, self.classes, evaluated, setting=setting)
 
-    def _rows(self, done: Checkpoint, setting: str) -> tuple[Any, list[bool]]:
-        column = SETTINGS.index(setting)
+    def _rows(self, done: Checkpoint, setting: Setting) -> tuple[Any, list[bool]]:
         rows = np.full((len(self.classes), len(self.stream.test_labels)), -1, dtype=np.int16)
         evaluated = [False] * len(self.classes)
         for index, predictions in enumerate(done.predictions):
             if predictions is not None:
-                rows[index], evaluated[index] = predictions[column], True
+                rows[index], evaluated[index] = predictions[setting], True
         return rows, evaluated
 
     def _files(self, done: Checkpoint) -> dict[str, bytes]:
-        counts = {setting: self._counts(done, setting) for setting in SETTINGS}
-        total = counts["class_incremental"].total
+        counts = {setting: self._counts(done, setting) for setting in self._readings}
+        total = counts[self._readings[0]].total
+        chance = metrics.chance([len(own) for own in self.classes], total)
         result = {
             "schema": RESULT_SCHEMA,
             "status": "finished",
             "run_id": self.identity,
-            "counts": {setting: counts[setting].to_json() for setting in SETTINGS},
-            "metrics": {setting: metrics.derive(counts[setting]) for setting in SETTINGS},
-            "chance": metrics.chance([len(own) for own in self.classes], total),
+            "counts": {setting: counts[setting].to_json() for setting in self._readings},
+            "metrics": {setting: metrics.derive(counts[setting]) for setting in self._readings},
+            "chance": {setting: chance[setting] for setting in self._readings},
             "experiences": done.experiences,
             "totals": {
                 name: sum(entry[name] for entry in done.experiences)
@@ -285,7 +300,7 @@ class _Run:
             "resumed_after_experiences": self.resumed_after,
         }
         arrays = io.BytesIO()
-        predictions = {setting: self._rows(done, setting)[0] for setting in SETTINGS}
+        predictions = {setting: self._rows(done, setting)[0] for setting in self._readings}
         np.savez_compressed(arrays, labels=self.stream.test_labels.astype(np.int16), **predictions)
         return {
             "spec.json": store.as_json(self.spec),

@@ -9,12 +9,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from clbench.datasets import DatasetInfo
 from clbench.errors import UsageError
 from clbench.hyperparameters import configure, plain
+from clbench.metrics import READINGS, Setting
 from clbench.plugins import Plugin
 from clbench.recipe import Recipe
 from clbench.scenario import Scenario
@@ -41,6 +42,7 @@ class Protocol:
     recipe: Recipe
     split: str
     class_order: str
+    setting: Setting
 
 
 def protocol(
@@ -50,6 +52,7 @@ def protocol(
     epochs: int | None = None,
     split: str | None = None,
     order: str | None = None,
+    setting: str | None = None,
 ) -> Protocol:
     """Resolve a scenario's recipe (its first by default) with the overrides. Raises UsageError for what it lacks."""
     names = list(scenario.recipes)
@@ -59,10 +62,24 @@ def protocol(
             f"scenario {plugin.name} has no recipe '{name}'{did_you_mean(name, names)} (known: {', '.join(names)})"
         )
     chosen = scenario.recipes[name]
-    if epochs is not None and epochs != chosen.epochs:
-        chosen = configure(Recipe, {**vars(chosen), "epochs": epochs}, f"recipe {name}")
+    if epochs is not None and (chosen.iterations or epochs != chosen.epochs):
+        chosen = configure(Recipe, {**vars(chosen), "epochs": epochs, "iterations": 0}, f"recipe {name}")
         name = f"{name}-epochs{epochs}"
-    return Protocol(plugin, scenario, name, chosen, split or scenario.split, order or scenario.class_order)
+    if chosen.optimizer_state == "carried" and chosen.head != "fixed":
+        raise UsageError(f"recipe {name} carries the optimizer's state, for which the head must be fixed")
+    prescribed = scenario.class_order if chosen.class_order == "scenario" else chosen.class_order
+    return Protocol(plugin, scenario, name, chosen, split or scenario.split, order or prescribed, _setting(setting))
+
+
+def _setting(wanted: str | None) -> Setting:
+    """Return the setting that `class`, `task` or `domain` stands for, class-incremental by default."""
+    names: dict[str, Setting] = {setting.partition("_")[0]: setting for setting in READINGS}
+    if wanted is None:
+        return "class_incremental"
+    short = wanted.lower().replace("-", "_").partition("_")[0]
+    if short not in names:
+        raise UsageError(f"no setting '{wanted}'{did_you_mean(wanted, names)} (known: {', '.join(names)})")
+    return names[short]
 
 
 @dataclass(frozen=True)
@@ -70,15 +87,38 @@ class Method:
     """A strategy with its hyper-parameters."""
 
     plugin: Plugin
-    config: Any
-    values: dict[str, Any] = field(default_factory=dict)
-    """The hyper-parameters fully resolved, as JSON."""
+    preset: str | None
+    """The published variant that it starts from, if it is one."""
+
+    strategy: type[Strategy[Any]]
+    given: Mapping[str, Any]
+    """The hyper-parameters that the user set, on top of the preset's."""
+
+    def values(self, setting: Setting) -> dict[str, Any]:
+        """Return the hyper-parameters fully resolved, as JSON. Raises UsageError for one that cannot be."""
+        preset = self.strategy.presets[self.preset] if self.preset else {}
+        in_setting = preset.get("in_setting", {}).get(setting, {})
+        values = {**preset.get("set", {}), **in_setting, **self.given}
+        return plain(configure(config_class(self.strategy), values, self.plugin.name))
 
 
-def method(plugin: Plugin, strategy: type[Strategy[Any]], values: Mapping[str, Any]) -> Method:
-    """Check the hyper-parameters of a strategy. Raises UsageError for an unknown one and for a value out of range."""
-    config = configure(config_class(strategy), dict(values), plugin.name)
-    return Method(plugin, config, plain(config))
+def method(
+    plugin: Plugin, strategy: type[Strategy[Any]], given: Mapping[str, Any], preset: str | None = None
+) -> Method:
+    """Check the hyper-parameters of a strategy, and its preset. Raises UsageError for what it does not have or accept.
+
+    Without one it is the preset that sets nothing, the variant that the defaults are, if there is one.
+    """
+    if preset is None:
+        preset = next((name for name, values in strategy.presets.items() if not values.get("set")), None)
+    elif preset not in strategy.presets:
+        known = ", ".join(strategy.presets) or "it has none"
+        raise UsageError(
+            f"strategy {plugin.name} has no preset '{preset}'{did_you_mean(preset, strategy.presets)} (known: {known})"
+        )
+    made = Method(plugin, preset, strategy, dict(given))
+    made.values("class_incremental")
+    return made
 
 
 @dataclass(frozen=True)
@@ -98,22 +138,31 @@ def build(what: Protocol, how: Method, seed: int, data: DatasetInfo, machine: Ma
         raise UsageError(f"seed {seed} is not between 0 and {LARGEST}")
     seeds = run_seeds(seed)
     classes = len(data.classes)
+    sizes = parse_split(what.split, classes)
+    if what.setting == "domain_incremental" and len(set(sizes)) > 1:
+        raise UsageError(
+            f"split {what.split}: domain-incremental experiences share outputs, so all need as many classes"
+        )
     return {
         "schema": SCHEMA,
         "engine": ENGINE,
         "scenario": {
             "name": what.plugin.name,
             "version": what.scenario.version,
-            "setting": "class_incremental",
+            "setting": what.setting,
             "dataset": data.name,
             "dataset_sha256": data.sha256,
-            "classes_per_experience": list(parse_split(what.split, classes)),
+            "classes_per_experience": list(sizes),
             "class_order_from": what.class_order if what.class_order in ("seed", "natural") else "list",
             "class_order": list(class_order(what.class_order, classes, seeds["class_order"])),
         },
         "recipe": {"name": what.recipe_name, **plain(what.recipe)},
-        "strategy": {"name": how.plugin.name, "sha256": how.plugin.sha256, "config": how.values},
-        "head": "one head that grows by a row per new class",
+        "strategy": {
+            "name": how.plugin.name,
+            **({"preset": how.preset} if how.preset else {}),
+            "sha256": how.plugin.sha256,
+            "config": how.values(what.setting),
+        },
         "seeds": seeds,
         "device": machine.device,
         "threads": machine.threads,
@@ -131,9 +180,14 @@ def run_id(spec: Spec) -> str:
 
 
 def folder_name(spec: Spec) -> str:
-    """Return where a run lies in a results folder: `<scenario>/<strategy>/<recipe>-seed<k>-<run_id[:8]>`."""
+    """Return where a run lies in a results folder: `<scenario>/<strategy>/<recipe>-seed<k>-<run_id[:8]>`.
+
+    A setting other than class-incremental stands before the seed: `quick-task_incremental-seed0-…`.
+    """
     parts = (spec["scenario"]["name"], spec["strategy"]["name"], spec["recipe"]["name"])
     scenario, strategy, recipe = (re.sub(r"[^A-Za-z0-9_-]", "_", part)[:64] or "_" for part in parts)
+    if (setting := spec["scenario"]["setting"]) != "class_incremental":
+        recipe = f"{recipe[:43]}-{re.sub(r'[^A-Za-z0-9_-]', '_', str(setting))[:20]}"
     return f"{scenario}/{strategy}/{recipe}-seed{spec['seeds']['run']}-{run_id(spec)[:8]}"
 
 

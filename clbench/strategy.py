@@ -19,15 +19,16 @@ What it sets on `self` is carried from experience to experience; it must be pick
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args, get_origin
 
 from clbench.hyperparameters import NoConfig
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Generator, Tensor, nn
 
+    from clbench.metrics import Setting
     from clbench.models import Network
 
 ConfigT = TypeVar("ConfigT")
@@ -43,20 +44,48 @@ class Experience:
     classes_per_experience: tuple[int, ...]
     """How many classes each experience of the stream brings."""
 
+    setting: Setting = "class_incremental"
+    """In which the network is trained; domain-incrementally all experiences share the outputs of the first."""
+
+    samples: Samples | None = field(default=None, compare=False, repr=False)
+    """In `after_experience` the experience's training data, to be read once more; None elsewhere."""
+
     @property
     def old_classes(self) -> int:
-        """Number of classes learned before this experience: the logits' columns 0 .. old_classes - 1."""
-        return sum(self.classes_per_experience[: self.index])
+        """Number of outputs in use before this experience: the logits' columns 0 .. old_classes - 1."""
+        return sum(self.old_groups)
 
     @property
     def seen_classes(self) -> int:
-        """Number of classes learned up to and with this experience: all of the logits' columns."""
+        """Number of outputs in use up to and with this experience."""
+        if self.setting == "domain_incremental":
+            return self.classes_per_experience[0]
         return sum(self.classes_per_experience[: self.index + 1])
+
+    @property
+    def old_groups(self) -> tuple[int, ...]:
+        """How many neighbouring outputs each earlier experience has; domain-incrementally they are one group."""
+        if self.setting == "domain_incremental":
+            return self.classes_per_experience[:1] if self.index else ()
+        return self.classes_per_experience[: self.index]
 
     @property
     def is_last(self) -> bool:
         """Whether the stream ends with this experience."""
         return self.index == len(self.classes_per_experience) - 1
+
+
+class Samples(Protocol):
+    """The training data of the current experience, as a strategy may read it once more when training has ended."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+
+    def batches(self, size: int, generator: Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield x (size, channels, height, width), preprocessed and not augmented, and y (size,) of every sample.
+
+        In an order drawn from `generator`, or in the order of the dataset. The last batch holds what is left over.
+        """
 
 
 @dataclass(slots=True)
@@ -73,7 +102,7 @@ class Batch:
     """Row of each sample in the dataset's training arrays, (n,) of int64."""
 
     logits: Tensor
-    """The network's output for `x`, (n, seen_classes) of float32."""
+    """The network's output for `x`, (n, seen_classes) of float32; with a fixed head (n, all classes of the stream)."""
 
     recorded: Tensor | None
     """What `record` gave for these samples, (n, …); None in experience 0 and where there is no such hook."""
@@ -84,12 +113,32 @@ class Batch:
     experience: Experience
     """The current experience."""
 
+    def cross_entropy(self) -> Tensor:
+        """The classification loss of the setting: mean cross-entropy of `logits` with `y`.
+
+        Class-incrementally the softmax ranges over all classes seen so far, task-incrementally over those of each
+        sample's own experience, domain-incrementally over the outputs that all experiences share.
+        """
+        from clbench import losses
+
+        seen, wide = self.logits, self.experience.seen_classes
+        if seen.shape[1] > wide:
+            seen = seen[:, :wide]
+        if self.experience.setting == "task_incremental":
+            sizes = self.experience.classes_per_experience[: self.experience.index + 1]
+            return losses.cross_entropy_within(seen, self.y, sizes)
+        return losses.cross_entropy(seen, self.y)
+
 
 class Strategy(Generic[ConfigT]):
     """A way to learn new classes. A strategy file defines exactly one subclass; its name is the file's stem."""
 
     reference: ClassVar[Literal["lower", "upper"] | None] = None
     """Set by a strategy that bounds comparisons from below (nothing done) or above (all data kept): it is no remedy."""
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Published variants by name: `loss` the formula, `source`, `set` the hyper-parameters that differ from the
+    defaults, and `in_setting` those that differ further in a setting. The one without `set` is the default."""
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config
@@ -122,6 +171,10 @@ class Strategy(Generic[ConfigT]):
         """
         raise NotImplementedError
 
+    def answers_live(self) -> bool:
+        """Whether `record` must be asked for every batch even where images are not augmented."""
+        return False
+
     def before_experience(self, model: Network, experience: Experience) -> None:
         """Called when the head has grown, before training."""
 
@@ -136,8 +189,11 @@ class Strategy(Generic[ConfigT]):
         """Return the loss of a batch: a scalar that can be differentiated."""
         raise NotImplementedError
 
+    def after_step(self, batch: Batch) -> None:
+        """Called after every update of the weights; their gradients of the loss are still there."""
+
     def after_experience(self, model: Network, experience: Experience) -> None:
-        """Called when training has ended, before evaluation."""
+        """Called when training has ended, before evaluation; `experience.samples` gives its training data once more."""
 
 
 def records(strategy: Strategy[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,7 @@ from clbench.batches import Images, Scaling
 from clbench.datasets import open_dataset
 from clbench.errors import DataError
 from clbench.evaluation import TestSet
+from clbench.metrics import Setting
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Avalanche imports optional packages that warn of what else they could use
@@ -92,11 +94,13 @@ def open_stream(
     folder: Path,
     classes_per_experience: tuple[int, ...],
     class_order: tuple[int, ...],
+    setting: Setting,
+    padding: int,
     pixels: str,
     precision: str,
     device: str,
 ) -> Stream:
-    """Open a dataset and divide it. `pixels` and `precision` as in Recipe.
+    """Open a dataset and divide it. `padding`, `pixels` and `precision` as in Recipe.
 
     Raises DataError where the dataset is not at hand or is another one than that of hash `sha256`.
     """
@@ -104,8 +108,9 @@ def open_stream(
     if data.info.sha256 != sha256:
         raise DataError(f"dataset {dataset} changed after the run was planned", "Start the command again.")
     place = torch.device(device)
-    scaling = Scaling(pixels, data.info.mean, data.info.std, place)
-    train, test = Images(data.x_train, place), Images(data.x_test, place)
+    mean, std = _padded_statistics(data.info.shape, data.info.mean, data.info.std, padding)
+    scaling = Scaling(pixels, mean, std, place)
+    train, test = (Images(_padded(images, padding), place) for images in (data.x_train, data.x_test))
     position = np.argsort(class_order)  # class id -> position in the class order
     test_positions = torch.from_numpy(position[data.y_test])
     return Stream(
@@ -118,7 +123,21 @@ def open_stream(
         images=train,
         scaling=scaling,
         positions=torch.from_numpy(position[data.y_train]),
-        test_set=TestSet(test, scaling, test_positions, class_order, classes_per_experience, precision),
+        test_set=TestSet(test, scaling, test_positions, class_order, classes_per_experience, precision, setting),
         test_labels=data.y_test,
-        shape=data.info.shape,
+        shape=(data.info.shape[0] + 2 * padding, data.info.shape[1] + 2 * padding, data.info.shape[2]),
     )
+
+
+def _padded(images: npt.NDArray[np.uint8], padding: int) -> npt.NDArray[np.uint8]:
+    return np.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0))) if padding else images
+
+
+def _padded_statistics(
+    shape: tuple[int, int, int], mean: tuple[float, ...], std: tuple[float, ...], padding: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel of images when zeros are put around them."""
+    share = shape[0] * shape[1] / ((shape[0] + 2 * padding) * (shape[1] + 2 * padding))
+    means = tuple(share * m for m in mean)
+    squares = tuple(share * (s * s + m * m) for m, s in zip(mean, std, strict=True))
+    return means, tuple(math.sqrt(square - m * m) for square, m in zip(squares, means, strict=True))

@@ -37,7 +37,7 @@ class Request:
     """What the user asks for, as typed."""
 
     strategies: Sequence[str]
-    """Names or paths; `all` stands for every strategy that can be found."""
+    """Names or paths, with a preset `lwf:pycil`; `all` stands for every strategy that can be found."""
 
     scenarios: Sequence[str]
     recipe: str | None = None
@@ -48,6 +48,7 @@ class Request:
     split: str | None = None
     class_order: str | None = None
     epochs: int | None = None
+    setting: str | None = None
     device: str = "auto"
     threads: int | None = None
     jobs: int = 1
@@ -96,7 +97,15 @@ def plan(request: Request, notify: Listener) -> list[Planned]:
     for plugin in _select("scenario", request.scenarios):
         scenario = _load(plugin)
         protocols.append(
-            specs.protocol(plugin, scenario, request.recipe, request.epochs, request.split, request.class_order)
+            specs.protocol(
+                plugin,
+                scenario,
+                request.recipe,
+                request.epochs,
+                request.split,
+                request.class_order,
+                request.setting,
+            )
         )
     methods = _methods(strategies, request.values)
     machine = _machine(request)
@@ -111,14 +120,38 @@ def plan(request: Request, notify: Listener) -> list[Planned]:
     return planned
 
 
-def _strategies(wanted: Sequence[str], notify: Listener) -> list[Plugin]:
-    if list(wanted) != [ALL]:
-        return _select("strategy", wanted)
-    found = plugins.discover("strategy")
-    for plugin in found:
-        if plugin.problem:
-            notify(Note(f"strategy {plugin.name} ({plugin.path}) is broken and left out: {plugin.problem}"))
-    return [plugins.select("strategy", plugin.name) for plugin in found if not plugin.problem]
+@dataclass(frozen=True)
+class Chosen:
+    """A strategy as the user named it."""
+
+    plugin: Plugin
+    preset: str | None = None
+
+    @property
+    def name(self) -> str:
+        """`lwf`, or with a preset `lwf:pycil`."""
+        return f"{self.plugin.name}:{self.preset}" if self.preset else self.plugin.name
+
+
+def _strategies(wanted: Sequence[str], notify: Listener) -> list[Chosen]:
+    if list(wanted) == [ALL]:
+        found = plugins.discover("strategy")
+        for plugin in found:
+            if plugin.problem:
+                notify(Note(f"strategy {plugin.name} ({plugin.path}) is broken and left out: {plugin.problem}"))
+        return [Chosen(plugins.select("strategy", plugin.name)) for plugin in found if not plugin.problem]
+    chosen = []
+    for name in _distinct(wanted, "strategy"):
+        file, colon, preset = name.rpartition(":")
+        if not colon or "/" in preset or preset.endswith(".py"):
+            file, preset = name, ""
+        elif not preset:
+            raise UsageError(f"strategy {name}: name the preset after the colon; see: clbench show {file}")
+        chosen.append(Chosen(plugins.select("strategy", file), preset or None))
+    for one in chosen:
+        if [other.name for other in chosen].count(one.name) > 1:
+            raise UsageError(f"strategy {one.name} is named twice: {', '.join(wanted)}")
+    return chosen
 
 
 def _distinct(names: Sequence[str], kind: Kind) -> Sequence[str]:
@@ -150,23 +183,27 @@ def _load(plugin: Plugin) -> type[Any]:
         state.restore()
 
 
-def _methods(strategies: Sequence[Plugin], values: Mapping[str, Any]) -> list[Method]:
-    by_strategy: dict[str, dict[str, Any]] = {plugin.name: {} for plugin in strategies}
+def _methods(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> list[Method]:
+    """Give each strategy the hyper-parameters set for it, by its name, or by name and preset for that one only."""
+    given: dict[str, dict[str, Any]] = {chosen.name: {} for chosen in strategies}
+    owners = {*given, *(chosen.plugin.name for chosen in strategies)}
     for key, value in values.items():
         owner, dot, name = key.rpartition(".")
         if not dot:
             if len(strategies) > 1:
                 raise UsageError(f"--set {key}: say of which strategy, for example {strategies[0].name}.{key}={value}")
             owner = strategies[0].name
-        if owner not in by_strategy:
-            known = ", ".join(by_strategy)
+        if owner not in owners:
+            known = ", ".join(sorted(owners))
             raise UsageError(
-                f"--set {key}: strategy '{owner}' does not run here{did_you_mean(owner, by_strategy)} ({known})"
+                f"--set {key}: strategy '{owner}' does not run here{did_you_mean(owner, owners)} ({known})"
             )
-        if name in by_strategy[owner]:
-            raise UsageError(f"--set {owner}.{name} is given twice")
-        by_strategy[owner][name] = value
-    return [specs.method(plugin, _load(plugin), by_strategy[plugin.name]) for plugin in strategies]
+        for chosen in strategies:
+            if owner in (chosen.name, chosen.plugin.name):
+                if name in given[chosen.name]:
+                    raise UsageError(f"--set {owner}.{name} is given twice")
+                given[chosen.name][name] = value
+    return [specs.method(each.plugin, _load(each.plugin), given[each.name], each.preset) for each in strategies]
 
 
 def _machine(request: Request) -> Machine:

@@ -9,4 +9,40 @@ class SplitMNIST(clbench.Scenario):
     recipes = {
         "quick": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=2),
         "standard": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=10),
+        # Hsu et al. 2018 (arXiv 1810.12488): their code never resets the optimizer, and its head has all rows at once.
+        "hsu2018": clbench.Recipe(
+            model="mlp",
+            optimizer="adam",
+            optimizer_state="carried",
+            lr=1e-3,
+            batch_size=128,
+            epochs=4,
+            padding=2,
+            head="fixed",
+            class_order="natural",
+        ),
+        "hsu2018-sgd": clbench.Recipe(
+            model="mlp",
+            optimizer="sgd",
+            optimizer_state="carried",
+            lr=0.01,
+            batch_size=128,
+            epochs=4,
+            padding=2,
+            head="fixed",
+            class_order="natural",
+        ),
+        # van de Ven & Tolias 2019 (arXiv 1904.07734), branch `preprints` of their code: not padded, pixels in 0..1.
+        "vandeven2019": clbench.Recipe(
+            model="mlp",
+            optimizer="adam",
+            optimizer_state="carried",
+            lr=1e-3,
+            batch_size=128,
+            iterations=2000,
+            drop_last=True,
+            pixels="unit",
+            head="fixed",
+            class_order="seed",
+        ),
     }

@@ -43,5 +43,8 @@ class Frozen(clbench.Strategy[Config]):
         return (*blocks, model.head.old) if self.config.head == "new_rows" else tuple(blocks)
 
     def loss(self, batch: clbench.Batch) -> Tensor:
-        first = batch.experience.old_classes if self.config.new_term == "current" else 0
-        return losses.cross_entropy(batch.logits, batch.y, first)
+        if self.config.new_term == "seen" or batch.experience.setting == "domain_incremental":
+            return batch.cross_entropy()
+        return losses.cross_entropy(
+            batch.logits[:, : batch.experience.seen_classes], batch.y, batch.experience.old_classes
+        )

@@ -12,7 +12,6 @@ from typing import Literal
 from torch import Tensor
 
 import clbench
-from clbench import losses
 
 
 @clbench.config
@@ -31,4 +30,4 @@ class Joint(clbench.Strategy[Config]):
         return True
 
     def loss(self, batch: clbench.Batch) -> Tensor:
-        return losses.cross_entropy(batch.logits, batch.y)
+        return batch.cross_entropy()

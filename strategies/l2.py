@@ -3,7 +3,7 @@
     L = CE(softmax(o), y) + c Σ_k (w_k - w_k*)²        c = λ ("lambda") or λ/2 ("half_lambda")
 
 w* are the weights after the previous experience: only the last snapshot. New rows of the head and the running
-statistics of batch normalisation are not anchored.
+statistics of batch normalisation are not anchored; in a fixed head every row is.
 
 Source: Hsu et al. 2018 (arXiv 1810.12488), where c = λ; its baseline in Li & Hoiem 2016 (arXiv 1606.09282) has c = λ/2.
 Variant: every weight has the same importance, the head's old rows are anchored too. A coefficient travels only with its
@@ -13,7 +13,7 @@ convention: λ = 100 of the one is λ = 200 of the other.
 from typing import Annotated, Literal
 
 from annotated_types import Ge
-from torch import Tensor, nn
+from torch import Tensor
 
 import clbench
 from clbench import losses
@@ -30,17 +30,22 @@ class Config:
 
 
 class L2(clbench.Strategy[Config]):
-    def before_experience(self, model: nn.Module, experience: clbench.Experience) -> None:
-        if experience.index == 0:
-            return
-        anchored = {name: w for name, w in model.named_parameters() if not name.startswith("head.new")}
-        self.names = list(anchored)
-        self.anchors = [w.detach().clone() for w in anchored.values()]
+    presets = {
+        "hsu2018": {
+            "source": "Hsu et al. 2018 (arXiv 1810.12488), scripts/split_MNIST_incremental_*.sh of its code",
+            "loss": "CE + λ‖w - w*‖², λ = 100 class-, 0.5 domain-, 0.01 task-incrementally",
+            "set": {"strength": 100.0},
+            "in_setting": {"domain_incremental": {"strength": 0.5}, "task_incremental": {"strength": 0.01}},
+        },
+    }
+
+    def before_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
+        if experience.index > 0:
+            self.weights = list(model.older_weights().values())
+            self.anchors = [w.detach().clone() for w in self.weights]
 
     def loss(self, batch: clbench.Batch) -> Tensor:
-        new = losses.cross_entropy(batch.logits, batch.y)
         if batch.experience.index == 0:
-            return new
-        weights = [batch.model.get_parameter(name) for name in self.names]
+            return batch.cross_entropy()
         coefficient = self.config.strength / (2 if self.config.convention == "half_lambda" else 1)
-        return new + coefficient * losses.squared_distance(weights, self.anchors)
+        return batch.cross_entropy() + coefficient * losses.squared_distance(self.weights, self.anchors)

@@ -17,6 +17,7 @@ from clbench.engine import Engine, Ledger
 from clbench.evaluation import TestSet
 from clbench.hyperparameters import configure
 from clbench.interruption import Interruption
+from clbench.metrics import Setting
 from clbench.models import Network, build
 from clbench.plugins import builtin_folder, load, select
 from clbench.recipe import Recipe
@@ -75,6 +76,7 @@ class SmallRun:
         sizes: tuple[int, ...],
         order: tuple[int, ...] | None = None,
         seed: int = 0,
+        setting: Setting = "class_incremental",
     ) -> None:
         torch.set_num_threads(1)  # two threads on so little work wait for each other most of the time
         order = order or tuple(range(sum(sizes)))
@@ -84,7 +86,7 @@ class SmallRun:
         pixels = samples.x.reshape(-1, samples.x.shape[-1]) / 255
         self.scaling = Scaling(recipe.pixels, tuple(pixels.mean(0)), tuple(pixels.std(0)), CPU)
         arrays = ArrayDataset(self.images, self.scaling, torch.from_numpy(samples.y))
-        self.test_set = TestSet(self.images, self.scaling, self.positions, order, sizes, recipe.precision)
+        self.test_set = TestSet(self.images, self.scaling, self.positions, order, sizes, recipe.precision, setting)
         self.new_model: Callable[[], Network] = lambda: build(recipe.model, samples.x.shape[1:], self.seeds["model"])
         self.sizes = sizes
         self.engine = Engine(
@@ -94,8 +96,9 @@ class SmallRun:
             benchmark=build_stream(arrays, arrays, sizes, order),
             images=self.images,
             scaling=self.scaling,
-            labels=self.positions,
+            labels=self.positions % sizes[0] if setting == "domain_incremental" else self.positions,
             classes_per_experience=sizes,
+            setting=setting,
             seeds=self.seeds,
             new_model=self.new_model,
             run="small",

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import clbench
 from clbench import evaluation
 from clbench.batches import Images, Scaling
+from clbench.metrics import Setting
 from clbench.models import Network, build
 
 sys.path.append(str(Path(__file__).parent))
@@ -45,12 +46,17 @@ def echo(classes: tuple[int, ...]) -> Network:
     return network
 
 
-def answered(logits: list[list[int]], classes: list[int]) -> evaluation.TestSet:
+def answered(
+    logits: list[list[int]],
+    classes: list[int],
+    setting: Setting = "class_incremental",
+    sizes: tuple[int, ...] = SIZES,
+) -> evaluation.TestSet:
     """Samples of the given classes (ids) whose pixels are the logits by position."""
     pixels = np.asarray(logits, dtype=np.uint8)[:, None, :, None]  # one row of five pixels
     positions = torch.tensor([ORDER.index(c) for c in classes])
     scaling = Scaling("unit", (0.0,), (1.0,), CPU)
-    return evaluation.TestSet(Images(pixels, CPU), scaling, positions, ORDER, SIZES, "float32")
+    return evaluation.TestSet(Images(pixels, CPU), scaling, positions, ORDER, sizes, "float32", setting)
 
 
 #         position: 0   1   2   3   4     class id: 3  0  4  1  2
@@ -64,25 +70,64 @@ LOGITS = [
 CLASSES = [3, 3, 4, 1, 2]
 
 
+def readings(predicted: Any) -> tuple[Any, Any]:
+    assert list(predicted) == ["class_incremental", "task_incremental"]
+    return predicted["class_incremental"], predicted["task_incremental"]
+
+
 def test_predictions_are_class_ids_over_all_classes_and_within_the_own_experience() -> None:
-    by_class, by_task = answered(LOGITS, CLASSES).predict(echo(SIZES))
+    by_class, by_task = readings(answered(LOGITS, CLASSES).predict(echo(SIZES)))
     assert by_class.tolist() == [3, 4, 2, 1, 3]
     assert by_task.tolist() == [3, 0, 4, 1, 2]
     assert by_class.dtype == by_task.dtype == np.int16
 
 
 def test_only_classes_seen_so_far_are_predicted_and_minus_1_within_what_is_not_learned_yet() -> None:
-    by_class, by_task = answered(LOGITS, CLASSES).predict(echo(SIZES[:2]))
+    by_class, by_task = readings(answered(LOGITS, CLASSES).predict(echo(SIZES[:2])))
     assert by_class.tolist() == [3, 4, 3, 4, 3]
     assert by_task.tolist() == [3, 0, 4, -1, -1]
-    by_class, by_task = answered(LOGITS, CLASSES).predict(echo(SIZES[:1]))
+    by_class, by_task = readings(answered(LOGITS, CLASSES).predict(echo(SIZES[:1])))
     assert by_class.tolist() == [3, 0, 3, 0, 3]
     assert by_task.tolist() == [3, 0, -1, -1, -1]
 
 
+def test_trained_task_incrementally_there_is_no_other_reading() -> None:
+    predicted = answered(LOGITS, CLASSES, "task_incremental").predict(echo(SIZES))
+    assert list(predicted) == ["task_incremental"]
+    assert predicted["task_incremental"].tolist() == [3, 0, 4, 1, 2]
+
+
+def test_domain_incrementally_the_shared_outputs_stand_for_the_samples_own_classes() -> None:
+    # experiences {3, 0} and {4, 1}; the class 2 makes no third pair and is left out of the samples
+    network = Network([nn.Flatten()], features=5)
+    network.head.grow(2, seed=0)
+    with torch.no_grad():
+        network.head.new.weight.copy_(torch.eye(5)[:2])  # type: ignore[union-attr]
+        network.head.new.bias.zero_()  # type: ignore[union-attr]
+    tested = answered(LOGITS, [3, 0, 4, 1, 1], "domain_incremental", sizes=(2, 2, 1))
+    predicted = tested.predict(network)
+    assert list(predicted) == ["domain_incremental"]
+    # the first two logits decide: 9 > 1, 1 < 5, 8 > 7, 1 < 2, 6 > 1
+    assert predicted["domain_incremental"].tolist() == [3, 0, 4, 1, 4]
+
+
+def test_a_fixed_head_never_answers_with_a_class_that_has_not_come() -> None:
+    network = Network([nn.Flatten()], features=5)
+    network.head.fix(5, seed=0)
+    with torch.no_grad():
+        network.head.old.weight.copy_(torch.eye(5))  # type: ignore[union-attr]
+        network.head.old.bias.zero_()  # type: ignore[union-attr]
+    network.head.grow(2, seed=0)
+    by_class, by_task = readings(answered(LOGITS, CLASSES).predict(network))
+    assert by_class.tolist() == [3, 0, 3, 0, 3] and by_task.tolist() == [3, 0, -1, -1, -1]
+    network.head.grow(1, seed=0)
+    by_class, _ = readings(answered(LOGITS, CLASSES).predict(network))
+    assert by_class.tolist() == [3, 4, 3, 4, 3]
+
+
 def test_samples_keep_their_order_over_several_passes() -> None:
     winners = np.random.default_rng(0).integers(0, 5, 1203)
-    by_class, _ = answered(np.eye(5)[winners].tolist(), [0] * 1203).predict(echo(SIZES))
+    by_class, _ = readings(answered(np.eye(5)[winners].tolist(), [0] * 1203).predict(echo(SIZES)))
     assert by_class.tolist() == [ORDER[winner] for winner in winners]
 
 
@@ -131,7 +176,7 @@ def test_evaluation_uses_the_running_statistics_of_batch_normalisation() -> None
     def predict(some: slice) -> list[int]:
         images, positions = Images(samples.x[some], CPU), torch.from_numpy(samples.y[some])
         tested = evaluation.TestSet(images, scaling, positions, (0, 1, 2, 3, 4), SIZES, "float32")
-        return tested.predict(model)[0].tolist()
+        return tested.predict(model)["class_incremental"].tolist()
 
     assert predict(slice(20)) == [predict(slice(i, i + 1))[0] for i in range(20)]
 

@@ -124,7 +124,7 @@ def test_a_prediction_that_the_setting_does_not_allow_is_an_error_naming_it(sett
             {"experience_classes": [[3, 7, 0], [4], [5, 2]], "evaluated": [False] * 3},
             "an experience has no test samples",
         ),
-        ({"setting": "domain_incremental"}, "setting is 'domain_incremental'"),
+        ({"setting": "instance_incremental"}, "setting is 'instance_incremental'"),
     ],
 )
 def test_what_does_not_fit_together_is_not_counted(change, sentence):
@@ -370,6 +370,7 @@ def test_chance_is_one_in_the_classes_seen_and_in_the_experiences_own_classes_we
     assert chance((2, 1, 5), (6, 2, 10)) == {
         "class_incremental": [1 / 2, 1 / 3, 1 / 8],
         "task_incremental": [1 / 2, 5 / 8, 7 / 18],  # (3 + 2 + 2 of 18 right)
+        "domain_incremental": [1 / 2, 5 / 8, 7 / 18],
     }
 
 

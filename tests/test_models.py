@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clbench.models import ARCHITECTURES, GrowingHead, Network, build
+from clbench.models import ARCHITECTURES, Head, Network, build
 
 
 def parameters(model: nn.Module) -> int:
@@ -76,7 +76,7 @@ def test_resnet32_halves_the_image_twice_over_its_31_convolutions() -> None:
 
 
 def test_growing_keeps_the_rows_so_far_bit_for_bit() -> None:
-    head = GrowingHead(7)
+    head = Head(7)
     head.grow(3, seed=1)
     for count, seed in ((2, 2), (1, 3)):
         weight, bias = head.weight.detach().clone(), head.bias.detach().clone()
@@ -88,7 +88,7 @@ def test_growing_keeps_the_rows_so_far_bit_for_bit() -> None:
 
 
 def test_old_holds_the_rows_of_earlier_experiences_and_new_those_of_the_current_one() -> None:
-    head = GrowingHead(7)
+    head = Head(7)
     head.grow(3, seed=1)
     assert head.old is None
     head.grow(2, seed=2)
@@ -100,7 +100,7 @@ def test_old_holds_the_rows_of_earlier_experiences_and_new_those_of_the_current_
 
 
 def test_new_rows_are_uniform_between_plus_and_minus_one_over_the_root_of_the_features() -> None:
-    head = GrowingHead(16)
+    head = Head(16)
     head.grow(4000, seed=0)
     for drawn in (head.weight, head.bias):
         assert drawn.abs().max() <= 1 / 4
@@ -109,7 +109,7 @@ def test_new_rows_are_uniform_between_plus_and_minus_one_over_the_root_of_the_fe
 
 
 def test_new_rows_depend_on_the_seed_alone() -> None:
-    heads = [GrowingHead(5) for _ in range(3)]
+    heads = [Head(5) for _ in range(3)]
     torch.manual_seed(1)
     heads[0].grow(2, seed=4)
     torch.manual_seed(2)
@@ -126,7 +126,7 @@ def test_new_rows_depend_on_the_seed_alone() -> None:
 
 
 def test_the_output_is_that_of_one_linear_layer_of_all_rows() -> None:
-    head, features = GrowingHead(7), torch.randn(4, 7, generator=torch.Generator().manual_seed(0))
+    head, features = Head(7), torch.randn(4, 7, generator=torch.Generator().manual_seed(0))
     for count in (3, 2, 1):
         head.grow(count, seed=count)
         expected = features.double() @ head.weight.double().T + head.bias.double()
@@ -134,7 +134,7 @@ def test_the_output_is_that_of_one_linear_layer_of_all_rows() -> None:
 
 
 def test_gradients_reach_old_and_new_rows() -> None:
-    head = GrowingHead(7)
+    head = Head(7)
     head.grow(3, seed=1)
     head.grow(2, seed=2)
     head(torch.ones(4, 7)).sum().backward()

@@ -240,9 +240,9 @@ def test_epochs_below_one_are_a_usage_error(mine: Path, epochs: int) -> None:
         built(mine, epochs=epochs)
 
 
-def named(scenario: str, strategy: str, recipe: str) -> spec.Spec:
+def named(scenario: str, strategy: str, recipe: str, setting: str = "class_incremental") -> spec.Spec:
     return {
-        "scenario": {"name": scenario},
+        "scenario": {"name": scenario, "setting": setting},
         "strategy": {"name": strategy},
         "recipe": {"name": recipe},
         "seeds": {"run": 0},
@@ -252,6 +252,8 @@ def named(scenario: str, strategy: str, recipe: str) -> spec.Spec:
 def test_a_run_lies_under_scenario_and_strategy_and_is_named_after_recipe_seed_and_id() -> None:
     one = named("splitdigits", "lwf", "quick")
     assert folder_name(one) == f"splitdigits/lwf/quick-seed0-{run_id(one)[:8]}"
+    other = named("splitdigits", "lwf", "quick", "task_incremental")
+    assert folder_name(other) == f"splitdigits/lwf/quick-task_incremental-seed0-{run_id(other)[:8]}"
 
 
 HOSTILE = st.one_of(st.text(min_size=1), st.text("./\\~$-_a\0\n", min_size=1), st.just("x" * 300))
@@ -264,6 +266,7 @@ HOSTILE = st.one_of(st.text(min_size=1), st.text("./\\~$-_a\0\n", min_size=1), s
 def test_no_name_leads_out_of_the_results_folder(scenario: str, strategy: str, recipe: str) -> None:
     clean = [text.encode(errors="replace").decode() for text in (scenario, strategy, recipe)]
     assert_inside(folder_name(named(*clean)))
+    assert_inside(folder_name(named(*clean, setting=clean[0])))
 
 
 def test_an_empty_name_does_not_lead_out_of_the_results_folder_either() -> None:

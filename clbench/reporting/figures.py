@@ -65,7 +65,7 @@ def curves(comparison: Comparison, values: Callable[[StoredRun], Sequence[float 
 
 
 def metric(name: str) -> Callable[[StoredRun], Sequence[float | None]]:
-    """Return the reader of a class-incremental metric."""
+    """Return the reader of a metric, in the setting of the run."""
     return lambda run: run.metric(name)
 
 
@@ -114,21 +114,16 @@ def _em(character: str) -> float:
 
 def all_figures(comparison: Comparison) -> list[Figure]:
     """Return every figure of a comparison, in the order of the report."""
-    return [
-        old_and_new(comparison),
-        matrices(comparison),
-        forgetting(comparison),
-        stability_and_plasticity(comparison),
-        errors(comparison),
-        cost(comparison),
-        settings(comparison),
-    ]
+    own = [old_and_new, matrices, forgetting, stability_and_plasticity, cost]
+    if comparison.spec["scenario"]["setting"] == "class_incremental":  # of which there is another reading
+        own = [*own[:4], errors, cost, settings]
+    return [draw(comparison) for draw in own]
 
 
 def old_and_new(comparison: Comparison) -> Figure:
     """Accuracy on classes of earlier experiences, and on those just learned, after every experience."""
     old, new = (curves(comparison, metric(name)) for name in ("old_accuracy", "new_accuracy"))
-    chance = comparison.rows[0].runs[0].result["chance"]["class_incremental"]
+    chance = comparison.rows[0].runs[0].result["chance"][comparison.spec["scenario"]["setting"]]
     titles = ("Old classes: those of earlier experiences", "New classes: those just learned")
     panels = tuple(
         (title, Panel(partial(_draw_curves, title=title, found=found, start=start, chance=chance)))
