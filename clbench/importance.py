@@ -1,0 +1,189 @@
+"""How much each weight matters to what a network has learned: the diagonals that EWC, MAS and their kin hold on to.
+
+Sums over samples of squared, or absolute, per-sample gradients. For networks of linear layers they come from one
+backward pass a batch, for (g aᵀ)² = g² (a²)ᵀ; for others from torch.func's per-sample gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from clbench.models import Network
+from clbench.strategy import Experience, Samples
+
+Labels = Literal["true", "predicted", "sampled", "exact"]
+
+_BATCH = 250
+_PER_SAMPLE_BATCH = 32  # of which torch.func keeps every sample's gradient at once
+
+
+def fisher(
+    model: Network,
+    where: Experience,
+    labels: Labels = "predicted",
+    batch_size: int = 1,
+    samples: int | None = None,
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Return the diagonal of the Fisher information, F = 1/n Σ_x (∂ log p(y|x) / ∂w)², by name as in `Network.weights`.
+
+    y is the label (`true`, the "empirical Fisher"), the most probable class (`predicted`), one drawn from the network's
+    answer (`sampled`), or every class in proportion to its probability (`exact`). p ranges over the classes of the
+    setting. With a `batch_size` above 1 the gradients of that many samples are averaged before they are squared, and
+    the squares multiplied by it. `samples` limits it to that many, drawn from `seed`; so are the sampled labels.
+    Source: Kirkpatrick et al. 2017 (arXiv 1612.00796); on its variants van de Ven 2025 (arXiv 2502.11756).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    columns = _columns(where)
+    total = _zeros(model)
+    counted = 0
+    for x, y in _limited(_samples(where), samples, batch_size if batch_size > 1 else _BATCH, generator):
+        with torch.no_grad():
+            log_p = F.log_softmax(model(x)[:, columns], dim=1)  # (n, classes)
+        for target, weight in _targets(log_p, y - columns.start, labels, generator):
+            if batch_size > 1:
+                gradients = _batch_gradient(model, x, columns, target, weight)
+                _add(total, tuple(len(x) ** 2 * gradient.square() for gradient in gradients))
+            else:
+                _add_squares(total, model, x, columns, target, weight)
+        counted += len(x)
+    return {name: value / counted for name, value in model.join_rows(total).items()}
+
+
+def sensitivity(model: Network, where: Experience, batch_size: int = 1) -> dict[str, Tensor]:
+    """Return 1/n Σ_x |∂ ‖f(x)‖² / ∂w|, f the logits of the setting; by name as in `Network.weights`.
+
+    With a `batch_size` above 1 the absolute value is taken of the mean over that many samples.
+    Source: Aljundi et al. 2018 (arXiv 1711.09601), section 4.1.
+    """
+    columns = _columns(where)
+    total = _zeros(model)
+    counted = 0
+    for x, _ in _samples(where).batches(batch_size if batch_size > 1 else _PER_SAMPLE_BATCH):
+        if batch_size > 1:
+            norms = model(x)[:, columns].square().sum(dim=1).mean()
+            gradients = torch.autograd.grad(norms, list(model.parameters()))
+            _add(total, tuple(len(x) * gradient.abs() for gradient in gradients))
+        else:
+            per_sample = _per_sample(model, lambda logits, _: logits[columns].square().sum(), x, x)
+            _add(total, tuple(gradient.abs().sum(dim=0) for gradient in per_sample))
+        counted += len(x)
+    return {name: value / counted for name, value in model.join_rows(total).items()}
+
+
+def accumulated(before: dict[str, Tensor], now: dict[str, Tensor], keep: float) -> dict[str, Tensor]:
+    """Return `keep` · before + now; rows of the head that were not there before have no importance before."""
+    found = {}
+    for name, value in now.items():
+        found[name] = value.clone()
+        if name in before:
+            found[name][: len(before[name])] += keep * before[name]
+    return found
+
+
+def _samples(where: Experience) -> Samples:
+    if where.samples is None:
+        raise ValueError("an experience's data can be read in `after_experience` only")
+    return where.samples
+
+
+def _columns(where: Experience) -> slice:
+    """Return the logits over which the answers to the experience's data range."""
+    return slice(where.old_classes if where.setting == "task_incremental" else 0, where.seen_classes)
+
+
+def _zeros(model: Network) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+
+
+def _limited(
+    data: Samples, samples: int | None, size: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    left = len(data) if samples is None else min(samples, len(data))
+    for x, y in data.batches(size, None if left == len(data) else generator):
+        if left <= 0:
+            return
+        yield x[:left], y[:left]
+        left -= len(x)
+
+
+def _targets(log_p: Tensor, y: Tensor, labels: Labels, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield labels (n,) and how much the square of each one's gradient counts (n,)."""
+    ones = torch.ones_like(log_p[:, 0])
+    if labels == "true":
+        yield y, ones
+    elif labels == "predicted":
+        yield log_p.argmax(dim=1), ones
+    elif labels == "sampled":
+        yield torch.multinomial(log_p.exp().cpu(), 1, generator=generator).squeeze(1).to(y.device), ones
+    else:
+        for c in range(log_p.shape[1]):
+            yield torch.full_like(y, c), log_p[:, c].exp()
+
+
+def _add(total: dict[str, Tensor], values: tuple[Tensor, ...]) -> None:
+    for sum_so_far, value in zip(total.values(), values, strict=True):
+        sum_so_far += value
+
+
+def _batch_gradient(model: Network, x: Tensor, columns: slice, y: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+    losses = F.cross_entropy(model(x)[:, columns], y, reduction="none")
+    return torch.autograd.grad((losses * weight.sqrt()).mean(), list(model.parameters()))
+
+
+def _add_squares(
+    total: dict[str, Tensor], model: Network, x: Tensor, columns: slice, y: Tensor, weight: Tensor
+) -> None:
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if sum(len(list(layer.parameters())) for layer in layers) == len(total):
+        names = {id(weight): name for name, weight in model.named_parameters()}
+        for layer, a, g in _linear_parts(model, layers, x, columns, y):
+            squares = g.square() * weight[:, None]
+            total[names[id(layer.weight)]] += squares.T @ a.square()
+            total[names[id(layer.bias)]] += squares.sum(dim=0)
+        return
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(logits[columns], target)
+
+    for xs, ys, ws in zip(*(part.split(_PER_SAMPLE_BATCH) for part in (x, y, weight)), strict=True):
+        per_sample = _per_sample(model, loss, xs, ys)
+        _add(total, tuple(torch.tensordot(ws, gradient.square(), dims=1) for gradient in per_sample))
+
+
+def _linear_parts(
+    model: Network, layers: list[nn.Linear], x: Tensor, columns: slice, y: Tensor
+) -> list[tuple[nn.Linear, Tensor, Tensor]]:
+    """Return each linear layer with its input a (n, in) and the gradient g (n, out) of the loss by its output."""
+    inputs: dict[nn.Linear, Tensor] = {}
+    outputs: dict[nn.Linear, Tensor] = {}
+
+    def keep(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(layer, nn.Linear)
+        inputs[layer], outputs[layer] = given[0].detach(), output
+
+    handles = [layer.register_forward_hook(keep) for layer in layers]
+    try:
+        loss = F.cross_entropy(model(x)[:, columns], y, reduction="sum")
+        gradients = torch.autograd.grad(loss, [outputs[layer] for layer in layers])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [(layer, inputs[layer], gradient) for layer, gradient in zip(layers, gradients, strict=True)]
+
+
+def _per_sample(model: Network, value: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Return the gradients of `value(logits, y)` of each sample by each parameter, (n, …) each."""
+    parameters = {name: weight.detach() for name, weight in model.named_parameters()}
+    buffers = dict(model.named_buffers())
+
+    def of_one(weights: dict[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
+        return value(functional_call(model, (weights, buffers), (image[None],))[0], target)
+
+    return tuple(vmap(grad(of_one), in_dims=(None, 0, 0))(parameters, x, y).values())

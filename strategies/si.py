@@ -1,0 +1,95 @@
+"""Synaptic Intelligence: every weight is held by how much it brought the loss down while it was learned.
+
+    L = CE(softmax(o), y) + c Σ_k Ω_k (w_k - w_k*)²
+    Ω_k = Σ_i ω_ik / (Δ_ik² + ξ),   ω_ik = -Σ_steps g_k · δw_k
+
+In experience i each step moves weight k by δw_k under the gradient g_k, and Δ_ik is how far it has moved in all. w* are
+the weights after the previous experience. New rows of the head are not held.
+
+Source: Zenke, Poole & Ganguli 2017 (arXiv 1703.04200), equations 3 to 5.
+Variant: g is by default the gradient of the classification loss alone, as in the paper; with `total` that of the loss
+with its penalty, as van de Ven & Tolias 2019 have it.
+"""
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+import clbench
+from clbench import importance, losses
+
+
+@clbench.config
+class Config:
+    strength: Annotated[float, Ge(0)] = 1.0
+    """c, weight of the penalty; dimensionless. The paper uses 1 on Split MNIST, task-incrementally."""
+
+    damping: Annotated[float, Gt(0)] = 0.1
+    """ξ, which bounds Ω where a weight hardly moved; squared weights. The paper uses 0.1 (0.001 on Split MNIST)."""
+
+    gradient: Literal["classification", "total"] = "classification"
+    """Whose gradient is credited: the classification loss's, or the whole loss's."""
+
+
+class SI(clbench.Strategy[Config]):
+    presets = {
+        "zenke2017": {
+            "source": "Zenke, Poole & Ganguli 2017 (arXiv 1703.04200)",
+            "loss": "CE + c Σ_k Ω_k (w_k - w_k*)², ω from the gradient of CE",
+        },
+        "hsu2018": {
+            "source": "Hsu et al. 2018 (arXiv 1810.12488), agents/regularization.py and scripts/ of its code",
+            "loss": "CE + c Σ_k Ω_k (w_k - w_k*)², c = 600 class-, 3000 domain-, 300 task-incrementally",
+            "set": {"strength": 600.0},
+            "in_setting": {"domain_incremental": {"strength": 3000.0}, "task_incremental": {"strength": 300.0}},
+        },
+        "vandeven2019": {
+            "source": "van de Ven & Tolias 2019 (arXiv 1904.07734), param_values.py of branch `preprints` of its code",
+            "loss": "CE + c Σ_k Ω_k (w_k - w_k*)², ω from the whole loss, c = 0.5, 500, 50",
+            "set": {"strength": 0.5, "gradient": "total"},
+            "in_setting": {"domain_incremental": {"strength": 500.0}, "task_incremental": {"strength": 50.0}},
+        },
+    }
+
+    def start(self, model: clbench.Network) -> None:
+        self.anchor: dict[str, Tensor] = {}
+        self.matters: dict[str, Tensor] = {}
+
+    def before_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
+        self.began = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        self.last = {name: weight.clone() for name, weight in self.began.items()}
+        self.path = {name: weight.new_zeros(weight.shape) for name, weight in self.began.items()}
+        held = model.older_weights() if self.anchor else {}
+        self.held = {name: weight for name, weight in held.items() if name in self.anchor}
+
+    def loss(self, batch: clbench.Batch) -> Tensor:
+        if not self.held:
+            return batch.cross_entropy()
+        penalty = losses.weighted_squared_distance(self.held, [self.anchor], [self.matters])
+        return batch.cross_entropy() + self.config.strength * penalty
+
+    def after_step(self, batch: clbench.Batch) -> None:
+        for name, weight in batch.model.named_parameters():
+            if weight.grad is not None:
+                gradient = weight.grad
+                if self.config.gradient == "classification":
+                    gradient = gradient - self.penalty_gradient(name, self.last[name])
+                self.path[name] -= gradient * (weight.detach() - self.last[name])
+            self.last[name].copy_(weight.detach())
+
+    def penalty_gradient(self, name: str, before: Tensor) -> Tensor | float:
+        """2 c Ω (w - w*) at the weights before the step."""
+        name = name.replace("head.old.", "head.")
+        if not self.held or name not in self.matters:
+            return 0.0
+        return 2 * self.config.strength * self.matters[name] * (before - self.anchor[name])
+
+    def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
+        gained = {
+            name: self.path[name] / ((weight.detach() - self.began[name]) ** 2 + self.config.damping)
+            for name, weight in model.named_parameters()
+        }
+        self.matters = importance.accumulated(self.matters, model.join_rows(gained), keep=1.0)
+        self.anchor = {name: weight.detach().clone() for name, weight in model.weights().items()}
+        del self.began, self.last, self.path, self.held

@@ -1,0 +1,250 @@
+"""Fisher information and sensitivity: against closed forms on a linear model, and one sample at a time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clbench import importance, losses
+from clbench.models import Network
+from clbench.strategy import Batch, Experience
+
+sys.path.append(str(Path(__file__).parent))
+from small_runs import builtin
+
+WHERE = Experience(0, (3, 2))
+
+
+class Given:
+    """Training data that lies ready."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
+        for rows in order.split(size):
+            yield self.x[rows], self.y[rows]
+
+
+def of(given: Given, where: Experience) -> Experience:
+    """The experience as it is when its training has ended."""
+    return replace(where, samples=given)
+
+
+def linear_model(features: int = 4) -> Network:
+    """softmax(W x + b) with three classes: a head alone."""
+    model = Network([nn.Flatten()], features)
+    model.head.grow(3, seed=1)
+    return model
+
+
+def small_convolution() -> Network:
+    torch.manual_seed(0)
+    trunk = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = Network([trunk], 3)
+    model.head.grow(3, seed=1)
+    return model.eval()
+
+
+def data(shape: tuple[int, ...] = (4,), n: int = 37) -> Given:
+    generator = torch.Generator().manual_seed(0)
+    return Given(torch.randn(n, *shape, generator=generator), torch.randint(3, (n,), generator=generator))
+
+
+def test_the_exact_fisher_of_a_softmax_regression_is_p_times_1_minus_p_times_x_squared() -> None:
+    model, given = linear_model(), data()
+    found = importance.fisher(model, of(given, WHERE), labels="exact")
+    p = model(given.x).softmax(dim=1).detach()
+    expected = torch.einsum("nc,nk->ck", p * (1 - p), given.x**2) / len(given)
+    torch.testing.assert_close(found["head.weight"], expected)
+    torch.testing.assert_close(found["head.bias"], (p * (1 - p)).mean(dim=0))
+
+
+def test_the_empirical_fisher_of_a_softmax_regression_is_the_squared_residual_times_x_squared() -> None:
+    model, given = linear_model(), data()
+    found = importance.fisher(model, of(given, WHERE), labels="true")
+    residual = F.one_hot(given.y, 3) - model(given.x).softmax(dim=1).detach()
+    torch.testing.assert_close(found["head.weight"], torch.einsum("nc,nk->ck", residual**2, given.x**2) / len(given))
+
+
+def test_the_predicted_fisher_takes_the_most_probable_class_for_the_label() -> None:
+    model, given = linear_model(), data()
+    found = importance.fisher(model, of(given, WHERE), labels="predicted")
+    relabelled = Given(given.x, model(given.x).argmax(dim=1))
+    expected = importance.fisher(model, of(relabelled, WHERE), labels="true")
+    torch.testing.assert_close(found["head.weight"], expected["head.weight"])
+
+
+def test_the_sampled_fisher_tends_to_the_exact_one() -> None:
+    model, given = linear_model(), data(n=20)
+    many = Given(given.x.repeat(400, 1), given.y.repeat(400))
+    sampled = importance.fisher(model, of(many, WHERE), labels="sampled")
+    exact = importance.fisher(model, of(given, WHERE), labels="exact")
+    torch.testing.assert_close(sampled["head.weight"], exact["head.weight"], rtol=0.1, atol=0.005)
+
+
+@pytest.mark.parametrize("labels", ["true", "exact"])
+def test_a_convolutional_networks_fisher_is_the_sum_of_squares_of_one_sample_at_a_time(labels: str) -> None:
+    model, given = small_convolution(), data((1, 6, 6))
+    found = importance.fisher(model, of(given, WHERE), labels=labels)  # type: ignore[arg-type]
+    expected = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    for x, y in zip(given.x, given.y, strict=True):
+        log_p = model(x[None]).log_softmax(dim=1)[0]
+        for c in range(3):
+            weight = float(c == y) if labels == "true" else log_p[c].exp().item()
+            gradients = torch.autograd.grad(log_p[c], list(model.parameters()), retain_graph=True)
+            for name, gradient in zip(expected, gradients, strict=True):
+                expected[name] += weight * gradient**2 / len(given)
+    for name, value in model.join_rows(expected).items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-7)
+
+
+def test_batches_average_gradients_before_they_are_squared() -> None:
+    model, given = linear_model(), data(n=8)
+    found = importance.fisher(model, of(given, WHERE), labels="true", batch_size=4)
+    expected = torch.zeros(3, 4)
+    for rows in (slice(0, 4), slice(4, 8)):
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(given.x[rows]), given.y[rows]), [model.head.new.weight])  # type: ignore[union-attr]
+        expected += 4 * 4 * gradient**2
+    torch.testing.assert_close(found["head.weight"], expected / 8)
+
+
+def test_a_limit_of_samples_reads_that_many_and_the_same_seed_reads_the_same() -> None:
+    model, given = linear_model(), data()
+    one, again, other = (
+        importance.fisher(model, of(given, WHERE), "true", samples=10, seed=seed) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one["head.weight"], again["head.weight"])
+    assert not torch.equal(one["head.weight"], other["head.weight"])
+
+
+def test_task_incrementally_the_answers_range_over_the_own_experience() -> None:
+    model, given = linear_model(), data()
+    given.y.fill_(2)
+    where = Experience(1, (2, 1), "task_incremental")
+    found = importance.fisher(model, of(given, where), labels="true")
+    assert not found["head.weight"].any()  # with one class to choose from nothing can be learned
+
+
+def test_the_sensitivity_of_a_linear_model_is_twice_the_mean_of_f_times_x() -> None:
+    model, given = linear_model(), data()
+    found = importance.sensitivity(model, of(given, WHERE))
+    f = model(given.x).detach()
+    torch.testing.assert_close(found["head.weight"], 2 * torch.einsum("nc,nk->nck", f, given.x).abs().mean(dim=0))
+
+
+def test_what_is_accumulated_keeps_a_share_of_the_old_and_nothing_for_new_rows() -> None:
+    before, now = {"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([10.0, 10.0, 10.0]), "v": torch.ones(1)}
+    found = importance.accumulated(before, now, keep=0.5)
+    assert found["w"].tolist() == [10.5, 11, 10] and found["v"].tolist() == [1]
+
+
+def test_the_weighted_distance_and_its_gradient_are_those_worked_by_hand() -> None:
+    w = torch.tensor([1.0, 2.0, 5.0], requires_grad=True)
+    anchors, importances = [{"w": torch.tensor([0.0, 4.0])}], [{"w": torch.tensor([3.0, 0.5])}]
+    distance = losses.weighted_squared_distance({"w": w}, anchors, importances)
+    # 3·1² + 0.5·(-2)² = 5; gradient 2·3·1, 2·0.5·(-2), and nothing for the row that came later
+    assert distance.item() == 5
+    assert torch.autograd.grad(distance, w)[0].tolist() == [6, -2, 0]
+
+
+# -- the strategies that use them -------------------------------------------------------------------------------------
+
+
+def penalty(strategy: object, model: Network, given: Given) -> float:
+    where = Experience(1, (3, 2))
+    batch = Batch(given.x, given.y, given.y, model(given.x), None, model, where)
+    return (strategy.loss(batch) - batch.cross_entropy()).item()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("convention", "factor"), [("half_lambda", 0.5), ("lambda", 1.0)])
+def test_ewc_holds_each_weight_by_its_fisher_information(convention: str, factor: float) -> None:
+    model, given = linear_model(), data()
+    ewc = builtin("ewc", strength=10, convention=convention)
+    ewc.start(model)
+    ewc.after_experience(model, of(given, WHERE))
+    fisher = importance.fisher(model, of(given, WHERE))
+    model.head.grow(2, seed=2)
+    with torch.no_grad():
+        model.head.old.weight += 0.1  # type: ignore[union-attr]
+    expected = factor * 10 * 0.1**2 * float(fisher["head.weight"].sum())
+    assert penalty(ewc, model, given) == pytest.approx(expected, rel=1e-3)
+
+
+def test_online_ewc_keeps_one_term_and_separate_ewc_one_for_each_experience() -> None:
+    for terms, expected in (("separate", 2), ("online", 1)):
+        model, given = linear_model(), data()
+        ewc = builtin("ewc", terms=terms)
+        ewc.start(model)
+        ewc.after_experience(model, of(given, Experience(0, (3, 2, 2))))
+        model.head.grow(2, seed=2)
+        ewc.after_experience(model, of(given, Experience(1, (3, 2, 2))))
+        assert len(ewc.anchors) == len(ewc.importances) == expected
+
+
+def test_mas_holds_each_weight_by_its_sensitivity() -> None:
+    model, given = linear_model(), data()
+    mas = builtin("mas", strength=2)
+    mas.start(model)
+    mas.after_experience(model, of(given, WHERE))
+    sensitivity = importance.sensitivity(model, of(given, WHERE))
+    model.head.grow(2, seed=2)
+    with torch.no_grad():
+        model.head.old.bias -= 0.2  # type: ignore[union-attr]
+    assert penalty(mas, model, given) == pytest.approx(2 * 0.04 * float(sensitivity["head.bias"].sum()), rel=1e-3)
+
+
+@pytest.mark.parametrize("gradient", ["classification", "total"])
+def test_si_credits_each_weight_with_the_loss_that_its_path_took_away(gradient: str) -> None:
+    model, given = linear_model(), data()
+    si = builtin("si", strength=3, damping=0.5, gradient=gradient)
+    si.start(model)
+    si.before_experience(model, WHERE)
+    began = model.head.weight.detach().clone()
+    path = torch.zeros_like(began)
+    for _ in range(4):  # steepest descent by hand
+        batch = Batch(given.x, given.y, given.y, model(given.x), None, model, WHERE)
+        model.zero_grad()
+        si.loss(batch).backward()
+        weight = model.head.new.weight  # type: ignore[union-attr]
+        path += 0.1 * weight.grad**2
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.1 * parameter.grad
+        si.after_step(batch)
+    si.after_experience(model, of(given, WHERE))
+    expected = path / ((model.head.weight.detach() - began) ** 2 + 0.5)
+    torch.testing.assert_close(si.matters["head.weight"], expected, rtol=1e-4, atol=1e-7)
+    assert torch.equal(si.anchor["head.weight"], model.head.weight.detach())
+
+
+def test_si_leaves_its_own_penalty_out_of_the_credit_unless_told_otherwise() -> None:
+    paths = {}
+    for gradient in ("classification", "total"):
+        model, given = linear_model(), data()
+        si = builtin("si", strength=5, gradient=gradient)
+        si.start(model)
+        si.anchor = {name: weight.detach() - 1 for name, weight in model.weights().items()}
+        si.matters = {name: torch.ones_like(weight) for name, weight in model.weights().items()}
+        model.head.grow(2, seed=2)
+        where = Experience(1, (3, 2))
+        si.before_experience(model, where)
+        batch = Batch(given.x, given.y, given.y, model(given.x), None, model, where)
+        si.loss(batch).backward()
+        with torch.no_grad():
+            model.head.old.weight -= 0.01  # type: ignore[union-attr]
+        si.after_step(batch)
+        paths[gradient] = si.path["head.old.weight"]
+    # The penalty's gradient is 2·5·1·(w - (w - 1)) = 10, and every weight moved by -0.01: the credit differs by 0.1.
+    torch.testing.assert_close(paths["total"] - paths["classification"], torch.full((3, 4), 0.1), rtol=1e-4, atol=1e-5)
