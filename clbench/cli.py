@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from clbench.plugins import Kind
+    from clbench.reproduction.targets import Target
 
 app = typer.Typer(
     name="clbench",
@@ -104,8 +105,8 @@ def run(
         typer.Option(
             "--strategy",
             "-s",
-            metavar="NAME[,NAME…]|all",
-            help="Strategies, by name or file.",
+            metavar="NAME[:PRESET][,NAME…]|all",
+            help="Strategies, by name or file; see `show` for presets.",
             autocompletion=_complete("strategy"),
         ),
     ],
@@ -134,6 +135,9 @@ def run(
     epochs: Annotated[
         int | None, typer.Option(metavar="N", help="Epochs per experience, in place of the recipe's.")
     ] = None,
+    setting: Annotated[
+        str | None, typer.Option(metavar="class|task|domain", help="Incremental in what [default: class].")
+    ] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Threads of a run; part of what a run is [default: all cores].")
@@ -161,6 +165,7 @@ def run(
         split=split,
         class_order=class_order,
         epochs=epochs,
+        setting=setting,
         device=device,
         threads=threads,
         jobs=jobs,
@@ -181,6 +186,18 @@ def run(
         names = "\n".join(f"  {outcome.run} {outcome.message}" for outcome in failed)
         print(f"{len(failed)} of {len(outcomes)} runs failed; the others are stored:\n{names}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _print_targets(targets: Sequence[Target]) -> None:
+    from clbench.tables import print_table
+
+    rows = []
+    for t in targets:
+        spread = "" if t.spread is None else f" ±{t.spread:.2f}"
+        rows.append([t.protocol, t.method, t.setting.replace("_", "-"), f"{t.mean:.2f}{spread}", str(t.n), t.source])
+    headings = ["protocol", "method", "setting", "published, %", "n", "source"]
+    print_table(_console(), "published numbers", headings, rows, numbers=(3, 4))
+    print("One of them: clbench reproduce PROTOCOL")
 
 
 def _assignments(texts: Sequence[str]) -> dict[str, str]:
@@ -247,6 +264,65 @@ def compare(
             f"no runs in {', '.join(map(str, places))}", "Make some: clbench run -s naive,lwf -S splitdigits"
         )
     _print_comparisons(runs, as_json)
+
+
+@app.command()
+def reproduce(
+    protocol: Annotated[str, typer.Argument(metavar="[PROTOCOL]", help="A published protocol; see --list.")] = "",
+    listing: Annotated[bool, typer.Option("--list", help="List the protocols and their published numbers.")] = False,
+    seeds: Annotated[str, typer.Option(metavar="N|LIST", help="As of `run`.")] = "10",
+    setting: Annotated[
+        str | None, typer.Option(metavar="class|task|domain", help="Only the cells of this setting.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(metavar="NAME", help="Only the cells of this method.")] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
+    threads: Annotated[int, typer.Option(metavar="N", help="Threads of a run.")] = 1,
+    jobs: Annotated[int, typer.Option(metavar="N", help="Runs at once.")] = 1,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Results folder.")] = Path("results"),
+    data: DataFolder = None,
+) -> None:
+    """Run a published table's protocol and set what is measured beside what was published.
+
+    Finished runs are skipped, as by `run`. A cell agrees if the means differ by at most two combined standard errors.
+    """
+    from clbench.reproduction.targets import targets
+
+    if listing or not protocol:
+        _print_targets(targets(protocol or None))
+        return
+    from clbench.api import execute_planned, stored
+    from clbench.reproduction.campaign import chosen, plan_targets
+    from clbench.sweep import Request, seeds_from
+
+    wanted = chosen(targets(protocol), setting, method)
+    request = Request(
+        strategies=[],
+        scenarios=[],
+        seeds=seeds_from(seeds),
+        device=device,
+        threads=threads,
+        jobs=jobs,
+        results=out,
+        data=data,
+    )
+    outcomes = execute_planned(lambda notify: plan_targets(wanted, request, notify), request, _console(stderr=True))
+    runs = stored(outcomes)
+    from clbench.reproduction import table
+    from clbench.reproduction.targets import cells
+    from clbench.tables import print_table
+
+    found = cells(wanted, runs)
+    print_table(_console(), f"{protocol}: {wanted[0].source}", table.HEADINGS, table.rows(found), numbers=range(2, 7))
+    print("Percent; ± is the standard deviation over runs as published, and as measured.")
+    file = out / "reproduction" / f"{protocol}.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(table.as_csv(found), encoding="utf-8")
+    print(f"Stored in {out}/, this table in {file}. Also in the report: clbench report {out}")
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    if failed:
+        names = "\n".join(f"  {outcome.run} {outcome.message}" for outcome in failed)
+        print(f"{len(failed)} of {len(outcomes)} runs failed; the others are stored:\n{names}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -183,8 +183,8 @@ def test_methods_are_described_by_the_file_that_ran_with_its_settings_and_hash(r
 
 def test_the_command_makes_the_runs_again(report_of: ReportOf) -> None:
     assert provenance.commands(comparison(results(report_of("usual")))) == [
-        "clbench run -s naive,mine,lwf,joint -S tiny --recipe quick --split 2,1,3 --class-order natural "
-        "--seeds 0,1,2,3,4 --device cpu --threads 1 --set lwf.alpha=2.0"
+        "clbench run -s naive,mine,lwf,joint -S tiny --recipe quick --setting class --split 2,1,3 "
+        "--class-order natural --seeds 0,1,2,3,4 --device cpu --threads 1 --set lwf.alpha=2.0"
     ]
 
 
@@ -192,7 +192,7 @@ def test_configurations_of_one_strategy_take_a_command_each(tmp_path: Path) -> N
     for alpha in (1.0, 4.0):
         publish(tmp_path, "mine", 3, config={"alpha": alpha}, recipe="quick-epochs2", order=(1, 0, 3, 2), threads=2)
     common = (
-        "clbench run -s mine -S tiny --recipe quick --epochs 2 --split 2 --class-order seed --seeds 3, "
+        "clbench run -s mine -S tiny --recipe quick --setting class --epochs 2 --split 2 --class-order seed --seeds 3, "
         "--device cpu --threads 2 --set mine.alpha="
     )
     assert sorted(provenance.commands(comparison(tmp_path))) == [f"{common}1.0", f"{common}4.0"]

@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from clbench.reporting.provenance import Method
-from clbench.reporting.sections import Across, Section
+from clbench.reporting.sections import Across, Published, Section
 from clbench.tables import legible
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -31,6 +31,7 @@ class Content:
     facts: Sequence[str]
     """Dates, versions, device and seeds, in a few words each."""
 
+    published: Sequence[Published]
     methods: Sequence[Method]
     surroundings: Sequence[tuple[str, str]]
     run_headings: Sequence[str]

@@ -40,7 +40,10 @@ class Method:
     label: str
     doc: str
     variant: str
-    """The first words of what the file says after `Variant:`."""
+    """The source of the preset in use, or the first words of what the file says after `Variant:`."""
+
+    formula: str
+    """The loss of the preset in use, as the file writes it; empty where the strategy has none."""
 
     settings: tuple[Setting, ...]
     sha256: str
@@ -70,7 +73,8 @@ def method(row: Row) -> Method:
         anchor=f"method-{slug(row.strategy)}-{_digest(strategy)}",
         label=row.strategy,
         doc=plugin.doc or f"The file says nothing of itself{f' ({plugin.problem})' if plugin.problem else ''}.",
-        variant=_variant(plugin.doc),
+        variant=_preset_of(run, plugin).get("source") or _variant(plugin.doc),
+        formula=_preset_of(run, plugin).get("loss", ""),
         settings=tuple(_setting(name, value, fields.get(name)) for name, value in strategy["config"].items()),
         sha256=strategy["sha256"],
         file=f"methods/{slug(row.name)}-{strategy['sha256'][:8]}.py",
@@ -81,6 +85,12 @@ def method(row: Row) -> Method:
 def _digest(strategy: dict[str, Any]) -> str:
     """Return what tells a strategy in one configuration from all others, also where their names make one slug."""
     return hashlib.sha256(json.dumps(strategy, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _preset_of(run: StoredRun, plugin: Plugin) -> dict[str, str]:
+    """Return source and formula of the preset that a run was made with; nothing where it was made with none."""
+    preset = plugin.presets.get(run.spec["strategy"].get("preset") or "", {})
+    return {key: preset[key] for key in ("source", "loss") if isinstance(preset.get(key), str)}
 
 
 def described(run: StoredRun) -> Plugin:
@@ -122,7 +132,7 @@ def commands(comparison: Comparison) -> list[str]:
         together: dict[str, Row] = {}
         for row in pending:
             if row.seeds == pending[0].seeds:
-                together.setdefault(row.name, row)
+                together.setdefault(_selector(row), row)
         pending = [row for row in pending if row not in together.values()]
         made.append(_command(comparison.spec, list(together.values())))
     return made
@@ -132,7 +142,8 @@ def _command(spec: dict[str, Any], rows: Sequence[Row]) -> str:
     scenario = spec["scenario"]
     recipe, _, epochs = spec["recipe"]["name"].partition("-epochs")
     order = scenario["class_order_from"]
-    words = ["clbench", "run", "-s", ",".join(row.name for row in rows), "-S", scenario["name"], "--recipe", recipe]
+    words = ["clbench", "run", "-s", ",".join(map(_selector, rows)), "-S", scenario["name"], "--recipe", recipe]
+    words += ["--setting", scenario["setting"].partition("_")[0]]
     words += ["--epochs", epochs] if epochs else []
     words += ["--split", _split_option(scenario["classes_per_experience"])]
     words += ["--class-order", order if order != "list" else ",".join(map(str, scenario["class_order"]))]
@@ -142,8 +153,16 @@ def _command(spec: dict[str, Any], rows: Sequence[Row]) -> str:
         for setting in method(row).settings:
             if setting.changed:
                 value = row.runs[0].spec["strategy"]["config"][setting.name]
-                words += ["--set", f"{row.name}.{setting.name}={value if isinstance(value, str) else setting.value}"]
+                words += [
+                    "--set",
+                    f"{_selector(row)}.{setting.name}={value if isinstance(value, str) else setting.value}",
+                ]
     return shlex.join(words)
+
+
+def _selector(row: Row) -> str:
+    preset = row.runs[0].spec["strategy"].get("preset")
+    return f"{row.name}:{preset}" if preset else row.name
 
 
 def _split_option(sizes: Sequence[int]) -> str:

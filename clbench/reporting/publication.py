@@ -13,7 +13,7 @@ from clbench.durability import write_synced
 from clbench.errors import MachineError, UsageError
 from clbench.reporting.page import Content, render
 from clbench.reporting.provenance import dates, methods, surroundings
-from clbench.reporting.sections import across, run_table, sections
+from clbench.reporting.sections import across, published, run_table, sections
 from clbench.results import Failure, StoredRun, Unreadable, failures, frame, read_all
 from clbench.suggest import did_you_mean
 from clbench.tables import legible
@@ -104,6 +104,7 @@ def _files(runs: Sequence[StoredRun], comparisons: Sequence[Comparison], left_ou
         across=across(comparisons),
         alerts=[*left_out, *warnings],
         facts=_facts(runs, comparisons),
+        published=published(runs),
         methods=described,
         surroundings=surroundings(runs),
         run_headings=headings,

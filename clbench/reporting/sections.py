@@ -13,6 +13,10 @@ from clbench.reporting import exports, figures, findings
 from clbench.reporting.figures import Figure
 from clbench.reporting.provenance import commands, method, slug
 from clbench.reporting.rendering import Rendered, inline_svg, render
+from clbench.reproduction import table as published_table
+from clbench.reproduction.targets import cells as cells_of
+from clbench.reproduction.targets import targets
+from clbench.results import StoredRun
 
 Finding = Callable[[Comparison], str]
 FINDINGS: dict[str, Finding] = {
@@ -131,6 +135,37 @@ def _value(row: Row, column: str) -> float | None:
     if row.to_lower is None:
         return None
     return row.to_lower.estimate.mean if column == "to_lower" else row.to_lower.p_holm
+
+
+# -- published numbers ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published table beside what the runs measured in its place."""
+
+    protocol: str
+    source: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    answered: int
+    """Cells for which there are runs, of all in `rows`."""
+
+    agreeing: int
+
+
+def published(runs: Sequence[StoredRun]) -> list[Published]:
+    """Return each published table of which some cell is answered by these runs."""
+    found = []
+    for protocol in sorted({target.protocol for target in targets()}):
+        cells_found = cells_of(targets(protocol), runs)
+        answered = [cell for cell in cells_found if cell.values]
+        if answered:
+            agreeing = sum(cell.agrees is True for cell in answered)
+            rows = tuple(published_table.rows(cells_found))
+            source = cells_found[0].target.source
+            found.append(Published(protocol, source, published_table.HEADINGS, rows, len(answered), agreeing))
+    return found
 
 
 # -- across scenarios -------------------------------------------------------------------------------------------------

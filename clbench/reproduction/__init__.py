@@ -1,0 +1,6 @@
+"""Published numbers and what clbench measures in their place: `clbench reproduce`.
+
+targets.csv    every published cell with its protocol, source and spread
+targets        reads them, and finds the stored runs that answer each
+campaign       the runs that a protocol needs
+"""

@@ -1,0 +1,46 @@
+"""The runs that a published protocol needs, planned as `clbench run` plans its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from clbench.errors import UsageError
+from clbench.events import Listener
+from clbench.reproduction.targets import Target
+from clbench.sweep import Planned, Request, plan
+
+
+def chosen(wanted: Sequence[Target], setting: str | None, method: str | None) -> list[Target]:
+    """Return the targets of this setting (`class`, `task` or `domain`) and method. Raises UsageError where none is."""
+    found = [
+        target
+        for target in wanted
+        if (setting is None or target.setting.startswith(setting)) and (method is None or target.method == method)
+    ]
+    if not found:
+        known = sorted({f"{target.method} ({target.setting.partition('_')[0]})" for target in wanted})
+        raise UsageError(f"no published cell of setting {setting}, method {method}", f"Known: {', '.join(known)}")
+    return found
+
+
+def plan_targets(wanted: Sequence[Target], request: Request, notify: Listener) -> list[Planned]:
+    """Return the runs of all targets, each once, seed by seed; `request` gives seeds, machine and folders.
+
+    Raises UsageError, PluginError, DataError or MachineError before anything is trained.
+    """
+    planned: dict[str, Planned] = {}
+    for seed in request.seeds:
+        for target in wanted:
+            asked = replace(
+                request,
+                strategies=[target.strategy],
+                scenarios=[target.scenario],
+                recipe=target.recipe,
+                setting=target.setting,
+                seeds=(seed,),
+                values=target.values,
+            )
+            for run in plan(asked, notify):
+                planned.setdefault(run.name, run)
+    return list(planned.values())

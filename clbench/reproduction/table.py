@@ -1,0 +1,47 @@
+"""Published and measured cells side by side: for people, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from clbench.reproduction.targets import Cell
+
+HEADINGS = ("method", "setting", "published", "measured", "n", "difference", "in standard errors", "agrees")
+
+
+def rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
+    """Return the cells as texts under `HEADINGS`; numbers in percent, ± standard deviations unless they are sem."""
+    return [_row(cell) for cell in cells]
+
+
+def _row(cell: Cell) -> tuple[str, ...]:
+    target, mean, z = cell.target, cell.mean, cell.z
+    published = f"{target.mean:.2f}" + ("" if target.spread is None else f" ±{target.spread:.2f}")
+    deviation = "" if cell.deviation is None else f" ±{cell.deviation:.2f}"
+    return (
+        target.method,
+        target.setting.replace("_", "-"),
+        published,
+        "–" if mean is None else f"{mean:.2f}{deviation}",
+        str(len(cell.values)),
+        "–" if mean is None else f"{mean - target.mean:+.2f}",
+        "–" if z is None else f"{z:+.1f}",
+        {True: "✓", False: "✗", None: "–"}[cell.agrees],
+    )
+
+
+def as_csv(cells: Sequence[Cell]) -> str:
+    """Return the cells with full numbers and their sources."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    names = ["protocol", "method", "setting", "strategy", "scenario", "recipe", "metric", "published", "spread"]
+    names += ["spread_is", "published_n", "measured", "deviation", "n", "z", "agrees", "source", "read"]
+    writer.writerow(names)
+    for cell in cells:
+        t = cell.target
+        values = [t.protocol, t.method, t.setting, t.strategy, t.scenario, t.recipe, t.metric, t.mean, t.spread]
+        values += [t.spread_is, t.n, cell.mean, cell.deviation, len(cell.values), cell.z, cell.agrees, t.source, t.read]
+        writer.writerow(values)
+    return buffer.getvalue()

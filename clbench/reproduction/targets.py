@@ -1,0 +1,188 @@
+"""The published cells, and the stored runs that answer them."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clbench.errors import UsageError
+from clbench.metrics import Setting
+from clbench.plugins import describe_content
+from clbench.results import StoredRun
+from clbench.suggest import did_you_mean
+
+_FILE = Path(__file__).parent / "targets.csv"
+AGREES_WITHIN = 2.0
+"""Combined standard errors between published and measured mean, on either side, within which a cell agrees."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One published number with the runs that it stands for."""
+
+    protocol: str
+    method: str
+    """What the publication calls it."""
+
+    setting: Setting
+    strategy: str
+    """As `clbench run -s` takes it, with its preset."""
+
+    values: dict[str, str]
+    """Hyper-parameters on top of the preset's."""
+
+    scenario: str
+    recipe: str
+    metric: str
+    mean: float
+    """In percent, as is the spread."""
+
+    spread: float | None
+    spread_is: str
+    """`sd` over the repetitions, or `sem`; empty where it is not known."""
+
+    n: int
+    """Repetitions behind the mean."""
+
+    source: str
+    read: str
+    """How the number was read: in a `primary` source, in a `transcription`, or off a `plot`."""
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of the published mean, in percent; None where its spread is not known."""
+        if self.spread is None:
+            return None
+        return self.spread if self.spread_is == "sem" else self.spread / math.sqrt(self.n)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A target beside what was measured for it."""
+
+    target: Target
+    values: tuple[float, ...]
+    """Of each seed's run, in percent; empty where there is none yet."""
+
+    @property
+    def mean(self) -> float | None:
+        """Over the seeds, in percent."""
+        return statistics.fmean(self.values) if self.values else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation over the seeds; None with one."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def z(self) -> float | None:
+        """Measured less published mean, in units of the combined standard error; None where that is not known.
+
+        Where the publication's spread is not known, the measured standard error stands alone.
+        """
+        if self.mean is None or self.deviation is None:
+            return None
+        error = math.hypot(self.deviation / math.sqrt(len(self.values)), self.target.standard_error or 0.0)
+        if error == 0:
+            return 0.0 if self.mean == self.target.mean else math.copysign(math.inf, self.mean - self.target.mean)
+        return (self.mean - self.target.mean) / error
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the two agree within `AGREES_WITHIN`; None where that cannot be told."""
+        return None if self.z is None else abs(self.z) <= AGREES_WITHIN
+
+
+def targets(protocol: str | None = None) -> list[Target]:
+    """Return every published cell, or those of one protocol. Raises UsageError for one that is not known."""
+    with _FILE.open(encoding="utf-8", newline="") as file:
+        found = [_target(row) for row in csv.DictReader(file)]
+    if protocol is None:
+        return found
+    known = sorted({target.protocol for target in found})
+    if protocol not in known:
+        raise UsageError(
+            f"no protocol '{protocol}'{did_you_mean(protocol, known)} (known: {', '.join(known)})",
+            "What each of them is: clbench reproduce --list",
+        )
+    return [target for target in found if target.protocol == protocol]
+
+
+def _target(row: dict[str, str]) -> Target:
+    settings: dict[str, Setting] = {
+        "class": "class_incremental",
+        "task": "task_incremental",
+        "domain": "domain_incremental",
+    }
+    pairs = [pair.partition("=") for pair in row["values"].split(";") if pair]
+    return Target(
+        protocol=row["protocol"],
+        method=row["method"],
+        setting=settings[row["setting"]],
+        strategy=row["strategy"],
+        values={name: value for name, _, value in pairs},
+        scenario=row["scenario"],
+        recipe=row["recipe"],
+        metric=row["metric"],
+        mean=float(row["mean"]),
+        spread=float(row["spread"]) if row["spread"] else None,
+        spread_is=row["spread_is"],
+        n=int(row["n"]),
+        source=row["source"],
+        read=row["read"],
+    )
+
+
+def cells(wanted: Iterable[Target], runs: Sequence[StoredRun]) -> list[Cell]:
+    """Return each target with what the runs that answer it measured, by seed.
+
+    A run answers a target if its scenario, recipe, setting and strategy are the target's and its hyper-parameters those
+    of the preset with the target's values, and nothing else.
+    """
+    return [
+        Cell(
+            target,
+            tuple(
+                100 * run.metric(target.metric)
+                for run in sorted(runs, key=lambda run: int(run.spec["seeds"]["run"]))
+                if _answers(run, target)
+            ),
+        )
+        for target in wanted
+    ]
+
+
+def _answers(run: StoredRun, target: Target) -> bool:
+    spec = run.spec
+    name, _, preset = target.strategy.partition(":")
+    if (spec["scenario"]["name"], spec["recipe"]["name"], run.setting) != (
+        target.scenario,
+        target.recipe,
+        target.setting,
+    ):
+        return False
+    if spec["strategy"]["name"] != name or preset not in ("", spec["strategy"].get("preset")):
+        return False
+    return bool(spec["strategy"]["config"] == _expected(run, target) and run.metric(target.metric) is not None)
+
+
+def _expected(run: StoredRun, target: Target) -> dict[str, Any]:
+    """Return the hyper-parameters that the target asks for, from what the run's strategy file says of itself."""
+    plugin = describe_content("strategy", run.spec["strategy"]["name"], run.source)
+    preset = plugin.presets.get(run.spec["strategy"].get("preset") or "", {})
+    expected = {field.name: _literal(field.default) for field in plugin.fields}
+    given = {name: _literal(value) for name, value in target.values.items()}
+    return {**expected, **preset.get("set", {}), **preset.get("in_setting", {}).get(target.setting, {}), **given}
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
