@@ -319,7 +319,7 @@ def _name_lines(
     named: list[tuple[float, str, Any]] = [
         (
             100 * end.mean,
-            f"{_LEFT_TO_RIGHT}{short(row.strategy, 9)}{_LEFT_TO_RIGHT} {100 * end.mean:.1f}",
+            f"{_LEFT_TO_RIGHT}{short(row.strategy, 11)}{_LEFT_TO_RIGHT} {100 * end.mean:.1f}",
             appearance(row).colour,
         )
         for row, end in ends
@@ -327,14 +327,19 @@ def _name_lines(
     ]
     if chance:
         named.append((100 * chance[-1], "guessing", axes.xaxis.label.get_color()))
+    _write_beside(axes, [(last, height, text, colour) for height, text, colour in named])
+
+
+def _write_beside(axes: Axes, labels: Sequence[tuple[float, float, str, Any]]) -> None:
+    """Write labels beside the axes, apart from each other, each with a line to the point x, y that it names."""
     low, high = axes.get_ylim()
-    gap = min(_LABEL_GAP, 0.98 / max(1, len(named))) * (high - low)
-    heights = spread([height for height, _, _ in named], gap, low, high)
-    for (end_height, text, colour), height in zip(named, heights, strict=True):
+    gap = min(_LABEL_GAP, 0.98 / max(1, len(labels))) * (high - low)
+    heights = spread([y for _, y, _, _ in labels], gap, low, high)
+    for (x, y, text, colour), height in zip(labels, heights, strict=True):
         axes.annotate(
             text,
-            xy=(last, end_height),
-            xytext=(1.06, height),
+            xy=(x, y),
+            xytext=(1.05, height),
             textcoords=axes.get_yaxis_transform(),
             va="center",
             fontsize=8,
@@ -342,7 +347,7 @@ def _name_lines(
             arrowprops={
                 "arrowstyle": "-",
                 "color": colour,
-                "linewidth": 0.8,
+                "linewidth": 0.7,
                 "shrinkA": 1,
                 "shrinkB": 4,
                 **_AT_THE_LEFT,
@@ -467,26 +472,10 @@ def _draw_cost(axes: Axes, *, title: str, comparison: Comparison, column: str) -
         axes.set_xticks([0, 1e3, 1e5, 1e7, 1e9][: 2 + sum(edge < axes.get_xlim()[1] for edge in (1e5, 1e7, 1e9))])
         axes.xaxis.set_major_formatter(lambda value, _: readable_bytes(value))
         axes.minorticks_off()
-    low, high = axes.get_ylim()
-    gap = min(_LABEL_GAP, 0.98 / max(1, len(ends))) * (high - low)
-    heights = spread([100 * final.mean for _, final, _ in ends], gap, low, high)
-    for (row, final, x), height in zip(ends, heights, strict=True):
-        axes.annotate(
-            short(row.strategy, 12),
-            xy=(x, 100 * final.mean),
-            xytext=(1.03, height),
-            textcoords=axes.get_yaxis_transform(),
-            va="center",
-            fontsize=8,
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": appearance(row).colour,
-                "linewidth": 0.5,
-                "shrinkB": 5,
-                **_AT_THE_LEFT,
-            },
-        )
+    _write_beside(
+        axes,
+        [(x, 100 * final.mean, short(row.strategy, 12), appearance(row).colour) for row, final, x in ends],
+    )
 
 
 def _plain_log_ticks(axes: Axes, text: Callable[[float, float], str]) -> None:

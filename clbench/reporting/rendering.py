@@ -45,10 +45,10 @@ class Panel:
     """One pair of axes with room for their labels, in inches."""
 
     draw: Callable[[Axes], None]
-    width: float = 4.7
+    width: float = 4.9
     height: float = 3.2
     left: float = 0.6
-    right: float = 1.55
+    right: float = 1.75
     top: float = 0.32
     bottom: float = 0.48
 
