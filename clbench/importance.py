@@ -65,14 +65,13 @@ def sensitivity(model: Network, where: Experience, batch_size: int = 1) -> dict[
     columns = _columns(where)
     total = _zeros(model)
     counted = 0
-    for x, _ in _samples(where).batches(batch_size if batch_size > 1 else _PER_SAMPLE_BATCH):
+    for x, _ in _samples(where).batches(batch_size if batch_size > 1 else _BATCH):
         if batch_size > 1:
             norms = model(x)[:, columns].square().sum(dim=1).mean()
             gradients = torch.autograd.grad(norms, list(model.parameters()))
             _add(total, tuple(len(x) * gradient.abs() for gradient in gradients))
         else:
-            per_sample = _per_sample(model, lambda logits, _: logits[columns].square().sum(), x, x)
-            _add(total, tuple(gradient.abs().sum(dim=0) for gradient in per_sample))
+            _add_sizes(total, model, x, columns)
         counted += len(x)
     return {name: value / counted for name, value in model.join_rows(total).items()}
 
@@ -140,27 +139,47 @@ def _batch_gradient(model: Network, x: Tensor, columns: slice, y: Tensor, weight
 def _add_squares(
     total: dict[str, Tensor], model: Network, x: Tensor, columns: slice, y: Tensor, weight: Tensor
 ) -> None:
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if sum(len(list(layer.parameters())) for layer in layers) == len(total):
-        names = {id(weight): name for name, weight in model.named_parameters()}
-        for layer, a, g in _linear_parts(model, layers, x, columns, y):
-            squares = g.square() * weight[:, None]
-            total[names[id(layer.weight)]] += squares.T @ a.square()
-            total[names[id(layer.bias)]] += squares.sum(dim=0)
-        return
-
     def loss(logits: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(logits[columns], target)
 
+    if layers := _linear_layers(model):
+        with_gradients = _linear_parts(layers, lambda: F.cross_entropy(model(x)[:, columns], y, reduction="sum"))
+        _add_linear(total, model, [(layer, a.square(), g.square() * weight[:, None]) for layer, a, g in with_gradients])
+        return
     for xs, ys, ws in zip(*(part.split(_PER_SAMPLE_BATCH) for part in (x, y, weight)), strict=True):
         per_sample = _per_sample(model, loss, xs, ys)
         _add(total, tuple(torch.tensordot(ws, gradient.square(), dims=1) for gradient in per_sample))
 
 
-def _linear_parts(
-    model: Network, layers: list[nn.Linear], x: Tensor, columns: slice, y: Tensor
-) -> list[tuple[nn.Linear, Tensor, Tensor]]:
-    """Return each linear layer with its input a (n, in) and the gradient g (n, out) of the loss by its output."""
+def _add_sizes(total: dict[str, Tensor], model: Network, x: Tensor, columns: slice) -> None:
+    def norm(logits: Tensor, _: Tensor) -> Tensor:
+        return logits[columns].square().sum()
+
+    if layers := _linear_layers(model):
+        with_gradients = _linear_parts(layers, lambda: model(x)[:, columns].square().sum())
+        _add_linear(total, model, [(layer, a.abs(), g.abs()) for layer, a, g in with_gradients])
+        return
+    for xs in x.split(_PER_SAMPLE_BATCH):
+        _add(total, tuple(gradient.abs().sum(dim=0) for gradient in _per_sample(model, norm, xs, xs)))
+
+
+def _linear_layers(model: Network) -> list[nn.Linear]:
+    """Return the linear layers of a network that has no other parameters; none of another."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    theirs = sum(len(list(layer.parameters())) for layer in layers)
+    return layers if theirs == len(list(model.parameters())) else []
+
+
+def _add_linear(total: dict[str, Tensor], model: Network, parts: list[tuple[nn.Linear, Tensor, Tensor]]) -> None:
+    """Add Σ_n g_n a_nᵀ, which is that of the squares or sizes where a and g are squared or absolute themselves."""
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    for layer, a, g in parts:
+        total[names[id(layer.weight)]] += g.T @ a
+        total[names[id(layer.bias)]] += g.sum(dim=0)
+
+
+def _linear_parts(layers: list[nn.Linear], loss: Callable[[], Tensor]) -> list[tuple[nn.Linear, Tensor, Tensor]]:
+    """Return each layer with its input a (n, in) and the gradient g (n, out) of the summed loss by its output."""
     inputs: dict[nn.Linear, Tensor] = {}
     outputs: dict[nn.Linear, Tensor] = {}
 
@@ -170,8 +189,8 @@ def _linear_parts(
 
     handles = [layer.register_forward_hook(keep) for layer in layers]
     try:
-        loss = F.cross_entropy(model(x)[:, columns], y, reduction="sum")
-        gradients = torch.autograd.grad(loss, [outputs[layer] for layer in layers])
+        value = loss()
+        gradients = torch.autograd.grad(value, [outputs[layer] for layer in layers])
     finally:
         for handle in handles:
             handle.remove()

@@ -32,8 +32,20 @@ class SplitMNIST(clbench.Scenario):
             head="fixed",
             class_order="natural",
         ),
-        # van de Ven & Tolias 2019 (arXiv 1904.07734), branch `preprints` of their code: not padded, pixels in 0..1.
+        # van de Ven & Tolias 2019 (arXiv 1904.07734), and their code to 2022: not padded, pixels in 0..1.
         "vandeven2019": clbench.Recipe(
+            model="mlp",
+            optimizer="adam",
+            optimizer_state="carried",
+            lr=1e-3,
+            batch_size=128,
+            iterations=2000,
+            drop_last=True,
+            pixels="unit",
+            head="fixed",
+            class_order="seed",
+        ),
+        "vandeven2022": clbench.Recipe(
             model="mlp",
             optimizer="adam",
             optimizer_state="carried",

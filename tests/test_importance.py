@@ -144,6 +144,18 @@ def test_the_sensitivity_of_a_linear_model_is_twice_the_mean_of_f_times_x() -> N
     torch.testing.assert_close(found["head.weight"], 2 * torch.einsum("nc,nk->nck", f, given.x).abs().mean(dim=0))
 
 
+def test_a_convolutional_networks_sensitivity_is_the_sum_of_sizes_of_one_sample_at_a_time() -> None:
+    model, given = small_convolution(), data((1, 6, 6))
+    found = importance.sensitivity(model, of(given, WHERE))
+    expected = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    for x in given.x:
+        gradients = torch.autograd.grad(model(x[None]).square().sum(), list(model.parameters()))
+        for name, gradient in zip(expected, gradients, strict=True):
+            expected[name] += gradient.abs() / len(given)
+    for name, value in model.join_rows(expected).items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-7)
+
+
 def test_what_is_accumulated_keeps_a_share_of_the_old_and_nothing_for_new_rows() -> None:
     before, now = {"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([10.0, 10.0, 10.0]), "v": torch.ones(1)}
     found = importance.accumulated(before, now, keep=0.5)
