@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from clbench.errors import ClbenchError, DataError, MachineError, PluginError, UsageError
     from clbench.hyperparameters import config
     from clbench.models import Network
-    from clbench.recipe import Augmentation, Recipe
+    from clbench.recipe import Augmentation, Changes, Recipe
     from clbench.scenario import Scenario
     from clbench.strategy import Batch, Experience, Samples, Strategy
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Augmentation": "recipe",
     "Batch": "strategy",
+    "Changes": "recipe",
     "ClbenchError": "errors",
     "DataError": "errors",
     "Experience": "strategy",
@@ -46,6 +47,7 @@ _HOME = {
 __all__ = [
     "Augmentation",
     "Batch",
+    "Changes",
     "ClbenchError",
     "DataError",
     "Experience",

@@ -16,6 +16,7 @@ from clbench.comparison import compare
 from clbench.comparison_table import print_comparison
 from clbench.errors import ClbenchError, UsageError
 from clbench.events import Listener
+from clbench.grid_search import plan_finals, plan_trials
 from clbench.interruption import Interruption
 from clbench.outcome import Outcome
 from clbench.progress import Watcher
@@ -76,6 +77,7 @@ def run(
     class_order: str | None = None,
     epochs: int | None = None,
     setting: str | None = None,
+    tune: str | None = None,
     device: str = "auto",
     threads: int | None = None,
     jobs: int = 1,
@@ -100,6 +102,7 @@ def run(
         class_order=class_order,
         epochs=epochs,
         setting=setting,
+        tune=tune,
         device=device,
         threads=threads,
         jobs=jobs,
@@ -127,14 +130,22 @@ def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
 
 def run_request(request: Request, console: Console) -> list[Outcome]:
     """Plan the grid and do it, with progress on `console`; return how each run ended, in the order planned."""
-    return execute_planned(lambda notify: plan(request, notify), request, console)
+    if request.tune != "grid":
+        return execute_planned(lambda notify: plan(request, notify), request, console)
+    with Interruption() as interruption, Watcher(console) as watcher:
+
+        def execute(planned: Sequence[Planned], asked: Request) -> list[Outcome]:
+            watcher.expect(len(planned))
+            return execute_all(planned, asked, interruption, watcher)
+
+        return execute(plan_finals(request, plan_trials(request, watcher), execute, watcher), request)
 
 
 def execute_planned(planner: Callable[[Listener], list[Planned]], request: Request, console: Console) -> list[Outcome]:
     """Do what `planner` plans on the machine and in the folders of `request`, with progress on `console`."""
     with Interruption() as interruption, Watcher(console) as watcher:
         planned = planner(watcher)
-        watcher.total = len(planned)
+        watcher.expect(len(planned))
         return execute_all(planned, request, interruption, watcher)
 
 

@@ -86,6 +86,21 @@ def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Te
     return images
 
 
+def held_out(rows: Tensor, labels: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Divide `rows` (n,) into those to train on and a `share` of each class's, drawn from `generator`, to hold out.
+
+    `labels` (n,) are their classes. Both parts are in the order of `rows`. A class of more than one sample has at least
+    one on either side, unless `share` is 0.
+    """
+    held = torch.zeros(len(rows), dtype=torch.bool)
+    if share:
+        for label in labels.unique():
+            own = (labels == label).nonzero().squeeze(1)
+            count = min(max(1, round(share * len(own))), len(own) - 1)
+            held[own[torch.randperm(len(own), generator=generator)[:count]]] = True
+    return rows[~held], rows[held]
+
+
 @dataclass
 class TrainingSet:
     """The samples that one experience trains on."""
@@ -120,6 +135,13 @@ class TrainingSet:
         for positions in order.split(size):
             images = self.images.take(self.rows[positions])
             yield self.scaling(images), self.labels[positions.to(self.labels.device)]
+
+    def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+        """Yield every sample as `epoch` does, without augmentation, in the order of `rows`."""
+        for positions in torch.arange(len(self)).split(size):
+            rows, place = self.rows[positions], positions.to(self.labels.device)
+            recorded = None if self.recorded is None else self.recorded[place]
+            yield self.scaling(self.images.take(rows)), self.labels[place], rows, recorded
 
     def epoch(
         self, batch_size: int, order: torch.Generator, augmentation: Augmentation, changes: torch.Generator

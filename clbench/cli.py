@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from clbench.plugins import Kind
     from clbench.reproduction.targets import Target
+    from clbench.sweep import Request
 
 app = typer.Typer(
     name="clbench",
@@ -138,6 +139,9 @@ def run(
     setting: Annotated[
         str | None, typer.Option(metavar="class|task|domain", help="Incremental in what [default: class].")
     ] = None,
+    tune: Annotated[
+        str | None, typer.Option(metavar="chf|grid", help="Choose hyper-parameters; see the README. [default: do not]")
+    ] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Threads of a run; part of what a run is [default: all cores].")
@@ -166,6 +170,7 @@ def run(
         class_order=class_order,
         epochs=epochs,
         setting=setting,
+        tune=tune,
         device=device,
         threads=threads,
         jobs=jobs,
@@ -212,16 +217,27 @@ def _assignments(texts: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def _print_plan(request: Any, as_json: bool) -> None:
+def _print_plan(request: Request, as_json: bool) -> None:
     from clbench.sweep import plan
 
-    planned = plan(request, lambda event: print(getattr(event, "text", event), file=sys.stderr))
+    def notify(event: Any) -> None:
+        print(getattr(event, "text", event), file=sys.stderr)
+
+    place = request.results
+    if request.tune == "grid":
+        from clbench.grid_search import FOLDER, plan_trials
+
+        planned = [run for tuning in plan_trials(request, notify) for runs in tuning.trials for run in runs]
+        place = place / FOLDER
+        print("These are the trials; the runs follow from what they choose.", file=sys.stderr)
+    else:
+        planned = plan(request, notify)
     if as_json:
         print(json.dumps([run.spec for run in planned], indent=1, ensure_ascii=False))
         return
     for run in planned:
-        state = "is there already" if (request.results / run.name).is_dir() else "to do"
-        print(f"{request.results / run.name}  {state}")
+        state = "is there already" if (place / run.name).is_dir() else "to do"
+        print(f"{place / run.name}  {state}")
 
 
 def _print_comparisons(runs: Any, as_json: bool) -> None:

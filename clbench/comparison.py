@@ -15,6 +15,7 @@ from clbench.plugins import describe_content
 from clbench.results import StoredRun
 from clbench.splits import describe_split
 from clbench.tables import legible, listed
+from clbench.tuning import how_tuned
 
 Reference = Literal["lower", "upper"]
 
@@ -56,6 +57,11 @@ class Row:
     def seeds(self) -> tuple[int, ...]:
         """The seeds of its runs."""
         return tuple(run.spec["seeds"]["run"] for run in self.runs)
+
+    @property
+    def tuned(self) -> str:
+        """How its hyper-parameters came about: `default`, `preset`, `by hand`, `chf` or `grid (n trials)`."""
+        return how_tuned(self.runs[0])
 
     @property
     def title(self) -> str:
@@ -114,6 +120,7 @@ COLUMNS = {
     "task_incremental_accuracy": "task-incremental reading",
     "seconds": "seconds",
     "samples_seen": "samples seen",
+    "tuning_samples": "samples seen in tuning",
     "stored_bytes": "stored bytes",
 }
 SHARES = tuple(COLUMNS)[:6]
@@ -134,6 +141,7 @@ def summary(run: StoredRun) -> dict[str, float | None]:
         ),
         "seconds": totals["seconds"],
         "samples_seen": totals["samples_seen"],
+        "tuning_samples": totals.get("tuning_samples_seen"),
         "stored_bytes": totals["stored_bytes"],
     }
 
@@ -157,7 +165,7 @@ def _protocol(spec: dict[str, Any]) -> str:
 def _comparison(runs: Sequence[StoredRun]) -> Comparison:
     made: dict[str, dict[int, StoredRun]] = defaultdict(dict)
     for run in runs:
-        made[json.dumps(run.spec["strategy"], sort_keys=True)][run.spec["seeds"]["run"]] = run
+        made[_method(run.spec)][run.spec["seeds"]["run"]] = run
     methods = dict(sorted(made.items()))
     labels = _labels([json.loads(key) for key in methods])
     shared = sorted(set.intersection(*(set(by_seed) for by_seed in methods.values())))
@@ -172,6 +180,13 @@ def _comparison(runs: Sequence[StoredRun]) -> Comparison:
         rows, said = _with_evidence(rows)
         notes += said
     return Comparison(rows, tuple(shared), warnings, notes)
+
+
+def _method(spec: dict[str, Any]) -> str:
+    """Return what runs of one row share: the strategy with its preset and values, and how those were chosen."""
+    strategy = {key: value for key, value in spec["strategy"].items() if value is not None}
+    tuning = {key: spec["tuning"][key] for key in ("how", "start", "trials") if key in spec.get("tuning", {})}
+    return json.dumps({**strategy, "tuning": tuning}, sort_keys=True)
 
 
 def _row(label: str, runs: Sequence[StoredRun]) -> Row:
@@ -203,6 +218,10 @@ def _labels(strategies: Sequence[dict[str, Any]]) -> list[str]:
         ]
         if len({other["sha256"] for other in same}) > 1:
             differing.append(f"file {strategy['sha256'][:8]}")
+        if len({json.dumps(other["tuning"]) for other in same}) > 1:
+            differing.append(
+                " ".join(["tuned", *map(str, strategy["tuning"].values())]) if strategy["tuning"] else "untuned"
+            )
         labels.append(legible(" ".join([":".join(filter(None, _named(strategy))), *differing])))
     # A name may be made to look like another with its hyper-parameters.
     return [

@@ -17,7 +17,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     several = any(len(row.seeds) > 1 for row in comparison.rows)
     columns = headings(comparison)
     rows = [list(cells(row, columns).values()) for row in comparison.rows]
-    print_table(console, comparison.title, list(columns.values()), rows, numbers=range(1, len(columns)))
+    print_table(console, comparison.title, list(columns.values()), rows, numbers=range(2, len(columns)))
     interval = "Means with 95 % t-intervals over the seeds." if several else "One seed: no interval."
     console.print(Text(f"Accuracies in percent, of the classes seen after the last experience. {interval}"))
     for warning in comparison.warnings:
@@ -29,7 +29,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
 def headings(comparison: Comparison) -> dict[str, str]:
     """Return the table's columns, name to heading; those that are undefined in every row are left out."""
     defined = {key: text for key, text in COLUMNS.items() if any(row.estimates[key] for row in comparison.rows)}
-    columns = {"strategy": "strategy", **defined}
+    columns = {"strategy": "strategy", "tuned": "tuned", **defined}
     lower = next((row for row in comparison.rows if row.reference == "lower"), None)
     if lower and any(row.to_lower for row in comparison.rows):
         columns["to_lower"] = f"final, to {lower.strategy}"
@@ -40,7 +40,7 @@ def headings(comparison: Comparison) -> dict[str, str]:
 
 def cells(row: Row, columns: dict[str, str]) -> dict[str, str]:
     """Return the row's text in each of the columns of `headings`."""
-    made = {"strategy": row.title, "n": str(len(row.seeds))}
+    made = {"strategy": row.title, "tuned": row.tuned, "n": str(len(row.seeds))}
     for column in COLUMNS:
         made[column] = text_of(row.estimates[column], column)
     mark = {"best": " best", "tied": " ≈"}.get(row.standing or "", "")
@@ -79,6 +79,7 @@ def rows_for_json(comparison: Comparison) -> list[dict[str, object]]:
         return {
             "strategy": row.strategy,
             "reference": row.reference,
+            "tuned": row.tuned,
             "seeds": list(row.seeds),
             **values,
             "standing": row.standing,

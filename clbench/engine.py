@@ -21,13 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clbench.batches import Images, Scaling, TrainingSet
+from clbench.batches import Images, Scaling, TrainingSet, held_out
 from clbench.errors import Divergence, PluginError, UsageError
+from clbench.evaluation import randomness_untouched
 from clbench.events import Listener, TrainingProgress
 from clbench.interruption import Interruption
 from clbench.metrics import Setting
 from clbench.models import Network
 from clbench.recipe import Recipe
+from clbench.schedules import Plateau, scheduled_rate
 from clbench.seeds import derive
 from clbench.strategy import Batch, Experience, Strategy, records
 from clbench.stream import experience_rows
@@ -91,7 +93,9 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         )
         # It has nothing to do, and being called at every step it would cost as much as a small network's update.
         self.plugins.remove(self.evaluator)
-        self.strategy, self.recipe, self.benchmark = strategy, recipe, benchmark
+        self.strategy, self.protocol, self.benchmark = strategy, recipe, benchmark
+        self.recipe = recipe.at(0)
+        """The recipe in the current experience."""
         self.images, self.scaling, self.labels = images, scaling, labels.to(images.device)
         self.classes_per_experience, self.setting = classes_per_experience, setting
         self.seeds, self.new_model = seeds, new_model
@@ -110,12 +114,20 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
         Raises Divergence for a loss that is NaN or infinite, PluginError for one that is no scalar.
         """
+        if not self.fit(index):
+            return self.ledger
+        self.strategy.after_experience(self.model, replace(self.where, samples=self.training_set))
+        return self.ledger
+
+    def fit(self, index: int) -> bool:
+        """Train experience `index` without `after_experience`; return whether the strategy trains there at all."""
         self.ledger = Ledger()
+        self.recipe = self.protocol.at(index)
         self.where = Experience(index, self.classes_per_experience, self.setting)
         seed_everything(derive(self.seeds["training"], "global", index))
         if self.strategy.training_data(self.where) is None:
             self._grow_head()
-            return self.ledger
+            return False
         self._order = torch.Generator().manual_seed(derive(self.seeds["training"], "order", index))
         self._changes = torch.Generator().manual_seed(derive(self.seeds["training"], "augmentation", index))
         self.train(self.benchmark.train_stream[index], eval_streams=[])
@@ -123,25 +135,32 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self._teacher = None
         if self.recipe.optimizer_state == "carried":
             self.optimizer_state = self.optimizer.state_dict()
-        self.strategy.after_experience(self.model, replace(self.where, samples=self.training_set))
-        return self.ledger
+        return True
 
     def train_dataset_adaptation(self, **kwargs: Any) -> None:
         """Choose the experience's training samples."""
         self.adapted_dataset = self.experience.dataset
-        rows = experience_rows(self.benchmark, self.where.index)
+        rows, held = self._divided(self.where.index)
         if self.strategy.training_data(self.where) == "seen":
-            past = [experience_rows(self.benchmark, index) for index in range(self.where.index)]
+            past = [self._divided(index)[0] for index in range(self.where.index)]
             self.ledger.past_data_bytes = sum(map(len, past)) * self.images.pixels[0].nbytes
             rows = torch.cat([*past, rows]).sort().values
-        labels = self.labels[rows.to(self.labels.device)]
-        self.training_set = TrainingSet(self.images, self.scaling, rows, labels)
+        self.training_set, self.validation_set = self._samples(rows), self._samples(held)
         steps = len(rows) / self.recipe.batch_size
         self._epoch_steps = int(steps) if self.recipe.drop_last else math.ceil(steps)
         if self._epoch_steps == 0:
             raise UsageError(f"experience {self.where.index} has {len(rows)} samples, fewer than a batch has")
         self._steps = self.recipe.iterations or self._epoch_steps * self.recipe.epochs
         self.train_epochs = math.ceil(self._steps / self._epoch_steps)
+
+    def _divided(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return the rows of an experience's data that are trained on, and those kept for validation, ascending."""
+        rows = experience_rows(self.benchmark, index)
+        generator = torch.Generator().manual_seed(derive(self.seeds["training"], "validation", index))
+        return held_out(rows, self.labels[rows.to(self.labels.device)].cpu(), self.recipe.validation, generator)
+
+    def _samples(self, rows: Tensor) -> TrainingSet:
+        return TrainingSet(self.images, self.scaling, rows, self.labels[rows.to(self.labels.device)])
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """Nothing yet: the batches are served afresh for every epoch."""
@@ -156,6 +175,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
             self._grow_head()
         self.strategy.before_experience(self.model, self.where)
         self.optimizer = self._make_optimizer()
+        self._plateau = Plateau(self.recipe) if self.recipe.schedule == "plateau" else None
         self._losses: list[Tensor] = []
         self._reported = self._began = time.perf_counter()
 
@@ -167,6 +187,8 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
             self.ledger.recorded = "live"
         else:
             self.training_set.recorded = self.training_set.collect(lambda x: self._answer(old, x))
+            if self._watches:
+                self.validation_set.recorded = self.validation_set.collect(lambda x: self._answer(old, x))
             self.ledger.recorded_bytes = self.training_set.recorded.nbytes
             self.ledger.recorded = "recorded"
         self.ledger.recording_seconds = time.perf_counter() - began
@@ -247,7 +269,50 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
     def _after_training_epoch(self, **kwargs: Any) -> None:
         self._check_losses()
         self._epoch += 1
+        if self._plateau is not None:
+            self._follow_plateau(self._plateau)
         super()._after_training_epoch(**kwargs)
+
+    @property
+    def _watches(self) -> bool:
+        return self.recipe.schedule == "plateau"
+
+    def _follow_plateau(self, plateau: Plateau) -> None:
+        rate = plateau.after_epoch(self._validation_loss(), self.model)
+        if rate is None or self._epoch == self.train_epochs:
+            self.model.load_state_dict(plateau.best)
+            self.stop_training()
+            return
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _validation_loss(self) -> float:
+        """Return the strategy's mean loss on the validation data, in evaluation mode."""
+        total = 0.0
+        self.model.eval()
+        with torch.no_grad(), randomness_untouched():
+            for x, y, rows, recorded in self.validation_set.in_order(self.recipe.batch_size):
+                if self._teacher is not None:
+                    recorded = self._answer(self._teacher, x)
+                batch = Batch(x, y, rows, x, recorded, self.model, self.where)
+                with self._precision():
+                    batch.logits = self.model(x).float()
+                total += float(self.strategy.loss(batch)) * len(y)
+        self.model.train()
+        return total / len(self.validation_set)
+
+    @torch.no_grad()
+    def validation_accuracy(self) -> float:
+        """Return the accuracy on the current experience's validation data, among the experience's own outputs."""
+        sizes = self.where.classes_per_experience
+        first = 0 if self.setting == "domain_incremental" else sum(sizes[: self.where.index])
+        network = copy.deepcopy(self.model).eval()
+        correct = 0
+        for x, y in self.validation_set.batches(self.images.inference_batch):
+            with self._precision():
+                logits = network(x)[:, first : first + sizes[self.where.index]]
+            correct += int((first + logits.argmax(dim=1) == y).sum())
+        return correct / len(self.validation_set)
 
     def _features(self, x: Tensor) -> Tensor:
         with self._precision():
@@ -263,8 +328,8 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
             recorded = self._answer(self._teacher, x)
         self.mbatch = [x, y, torch.zeros_like(y)]
         self.batch = Batch(x, y, rows, x, recorded, self.model, self.where)
-        if self.recipe.schedule == "cosine":
-            rate = self.recipe.lr * 0.5 * (1 + math.cos(math.pi * self.ledger.gradient_steps / self._steps))
+        if self.recipe.schedule in ("cosine", "milestones"):
+            rate = scheduled_rate(self.recipe, self.ledger.gradient_steps, self._steps, self._epoch_steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
 

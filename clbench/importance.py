@@ -17,7 +17,7 @@ from torch.func import functional_call, grad, vmap
 from clbench.models import Network
 from clbench.strategy import Experience, Samples
 
-Labels = Literal["true", "predicted", "sampled", "exact"]
+Labels = Literal["true", "true_weighted", "predicted", "sampled", "exact"]
 
 _BATCH = 250
 _PER_SAMPLE_BATCH = 32  # of which torch.func keeps every sample's gradient at once
@@ -33,10 +33,11 @@ def fisher(
 ) -> dict[str, Tensor]:
     """Return the diagonal of the Fisher information, F = 1/n Σ_x (∂ log p(y|x) / ∂w)², by name as in `Network.weights`.
 
-    y is the label (`true`, the "empirical Fisher"), the most probable class (`predicted`), one drawn from the network's
-    answer (`sampled`), or every class in proportion to its probability (`exact`). p ranges over the classes of the
-    setting. With a `batch_size` above 1 the gradients of that many samples are averaged before they are squared, and
-    the squares multiplied by it. `samples` limits it to that many, drawn from `seed`; so are the sampled labels.
+    y is the label (`true`, the "empirical Fisher"; `true_weighted` in proportion to its probability), the most probable
+    class (`predicted`), one drawn from the network's answer (`sampled`), or so every class (`exact`). p ranges over the
+    classes of the setting. With a `batch_size` above 1 the gradients of that many samples are averaged before they are
+    squared, and the squares multiplied by it. `samples` limits it to that many, drawn from `seed`; so are the sampled
+    labels.
     Source: Kirkpatrick et al. 2017 (arXiv 1612.00796); on its variants van de Ven 2025 (arXiv 2502.11756).
     """
     generator = torch.Generator().manual_seed(seed)
@@ -76,13 +77,16 @@ def sensitivity(model: Network, where: Experience, batch_size: int = 1) -> dict[
     return {name: value / counted for name, value in model.join_rows(total).items()}
 
 
-def accumulated(before: dict[str, Tensor], now: dict[str, Tensor], keep: float) -> dict[str, Tensor]:
-    """Return `keep` · before + now; rows of the head that were not there before have no importance before."""
+def accumulated(
+    before: dict[str, Tensor], now: dict[str, Tensor], keep: float, share: float = 1.0
+) -> dict[str, Tensor]:
+    """Return `keep` · before + `share` · now; rows of the head that were not there before are now's alone."""
     found = {}
     for name, value in now.items():
         found[name] = value.clone()
         if name in before:
-            found[name][: len(before[name])] += keep * before[name]
+            rows = len(before[name])
+            found[name][:rows] = keep * before[name] + share * value[:rows]
     return found
 
 
@@ -117,6 +121,8 @@ def _targets(log_p: Tensor, y: Tensor, labels: Labels, generator: torch.Generato
     ones = torch.ones_like(log_p[:, 0])
     if labels == "true":
         yield y, ones
+    elif labels == "true_weighted":
+        yield y, log_p.gather(1, y[:, None]).squeeze(1).exp()
     elif labels == "predicted":
         yield log_p.argmax(dim=1), ones
     elif labels == "sampled":

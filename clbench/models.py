@@ -228,12 +228,17 @@ def resnet32(shape: tuple[int, int, int]) -> Network:
     return _resnet(shape[2], (16, 32, 64), depth=5, projection=False)
 
 
+def resnet32b(shape: tuple[int, int, int]) -> Network:
+    """ResNet-32 with option-B shortcuts, as in FACIL."""
+    return _resnet(shape[2], (16, 32, 64), depth=5, projection=True)
+
+
 def resnet18(shape: tuple[int, int, int]) -> Network:
     """ResNet-18 with a 3x3 stem for 32x32 images: 64-128-256-512 channels, two blocks a stage, as in Mammoth."""
     return _resnet(shape[2], (64, 128, 256, 512), depth=2, projection=True)
 
 
-ARCHITECTURES = {"mlp": mlp, "cnn": cnn, "resnet18": resnet18, "resnet32": resnet32}
+ARCHITECTURES = {"mlp": mlp, "cnn": cnn, "resnet18": resnet18, "resnet32": resnet32, "resnet32b": resnet32b}
 
 
 def build(name: str, shape: tuple[int, int, int], seed: int) -> Network:

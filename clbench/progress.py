@@ -25,7 +25,6 @@ class Watcher:
 
     def __init__(self, console: Console) -> None:
         self.total = 0
-        """Runs in the grid, once that is known."""
         self._started: dict[str, RunStarted] = {}
         self._latest: dict[str, str] = {}
         self._tasks: dict[str, TaskID] = {}
@@ -39,6 +38,10 @@ class Watcher:
             transient=True,
             disable=not console.is_terminal,
         )
+
+    def expect(self, runs: int) -> None:
+        """Count from here on towards so many runs."""
+        self.total, self._ended = runs, 0
 
     def __enter__(self) -> Watcher:
         self._live.start()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import field, replace
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from clbench.hyperparameters import config
+
+Milestones = tuple[Annotated[float, Gt(0)], ...]
 
 
 @config
@@ -29,10 +33,21 @@ class Augmentation:
 
 
 @config
-class Recipe:
-    """What is trained, and how. Every experience gets the same `epochs` over its own training data."""
+class Changes:
+    """What is different in some experiences or for some strategy; None leaves the recipe's value."""
 
-    model: Literal["mlp", "cnn", "resnet18", "resnet32"] = "mlp"
+    epochs: Annotated[int, Ge(1)] | None = None
+    lr: Annotated[float, Gt(0)] | None = None
+    weight_decay: Annotated[float, Ge(0)] | None = None
+    milestones: Milestones | None = None
+
+
+@config
+class Recipe:
+    """What is trained, and how. Every experience gets the same `epochs` over its own training data, unless `first` or
+    `of_strategy` says otherwise."""
+
+    model: Literal["mlp", "cnn", "resnet18", "resnet32", "resnet32b"] = "mlp"
     """Network; see clbench/models.py."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -50,8 +65,25 @@ class Recipe:
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """λ of ½λ‖θ‖², added to the gradient of every parameter that trains."""
 
-    schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate over an experience: constant, or a half cosine down to 0, step by step."""
+    schedule: Literal["constant", "cosine", "milestones", "plateau"] = "constant"
+    """Learning rate over an experience: constant; a half cosine down to 0, step by step; divided at `milestones`; or
+    divided whenever the loss on the `validation` data has not fallen for `patience` epochs, from where training goes on
+    with the best weights so far, until the rate is below `lr_min`. The experience then ends with the best weights."""
+
+    milestones: Milestones = ()
+    """Epochs of an experience after which the rate is divided."""
+
+    divisor: Annotated[float, Gt(1)] = 10.0
+    """By what the rate is divided, at a milestone or a plateau."""
+
+    patience: Annotated[int, Ge(1)] = 10
+    """Epochs without progress that make a plateau."""
+
+    lr_min: Annotated[float, Gt(0)] = 1e-4
+    """Rate below which a plateau ends the experience."""
+
+    validation: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of each class's training data that is not trained on, but kept for the schedule to watch."""
 
     batch_size: Annotated[int, Ge(1)] = 128
     """Samples a gradient step; the last batch of an epoch may be smaller."""
@@ -79,15 +111,51 @@ class Recipe:
     """Rows of the head that are drawn when their classes come, or all at the start. Classes that have not come yet are
     never predicted, and take part in a loss only where the strategy says so."""
 
-    class_order: Literal["scenario", "natural", "seed"] = "scenario"
-    """The order of classes that the protocol prescribes: 0, 1, 2, …, or drawn from the seed; else the scenario's."""
+    class_order: str = "scenario"
+    """The order of classes that the protocol prescribes: `natural` (0, 1, 2, …), `seed` (drawn from the seed), or the
+    class ids as a list; else the scenario's."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the network's forward pass; losses are always computed in float32."""
 
+    first: Changes = Changes()
+    """What is different in the first experience."""
+
+    of_strategy: Mapping[str, Changes] = field(default_factory=dict)
+    """What is different for a strategy, by its name: published protocols often give each its own budget. In the first
+    experience `first` comes before it."""
+
+    def for_strategy(self, name: str) -> Recipe:
+        """Return the recipe as it is for a strategy."""
+        return replace(self, **_set(self.of_strategy.get(name, Changes())), of_strategy={})
+
+    def at(self, experience: int) -> Recipe:
+        """Return the recipe as it is in an experience, 0 the first."""
+        return replace(self, **(_set(self.first) if experience == 0 else {}), first=Changes())
+
+    def shortened(self, epochs: int) -> Recipe:
+        """Return the recipe with so many epochs everywhere, for every strategy; milestones move in proportion."""
+        first = replace(self.first, **_shortened(self.first, self, epochs))
+        others = {name: replace(own, **_shortened(own, self, epochs)) for name, own in self.of_strategy.items()}
+        milestones = tuple(m * epochs / self.epochs for m in self.milestones)
+        return replace(self, epochs=epochs, iterations=0, milestones=milestones, first=first, of_strategy=others)
+
     @property
     def length(self) -> str:
-        """How long an experience trains, for people: `4 epochs` or `2000 steps`."""
+        """How long an experience trains, for people: `4 epochs`, `200, then 250 epochs` or `2000 steps`."""
         if self.iterations:
             return f"{self.iterations} steps"
+        if self.first.epochs not in (None, self.epochs):
+            return f"{self.first.epochs}, then {self.epochs} epochs"
         return f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+
+
+def _set(changes: Changes) -> dict[str, Any]:
+    return {name: value for name, value in vars(changes).items() if value is not None}
+
+
+def _shortened(changes: Changes, recipe: Recipe, epochs: int) -> dict[str, Any]:
+    if changes.milestones is None:
+        return {"epochs": None}
+    length = changes.epochs or recipe.epochs
+    return {"epochs": None, "milestones": tuple(m * epochs / length for m in changes.milestones)}

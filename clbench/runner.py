@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from filelock import Timeout
 
-from clbench import checkpoint, environment, footprint, metrics, store
+from clbench import checkpoint, continual_search, environment, footprint, metrics, store
 from clbench.checkpoint import Checkpoint
 from clbench.engine import Engine, Ledger
 from clbench.errors import ClbenchError, Divergence, MachineError, PluginError, UsageError
@@ -32,7 +32,7 @@ from clbench.plugins import Plugin, load
 from clbench.recipe import Recipe
 from clbench.spec import Spec, experience_classes, folder_name, run_id
 from clbench.store import ResultsFolder
-from clbench.strategy import config_class
+from clbench.strategy import Strategy, config_class
 from clbench.stream import Stream, open_stream
 
 RESULT_SCHEMA = 1
@@ -140,7 +140,7 @@ class _Run:
         self.state = GlobalState()
 
         recipe = {key: value for key, value in spec["recipe"].items() if key != "name"}
-        self.recipe = configure(Recipe, recipe, "recipe")
+        self.recipe = configure(Recipe, recipe, "recipe").for_strategy(spec["strategy"]["name"])
         self.classes = experience_classes(spec)
         cls = load(plugin)
         self.source = plugin.path.read_bytes()
@@ -169,10 +169,13 @@ class _Run:
             self.recipe.pixels,
             self.recipe.precision,
             self.spec["device"],
+            scenario.get("held_out", 0.0),
         )
 
     def _new_model(self) -> Network:
-        return build(self.recipe.model, self.stream.shape, self.spec["seeds"]["model"])
+        network = build(self.recipe.model, self.stream.shape, self.spec["seeds"]["model"])
+        network.head.fixed = self.recipe.head == "fixed"
+        return network
 
     def to_the_end(self) -> Path:
         """Train what is not trained yet and publish; return the folder of the published run."""
@@ -182,7 +185,7 @@ class _Run:
             vars(self.strategy).update(done.strategy)
         self.resumed_after = done.finished
         self.around.notify(RunStarted(self.name, len(self.classes), self.recipe.length, done.finished))
-        engine = self._engine(done.model)
+        engine = self._engine(done.model, self.strategy, self.recipe)
         engine.optimizer_state = done.optimizer
         for index in range(done.finished, len(self.classes)):
             self._experience(engine, index, done)
@@ -191,11 +194,11 @@ class _Run:
             self.around.notify(Note(f"{self.name}: {note}"))
         return self.around.results.publish(self.name, self.identity, self._files(done))
 
-    def _engine(self, model: Network) -> Engine:
+    def _engine(self, model: Network, strategy: Strategy[Any], recipe: Recipe) -> Engine:
         return Engine(
             model=model,
-            strategy=self.strategy,
-            recipe=self.recipe,
+            strategy=strategy,
+            recipe=recipe,
             benchmark=self.stream.benchmark,
             images=self.stream.images,
             scaling=self.stream.scaling,
@@ -218,6 +221,7 @@ class _Run:
     def _experience(self, engine: Engine, index: int, done: Checkpoint) -> None:
         began = time.perf_counter()
         try:
+            tuned = self._tune(engine, index, done) if self._tunes else {}
             ledger = engine.learn(index)
         except (Exception, SystemExit) as error:
             raise _StrategyFailed(error, f"in experience {index}, step {engine.ledger.gradient_steps}") from error
@@ -226,6 +230,7 @@ class _Run:
         ended = time.perf_counter()
         done.experiences.append(
             self._entry(index, ledger, engine)
+            | tuned
             | {
                 "training_seconds": ledger.training_seconds,
                 "recording_seconds": ledger.recording_seconds,
@@ -240,6 +245,20 @@ class _Run:
         counts = self._counts(done, self.spec["scenario"]["setting"])
         old, new = metrics.old_accuracy(counts)[index], metrics.new_accuracy(counts)[index]
         self.around.notify(ExperienceFinished(self.name, index, old, new, ended - began))
+
+    @property
+    def _tunes(self) -> bool:
+        return bool(self.spec.get("tuning", {}).get("how") == "chf")
+
+    def _tune(self, engine: Engine, index: int, done: Checkpoint) -> dict[str, Any]:
+        """Choose learning rate and stability weight for an experience; return what result.json says of that."""
+        tuning = self.spec["tuning"]
+        first_rate = done.experiences[0]["tuning"]["lr"] if index else None
+        found = continual_search.search(index, engine, self._engine, self.recipe, tuning, first_rate)
+        engine.protocol = continual_search.with_rate(self.recipe, found.lr)
+        if found.weight is not None:
+            self.strategy.config = continual_search.with_weight(self.strategy, tuning["weight"], found.weight)
+        return {"tuning": found.to_json()}
 
     def _strategy_state(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self.strategy).items() if name != "config"}
@@ -256,6 +275,13 @@ class _Run:
             "parameters": sum(parameter.numel() for parameter in engine.model.parameters()),
             "weights_sha256": footprint.weights_sha256(engine.model),
         }
+
+    def _tuning_costs(self, done: Checkpoint) -> dict[str, int]:
+        """Return what choosing the hyper-parameters took, beside the run itself; nothing where nothing chose them."""
+        if "tuning" not in self.spec:
+            return {}
+        costs = [entry["tuning"] for entry in done.experiences] if self._tunes else [self.spec["tuning"]]
+        return {f"tuning_{name}": sum(cost[name] for cost in costs) for name in ("samples_seen", "gradient_steps")}
 
     @property
     def _readings(self) -> tuple[Setting, ...]:
@@ -291,6 +317,7 @@ class _Run:
                 for name in ("seconds", "training_seconds", "evaluation_seconds", "samples_seen", "gradient_steps")
             }
             | {"stored_bytes": max(entry["stored_bytes"] for entry in done.experiences)}
+            | self._tuning_costs(done)
             | {"peak_memory": footprint.peak_memory()},
             "notes": done.notes,
         }

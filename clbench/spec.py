@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clbench import tuning
 from clbench.datasets import DatasetInfo
 from clbench.errors import UsageError
 from clbench.hyperparameters import configure, plain
@@ -62,11 +63,14 @@ def protocol(
             f"scenario {plugin.name} has no recipe '{name}'{did_you_mean(name, names)} (known: {', '.join(names)})"
         )
     chosen = scenario.recipes[name]
-    if epochs is not None and (chosen.iterations or epochs != chosen.epochs):
-        chosen = configure(Recipe, {**vars(chosen), "epochs": epochs, "iterations": 0}, f"recipe {name}")
-        name = f"{name}-epochs{epochs}"
+    if epochs is not None:
+        configure(Recipe, {"epochs": epochs}, f"recipe {name}")
+        if (shortened := chosen.shortened(epochs)) != chosen:
+            chosen, name = shortened, f"{name}-epochs{epochs}"
     if chosen.optimizer_state == "carried" and chosen.head != "fixed":
         raise UsageError(f"recipe {name} carries the optimizer's state, for which the head must be fixed")
+    if chosen.schedule == "plateau" and not chosen.validation:
+        raise UsageError(f"recipe {name} waits for plateaus of the validation loss, for which it needs validation > 0")
     prescribed = scenario.class_order if chosen.class_order == "scenario" else chosen.class_order
     return Protocol(plugin, scenario, name, chosen, split or scenario.split, order or prescribed, _setting(setting))
 
@@ -101,6 +105,13 @@ class Method:
         values = {**preset.get("set", {}), **in_setting, **self.given}
         return plain(configure(config_class(self.strategy), values, self.plugin.name))
 
+    def search(self) -> dict[str, Any]:
+        """Return how continual search goes about this method: from the value that the user set, if one is set."""
+        weight, start = self.strategy.stability or (None, None)
+        if weight and weight in self.given:
+            start = float(self.values("class_incremental")[weight])
+        return tuning.continual(weight, start)
+
 
 def method(
     plugin: Plugin, strategy: type[Strategy[Any]], given: Mapping[str, Any], preset: str | None = None
@@ -132,8 +143,20 @@ class Machine:
     """Threads that torch computes with."""
 
 
-def build(what: Protocol, how: Method, seed: int, data: DatasetInfo, machine: Machine) -> Spec:
-    """Return the spec of one run. Raises UsageError for a split, class order or seed that cannot be."""
+def build(
+    what: Protocol,
+    how: Method,
+    seed: int,
+    data: DatasetInfo,
+    machine: Machine,
+    held_out: float = 0.0,
+    tuned: Mapping[str, Any] | None = None,
+) -> Spec:
+    """Return the spec of one run. Raises UsageError for a split, class order or seed that cannot be.
+
+    With `held_out` this share of the training data takes the place of the test set; `tuned` says what chooses, or
+    chose, the hyper-parameters. Both stand in the spec only where there is something to say.
+    """
     if not 0 <= seed <= LARGEST:
         raise UsageError(f"seed {seed} is not between 0 and {LARGEST}")
     seeds = run_seeds(seed)
@@ -155,6 +178,7 @@ def build(what: Protocol, how: Method, seed: int, data: DatasetInfo, machine: Ma
             "classes_per_experience": list(sizes),
             "class_order_from": what.class_order if what.class_order in ("seed", "natural") else "list",
             "class_order": list(class_order(what.class_order, classes, seeds["class_order"])),
+            **({"held_out": held_out} if held_out else {}),
         },
         "recipe": {"name": what.recipe_name, **plain(what.recipe)},
         "strategy": {
@@ -163,6 +187,7 @@ def build(what: Protocol, how: Method, seed: int, data: DatasetInfo, machine: Ma
             "sha256": how.plugin.sha256,
             "config": how.values(what.setting),
         },
+        **({"tuning": dict(tuned)} if tuned else {}),
         "seeds": seeds,
         "device": machine.device,
         "threads": machine.threads,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from clbench.models import Network
 
 ConfigT = TypeVar("ConfigT")
+Classes = Literal["seen", "current", "all"]
 
 
 @dataclass(frozen=True)
@@ -113,21 +114,26 @@ class Batch:
     experience: Experience
     """The current experience."""
 
-    def cross_entropy(self) -> Tensor:
+    def cross_entropy(self, over: Classes = "seen") -> Tensor:
         """The classification loss of the setting: mean cross-entropy of `logits` with `y`.
 
-        Class-incrementally the softmax ranges over all classes seen so far, task-incrementally over those of each
-        sample's own experience, domain-incrementally over the outputs that all experiences share.
+        Class-incrementally the softmax ranges over all classes `seen` so far, over those of the `current` experience
+        only, or over `all` of the stream where the head is fixed (see `Recipe.head`). Task-incrementally it ranges over
+        those of each sample's own experience, domain-incrementally over the outputs that all experiences share,
+        whatever `over` says.
         """
         from clbench import losses
 
-        seen, wide = self.logits, self.experience.seen_classes
+        where = self.experience
+        if where.setting == "class_incremental" and over == "all":
+            return losses.cross_entropy(self.logits, self.y)
+        seen, wide = self.logits, where.seen_classes
         if seen.shape[1] > wide:
             seen = seen[:, :wide]
-        if self.experience.setting == "task_incremental":
-            sizes = self.experience.classes_per_experience[: self.experience.index + 1]
-            return losses.cross_entropy_within(seen, self.y, sizes)
-        return losses.cross_entropy(seen, self.y)
+        if where.setting == "task_incremental":
+            return losses.cross_entropy_within(seen, self.y, where.classes_per_experience[: where.index + 1])
+        first = where.old_classes if where.setting == "class_incremental" and over == "current" else 0
+        return losses.cross_entropy(seen, self.y, first)
 
 
 class Strategy(Generic[ConfigT]):
@@ -139,6 +145,10 @@ class Strategy(Generic[ConfigT]):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Published variants by name: `loss` the formula, `source`, `set` the hyper-parameters that differ from the
     defaults, and `in_setting` those that differ further in a setting. The one without `set` is the default."""
+
+    stability: ClassVar[tuple[str, float] | None] = None
+    """The hyper-parameter that trades what is new for what is old, a weight that is halved until enough of the new is
+    learned, and where to begin; see `--tune`."""
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clbench.batches import Images, Scaling
+from clbench.batches import Images, Scaling, held_out
 from clbench.datasets import open_dataset
 from clbench.errors import DataError
 from clbench.evaluation import TestSet
@@ -99,8 +99,11 @@ def open_stream(
     pixels: str,
     precision: str,
     device: str,
+    share_held_out: float = 0.0,
 ) -> Stream:
     """Open a dataset and divide it. `padding`, `pixels` and `precision` as in Recipe.
+
+    With `share_held_out` this share of each class's training data takes the place of the test set, which is not read.
 
     Raises DataError where the dataset is not at hand or is another one than that of hash `sha256`.
     """
@@ -110,23 +113,37 @@ def open_stream(
     place = torch.device(device)
     mean, std = _padded_statistics(data.info.shape, data.info.mean, data.info.std, padding)
     scaling = Scaling(pixels, mean, std, place)
-    train, test = (Images(_padded(images, padding), place) for images in (data.x_train, data.x_test))
+    (x_train, y_train), (x_test, y_test) = (data.x_train, data.y_train), (data.x_test, data.y_test)
+    if share_held_out:
+        (x_train, y_train), (x_test, y_test) = _held_out(x_train, y_train, share_held_out)
+    train, test = (Images(_padded(images, padding), place) for images in (x_train, x_test))
     position = np.argsort(class_order)  # class id -> position in the class order
-    test_positions = torch.from_numpy(position[data.y_test])
+    test_positions = torch.from_numpy(position[y_test])
     return Stream(
         benchmark=build_stream(
-            ArrayDataset(train, scaling, torch.from_numpy(data.y_train)),
-            ArrayDataset(test, scaling, torch.from_numpy(data.y_test)),
+            ArrayDataset(train, scaling, torch.from_numpy(y_train)),
+            ArrayDataset(test, scaling, torch.from_numpy(y_test)),
             classes_per_experience,
             class_order,
         ),
         images=train,
         scaling=scaling,
-        positions=torch.from_numpy(position[data.y_train]),
+        positions=torch.from_numpy(position[y_train]),
         test_set=TestSet(test, scaling, test_positions, class_order, classes_per_experience, precision, setting),
-        test_labels=data.y_test,
+        test_labels=y_test,
         shape=(data.info.shape[0] + 2 * padding, data.info.shape[1] + 2 * padding, data.info.shape[2]),
     )
+
+
+Labelled = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+
+
+def _held_out(x: npt.NDArray[np.uint8], y: npt.NDArray[np.int64], share: float) -> tuple[Labelled, Labelled]:
+    """Divide training data into what is trained on and what is judged by, the same way for every run."""
+    generator = torch.Generator().manual_seed(0)
+    parts = held_out(torch.arange(len(y)), torch.from_numpy(y), share, generator)
+    kept, held = ((x[rows.numpy()], y[rows.numpy()]) for rows in parts)
+    return kept, held
 
 
 def _padded(images: npt.NDArray[np.uint8], padding: int) -> npt.NDArray[np.uint8]:

@@ -49,6 +49,15 @@ class Request:
     class_order: str | None = None
     epochs: int | None = None
     setting: str | None = None
+    tune: str | None = None
+    """`chf` or `grid`: how hyper-parameters are chosen; None leaves them as they are."""
+
+    held_out: float = 0.0
+    """Share of the training data that takes the place of the test set, to judge candidates by."""
+
+    tuning: Mapping[str, Any] | None = None
+    """What chose the hyper-parameters of these runs, for their specs."""
+
     device: str = "auto"
     threads: int | None = None
     jobs: int = 1
@@ -92,10 +101,12 @@ def plan(request: Request, notify: Listener) -> list[Planned]:
         raise UsageError(f"seeds {', '.join(map(str, request.seeds))}: name at least one, and each once")
     if request.jobs < 1:
         raise UsageError(f"--jobs {request.jobs}: at least 1")
-    strategies = _strategies(request.strategies, notify)
+    if request.tune not in (None, "chf", "grid"):
+        raise UsageError(f"--tune {request.tune}: chf or grid{did_you_mean(request.tune, ('chf', 'grid'))}")
+    strategies = choose_strategies(request.strategies, notify)
     protocols = []
     for plugin in _select("scenario", request.scenarios):
-        scenario = _load(plugin)
+        scenario = load_class(plugin)
         protocols.append(
             specs.protocol(
                 plugin,
@@ -116,7 +127,9 @@ def plan(request: Request, notify: Listener) -> list[Planned]:
         info = describe(dataset, folder) or fetch(dataset, folder, lambda text: notify(Note(text)))
         for seed in request.seeds:
             for method in methods:
-                planned.append(Planned(specs.build(protocol, method, seed, info, machine), method.plugin))
+                tuning = method.search() if request.tune == "chf" else request.tuning
+                spec = specs.build(protocol, method, seed, info, machine, request.held_out, tuning)
+                planned.append(Planned(spec, method.plugin))
     return planned
 
 
@@ -132,8 +145,14 @@ class Chosen:
         """`lwf`, or with a preset `lwf:pycil`."""
         return f"{self.plugin.name}:{self.preset}" if self.preset else self.plugin.name
 
+    @property
+    def typed(self) -> str:
+        """What selects it again, wherever it comes from."""
+        return f"{self.plugin.path}:{self.preset}" if self.preset else str(self.plugin.path)
 
-def _strategies(wanted: Sequence[str], notify: Listener) -> list[Chosen]:
+
+def choose_strategies(wanted: Sequence[str], notify: Listener) -> list[Chosen]:
+    """Return the strategies of these names, files and presets, or all. Raises UsageError and PluginError."""
     if list(wanted) == [ALL]:
         found = plugins.discover("strategy")
         for plugin in found:
@@ -173,7 +192,7 @@ def _select(kind: Kind, names: Sequence[str]) -> list[Plugin]:
     return list(chosen.values())
 
 
-def _load(plugin: Plugin) -> type[Any]:
+def load_class(plugin: Plugin) -> type[Any]:
     """Load a plug-in for planning: what it prints is no result, and what it changes is put back."""
     state = GlobalState()
     try:
@@ -183,8 +202,8 @@ def _load(plugin: Plugin) -> type[Any]:
         state.restore()
 
 
-def _methods(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> list[Method]:
-    """Give each strategy the hyper-parameters set for it, by its name, or by name and preset for that one only."""
+def given_to(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the hyper-parameters set for each strategy, by its name, or by name and preset for that one only."""
     given: dict[str, dict[str, Any]] = {chosen.name: {} for chosen in strategies}
     owners = {*given, *(chosen.plugin.name for chosen in strategies)}
     for key, value in values.items():
@@ -203,7 +222,12 @@ def _methods(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> list[Me
                 if name in given[chosen.name]:
                     raise UsageError(f"--set {owner}.{name} is given twice")
                 given[chosen.name][name] = value
-    return [specs.method(each.plugin, _load(each.plugin), given[each.name], each.preset) for each in strategies]
+    return given
+
+
+def _methods(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> list[Method]:
+    given = given_to(strategies, values)
+    return [specs.method(each.plugin, load_class(each.plugin), given[each.name], each.preset) for each in strategies]
 
 
 def _machine(request: Request) -> Machine:

@@ -1,7 +1,7 @@
 """Split CIFAR-10: ten kinds of 32x32 colour photographs (Krizhevsky 2009), two at a time."""
 
 import clbench
-from clbench import Augmentation
+from clbench import Augmentation, Changes
 
 
 class SplitCIFAR10(clbench.Scenario):
@@ -22,5 +22,19 @@ class SplitCIFAR10(clbench.Scenario):
             epochs=50,
             augmentation=Augmentation(crop=4, flip=True),
             precision="bfloat16",
+        ),
+        # Buzzega et al. 2020 (arXiv 2004.07211) after the first commit of its code: a head of all rows, SGD without
+        # momentum, and each method's own learning rate. LwF trains its warm-up in 50 further epochs (lwf:der2020).
+        "der2020": clbench.Recipe(
+            model="resnet18",
+            optimizer="sgd",
+            lr=0.1,
+            batch_size=32,
+            epochs=50,
+            augmentation=Augmentation(crop=4, flip=True),
+            head="fixed",
+            class_order="natural",
+            first=Changes(epochs=50),
+            of_strategy={"ewc": Changes(lr=0.03), "si": Changes(lr=0.03), "lwf": Changes(lr=0.01, epochs=100)},
         ),
     }

@@ -30,6 +30,7 @@ class Config:
 
 
 class L2(clbench.Strategy[Config]):
+    stability = ("strength", 10.0)
     presets = {
         "hsu2018": {
             "source": "Hsu et al. 2018 (arXiv 1810.12488), scripts/split_MNIST_incremental_*.sh of its code",

@@ -63,13 +63,16 @@ class Config:
     """Mode of the old network. `train` takes batch statistics in its normalisation, and answers for every batch."""
 
     warmup_epochs: Annotated[int, Ge(0)] = 0
-    """Epochs, out of the recipe's, in which only the new rows of the head train."""
+    """Epochs, out of the recipe's, in which only the new rows of the head train, by the cross-entropy over the new
+    classes alone."""
 
     old_rows: Literal["trained", "frozen"] = "trained"
     """Whether the head's rows of old classes go on training."""
 
 
 class LwF(clbench.Strategy[Config]):
+    stability = ("alpha", 10.0)
+    warming_up = False
     presets = {
         "li2016": {
             "source": "Li & Hoiem 2016 (arXiv 1606.09282)",
@@ -121,6 +124,11 @@ class LwF(clbench.Strategy[Config]):
             "loss": "CE(seen) + 0.5·KD_T(old), T = 2",
             "set": {"lambda_r": 0.0, "alpha": 0.5, "new_term": "seen", "distil": "old"},
         },
+        "der2020": {
+            "source": "Buzzega et al. 2020 (arXiv 2004.07211), first commit of its code, utils/best_args.py: CIFAR-10",
+            "loss": "CE(seen) + 3·KD_T(old) + 0.0005‖θ‖², T = 2; 50 epochs of warm-up",
+            "set": {"lambda_r": 0.001, "alpha": 3.0, "new_term": "seen", "distil": "old", "warmup_epochs": 50},
+        },
         "avalanche": {
             "source": "Avalanche 0.6, training/plugins/lwf.py",
             "loss": "CE(seen) + KD_T(student over seen, new targets 0), T = 2; teacher in train mode",
@@ -130,10 +138,8 @@ class LwF(clbench.Strategy[Config]):
 
     def start(self, model: clbench.Network) -> None:
         head, config = model.head, self.config
-        if head.fixed and (config.warmup_epochs or config.old_rows == "frozen"):
-            raise clbench.UsageError(
-                "lwf: with a fixed head no rows are new; it needs old_rows=trained, warmup_epochs=0"
-            )
+        if head.fixed and config.old_rows == "frozen":
+            raise clbench.UsageError("lwf: with a fixed head no rows are new; it needs old_rows=trained")
         if not head.fixed and "all" in (config.new_term, config.distil):
             raise clbench.UsageError("lwf: a loss over all classes of the stream needs a recipe whose head is fixed")
 
@@ -148,29 +154,25 @@ class LwF(clbench.Strategy[Config]):
     def frozen(self, model: clbench.Network, experience: clbench.Experience, epoch: int) -> Sequence[nn.Module]:
         if experience.index == 0:
             return ()
-        if epoch < self.config.warmup_epochs:
-            return (model.blocks, model.head.old)
-        return (model.head.old,) if self.config.old_rows == "frozen" else ()
+        self.warming_up = epoch < self.config.warmup_epochs
+        trunk = (model.blocks,) if self.warming_up else ()
+        # In a fixed head the warm-up's loss leaves the old rows alone.
+        still = self.config.old_rows == "frozen" or (self.warming_up and not model.head.fixed)
+        return (*trunk, model.head.old) if still else trunk
 
     def weight_decay(self, experience: clbench.Experience) -> float:
         return self.config.lambda_r if experience.index > 0 else 0.0
 
     def loss(self, batch: clbench.Batch) -> Tensor:
-        index = batch.experience.index
+        index, term = batch.experience.index, self.config.new_term
         if index == 0:
-            return self.new_term(batch) if self.config.new_term == "all" else batch.cross_entropy()
+            return batch.cross_entropy("all" if term == "all" else "seen")
+        if self.warming_up:
+            return batch.cross_entropy("current")
         new, old = self.config.lambda_new, self.config.alpha
         if self.config.weighting == "by_experience":
             new, old = new / (index + 1), old * index / (index + 1)
-        return new * self.new_term(batch) + old * self.distillation(batch)
-
-    def new_term(self, batch: clbench.Batch) -> Tensor:
-        where = batch.experience
-        if where.setting != "class_incremental" or self.config.new_term == "seen":
-            return batch.cross_entropy()
-        if self.config.new_term == "all":
-            return losses.cross_entropy(batch.logits, batch.y)
-        return losses.cross_entropy(batch.logits[:, : where.seen_classes], batch.y, where.old_classes)
+        return new * batch.cross_entropy(term) + old * self.distillation(batch)
 
     def distillation(self, batch: clbench.Batch) -> Tensor:
         targets, where = batch.recorded, batch.experience

@@ -28,6 +28,7 @@ class Config:
 
 
 class MAS(clbench.Strategy[Config]):
+    stability = ("strength", 400.0)
     presets = {
         "aljundi2018": {
             "source": "Aljundi et al. 2018 (arXiv 1711.09601)",

@@ -33,6 +33,7 @@ class Config:
 
 
 class SI(clbench.Strategy[Config]):
+    stability = ("strength", 10.0)
     presets = {
         "zenke2017": {
             "source": "Zenke, Poole & Ganguli 2017 (arXiv 1703.04200)",

@@ -97,6 +97,11 @@ def mammoth(s: Tensor, t: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(s, y) + 0.5 * kd
 
 
+def der2020(s: Tensor, t: Tensor, y: Tensor) -> Tensor:
+    kd = -(softened_by_power(t[:, :OLD]) * softened_by_power(s[:, :OLD]).log()).sum(dim=1).mean()
+    return F.cross_entropy(s, y) + 3 * kd
+
+
 def avalanche(s: Tensor, t: Tensor, y: Tensor) -> Tensor:
     log_p = torch.log_softmax(s / T, dim=1)[:, :OLD]
     q = torch.softmax(t[:, :OLD] / T, dim=1)  # of a teacher whose head has the old classes only
@@ -110,6 +115,7 @@ TRANSCRIPTIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "pycil": pycil,
     "facil": facil,
     "mammoth": mammoth,
+    "der2020": der2020,
     "avalanche": avalanche,
 }
 
@@ -235,3 +241,19 @@ def test_what_needs_a_fixed_head_or_a_growing_one_says_so_before_training() -> N
 
 def test_the_default_configuration_is_the_published_preset() -> None:
     assert vars(builtin("lwf").config) == vars(preset("li2016").config)
+
+
+def test_while_only_the_new_rows_warm_up_the_loss_is_the_cross_entropy_over_the_new_classes() -> None:
+    student, teacher, y = draw()
+    strategy, where = preset("der2020"), Experience(2, SIZES)
+
+    class Model:
+        blocks, head = object(), Head(4)
+
+    Model.head.fix(SEEN, seed=0)
+    assert strategy.frozen(Model(), where, epoch=49) == (Model.blocks,)
+    warm = loss_of(strategy, student, teacher[:, :OLD], y, where)
+    torch.testing.assert_close(warm, F.cross_entropy(student[:, OLD:], y - OLD))
+    assert not torch.autograd.grad(warm, student)[0][:, :OLD].any()  # so that a fixed head's old rows stay
+    assert strategy.frozen(Model(), where, epoch=50) == ()
+    torch.testing.assert_close(loss_of(strategy, student, teacher[:, :OLD], y, where), der2020(student, teacher, y))

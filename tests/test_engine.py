@@ -311,7 +311,7 @@ def test_blocks_can_be_frozen_and_trained_in_turn(optimizer: str, momentum: floa
             return [model.blocks[epoch % 2]]
 
     recipe = Recipe(model="mlp", optimizer=optimizer, momentum=momentum, lr=1e-3, batch_size=16, epochs=3)  # type: ignore[arg-type]
-    run = small(Alternating(None), recipe)
+    run = small(configured(Alternating), recipe)
     start = run.new_model()
     run.learn(1)
     trained = zip(start.blocks.parameters(), run.models[0].blocks.parameters(), strict=True)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from clbench.models import Network
 from clbench.strategy import Batch, Experience
 
 sys.path.append(str(Path(__file__).parent))
-from small_runs import builtin
+from small_runs import builtin, strategy_class
 
 WHERE = Experience(0, (3, 2))
 
@@ -174,6 +175,10 @@ def test_the_weighted_distance_and_its_gradient_are_those_worked_by_hand() -> No
 # -- the strategies that use them -------------------------------------------------------------------------------------
 
 
+def preset_of(name: str, preset: str) -> Any:
+    return builtin(name, **strategy_class(name).presets[preset]["set"])
+
+
 def penalty(strategy: object, model: Network, given: Given) -> float:
     where = Experience(1, (3, 2))
     batch = Batch(given.x, given.y, given.y, model(given.x), None, model, where)
@@ -203,6 +208,59 @@ def test_online_ewc_keeps_one_term_and_separate_ewc_one_for_each_experience() ->
         model.head.grow(2, seed=2)
         ewc.after_experience(model, of(given, Experience(1, (3, 2, 2))))
         assert len(ewc.anchors) == len(ewc.importances) == expected
+
+
+def transcribed_pycil(model: Network, given: Given) -> Tensor:
+    """getFisherDiagonal of PyCIL's models/ewc.py, for the head's weight: a mean over batches of 128."""
+    fisher, batches = torch.zeros_like(model.head.weight), 0
+    for rows in torch.arange(len(given)).split(128):
+        loss = F.cross_entropy(model(given.x[rows]), given.y[rows])
+        parts = [part.weight for part in (model.head.old, model.head.new) if part is not None]
+        fisher += torch.cat(torch.autograd.grad(loss, parts)).pow(2)
+        batches += 1
+    return torch.min(fisher / batches, torch.tensor(0.0001))
+
+
+def test_ewc_as_in_pycil_averages_clipped_fisher_information_of_batches_over_the_classes() -> None:
+    model, given = linear_model(), data(n=256)
+    given.x *= 0.3  # some entries below the limit, some above
+    ewc = preset_of("ewc", "pycil")
+    ewc.start(model)
+    ewc.after_experience(model, of(given, Experience(0, (3, 2, 2))))
+    first = transcribed_pycil(model, given).detach()
+    assert (first == 0.0001).any() and (first < 0.0001).any()
+    model.head.grow(2, seed=2)
+    second = transcribed_pycil(model, given).detach()
+    ewc.after_experience(model, of(given, Experience(1, (3, 2, 2))))
+    expected = second.clone()
+    alpha = 3 / 5  # known classes / total classes
+    expected[:3] = alpha * first + (1 - alpha) * second[:3]
+    (found,) = ewc.importances
+    torch.testing.assert_close(found["head.weight"], expected)
+
+
+def test_ewc_as_in_pycil_classifies_among_the_current_classes() -> None:
+    model, given = linear_model(), data()
+    ewc = preset_of("ewc", "pycil")
+    ewc.start(model)
+    ewc.after_experience(model, of(given, Experience(0, (3, 2, 2))))
+    model.head.grow(2, seed=2)
+    y = 3 + given.y % 2
+    batch = Batch(given.x, y, y, model(given.x), None, model, Experience(1, (3, 2, 2)))
+    torch.testing.assert_close(ewc.loss(batch), F.cross_entropy(batch.logits[:, 3:], y - 3))  # nothing has moved yet
+
+
+def test_ewc_as_in_mammoth_weighs_each_samples_square_by_the_probability_of_its_label() -> None:
+    model, given = linear_model(), data()
+    model.head.fixed = True
+    ewc = preset_of("ewc", "mammoth")
+    ewc.start(model)
+    ewc.after_experience(model, of(given, WHERE))
+    p = model(given.x).softmax(dim=1).detach()
+    residual = F.one_hot(given.y, 3) - p
+    own = p.gather(1, given.y[:, None])
+    expected = torch.einsum("nc,nk->ck", own * residual**2, given.x**2) / len(given)
+    torch.testing.assert_close(ewc.importances[0]["head.weight"], expected)
 
 
 def test_mas_holds_each_weight_by_its_sensitivity() -> None:

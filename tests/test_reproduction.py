@@ -27,6 +27,7 @@ TARGET = Target(
     values={},
     scenario="tiny",
     recipe="quick",
+    tune="",
     metric="final_accuracy",
     mean=50.0,
     spread=3.0,
@@ -34,6 +35,7 @@ TARGET = Target(
     n=9,
     source="a paper",
     read="primary",
+    finding="",
 )
 SOURCE = b"""
 import clbench
@@ -138,10 +140,11 @@ def test_runs_without_spread_agree_with_the_very_same_number_only() -> None:
 
 
 def test_the_table_shows_both_numbers_their_difference_and_a_mark() -> None:
-    (row,) = table.rows([cell(52, 54, 56)])
-    assert row == ("LwF", "class-incremental", "50.00 ±3.00", "54.00 ±2.00", "3", "+4.00", "+2.6", "✗")
+    why = replace(cell(52, 54, 56), target=replace(TARGET, finding="the head"))
+    (row,) = table.rows([why])
+    assert row == ("LwF", "class-incremental", "50.00 ±3.00", "54.00 ±2.00", "3", "+4.00", "+2.6", "✗", "the head")
     (row,) = table.rows([cell()])
-    assert row[3:] == ("–", "0", "–", "–", "–")
+    assert row[3:] == ("–", "0", "–", "–", "–", "")
 
 
 def test_the_csv_has_the_source_of_every_number() -> None:

@@ -277,7 +277,7 @@ def test_a_strategy_without_a_published_default_has_no_preset_unless_asked_for(d
     ("wanted", "message"),
     [
         ("lwf:pycli", "did you mean 'pycil'"),
-        ("naive:li2016", "has no preset 'li2016'.*it has none"),
+        ("frozen:li2016", "has no preset 'li2016'.*it has none"),
         ("lwf:", "name the preset"),
     ],
 )
@@ -309,3 +309,25 @@ def test_built_networks_have_a_head_that_can_be_either() -> None:
     network.head.grow(3, seed=0)
     assert network.head.classes == network.head.seen == 3
     assert builtin("lwf").config.alpha == 1
+
+
+@pytest.mark.parametrize("over", ["seen", "current", "all"])
+def test_fine_tuning_ranges_over_the_classes_that_its_preset_says(over: str) -> None:
+    batch = a_batch(Experience(1, (2, 2, 3)), 7, [2, 3, 2])
+    columns = {"seen": slice(0, 4), "current": slice(2, 4), "all": slice(0, 7)}[over]
+    expected = F.cross_entropy(batch.logits[:, columns], batch.y - columns.start)
+    torch.testing.assert_close(builtin("naive", new_term=over).loss(batch), expected)
+
+
+@pytest.mark.parametrize("preset", ["naive:mammoth", "ewc:mammoth", "lwf:vandeven2022"])
+def test_a_loss_over_all_classes_runs_where_the_head_is_fixed_and_is_refused_elsewhere(
+    preset: str, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "scenarios").mkdir()
+    text = (builtin_folder("scenario") / "splitdigits.py").read_text().replace("Recipe(", 'Recipe(head="fixed", ', 1)
+    (tmp_path / "scenarios" / "wide.py").write_text(text)
+    common: dict[str, Any] = {"epochs": 1, "threads": 1, "out": tmp_path / "out", "data": data}
+    (run,) = clbench.run(preset, str(tmp_path / "scenarios" / "wide.py"), **common)
+    assert run.metric("new_accuracy")[0] > 0.9
+    with pytest.raises(UsageError, match="head is fixed"):
+        clbench.run(preset, "splitdigits", **common)

@@ -40,6 +40,7 @@ def plan_targets(wanted: Sequence[Target], request: Request, notify: Listener) -
                 setting=target.setting,
                 seeds=(seed,),
                 values=target.values,
+                tune=target.tune or None,
             )
             for run in plan(asked, notify):
                 planned.setdefault(run.name, run)

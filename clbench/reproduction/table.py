@@ -8,7 +8,17 @@ from collections.abc import Sequence
 
 from clbench.reproduction.targets import Cell
 
-HEADINGS = ("method", "setting", "published", "measured", "n", "difference", "in standard errors", "agrees")
+HEADINGS = (
+    "method",
+    "setting",
+    "published",
+    "measured",
+    "n",
+    "difference",
+    "in standard errors",
+    "agrees",
+    "if not, why",
+)
 
 
 def rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
@@ -29,6 +39,7 @@ def _row(cell: Cell) -> tuple[str, ...]:
         "–" if mean is None else f"{mean - target.mean:+.2f}",
         "–" if z is None else f"{z:+.1f}",
         {True: "✓", False: "✗", None: "–"}[cell.agrees],
+        target.finding if cell.agrees is False else "",
     )
 
 
@@ -37,11 +48,22 @@ def as_csv(cells: Sequence[Cell]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     names = ["protocol", "method", "setting", "strategy", "scenario", "recipe", "metric", "published", "spread"]
-    names += ["spread_is", "published_n", "measured", "deviation", "n", "z", "agrees", "source", "read"]
+    names += ["spread_is", "published_n", "measured", "deviation", "n", "z", "agrees", "source", "read", "finding"]
     writer.writerow(names)
     for cell in cells:
         t = cell.target
         values = [t.protocol, t.method, t.setting, t.strategy, t.scenario, t.recipe, t.metric, t.mean, t.spread]
-        values += [t.spread_is, t.n, cell.mean, cell.deviation, len(cell.values), cell.z, cell.agrees, t.source, t.read]
+        values += [
+            t.spread_is,
+            t.n,
+            cell.mean,
+            cell.deviation,
+            len(cell.values),
+            cell.z,
+            cell.agrees,
+            t.source,
+            t.read,
+            t.finding,
+        ]
         writer.writerow(values)
     return buffer.getvalue()

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from clbench.errors import UsageError
 from clbench.metrics import Setting
 from clbench.plugins import describe_content
 from clbench.results import StoredRun
 from clbench.suggest import did_you_mean
+from clbench.tuning import expected_values, literal
 
+READING: dict[str, Setting] = {
+    "class": "class_incremental",
+    "task": "task_incremental",
+    "domain": "domain_incremental",
+}
 _FILE = Path(__file__).parent / "targets.csv"
 AGREES_WITHIN = 2.0
 """Combined standard errors between published and measured mean, on either side, within which a cell agrees."""
@@ -39,7 +43,12 @@ class Target:
 
     scenario: str
     recipe: str
+    tune: str
+    """How the publication chose hyper-parameters, as `--tune` takes it; empty where it did not while it trained."""
+
     metric: str
+    """Its name in metrics.py, read in the run's own setting; or with another reading of it before a slash."""
+
     mean: float
     """In percent, as is the spread."""
 
@@ -53,6 +62,15 @@ class Target:
     source: str
     read: str
     """How the number was read: in a `primary` source, in a `transcription`, or off a `plot`."""
+
+    finding: str
+    """Where what is measured does not agree: why, or what has been ruled out."""
+
+    def of(self, run: StoredRun) -> float | None:
+        """Return the target's metric of a run, as a share."""
+        reading, slash, metric = self.metric.rpartition("/")
+        found: float | None = run.metric(metric, READING[reading]) if slash else run.metric(metric)
+        return found
 
     @property
     def standard_error(self) -> float | None:
@@ -115,20 +133,16 @@ def targets(protocol: str | None = None) -> list[Target]:
 
 
 def _target(row: dict[str, str]) -> Target:
-    settings: dict[str, Setting] = {
-        "class": "class_incremental",
-        "task": "task_incremental",
-        "domain": "domain_incremental",
-    }
     pairs = [pair.partition("=") for pair in row["values"].split(";") if pair]
     return Target(
         protocol=row["protocol"],
         method=row["method"],
-        setting=settings[row["setting"]],
+        setting=READING[row["setting"]],
         strategy=row["strategy"],
         values={name: value for name, _, value in pairs},
         scenario=row["scenario"],
         recipe=row["recipe"],
+        tune=row["tune"],
         metric=row["metric"],
         mean=float(row["mean"]),
         spread=float(row["spread"]) if row["spread"] else None,
@@ -136,6 +150,7 @@ def _target(row: dict[str, str]) -> Target:
         n=int(row["n"]),
         source=row["source"],
         read=row["read"],
+        finding=row["finding"],
     )
 
 
@@ -149,9 +164,9 @@ def cells(wanted: Iterable[Target], runs: Sequence[StoredRun]) -> list[Cell]:
         Cell(
             target,
             tuple(
-                100 * run.metric(target.metric)
+                100 * value
                 for run in sorted(runs, key=lambda run: int(run.spec["seeds"]["run"]))
-                if _answers(run, target)
+                if _answers(run, target) and (value := target.of(run)) is not None
             ),
         )
         for target in wanted
@@ -169,20 +184,9 @@ def _answers(run: StoredRun, target: Target) -> bool:
         return False
     if spec["strategy"]["name"] != name or preset not in ("", spec["strategy"].get("preset")):
         return False
-    return bool(spec["strategy"]["config"] == _expected(run, target) and run.metric(target.metric) is not None)
-
-
-def _expected(run: StoredRun, target: Target) -> dict[str, Any]:
-    """Return the hyper-parameters that the target asks for, from what the run's strategy file says of itself."""
-    plugin = describe_content("strategy", run.spec["strategy"]["name"], run.source)
-    preset = plugin.presets.get(run.spec["strategy"].get("preset") or "", {})
-    expected = {field.name: _literal(field.default) for field in plugin.fields}
-    given = {name: _literal(value) for name, value in target.values.items()}
-    return {**expected, **preset.get("set", {}), **preset.get("in_setting", {}).get(target.setting, {}), **given}
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    if (spec.get("tuning") or {}).get("how", "") != target.tune:
+        return False
+    plugin = describe_content("strategy", name, run.source)
+    given = {name: literal(value) for name, value in target.values.items()}
+    expected = expected_values(plugin, spec["strategy"].get("preset"), target.setting) | given
+    return bool(spec["strategy"]["config"] == expected and target.of(run) is not None)
