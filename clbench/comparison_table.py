@@ -17,7 +17,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     several = any(len(row.seeds) > 1 for row in comparison.rows)
     columns = headings(comparison)
     rows = [list(cells(row, columns).values()) for row in comparison.rows]
-    print_table(console, comparison.title, list(columns.values()), rows, numbers=range(2, len(columns)))
+    print_table(console, comparison.title, list(columns.values()), rows, numbers=range(1, len(columns)))
     interval = "Means with 95 % t-intervals over the seeds." if several else "One seed: no interval."
     console.print(Text(f"Accuracies in percent, of the classes seen after the last experience. {interval}"))
     for warning in comparison.warnings:
@@ -29,13 +29,13 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
 def headings(comparison: Comparison) -> dict[str, str]:
     """Return the table's columns, name to heading; those that are undefined in every row are left out."""
     defined = {key: text for key, text in COLUMNS.items() if any(row.estimates[key] for row in comparison.rows)}
-    columns = {"strategy": "strategy", "tuned": "tuned", **defined}
+    columns = {"strategy": "strategy", **defined}
     lower = next((row for row in comparison.rows if row.reference == "lower"), None)
     if lower and any(row.to_lower for row in comparison.rows):
         columns["to_lower"] = f"final, to {lower.strategy}"
         if any(row.to_lower and row.to_lower.p_holm is not None for row in comparison.rows):
             columns["p_holm"] = "p (Holm)"
-    return {**columns, "n": "n"}
+    return {**columns, "tuned": "tuned", "n": "n"}
 
 
 def cells(row: Row, columns: dict[str, str]) -> dict[str, str]:
