@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from clbench.api import Runs, load, report, run
     from clbench.errors import ClbenchError, DataError, MachineError, PluginError, UsageError
     from clbench.hyperparameters import config
+    from clbench.memory import ExemplarMemory
     from clbench.models import Network
     from clbench.recipe import Augmentation, Changes, Recipe
     from clbench.scenario import Scenario
-    from clbench.strategy import Batch, Experience, Samples, Strategy
+    from clbench.strategy import Batch, Experience, Samples, Strategy, TrainingData
 
     __version__: str
 
@@ -28,6 +29,7 @@ _HOME = {
     "Changes": "recipe",
     "ClbenchError": "errors",
     "DataError": "errors",
+    "ExemplarMemory": "memory",
     "Experience": "strategy",
     "MachineError": "errors",
     "Network": "models",
@@ -37,6 +39,7 @@ _HOME = {
     "Samples": "strategy",
     "Scenario": "scenario",
     "Strategy": "strategy",
+    "TrainingData": "strategy",
     "UsageError": "errors",
     "config": "hyperparameters",
     "load": "api",
@@ -50,6 +53,7 @@ __all__ = [
     "Changes",
     "ClbenchError",
     "DataError",
+    "ExemplarMemory",
     "Experience",
     "MachineError",
     "Network",
@@ -59,6 +63,7 @@ __all__ = [
     "Samples",
     "Scenario",
     "Strategy",
+    "TrainingData",
     "UsageError",
     "config",
     "load",

@@ -14,7 +14,7 @@ from rich.console import Console
 from clbench import results
 from clbench.comparison import compare
 from clbench.comparison_table import print_comparison
-from clbench.errors import ClbenchError, UsageError
+from clbench.errors import AuditError, ClbenchError, UsageError
 from clbench.events import Listener
 from clbench.grid_search import plan_finals, plan_trials
 from clbench.interruption import Interruption
@@ -83,6 +83,7 @@ def run(
     jobs: int = 1,
     out: str | Path = "results",
     data: str | Path | None = None,
+    strict: bool = False,
 ) -> Runs:
     """Run strategies on scenarios, as `clbench run` does, and return the stored runs; finished ones are not repeated.
 
@@ -90,7 +91,8 @@ def run(
     "strategy.name" or, with one strategy, by "name". The other arguments are the command's options.
 
     Raises UsageError, DataError, MachineError or PluginError before anything is trained, and RunsFailed at the end if
-    some runs failed; what has finished is stored in every case.
+    some runs failed, or with `strict` AuditError if a strategy broke the rules; what has finished is stored in every
+    case.
     """
     request = Request(
         strategies=[strategy] if isinstance(strategy, str) else list(strategy),
@@ -114,7 +116,21 @@ def run(
     failed = [f"{outcome.run} {outcome.message}" for outcome in outcomes if outcome.failed]
     if failed:
         raise RunsFailed(f"{len(failed)} of {len(outcomes)} runs failed:\n" + "\n".join(failed), runs)
+    if strict:
+        require_clean(runs)
     return runs
+
+
+def require_clean(runs: Iterable[StoredRun]) -> None:
+    """Raise AuditError where the audit of a run found a violation."""
+    found = {
+        f"  {run.path}: {finding['name']}: in experience {finding['experience']} it {finding['what']}"
+        for run in runs
+        for finding in run.result.get("audit", {}).get("findings", [])
+        if finding["severity"] == "violation"
+    }
+    if found:
+        raise AuditError("A strategy broke the rules; the runs are stored:\n" + "\n".join(sorted(found)))
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:

@@ -28,6 +28,9 @@ class Images:
         """`images` (n, height, width, channels)."""
         self.pixels = torch.from_numpy(images)
         self.device = device
+        self.watcher: Callable[[Tensor], None] | None = None
+        """Told of every row that is read."""
+
         if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
             self.pixels = self.pixels.to(device)
 
@@ -38,6 +41,8 @@ class Images:
 
     def take(self, rows: Tensor) -> Tensor:
         """Return the images at `rows` (n,), on the device, (n, height, width, channels) of uint8."""
+        if self.watcher is not None:
+            self.watcher(rows)
         return self.pixels.index_select(0, rows.to(self.pixels.device)).to(self.device)
 
 
@@ -116,6 +121,9 @@ class TrainingSet:
     recorded: Tensor | None = None
     """A value per sample, (n, …), in the order of `rows`."""
 
+    identity: Tensor | None = None
+    """What a sample's row is in the dataset, (n,), where `rows` count in images of another origin; -1 for none."""
+
     features: Tensor | None = field(default=None)
     """The frozen trunk's output per sample, (n, features), in the order of `rows`; served instead of images."""
 
@@ -136,6 +144,15 @@ class TrainingSet:
             images = self.images.take(self.rows[positions])
             yield self.scaling(images), self.labels[positions.to(self.labels.device)]
 
+    def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images and labels of some samples as they are; see strategy.Samples."""
+        rows = self.rows[positions.to(self.rows.device)]
+        return self.images.take(rows), self.labels[positions.to(self.labels.device)]
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Scale stored images without augmenting them; see strategy.Samples."""
+        return self.scaling(images)
+
     def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
         """Yield every sample as `epoch` does, without augmentation, in the order of `rows`."""
         for positions in torch.arange(len(self)).split(size):
@@ -146,7 +163,7 @@ class TrainingSet:
     def epoch(
         self, batch_size: int, order: torch.Generator, augmentation: Augmentation, changes: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
-        """Yield every sample once, in an order drawn from `order`: x, labels, rows, recorded.
+        """Yield every sample once, in an order drawn from `order`: x, labels, rows of the dataset, recorded.
 
         `changes` draws the augmentation. The last batch holds what is left over.
         """
@@ -157,10 +174,11 @@ class TrainingSet:
         labels = self.labels[shuffled].split(batch_size)
         recorded = [None] * len(rows) if self.recorded is None else self.recorded[shuffled].split(batch_size)
         positions = shuffled.split(batch_size)
-        for position, row, label, answer in zip(positions, rows, labels, recorded, strict=True):
+        names = rows if self.identity is None else self.identity[shuffled].split(batch_size)
+        for position, row, label, answer, name in zip(positions, rows, labels, recorded, names, strict=True):
             if self.features is not None:
                 x = self.features.index_select(0, position)
             else:
                 images = self.images.take(row)
                 x = self.scaling(augment(images, augmentation, changes) if augmentation.active else images)
-            yield x, label, row, answer
+            yield x, label, name, answer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,9 @@ class Checkpoint:
     """What result.json says of each finished experience."""
 
     notes: list[str]
+    findings: list[Any] = field(default_factory=list)
+    """What the audit has found."""
+
     optimizer: dict[str, Any] | None = None
     """What the optimizer carries on, where the recipe says that it does."""
 

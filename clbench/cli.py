@@ -149,6 +149,9 @@ def run(
     jobs: Annotated[int, typer.Option(metavar="N", help="Runs at once; see --threads.")] = 1,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Results folder.")] = Path("results"),
     data: DataFolder = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with exit code 6 where a strategy broke the rules; see the README.")
+    ] = False,
     as_json: AsJson = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and list the runs; train nothing.")
@@ -180,17 +183,20 @@ def run(
     if dry_run:
         _print_plan(request, as_json)
         return
-    from clbench.api import run_request, stored
+    from clbench.api import require_clean, run_request, stored
 
     outcomes = run_request(request, _console(stderr=True))
     failed = [outcome for outcome in outcomes if outcome.failed]
-    _print_comparisons(stored(outcomes), as_json)
+    runs = stored(outcomes)
+    _print_comparisons(runs, as_json)
     if not as_json:
         print(f"\nStored in {out}/. Compare with all that is there: clbench compare {out}")
     if failed:
         names = "\n".join(f"  {outcome.run} {outcome.message}" for outcome in failed)
         print(f"{len(failed)} of {len(outcomes)} runs failed; the others are stored:\n{names}", file=sys.stderr)
         raise typer.Exit(1)
+    if strict:
+        require_clean(runs)
 
 
 def _print_targets(targets: Sequence[Target]) -> None:

@@ -64,6 +64,12 @@ class Row:
         return how_tuned(self.runs[0])
 
     @property
+    def audit(self) -> str:
+        """What the audit (see audit.py) says of its runs: `pass`, the worst it found, or `–` where there was none."""
+        verdicts = {audit["verdict"] if (audit := run.result.get("audit")) else "–" for run in self.runs}
+        return max(verdicts, key=lambda verdict: ("pass", "–", "warn", "violation").index(verdict.partition("(")[0]))
+
+    @property
     def title(self) -> str:
         """The strategy with what it is in the comparison: `naive (lower reference)`."""
         return f"{self.strategy} ({self.reference} reference)" if self.reference else self.strategy

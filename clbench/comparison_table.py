@@ -35,12 +35,12 @@ def headings(comparison: Comparison) -> dict[str, str]:
         columns["to_lower"] = f"final, to {lower.strategy}"
         if any(row.to_lower and row.to_lower.p_holm is not None for row in comparison.rows):
             columns["p_holm"] = "p (Holm)"
-    return {**columns, "tuned": "tuned", "n": "n"}
+    return {**columns, "tuned": "tuned", "audit": "audit", "n": "n"}
 
 
 def cells(row: Row, columns: dict[str, str]) -> dict[str, str]:
     """Return the row's text in each of the columns of `headings`."""
-    made = {"strategy": row.title, "tuned": row.tuned, "n": str(len(row.seeds))}
+    made = {"strategy": row.title, "tuned": row.tuned, "audit": row.audit, "n": str(len(row.seeds))}
     for column in COLUMNS:
         made[column] = text_of(row.estimates[column], column)
     mark = {"best": " best", "tied": " ≈"}.get(row.standing or "", "")
@@ -80,6 +80,7 @@ def rows_for_json(comparison: Comparison) -> list[dict[str, object]]:
             "strategy": row.strategy,
             "reference": row.reference,
             "tuned": row.tuned,
+            "audit": row.audit,
             "seeds": list(row.seeds),
             **values,
             "standing": row.standing,

@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clbench.batches import Images, Scaling, TrainingSet, held_out
+from clbench.batches import Images, Scaling, TrainingSet, augment, held_out
 from clbench.errors import Divergence, PluginError, UsageError
 from clbench.evaluation import randomness_untouched
 from clbench.events import Listener, TrainingProgress
 from clbench.interruption import Interruption
+from clbench.memory import ExemplarMemory
 from clbench.metrics import Setting
 from clbench.models import Network
 from clbench.recipe import Recipe
@@ -56,6 +57,9 @@ class Ledger:
     features_cached: bool = False
     training_seconds: float = 0.0
     recording_seconds: float = 0.0
+    learned: bool = False
+    """Whether the experience was learned at all."""
+
     past_data_bytes: int = 0
     """Training data of earlier experiences that this one read again."""
 
@@ -106,6 +110,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.ledger = Ledger()
         self.mbatch: Any = None
         self._teacher: Network | None = None
+        self._adjusts_gradients = type(strategy).before_step is not Strategy.before_step
 
     # -- one experience -----------------------------------------------------------------------------------------------
 
@@ -116,7 +121,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         """
         if not self.fit(index):
             return self.ledger
-        self.strategy.after_experience(self.model, replace(self.where, samples=self.training_set))
+        self.strategy.after_experience(self.model, replace(self.where, samples=self._own))
         return self.ledger
 
     def fit(self, index: int) -> bool:
@@ -125,9 +130,12 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.recipe = self.protocol.at(index)
         self.where = Experience(index, self.classes_per_experience, self.setting)
         seed_everything(derive(self.seeds["training"], "global", index))
-        if self.strategy.training_data(self.where) is None:
+        self._own = self._samples(self._divided(index)[0])
+        self._choice = self.strategy.training_data(replace(self.where, samples=self._own))
+        self.ledger.learned = self._choice is not None
+        if self._choice in (None, "read"):
             self._grow_head()
-            return False
+            return self.ledger.learned
         self._order = torch.Generator().manual_seed(derive(self.seeds["training"], "order", index))
         self._changes = torch.Generator().manual_seed(derive(self.seeds["training"], "augmentation", index))
         self.train(self.benchmark.train_stream[index], eval_streams=[])
@@ -141,11 +149,14 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         """Choose the experience's training samples."""
         self.adapted_dataset = self.experience.dataset
         rows, held = self._divided(self.where.index)
-        if self.strategy.training_data(self.where) == "seen":
+        if self._choice == "seen":
             past = [self._divided(index)[0] for index in range(self.where.index)]
             self.ledger.past_data_bytes = sum(map(len, past)) * self.images.pixels[0].nbytes
             rows = torch.cat([*past, rows]).sort().values
         self.training_set, self.validation_set = self._samples(rows), self._samples(held)
+        if self._choice in ("memory", "with_memory"):
+            self.training_set = self._with_exemplars(self.training_set, alone=self._choice == "memory")
+        rows = self.training_set.rows
         steps = len(rows) / self.recipe.batch_size
         self._epoch_steps = int(steps) if self.recipe.drop_last else math.ceil(steps)
         if self._epoch_steps == 0:
@@ -161,6 +172,24 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def _samples(self, rows: Tensor) -> TrainingSet:
         return TrainingSet(self.images, self.scaling, rows, self.labels[rows.to(self.labels.device)])
+
+    def _with_exemplars(self, own: TrainingSet, alone: bool) -> TrainingSet:
+        """Return the strategy's exemplars as training data, after the experience's own unless they stand alone."""
+        kept = getattr(self.strategy, "exemplars", None)
+        if not isinstance(kept, ExemplarMemory):
+            raise PluginError(
+                f"{type(self.strategy).__name__} trains on exemplars and has no ExemplarMemory `exemplars`"
+            )
+        if not len(kept):
+            return own
+        images, labels, names = [kept.images], [kept.labels], [torch.full((len(kept),), -1)]
+        if not alone:
+            images.insert(0, self.images.take(own.rows))
+            labels.insert(0, own.labels)
+            names.insert(0, own.rows)
+        together = Images(torch.cat(images).cpu().numpy(), self.device)
+        rows = torch.arange(len(together.pixels))
+        return TrainingSet(together, self.scaling, rows, torch.cat(labels), identity=torch.cat(names))
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """Nothing yet: the batches are served afresh for every epoch."""
@@ -327,11 +356,21 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         if self._teacher is not None:
             recorded = self._answer(self._teacher, x)
         self.mbatch = [x, y, torch.zeros_like(y)]
-        self.batch = Batch(x, y, rows, x, recorded, self.model, self.where)
+        self.batch = Batch(x, y, rows, x, recorded, self.model, self.where, self)
         if self.recipe.schedule in ("cosine", "milestones"):
             rate = scheduled_rate(self.recipe, self.ledger.gradient_steps, self._steps, self._epoch_steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
+
+    def original(self, rows: Tensor) -> Tensor:
+        """Return training images as they are stored; see strategy.Source."""
+        return self.images.take(rows)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Augment and scale images that a strategy kept, and count them as seen; see strategy.Source."""
+        self.ledger.samples_seen += len(images)
+        augmentation = self.recipe.augmentation
+        return self.scaling(augment(images, augmentation, self._changes) if augmentation.active else images)
 
     def forward(self) -> Tensor:
         """Return the logits, (n, rows of the head)."""
@@ -351,6 +390,8 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def optimizer_step(self) -> None:
         """Update the weights and account for the batch."""
+        if self._adjusts_gradients:
+            self.strategy.before_step(self.batch)
         self.optimizer.step()
         if self._follows_steps:
             self.strategy.after_step(self.batch)

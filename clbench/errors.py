@@ -47,5 +47,11 @@ class PluginError(ClbenchError):
     exit_code = 5
 
 
+class AuditError(ClbenchError):
+    """A strategy read or kept what it may not; the run is stored all the same, with the finding in its result."""
+
+    exit_code = 6
+
+
 class Divergence(ClbenchError):
     """The loss of a run became NaN or infinite."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,12 @@ from clbench.metrics import Setting
 from clbench.models import Network
 
 Predictions = npt.NDArray[np.int16]
+Score = Callable[[Network, Tensor], Tensor]
+
+
+def _own_scores(model: Network, x: Tensor) -> Tensor:
+    scores: Tensor = model(x)
+    return scores
 
 
 @contextmanager
@@ -30,7 +37,7 @@ def randomness_untouched() -> Iterator[None]:
     np.random.set_state(states[1])
 
 
-@dataclass(frozen=True)
+@dataclass
 class TestSet:
     """The whole test set and the stream's shape."""
 
@@ -50,34 +57,52 @@ class TestSet:
     setting: Setting = "class_incremental"
     """In which the network was trained."""
 
+    watcher: Callable[[], None] | None = None
+    """Told when the labels are read while scores are asked for."""
+
+    _asking: bool = False
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "positions" and self._asking and self.watcher is not None:
+            self.watcher()
+        return super().__getattribute__(name)
+
     @torch.no_grad()
-    def predict(self, model: Network) -> dict[Setting, Predictions]:
+    def predict(self, model: Network, score: Score | None = None) -> dict[Setting, Predictions]:
         """Return the class ids predicted for every test sample, (n,), by each reading of the setting (see metrics.py).
 
         Class-incremental is the argmax over all classes seen so far. Task-incremental is the argmax over the classes
         of the sample's own experience, as if that were known. Domain-incremental is the argmax over the outputs that
         all experiences share, as the class of the sample's own experience that stands for it. -1 where a sample's
-        experience has not been learned yet. Works on a copy of `model` and restores the random state.
+        experience has not been learned yet. Works on a copy of `model` and restores the random state. `score` gives
+        the scores (n, outputs) of images, from the network; without it they are the network's own.
         """
         with randomness_untouched():
             frozen = copy.deepcopy(model).eval()
             parts = [
-                self._predict_batch(frozen, rows)
-                for rows in torch.arange(len(self.positions)).split(self.images.inference_batch)
+                self._answers(self.scores(frozen, rows, score), rows, model.head.seen)
+                for rows in torch.arange(len(self.images.pixels)).split(self.images.inference_batch)
             ]
         order = np.asarray([*self.class_order, -1], dtype=np.int16)
         return {reading: order[torch.cat([part[reading] for part in parts]).cpu().numpy()] for reading in parts[0]}
 
-    def _predict_batch(self, model: Network, rows: Tensor) -> dict[Setting, Tensor]:
+    def scores(self, model: Network, rows: Tensor, score: Score | None = None) -> Tensor:
+        """Return the scores of the test images at `rows` (n,), (n, outputs), from a network in evaluation mode."""
         x = self.scaling(self.images.take(rows))
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            logits = model(x).float()  # (n, outputs)
-        sizes = torch.tensor(self.classes_per_experience, device=x.device)
-        own = torch.repeat_interleave(sizes)[self.positions[rows].to(x.device)]  # (n,)
+        self._asking = True
+        try:
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                return (score or _own_scores)(model, x).float()
+        finally:
+            self._asking = False
+
+    def _answers(self, logits: Tensor, rows: Tensor, seen: int) -> dict[Setting, Tensor]:
+        sizes = torch.tensor(self.classes_per_experience, device=logits.device)
+        own = torch.repeat_interleave(sizes)[self.positions[rows].to(logits.device)]  # (n,)
         if self.setting == "domain_incremental":
             first = (sizes.cumsum(0) - sizes)[own]
             return {"domain_incremental": first + logits.argmax(dim=1)}
-        logits = logits[:, : model.head.seen]
+        logits = logits[:, :seen]
         elsewhere = own[:, None] != torch.repeat_interleave(sizes)[None, : logits.shape[1]]
         within = logits.masked_fill(elsewhere, -torch.inf).argmax(dim=1)
         readings: dict[Setting, Tensor] = {}

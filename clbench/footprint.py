@@ -36,6 +36,29 @@ def peak_memory() -> dict[str, int]:
     return result
 
 
+def contents_sha256(state: Any) -> str:
+    """Return a SHA-256 of all tensors, arrays, byte strings and plain values reachable from `state`, in order."""
+    digest, visited, waiting = hashlib.sha256(), set(), [state]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, (int, float, str, bool, bytes, bytearray)) or value is None:
+            digest.update(repr(value).encode())
+            continue
+        if id(value) in visited:
+            continue
+        visited.add(id(value))
+        if isinstance(value, (torch.Tensor, np.ndarray)):
+            array = value.detach().cpu().contiguous().view(-1).numpy() if isinstance(value, torch.Tensor) else value
+            digest.update(np.ascontiguousarray(array).tobytes())
+        elif isinstance(value, dict):
+            waiting.extend(item for pair in value.items() for item in pair)
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            waiting.extend(value)
+        elif hasattr(value, "__dict__") and not isinstance(value, type):
+            waiting.append(vars(value))
+    return digest.hexdigest()
+
+
 def carried_bytes(state: Any, model: nn.Module) -> int:
     """Return the bytes of all tensors, arrays and byte strings reachable from `state`, each memory counted once.
 

@@ -1,7 +1,8 @@
 """How much each weight matters to what a network has learned: the diagonals that EWC, MAS and their kin hold on to.
 
-Sums over samples of squared, or absolute, per-sample gradients. For networks of linear layers they come from one
-backward pass a batch, for (g aᵀ)² = g² (a²)ᵀ; for others from torch.func's per-sample gradients.
+Sums over samples of squared, or absolute, per-sample gradients of the network in evaluation mode. For networks of
+linear layers they come from one backward pass a batch, for (g aᵀ)² = g² (a²)ᵀ; for others from torch.func's per-sample
+gradients.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def fisher(
     labels.
     Source: Kirkpatrick et al. 2017 (arXiv 1612.00796); on its variants van de Ven 2025 (arXiv 2502.11756).
     """
+    model = model.in_evaluation()
     generator = torch.Generator().manual_seed(seed)
     columns = _columns(where)
     total = _zeros(model)
@@ -63,6 +65,7 @@ def sensitivity(model: Network, where: Experience, batch_size: int = 1) -> dict[
     With a `batch_size` above 1 the absolute value is taken of the mean over that many samples.
     Source: Aljundi et al. 2018 (arXiv 1711.09601), section 4.1.
     """
+    model = model.in_evaluation()
     columns = _columns(where)
     total = _zeros(model)
     counted = 0

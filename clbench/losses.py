@@ -31,6 +31,18 @@ def cross_entropy_within(logits: Tensor, y: Tensor, sizes: Sequence[int]) -> Ten
     return F.cross_entropy(logits.masked_fill(elsewhere, _NEVER), y)
 
 
+def binary_cross_entropy(logits: Tensor, y: Tensor, old: Tensor | None = None) -> Tensor:
+    """-1/(n C) Σ_samples Σ_c t_c log σ(o_c) + (1 - t_c) log(1 - σ(o_c)), each class by a sigmoid of its own.
+
+    `logits` (n, C), `y` (n,). Targets t are `old` (n, old classes), in 0..1, for the first columns where it is given,
+    and for the others 1 for the sample's class and 0 elsewhere. Source: Rebuffi et al. 2017 (arXiv 1611.07725), alg. 3.
+    """
+    targets = F.one_hot(y, logits.shape[1]).to(logits.dtype)
+    if old is not None:
+        targets[:, : old.shape[1]] = old
+    return F.binary_cross_entropy_with_logits(logits, targets)
+
+
 # A logit that no softmax notices, and finite, so that its log-probability times a target of 0 is 0.
 _NEVER = -1e30
 

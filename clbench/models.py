@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import cast
 
@@ -122,6 +123,10 @@ class Network(nn.Module):
             rows = [values[name] for name in (f"head.old.{part}", f"head.new.{part}") if name in values]
             joined[f"head.{part}"] = torch.cat(rows)
         return joined
+
+    def in_evaluation(self) -> Network:
+        """Return a copy in evaluation mode, to ask without leaving a trace."""
+        return copy.deepcopy(self).eval()
 
     def freeze(self, modules: Iterable[nn.Module]) -> None:
         """Stop these modules, and only these, from training: no gradient, and evaluation mode whatever `train` says."""

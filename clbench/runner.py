@@ -8,6 +8,7 @@ import io
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 from filelock import Timeout
 
 from clbench import checkpoint, continual_search, environment, footprint, metrics, store
+from clbench.audit import Audit, Shape
 from clbench.checkpoint import Checkpoint
 from clbench.engine import Engine, Ledger
 from clbench.errors import ClbenchError, Divergence, MachineError, PluginError, UsageError
@@ -29,11 +31,13 @@ from clbench.metrics import Setting
 from clbench.models import Network, build
 from clbench.outcome import Outcome
 from clbench.plugins import Plugin, load
+from clbench.probes import probe
 from clbench.recipe import Recipe
+from clbench.seeds import derive
 from clbench.spec import Spec, experience_classes, folder_name, run_id
 from clbench.store import ResultsFolder
 from clbench.strategy import Strategy, config_class
-from clbench.stream import Stream, open_stream
+from clbench.stream import Stream, experience_rows, open_stream
 
 RESULT_SCHEMA = 1
 
@@ -148,6 +152,11 @@ class _Run:
             raise PluginError(f"{plugin.path} changed after the run was planned", "Start the command again.")
         self.notes = [f"loading the strategy changed the {change}; it was put back" for change in self.state.restore()]
         self.stream = self._open_stream()
+        self.audit = Audit(
+            [experience_rows(self.stream.benchmark, index) for index in range(len(self.classes))],
+            self.around.data.resolve(),
+        )
+        self.module = sys.modules[cls.__module__]
         try:
             self.strategy = cls(configure(config_class(cls), spec["strategy"]["config"], plugin.name))
             self.strategy.start(self._new_model())
@@ -187,12 +196,46 @@ class _Run:
         self.around.notify(RunStarted(self.name, len(self.classes), self.recipe.length, done.finished))
         engine = self._engine(done.model, self.strategy, self.recipe)
         engine.optimizer_state = done.optimizer
-        for index in range(done.finished, len(self.classes)):
-            self._experience(engine, index, done)
-            checkpoint.save(work, done)
+        self.audit.findings = list(done.findings)
+        with self._watched():
+            for index in range(done.finished, len(self.classes)):
+                self._experience(engine, index, done)
+                checkpoint.save(work, done)
         for note in done.notes:
             self.around.notify(Note(f"{self.name}: {note}"))
+        for finding in self.audit.findings:
+            self.around.notify(Note(f"{self.name}: {finding.severity}, {finding.name}: it {finding.what}"))
         return self.around.results.publish(self.name, self.identity, self._files(done))
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Within, the audit is told of everything that is read."""
+        stream, audit = self.stream, self.audit
+        stream.images.watcher, stream.test_set.images.watcher = audit.read_training, audit.read_test
+        stream.test_set.watcher = audit.read_test_labels
+        try:
+            with audit.files():
+                yield
+        finally:
+            stream.images.watcher = stream.test_set.images.watcher = stream.test_set.watcher = None
+
+    def _evaluate(self, engine: Engine) -> dict[Setting, Any]:
+        """Predict the test set, and find what a strategy may not do meanwhile."""
+        where, test_set = engine.where, self.stream.test_set
+
+        def score(network: Network, x: torch.Tensor) -> torch.Tensor:
+            scores: torch.Tensor = self.strategy.predict(network, x, where)
+            return scores
+
+        before = self._fingerprint(engine)
+        with self.audit.evaluation():
+            predictions = test_set.predict(engine.model, score)
+            probe(test_set, engine.model, score, derive(self.spec["seeds"]["training"], "probe"), self.audit)
+        self.audit.compare(before, self._fingerprint(engine))
+        return predictions
+
+    def _fingerprint(self, engine: Engine) -> str:
+        return footprint.weights_sha256(engine.model) + footprint.contents_sha256(self._strategy_state())
 
     def _engine(self, model: Network, strategy: Strategy[Any], recipe: Recipe) -> Engine:
         return Engine(
@@ -220,17 +263,28 @@ class _Run:
 
     def _experience(self, engine: Engine, index: int, done: Checkpoint) -> None:
         began = time.perf_counter()
+        self.audit.begin(index)
         try:
             tuned = self._tune(engine, index, done) if self._tunes else {}
             ledger = engine.learn(index)
         except (Exception, SystemExit) as error:
             raise _StrategyFailed(error, f"in experience {index}, step {engine.ledger.gradient_steps}") from error
+        if ledger.past_data_bytes:
+            self.audit.allow_past()
+        reads = self.audit.close()
         evaluating = time.perf_counter()
-        done.predictions.append(self.stream.test_set.predict(engine.model) if ledger.gradient_steps else None)
+        try:
+            done.predictions.append(self._evaluate(engine) if ledger.learned else None)
+        except (Exception, SystemExit) as error:
+            raise _StrategyFailed(error, f"in the evaluation after experience {index}") from error
         ended = time.perf_counter()
+        scaling = self.stream.scaling
+        shape = Shape(*self.stream.shape, scaling)
+        kept = self.audit.weigh(self._strategy_state(), self.module, engine.model, self.strategy.memory, shape)
         done.experiences.append(
             self._entry(index, ledger, engine)
             | tuned
+            | {"reads": reads, "exemplars": kept}
             | {
                 "training_seconds": ledger.training_seconds,
                 "recording_seconds": ledger.recording_seconds,
@@ -240,6 +294,7 @@ class _Run:
         )
         for change in self.state.restore():
             done.notes.append(f"the strategy changed the {change} in experience {index}; it was put back")
+        done.findings = list(self.audit.findings)
         done.finished, done.model, done.strategy = index + 1, engine.model, self._strategy_state()
         done.optimizer = engine.optimizer_state
         counts = self._counts(done, self.spec["scenario"]["setting"])
@@ -312,6 +367,11 @@ class _Run:
             "metrics": {setting: metrics.derive(counts[setting]) for setting in self._readings},
             "chance": {setting: chance[setting] for setting in self._readings},
             "experiences": done.experiences,
+            "audit": {
+                "verdict": self.audit.verdict(),
+                "findings": [asdict(finding) for finding in self.audit.findings],
+                "memory": self.strategy.memory,
+            },
             "totals": {
                 name: sum(entry[name] for entry in done.experiences)
                 for name in ("seconds", "training_seconds", "evaluation_seconds", "samples_seen", "gradient_steps")

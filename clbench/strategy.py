@@ -4,16 +4,20 @@ The harness owns the loop. For experience i it calls, in this order,
 
     record            the network as experience i-1 left it answers for the new data (only where a strategy has it)
     (the head grows by one row, initialised at random, for each new class)
+    training_data     says what the experience trains on
     before_experience
     frozen            before every epoch
-    loss              for every batch, followed by backward and an optimizer step
+    loss              for every batch, followed by backward
+    before_step       and then an optimizer step
+    after_step
     after_experience
 
-and then evaluates a copy of the network and saves the state. Class labels are positions in the class order: the
-classes of experience 0 come first, and column c of the logits belongs to class c. The logits have one column per class
-seen so far, so that a plain cross-entropy ranges over the classes seen so far.
+and then evaluates a copy of the network, by `predict`, and saves the state. Class labels are positions in the class
+order: the classes of experience 0 come first, and column c of the logits belongs to class c. The logits have one column
+per class seen so far, so that a plain cross-entropy ranges over the classes seen so far.
 
 A strategy sees the training data of the current experience and nothing else: no earlier or later data, no test data.
+Of earlier data it has what it kept in an ExemplarMemory (see memory.py), as many as its config's field `memory` says.
 What it sets on `self` is carried from experience to experience; it must be picklable, for it is saved at each boundary.
 """
 
@@ -33,6 +37,10 @@ if TYPE_CHECKING:
 
 ConfigT = TypeVar("ConfigT")
 Classes = Literal["seen", "current", "all"]
+TrainingData = Literal["current", "seen", "with_memory", "memory", "read"]
+"""An experience's own data; or (for references only) all data so far; or its own together with the exemplars in
+`self.exemplars`; or those exemplars alone; or nothing by gradients: what there is to learn is read in
+`after_experience`."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Experience:
     """In which the network is trained; domain-incrementally all experiences share the outputs of the first."""
 
     samples: Samples | None = field(default=None, compare=False, repr=False)
-    """In `after_experience` the experience's training data, to be read once more; None elsewhere."""
+    """In `training_data` and `after_experience` the experience's own training data; None elsewhere."""
 
     @property
     def old_classes(self) -> int:
@@ -76,6 +84,16 @@ class Experience:
         return self.index == len(self.classes_per_experience) - 1
 
 
+class Source(Protocol):
+    """What gives a batch more images than it has."""
+
+    def original(self, rows: Tensor) -> Tensor:
+        """Return the images at these rows of the dataset, as they are stored."""
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Augment and scale stored images."""
+
+
 class Samples(Protocol):
     """The training data of the current experience, as a strategy may read it once more when training has ended."""
 
@@ -87,6 +105,12 @@ class Samples(Protocol):
 
         In an order drawn from `generator`, or in the order of the dataset. The last batch holds what is left over.
         """
+
+    def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images as they are stored, (m, height, width, channels) of uint8, and y, at these positions (m,)."""
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """Scale stored images as the recipe does, without augmentation: (m, height, width, channels) of uint8 -> x."""
 
 
 @dataclass(slots=True)
@@ -113,6 +137,25 @@ class Batch:
 
     experience: Experience
     """The current experience."""
+
+    source: Source | None = field(default=None, repr=False)
+    """Where the batch's images are from."""
+
+    def images(self, positions: Tensor) -> Tensor:
+        """Return the images of the samples at these positions of the batch as they are stored, not augmented.
+
+        (m,) -> (m, height, width, channels) of uint8.
+        """
+        assert self.source is not None
+        return self.source.original(self.index[positions])
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Augment and scale stored images as the recipe does; they count as samples seen.
+
+        (m, height, width, channels) of uint8 -> (m, channels, height, width) of float32.
+        """
+        assert self.source is not None
+        return self.source.prepare(images)
 
     def cross_entropy(self, over: Classes = "seen") -> Tensor:
         """The classification loss of the setting: mean cross-entropy of `logits` with `y`.
@@ -156,10 +199,15 @@ class Strategy(Generic[ConfigT]):
     def start(self, model: Network) -> None:
         """Called once, before any data is read. Raise UsageError for a config that this network cannot meet."""
 
-    def training_data(self, experience: Experience) -> Literal["current", "seen"] | None:
-        """What the experience trains on: its own data, or (for references only) all data so far; None skips it.
+    @property
+    def memory(self) -> int:
+        """How many exemplars may be kept: the config's field `memory`, or none."""
+        return int(getattr(self.config, "memory", 0))
 
-        A skipped experience is not evaluated, and its numbers are null.
+    def training_data(self, experience: Experience) -> TrainingData | None:
+        """What the experience trains on; see `TrainingData`. None skips the experience, which is then not evaluated.
+
+        Called at its beginning, with its `experience.samples`.
         """
         return "current"
 
@@ -199,11 +247,23 @@ class Strategy(Generic[ConfigT]):
         """Return the loss of a batch: a scalar that can be differentiated."""
         raise NotImplementedError
 
+    def before_step(self, batch: Batch) -> None:
+        """Called when the gradients of the loss are there, before the weights are updated."""
+
     def after_step(self, batch: Batch) -> None:
         """Called after every update of the weights; their gradients of the loss are still there."""
 
     def after_experience(self, model: Network, experience: Experience) -> None:
         """Called when training has ended, before evaluation; `experience.samples` gives its training data once more."""
+
+    def predict(self, model: Network, x: Tensor, experience: Experience) -> Tensor:
+        """Return a score for every output, (n, outputs) of x (n, …); the highest is the answer, of those asked for.
+
+        `experience` is the one that was trained last. Called for evaluation, without gradients, with a copy of the
+        network in evaluation mode. A sample's scores may not depend on the samples beside it.
+        """
+        scores: Tensor = model(x)
+        return scores
 
 
 def records(strategy: Strategy[Any]) -> bool:

@@ -20,7 +20,7 @@ from clbench.metrics import Setting
 from clbench.models import Network, build
 
 sys.path.append(str(Path(__file__).parent))
-from small_runs import SmallRun, colours, same, strategy_class
+from small_runs import SmallRun, colours, configured, same, strategy_class
 
 CPU = torch.device("cpu")
 ORDER = (3, 0, 4, 1, 2)  # class id at each position
@@ -204,7 +204,7 @@ def test_evaluating_at_every_batch_changes_nothing_in_training() -> None:
 
     augmentation = clbench.Augmentation(crop=1, flip=True)
     recipe = clbench.Recipe(model="cnn", optimizer="adam", lr=0.01, batch_size=16, epochs=2, augmentation=augmentation)
-    plain = SmallRun(Drawing(None), recipe, colours(), SIZES).learn()
-    watched = SmallRun(Curious(None), recipe, colours(), SIZES)
+    plain = SmallRun(configured(Drawing), recipe, colours(), SIZES).learn()
+    watched = SmallRun(configured(Curious), recipe, colours(), SIZES)
     watched.learn()
     assert all(same(*pair) for pair in zip(watched.models, plain.models, strict=True))

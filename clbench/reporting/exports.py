@@ -30,9 +30,9 @@ def as_csv(comparison: Comparison) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     estimated = [name for column in COLUMNS for name in (column, f"{column}_half_width")]
     differences = [f"{to}{part}" for to in ("to_lower", "to_best") for part in ("", "_half_width", "_p", "_p_holm")]
-    writer.writerow(["strategy", "reference", "tuned", "standing", "n", "seeds", *estimated, *differences])
+    writer.writerow(["strategy", "reference", "tuned", "audit", "standing", "n", "seeds", *estimated, *differences])
     for row in comparison.rows:
-        values: list[object] = [row.strategy, row.reference, row.tuned, row.standing, len(row.seeds)]
+        values: list[object] = [row.strategy, row.reference, row.tuned, row.audit, row.standing, len(row.seeds)]
         values.append(" ".join(map(str, row.seeds)))
         for column in COLUMNS:
             made = row.estimates[column]

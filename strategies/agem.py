@@ -1,0 +1,55 @@
+"""A-GEM: a step on new data may not, to first order, raise the loss on the exemplars of old data.
+
+    g ← g - (gᵀ g_ref / g_refᵀ g_ref) g_ref        where gᵀ g_ref < 0; g_ref the gradient of CE on drawn exemplars
+
+Source: Chaudhry et al. 2019 (arXiv 1812.00420), equation 11.
+Variant: class-incremental, over all classes seen; after an experience each class has an equal share of the memory,
+drawn at random, as the paper has of tasks.
+"""
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+import clbench
+from clbench import losses
+
+
+@clbench.config
+class Config:
+    memory: Annotated[int, Ge(1)] = 200
+    """Exemplars that are kept; images."""
+
+    batch: Annotated[int, Ge(1)] = 128
+    """Exemplars of which g_ref is the gradient; images."""
+
+
+class AGEM(clbench.Strategy[Config]):
+    def start(self, model: clbench.Network) -> None:
+        self.exemplars = clbench.ExemplarMemory(self.config.memory)
+
+    def loss(self, batch: clbench.Batch) -> Tensor:
+        return batch.cross_entropy()
+
+    def before_step(self, batch: clbench.Batch) -> None:
+        if not len(self.exemplars):
+            return
+        weights = [weight for weight in batch.model.parameters() if weight.grad is not None]
+        old = self.exemplars.draw(self.config.batch, batch)
+        references = torch.autograd.grad(losses.cross_entropy(batch.model(old.x), old.y), weights)
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        product = sum(torch.sum(g * r) for g, r in zip(gradients, references, strict=True))
+        if product < 0:
+            factor = product / sum(r.square().sum() for r in references)
+            for gradient, reference in zip(gradients, references, strict=True):
+                gradient -= factor * reference
+
+    def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
+        share = self.config.memory // experience.seen_classes
+        self.exemplars.limit(share)
+        y = torch.cat([labels for _, labels in experience.samples.batches(1000)])
+        for label in y.unique():
+            own = (y == label).nonzero().squeeze(1)
+            self.exemplars.keep(experience.samples, own[torch.randperm(len(own))[:share]])

@@ -1,0 +1,90 @@
+"""BiC: distillation and exemplars, then a linear correction of the new classes' logits, which are too large.
+
+    L = (1 - λ) CE(o, y) + λ KD_T(o_old, o_old^before),   λ = old classes / classes seen;   q_c = α o_c + β for new c
+
+α and β are fitted by cross-entropy with the network frozen, an own pair for each experience.
+
+Source: Wu et al. 2019 (arXiv 1905.13260), equations 1 to 5.
+Variant: α and β are fitted on the exemplars of all classes, which are balanced, rather than on a tenth of them that
+never trained; the teacher's answers include its corrections.
+"""
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+import clbench
+from clbench import losses
+
+
+@clbench.config
+class Config:
+    memory: Annotated[int, Ge(1)] = 200
+    """Exemplars that are kept, an equal share of each class, drawn at random; images."""
+
+    temperature: Annotated[float, Gt(0)] = 2.0
+    """T; dimensionless. The paper uses 2."""
+
+    correction_steps: Annotated[int, Ge(0)] = 200
+    """Gradient steps, each over all exemplars, that fit α and β."""
+
+    correction_lr: Annotated[float, Gt(0)] = 0.01
+    """Learning rate of Adam, which fits them."""
+
+
+class BiC(clbench.Strategy[Config]):
+    def start(self, model: clbench.Network) -> None:
+        self.exemplars = clbench.ExemplarMemory(self.config.memory)
+        self.corrections: list[tuple[int, int, Tensor]] = []
+        """First class, end of the classes, and (α, β), for each experience after the first."""
+
+    def training_data(self, experience: clbench.Experience) -> clbench.TrainingData:
+        return "with_memory"
+
+    def record(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
+        return losses.soften(self.corrected(model(x))[:, : experience.old_classes], self.config.temperature)
+
+    def loss(self, batch: clbench.Batch) -> Tensor:
+        if batch.recorded is None:
+            return batch.cross_entropy()
+        old = batch.experience.old_classes
+        share = old / batch.experience.seen_classes
+        distilled = losses.distillation(batch.logits[:, :old], batch.recorded, self.config.temperature)
+        return (1 - share) * batch.cross_entropy() + share * distilled
+
+    def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
+        share = self.config.memory // experience.seen_classes
+        self.exemplars.limit(share)
+        y = torch.cat([labels for _, labels in experience.samples.batches(1000)])
+        for label in y.unique():
+            own = (y == label).nonzero().squeeze(1)
+            self.exemplars.keep(experience.samples, own[torch.randperm(len(own))[:share]])
+        if experience.index > 0:
+            self.corrections.append((experience.old_classes, experience.seen_classes, self.fitted(model, experience)))
+
+    def fitted(self, model: clbench.Network, experience: clbench.Experience) -> Tensor:
+        """Return α and β, (2,), of the newest classes."""
+        with torch.no_grad():
+            network, parts = model.in_evaluation(), self.exemplars.images.split(500)
+            logits = self.corrected(torch.cat([network(experience.samples.scaled(part)) for part in parts]))
+        alpha_beta = torch.tensor([1.0, 0.0], device=logits.device, requires_grad=True)
+        optimizer = torch.optim.Adam([alpha_beta], lr=self.config.correction_lr)
+        for _ in range(self.config.correction_steps):
+            optimizer.zero_grad()
+            new = alpha_beta[0] * logits[:, experience.old_classes : experience.seen_classes] + alpha_beta[1]
+            answer = torch.cat([logits[:, : experience.old_classes], new], dim=1)
+            losses.cross_entropy(answer, self.exemplars.labels).backward()
+            optimizer.step()
+        return alpha_beta.detach()
+
+    def corrected(self, logits: Tensor) -> Tensor:
+        """Return the logits (n, classes) with each experience's correction."""
+        logits = logits.clone()
+        for first, end, (alpha, beta) in self.corrections:
+            logits[:, first:end] = alpha * logits[:, first:end] + beta
+        return logits
+
+    def predict(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
+        return self.corrected(model(x))

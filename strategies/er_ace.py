@@ -1,0 +1,41 @@
+"""ER-ACE: replay with an asymmetric cross-entropy, so that new classes do not push old ones aside.
+
+    L = CE(softmax over the new batch's classes) + CE(softmax over all classes seen; exemplars)
+
+Source: Caccia et al. 2022 (arXiv 2104.05025), equation 3.
+Variant: exemplars from a reservoir. In the first experience plain cross-entropy over the classes seen.
+"""
+
+from typing import Annotated
+
+from annotated_types import Ge
+from torch import Tensor
+
+import clbench
+from clbench import losses
+
+
+@clbench.config
+class Config:
+    memory: Annotated[int, Ge(1)] = 200
+    """Exemplars that are kept; images."""
+
+    batch: Annotated[int, Ge(1)] = 32
+    """Exemplars that are replayed with a batch; images."""
+
+
+class ERACE(clbench.Strategy[Config]):
+    def start(self, model: clbench.Network) -> None:
+        self.exemplars = clbench.ExemplarMemory(self.config.memory)
+
+    def loss(self, batch: clbench.Batch) -> Tensor:
+        if batch.experience.index == 0:
+            return batch.cross_entropy()
+        absent = batch.logits.new_ones(batch.logits.shape[1]).bool()
+        absent[batch.y.unique()] = False
+        new = losses.cross_entropy(batch.logits.masked_fill(absent, -1e30), batch.y)
+        old = self.exemplars.draw(self.config.batch, batch)
+        return new + losses.cross_entropy(batch.model(old.x), old.y)
+
+    def after_step(self, batch: clbench.Batch) -> None:
+        self.exemplars.reservoir(batch)

@@ -1,0 +1,77 @@
+"""iCaRL: exemplars by herding, distillation by sigmoids, and classification by the nearest mean of exemplars.
+
+    L = 1/C Σ_c BCE(σ(o_c), t_c),   t_c = σ(o_c^old) for old classes, [y = c] for new ones;   ŷ = argmin_c ‖φ(x) - μ_c‖
+
+φ are the trunk's features, scaled to length 1, and μ_c the mean over the exemplars of class c, scaled likewise.
+
+Source: Rebuffi et al. 2017 (arXiv 1611.07725), algorithms 1 to 5.
+Variant: the loss averaged over the C classes seen so far; exemplars are herded and averaged without augmentation.
+"""
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge
+from torch import Tensor
+
+import clbench
+from clbench import losses
+
+
+@clbench.config
+class Config:
+    memory: Annotated[int, Ge(1)] = 200
+    """K, exemplars that are kept, an equal share of each class; images."""
+
+
+class ICaRL(clbench.Strategy[Config]):
+    def start(self, model: clbench.Network) -> None:
+        self.exemplars = clbench.ExemplarMemory(self.config.memory)
+
+    def training_data(self, experience: clbench.Experience) -> clbench.TrainingData:
+        return "with_memory"
+
+    def record(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
+        return model(x)[:, : experience.old_classes].sigmoid()  # (n, old classes)
+
+    def loss(self, batch: clbench.Batch) -> Tensor:
+        return losses.binary_cross_entropy(batch.logits[:, : batch.experience.seen_classes], batch.y, batch.recorded)
+
+    def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
+        share = self.config.memory // experience.seen_classes
+        self.exemplars.limit(share)
+        network = model.in_evaluation()
+        with torch.no_grad():
+            parts = [(features(network, x), y) for x, y in experience.samples.batches(500)]
+            phi, y = (torch.cat(part) for part in zip(*parts, strict=True))
+            for label in y.unique():
+                own = (y == label).nonzero().squeeze(1)
+                self.exemplars.keep(experience.samples, own[herd(phi[own], share)])
+            stored = torch.cat(
+                [features(network, experience.samples.scaled(part)) for part in self.exemplars.images.split(500)]
+            )
+        labels = self.exemplars.labels
+        means = [stored[labels == label].mean(dim=0) for label in range(experience.seen_classes)]
+        self.means = F.normalize(torch.stack(means), dim=1)  # (classes, features)
+
+    def predict(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
+        return -torch.cdist(features(model, x), self.means)
+
+
+def features(model: clbench.Network, x: Tensor) -> Tensor:
+    """φ(x), (n, features), of length 1."""
+    return F.normalize(model.blocks(x).float(), dim=1)
+
+
+def herd(phi: Tensor, count: int) -> Tensor:
+    """Return positions of `count` rows of `phi` (n, features), so that the mean of the first m is near that of all."""
+    mean, total, chosen = phi.mean(dim=0), torch.zeros_like(phi[0]), []
+    left = torch.ones(len(phi), dtype=torch.bool, device=phi.device)
+    for m in range(1, min(count, len(phi)) + 1):
+        distance = (mean - (total + phi) / m).norm(dim=1).masked_fill(~left, torch.inf)
+        best = int(distance.argmin())
+        chosen.append(best)
+        left[best] = False
+        total = total + phi[best]
+    return torch.tensor(chosen, dtype=torch.int64, device=phi.device)

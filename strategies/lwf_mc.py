@@ -1,0 +1,20 @@
+"""LwF.MC: iCaRL without exemplars and without its classifier; distillation and classification by sigmoids.
+
+    L = 1/C Σ_c BCE(σ(o_c), t_c),   t_c = σ(o_c^old) for old classes, [y = c] for new ones
+
+Source: Rebuffi et al. 2017 (arXiv 1611.07725), section 4.1, "LwF.MC".
+Variant: averaged over the C classes seen so far. Not LwF: every class has a sigmoid of its own.
+"""
+
+from torch import Tensor
+
+import clbench
+from clbench import losses
+
+
+class LwFMC(clbench.Strategy):
+    def record(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
+        return model(x)[:, : experience.old_classes].sigmoid()  # (n, old classes)
+
+    def loss(self, batch: clbench.Batch) -> Tensor:
+        return losses.binary_cross_entropy(batch.logits[:, : batch.experience.seen_classes], batch.y, batch.recorded)
