@@ -15,6 +15,7 @@ from clbench.errors import ClbenchError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from clbench.contract import Result
     from clbench.plugins import Kind
     from clbench.reproduction.targets import Target
     from clbench.sweep import Request
@@ -27,6 +28,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+new_app = typer.Typer(help="Write a new strategy or scenario file.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(new_app, name="new")
 data_app = typer.Typer(help="Bring in, list and check datasets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
@@ -466,6 +469,79 @@ def show(
     from clbench.description import print_in_full
 
     print_in_full(plugin)
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="A strategy.")],
+    as_json: AsJson = False,
+) -> None:
+    """Hold a strategy to the contract: run it on small data in many ways, and say what is wrong and how to mend it."""
+    from clbench.plugins import select
+
+    plugin = select("strategy", name)
+    from clbench.contract import examine
+
+    results = []
+    for result in examine(plugin):
+        results.append(result)
+        if not as_json:
+            _print_check(result)
+    failed = [result for result in results if result.status == "failed"]
+    if as_json:
+        print(json.dumps([vars(result) for result in results], indent=1, ensure_ascii=False))
+    else:
+        print(f"{plugin.name}: {len(results) - len(failed)} of {len(results)} checks hold")
+        if not failed:
+            print(f"Run it beside others: clbench run -s naive,{name} -S splitmnist --seeds 5")
+    if failed:
+        raise typer.Exit(1)
+
+
+@new_app.command("strategy")
+def new_strategy(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the strategy and its file, for example my_idea.")],
+    original: Annotated[
+        str | None,
+        typer.Option("--from", metavar="NAME", help="A strategy to begin with.", autocompletion=_complete("strategy")),
+    ] = None,
+) -> None:
+    """Write strategies/NAME.py here: a commented skeleton that runs, or a copy of another strategy."""
+    from clbench.creation import new_strategy as write
+
+    path = write(name, original)
+    print(f"{path} is written and runs: clbench run -s naive,{name} -S splitdigits")
+    print(f"Is it held to the contract? clbench check {name}")
+
+
+@new_app.command("scenario")
+def new_scenario(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the scenario and its file, for example my_data.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="An .npz file, or a folder train/CLASS/*.png, test/CLASS/*.png.")
+    ],
+    data: DataFolder = None,
+) -> None:
+    """Import a dataset of your own and write scenarios/NAME.py for it here."""
+    from clbench.creation import new_scenario as write
+    from clbench.dataset_import import import_dataset
+    from clbench.datasets import data_folder
+
+    written = write(name, name, 2)  # the name is found to be free before anything is imported
+    try:
+        info = import_dataset(name, path, data_folder(data), lambda text: print(text, file=sys.stderr))
+    finally:
+        written.unlink()
+    _print_dataset(info)
+    print(f"{write(name, name, len(info.classes))} is written and runs: clbench run -s naive,lwf -S {name}")
+
+
+def _print_check(result: Result) -> None:
+    marks = {"passed": "ok  ", "failed": "FAIL", "skipped": "skip"}
+    print(f"{marks[result.status]}  {result.check}")
+    for text in (result.found, result.mend):
+        for line in text.splitlines():
+            print(f"      {line}")
 
 
 @app.command()

@@ -36,6 +36,12 @@ def peak_memory() -> dict[str, int]:
     return result
 
 
+def kept_networks(state: dict[str, Any], model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Return the copies of the network among a strategy's own attributes, with the hashes of their weights."""
+    networks = [value for value in state.values() if type(value) is type(model) and value is not model]
+    return [(network, weights_sha256(network)) for network in networks]
+
+
 def contents_sha256(state: Any) -> str:
     """Return a SHA-256 of all tensors, arrays, byte strings and plain values reachable from `state`, in order."""
     digest, visited, waiting = hashlib.sha256(), set(), [state]

@@ -264,6 +264,7 @@ class _Run:
     def _experience(self, engine: Engine, index: int, done: Checkpoint) -> None:
         began = time.perf_counter()
         self.audit.begin(index)
+        copies = footprint.kept_networks(self._strategy_state(), engine.model)
         try:
             tuned = self._tune(engine, index, done) if self._tunes else {}
             ledger = engine.learn(index)
@@ -272,6 +273,9 @@ class _Run:
         if ledger.past_data_bytes:
             self.audit.allow_past()
         reads = self.audit.close()
+        moved = any(footprint.weights_sha256(network) != before for network, before in copies)
+        if moved:
+            self.audit.find("warn", "moving copy", "trained, or left in training mode, a network that it keeps")
         evaluating = time.perf_counter()
         try:
             done.predictions.append(self._evaluate(engine) if ledger.learned else None)
