@@ -97,6 +97,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         )
         # It has nothing to do, and being called at every step it would cost as much as a small network's update.
         self.plugins.remove(self.evaluator)
+        self.plugins[:0] = strategy.plugins()  # before Avalanche's clock, which must be the last
         self.strategy, self.protocol, self.benchmark = strategy, recipe, benchmark
         self.recipe = recipe.at(0)
         """The recipe in the current experience."""
@@ -130,6 +131,8 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.recipe = self.protocol.at(index)
         self.where = Experience(index, self.classes_per_experience, self.setting)
         seed_everything(derive(self.seeds["training"], "global", index))
+        if index == 0:
+            self._fix_head()
         self._own = self._samples(self._divided(index)[0])
         self._choice = self.strategy.training_data(replace(self.where, samples=self._own))
         self.ledger.learned = self._choice is not None
@@ -138,6 +141,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
             return self.ledger.learned
         self._order = torch.Generator().manual_seed(derive(self.seeds["training"], "order", index))
         self._changes = torch.Generator().manual_seed(derive(self.seeds["training"], "augmentation", index))
+        self.clock.train_exp_counter = index  # which Avalanche's plug-ins read, and which a resumed run has not counted
         self.train(self.benchmark.train_stream[index], eval_streams=[])
         self.model.freeze(())
         self._teacher = None
@@ -228,17 +232,21 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def _start_afresh(self) -> None:
         self.model = self.new_model()
+        self._fix_head()
         for index in range(self.where.index + 1):
             self._grow_head(index)
         self.model = self.model.to(self.device).train()
 
+    def _fix_head(self) -> None:
+        if self.recipe.head == "fixed":
+            sizes = self.classes_per_experience
+            outputs = sizes[0] if self.setting == "domain_incremental" else sum(sizes)
+            self.model.head.fix(outputs, derive(self.seeds["model"], "head"))
+            self.model.head.to(self.device)
+
     def _grow_head(self, index: int | None = None) -> None:
         index = self.where.index if index is None else index
         head, sizes = self.model.head, self.classes_per_experience
-        if self.recipe.head == "fixed" and not head.seen:
-            outputs = sizes[0] if self.setting == "domain_incremental" else sum(sizes)
-            head.fix(outputs, derive(self.seeds["model"], "head"))
-            head.to(self.device)
         if index == 0 or self.setting != "domain_incremental":
             head.grow(sizes[index], derive(self.seeds["model"], "head", index))
         elif index == 1:

@@ -26,7 +26,9 @@ from clbench.suggest import did_you_mean
 
 Kind = Literal["strategy", "scenario"]
 FOLDERS: dict[Kind, str] = {"strategy": "strategies", "scenario": "scenarios"}
-BASES: dict[Kind, str] = {"strategy": "Strategy", "scenario": "Scenario"}
+BASES: dict[Kind, tuple[str, ...]] = {"strategy": ("Strategy", "AvalancheStrategy"), "scenario": ("Scenario",)}
+"""What a plug-in's class may be a subclass of, the usual one first."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
@@ -154,12 +156,12 @@ def describe_content(kind: Kind, name: str, content: bytes, path: Path = Path(),
 
 
 def _described(plugin: Plugin, tree: ast.Module) -> Plugin:
-    base = BASES[plugin.kind]
+    bases = BASES[plugin.kind]
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    subclasses = [node for node in classes if any(_base_name(own) == base for own in node.bases)]
+    subclasses = [node for node in classes if any(_base_name(own) in bases for own in node.bases)]
     doc = ast.get_docstring(tree) or ""
     if len(subclasses) != 1:
-        problem = f"defines {len(subclasses)} subclasses of clbench.{base}, and needs exactly one"
+        problem = f"defines {len(subclasses)} subclasses of clbench.{bases[0]}, and needs exactly one"
         return replace(plugin, doc=doc, problem=problem)
     main = subclasses[0]
     configs = [node for node in classes if any(_base_name(own) == "config" for own in node.decorator_list)]
@@ -298,7 +300,7 @@ def load(plugin: Plugin) -> type[Any]:
     }
     if len(found) != 1:
         del sys.modules[module.__name__]
-        raise PluginError(f"{plugin.path} defines {len(found)} subclasses of clbench.{BASES[plugin.kind]}, not one")
+        raise PluginError(f"{plugin.path} defines {len(found)} subclasses of clbench.{BASES[plugin.kind][0]}, not one")
     return found.pop()
 
 

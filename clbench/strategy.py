@@ -204,6 +204,10 @@ class Strategy(Generic[ConfigT]):
         """How many exemplars may be kept: the config's field `memory`, or none."""
         return int(getattr(self.config, "memory", 0))
 
+    def plugins(self) -> Sequence[Any]:
+        """Avalanche's plug-ins to be called beside the strategy; see avalanche_adapter.py."""
+        return ()
+
     def training_data(self, experience: Experience) -> TrainingData | None:
         """What the experience trains on; see `TrainingData`. None skips the experience, which is then not evaluated.
 
@@ -275,7 +279,9 @@ def config_class(strategy: type[Strategy[Any]]) -> type[Any]:
     """Return the class named in `Strategy[...]`, or NoConfig where the subclass names none."""
     for cls in strategy.__mro__:
         for base in getattr(cls, "__orig_bases__", ()):
-            if get_origin(base) is Strategy and isinstance(get_args(base)[0], type):
+            origin = get_origin(base)
+            generic = isinstance(origin, type) and issubclass(origin, Strategy)
+            if generic and isinstance(get_args(base)[0], type):
                 found: type[Any] = get_args(base)[0]
                 return found
     return NoConfig

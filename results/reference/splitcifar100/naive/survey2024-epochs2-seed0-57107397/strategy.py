@@ -1,0 +1,43 @@
+"""Fine-tuning: go on training on the new data, with nothing done against forgetting. The lower reference.
+
+    L = CE(softmax(o), y)        over the classes of the setting, class-incrementally all seen so far
+
+Source: the "fine-tuning" or "none" row of every comparison, for example van de Ven & Tolias 2019 (arXiv 1904.07734).
+Variant: by default the cross-entropy ranges over all classes seen so far, not over those of the current experience.
+"""
+
+from typing import Literal
+
+from torch import Tensor
+
+import clbench
+
+
+@clbench.config
+class Config:
+    new_term: Literal["seen", "current", "all"] = "seen"
+    """Classes over which the softmax ranges, class-incrementally: all seen so far, those of the current experience, or
+    all of the stream, for which the recipe's head must be fixed."""
+
+
+class Naive(clbench.Strategy[Config]):
+    reference = "lower"
+    presets = {
+        "pycil": {
+            "source": "PyCIL (arXiv 2112.12533), models/finetune.py",
+            "loss": "CE(new)",
+            "set": {"new_term": "current"},
+        },
+        "mammoth": {
+            "source": "Mammoth, Buzzega et al. 2020 (arXiv 2004.07211), models/sgd.py",
+            "loss": "CE(all)",
+            "set": {"new_term": "all"},
+        },
+    }
+
+    def start(self, model: clbench.Network) -> None:
+        if self.config.new_term == "all" and not model.head.fixed:
+            raise clbench.UsageError("naive: a loss over all classes of the stream needs a recipe whose head is fixed")
+
+    def loss(self, batch: clbench.Batch) -> Tensor:
+        return batch.cross_entropy(self.config.new_term)
