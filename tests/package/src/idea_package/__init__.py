@@ -1,0 +1,1 @@
+raise RuntimeError("listing strategies must not import the package that brings one")
