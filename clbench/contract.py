@@ -12,10 +12,12 @@ import functools
 import inspect
 import io
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import typing
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +76,8 @@ class Bench:
 
     def __init__(self, plugin: Plugin) -> None:
         self.plugin = plugin
-        self._folder = tempfile.TemporaryDirectory(prefix="clbench-check-")
-        self.folder = Path(self._folder.name)
+        self.folder = Path(tempfile.mkdtemp(prefix="clbench-check-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.scenario = self.folder / "contract.py"
         self.scenario.write_text(_SCENARIO)
         self.data = self.folder / "data"

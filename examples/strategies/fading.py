@@ -1,0 +1,35 @@
+"""Fading: LwF with a distillation that fades, its weight divided by the number of the experience.
+
+    L = CE(softmax(o_new), y) + α/i · KD_T(o_old, o_old before)        in experience i
+
+Source: an example.
+Variant: after Li & Hoiem 2016 (arXiv 1606.09282), with one softmax over all old classes.
+"""
+
+from typing import Annotated
+
+from annotated_types import Ge
+
+import clbench
+from clbench import losses
+
+
+@clbench.config
+class Config:
+    alpha: Annotated[float, Ge(0)] = 1.0
+    """Weight of the distillation in experience 1; dimensionless."""
+
+
+class Fading(clbench.Strategy[Config]):
+    def record(self, model, x, experience):
+        old = model(x)[:, : experience.old_classes]
+        return losses.soften(old, temperature=2)  # (n, old classes), from the network as it was before
+
+    def loss(self, batch):
+        new = batch.cross_entropy("current")
+        if batch.recorded is None:  # the first experience
+            return new
+        old = batch.logits[:, : batch.experience.old_classes]
+        return new + self.config.alpha / batch.experience.index * losses.distillation(
+            old, batch.recorded, temperature=2
+        )
