@@ -60,7 +60,7 @@ class _Worker:
                 self.notify(events.from_json(answer))
         except BrokenPipeError:
             pass
-        return {"ended": self.process.wait()}
+        return {"ended": self.ended()}
 
     def end(self, signum: int | None) -> None:
         """Tell the process that there is nothing more to do; with a signal, that it shall stop at the next batch."""
@@ -68,6 +68,13 @@ class _Worker:
         if signum is not None:
             self.process.send_signal(signum)
         self.process.stdin.close()
+
+    def ended(self) -> int:
+        """Wait until the process has ended; return its exit code."""
+        assert self.process.stdout
+        code = self.process.wait()
+        self.process.stdout.close()
+        return code
 
 
 class Pool:
@@ -93,7 +100,7 @@ class Pool:
             for worker in list(self._alive):
                 worker.end(error.signum if isinstance(error, Interrupted) else signal.SIGTERM if error else None)
             for worker in list(self._alive):
-                worker.process.wait()
+                worker.ended()
         except Interrupted:  # a second Ctrl-C
             for worker in list(self._alive):
                 worker.process.kill()
