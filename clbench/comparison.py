@@ -65,9 +65,11 @@ class Row:
 
     @property
     def audit(self) -> str:
-        """What the audit (see audit.py) says of its runs: `pass`, the worst it found, or `–` where there was none."""
-        verdicts = {audit["verdict"] if (audit := run.result.get("audit")) else "–" for run in self.runs}
-        return max(verdicts, key=lambda verdict: ("pass", "–", "warn", "violation").index(verdict.partition("(")[0]))
+        """What the audit (see audit.py) says of its runs: `pass`, the worst it found, or `no audit`."""
+        verdicts = {audit["verdict"] if (audit := run.result.get("audit")) else "no audit" for run in self.runs}
+        return max(
+            verdicts, key=lambda verdict: ("pass", "no audit", "warn", "violation").index(verdict.partition("(")[0])
+        )
 
     @property
     def title(self) -> str:

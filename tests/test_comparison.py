@@ -94,7 +94,7 @@ def over_seeds(strategy: str, kept: Sequence[int], **changed: Any) -> list[Store
 
 def printed(comparison: Comparison) -> str:
     text = io.StringIO()
-    comparison_table.print_comparison(Console(file=text, width=200), comparison)
+    comparison_table.print_comparison(Console(file=text, width=250), comparison)
     return text.getvalue()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clbench.contract import CHECKS, Bench, perform
-from clbench.plugins import builtin_folder, describe, select
+from clbench.plugins import builtin_folder, describe
 from clbench.testing import parametrize_with_checks
 
 HEAD = '''"""A strategy with a fault.
@@ -151,7 +151,3 @@ def test_a_strategy_of_a_package_behaves_as_one_of_the_working_folder(tmp_path: 
     assert "idea" in run.stdout
     assert clbench("report").returncode == 0
     assert "idea" in (tmp_path / "reports/results/index.html").read_text()
-
-
-def test_a_built_in_strategy_is_found_by_name() -> None:
-    assert select("strategy", "slda").source == "built-in"
