@@ -473,7 +473,9 @@ def show(
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="A strategy.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME_OR_FILE", help="A strategy.", autocompletion=_complete("strategy"))
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Hold a strategy to the contract: run it on small data in many ways, and say what is wrong and how to mend it."""
