@@ -197,6 +197,10 @@ def _method(spec: dict[str, Any]) -> str:
     return json.dumps({**strategy, "tuning": tuning}, sort_keys=True)
 
 
+def _tuned(tuning: dict[str, Any]) -> str:
+    return f"by grid, {tuning['trials']} trials" if "trials" in tuning else f"by chf from {tuning.get('start')}"
+
+
 def _row(label: str, runs: Sequence[StoredRun]) -> Row:
     summaries = [summary(run) for run in runs]
     estimates = {column: estimate([values[column] for values in summaries]) for column in COLUMNS}
@@ -227,9 +231,7 @@ def _labels(strategies: Sequence[dict[str, Any]]) -> list[str]:
         if len({other["sha256"] for other in same}) > 1:
             differing.append(f"file {strategy['sha256'][:8]}")
         if len({json.dumps(other["tuning"]) for other in same}) > 1:
-            differing.append(
-                " ".join(["tuned", *map(str, strategy["tuning"].values())]) if strategy["tuning"] else "untuned"
-            )
+            differing.append(_tuned(strategy["tuning"]) if strategy["tuning"] else "untuned")
         labels.append(legible(" ".join([":".join(filter(None, _named(strategy))), *differing])))
     # A name may be made to look like another with its hyper-parameters.
     return [
@@ -274,10 +276,16 @@ def _reference_lines(run: StoredRun) -> str:
     )
 
 
+def lower_reference(rows: Sequence[Row]) -> Row | None:
+    """Return the row that bounds the others from below; of several the one that nothing tuned."""
+    found = [row for row in rows if row.reference == "lower"]
+    return min(found, key=lambda row: (row.tuned != "default", row.strategy), default=None)
+
+
 def _with_evidence(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     """Add to each row its differences in final accuracy and its standing; and say what the tests could find at all."""
     measured = [row for row in rows if row.estimates["final_accuracy"]]
-    lower = next((row for row in measured if row.reference == "lower"), None)
+    lower = lower_reference(measured)
     to_lower = _differences(measured, lower) if lower else {}
     notes: list[str] = []
     rows = [replace(row, to_lower=to_lower.get(row.strategy)) for row in rows]

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
-from clbench.comparison import COLUMNS, SHARES, Comparison, Row
+from clbench.comparison import COLUMNS, SHARES, Comparison, Row, lower_reference
 from clbench.evidence import Difference, Estimate
 from clbench.tables import print_table, readable_bytes
 
@@ -30,7 +30,7 @@ def headings(comparison: Comparison) -> dict[str, str]:
     """Return the table's columns, name to heading; those that are undefined in every row are left out."""
     defined = {key: text for key, text in COLUMNS.items() if any(row.estimates[key] for row in comparison.rows)}
     columns = {"strategy": "strategy", **defined}
-    lower = next((row for row in comparison.rows if row.reference == "lower"), None)
+    lower = lower_reference(comparison.rows)
     if lower and any(row.to_lower for row in comparison.rows):
         columns["to_lower"] = f"final, to {lower.strategy}"
         if any(row.to_lower and row.to_lower.p_holm is not None for row in comparison.rows):

@@ -319,14 +319,18 @@ def leaves_global_state_alone(bench: Bench) -> None:
 
 
 def _not_found(bench: Bench, names: tuple[str, ...], mend: str) -> None:
+    reason = None
     for recipe in ("mlp", "cnn"):
         try:
             audit = bench.run(recipe).result["audit"]
-        except Skipped:
+        except Skipped as skipped:
+            reason = skipped
             continue
         for finding in audit["findings"]:
             if finding["name"] in names:
                 raise Broken(f"{finding['name']}: in experience {finding['experience']} it {finding['what']}", mend)
+    if reason is not None:
+        raise reason
 
 
 def reads_the_data_of_the_current_experience_only(bench: Bench) -> None:

@@ -108,6 +108,9 @@ def _on_validation_streams(request: Request, reported: Sequence[Sequence[int]], 
 def _finals(request: Request, tuning: Tuning, notify: Listener) -> list[Planned]:
     asked = _asked(request, tuning.strategy, tuning.scenario)
     if not tuning.trials:
+        notify(
+            Note(f"{tuning.strategy.name} has nothing to choose, and runs as it is; name values with --set to try them")
+        )
         return plan(replace(asked, values=tuning.candidates[0]), notify)
     judged = [[_trial(run, request) for run in runs] for runs in tuning.trials]
     scores = [_score(runs) for runs in judged]
