@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,9 @@ from clbench.batches import Scaling
 from clbench.memory import ExemplarMemory
 
 Severity = Literal["violation", "warn"]
+
+_PENDING = 2**20
+"""Rows whose reads are noted before they are counted."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +48,29 @@ class Audit:
 
     data_folder: Path
     findings: list[Finding] = field(default_factory=list)
-    _reads: list[Tensor] = field(default_factory=list)
+    _pending: list[Tensor] = field(default_factory=list)
+    _pending_rows: int = 0
     _experience: int = 0
     _evaluating: bool = False
     _whole_past: bool = False
+
+    def __post_init__(self) -> None:
+        size = 1 + max(int(rows.max()) for rows in self.rows_of)
+        self._owner = torch.full((size,), -1)
+        """The experience of each training row."""
+
+        for index, rows in enumerate(self.rows_of):
+            self._owner[rows] = index
+        self._counts = torch.zeros(size, dtype=torch.int64)
+        """Reads of each training row in the current experience."""
 
     # -- reads --------------------------------------------------------------------------------------------------------
 
     def begin(self, experience: int) -> None:
         """An experience begins: from here on its own samples may be read."""
         self._experience, self._whole_past = experience, False
-        self._reads.clear()
+        self._count()
+        self._counts.zero_()
 
     def allow_past(self) -> None:
         """The strategy has declared that it trains on all data so far."""
@@ -63,7 +78,18 @@ class Audit:
 
     def read_training(self, rows: Tensor) -> None:
         """Training rows were read, (n,)."""
-        self._reads.append(rows)
+        self._pending.append(rows)
+        self._pending_rows += len(rows)
+        if self._pending_rows > _PENDING:
+            self._count()
+
+    def _count(self) -> None:
+        if self._pending:
+            self._counts += torch.bincount(
+                torch.cat([rows.cpu() for rows in self._pending]), minlength=len(self._counts)
+            )
+        self._pending.clear()
+        self._pending_rows = 0
 
     def read_test(self, rows: Tensor) -> None:
         """Test rows were read, (n,), which only an evaluation may do."""
@@ -76,18 +102,15 @@ class Audit:
 
     def close(self) -> dict[str, int]:
         """The experience ends: judge what was read of it, and return the numbers of reads by where they belong."""
-        reads = torch.cat([rows.cpu() for rows in self._reads]) if self._reads else torch.empty(0, dtype=torch.int64)
-        owner = torch.full((int(max(int(rows.max()) for rows in self.rows_of)) + 1,), -1)
-        for index, rows in enumerate(self.rows_of):
-            owner[rows] = index
-        of = owner[reads]
-        past, future = reads[of < self._experience], reads[of > self._experience]
-        if len(future):
-            self.find("violation", "future data", f"read {len(future.unique())} samples of later experiences")
-        if len(past) and not self._whole_past:
-            self.find("violation", "old data", f"read {len(past.unique())} samples of earlier experiences")
-        self._reads.clear()
-        return {"current": int((of == self._experience).sum()), "earlier": len(past), "later": len(future)}
+        self._count()
+        past, future = self._owner < self._experience, self._owner > self._experience
+        read = self._counts > 0
+        if bool((read & future).any()):
+            self.find("violation", "future data", f"read {int((read & future).sum())} samples of later experiences")
+        if bool((read & past).any()) and not self._whole_past:
+            self.find("violation", "old data", f"read {int((read & past).sum())} samples of earlier experiences")
+        of = {"current": self._owner == self._experience, "earlier": past, "later": future}
+        return {name: int(self._counts[rows].sum()) for name, rows in of.items()}
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
@@ -220,7 +243,6 @@ def _leaves(value: Any, parameters: set[int]) -> Iterator[Any]:
         elif isinstance(item, dict):
             waiting.extend(item.values())
         elif isinstance(item, (list, tuple, set, frozenset)):
-            yield from _together(item)
             waiting.extend(item)
         elif isinstance(item, nn.Module):
             visited.update(id(tensor) for tensor in (*item.parameters(), *item.buffers()))
@@ -229,15 +251,11 @@ def _leaves(value: Any, parameters: set[int]) -> Iterator[Any]:
             waiting.extend(vars(item).values())
 
 
-def _together(items: Iterable[Any]) -> Iterator[Any]:
-    """Yield a sequence of plain numbers as one array: a list of pixels is a sample too."""
-    numbers = [item for item in items if isinstance(item, (int, float)) and not isinstance(item, bool)]
-    if len(numbers) > 1:
-        yield np.asarray(numbers, dtype=np.float32)
-
-
 def _samples_in(leaf: Any, shape: Shape) -> int:
-    """Return how many samples a value holds: pixels as they are stored, in 0..1, or scaled as for the network."""
+    """Return how many samples a value holds: pixels as they are stored, in 0..1, or scaled as for the network.
+
+    A plain row of numbers other than bytes is taken for labels or counts, not for pixels.
+    """
     if isinstance(leaf, ExemplarMemory):
         return len(leaf)
     if isinstance(leaf, (bytes, bytearray)):
@@ -248,6 +266,8 @@ def _samples_in(leaf: Any, shape: Shape) -> int:
     count = tensor.numel() // shape.values
     if tensor.dtype == torch.uint8:
         return count
+    if tensor.dim() < 2:
+        return 0
     if not tensor.is_floating_point():
         return count if bool(((tensor >= 0) & (tensor <= 255)).all()) and tensor.unique().numel() > 2 else 0
     return count if _is_pixels(tensor.float(), shape) else 0

@@ -129,6 +129,7 @@ COLUMNS = {
     "seconds": "seconds",
     "samples_seen": "samples seen",
     "tuning_samples": "samples seen in tuning",
+    "exemplars": "exemplars",
     "stored_bytes": "stored bytes",
 }
 SHARES = tuple(COLUMNS)[:6]
@@ -150,6 +151,7 @@ def summary(run: StoredRun) -> dict[str, float | None]:
         "seconds": totals["seconds"],
         "samples_seen": totals["samples_seen"],
         "tuning_samples": totals.get("tuning_samples_seen"),
+        "exemplars": totals.get("exemplars") or None,
         "stored_bytes": totals["stored_bytes"],
     }
 

@@ -7,6 +7,7 @@ Together they take about a minute. They find mistakes; they cannot prove that th
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -84,6 +85,9 @@ class Bench:
         fetch("digits", self.data)
         self._runs: dict[tuple[str, str, str, int], StoredRun] = {}
         self._failed: dict[tuple[str, str, str, int], str] = {}
+        self.check = ""
+        """The check that is being made."""
+
         self.recipe_suffix = ""
         """`-fixed` where the strategy refuses a growing head."""
 
@@ -99,18 +103,15 @@ class Bench:
             try:
                 self._runs[key] = self._headed(recipe, split, out, jobs)
             except Broken:
-                self._failed[key] = sys._getframe(1).f_code.co_name
+                self._failed[key] = self.check
                 raise
         return self._runs[key]
 
     def _headed(self, recipe: str, split: str, out: str, jobs: int) -> StoredRun:
-        try:
+        with contextlib.suppress(Skipped):
             return self._made(recipe, split, out, jobs)
-        except Skipped:
-            if recipe.endswith("-fixed"):
-                raise
-            self.recipe_suffix = "-fixed"
-            return self._made(f"{recipe}-fixed", split, out, jobs)
+        self.recipe_suffix = "-fixed"
+        return self._made(f"{recipe.removesuffix('-fixed')}-fixed", split, out, jobs)
 
     def _made(self, recipe: str, split: str, out: str, jobs: int) -> StoredRun:
         request = Request(
@@ -415,6 +416,7 @@ def _named() -> Mapping[str, Callable[[Bench], None]]:
 
 def perform(name: str, bench: Bench) -> Result:
     """Do one check; whatever the strategy raises is its result."""
+    bench.check = name
     try:
         _named()[name](bench)
     except Skipped as reason:

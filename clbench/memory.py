@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from clbench.strategy import Batch, Samples
+    from clbench.strategy import Batch, Experience, Samples
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,16 @@ class ExemplarMemory:
             self.images, self.labels = images, labels
             return
         self.images, self.labels = torch.cat([self.images, images]), torch.cat([self.labels, labels])
+
+    def share_among_classes(self, experience: Experience) -> None:
+        """Give each class seen an equal share: the first kept of old ones, of the experience's own drawn at random."""
+        assert experience.samples is not None
+        share = self.capacity // experience.seen_classes
+        self.limit(share)
+        y = torch.cat([labels for _, labels in experience.samples.batches(1000)])
+        for label in y.unique():
+            own = (y == label).nonzero().squeeze(1)
+            self.keep(experience.samples, own[torch.randperm(len(own))[:share]])
 
     def select(self, kept: Tensor) -> None:
         """Keep the exemplars at these positions, in this order, and no others."""

@@ -380,7 +380,7 @@ class _Run:
                 name: sum(entry[name] for entry in done.experiences)
                 for name in ("seconds", "training_seconds", "evaluation_seconds", "samples_seen", "gradient_steps")
             }
-            | {"stored_bytes": max(entry["stored_bytes"] for entry in done.experiences)}
+            | {name: max(entry[name] for entry in done.experiences) for name in ("stored_bytes", "exemplars")}
             | self._tuning_costs(done)
             | {"peak_memory": footprint.peak_memory()},
             "notes": done.notes,

@@ -47,9 +47,4 @@ class AGEM(clbench.Strategy[Config]):
                 gradient -= factor * reference
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
-        share = self.config.memory // experience.seen_classes
-        self.exemplars.limit(share)
-        y = torch.cat([labels for _, labels in experience.samples.batches(1000)])
-        for label in y.unique():
-            own = (y == label).nonzero().squeeze(1)
-            self.exemplars.keep(experience.samples, own[torch.randperm(len(own))[:share]])
+        self.exemplars.share_among_classes(experience)

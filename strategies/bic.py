@@ -55,12 +55,7 @@ class BiC(clbench.Strategy[Config]):
         return (1 - share) * batch.cross_entropy() + share * distilled
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
-        share = self.config.memory // experience.seen_classes
-        self.exemplars.limit(share)
-        y = torch.cat([labels for _, labels in experience.samples.batches(1000)])
-        for label in y.unique():
-            own = (y == label).nonzero().squeeze(1)
-            self.exemplars.keep(experience.samples, own[torch.randperm(len(own))[:share]])
+        self.exemplars.share_among_classes(experience)
         if experience.index > 0:
             self.corrections.append((experience.old_classes, experience.seen_classes, self.fitted(model, experience)))
 

@@ -138,12 +138,31 @@ IMAGES = torch.randint(0, 256, (5, 4, 4, 3), generator=torch.Generator().manual_
         (torch.randn(5, 48), 0),
         (torch.zeros(48), 0),
         (torch.arange(7), 0),
+        (torch.arange(48) % 10, 0),
+        ((torch.arange(48) % 10).float(), 0),
+        ([n % 10 for n in range(48)], 0),
         (torch.rand(48) * 1e-6, 0),
         (np.array(["a"] * 48), 0),
     ],
 )
 def test_images_are_known_in_every_guise_and_weights_are_not(leaf: Any, samples: int) -> None:
     assert _samples_in(leaf, SHAPE) == samples
+
+
+def test_reads_are_counted_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clbench.audit._PENDING", 5)
+    audit = Audit([torch.tensor([0, 2]), torch.tensor([1]), torch.tensor([3])], tmp_path)
+    audit.begin(1)
+    for rows in ([1, 1], [0, 1, 2], [2, 3], [1]):
+        audit.read_training(torch.tensor(rows))
+    assert len(audit._pending) < 4
+    assert audit.close() == {"current": 4, "earlier": 3, "later": 1}
+    assert {finding.what for finding in audit.findings} == {
+        "read 2 samples of earlier experiences",
+        "read 1 samples of later experiences",
+    }
+    audit.begin(2)
+    assert audit.close() == {"current": 0, "earlier": 0, "later": 0}
 
 
 def test_exemplars_on_the_strategy_and_elsewhere_are_counted_together(tmp_path: Path) -> None:
