@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from clbench.models import Network
     from clbench.recipe import Augmentation, Changes, Recipe
     from clbench.scenario import Scenario
-    from clbench.strategy import Batch, Experience, Samples, Strategy, TrainingData
+    from clbench.strategy import Batch, Classes, Experience, Samples, Strategy, TrainingData
 
     __version__: str
 
@@ -27,6 +27,7 @@ _HOME = {
     "Augmentation": "recipe",
     "Batch": "strategy",
     "Changes": "recipe",
+    "Classes": "strategy",
     "ClbenchError": "errors",
     "DataError": "errors",
     "ExemplarMemory": "memory",
@@ -51,6 +52,7 @@ __all__ = [
     "Augmentation",
     "Batch",
     "Changes",
+    "Classes",
     "ClbenchError",
     "DataError",
     "ExemplarMemory",

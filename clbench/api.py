@@ -81,6 +81,7 @@ def run(
     device: str = "auto",
     threads: int | None = None,
     jobs: int = 1,
+    share: bool = True,
     out: str | Path = "results",
     data: str | Path | None = None,
     strict: bool = False,
@@ -108,6 +109,7 @@ def run(
         device=device,
         threads=threads,
         jobs=jobs,
+        share=share,
         results=Path(out),
         data=None if data is None else Path(data),
     )

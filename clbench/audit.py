@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,7 @@ class Finding:
 class Audit:
     """The ledger of one run."""
 
-    rows_of: list[Tensor]
+    rows_of: Sequence[Tensor]
     """Training rows of each experience."""
 
     data_folder: Path
@@ -71,6 +71,15 @@ class Audit:
         self._experience, self._whole_past = experience, False
         self._count()
         self._counts.zero_()
+
+    def reads_so_far(self) -> Tensor:
+        """Return how often each training row was read in this experience, (n,)."""
+        self._count()
+        return self._counts.clone()
+
+    def read_elsewhere(self, counts: Tensor) -> None:
+        """Training rows were read so often, (n,), in a training that this run goes on from."""
+        self._counts += counts
 
     def allow_past(self) -> None:
         """The strategy has declared that it trains on all data so far."""

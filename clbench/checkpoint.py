@@ -48,25 +48,38 @@ class Checkpoint:
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Replace the checkpoint in `folder` at once. Raises PluginError for a strategy whose state cannot be pickled."""
-    buffer = io.BytesIO()
     try:
-        torch.save(vars(checkpoint), buffer)
+        content = packed(vars(checkpoint))
     except Exception as error:
         raise PluginError(
             f"the strategy's state cannot be saved between experiences: {type(error).__name__}: {error}",
             "What a strategy sets on itself must be picklable: no lambdas, open files or generators.",
         ) from error
-    content = buffer.getvalue()
-    replace_file(folder / NAME, hashlib.sha256(content).digest() + content)
+    replace_file(folder / NAME, content)
 
 
 def load(folder: Path) -> Checkpoint | None:
     """Return the checkpoint in `folder`; None where there is none, or where its bytes are not those that were saved."""
+    values = unpacked(folder / NAME)
+    return None if values is None else Checkpoint(**values)
+
+
+def packed(values: dict[str, Any]) -> bytes:
+    """Return a pickle of `values` behind its SHA-256."""
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    content = buffer.getvalue()
+    return hashlib.sha256(content).digest() + content
+
+
+def unpacked(path: Path) -> dict[str, Any] | None:
+    """Return what `packed` was given; None where there is no such file, or its bytes are not those that were saved."""
     try:
-        stored = (folder / NAME).read_bytes()
+        stored = path.read_bytes()
     except FileNotFoundError:
         return None
     digest, content = stored[:32], stored[32:]
     if hashlib.sha256(content).digest() != digest:
         return None
-    return Checkpoint(**torch.load(io.BytesIO(content), weights_only=False))
+    values: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=False)
+    return values

@@ -150,6 +150,9 @@ def run(
         int | None, typer.Option(metavar="N", help="Threads of a run; part of what a run is [default: all cores].")
     ] = None,
     jobs: Annotated[int, typer.Option(metavar="N", help="Runs at once; see --threads.")] = 1,
+    share: Annotated[
+        bool, typer.Option("--share/--no-share", help="Train a first experience that runs learn alike only once.")
+    ] = True,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Results folder.")] = Path("results"),
     data: DataFolder = None,
     strict: Annotated[
@@ -180,6 +183,7 @@ def run(
         device=device,
         threads=threads,
         jobs=jobs,
+        share=share,
         results=out,
         data=data,
     )

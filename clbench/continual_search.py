@@ -15,14 +15,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from torch import Tensor
-
 from clbench.engine import Engine
 from clbench.errors import Divergence
-from clbench.hyperparameters import NoConfig, configure, plain
+from clbench.fine_tuning import FineTuning
+from clbench.hyperparameters import configure, plain
 from clbench.models import Network
 from clbench.recipe import Recipe
-from clbench.strategy import Batch, Strategy, config_class
+from clbench.strategy import Strategy, config_class
 
 
 @dataclass
@@ -41,14 +40,6 @@ class Search:
     def to_json(self) -> dict[str, Any]:
         """Return it JSON-ready."""
         return asdict(self)
-
-
-class FineTuning(Strategy[NoConfig]):
-    """What plasticity is measured with: cross-entropy on the experience's own classes, and nothing else."""
-
-    def loss(self, batch: Batch) -> Tensor:
-        """CE over the current classes."""
-        return batch.cross_entropy("current")
 
 
 MakeEngine = Callable[[Network, Strategy[Any], Recipe], Engine]
@@ -87,7 +78,7 @@ def search(
 
     plasticity = -1.0
     for rate in _rates(recipe.at(index).lr, first_rate, tuning):
-        accuracy = attempt(copy.deepcopy(engine.model), FineTuning(NoConfig()), rate, None)
+        accuracy = attempt(copy.deepcopy(engine.model), FineTuning("current"), rate, None)
         if accuracy > plasticity:
             plasticity, found.lr = accuracy, rate
     if index > 0 and tuning["weight"]:

@@ -9,59 +9,51 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import random
 import time
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from clbench.batches import Images, Scaling, TrainingSet, augment, held_out
 from clbench.errors import Divergence, PluginError, UsageError
-from clbench.evaluation import randomness_untouched
 from clbench.events import Listener, TrainingProgress
+from clbench.fine_tuning import FineTuning
 from clbench.interruption import Interruption
+from clbench.ledger import Ledger, Stopwatch
 from clbench.memory import ExemplarMemory
 from clbench.metrics import Setting
 from clbench.models import Network
+from clbench.optimizers import build_optimizer
+from clbench.randomness import randomness_untouched, seed_everything
 from clbench.recipe import Recipe
 from clbench.schedules import Plateau, scheduled_rate
 from clbench.seeds import derive
 from clbench.strategy import Batch, Experience, Strategy, records
-from clbench.stream import experience_rows
+from clbench.stream import ClassIncrementalStream
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Avalanche imports optional packages that warn of what else they could use
-    from avalanche.training.plugins import EvaluationPlugin
+    from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
     from avalanche.training.templates import SupervisedTemplate
 
 # Losses are looked at in bunches: asking a GPU for each would make it wait for every step.
 _LOSSES_AT_ONCE = 50
 _SECONDS_BETWEEN_REPORTS = 0.2
-
-
-@dataclass
-class Ledger:
-    """What one experience cost."""
-
-    samples_seen: int = 0
-    gradient_steps: int = 0
-    recorded: str | None = None
-    """`recorded` once before training, answered `live` by a frozen copy, or None where the strategy records nothing."""
-    recorded_bytes: int = 0
-    features_cached: bool = False
-    training_seconds: float = 0.0
-    recording_seconds: float = 0.0
-    learned: bool = False
-    """Whether the experience was learned at all."""
-
-    past_data_bytes: int = 0
-    """Training data of earlier experiences that this one read again."""
+_EVENTS_OF_A_BATCH = (
+    "before_training_iteration",
+    "before_forward",
+    "after_forward",
+    "before_backward",
+    "after_backward",
+    "before_update",
+    "after_update",
+    "after_training_iteration",
+)
 
 
 class Engine(SupervisedTemplate):  # type: ignore[misc]
@@ -73,7 +65,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         model: Network,
         strategy: Strategy[Any],
         recipe: Recipe,
-        benchmark: Any,
+        benchmark: ClassIncrementalStream,
         images: Images,
         scaling: Scaling,
         labels: Tensor,
@@ -84,9 +76,10 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         run: str,
         interruption: Interruption,
         notify: Listener,
+        wait: Callable[[], None] | None = None,
     ) -> None:
         """`labels` (n,) of all `images` are the outputs that stand for their classes in the `setting`; `new_model`
-        gives the run's initial network again."""
+        gives the run's initial network again; `wait` as in Stopwatch."""
         super().__init__(
             model=model,
             optimizer=torch.optim.SGD(model.parameters(), lr=recipe.lr),  # replaced at every experience
@@ -97,7 +90,10 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         )
         # It has nothing to do, and being called at every step it would cost as much as a small network's update.
         self.plugins.remove(self.evaluator)
-        self.plugins[:0] = strategy.plugins()  # before Avalanche's clock, which must be the last
+        theirs = list(strategy.plugins())
+        self.hears_plugins = bool(theirs)
+        """Whether the strategy brings plug-ins of Avalanche."""
+        self.plugins[:0] = theirs  # before Avalanche's clock, which must be the last
         self.strategy, self.protocol, self.benchmark = strategy, recipe, benchmark
         self.recipe = recipe.at(0)
         """The recipe in the current experience."""
@@ -106,12 +102,11 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.seeds, self.new_model = seeds, new_model
         self.optimizer_state: dict[str, Any] | None = None
         """What the optimizer of the last experience left, where the recipe carries it on."""
-        self._follows_steps = type(strategy).after_step is not Strategy.after_step
         self.run, self.interruption, self.notify = run, interruption, notify
-        self.ledger = Ledger()
+        self.ledger, self.stopwatch = Ledger(), Stopwatch(wait)
         self.mbatch: Any = None
         self._teacher: Network | None = None
-        self._adjusts_gradients = type(strategy).before_step is not Strategy.before_step
+        self._leave_out_unheard_events()
 
     # -- one experience -----------------------------------------------------------------------------------------------
 
@@ -120,13 +115,18 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
         Raises Divergence for a loss that is NaN or infinite, PluginError for one that is no scalar.
         """
-        if not self.fit(index):
-            return self.ledger
-        self.strategy.after_experience(self.model, replace(self.where, samples=self._own))
+        if self.fit(index):
+            self.conclude()
         return self.ledger
 
     def fit(self, index: int) -> bool:
         """Train experience `index` without `after_experience`; return whether the strategy trains there at all."""
+        self.begin(index)
+        return self.train_current()
+
+    def begin(self, index: int) -> None:
+        """Get ready for experience `index`: what is the same however it is then learned."""
+        self.stopwatch.enter("data")
         self.ledger = Ledger()
         self.recipe = self.protocol.at(index)
         self.where = Experience(index, self.classes_per_experience, self.setting)
@@ -134,7 +134,24 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         if index == 0:
             self._fix_head()
         self._own = self._samples(self._divided(index)[0])
-        self._choice = self.strategy.training_data(replace(self.where, samples=self._own))
+        plain = self.strategy.plain_start() if index == 0 else None
+        if plain and self.hears_plugins:
+            raise PluginError(f"{type(self.strategy).__name__} has a plain start and plug-ins, which act in it")
+        # In the first experience the current classes are those seen.
+        self.acting = self.strategy if plain is None else FineTuning("all" if plain == "all" else "seen")
+        """The strategy, or what stands in for it in a plain start."""
+
+    @property
+    def starts_plainly(self) -> bool:
+        """Whether the strategy has no part in training the experience that was begun."""
+        return self.acting is not self.strategy
+
+    def train_current(self) -> bool:
+        """Train the experience that was begun; return whether the strategy trains there at all."""
+        index = self.where.index
+        self.stopwatch.enter("strategy")
+        self._choice = self.acting.training_data(replace(self.where, samples=self._own))
+        self.stopwatch.enter("data")
         self.ledger.learned = self._choice is not None
         if self._choice in (None, "read"):
             self._grow_head()
@@ -144,14 +161,21 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.clock.train_exp_counter = index  # which Avalanche's plug-ins read, and which a resumed run has not counted
         self.train(self.benchmark.train_stream[index], eval_streams=[])
         self.model.freeze(())
+        self.model.zero_grad()
         self._teacher = None
         if self.recipe.optimizer_state == "carried":
             self.optimizer_state = self.optimizer.state_dict()
         return True
 
+    def conclude(self) -> None:
+        """Let the strategy take what it needs of the experience that was trained."""
+        self.stopwatch.enter("strategy")
+        self.strategy.after_experience(self.model, replace(self.where, samples=self._own))
+
     def train_dataset_adaptation(self, **kwargs: Any) -> None:
         """Choose the experience's training samples."""
-        self.adapted_dataset = self.experience.dataset
+        if self.hears_plugins:
+            self.adapted_dataset = self.experience.dataset
         rows, held = self._divided(self.where.index)
         if self._choice == "seen":
             past = [self._divided(index)[0] for index in range(self.where.index)]
@@ -170,7 +194,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def _divided(self, index: int) -> tuple[Tensor, Tensor]:
         """Return the rows of an experience's data that are trained on, and those kept for validation, ascending."""
-        rows = experience_rows(self.benchmark, index)
+        rows = self.benchmark.rows[index]
         generator = torch.Generator().manual_seed(derive(self.seeds["training"], "validation", index))
         return held_out(rows, self.labels[rows.to(self.labels.device)].cpu(), self.recipe.validation, generator)
 
@@ -200,14 +224,21 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def check_model_and_optimizer(self, **kwargs: Any) -> None:
         """Record the old network's answers, grow the head, and make a new optimizer for what is then to be trained."""
-        if self.strategy.starts_afresh(self.where):
+        self.stopwatch.enter("strategy")
+        afresh = self.acting.starts_afresh(self.where)
+        if afresh:
             self._start_afresh()
         else:
-            if self.where.index > 0 and records(self.strategy):
+            if self.where.index > 0 and records(self.acting):
                 self._record()
             self._grow_head()
-        self.strategy.before_experience(self.model, self.where)
-        self.optimizer = self._make_optimizer()
+        self.acting.before_experience(self.model, self.where)
+        self.stopwatch.enter("optimizer")
+        decay = self.recipe.weight_decay + self.acting.weight_decay(self.where)
+        carried = None if afresh else self.optimizer_state
+        self.optimizer = build_optimizer(self.recipe, list(self.model.parameters()), decay, carried)
+        self._adjusts_gradients = type(self.acting).before_step is not Strategy.before_step
+        self._follows_steps = type(self.acting).after_step is not Strategy.after_step
         self._plateau = Plateau(self.recipe) if self.recipe.schedule == "plateau" else None
         self._losses: list[Tensor] = []
         self._reported = self._began = time.perf_counter()
@@ -215,7 +246,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
     def _record(self) -> None:
         began = time.perf_counter()
         old = copy.deepcopy(self.model).eval().requires_grad_(False)
-        if self.recipe.augmentation.active or self.strategy.answers_live():
+        if self.recipe.augmentation.active or self.acting.answers_live():
             self._teacher = old
             self.ledger.recorded = "live"
         else:
@@ -228,7 +259,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def _answer(self, old: Network, x: Tensor) -> Tensor:
         with torch.no_grad(), self._precision():
-            return self.strategy.record(old, x, self.where).float()
+            return self.acting.record(old, x, self.where).float()
 
     def _start_afresh(self) -> None:
         self.model = self.new_model()
@@ -252,28 +283,6 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         elif index == 1:
             head.share()
 
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        decay = self.recipe.weight_decay + self.strategy.weight_decay(self.where)
-        parameters = list(self.model.parameters())
-        optimizer = self._fresh_optimizer(parameters, decay)
-        if self.optimizer_state is not None and not self.strategy.starts_afresh(self.where):
-            optimizer.load_state_dict(self.optimizer_state)
-            for group in optimizer.param_groups:
-                group["lr"], group["weight_decay"] = self.recipe.lr, decay
-        return optimizer
-
-    def _fresh_optimizer(self, parameters: list[torch.nn.Parameter], decay: float) -> torch.optim.Optimizer:
-        if self.recipe.optimizer == "adam":
-            return torch.optim.Adam(parameters, lr=self.recipe.lr, weight_decay=decay, fused=True)
-        momentum = self.recipe.momentum
-        sgd = torch.optim.SGD(parameters, lr=self.recipe.lr, momentum=momentum, weight_decay=decay, fused=True)
-        if momentum:
-            # Torch's fused step wants the buffers of all parameters or of none, and what is frozen for some epochs
-            # would have none. Starting from 0 gives the same steps: μ·0 + g is g.
-            for parameter in parameters:
-                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        return sgd
-
     def _train_exp(self, experience: Any, eval_streams: Any = None, **kwargs: Any) -> None:
         """Avalanche's loop over the epochs, timed, with interruptions held back to the next batch."""
         began = time.perf_counter()
@@ -291,7 +300,9 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def _before_training_epoch(self, **kwargs: Any) -> None:
         """Freeze what the strategy wants frozen, and get the batches ready."""
-        self.model.freeze(self.strategy.frozen(self.model, self.where, self._epoch))
+        self.stopwatch.enter("strategy")
+        self.model.freeze(self.acting.frozen(self.model, self.where, self._epoch))
+        self.stopwatch.enter("data")
         if self.model.trunk_is_frozen and not self.recipe.augmentation.active:
             if self.training_set.features is None:
                 self.training_set.features = self.training_set.collect(self._features)
@@ -334,7 +345,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
                 batch = Batch(x, y, rows, x, recorded, self.model, self.where)
                 with self._precision():
                     batch.logits = self.model(x).float()
-                total += float(self.strategy.loss(batch)) * len(y)
+                total += float(self.acting.loss(batch)) * len(y)
         self.model.train()
         return total / len(self.validation_set)
 
@@ -362,7 +373,9 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.interruption.check()
         x, y, rows, recorded = self.mbatch
         if self._teacher is not None:
+            self.stopwatch.enter("strategy")
             recorded = self._answer(self._teacher, x)
+        self.stopwatch.enter("optimizer")
         self.mbatch = [x, y, torch.zeros_like(y)]
         self.batch = Batch(x, y, rows, x, recorded, self.model, self.where, self)
         if self.recipe.schedule in ("cosine", "milestones"):
@@ -382,6 +395,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def forward(self) -> Tensor:
         """Return the logits, (n, rows of the head)."""
+        self.stopwatch.enter("forward")
         with self._precision():
             network = self.model if self.training_set.features is None else self.model.head
             self.batch.logits = network(self.batch.x).float()
@@ -389,20 +403,30 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def criterion(self) -> Tensor:
         """Return the strategy's loss."""
-        loss = self.strategy.loss(self.batch)
+        self.stopwatch.enter("strategy")
+        loss = self.acting.loss(self.batch)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
             raise PluginError(f"{type(self.strategy).__name__}.loss returned {what}; it must return a scalar tensor")
         self._losses.append(loss.detach())
         return loss
 
+    def backward(self) -> None:
+        """Compute the gradients."""
+        self.stopwatch.enter("backward")
+        self.loss.backward()
+
     def optimizer_step(self) -> None:
         """Update the weights and account for the batch."""
         if self._adjusts_gradients:
-            self.strategy.before_step(self.batch)
+            self.stopwatch.enter("strategy")
+            self.acting.before_step(self.batch)
+        self.stopwatch.enter("optimizer")
         self.optimizer.step()
         if self._follows_steps:
-            self.strategy.after_step(self.batch)
+            self.stopwatch.enter("strategy")
+            self.acting.after_step(self.batch)
+        self.stopwatch.enter("data")
         self.ledger.gradient_steps += 1
         self.ledger.samples_seen += len(self.batch.y)
         if len(self._losses) >= _LOSSES_AT_ONCE:
@@ -429,9 +453,26 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
+    def _leave_out_unheard_events(self) -> None:
+        """Do nothing at the events of a batch that no plug-in listens to: ten calls for each would be a small
+        network's forward pass."""
+        for event in _EVENTS_OF_A_BATCH:
+            if not any(_listens(plugin, event) for plugin in self.plugins):
+                setattr(self, f"_{event}", _nothing)
+
     def _make_empty_loss(self) -> Any:
         """What Avalanche adds the loss to."""
         return _NoLossYet()
+
+
+def _listens(plugin: Any, event: str) -> bool:
+    """Return whether a plug-in has its own method for an event, rather than the empty one of Avalanche's base class."""
+    method = getattr(plugin, event, None)
+    return method is not None and getattr(method, "__func__", method) is not getattr(SupervisedPlugin, event)
+
+
+def _nothing(**kwargs: Any) -> None:
+    pass
 
 
 class _NoLossYet:
@@ -446,10 +487,3 @@ def _no_metrics() -> EvaluationPlugin:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it has no loggers is intended
         return EvaluationPlugin(collect_all=False)
-
-
-def seed_everything(seed: int) -> None:
-    """Seed every global random state: Python's, NumPy's, torch's and its devices'."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,7 @@ from torch import Tensor
 from clbench.batches import Images, Scaling
 from clbench.metrics import Setting
 from clbench.models import Network
+from clbench.randomness import randomness_untouched
 
 Predictions = npt.NDArray[np.int16]
 Score = Callable[[Network, Tensor], Tensor]
@@ -25,16 +24,6 @@ Score = Callable[[Network, Tensor], Tensor]
 def _own_scores(model: Network, x: Tensor) -> Tensor:
     scores: Tensor = model(x)
     return scores
-
-
-@contextmanager
-def randomness_untouched() -> Iterator[None]:
-    """Restore every global random state on leaving: Python's, NumPy's, torch's and its devices'."""
-    states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        yield
-    random.setstate(states[0])
-    np.random.set_state(states[1])
 
 
 @dataclass
@@ -68,23 +57,34 @@ class TestSet:
         return super().__getattribute__(name)
 
     @torch.no_grad()
-    def predict(self, model: Network, score: Score | None = None) -> dict[Setting, Predictions]:
+    def predict(
+        self, model: Network, score: Score | None = None, learned: int | None = None
+    ) -> dict[Setting, Predictions]:
         """Return the class ids predicted for every test sample, (n,), by each reading of the setting (see metrics.py).
 
         Class-incremental is the argmax over all classes seen so far. Task-incremental is the argmax over the classes
         of the sample's own experience, as if that were known. Domain-incremental is the argmax over the outputs that
-        all experiences share, as the class of the sample's own experience that stands for it. -1 where a sample's
-        experience has not been learned yet. Works on a copy of `model` and restores the random state. `score` gives
-        the scores (n, outputs) of images, from the network; without it they are the network's own.
+        all experiences share, as the class of the sample's own experience that stands for it. -1 for samples of classes
+        that have not been learned yet, of which the network is asked nothing: `learned` is the number of classes that
+        have, by default those that its head has seen, or domain-incrementally all.
+
+        Works on a copy of `model` and restores the random state. `score` gives the scores (n, outputs) of images, from
+        the network; without it they are the network's own.
         """
+        if learned is None:
+            learned = sum(self.classes_per_experience) if self.setting == "domain_incremental" else model.head.seen
+        asked = (self.positions < learned).nonzero().squeeze(1)
         with randomness_untouched():
             frozen = copy.deepcopy(model).eval()
             parts = [
                 self._answers(self.scores(frozen, rows, score), rows, model.head.seen)
-                for rows in torch.arange(len(self.images.pixels)).split(self.images.inference_batch)
+                for rows in asked.split(self.images.inference_batch)
             ]
-        order = np.asarray([*self.class_order, -1], dtype=np.int16)
-        return {reading: order[torch.cat([part[reading] for part in parts]).cpu().numpy()] for reading in parts[0]}
+        order = np.asarray(self.class_order, dtype=np.int16)
+        predictions = {reading: np.full(len(self.positions), -1, dtype=np.int16) for reading in parts[0]}
+        for reading, classes in predictions.items():
+            classes[asked.numpy()] = order[torch.cat([part[reading] for part in parts]).cpu().numpy()]
+        return predictions
 
     def scores(self, model: Network, rows: Tensor, score: Score | None = None) -> Tensor:
         """Return the scores of the test images at `rows` (n,), (n, outputs), from a network in evaluation mode."""
@@ -108,4 +108,4 @@ class TestSet:
         readings: dict[Setting, Tensor] = {}
         if self.setting == "class_incremental":
             readings["class_incremental"] = logits.argmax(dim=1)
-        return {**readings, "task_incremental": within.masked_fill(elsewhere.all(dim=1), -1)}
+        return {**readings, "task_incremental": within}

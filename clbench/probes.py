@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from clbench.audit import Audit
-from clbench.evaluation import Score, TestSet, randomness_untouched
+from clbench.evaluation import Score, TestSet
 from clbench.models import Network
+from clbench.randomness import randomness_untouched
 
 _ASKED, _BESIDE = 16, 48
 _TOLERANCE = 1e-3

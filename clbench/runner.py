@@ -21,12 +21,14 @@ from filelock import Timeout
 from clbench import checkpoint, continual_search, environment, footprint, metrics, store
 from clbench.audit import Audit, Shape
 from clbench.checkpoint import Checkpoint
-from clbench.engine import Engine, Ledger
+from clbench.engine import Engine
 from clbench.errors import ClbenchError, Divergence, MachineError, PluginError, UsageError
 from clbench.events import ExperienceFinished, Listener, Note, RunFailed, RunFinished, RunSkipped, RunStarted
+from clbench.first_experience import learn_shared
 from clbench.global_state import GlobalState
 from clbench.hyperparameters import configure
 from clbench.interruption import Interruption
+from clbench.ledger import Ledger, Stopwatch
 from clbench.metrics import Setting
 from clbench.models import Network, build
 from clbench.outcome import Outcome
@@ -37,7 +39,7 @@ from clbench.seeds import derive
 from clbench.spec import Spec, experience_classes, folder_name, run_id
 from clbench.store import ResultsFolder
 from clbench.strategy import Strategy, config_class
-from clbench.stream import Stream, experience_rows, open_stream
+from clbench.stream import Stream, open_stream
 
 RESULT_SCHEMA = 1
 
@@ -50,6 +52,11 @@ class Surroundings:
     data: Path
     interruption: Interruption
     notify: Listener
+    share: bool = True
+    """Whether a first experience that several runs learn alike is trained once; see first_experience.py."""
+
+    exact_phases: bool = False
+    """Whether to wait for a GPU at every change of phase, so that its time is known; it slows the run down."""
 
 
 def execute(spec: Spec, plugin: Plugin, around: Surroundings, wait: bool = True) -> Outcome | None:
@@ -136,7 +143,7 @@ class _Run:
     def __init__(self, spec: Spec, plugin: Plugin, around: Surroundings) -> None:
         self.spec, self.around = spec, around
         self.name, self.identity = folder_name(spec), run_id(spec)
-        self.started = datetime.now(timezone.utc)
+        self.started, self.began = datetime.now(timezone.utc), time.perf_counter()
         footprint.reset_peak_memory()
         torch.set_num_threads(spec["threads"])
         # Only kernels that give the same sums every time; on a CPU torch's are so anyway.
@@ -152,10 +159,7 @@ class _Run:
             raise PluginError(f"{plugin.path} changed after the run was planned", "Start the command again.")
         self.notes = [f"loading the strategy changed the {change}; it was put back" for change in self.state.restore()]
         self.stream = self._open_stream()
-        self.audit = Audit(
-            [experience_rows(self.stream.benchmark, index) for index in range(len(self.classes))],
-            self.around.data.resolve(),
-        )
+        self.audit = Audit(self.stream.benchmark.rows, self.around.data.resolve())
         self.module = sys.modules[cls.__module__]
         try:
             self.strategy = cls(configure(config_class(cls), spec["strategy"]["config"], plugin.name))
@@ -196,6 +200,7 @@ class _Run:
         self.around.notify(RunStarted(self.name, len(self.classes), self.recipe.length, done.finished))
         engine = self._engine(done.model, self.strategy, self.recipe)
         engine.optimizer_state = done.optimizer
+        self.start_up_seconds = time.perf_counter() - self.began
         self.audit.findings = list(done.findings)
         with self._watched():
             for index in range(done.finished, len(self.classes)):
@@ -228,8 +233,9 @@ class _Run:
             return scores
 
         before = self._fingerprint(engine)
+        learned = sum(where.classes_per_experience[: where.index + 1])
         with self.audit.evaluation():
-            predictions = test_set.predict(engine.model, score)
+            predictions = test_set.predict(engine.model, score, learned)
             probe(test_set, engine.model, score, derive(self.spec["seeds"]["training"], "probe"), self.audit)
         self.audit.compare(before, self._fingerprint(engine))
         return predictions
@@ -253,7 +259,13 @@ class _Run:
             run=self.name,
             interruption=self.around.interruption,
             notify=self.around.notify,
+            wait=torch.cuda.synchronize if self.around.exact_phases and self._asynchronous else None,
         )
+
+    @property
+    def _asynchronous(self) -> bool:
+        """Whether the device works behind the program's back, so that only a wait tells what took the time."""
+        return bool(self.spec["device"] == "cuda")
 
     def _labels(self) -> torch.Tensor:
         """Return the output that stands for each training sample's class."""
@@ -262,40 +274,34 @@ class _Run:
         return self.stream.positions % len(self.classes[0])  # the experiences have equally many classes
 
     def _experience(self, engine: Engine, index: int, done: Checkpoint) -> None:
-        began = time.perf_counter()
+        watch = engine.stopwatch
+        watch.enter("bookkeeping")
         self.audit.begin(index)
         copies = footprint.kept_networks(self._strategy_state(), engine.model)
         try:
+            watch.enter("tuning")
             tuned = self._tune(engine, index, done) if self._tunes else {}
-            ledger = engine.learn(index)
+            ledger = self._learn(engine, index)
         except (Exception, SystemExit) as error:
             raise _StrategyFailed(error, f"in experience {index}, step {engine.ledger.gradient_steps}") from error
+        watch.enter("bookkeeping")
         if ledger.past_data_bytes:
             self.audit.allow_past()
         reads = self.audit.close()
         moved = any(footprint.weights_sha256(network) != before for network, before in copies)
         if moved:
             self.audit.find("warn", "moving copy", "trained, or left in training mode, a network that it keeps")
-        evaluating = time.perf_counter()
+        watch.enter("evaluation")
         try:
             done.predictions.append(self._evaluate(engine) if ledger.learned else None)
         except (Exception, SystemExit) as error:
             raise _StrategyFailed(error, f"in the evaluation after experience {index}") from error
-        ended = time.perf_counter()
+        watch.enter("bookkeeping")
         scaling = self.stream.scaling
         shape = Shape(*self.stream.shape, scaling)
         kept = self.audit.weigh(self._strategy_state(), self.module, engine.model, self.strategy.memory, shape)
-        done.experiences.append(
-            self._entry(index, ledger, engine)
-            | tuned
-            | {"reads": reads, "exemplars": kept}
-            | {
-                "training_seconds": ledger.training_seconds,
-                "recording_seconds": ledger.recording_seconds,
-                "evaluation_seconds": ended - evaluating,
-                "seconds": ended - began,
-            }
-        )
+        entry = self._entry(index, ledger, engine) | tuned | {"reads": reads, "exemplars": kept}
+        done.experiences.append(entry | self._times(ledger, watch))
         for change in self.state.restore():
             done.notes.append(f"the strategy changed the {change} in experience {index}; it was put back")
         done.findings = list(self.audit.findings)
@@ -303,7 +309,24 @@ class _Run:
         done.optimizer = engine.optimizer_state
         counts = self._counts(done, self.spec["scenario"]["setting"])
         old, new = metrics.old_accuracy(counts)[index], metrics.new_accuracy(counts)[index]
-        self.around.notify(ExperienceFinished(self.name, index, old, new, ended - began))
+        self.around.notify(ExperienceFinished(self.name, index, old, new, done.experiences[-1]["seconds"]))
+
+    def _learn(self, engine: Engine, index: int) -> Ledger:
+        """Train an experience; the first is taken from where it has been trained for another strategy already."""
+        if index == 0 and self.around.share and not self._tunes:
+            return learn_shared(engine, self.spec, self.around.results, self.audit)
+        return engine.learn(index)
+
+    def _times(self, ledger: Ledger, watch: Stopwatch) -> dict[str, Any]:
+        """Return the seconds that an experience took, by phase too where they can be told apart."""
+        phases = watch.read()
+        return {
+            "training_seconds": ledger.training_seconds,
+            "recording_seconds": ledger.recording_seconds,
+            "evaluation_seconds": phases["evaluation"],
+            "seconds": sum(phases.values()),
+            "phases": phases if self.around.exact_phases or not self._asynchronous else None,
+        }
 
     @property
     def _tunes(self) -> bool:
@@ -381,6 +404,7 @@ class _Run:
                 for name in ("seconds", "training_seconds", "evaluation_seconds", "samples_seen", "gradient_steps")
             }
             | {name: max(entry[name] for entry in done.experiences) for name in ("stored_bytes", "exemplars")}
+            | {"start_up_seconds": self.start_up_seconds}
             | self._tuning_costs(done)
             | {"peak_memory": footprint.peak_memory()},
             "notes": done.notes,

@@ -2,6 +2,7 @@
 
 results/<scenario>/<strategy>/<recipe>-seed<k>-<id>/    a finished run: its files and MANIFEST.json, written last
 results/.work/<run id>/                                 a run in progress, with the checkpoint of its last boundary
+results/.work/first-<key>                               a first experience that the runs of a command share
 results/.failed/<scenario>/…                            a failed run with its traceback; never read as a result
 results/.damaged/<scenario>/…                           a finished run that was found changed, moved out of the way
 """
@@ -25,6 +26,7 @@ from clbench.errors import MachineError
 
 MANIFEST = "MANIFEST.json"
 WORK, FAILED, DAMAGED = ".work", ".failed", ".damaged"
+FIRST = "first-"
 
 
 def as_json(value: Any) -> bytes:
@@ -123,6 +125,15 @@ class ResultsFolder:
     def lock(self, run_id: str) -> FileLock:
         """Return the lock of a run; the system releases it when its holder dies."""
         return FileLock(self.path / WORK / f"{run_id}.lock")
+
+    def first_experience(self, key: str) -> Path:
+        """Return the file of a first experience that several runs share."""
+        return self.path / WORK / f"{FIRST}{key}"
+
+    def discard_first_experiences(self) -> None:
+        """Remove the first experiences that were kept for runs to share; a run that misses one trains it itself."""
+        for path in (self.path / WORK).glob(f"{FIRST}*"):
+            path.unlink(missing_ok=True)
 
     def discard_work(self, run_id: str) -> None:
         """Remove what a published run leaves in the work folder."""

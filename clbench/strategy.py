@@ -12,9 +12,12 @@ The harness owns the loop. For experience i it calls, in this order,
     after_step
     after_experience
 
-and then evaluates a copy of the network, by `predict`, and saves the state. Class labels are positions in the class
-order: the classes of experience 0 come first, and column c of the logits belongs to class c. The logits have one column
-per class seen so far, so that a plain cross-entropy ranges over the classes seen so far.
+and then evaluates a copy of the network, by `predict`, and saves the state. Where a strategy has a `plain_start`, only
+`after_experience` is called of these in the first experience.
+
+Class labels are positions in the class order: the classes of experience 0 come first, and column c of the logits
+belongs to class c. The logits have one column per class seen so far, so that a plain cross-entropy ranges over the
+classes seen so far.
 
 A strategy sees the training data of the current experience and nothing else: no earlier or later data, no test data.
 Of earlier data it has what it kept in an ExemplarMemory (see memory.py), as many as its config's field `memory` says.
@@ -203,6 +206,15 @@ class Strategy(Generic[ConfigT]):
     def memory(self) -> int:
         """How many exemplars may be kept: the config's field `memory`, or none."""
         return int(getattr(self.config, "memory", 0))
+
+    def plain_start(self) -> Classes | None:
+        """Over which classes the softmax ranges where the first experience is learned by plain cross-entropy.
+
+        The harness then trains it, on its own data, and calls none of the strategy's hooks before `after_experience`.
+        All strategies that start so, under the same seed and recipe, share that training. None where the strategy's
+        own hooks act from the first experience on.
+        """
+        return None
 
     def plugins(self) -> Sequence[Any]:
         """Avalanche's plug-ins to be called beside the strategy; see avalanche_adapter.py."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,53 +23,83 @@ from clbench.metrics import Setting
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Avalanche imports optional packages that warn of what else they could use
-    from avalanche.benchmarks import nc_benchmark
+    from avalanche.benchmarks import CLScenario, DatasetExperience, EagerCLStream
+    from avalanche.benchmarks.utils import DataAttribute, TaskAwareSupervisedClassificationDataset
+    from avalanche.benchmarks.utils.flat_data import ConstantSequence
 
 
 class ArrayDataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """A sample at a time, as Avalanche's own plug-ins read it. The engine takes whole batches instead."""
 
-    def __init__(self, images: Images, scaling: Scaling, labels: Tensor) -> None:
-        self.images, self.scaling = images, scaling
+    def __init__(self, images: Images, scaling: Scaling, rows: Tensor, labels: Tensor) -> None:
+        """The images at `rows` (n,), and their `labels` (n,)."""
+        self.images, self.scaling, self.rows = images, scaling, rows
         self.targets: list[int] = labels.tolist()
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.rows)
 
-    def __getitem__(self, row: int) -> tuple[Tensor, int]:
-        return self.scaling(self.images.take(torch.tensor([row])))[0], self.targets[row]
+    def __getitem__(self, position: int) -> tuple[Tensor, int]:
+        return self.scaling(self.images.take(self.rows[position : position + 1]))[0], self.targets[position]
 
 
-def build_stream(
-    train: ArrayDataset, test: ArrayDataset, classes_per_experience: tuple[int, ...], class_order: tuple[int, ...]
-) -> Any:
-    """Return Avalanche's class-incremental benchmark (an NCScenario) of the two datasets.
+class ClassExperience(DatasetExperience):  # type: ignore[misc]
+    """One of Avalanche's experiences, with its classes. Its dataset is made when somebody asks for it.
 
-    Its labels are positions in `class_order`, so that the classes of experience 0 are 0, 1, … Every class order is
-    given explicitly: Avalanche's `seed` would reseed torch's global generator.
+    Avalanche walks over every sample to make one, which takes as long as training an epoch; only its plug-ins need it.
     """
-    return nc_benchmark(
-        train,
-        test,
-        n_experiences=len(classes_per_experience),
-        task_labels=False,
-        fixed_class_order=list(class_order),
-        per_exp_classes=dict(enumerate(classes_per_experience)),
-        class_ids_from_zero_from_first_exp=True,
-    )
+
+    def __init__(self, make_dataset: Callable[[], ArrayDataset], classes: range, total: int) -> None:
+        """`classes` are the experience's own, positions in the class order, of `total`."""
+        super().__init__(dataset=None)
+        self._make_dataset = make_dataset
+        self._made: Any = None
+        self.task_label, self.task_labels = 0, [0]
+        self.classes_in_this_experience = list(classes)
+        self.previous_classes = list(range(classes.start))
+        self.classes_seen_so_far = list(range(classes.stop))
+        self.future_classes = list(range(classes.stop, total))
+
+    @property
+    def dataset(self) -> Any:
+        """Avalanche's classification dataset of the experience's training samples."""
+        if self._made is None:
+            samples = self._make_dataset()
+            labels = DataAttribute(samples.targets, "targets")
+            tasks = DataAttribute(ConstantSequence(0, len(samples)), "targets_task_labels", use_in_getitem=True)
+            self._made = TaskAwareSupervisedClassificationDataset([samples], data_attributes=[labels, tasks])
+        return self._made
 
 
-def experience_rows(benchmark: Any, index: int) -> Tensor:
-    """Return the rows of the training arrays that belong to an experience, ascending, (n,)."""
-    return torch.tensor(sorted(benchmark.train_exps_patterns_assignment[index]))
+class ClassIncrementalStream(CLScenario):  # type: ignore[misc]
+    """Avalanche's class-incremental benchmark of our arrays; its labels are positions in the class order."""
+
+    def __init__(self, images: Images, scaling: Scaling, positions: Tensor, sizes: tuple[int, ...]) -> None:
+        """`positions` (n,) of all `images`; experience i brings the next `sizes[i]` of them."""
+        ends = np.cumsum(sizes)
+        experience = np.repeat(np.arange(len(sizes)), sizes)[positions.numpy()]  # (n,)
+        order = np.argsort(experience, kind="stable")
+        parts = np.split(order, np.searchsorted(experience[order], np.arange(1, len(sizes))))
+        self.rows = tuple(torch.from_numpy(part) for part in parts)
+        """Rows of the training arrays that belong to each experience, ascending, (n,) each."""
+
+        self.n_classes, self.n_classes_per_exp, self.n_experiences = sum(sizes), list(sizes), len(sizes)
+
+        def make(rows: Tensor) -> ClassExperience:
+            index = int(experience[rows[0]])
+            classes = range(int(ends[index]) - sizes[index], int(ends[index]))
+            return ClassExperience(
+                lambda: ArrayDataset(images, scaling, rows, positions[rows]), classes, self.n_classes
+            )
+
+        super().__init__([EagerCLStream("train", [make(rows) for rows in self.rows], benchmark=self)])
 
 
 @dataclass(frozen=True)
 class Stream:
     """Everything that a run reads and never changes."""
 
-    benchmark: Any
-    """Avalanche's NCScenario."""
+    benchmark: ClassIncrementalStream
 
     images: Images
     """Training images."""
@@ -85,8 +116,7 @@ class Stream:
     """Height, width and channels."""
 
 
-# Avalanche walks over every sample several times to make a stream, which takes as long as training one experience of
-# MNIST. The strategies that a process runs one after another on the same seed share it.
+# The strategies that a process runs one after another on the same seed share the arrays, padded where they are.
 @lru_cache(maxsize=1)
 def open_stream(
     dataset: str,
@@ -118,17 +148,12 @@ def open_stream(
         (x_train, y_train), (x_test, y_test) = _held_out(x_train, y_train, share_held_out)
     train, test = (Images(_padded(images, padding), place) for images in (x_train, x_test))
     position = np.argsort(class_order)  # class id -> position in the class order
-    test_positions = torch.from_numpy(position[y_test])
+    positions, test_positions = torch.from_numpy(position[y_train]), torch.from_numpy(position[y_test])
     return Stream(
-        benchmark=build_stream(
-            ArrayDataset(train, scaling, torch.from_numpy(y_train)),
-            ArrayDataset(test, scaling, torch.from_numpy(y_test)),
-            classes_per_experience,
-            class_order,
-        ),
+        benchmark=ClassIncrementalStream(train, scaling, positions, classes_per_experience),
         images=train,
         scaling=scaling,
-        positions=torch.from_numpy(position[y_train]),
+        positions=positions,
         test_set=TestSet(test, scaling, test_positions, class_order, classes_per_experience, precision, setting),
         test_labels=y_test,
         shape=(data.info.shape[0] + 2 * padding, data.info.shape[1] + 2 * padding, data.info.shape[2]),

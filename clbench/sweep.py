@@ -61,6 +61,9 @@ class Request:
     device: str = "auto"
     threads: int | None = None
     jobs: int = 1
+    share: bool = True
+    """Whether a first experience that several runs learn alike is trained once; no number depends on it."""
+
     results: Path = Path("results")
     data: Path | None = None
 
@@ -260,16 +263,24 @@ def execute_all(
     A failed run does not keep the others from running. Raises what concerns them all, and Interrupted.
     """
     results = ResultsFolder(request.results)
+    outcomes = _execute(planned, request, results, interruption, notify)
+    results.discard_first_experiences()
+    return outcomes
+
+
+def _execute(
+    planned: Sequence[Planned], request: Request, results: ResultsFolder, interruption: Interruption, notify: Listener
+) -> list[Outcome]:
     folder = data_folder(request.data)
     if request.jobs > 1:
         _warn_of_crowding(planned, request.jobs, notify)
         from clbench.workers import Pool
 
-        with Pool(min(request.jobs, len(planned)), results, folder, notify) as pool:
+        with Pool(min(request.jobs, len(planned)), results, folder, request.share, notify) as pool:
             return pool.execute(planned)
     from clbench.runner import Surroundings, execute
 
-    around = Surroundings(results, folder, interruption, notify)
+    around = Surroundings(results, folder, interruption, notify, request.share)
     outcomes: dict[str, Outcome | None] = {}
     for wait in (False, True):  # what another process is doing comes last, when it may be finished
         for run in planned:

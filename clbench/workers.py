@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 class _Worker:
     """One worker process and the conversation with it."""
 
-    def __init__(self, results: ResultsFolder, data: Path, notify: Listener) -> None:
+    def __init__(self, results: ResultsFolder, data: Path, share: bool, notify: Listener) -> None:
         self.notify = notify
         # A session of its own: Ctrl-C in the terminal reaches the parent, which tells the workers.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "clbench.workers", str(results.path), str(data)],
+            [sys.executable, "-m", "clbench.workers", str(results.path), str(data), str(share)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -80,8 +80,8 @@ class _Worker:
 class Pool:
     """Workers that share the runs of a grid."""
 
-    def __init__(self, size: int, results: ResultsFolder, data: Path, notify: Listener) -> None:
-        self.results, self.data, self._listener = results, data, notify
+    def __init__(self, size: int, results: ResultsFolder, data: Path, share: bool, notify: Listener) -> None:
+        self.results, self.data, self.share, self._listener = results, data, share, notify
         self._notifying = threading.Lock()
         self._idle: list[_Worker] = []
         self._alive: set[_Worker] = set()
@@ -137,7 +137,7 @@ class Pool:
         return outcome and Outcome(**{**outcome, "path": Path(outcome["path"])})
 
     def _start(self) -> _Worker:
-        worker = _Worker(self.results, self.data, self._notify)
+        worker = _Worker(self.results, self.data, self.share, self._notify)
         self._alive.add(worker)
         return worker
 
@@ -156,7 +156,7 @@ def _as_json(plugin: Plugin) -> dict[str, Any]:
     }
 
 
-def serve(results: Path, data: Path) -> int:
+def serve(results: Path, data: Path, share: bool) -> int:
     """The worker's side: do the runs that come in, until there are no more. Returns the exit code."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a plug-in or a library writes to standard output must not mix with the answers
@@ -172,7 +172,7 @@ def serve(results: Path, data: Path) -> int:
             from clbench.runner import Surroundings
 
             around = Surroundings(
-                ResultsFolder(results), data, interruption, lambda event: answer(events.to_json(event))
+                ResultsFolder(results), data, interruption, lambda event: answer(events.to_json(event)), share
             )
             while (line := orders.get()) is not None:
                 answer(_answer(json.loads(line), around))
@@ -201,4 +201,4 @@ def _read_orders(orders: queue.SimpleQueue[str | None], interruption: Interrupti
 
 
 if __name__ == "__main__":
-    sys.exit(serve(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit(serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True"))

@@ -40,6 +40,9 @@ class BiC(clbench.Strategy[Config]):
         self.corrections: list[tuple[int, int, Tensor]] = []
         """First class, end of the classes, and (α, β), for each experience after the first."""
 
+    def plain_start(self) -> clbench.Classes:
+        return "seen"
+
     def training_data(self, experience: clbench.Experience) -> clbench.TrainingData:
         return "with_memory"
 
@@ -47,8 +50,6 @@ class BiC(clbench.Strategy[Config]):
         return losses.soften(self.corrected(model(x))[:, : experience.old_classes], self.config.temperature)
 
     def loss(self, batch: clbench.Batch) -> Tensor:
-        if batch.recorded is None:
-            return batch.cross_entropy()
         old = batch.experience.old_classes
         share = old / batch.experience.seen_classes
         distilled = losses.distillation(batch.logits[:, :old], batch.recorded, self.config.temperature)

@@ -105,10 +105,11 @@ class EWC(clbench.Strategy[Config]):
         self.anchors: list[dict[str, Tensor]] = []
         self.importances: list[dict[str, Tensor]] = []
 
+    def plain_start(self) -> clbench.Classes:
+        return "all" if self.config.new_term == "all" else "seen"
+
     def loss(self, batch: clbench.Batch) -> Tensor:
-        new = batch.cross_entropy(self.config.new_term if self.anchors or self.config.new_term == "all" else "seen")
-        if not self.anchors:
-            return new
+        new = batch.cross_entropy(self.config.new_term)
         penalty = losses.weighted_squared_distance(batch.model.older_weights(), self.anchors, self.importances)
         return new + self.config.strength / (2 if self.config.convention == "half_lambda" else 1) * penalty
 

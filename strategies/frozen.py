@@ -35,9 +35,10 @@ class Frozen(clbench.Strategy[Config]):
         if blocks != "all" and blocks > len(model.blocks):
             raise clbench.UsageError(f"frozen.blocks = {blocks}: the network has {len(model.blocks)} blocks")
 
+    def plain_start(self) -> clbench.Classes:
+        return self.config.new_term
+
     def frozen(self, model: clbench.Network, experience: clbench.Experience, epoch: int) -> Sequence[nn.Module]:
-        if experience.index == 0:
-            return ()
         blocks = model.blocks if self.config.blocks == "all" else model.blocks[: self.config.blocks]
         return (*blocks, model.head.old) if self.config.head == "new_rows" else tuple(blocks)
 

@@ -23,6 +23,9 @@ class Config:
 class Joint(clbench.Strategy[Config]):
     reference = "upper"
 
+    def plain_start(self) -> clbench.Classes | None:
+        return "seen" if self.config.experiences == "all" else None
+
     def training_data(self, experience: clbench.Experience) -> Literal["seen"] | None:
         return "seen" if self.config.experiences == "all" or experience.is_last else None
 

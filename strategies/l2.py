@@ -40,13 +40,13 @@ class L2(clbench.Strategy[Config]):
         },
     }
 
+    def plain_start(self) -> clbench.Classes:
+        return "seen"
+
     def before_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
-        if experience.index > 0:
-            self.weights = list(model.older_weights().values())
-            self.anchors = [w.detach().clone() for w in self.weights]
+        self.weights = list(model.older_weights().values())
+        self.anchors = [w.detach().clone() for w in self.weights]
 
     def loss(self, batch: clbench.Batch) -> Tensor:
-        if batch.experience.index == 0:
-            return batch.cross_entropy()
         coefficient = self.config.strength / (2 if self.config.convention == "half_lambda" else 1)
         return batch.cross_entropy() + coefficient * losses.squared_distance(self.weights, self.anchors)

@@ -143,6 +143,9 @@ class LwF(clbench.Strategy[Config]):
         if not head.fixed and "all" in (config.new_term, config.distil):
             raise clbench.UsageError("lwf: a loss over all classes of the stream needs a recipe whose head is fixed")
 
+    def plain_start(self) -> clbench.Classes:
+        return "all" if self.config.new_term == "all" else "seen"
+
     def answers_live(self) -> bool:
         return self.config.teacher == "train"
 
@@ -152,8 +155,6 @@ class LwF(clbench.Strategy[Config]):
         return losses.soften(logits[:, : sum(groups)], self.config.temperature, groups)  # (n, groups, widest group)
 
     def frozen(self, model: clbench.Network, experience: clbench.Experience, epoch: int) -> Sequence[nn.Module]:
-        if experience.index == 0:
-            return ()
         self.warming_up = epoch < self.config.warmup_epochs
         trunk = (model.blocks,) if self.warming_up else ()
         # In a fixed head the warm-up's loss leaves the old rows alone.
@@ -161,12 +162,10 @@ class LwF(clbench.Strategy[Config]):
         return (*trunk, model.head.old) if still else trunk
 
     def weight_decay(self, experience: clbench.Experience) -> float:
-        return self.config.lambda_r if experience.index > 0 else 0.0
+        return self.config.lambda_r
 
     def loss(self, batch: clbench.Batch) -> Tensor:
         index, term = batch.experience.index, self.config.new_term
-        if index == 0:
-            return batch.cross_entropy("all" if term == "all" else "seen")
         if self.warming_up:
             return batch.cross_entropy("current")
         new, old = self.config.lambda_new, self.config.alpha

@@ -13,17 +13,18 @@ import torch
 from sklearn.datasets import load_digits
 
 from clbench.batches import Images, Scaling
-from clbench.engine import Engine, Ledger
+from clbench.engine import Engine
 from clbench.evaluation import TestSet
 from clbench.hyperparameters import configure
 from clbench.interruption import Interruption
+from clbench.ledger import Ledger
 from clbench.metrics import Setting
 from clbench.models import Network, build
 from clbench.plugins import builtin_folder, load, select
 from clbench.recipe import Recipe
 from clbench.seeds import run_seeds
 from clbench.strategy import Strategy, config_class
-from clbench.stream import ArrayDataset, build_stream
+from clbench.stream import ClassIncrementalStream
 
 CPU = torch.device("cpu")
 
@@ -85,7 +86,6 @@ class SmallRun:
         self.images = Images(samples.x, CPU)
         pixels = samples.x.reshape(-1, samples.x.shape[-1]) / 255
         self.scaling = Scaling(recipe.pixels, tuple(pixels.mean(0)), tuple(pixels.std(0)), CPU)
-        arrays = ArrayDataset(self.images, self.scaling, torch.from_numpy(samples.y))
         self.test_set = TestSet(self.images, self.scaling, self.positions, order, sizes, recipe.precision, setting)
         self.new_model: Callable[[], Network] = lambda: build(recipe.model, samples.x.shape[1:], self.seeds["model"])
         self.sizes = sizes
@@ -93,7 +93,7 @@ class SmallRun:
             model=self.new_model(),
             strategy=strategy,
             recipe=recipe,
-            benchmark=build_stream(arrays, arrays, sizes, order),
+            benchmark=ClassIncrementalStream(self.images, self.scaling, self.positions, sizes),
             images=self.images,
             scaling=self.scaling,
             labels=self.positions % sizes[0] if setting == "domain_incremental" else self.positions,

@@ -18,6 +18,7 @@ from clbench import evaluation
 from clbench.batches import Images, Scaling
 from clbench.metrics import Setting
 from clbench.models import Network, build
+from clbench.randomness import randomness_untouched
 
 sys.path.append(str(Path(__file__).parent))
 from small_runs import SmallRun, colours, configured, same, strategy_class
@@ -82,12 +83,12 @@ def test_predictions_are_class_ids_over_all_classes_and_within_the_own_experienc
     assert by_class.dtype == by_task.dtype == np.int16
 
 
-def test_only_classes_seen_so_far_are_predicted_and_minus_1_within_what_is_not_learned_yet() -> None:
+def test_only_classes_seen_so_far_are_predicted_and_minus_1_for_samples_of_those_not_learned_yet() -> None:
     by_class, by_task = readings(answered(LOGITS, CLASSES).predict(echo(SIZES[:2])))
-    assert by_class.tolist() == [3, 4, 3, 4, 3]
+    assert by_class.tolist() == [3, 4, 3, -1, -1]
     assert by_task.tolist() == [3, 0, 4, -1, -1]
     by_class, by_task = readings(answered(LOGITS, CLASSES).predict(echo(SIZES[:1])))
-    assert by_class.tolist() == [3, 0, 3, 0, 3]
+    assert by_class.tolist() == [3, 0, -1, -1, -1]
     assert by_task.tolist() == [3, 0, -1, -1, -1]
 
 
@@ -109,6 +110,8 @@ def test_domain_incrementally_the_shared_outputs_stand_for_the_samples_own_class
     assert list(predicted) == ["domain_incremental"]
     # the first two logits decide: 9 > 1, 1 < 5, 8 > 7, 1 < 2, 6 > 1
     assert predicted["domain_incremental"].tolist() == [3, 0, 4, 1, 4]
+    predicted = tested.predict(network, learned=2)
+    assert predicted["domain_incremental"].tolist() == [3, 0, -1, -1, -1]
 
 
 def test_a_fixed_head_never_answers_with_a_class_that_has_not_come() -> None:
@@ -119,10 +122,10 @@ def test_a_fixed_head_never_answers_with_a_class_that_has_not_come() -> None:
         network.head.old.bias.zero_()  # type: ignore[union-attr]
     network.head.grow(2, seed=0)
     by_class, by_task = readings(answered(LOGITS, CLASSES).predict(network))
-    assert by_class.tolist() == [3, 0, 3, 0, 3] and by_task.tolist() == [3, 0, -1, -1, -1]
+    assert by_class.tolist() == [3, 0, -1, -1, -1] and by_task.tolist() == [3, 0, -1, -1, -1]
     network.head.grow(1, seed=0)
     by_class, _ = readings(answered(LOGITS, CLASSES).predict(network))
-    assert by_class.tolist() == [3, 4, 3, 4, 3]
+    assert by_class.tolist() == [3, 4, 3, -1, -1]
 
 
 def test_samples_keep_their_order_over_several_passes() -> None:
@@ -183,7 +186,7 @@ def test_evaluation_uses_the_running_statistics_of_batch_normalisation() -> None
 
 def test_random_states_are_put_back_exactly() -> None:
     states = random_states()
-    with evaluation.randomness_untouched():
+    with randomness_untouched():
         random.random(), np.random.rand(), torch.rand(1)
         torch.manual_seed(3)
     assert random_states() == states

@@ -21,14 +21,15 @@ class Config:
 
 
 class Fading(clbench.Strategy[Config]):
+    def plain_start(self):
+        return "seen"  # the first experience is plain cross-entropy over the classes seen
+
     def record(self, model, x, experience):
         old = model(x)[:, : experience.old_classes]
         return losses.soften(old, temperature=2)  # (n, old classes), from the network as it was before
 
     def loss(self, batch):
         new = batch.cross_entropy("current")
-        if batch.recorded is None:  # the first experience
-            return new
         old = batch.logits[:, : batch.experience.old_classes]
         return new + self.config.alpha / batch.experience.index * losses.distillation(
             old, batch.recorded, temperature=2

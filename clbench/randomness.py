@@ -1,0 +1,49 @@
+"""The global random states: seeded, kept and put back together, Python's, NumPy's, torch's and its devices'."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+RandomState = dict[str, Any]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every global random state."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def random_state() -> RandomState:
+    """Return every global random state, picklable."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_state(state: RandomState) -> None:
+    """Put every global random state back to what `random_state` returned."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def randomness_untouched() -> Iterator[None]:
+    """Restore every global random state on leaving."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        restore_random_state(state)
