@@ -7,7 +7,7 @@ import operator
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
@@ -80,7 +80,7 @@ def run(
     tune: str | None = None,
     device: str = "auto",
     threads: int | None = None,
-    jobs: int = 1,
+    jobs: int | Literal["auto"] = 1,
     share: bool = True,
     out: str | Path = "results",
     data: str | Path | None = None,

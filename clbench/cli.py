@@ -149,7 +149,9 @@ def run(
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Threads of a run; part of what a run is [default: all cores].")
     ] = None,
-    jobs: Annotated[int, typer.Option(metavar="N", help="Runs at once; see --threads.")] = 1,
+    jobs: Annotated[
+        str, typer.Option(metavar="N|auto", help="Runs at once. auto: one on each core, with one thread each.")
+    ] = "1",
     share: Annotated[
         bool, typer.Option("--share/--no-share", help="Train a first experience that runs learn alike only once.")
     ] = True,
@@ -167,6 +169,7 @@ def run(
 
     Finished runs are skipped and interrupted ones go on, so the same command again is always safe.
     """
+    from clbench.parallelism import jobs_from
     from clbench.sweep import Request, seeds_from
 
     request = Request(
@@ -182,7 +185,7 @@ def run(
         tune=tune,
         device=device,
         threads=threads,
-        jobs=jobs,
+        jobs=jobs_from(jobs),
         share=share,
         results=out,
         data=data,
@@ -306,7 +309,7 @@ def reproduce(
     method: Annotated[str | None, typer.Option(metavar="NAME", help="Only the cells of this method.")] = None,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
     threads: Annotated[int, typer.Option(metavar="N", help="Threads of a run.")] = 1,
-    jobs: Annotated[int, typer.Option(metavar="N", help="Runs at once.")] = 1,
+    jobs: Annotated[str, typer.Option(metavar="N|auto", help="Runs at once. auto: one on each core.")] = "1",
     out: Annotated[Path, typer.Option(metavar="DIR", help="Results folder.")] = Path("results"),
     data: DataFolder = None,
 ) -> None:
@@ -320,6 +323,7 @@ def reproduce(
         _print_targets(targets(protocol or None))
         return
     from clbench.api import execute_planned, stored
+    from clbench.parallelism import jobs_from
     from clbench.reproduction.campaign import chosen, plan_targets
     from clbench.sweep import Request, seeds_from
 
@@ -330,7 +334,7 @@ def reproduce(
         seeds=seeds_from(seeds),
         device=device,
         threads=threads,
-        jobs=jobs,
+        jobs=jobs_from(jobs),
         results=out,
         data=data,
     )

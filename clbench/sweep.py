@@ -14,12 +14,12 @@ from typing import Any
 from clbench import plugins
 from clbench import spec as specs
 from clbench.datasets import data_folder, describe, fetch
-from clbench.environment import available_cores
 from clbench.errors import MachineError, UsageError
 from clbench.events import Listener, Note
 from clbench.global_state import GlobalState
 from clbench.interruption import Interruption
 from clbench.outcome import Outcome
+from clbench.parallelism import Jobs, advice, jobs_from, runs_at_once, threads_of_a_run
 from clbench.plugins import Kind, Plugin
 from clbench.seeds import LARGEST
 from clbench.spec import Machine, Method, Spec
@@ -60,7 +60,7 @@ class Request:
 
     device: str = "auto"
     threads: int | None = None
-    jobs: int = 1
+    jobs: Jobs = 1
     share: bool = True
     """Whether a first experience that several runs learn alike is trained once; no number depends on it."""
 
@@ -102,8 +102,7 @@ def plan(request: Request, notify: Listener) -> list[Planned]:
     """
     if len(set(request.seeds)) != len(request.seeds) or not request.seeds:
         raise UsageError(f"seeds {', '.join(map(str, request.seeds))}: name at least one, and each once")
-    if request.jobs < 1:
-        raise UsageError(f"--jobs {request.jobs}: at least 1")
+    jobs_from(str(request.jobs))
     if request.tune not in (None, "chf", "grid"):
         raise UsageError(f"--tune {request.tune}: chf or grid{did_you_mean(request.tune, ('chf', 'grid'))}")
     strategies = choose_strategies(request.strategies, notify)
@@ -234,10 +233,7 @@ def _methods(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> list[Me
 
 
 def _machine(request: Request) -> Machine:
-    cores = available_cores()
-    threads = request.threads if request.threads is not None else cores
-    if not 1 <= threads <= 1024:
-        raise UsageError(f"--threads {threads}: between 1 and 1024")
+    threads = threads_of_a_run(request.threads, request.jobs)
     if request.device not in ("auto", "cpu", "cuda"):
         known = ("auto", "cpu", "cuda")
         raise UsageError(
@@ -272,11 +268,13 @@ def _execute(
     planned: Sequence[Planned], request: Request, results: ResultsFolder, interruption: Interruption, notify: Listener
 ) -> list[Outcome]:
     folder = data_folder(request.data)
-    if request.jobs > 1:
-        _warn_of_crowding(planned, request.jobs, notify)
+    threads, device = planned[0].spec["threads"], planned[0].spec["device"]
+    if text := advice(request.jobs, len(planned), threads, device):
+        notify(Note(text))
+    if (at_once := runs_at_once(request.jobs, len(planned), threads, device)) > 1:
         from clbench.workers import Pool
 
-        with Pool(min(request.jobs, len(planned)), results, folder, request.share, notify) as pool:
+        with Pool(at_once, results, folder, request.share, notify) as pool:
             return pool.execute(planned)
     from clbench.runner import Surroundings, execute
 
@@ -287,14 +285,3 @@ def _execute(
             if outcomes.get(run.name) is None:
                 outcomes[run.name] = execute(run.spec, run.plugin, around, wait)
     return [outcome for run in planned if (outcome := outcomes[run.name])]
-
-
-def _warn_of_crowding(planned: Sequence[Planned], jobs: int, notify: Listener) -> None:
-    threads, cores = planned[0].spec["threads"], available_cores()
-    if min(jobs, len(planned)) * threads > cores and planned[0].spec["device"] == "cpu":
-        notify(
-            Note(
-                f"{jobs} runs at once with {threads} threads each on {cores} cores slow each other down; "
-                f"--threads {max(1, cores // jobs)} would not (threads are part of what a run is: other runs)"
-            )
-        )

@@ -14,7 +14,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import TracebackType
@@ -114,7 +115,7 @@ class Pool:
         """Do all runs and return their outcomes in the order planned."""
         outcomes: dict[str, Outcome | None] = {}
         for wait in (False, True):  # what another process is doing comes last, when it may be finished
-            missing = [run for run in planned if outcomes.get(run.name) is None]
+            missing = sorted((run for run in planned if outcomes.get(run.name) is None), key=_turn(planned))
             futures = {self._threads.submit(self._one, run, wait): run for run in missing}
             for future in as_completed(futures):
                 outcomes[futures[future].name] = future.result()
@@ -140,6 +141,22 @@ class Pool:
         worker = _Worker(self.results, self.data, self.share, self._notify)
         self._alive.add(worker)
         return worker
+
+
+def _turn(planned: Sequence[Planned]) -> Callable[[Planned], int]:
+    """Return in which turn a run comes: the first of each scenario and seed, then the second of each, and so on.
+
+    What the runs of a seed share is then made by one of them while others make another seed's, and none waits. The
+    first is an upper reference, where there is one: it may train on everything again, takes longest, and would keep
+    one core busy at the end while the others have nothing left to do.
+    """
+    counts: Counter[tuple[str, int]] = Counter()
+    turns: dict[str, int] = {}
+    for run in sorted(planned, key=lambda run: run.plugin.attributes.get("reference") != "upper"):
+        group = (run.spec["scenario"]["name"], run.spec["seeds"]["run"])
+        turns[run.name] = counts[group]
+        counts[group] += 1
+    return lambda run: turns[run.name]
 
 
 def _ending(code: int) -> str:
