@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clbench.data_commands import data_app, print_dataset
 from clbench.errors import ClbenchError, UsageError
+from clbench.options import AsJson, DataFolder, complete, terminal
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from clbench.contract import Result
     from clbench.plugins import Kind
     from clbench.reproduction.targets import Target
@@ -30,14 +30,7 @@ app = typer.Typer(
 )
 new_app = typer.Typer(help="Write a new strategy or scenario file.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(new_app, name="new")
-data_app = typer.Typer(help="Bring in, list and check datasets.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
-
-DataFolder = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="DIR", help="Data folder [default: $CLBENCH_DATA, else the platform's cache]."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
 def main() -> None:
@@ -61,18 +54,10 @@ def main() -> None:
 def _fail(error: ClbenchError) -> None:
     from rich.text import Text
 
-    console = _console(stderr=True)
+    console = terminal(stderr=True)
     console.print(Text.assemble(("Error: ", "bold red"), error.message), soft_wrap=True)
     if error.hint:
         console.print(Text(error.hint), soft_wrap=True)
-
-
-def _console(stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    # A table that goes to a file or a pipe is written whole, however wide.
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 200)
 
 
 def _version(wanted: bool) -> None:
@@ -92,16 +77,6 @@ def _options(
     """Only options of the command as a whole."""
 
 
-def _complete(kind: Kind) -> Any:
-    def complete(incomplete: str) -> list[str]:
-        from clbench.plugins import discover
-
-        before, comma, last = incomplete.rpartition(",")
-        return [before + comma + plugin.name for plugin in discover(kind) if plugin.name.startswith(last)]
-
-    return complete
-
-
 @app.command()
 def run(
     strategy: Annotated[
@@ -111,7 +86,7 @@ def run(
             "-s",
             metavar="NAME[:PRESET][,NAME…]|all",
             help="Strategies, by name or file; see `show` for presets.",
-            autocompletion=_complete("strategy"),
+            autocompletion=complete("strategy"),
         ),
     ],
     scenario: Annotated[
@@ -121,7 +96,7 @@ def run(
             "-S",
             metavar="NAME[,NAME…]",
             help="Scenarios, by name or file.",
-            autocompletion=_complete("scenario"),
+            autocompletion=complete("scenario"),
         ),
     ],
     recipe: Annotated[str | None, typer.Option(metavar="NAME", help="Training protocol [default: quick].")] = None,
@@ -195,7 +170,7 @@ def run(
         return
     from clbench.api import require_clean, run_request, stored
 
-    outcomes = run_request(request, _console(stderr=True))
+    outcomes = run_request(request, terminal(stderr=True))
     failed = [outcome for outcome in outcomes if outcome.failed]
     runs = stored(outcomes)
     _print_comparisons(runs, as_json)
@@ -217,7 +192,7 @@ def _print_targets(targets: Sequence[Target]) -> None:
         spread = "" if t.spread is None else f" ±{t.spread:.2f}"
         rows.append([t.protocol, t.method, t.setting.replace("_", "-"), f"{t.mean:.2f}{spread}", str(t.n), t.source])
     headings = ["protocol", "method", "setting", "published, %", "n", "source"]
-    print_table(_console(), "published numbers", headings, rows, numbers=(3, 4))
+    print_table(terminal(), "published numbers", headings, rows, numbers=(3, 4))
     print("One of them: clbench reproduce PROTOCOL")
 
 
@@ -269,7 +244,7 @@ def _print_comparisons(runs: Any, as_json: bool) -> None:
         paths = [{"run": run.path.as_posix(), **run.result} for run in runs]
         print(json.dumps({"comparisons": rows, "runs": paths}, indent=1, ensure_ascii=False))
         return
-    console = _console()
+    console = terminal()
     for comparison in comparisons:
         console.print()
         print_comparison(console, comparison)
@@ -338,14 +313,14 @@ def reproduce(
         results=out,
         data=data,
     )
-    outcomes = execute_planned(lambda notify: plan_targets(wanted, request, notify), request, _console(stderr=True))
+    outcomes = execute_planned(lambda notify: plan_targets(wanted, request, notify), request, terminal(stderr=True))
     runs = stored(outcomes)
     from clbench.reproduction import table
     from clbench.reproduction.targets import cells
     from clbench.tables import print_table
 
     found = cells(wanted, runs)
-    print_table(_console(), f"{protocol}: {wanted[0].source}", table.HEADINGS, table.rows(found), numbers=range(2, 7))
+    print_table(terminal(), f"{protocol}: {wanted[0].source}", table.HEADINGS, table.rows(found), numbers=range(2, 7))
     print("Percent; ± is the standard deviation over runs as published, and as measured.")
     file = out / "reproduction" / f"{protocol}.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -356,6 +331,68 @@ def reproduce(
         names = "\n".join(f"  {outcome.run} {outcome.message}" for outcome in failed)
         print(f"{len(failed)} of {len(outcomes)} runs failed; the others are stored:\n{names}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+@app.command()
+def profile(
+    strategy: Annotated[
+        str,
+        typer.Option(
+            "--strategy",
+            "-s",
+            metavar="NAME[:PRESET]",
+            help="A strategy, by name or file.",
+            autocompletion=complete("strategy"),
+        ),
+    ],
+    scenario: Annotated[
+        str,
+        typer.Option(
+            "--scenario",
+            "-S",
+            metavar="NAME",
+            help="A scenario, by name or file.",
+            autocompletion=complete("scenario"),
+        ),
+    ],
+    recipe: Annotated[str | None, typer.Option(metavar="NAME", help="As of `run`.")] = None,
+    values: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="As of `run`.")] = None,
+    split: Annotated[str | None, typer.Option(metavar="SPLIT", help="As of `run`.")] = None,
+    epochs: Annotated[int | None, typer.Option(metavar="N", help="As of `run`; fewer tell as much, sooner.")] = None,
+    setting: Annotated[str | None, typer.Option(metavar="class|task|domain", help="As of `run`.")] = None,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to train.")] = "auto",
+    threads: Annotated[int | None, typer.Option(metavar="N", help="As of `run`.")] = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where a run's time goes: data, forward, backward, optimizer, strategy, evaluation, start-up.
+
+    Does the run with seed 0, and keeps nothing of it.
+    """
+    from clbench.profiling import HEADINGS
+    from clbench.profiling import profile as measure
+    from clbench.sweep import Request
+    from clbench.tables import print_table
+
+    request = Request(
+        strategies=[strategy],
+        scenarios=[scenario],
+        recipe=recipe,
+        values=_assignments(values or []),
+        split=split,
+        epochs=epochs,
+        setting=setting,
+        device=device,
+        threads=threads,
+        data=data,
+    )
+    found = measure(request, terminal(stderr=True))
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+        return
+    threads_used = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
+    print_table(terminal(), f"{found.run}, {found.device}, {threads_used}", HEADINGS, found.rows(), numbers=(1, 2, 3))
+    print(found.summary())
 
 
 @app.command()
@@ -416,7 +453,7 @@ def list_(
 
     for kind, rows in listed.items():
         headings = list(rows[0]) if rows else ["name"]
-        print_table(_console(), kind, headings, [list(row.values()) for row in rows])
+        print_table(terminal(), kind, headings, [list(row.values()) for row in rows])
         print()
     print("One in full: clbench show NAME")
 
@@ -459,7 +496,7 @@ def _list_runs(out: Path, as_json: bool) -> None:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     cells = [[str(v) if not isinstance(v, float) else f"{100 * v:.1f}" for v in row.values()] for row in rows]
-    print_table(_console(), f"runs in {out}", ["run", "status", "final accuracy", "forgetting"], cells, numbers=(2, 3))
+    print_table(terminal(), f"runs in {out}", ["run", "status", "final accuracy", "forgetting"], cells, numbers=(2, 3))
 
 
 @app.command()
@@ -482,7 +519,7 @@ def show(
 @app.command()
 def check(
     name: Annotated[
-        str, typer.Argument(metavar="NAME_OR_FILE", help="A strategy.", autocompletion=_complete("strategy"))
+        str, typer.Argument(metavar="NAME_OR_FILE", help="A strategy.", autocompletion=complete("strategy"))
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -513,7 +550,7 @@ def new_strategy(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the strategy and its file, for example my_idea.")],
     original: Annotated[
         str | None,
-        typer.Option("--from", metavar="NAME", help="A strategy to begin with.", autocompletion=_complete("strategy")),
+        typer.Option("--from", metavar="NAME", help="A strategy to begin with.", autocompletion=complete("strategy")),
     ] = None,
 ) -> None:
     """Write strategies/NAME.py here: a commented skeleton that runs, or a copy of another strategy."""
@@ -542,7 +579,7 @@ def new_scenario(
         info = import_dataset(name, path, data_folder(data), lambda text: print(text, file=sys.stderr))
     finally:
         written.unlink()
-    _print_dataset(info)
+    print_dataset(info)
     print(f"{write(name, name, len(info.classes))} is written and runs: clbench run -s naive,lwf -S {name}")
 
 
@@ -572,79 +609,3 @@ def doctor(
     codes = [finding.exit_code for finding in findings if not finding.healthy]
     if codes:
         raise typer.Exit(max(codes))
-
-
-@data_app.command("list")
-def data_list(data: DataFolder = None, as_json: AsJson = False) -> None:
-    """List the datasets and whether they are at hand."""
-    import dataclasses
-
-    from clbench.datasets import data_folder, list_datasets
-    from clbench.tables import print_table, readable_bytes
-
-    folder = data_folder(data)
-    listed = list_datasets(folder)
-    if as_json:
-        print(json.dumps([dataclasses.asdict(entry) for entry in listed], indent=1, default=str))
-        return
-    rows = []
-    for entry in listed:
-        info = entry.info
-        if info is None:
-            rows.append([entry.name, entry.problem or "not here yet", "", "", "", ""])
-            continue
-        sizes = [f"{info.train_size:,} + {info.test_size:,}", str(len(info.classes)), "×".join(map(str, info.shape))]
-        rows.append([entry.name, "ready", *sizes, readable_bytes(info.bytes)])
-    headings = ["dataset", "state", "train + test", "classes", "shape", "size"]
-    print_table(_console(), f"datasets in {folder}", headings, rows, numbers=(2, 3, 4, 5))
-
-
-@data_app.command("fetch")
-def data_fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A built-in dataset.")], data: DataFolder = None
-) -> None:
-    """Download a built-in dataset, or take it from files that lie in the data folder already."""
-    from clbench.datasets import data_folder, fetch
-
-    info = fetch(name, data_folder(data), lambda text: print(text, file=sys.stderr))
-    _print_dataset(info)
-
-
-@data_app.command("import")
-def data_import(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name to give it, or the built-in that it is.")],
-    path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="An .npz file, or a folder train/CLASS/*.png, test/CLASS/*.png.")
-    ],
-    data: DataFolder = None,
-) -> None:
-    """Bring in a dataset: an .npz with x_train, y_train, x_test, y_test, or a folder of PNG images."""
-    from clbench.dataset_import import import_dataset
-    from clbench.datasets import data_folder
-
-    info = import_dataset(name, path, data_folder(data), lambda text: print(text, file=sys.stderr))
-    _print_dataset(info)
-
-
-def _print_dataset(info: Any) -> None:
-    shape = "×".join(map(str, info.shape))
-    print(
-        f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape} in "
-        f"{len(info.classes)} classes ({info.source})"
-    )
-
-
-@data_app.command("verify")
-def data_verify(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One dataset [default: all].")] = None,
-    data: DataFolder = None,
-) -> None:
-    """Read the datasets whole and compare them with their recorded hashes."""
-    from clbench.datasets import data_folder, verify
-    from clbench.errors import DataError
-
-    checked = verify(data_folder(data), name)
-    for each, problem in checked:
-        print(f"{each}: {problem or 'as recorded'}")
-    if any(problem for _, problem in checked):
-        raise DataError("some datasets are damaged", "Remove their folders and fetch or import them again.")

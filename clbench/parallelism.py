@@ -34,9 +34,9 @@ def threads_of_a_run(threads: int | None, jobs: Jobs) -> int:
 
 def runs_at_once(jobs: Jobs, runs: int, threads: int, device: str) -> int:
     """Return how many processes do so many runs. A GPU is not shared unless a number is asked for."""
-    if jobs == "auto":
-        jobs = 1 if device == "cuda" else max(1, available_cores() // threads)
-    return min(jobs, runs)
+    if jobs != "auto":
+        return min(jobs, runs)
+    return 1 if device == "cuda" else min(max(1, available_cores() // threads), runs)
 
 
 def advice(jobs: Jobs, runs: int, threads: int, device: str) -> str | None:
