@@ -93,10 +93,9 @@ class Audit:
             self._count()
 
     def _count(self) -> None:
-        if self._pending:
-            self._counts += torch.bincount(
-                torch.cat([rows.cpu() for rows in self._pending]), minlength=len(self._counts)
-            )
+        for device in {rows.device for rows in self._pending}:  # all of a GPU at once, which must be waited for
+            rows = torch.cat([rows for rows in self._pending if rows.device == device]).cpu()
+            self._counts += torch.bincount(rows, minlength=len(self._counts))
         self._pending.clear()
         self._pending_rows = 0
 

@@ -17,8 +17,9 @@ from torch import Tensor
 from clbench.recipe import Augmentation
 
 # Evaluation, recording and feature extraction keep no gradients, so their batches may be larger than in training; as
-# large as this many pixel values keeps what a convolution makes of them at some tens of megabytes.
-_INFERENCE_VALUES = 2**20
+# large as this many pixel values keeps what a convolution makes of them at some tens of megabytes, or on a GPU, which
+# small batches leave idle, at some hundreds.
+_INFERENCE_VALUES = {"cpu": 2**20, "cuda": 2**23}
 
 
 class Images:
@@ -37,13 +38,20 @@ class Images:
     @property
     def inference_batch(self) -> int:
         """How many images are passed through a network at once where no gradients are kept."""
-        return max(1, _INFERENCE_VALUES // self.pixels[0].numel())
+        return max(1, _INFERENCE_VALUES[self.device.type] // self.pixels[0].numel())
 
     def take(self, rows: Tensor) -> Tensor:
         """Return the images at `rows` (n,), on the device, (n, height, width, channels) of uint8."""
         if self.watcher is not None:
             self.watcher(rows)
-        return self.pixels.index_select(0, rows.to(self.pixels.device)).to(self.device)
+        return uploaded(self.pixels.index_select(0, rows.to(self.pixels.device)), self.device)
+
+
+def uploaded(values: Tensor, device: torch.device) -> Tensor:
+    """Return `values` on the device. On a GPU nothing waits for it: what it is still busy with goes on meanwhile."""
+    if device.type == "cpu" or values.device == device:
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
 
 
 class Scaling:
@@ -71,23 +79,24 @@ def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Te
     n, height, width, _ = images.shape
     device = images.device
     if how.crop or how.flip:
-        rows = torch.arange(height).expand(n, height)
-        columns = torch.arange(width).expand(n, width)
+        rows = torch.arange(height, device=device).expand(n, height)
+        columns = torch.arange(width, device=device).expand(n, width)
         if how.crop:
             images = torch.nn.functional.pad(images, (0, 0, how.crop, how.crop, how.crop, how.crop))
-            offsets = torch.randint(2 * how.crop + 1, (2, n, 1), generator=generator)
+            offsets = uploaded(torch.randint(2 * how.crop + 1, (2, n, 1), generator=generator), device)
             rows, columns = rows + offsets[0], columns + offsets[1]
         if how.flip:
-            mirrored = torch.rand(n, 1, generator=generator) < 0.5
+            mirrored = uploaded(torch.rand(n, 1, generator=generator) < 0.5, device)
             columns = torch.where(mirrored, columns.flip(1), columns)
         # One flat gather of whole pixels is several times faster than indexing by three index tensors.
         padded_height, padded_width = images.shape[1:3]
-        pixel = (torch.arange(n)[:, None, None] * padded_height + rows[:, :, None]) * padded_width + columns[:, None, :]
+        image = torch.arange(n, device=device)[:, None, None]
+        pixel = (image * padded_height + rows[:, :, None]) * padded_width + columns[:, None, :]
         flat = images.reshape(n * padded_height * padded_width, -1)
-        images = flat.index_select(0, pixel.flatten().to(device)).view(n, height, width, -1)
+        images = flat.index_select(0, pixel.flatten()).view(n, height, width, -1)
     if how.brightness:
         factor = 1 + how.brightness * (2 * torch.rand(n, 1, 1, 1, generator=generator) - 1)
-        images = (images * factor.to(device)).clamp_(0, 255)
+        images = (images * uploaded(factor, device)).clamp_(0, 255)
     return images
 
 
@@ -168,13 +177,13 @@ class TrainingSet:
         `changes` draws the augmentation. The last batch holds what is left over.
         """
         shuffled = torch.randperm(len(self.rows), generator=order)
-        rows = self.rows[shuffled].split(batch_size)
+        rows = self.rows[shuffled].to(self.images.pixels.device).split(batch_size)
         shuffled = shuffled.to(self.images.device)
         # What is small is put in order once for the whole epoch; only images are gathered batch by batch.
         labels = self.labels[shuffled].split(batch_size)
         recorded = [None] * len(rows) if self.recorded is None else self.recorded[shuffled].split(batch_size)
         positions = shuffled.split(batch_size)
-        names = rows if self.identity is None else self.identity[shuffled].split(batch_size)
+        names = rows if self.identity is None else self.identity[shuffled.to(self.identity.device)].split(batch_size)
         for position, row, label, answer, name in zip(positions, rows, labels, recorded, names, strict=True):
             if self.features is not None:
                 x = self.features.index_select(0, position)

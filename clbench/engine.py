@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, cast
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from clbench.batches import Images, Scaling, TrainingSet, augment, held_out
+from clbench.captured import Inputs, Recorder, Replay
 from clbench.errors import Divergence, PluginError, UsageError
 from clbench.events import Listener, TrainingProgress
 from clbench.fine_tuning import FineTuning
@@ -28,7 +29,7 @@ from clbench.ledger import Ledger, Stopwatch
 from clbench.memory import ExemplarMemory
 from clbench.metrics import Setting
 from clbench.models import Network
-from clbench.optimizers import build_optimizer
+from clbench.optimizers import build_optimizer, set_rate
 from clbench.randomness import randomness_untouched, seed_everything
 from clbench.recipe import Recipe
 from clbench.schedules import Plateau, scheduled_rate
@@ -77,9 +78,11 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         interruption: Interruption,
         notify: Listener,
         wait: Callable[[], None] | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         """`labels` (n,) of all `images` are the outputs that stand for their classes in the `setting`; `new_model`
-        gives the run's initial network again; `wait` as in Stopwatch."""
+        gives the run's initial network again; `wait` as in Stopwatch; with a `recorder` steps are replayed where
+        nothing is different for it."""
         super().__init__(
             model=model,
             optimizer=torch.optim.SGD(model.parameters(), lr=recipe.lr),  # replaced at every experience
@@ -104,6 +107,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         """What the optimizer of the last experience left, where the recipe carries it on."""
         self.run, self.interruption, self.notify = run, interruption, notify
         self.ledger, self.stopwatch = Ledger(), Stopwatch(wait)
+        self.recorder = recorder
         self.mbatch: Any = None
         self._teacher: Network | None = None
         self._leave_out_unheard_events()
@@ -240,6 +244,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self._adjusts_gradients = type(self.acting).before_step is not Strategy.before_step
         self._follows_steps = type(self.acting).after_step is not Strategy.after_step
         self._plateau = Plateau(self.recipe) if self.recipe.schedule == "plateau" else None
+        self._replay = self._prepare_replay()
         self._losses: list[Tensor] = []
         self._reported = self._began = time.perf_counter()
 
@@ -294,6 +299,9 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
             self.interruption.defer(False)
         if self.device.type == "cuda":
             torch.cuda.synchronize()
+        if self._replay is not None:
+            self.ledger.captured_steps, self.ledger.not_captured = self._replay.steps, self._replay.reason
+            self._replay = None
         self.ledger.training_seconds = time.perf_counter() - began
 
     # -- one epoch ----------------------------------------------------------------------------------------------------
@@ -311,7 +319,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
             self.training_set.features = None
         batches = self.training_set.epoch(self.recipe.batch_size, self._order, self.recipe.augmentation, self._changes)
         left = self._steps - self.ledger.gradient_steps
-        self.dataloader = itertools.islice(batches, min(left, self._epoch_steps))
+        self.dataloader: Iterator[Inputs] = itertools.islice(batches, min(left, self._epoch_steps))
         super()._before_training_epoch(**kwargs)
 
     def _after_training_epoch(self, **kwargs: Any) -> None:
@@ -331,8 +339,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
             self.model.load_state_dict(plateau.best)
             self.stop_training()
             return
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
 
     def _validation_loss(self) -> float:
         """Return the strategy's mean loss on the validation data, in evaluation mode."""
@@ -368,6 +375,54 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 
+    def _prepare_replay(self) -> Replay | None:
+        """Return what replays the steps of this experience; None where each is done one operation after another."""
+        if self.recorder is None:
+            return None
+        if self.hears_plugins or self._adjusts_gradients or self._follows_steps:
+            self.ledger.not_captured = "the strategy acts between the operations of a step"
+            return None
+        return Replay(
+            self._whole_step,
+            self.model,
+            self.optimizer,
+            self.acting,
+            lambda: self.ledger.samples_seen,
+            self.recorder,
+        )
+
+    def _whole_step(self, inputs: Inputs) -> Tensor:
+        """Do what Avalanche's loop does for a batch, without its events; return the loss."""
+        x, y, rows, recorded = inputs
+        if self._teacher is not None:
+            recorded = self._answer(self._teacher, cast(Tensor, x))
+        self.batch = Batch(x, y, rows, x, recorded, self.model, self.where, self)  # type: ignore[arg-type]
+        self.optimizer.zero_grad()
+        self.forward()
+        loss = self._loss()
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def training_epoch(self, **kwargs: Any) -> None:
+        """Replay the steps that can be; leave the others to Avalanche's loop."""
+        if self._replay is None:
+            super().training_epoch(**kwargs)
+            return
+        self._replay.begin_epoch()
+        batches = self.dataloader
+        for batch in batches:
+            self.interruption.check()
+            self._follow_schedule()
+            self.stopwatch.enter("captured")
+            loss = self._replay.train(batch)
+            if loss is None:
+                self.dataloader = iter([batch])
+                super().training_epoch(**kwargs)
+            else:
+                self._losses.append(loss)
+                self._account(len(cast(Tensor, batch[1])))
+
     def _unpack_minibatch(self) -> None:
         """Make of the served tensors what Avalanche's plug-ins read (mbatch: x, y, task label) and what `loss` gets."""
         self.interruption.check()
@@ -378,10 +433,12 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.stopwatch.enter("optimizer")
         self.mbatch = [x, y, torch.zeros_like(y)]
         self.batch = Batch(x, y, rows, x, recorded, self.model, self.where, self)
+        self._follow_schedule()
+
+    def _follow_schedule(self) -> None:
         if self.recipe.schedule in ("cosine", "milestones"):
-            rate = scheduled_rate(self.recipe, self.ledger.gradient_steps, self._steps, self._epoch_steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            steps = self.ledger.gradient_steps
+            set_rate(self.optimizer, scheduled_rate(self.recipe, steps, self._steps, self._epoch_steps))
 
     def original(self, rows: Tensor) -> Tensor:
         """Return training images as they are stored; see strategy.Source."""
@@ -402,13 +459,17 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         return self.batch.logits
 
     def criterion(self) -> Tensor:
-        """Return the strategy's loss."""
+        """Return the strategy's loss, and note it to be looked at."""
         self.stopwatch.enter("strategy")
+        loss = self._loss()
+        self._losses.append(loss.detach())
+        return loss
+
+    def _loss(self) -> Tensor:
         loss = self.acting.loss(self.batch)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
             raise PluginError(f"{type(self.strategy).__name__}.loss returned {what}; it must return a scalar tensor")
-        self._losses.append(loss.detach())
         return loss
 
     def backward(self) -> None:
@@ -426,9 +487,13 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         if self._follows_steps:
             self.stopwatch.enter("strategy")
             self.acting.after_step(self.batch)
+        self._account(len(self.batch.y))
+
+    def _account(self, samples: int) -> None:
+        """Count a step that is done; from here on it is the next batch's time."""
         self.stopwatch.enter("data")
         self.ledger.gradient_steps += 1
-        self.ledger.samples_seen += len(self.batch.y)
+        self.ledger.samples_seen += samples
         if len(self._losses) >= _LOSSES_AT_ONCE:
             self._check_losses()
         now = time.perf_counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import resource
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,12 @@ def kept_networks(state: dict[str, Any], model: nn.Module) -> list[tuple[nn.Modu
     return [(network, weights_sha256(network)) for network in networks]
 
 
-def contents_sha256(state: Any) -> str:
-    """Return a SHA-256 of all tensors, arrays, byte strings and plain values reachable from `state`, in order."""
-    digest, visited, waiting = hashlib.sha256(), set(), [state]
+def contents_sha256(state: Any, besides: Iterable[Any] = ()) -> str:
+    """Return a SHA-256 of all tensors, arrays, generators, byte strings and plain values reachable from `state`.
+
+    In order, and without the objects `besides`.
+    """
+    digest, visited, waiting = hashlib.sha256(), {id(value) for value in besides}, [state]
     while waiting:
         value = waiting.pop()
         if isinstance(value, (int, float, str, bool, bytes, bytearray)) or value is None:
@@ -56,6 +60,8 @@ def contents_sha256(state: Any) -> str:
         if isinstance(value, (torch.Tensor, np.ndarray)):
             array = value.detach().cpu().contiguous().view(-1).numpy() if isinstance(value, torch.Tensor) else value
             digest.update(np.ascontiguousarray(array).tobytes())
+        elif isinstance(value, torch.Generator):
+            digest.update(value.get_state().numpy().tobytes())
         elif isinstance(value, dict):
             waiting.extend(item for pair in value.items() for item in pair)
         elif isinstance(value, (list, tuple, set, frozenset)):

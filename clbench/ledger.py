@@ -11,6 +11,7 @@ PHASES = {
     "forward": "the network's answers",
     "backward": "gradients",
     "optimizer": "updates of the weights",
+    "captured": "whole steps, replayed from a captured one",
     "strategy": "the strategy's loss and its other hooks, its recorded answers among them",
     "tuning": "choosing hyper-parameters",
     "evaluation": "predicting the test set, and the audit's questions to the network",
@@ -65,6 +66,12 @@ class Ledger:
 
     samples_seen: int = 0
     gradient_steps: int = 0
+    captured_steps: int = 0
+    """Gradient steps that were replayed from a captured one; see captured.py."""
+
+    not_captured: str | None = None
+    """Why steps were not, on a device that can."""
+
     recorded: str | None = None
     """`recorded` once before training, answered `live` by a frozen copy, or None where the strategy records nothing."""
     recorded_bytes: int = 0

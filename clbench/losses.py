@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -26,9 +27,15 @@ def cross_entropy_within(logits: Tensor, y: Tensor, sizes: Sequence[int]) -> Ten
 
     `logits` (n, Σ sizes), `y` (n,); experience j has the `sizes[j]` columns after those of the experiences before it.
     """
-    experience = torch.repeat_interleave(torch.tensor(sizes, device=logits.device))  # (columns,)
+    experience = _experiences(tuple(sizes), logits.device)
     elsewhere = experience[y][:, None] != experience[None, :]
     return F.cross_entropy(logits.masked_fill(elsewhere, _NEVER), y)
+
+
+@lru_cache(maxsize=128)
+def _experiences(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return the experience of each column, (columns,), kept: on a GPU it would be waited for at every step."""
+    return torch.repeat_interleave(torch.tensor(sizes, device=device))
 
 
 def binary_cross_entropy(logits: Tensor, y: Tensor, old: Tensor | None = None) -> Tensor:
@@ -55,10 +62,17 @@ def group_logits(logits: Tensor, sizes: Sequence[int]) -> Tensor:
     if len(set(sizes)) == 1:
         return logits.view(len(logits), len(sizes), sizes[0])
     widest = max(sizes)
-    columns = [group * widest + column for group, size in enumerate(sizes) for column in range(size)]
     padded = logits.new_full((len(logits), len(sizes) * widest), _NEVER)
-    padded = padded.index_copy(1, torch.tensor(columns, device=logits.device), logits)
+    padded = padded.index_copy(1, _columns(tuple(sizes), logits.device), logits)
     return padded.view(len(logits), len(sizes), widest)
+
+
+@lru_cache(maxsize=128)
+def _columns(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return where each column goes when every group is as wide as the widest, (Σ sizes,); kept, as `_experiences`."""
+    widest = max(sizes)
+    columns = [group * widest + column for group, size in enumerate(sizes) for column in range(size)]
+    return torch.tensor(columns, device=device)
 
 
 def soften(logits: Tensor, temperature: float, sizes: Sequence[int] | None = None) -> Tensor:

@@ -20,6 +20,7 @@ from filelock import Timeout
 
 from clbench import checkpoint, continual_search, environment, footprint, metrics, store
 from clbench.audit import Audit, Shape
+from clbench.captured import GraphRecorder
 from clbench.checkpoint import Checkpoint
 from clbench.engine import Engine
 from clbench.errors import ClbenchError, Divergence, MachineError, PluginError, UsageError
@@ -56,7 +57,8 @@ class Surroundings:
     """Whether a first experience that several runs learn alike is trained once; see first_experience.py."""
 
     exact_phases: bool = False
-    """Whether to wait for a GPU at every change of phase, so that its time is known; it slows the run down."""
+    """Whether to wait for a GPU at every change of phase, and to capture no steps, so that its time is known; it slows
+    the run down."""
 
 
 def execute(spec: Spec, plugin: Plugin, around: Surroundings, wait: bool = True) -> Outcome | None:
@@ -260,6 +262,7 @@ class _Run:
             interruption=self.around.interruption,
             notify=self.around.notify,
             wait=torch.cuda.synchronize if self.around.exact_phases and self._asynchronous else None,
+            recorder=GraphRecorder() if self._asynchronous and not self.around.exact_phases else None,
         )
 
     @property

@@ -13,6 +13,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from clbench.batches import Images, Scaling
+from clbench.captured import Recorder
 from clbench.engine import Engine
 from clbench.evaluation import TestSet
 from clbench.hyperparameters import configure
@@ -78,6 +79,7 @@ class SmallRun:
         order: tuple[int, ...] | None = None,
         seed: int = 0,
         setting: Setting = "class_incremental",
+        recorder: Recorder | None = None,
     ) -> None:
         torch.set_num_threads(1)  # two threads on so little work wait for each other most of the time
         order = order or tuple(range(sum(sizes)))
@@ -104,6 +106,7 @@ class SmallRun:
             run="small",
             interruption=Interruption(),
             notify=lambda event: None,
+            recorder=recorder,
         )
         self.models: list[Network] = []
         """The network as each experience left it."""
