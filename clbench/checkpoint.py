@@ -1,7 +1,9 @@
 """The state of a run at the boundary between two experiences, from which it goes on bit for bit.
 
 A checkpoint is a pickle and therefore only ever read from the work folder of the user who wrote it. No random state is
-in it: every generator is made from the run's seed and the number of the experience (see seeds.py).
+in it: every generator is made from the run's seed and the number of the experience (see seeds.py). What was predicted
+after each experience lies in a file of its own beside it, written once, so that a boundary costs the same however many
+lie behind it.
 """
 
 from __future__ import annotations
@@ -48,8 +50,10 @@ class Checkpoint:
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Replace the checkpoint in `folder` at once. Raises PluginError for a strategy whose state cannot be pickled."""
+    latest = checkpoint.finished - 1
+    replace_file(_predictions(folder, latest), packed({"predictions": checkpoint.predictions[latest]}))
     try:
-        content = packed(vars(checkpoint))
+        content = packed({name: value for name, value in vars(checkpoint).items() if name != "predictions"})
     except Exception as error:
         raise PluginError(
             f"the strategy's state cannot be saved between experiences: {type(error).__name__}: {error}",
@@ -61,7 +65,16 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 def load(folder: Path) -> Checkpoint | None:
     """Return the checkpoint in `folder`; None where there is none, or where its bytes are not those that were saved."""
     values = unpacked(folder / NAME)
-    return None if values is None else Checkpoint(**values)
+    if values is None:
+        return None
+    predictions = [unpacked(_predictions(folder, index)) for index in range(values["finished"])]
+    if None in predictions:
+        return None
+    return Checkpoint(**values, predictions=[each["predictions"] for each in predictions if each is not None])
+
+
+def _predictions(folder: Path, index: int) -> Path:
+    return folder / f"predictions-{index}"
 
 
 def packed(values: dict[str, Any]) -> bytes:

@@ -8,7 +8,7 @@ import io
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -310,7 +310,7 @@ class _Run:
         done.findings = list(self.audit.findings)
         done.finished, done.model, done.strategy = index + 1, engine.model, self._strategy_state()
         done.optimizer = engine.optimizer_state
-        counts = self._counts(done, self.spec["scenario"]["setting"])
+        counts = self._counts(done, self.spec["scenario"]["setting"], after=[index])
         old, new = metrics.old_accuracy(counts)[index], metrics.new_accuracy(counts)[index]
         self.around.notify(ExperienceFinished(self.name, index, old, new, done.experiences[-1]["seconds"]))
 
@@ -372,16 +372,16 @@ class _Run:
     def _readings(self) -> tuple[Setting, ...]:
         return metrics.READINGS[self.spec["scenario"]["setting"]]
 
-    def _counts(self, done: Checkpoint, setting: Setting) -> metrics.Counts:
-        """Count what was right so far; experiences that are still to come count as not evaluated."""
-        rows, evaluated = self._rows(done, setting)
+    def _counts(self, done: Checkpoint, setting: Setting, after: Iterable[int] | None = None) -> metrics.Counts:
+        """Count what was right `after` these experiences, by default all; the others count as not evaluated."""
+        rows, evaluated = self._rows(done, setting, range(len(done.predictions)) if after is None else after)
         return metrics.count(rows, self.stream.test_labels, self.classes, evaluated, setting=setting)
 
-    def _rows(self, done: Checkpoint, setting: Setting) -> tuple[Any, list[bool]]:
+    def _rows(self, done: Checkpoint, setting: Setting, after: Iterable[int]) -> tuple[Any, list[bool]]:
         rows = np.full((len(self.classes), len(self.stream.test_labels)), -1, dtype=np.int16)
         evaluated = [False] * len(self.classes)
-        for index, predictions in enumerate(done.predictions):
-            if predictions is not None:
+        for index in after:
+            if (predictions := done.predictions[index]) is not None:
                 rows[index], evaluated[index] = predictions[setting], True
         return rows, evaluated
 
@@ -418,7 +418,8 @@ class _Run:
             "resumed_after_experiences": self.resumed_after,
         }
         arrays = io.BytesIO()
-        predictions = {setting: self._rows(done, setting)[0] for setting in self._readings}
+        evaluations = range(len(done.predictions))
+        predictions = {setting: self._rows(done, setting, evaluations)[0] for setting in self._readings}
         np.savez_compressed(arrays, labels=self.stream.test_labels.astype(np.int16), **predictions)
         return {
             "spec.json": store.as_json(self.spec),
