@@ -19,14 +19,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from clbench.batches import Images, Scaling, TrainingSet, augment, held_out
+from clbench.batches import Images, Scaling, augment
 from clbench.captured import Inputs, Recorder, Replay
 from clbench.errors import Divergence, PluginError, UsageError
 from clbench.events import Listener, TrainingProgress
+from clbench.experience_data import ExperienceData
 from clbench.fine_tuning import FineTuning
 from clbench.interruption import Interruption
 from clbench.ledger import Ledger, Stopwatch
-from clbench.memory import ExemplarMemory
 from clbench.metrics import Setting
 from clbench.models import Network
 from clbench.optimizers import build_optimizer, set_rate
@@ -100,7 +100,8 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.strategy, self.protocol, self.benchmark = strategy, recipe, benchmark
         self.recipe = recipe.at(0)
         """The recipe in the current experience."""
-        self.images, self.scaling, self.labels = images, scaling, labels.to(images.device)
+        self.images, self.scaling = images, scaling
+        self.data = ExperienceData(benchmark.rows, images, scaling, labels.to(images.device), seeds["training"])
         self.classes_per_experience, self.setting = classes_per_experience, setting
         self.seeds, self.new_model = seeds, new_model
         self.optimizer_state: dict[str, Any] | None = None
@@ -137,7 +138,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         seed_everything(derive(self.seeds["training"], "global", index))
         if index == 0:
             self._fix_head()
-        self._own = self._samples(self._divided(index)[0])
+        self._own, self.validation_set = self.data.divided(index, self.recipe.validation)
         plain = self.strategy.plain_start() if index == 0 else None
         if plain and self.hears_plugins:
             raise PluginError(f"{type(self.strategy).__name__} has a plain start and plug-ins, which act in it")
@@ -180,48 +181,21 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         """Choose the experience's training samples."""
         if self.hears_plugins:
             self.adapted_dataset = self.experience.dataset
-        rows, held = self._divided(self.where.index)
+        self.training_set = self._own
         if self._choice == "seen":
-            past = [self._divided(index)[0] for index in range(self.where.index)]
+            past = [self.data.divided(index, self.recipe.validation)[0] for index in range(self.where.index)]
             self.ledger.past_data_bytes = sum(map(len, past)) * self.images.pixels[0].nbytes
-            rows = torch.cat([*past, rows]).sort().values
-        self.training_set, self.validation_set = self._samples(rows), self._samples(held)
+            self.training_set = self.data.joined([*past, self._own])
         if self._choice in ("memory", "with_memory"):
-            self.training_set = self._with_exemplars(self.training_set, alone=self._choice == "memory")
-        rows = self.training_set.rows
-        steps = len(rows) / self.recipe.batch_size
+            alone = self._choice == "memory"
+            self.training_set = self.data.with_exemplars(self._own, self.strategy, alone)
+        samples = len(self.training_set)
+        steps = samples / self.recipe.batch_size
         self._epoch_steps = int(steps) if self.recipe.drop_last else math.ceil(steps)
         if self._epoch_steps == 0:
-            raise UsageError(f"experience {self.where.index} has {len(rows)} samples, fewer than a batch has")
+            raise UsageError(f"experience {self.where.index} has {samples} samples, fewer than a batch has")
         self._steps = self.recipe.iterations or self._epoch_steps * self.recipe.epochs
         self.train_epochs = math.ceil(self._steps / self._epoch_steps)
-
-    def _divided(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return the rows of an experience's data that are trained on, and those kept for validation, ascending."""
-        rows = self.benchmark.rows[index]
-        generator = torch.Generator().manual_seed(derive(self.seeds["training"], "validation", index))
-        return held_out(rows, self.labels[rows.to(self.labels.device)].cpu(), self.recipe.validation, generator)
-
-    def _samples(self, rows: Tensor) -> TrainingSet:
-        return TrainingSet(self.images, self.scaling, rows, self.labels[rows.to(self.labels.device)])
-
-    def _with_exemplars(self, own: TrainingSet, alone: bool) -> TrainingSet:
-        """Return the strategy's exemplars as training data, after the experience's own unless they stand alone."""
-        kept = getattr(self.strategy, "exemplars", None)
-        if not isinstance(kept, ExemplarMemory):
-            raise PluginError(
-                f"{type(self.strategy).__name__} trains on exemplars and has no ExemplarMemory `exemplars`"
-            )
-        if not len(kept):
-            return own
-        images, labels, names = [kept.images], [kept.labels], [torch.full((len(kept),), -1)]
-        if not alone:
-            images.insert(0, self.images.take(own.rows))
-            labels.insert(0, own.labels)
-            names.insert(0, own.rows)
-        together = Images(torch.cat(images).cpu().numpy(), self.device)
-        rows = torch.arange(len(together.pixels))
-        return TrainingSet(together, self.scaling, rows, torch.cat(labels), identity=torch.cat(names))
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
         """Nothing yet: the batches are served afresh for every epoch."""
