@@ -12,15 +12,16 @@ import hashlib
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 
-from clbench.durability import replace_file
+from clbench.durability import replacing
 from clbench.errors import PluginError
 from clbench.models import Network
 
 NAME = "checkpoint"
+_DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 @dataclass
@@ -51,15 +52,16 @@ class Checkpoint:
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Replace the checkpoint in `folder` at once. Raises PluginError for a strategy whose state cannot be pickled."""
     latest = checkpoint.finished - 1
-    replace_file(_predictions(folder, latest), packed({"predictions": checkpoint.predictions[latest]}))
+    keep(_predictions(folder, latest), {"predictions": checkpoint.predictions[latest]})
     try:
-        content = packed({name: value for name, value in vars(checkpoint).items() if name != "predictions"})
+        keep(folder / NAME, {name: value for name, value in vars(checkpoint).items() if name != "predictions"})
+    except OSError:
+        raise
     except Exception as error:
         raise PluginError(
             f"the strategy's state cannot be saved between experiences: {type(error).__name__}: {error}",
             "What a strategy sets on itself must be picklable: no lambdas, open files or generators.",
         ) from error
-    replace_file(folder / NAME, content)
 
 
 def load(folder: Path) -> Checkpoint | None:
@@ -77,21 +79,52 @@ def _predictions(folder: Path, index: int) -> Path:
     return folder / f"predictions-{index}"
 
 
-def packed(values: dict[str, Any]) -> bytes:
-    """Return a pickle of `values` behind its SHA-256."""
-    buffer = io.BytesIO()
-    torch.save(values, buffer)
-    content = buffer.getvalue()
-    return hashlib.sha256(content).digest() + content
+def keep(path: Path, values: dict[str, Any]) -> None:
+    """Put a pickle of `values` behind its SHA-256 in the place of `path`, without a copy of it all in memory.
+
+    Raises OSError, and whatever cannot be pickled raises.
+    """
+    with replacing(path) as file:
+        file.write(bytes(_DIGEST_SIZE))
+        hashed = _Hashed(file)
+        try:
+            torch.save(values, cast(IO[bytes], hashed))
+        except Exception:
+            if hashed.failure is not None:
+                raise hashed.failure from None
+            raise
+        file.seek(0)
+        file.write(hashed.digest.digest())
+
+
+class _Hashed:
+    """A file that is written to and hashed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.failure: OSError | None = None
+        """What the disk said; torch reports it as something else."""
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def unpacked(path: Path) -> dict[str, Any] | None:
-    """Return what `packed` was given; None where there is no such file, or its bytes are not those that were saved."""
+    """Return what `keep` was given; None where there is no such file, or its bytes are not those that were saved."""
     try:
         stored = path.read_bytes()
     except FileNotFoundError:
         return None
-    digest, content = stored[:32], stored[32:]
+    digest, content = stored[:_DIGEST_SIZE], memoryview(stored)[_DIGEST_SIZE:]
     if hashlib.sha256(content).digest() != digest:
         return None
     values: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=False)

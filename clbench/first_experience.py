@@ -18,8 +18,7 @@ from filelock import FileLock
 
 from clbench import environment
 from clbench.audit import Audit
-from clbench.checkpoint import packed, unpacked
-from clbench.durability import replace_file
+from clbench.checkpoint import keep, unpacked
 from clbench.engine import Engine
 from clbench.hyperparameters import plain
 from clbench.ledger import Ledger
@@ -62,7 +61,7 @@ def _train_or_take(engine: Engine, kept: Path, audit: Audit) -> None:
         "reads": audit.reads_so_far(),
         "random": random_state(),
     }
-    replace_file(kept, packed(values))
+    keep(kept, values)
 
 
 def _key(engine: Engine, spec: Spec) -> str:

@@ -260,7 +260,10 @@ class Strategy(Generic[ConfigT]):
         return ()
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss of a batch: a scalar that can be differentiated."""
+        """Return the loss of a batch: a scalar that can be differentiated.
+
+        On a GPU it is recorded and replayed where it is a function of the batch alone, which is tried; see captured.py.
+        """
         raise NotImplementedError
 
     def before_step(self, batch: Batch) -> None:

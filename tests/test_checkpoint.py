@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +67,21 @@ def test_without_a_checkpoint_there_is_nothing_to_load(tmp_path: Path) -> None:
 def test_state_that_cannot_be_pickled_is_the_strategys_fault(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="cannot be saved between experiences"):
         checkpoint.save(tmp_path, at_boundary(1, function=lambda: None))
+
+
+def test_a_full_disk_is_an_os_error_and_leaves_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path, at_boundary(1))
+    before = (tmp_path / "checkpoint").read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limit[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            checkpoint.save(tmp_path, at_boundary(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, previous)
+    assert (tmp_path / "checkpoint").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "predictions-0", "predictions-1"]

@@ -12,6 +12,7 @@ import pytest
 
 import clbench
 from clbench import first_experience
+from clbench.checkpoint import keep
 from clbench.store import WORK
 
 ALIKE = ("naive", "l2", "ewc", "frozen", "lwf", "joint", "agem", "bic")
@@ -116,10 +117,11 @@ def test_what_was_kept_is_gone_when_the_command_has_ended(run: Run, tmp_path: Pa
 def test_damage_to_what_was_kept_is_noticed_and_it_is_trained_again(
     apart: Any, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def save_damaged(path: Path, content: bytes) -> None:
-        path.write_bytes(content[:-1] + b"?")
+    def keep_damaged(path: Path, values: dict[str, Any]) -> None:
+        keep(path, values)
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
 
-    monkeypatch.setattr(first_experience, "replace_file", save_damaged)
+    monkeypatch.setattr(first_experience, "keep", keep_damaged)
     shared = run(tmp_path / "results")
     assert not any(one.result["experiences"][0]["branched"] for one in shared.values())
     assert all(numbers(one) == numbers(apart[key]) for key, one in shared.items())
