@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import math
+import mmap
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ import platformdirs
 from clbench import dataset_sources
 from clbench.dataset_sources import BUILTIN as BUILTIN
 from clbench.durability import sync_folder
+from clbench.environment import available_memory
 from clbench.errors import DataError, MachineError, UsageError
 from clbench.suggest import did_you_mean
 
@@ -160,6 +162,11 @@ def open_dataset(name: str, folder: Path, report: Report = silent) -> Dataset:
     mapped = {
         array: np.load(place_of(name, folder) / f"{array}.npy", mmap_mode="c", allow_pickle=False) for array in ARRAYS
     }
+    if info.bytes > available_memory() / 2:
+        # Batches are drawn at random. Where not everything can be kept, the neighbours of an image, which the system
+        # would read with it, would push out others that are still to come.
+        for values in mapped.values():
+            values._mmap.madvise(mmap.MADV_RANDOM)
     return Dataset(info, **mapped)
 
 

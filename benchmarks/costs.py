@@ -1,0 +1,197 @@
+"""What clbench costs beside training: commands, start-up, memory, and late experiences beside early ones."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from measuring import (
+    Bench,
+    Row,
+    Run,
+    Unavailable,
+    alternating,
+    command,
+    need,
+    ours_over_theirs,
+    plan_run,
+    run_clbench,
+    wall_seconds,
+)
+
+from clbench.datasets import open_dataset
+
+REFERENCE = Path(__file__).parent.parent / "results" / "reference" / "splitmnist"
+HEAVY = {"torch", "avalanche"}
+
+
+def commands(bench: Bench) -> list[Row]:
+    """The commands that a person waits for while typing; and none of those that train nothing imports torch."""
+    if not REFERENCE.is_dir():
+        raise Unavailable(f"there are no runs in {REFERENCE}")
+    rows = []
+    for argument in ("--help", "list"):
+        pairs = [(wall_seconds(command(argument)), 0.5) for _ in range(bench.repeats)]
+        rows.append(ours_over_theirs(f"clbench {argument}", "0.5 s", 1.0, pairs))
+    with tempfile.TemporaryDirectory() as folder:
+        report = ("report", str(REFERENCE), "--out", str(Path(folder, "page")))
+        for arguments in (("--help",), ("list",), ("show", "lwf"), ("compare", str(REFERENCE)), report):
+            refuse_heavy_imports(*arguments)
+    return rows
+
+
+def refuse_heavy_imports(*arguments: str) -> None:
+    """Raise RuntimeError where a command imports torch or Avalanche, which take seconds."""
+    timed = [sys.executable, "-X", "importtime", *command(*arguments)[1:]]
+    lines = subprocess.run(timed, capture_output=True, check=True, text=True).stderr.splitlines()
+    imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    if found := sorted(HEAVY & imported):
+        raise RuntimeError(f"`clbench {' '.join(arguments)}` imports {' and '.join(found)}")
+
+
+# -- start-up ---------------------------------------------------------------------------------------------------------
+
+# Ends the process, without anything that Python does on leaving, when the first gradient step lies behind it.
+FIRST_STEP = '''"""Naive training that ends its process after one gradient step."""
+
+import os
+
+import clbench
+from clbench import losses
+
+
+class FirstStep(clbench.Strategy):
+    steps = 0
+
+    def loss(self, batch):
+        if self.steps:
+            os._exit(0)
+        self.steps = 1
+        return losses.cross_entropy(batch.logits, batch.y)
+'''
+
+
+def startup(bench: Bench) -> list[Row]:
+    """What clbench adds to the imports that it cannot do without."""
+    with tempfile.TemporaryDirectory() as folder:
+        strategy = Path(folder, "first_step.py")
+        strategy.write_text(FIRST_STEP)
+
+        def ours() -> float:
+            with tempfile.TemporaryDirectory() as results:
+                options = ("--threads", str(bench.threads), "--data", str(bench.data), "--device", "cpu")
+                arguments = ("run", "-s", str(strategy), "-S", "splitdigits", "--out", results, *options)
+                return wall_seconds(command(*arguments), Path(folder))
+
+        def theirs() -> float:
+            imports = "import os, torch, avalanche.training.templates; os._exit(0)"
+            return wall_seconds([sys.executable, "-W", "ignore", "-c", imports], Path(folder))
+
+        pairs = alternating(bench.repeats, ours, theirs, warm_up=True)
+    added = [own - other for own, other in pairs]
+    what = "clbench run to its first step, beyond the imports"
+    return [ours_over_theirs(what, "1 s beyond importing torch and Avalanche", 1.0, [(extra, 1.0) for extra in added])]
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+WITHOUT_DATA = """
+import sys
+
+import numpy as np
+import torch
+
+import clbench.cli, clbench.api, clbench.runner
+from clbench import footprint
+from clbench.batches import Images
+from clbench.models import build
+
+torch.set_num_threads(int(sys.argv[1]))
+images = Images(np.zeros((1, 32, 32, 3), dtype=np.uint8), torch.device("cpu"))
+footprint.reset_peak_memory()
+network = build("cnn", (32, 32, 3), 0)
+network.head.grow(100, 0)
+optimizer = torch.optim.Adam(network.parameters(), fused=True)
+for step in range(20):
+    x = torch.rand(128, 32, 32, 3).permute(0, 3, 1, 2)
+    torch.nn.functional.cross_entropy(network(x), torch.randint(100, (128,))).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+with torch.no_grad():
+    for batch in range(5):
+        network.eval()(torch.rand(images.inference_batch, 32, 32, 3).permute(0, 3, 1, 2))
+print(footprint.peak_memory()["host_bytes"])
+"""
+
+
+def memory(bench: Bench) -> list[Row]:
+    """Peak resident memory of a run, less that of a process which trains the same network on noise, beside the data.
+
+    The arrays are mapped from the disk. Their pages count as resident once they are touched, although the system may
+    drop them whenever it needs the room, so this is the upper end of what a run takes.
+    """
+    need(bench, "cifar100")
+    size = open_dataset("cifar100", bench.data).info.bytes / 1e6
+    command_line = [sys.executable, "-c", WITHOUT_DATA, str(bench.threads)]
+    without = int(subprocess.run(command_line, capture_output=True, check=True).stdout) / 1e6
+    with tempfile.TemporaryDirectory() as results:
+        # Two experiences read every image as ten do, and evaluate less often.
+        options = ("--threads", str(bench.threads), "--data", str(bench.data), "--device", "cpu")
+        short = ("--split", "2", "--epochs", "1")
+        wall_seconds(command("run", "-s", "naive", "-S", "splitcifar100", "--out", results, *options, *short))
+        (path,) = Path(results).rglob("result.json")
+        peak = json.loads(path.read_bytes())["totals"]["peak_memory"]["host_bytes"] / 1e6
+    extra = peak - without
+    what = "naive on Split CIFAR-100, peak beyond the network's"
+    return [Row(what, "the dataset's arrays", 2.0, "lower", [extra / size], extra, size, "MB")]
+
+
+# -- flatness ---------------------------------------------------------------------------------------------------------
+
+# A small network, so that whatever grows with the stream is not hidden behind convolutions.
+LONG_STREAM = '''"""Split CIFAR-100 in 20 experiences, learned by an MLP."""
+
+import clbench
+
+
+class LongStream(clbench.Scenario):
+    dataset = "cifar100"
+    split = "20"
+    recipes = {"quick": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=2)}
+'''
+
+
+def flatness(bench: Bench) -> list[Row]:
+    """Late experiences beside early ones: all but the evaluation, and the evaluation for each image that it tests.
+
+    It tests all classes seen so far, which become more.
+    """
+    need(bench, "cifar100")
+    with tempfile.TemporaryDirectory() as folder:
+        scenario = Path(folder, "longstream.py")
+        scenario.write_text(LONG_STREAM)
+        rows = []
+        for strategy in ("naive", "lwf"):
+            planned = plan_run(bench, strategy, str(scenario))
+            runs = [run_clbench(bench, planned) for _ in range(bench.repeats)]
+            late, early = f"{strategy}, experiences 15 to 19", "its experiences 2 to 6"
+            learning = [late_and_early(np.diff(run.boundaries) - evaluations(run)) for run in runs]
+            rows.append(ours_over_theirs(f"{late}, without evaluation", early, 1.1, learning))
+            # The images of experience i are as many as those of any other, so i + 1 times as many are tested.
+            tested = [late_and_early(evaluations(run) / np.arange(2, len(run.boundaries) + 1)) for run in runs]
+            rows.append(ours_over_theirs(f"{late}, evaluation of as many images", early, 1.1, tested))
+    return rows
+
+
+def evaluations(run: Run) -> np.ndarray:
+    """Return the seconds of each evaluation but the first."""
+    return np.array([entry["evaluation_seconds"] for entry in run.result["experiences"][1:]])
+
+
+def late_and_early(seconds: np.ndarray) -> tuple[float, float]:
+    """Return the medians of experiences 15 to 19 and 2 to 6, of values that begin with experience 1."""
+    return float(np.median(seconds[-5:])), float(np.median(seconds[1:6]))

@@ -1,0 +1,119 @@
+"""clbench beside Avalanche as its users run it: one epoch in this process, and a whole grid of runs as commands."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from measuring import (
+    SEED,
+    Bench,
+    Row,
+    Unavailable,
+    alternating,
+    command,
+    need,
+    ours_over_theirs,
+    plan_run,
+    run_clbench,
+    speed,
+    wall_seconds,
+)
+
+from clbench.environment import available_cores
+
+SCRIPT = Path(__file__).with_name("avalanche_script.py")
+
+# Avalanche needs several seconds for each epoch, and its distance from us is a multiple rather than a percentage.
+AVALANCHE_REPEATS = 3
+
+
+def avalanche(bench: Bench) -> list[Row]:
+    """Learning time of one epoch per experience, ours beside Avalanche's strategies with its datasets and loaders."""
+    need_mnist_twice(bench)
+    with quiet():
+        import avalanche_script
+
+        stream = avalanche_script.stream(str(bench.data), SEED)
+    rows = []
+    for strategy in ("naive", "lwf"):
+        planned = plan_run(bench, strategy, "splitmnist", epochs=1)
+        pairs = alternating(
+            min(bench.repeats, AVALANCHE_REPEATS),
+            lambda planned=planned: run_clbench(bench, planned).learning_seconds,
+            partial(avalanche_seconds, strategy, stream),
+        )
+        rows.append(speed(f"{strategy}, speed", f"Avalanche's {strategy}, own data path", 6.0, pairs))
+    return rows
+
+
+def need_mnist_twice(bench: Bench) -> None:
+    """Raise Unavailable unless MNIST is there for clbench and, as torchvision's files, for Avalanche."""
+    need(bench, "mnist")
+    if not (bench.data / "MNIST" / "raw").is_dir():
+        raise Unavailable(f"torchvision's MNIST files are not in {bench.data / 'MNIST' / 'raw'}")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Avalanche's progress lines and warnings off the terminal."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def avalanche_seconds(strategy: str, stream: Any) -> float:
+    """Return how long Avalanche's strategy trains one epoch on each experience, without evaluation."""
+    with quiet():
+        import avalanche_script
+
+        learner = avalanche_script.learner(strategy, avalanche_script.EvaluationPlugin(loggers=[]), epochs=1)
+        began = time.perf_counter()
+        for experience in stream.train_stream:
+            learner.train(experience)
+        return time.perf_counter() - began
+
+
+# -- a grid -----------------------------------------------------------------------------------------------------------
+
+SEEDS = 5
+
+# The script that stands for each strategy; see avalanche_script.py.
+SCRIPT_OF = {"naive": "naive", "l2": "naive", "frozen": "naive", "lwf": "lwf", "joint": "joint"}
+
+
+def grid(bench: Bench) -> list[Row]:
+    """Five strategies with five seeds, as processes from their start to their end. Measured once: it takes minutes."""
+    need_mnist_twice(bench)
+    shared, alone = grid_seconds(bench, "--share"), grid_seconds(bench, "--no-share")
+    scripts = {name: script_seconds(bench, name) for name in sorted(set(SCRIPT_OF.values()))}
+    theirs = SEEDS * sum(scripts[name] for name in SCRIPT_OF.values())
+    runs = SEEDS * len(SCRIPT_OF)
+    what = f"{runs} runs of Split MNIST by one command"
+    against = f"{runs} Avalanche scripts ({len(scripts)} timed, naive for l2 and frozen, too; × {SEEDS} seeds)"
+    return [
+        speed(f"{what}, speed", against, 12.0, [(shared, theirs)]),
+        ours_over_theirs(f"{what}, first experiences shared", "the same with --no-share", 1.0, [(shared, alone)]),
+    ]
+
+
+def grid_seconds(bench: Bench, sharing: str) -> float:
+    """Return how long one command takes for all runs."""
+    strategies = ("-s", ",".join(SCRIPT_OF), "-S", "splitmnist", "--seeds", str(SEEDS))
+    with tempfile.TemporaryDirectory() as results:
+        where = ("--out", results, "--data", str(bench.data), "--device", "cpu")
+        return wall_seconds(command("run", *strategies, "--jobs", "auto", sharing, *where))
+
+
+def script_seconds(bench: Bench, strategy: str) -> float:
+    """Return how long one script takes with every core."""
+    script = (str(SCRIPT), strategy, str(SEED), str(bench.data), str(available_cores()))
+    return wall_seconds([sys.executable, *script])

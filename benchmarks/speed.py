@@ -1,0 +1,99 @@
+"""Measures clbench beside its peers, in one run on one machine.
+
+    python benchmarks/speed.py [--json FILE] [--only GROUP] [--repeats N] [--threads N] [--data DIR]
+
+A row is a ratio within this run, never an absolute time, which would say more about the machine than about the code.
+What is compared alternates (A B, B A, …) and a row is the median over the pairs: a neighbour on the machine then slows
+both sides of a pair, and one disturbed pair does not count.
+
+Groups:
+    training       an MLP on Split MNIST, and a CNN and a ResNet-32 on parts of Split CIFAR-10, beside bare PyTorch
+                   loops that do the same mathematics: training alone, and whole runs
+    avalanche      naive and lwf beside Avalanche's own strategies over Avalanche's own data path
+    grid           25 runs by one command beside 25 Avalanche scripts
+    commands       what a person waits for while typing
+    memory         peak memory on Split CIFAR-100 beside the size of its arrays
+    flatness       late experiences beside early ones in a stream of 20
+    startup        `clbench run` until its first gradient step beside importing torch and Avalanche
+    channels_last  a training step of ResNet-32 in clbench's memory format beside torch's default
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from costs import commands, flatness, memory, startup
+from measuring import Bench, Row, Unavailable, open_console, print_rows
+from memory_format import channels_last
+from peers import avalanche, grid
+from rich.console import Console
+from training import training
+
+from clbench import environment
+from clbench.datasets import data_folder
+
+GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
+    "training": training,
+    "avalanche": avalanche,
+    "grid": grid,
+    "commands": commands,
+    "memory": memory,
+    "flatness": flatness,
+    "startup": startup,
+    "channels_last": channels_last,
+}
+
+
+def arguments() -> argparse.Namespace:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description="Measure clbench beside its peers.")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the machine and the rows there, too")
+    parser.add_argument("--only", choices=GROUPS, metavar="GROUP", help=f"one of {', '.join(GROUPS)}")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="pairs a row is the median of [5]")
+    parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads torch computes with [2]")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data folder, as for clbench")
+    return parser.parse_args()
+
+
+def measure(bench: Bench, only: str | None) -> list[Row]:
+    """Return the rows of one group or of all; say on standard error how long each took, or why it cannot run here."""
+    progress, rows = Console(stderr=True), []
+    for name, group in GROUPS.items():
+        if only in (None, name):
+            began = time.perf_counter()
+            try:
+                rows += group(bench)
+                progress.print(f"{name}: {time.perf_counter() - began:.0f} s")
+            except Unavailable as reason:
+                progress.print(f"{name} is skipped: {reason}")
+    return rows
+
+
+def main() -> None:
+    """Measure, print and write."""
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    bench = Bench(options.repeats, options.threads, data_folder(options.data).resolve())
+    machine = environment.describe("cpu") | {"threads": options.threads}
+    rows = measure(bench, options.only)
+    console = open_console()
+    packages = ("clbench", "torch", "avalanche-lib")
+    versions = ", ".join(f"{package} {machine['packages'][package]}" for package in packages)
+    console.print(
+        f"{machine['processor']}, {machine['cores']} cores, {options.threads} threads; "
+        f"Python {machine['python']}, {versions}\n"
+    )
+    print_rows(console, rows)
+    if options.json:
+        described = {"machine": machine, "rows": [asdict(row) for row in rows]}
+        options.json.write_text(json.dumps(described, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

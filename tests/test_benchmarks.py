@@ -1,0 +1,120 @@
+"""What the benchmarks measure with: the numbers of known cases come out."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports a file of benchmarks/, whose files import each other plainly."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module
+
+
+def test_a_ratio_is_the_median_over_the_pairs_and_not_that_of_the_medians(benchmark: Any) -> None:
+    measuring = benchmark("measuring")
+    row = measuring.ours_over_theirs("a", "b", 1.1, [(1.0, 2.0), (9.0, 3.0), (4.0, 4.0)])
+    assert (row.ratio, row.ours, row.theirs, row.met) == (1.0, 4.0, 3.0, True)
+    row = measuring.speed("a", "b", 6.0, [(1.0, 5.0), (2.0, 14.0), (1.0, 5.5)])
+    assert (row.ratio, row.met) == (5.5, False)
+
+
+def test_pairs_take_turns_in_who_comes_first(benchmark: Any) -> None:
+    calls: list[str] = []
+    measured = benchmark("measuring").alternating(2, lambda: calls.append("ours"), lambda: calls.append("theirs"))
+    assert calls == ["ours", "theirs", "theirs", "ours"] and len(measured) == 2
+
+
+def test_a_line_through_points_on_a_line_is_that_line(benchmark: Any) -> None:
+    line = benchmark("linear_growth").Line.through([5, 10, 20, 50], [7 + 0.5 * x for x in (5, 10, 20, 50)])
+    assert (line.constant, line.slope, line.r2) == pytest.approx((7, 0.5, 1))
+
+
+def test_the_memory_that_a_process_allocates_is_seen(benchmark: Any) -> None:
+    if not Path("/proc/self/status").exists():
+        pytest.skip("memory is read in /proc, which is Linux's")
+    code = "import time; held = bytearray(b'x') * 300_000_000; time.sleep(0.3)"
+    watched = benchmark("watched_process").watch([sys.executable, "-c", code])
+    assert 300e6 < watched.anonymous_bytes < 400e6
+
+
+def test_a_failing_command_is_no_measurement(benchmark: Any) -> None:
+    with pytest.raises(RuntimeError, match="no such thing"):
+        benchmark("watched_process").watch([sys.executable, "-c", "raise SystemExit('no such thing')"])
+
+
+def test_synthetic_data_are_a_dataset_with_every_class_in_both_parts(benchmark: Any, tmp_path: Path) -> None:
+    synthetic = benchmark("synthetic")
+    asked = synthetic.Synthetic(train_size=40, test_size=20, classes=10, experiences=5)
+    with synthetic.prepared(asked, tmp_path) as (folder, scenario):
+        from clbench.datasets import open_dataset, verify
+
+        data = open_dataset(synthetic.NAME, folder)
+        assert verify(folder) == [(synthetic.NAME, None)] and scenario.exists()
+        assert data.x_train.shape == (40, 28, 28, 1)
+        assert np.bincount(data.y_train).tolist() == [4] * 10 and np.bincount(data.y_test).tolist() == [2] * 10
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("strategy", ["naive", "l2", "lwf", "frozen"])
+def test_a_bare_loop_learns_what_clbench_learns(benchmark: Any, data: Path, tmp_path: Path, strategy: str) -> None:
+    """The bare loops are worth comparing with only if they do the same: final accuracies lie close together."""
+    import clbench
+    from clbench.datasets import open_dataset
+
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"out": tmp_path, "data": data, "device": "cpu", "threads": 1, "epochs": 10}
+    (run,) = clbench.run(strategy, "splitdigits", **options)
+    bare = benchmark("bare_loops")
+    digits, spec = open_dataset("digits", data), run.spec
+    learner, old = bare.BARE[strategy](spec["recipe"], digits.info), 0
+    position = torch.from_numpy(np.argsort(spec["scenario"]["class_order"]))
+    labels, test_labels = position[torch.from_numpy(digits.y_train)], position[torch.from_numpy(digits.y_test)]
+    for new in spec["scenario"]["classes_per_experience"]:
+        images, y = bare.chosen(digits.x_train, labels, old, old + new)
+        learner.learn(bare.Task(images, y, old, new))
+        old += new
+    ours = run.metric("final_accuracy")
+    assert learner.accuracy(*bare.chosen(digits.x_test, test_labels, 0, old)) == pytest.approx(ours, abs=0.12)
+
+
+def test_growth_measures_a_point_from_end_to_end(benchmark: Any, tmp_path: Path) -> None:
+    growth, synthetic = benchmark("growth"), benchmark("synthetic")
+    under = growth.Conditions(threads=1, quick=True, place=tmp_path, say=lambda text: None)
+    asked = synthetic.Synthetic(train_size=200, test_size=40, classes=4, experiences=2)
+    with synthetic.prepared(asked, tmp_path) as made:
+        point = growth.measure(under, "experiences", 2, "ewc", asked, made)
+    assert point.stored_bytes > 0 and point.seconds > 0
+    assert [set(phases) for phases in point.phases] == [{"training", "evaluation", "bookkeeping"}] * 2
+    described = growth.described(1, [point], [])
+    assert json.loads(json.dumps(described))["points"][0]["n"] == 2
+
+
+def test_the_share_of_the_peak_is_that_of_the_counted_operations(benchmark: Any) -> None:
+    device = benchmark("device")
+    peak = device.Device("cpu", {"float32": 1e12, "bfloat16": 1e12}, 1e10)
+    (step,) = device.measure(peak, "mlp", 4, "float32", 1)
+    # 3072x400, 400x400 and 400x100 forward and twice backward, but for the gradient of the images.
+    forward = 2 * 4 * (3072 * 400 + 400 * 400 + 400 * 100)
+    assert step.flops == 3 * forward - 2 * 4 * 3072 * 400
+    assert step.share_of_peak == pytest.approx(step.flops / step.seconds / 1e12)
+
+
+def test_the_scripts_say_what_they_do(benchmark: Any) -> None:
+    for name in ("speed", "growth", "device"):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", str(BENCHMARKS / f"{name}.py"), "--help"], capture_output=True, text=True
+        )
+        assert done.returncode == 0 and "--json" in done.stdout, done.stderr
