@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clbench import dataset_sources, datasets
+from clbench import dataset_sources, datasets, environment
 from clbench.errors import DataError, MachineError, UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -304,7 +305,7 @@ def test_a_damaged_dataset_does_not_hide_the_others(digits: Path) -> None:
 
 SLOW_LOAD = """
 import os, sys, time, pathlib
-from clbench import dataset_sources, datasets
+from clbench import dataset_sources, datasets, environment
 folder, log = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 load = dataset_sources.load
 def slow(*arguments):
@@ -594,3 +595,36 @@ def test_a_download_that_stalls_fails_instead_of_waiting_for_ever(
         with pytest.raises(DataError, match="timed out"):
             datasets.open_dataset("cifar10", tmp_path)
     assert socket.getdefaulttimeout() is None
+
+
+def read_at_random(path: Path) -> bool:
+    """Whether this process has told the system that it reads a mapped file in no order."""
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    places = [number for number, line in enumerate(lines) if line.endswith(str(path))]
+    flags = [next(line for line in lines[place:] if line.startswith("VmFlags:")) for place in places]
+    return any("rr" in line.split() for line in flags)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="what was told of a mapping is seen on Linux only")
+@pytest.mark.parametrize(("memory", "expected"), [(10**9, False), (1000, True)])
+def test_data_that_do_not_fit_into_memory_are_read_without_their_neighbours(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int, expected: bool
+) -> None:
+    shutil.copytree(data, tmp_path / "data")  # a file of its own, which no other test has mapped
+    monkeypatch.setattr(datasets, "available_memory", lambda: memory)
+    opened = datasets.open_dataset("digits", tmp_path / "data")
+    assert read_at_random(tmp_path / "data" / "arrays" / "digits" / "x_train.npy") is expected
+    assert np.array_equal(opened.x_train, datasets.open_dataset("digits", data).x_train)
+
+
+def test_the_memory_that_counts_is_the_least_that_a_control_group_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "none").write_text("max\n")
+    (tmp_path / "some").write_text("123456\n")
+    files = [tmp_path / "none", tmp_path / "absent"]
+    monkeypatch.setattr(environment, "_memory_limits", lambda: iter(files))
+    machine = environment.available_memory()
+    assert machine > 10**8
+    files.append(tmp_path / "some")
+    assert environment.available_memory() == 123456
