@@ -73,6 +73,7 @@ def search(
             pass
         found.samples_seen += trial.ledger.samples_seen
         found.gradient_steps += trial.ledger.gradient_steps
+        trial.release()
         found.trials.append({"lr": rate, "weight": weight, "validation_accuracy": accuracy})
         return accuracy or 0.0
 

@@ -177,6 +177,13 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.stopwatch.enter("strategy")
         self.strategy.after_experience(self.model, replace(self.where, samples=self._own))
 
+    def release(self) -> None:
+        """Let go of network, optimizer and data; the engine cannot be used afterwards.
+
+        It and Avalanche's objects refer to each other, and would stay in memory until Python looks for such circles.
+        """
+        self.__dict__.clear()
+
     def train_dataset_adaptation(self, **kwargs: Any) -> None:
         """Choose the experience's training samples."""
         if self.hears_plugins:

@@ -208,6 +208,7 @@ class _Run:
             for index in range(done.finished, len(self.classes)):
                 self._experience(engine, index, done)
                 checkpoint.save(work, done)
+        engine.release()
         for note in done.notes:
             self.around.notify(Note(f"{self.name}: {note}"))
         for finding in self.audit.findings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -634,3 +635,19 @@ def test_a_published_run_states_its_costs(scenario: str, data: Path, tmp_path: P
     assert stated(joint, "samples_seen") == [2 * sum(samples[: index + 1]) for index in range(3)]
     assert l2.result["totals"]["stored_bytes"] == 4 * (trunk + 401 * 7)
     assert naive.result["totals"]["gradient_steps"] == sum(stated(naive, "gradient_steps"))
+
+
+def test_a_network_is_freed_when_its_run_has_ended(tmp_path: Path, data: Path) -> None:
+    """Many runs in one process would else be in memory together until Python happens to look for circles."""
+
+    def networks() -> set[int]:
+        return {id(thing) for thing in gc.get_objects() if isinstance(thing, clbench.Network)}
+
+    gc.collect()
+    before = networks()
+    gc.disable()
+    try:
+        clbench.run("lwf", "splitdigits", seeds=2, epochs=1, device="cpu", threads=1, out=tmp_path, data=data)
+        assert not networks() - before
+    finally:
+        gc.enable()
