@@ -183,7 +183,8 @@ class TrainingSet:
         labels = self.labels[shuffled].split(batch_size)
         recorded = [None] * len(rows) if self.recorded is None else self.recorded[shuffled].split(batch_size)
         positions = shuffled.split(batch_size)
-        names = rows if self.identity is None else self.identity[shuffled.to(self.identity.device)].split(batch_size)
+        identity = self.rows if self.identity is None else self.identity
+        names = identity[shuffled.to(identity.device)].to(self.images.device).split(batch_size)
         for position, row, label, answer, name in zip(positions, rows, labels, recorded, names, strict=True):
             if self.features is not None:
                 x = self.features.index_select(0, position)

@@ -139,13 +139,13 @@ class Replay:
         model: Network,
         optimizer: torch.optim.Optimizer,
         strategy: object,
-        samples_seen: Callable[[], int],
+        asked_for: Callable[[], int],
         recorder: Recorder,
     ) -> None:
-        """`step` trains `model` by `optimizer` with the loss of `strategy`; `samples_seen` counts what is asked for
+        """`step` trains `model` by `optimizer` with the loss of `strategy`; `asked_for` counts what is asked for
         beyond the batch."""
         self._step, self._model, self._optimizer, self._strategy = step, model, optimizer, strategy
-        self._samples_seen, self._recorder = samples_seen, recorder
+        self._asked_for, self._recorder = asked_for, recorder
         self._captured: CapturedStep | None = None
         self._situation: Any = None
         self._warm_up = WARM_UP
@@ -173,6 +173,10 @@ class Replay:
         if self._warm_up:
             self._warm_up -= 1
             return None
+        home = next(self._model.parameters()).device
+        if any(value.device != home for value in inputs if value is not None):
+            self.reason = "a batch is not whole in the device's memory"
+            return None
         try:
             self._captured = CapturedStep(
                 self._step, inputs, self._model, self._optimizer, self._witness, self._recorder
@@ -184,20 +188,24 @@ class Replay:
 
     def _witness(self) -> dict[str, str]:
         """Return what a replayed step would leave as it is, by what is wrong with a step that does not."""
-        theirs = (*self._model.parameters(), *self._model.buffers())  # which a strategy may refer to
         return {
-            "a step changes the strategy": contents_sha256(vars(self._strategy), besides=theirs),
+            "a step changes the strategy": _contents(self._model, self._strategy),
             "a step draws random numbers": contents_sha256(random_state()),
-            "a step asks for further images": str(self._samples_seen()),
+            "a step asks for further images": str(self._asked_for()),
         }
 
 
 def _situation(model: Network, strategy: object) -> Any:
-    """Return what a recorded step takes for granted: which parts train, in which mode, and the strategy's numbers."""
+    """Return what a recorded step takes for granted: which parts train, in which mode, and what the strategy holds."""
     trains = tuple(parameter.requires_grad for parameter in model.parameters())
     modes = tuple(module.training for module in model.modules())
-    numbers = {name: value for name, value in vars(strategy).items() if isinstance(value, (bool, int, float, str))}
-    return trains, modes, numbers
+    held = {name: id(value) for name, value in vars(strategy).items()}  # memory that is read, beside its contents
+    return trains, modes, held, _contents(model, strategy)
+
+
+def _contents(model: Network, strategy: object) -> str:
+    """Return a hash of what a strategy holds, beside the network in training, which it may refer to."""
+    return contents_sha256(vars(strategy), besides=(*model.parameters(), *model.buffers()))
 
 
 def _tensors(model: Network, optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -6,12 +6,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from clbench.data_commands import data_app, print_dataset
 from clbench.errors import ClbenchError, UsageError
+from clbench.interruption import Interrupted, Interruption
 from clbench.options import AsJson, DataFolder, complete, terminal
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ app.add_typer(data_app, name="data")
 
 def main() -> None:
     """Run the command; end with the exit code that its failure has, and a message rather than a traceback."""
-    from clbench.interruption import Interrupted, Interruption
-
     try:
         with Interruption():
             app()
@@ -44,11 +43,21 @@ def main() -> None:
         _fail(error)
         sys.exit(error.exit_code)
     except Interrupted as interruption:
-        print("\nStopped. What is finished is kept; the same command goes on from there.", file=sys.stderr)
-        sys.exit(interruption.exit_code)
+        _stop(interruption)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; there is nobody to tell
         sys.exit(0)
+    except RuntimeError as error:
+        # While a class is made, Python before 3.12 hides what interrupts it behind an error of its own.
+        if not isinstance(error.__cause__, Interrupted):
+            raise
+        _stop(error.__cause__)
+
+
+def _stop(interruption: Interrupted) -> NoReturn:
+    kept = "What is finished is kept; the same command goes on from there." if interruption.kept else "Nothing is kept."
+    print(f"\nStopped. {kept}", file=sys.stderr)
+    sys.exit(interruption.exit_code)
 
 
 def _fail(error: ClbenchError) -> None:
@@ -375,8 +384,8 @@ def profile(
     from clbench.tables import print_table
 
     request = Request(
-        strategies=[strategy],
-        scenarios=[scenario],
+        strategies=strategy.split(","),
+        scenarios=scenario.split(","),
         recipe=recipe,
         values=_assignments(values or []),
         split=split,

@@ -109,6 +109,8 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.run, self.interruption, self.notify = run, interruption, notify
         self.ledger, self.stopwatch = Ledger(), Stopwatch(wait)
         self.recorder = recorder
+        self._asked_for = 0
+        """Images that the strategy asked for beyond its batches."""
         self.mbatch: Any = None
         self._teacher: Network | None = None
         self._leave_out_unheard_events()
@@ -368,7 +370,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
             self.model,
             self.optimizer,
             self.acting,
-            lambda: self.ledger.samples_seen,
+            lambda: self._asked_for,
             self.recorder,
         )
 
@@ -423,10 +425,12 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def original(self, rows: Tensor) -> Tensor:
         """Return training images as they are stored; see strategy.Source."""
+        self._asked_for += len(rows)
         return self.images.take(rows)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Augment and scale images that a strategy kept, and count them as seen; see strategy.Source."""
+        self._asked_for += len(images)
         self.ledger.samples_seen += len(images)
         augmentation = self.recipe.augmentation
         return self.scaling(augment(images, augmentation, self._changes) if augmentation.active else images)

@@ -8,6 +8,7 @@ they would have trained themselves, and report the time that it took.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import replace
@@ -61,7 +62,9 @@ def _train_or_take(engine: Engine, kept: Path, audit: Audit) -> None:
         "reads": audit.reads_so_far(),
         "random": random_state(),
     }
-    keep(kept, values)
+    # It is there to be spared time; the run's own checkpoint says what is wrong with a disk.
+    with contextlib.suppress(OSError):
+        keep(kept, values)
 
 
 def _key(engine: Engine, spec: Spec) -> str:

@@ -58,8 +58,9 @@ def contents_sha256(state: Any, besides: Iterable[Any] = ()) -> str:
             continue
         visited.add(id(value))
         if isinstance(value, (torch.Tensor, np.ndarray)):
-            array = value.detach().cpu().contiguous().view(-1).numpy() if isinstance(value, torch.Tensor) else value
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(
+                _bytes_of(value) if isinstance(value, torch.Tensor) else np.ascontiguousarray(value).tobytes()
+            )
         elif isinstance(value, torch.Generator):
             digest.update(value.get_state().numpy().tobytes())
         elif isinstance(value, dict):
@@ -111,7 +112,12 @@ def weights_sha256(model: nn.Module) -> str:
     """Return the SHA-256 of every parameter and buffer: names, shapes and bytes, in order."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
-        array = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {tuple(array.shape)} {array.dtype}".encode())
-        digest.update(array.flatten().view(torch.uint8).numpy())
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(_bytes_of(tensor))
     return digest.hexdigest()
+
+
+def _bytes_of(tensor: torch.Tensor) -> Any:
+    """Return the bytes of a tensor of any type, also of those that NumPy does not know."""
+    plain = tensor.detach().to_dense() if tensor.layout is not torch.strided else tensor.detach()
+    return plain.cpu().contiguous().flatten().view(torch.uint8).numpy()

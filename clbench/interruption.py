@@ -14,6 +14,8 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
+        self.kept = True
+        """Whether what is finished by then stays."""
 
     @property
     def exit_code(self) -> int:
@@ -41,9 +43,10 @@ class Interruption:
             signal.signal(number, handler)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self._requested is not None or not self._deferred:
+        again, self._requested = self._requested is not None, signum
+        # Whatever this interrupts may swallow it; the next `check` raises it again.
+        if again or not self._deferred:
             raise Interrupted(signum)
-        self._requested = signum
 
     def request(self, signum: int) -> None:
         """Do as if the signal had come, from any thread; it takes effect at the next `check`."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from clbench.datasets import data_folder
 from clbench.errors import ClbenchError, UsageError
-from clbench.interruption import Interruption
+from clbench.interruption import Interrupted, Interruption
 from clbench.ledger import PHASES
 from clbench.progress import Watcher
 from clbench.store import ResultsFolder
@@ -55,7 +55,11 @@ class Profile:
         rows = []
         for part, seconds in self.seconds.items():
             if seconds >= 0.001:
-                step = f"{1000 * seconds / self.gradient_steps:.2f}" if part in _OF_EVERY_STEP else ""
+                step = (
+                    f"{1000 * seconds / self.gradient_steps:.2f}"
+                    if part in _OF_EVERY_STEP and self.gradient_steps
+                    else ""
+                )
                 rows.append((part, f"{seconds:.2f}", f"{100 * seconds / whole:.1f} %", step, PARTS[part]))
         return [*rows, ("all", f"{whole:.2f}", "100.0 %", "", "")]
 
@@ -83,7 +87,11 @@ def profile(request: Request, console: Console) -> Profile:
         results = ResultsFolder(Path(folder))
         around = Surroundings(results, data_folder(request.data), interruption, watcher, share=False, exact_phases=True)
         before = time.perf_counter() - began
-        outcome = execute(planned[0].spec, planned[0].plugin, around)
+        try:
+            outcome = execute(planned[0].spec, planned[0].plugin, around)
+        except Interrupted as stopped:
+            stopped.kept = False
+            raise
         assert outcome is not None
         whole = time.perf_counter() - began
         if outcome.failed:

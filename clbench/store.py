@@ -132,8 +132,9 @@ class ResultsFolder:
 
     def discard_first_experiences(self) -> None:
         """Remove the first experiences that were kept for runs to share; a run that misses one trains it itself."""
-        for path in (self.path / WORK).glob(f"{FIRST}*"):
-            path.unlink(missing_ok=True)
+        for pattern in (f"{FIRST}*", f".{FIRST}*"):  # and what a process that was killed had begun to write
+            for path in (self.path / WORK).glob(pattern):
+                path.unlink(missing_ok=True)
 
     def discard_work(self, run_id: str) -> None:
         """Remove what a published run leaves in the work folder."""

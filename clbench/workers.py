@@ -122,7 +122,10 @@ class Pool:
         return [outcome for run in planned if (outcome := outcomes[run.name])]
 
     def _one(self, run: Planned, wait: bool) -> Outcome | None:
-        worker = self._idle.pop() if self._idle else self._start()
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            worker = self._start()
         answer = worker.execute(run, wait)
         if "ended" in answer:
             self._alive.discard(worker)
@@ -179,8 +182,11 @@ def serve(results: Path, data: Path, share: bool) -> int:
     os.dup2(2, 1)  # whatever a plug-in or a library writes to standard output must not mix with the answers
 
     def answer(values: dict[str, Any]) -> None:
-        answers.write(json.dumps(values) + "\n")
-        answers.flush()
+        try:
+            answers.write(json.dumps(values) + "\n")
+            answers.flush()
+        except BrokenPipeError:  # the parent was killed; there is nobody to answer, and the run is soon told to stop
+            os.dup2(os.open(os.devnull, os.O_WRONLY), answers.fileno())
 
     orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     try:

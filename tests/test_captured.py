@@ -143,12 +143,17 @@ def asking(strategy: Any, batch: Batch) -> Tensor:
     return batch.cross_entropy() + 0 * again.sum()
 
 
+def looking(strategy: Any, batch: Batch) -> Tensor:
+    return batch.cross_entropy() + 0 * batch.images(torch.tensor([0])).sum()
+
+
 @pytest.mark.parametrize(
     ("loss", "reason"),
     [
         (counting, "a step changes the strategy"),
         (drawing, "a step draws random numbers"),
         (asking, "a step asks for further images"),
+        (looking, "a step asks for further images"),
     ],
 )
 def test_a_loss_that_is_more_than_a_function_of_the_batch_is_not_replayed(
@@ -225,6 +230,21 @@ def test_a_loss_that_is_no_scalar_is_the_strategys_failure() -> None:
 
     with pytest.raises(PluginError, match="must return a scalar"):
         begun(with_loss(late)(), PLAIN, recorder=Kept()).learn()
+
+
+def test_what_a_strategy_replaces_between_epochs_is_recorded_again() -> None:
+    class Weighted(clbench.Strategy):  # type: ignore[type-arg]
+        def frozen(self, model: Any, experience: Any, epoch: int) -> Any:
+            self.weights = [torch.tensor(1.0 + epoch)]
+            return ()
+
+        def loss(self, batch: Batch) -> Tensor:
+            return self.weights[0] * batch.cross_entropy()
+
+    replayed, plain = pair(lambda: Weighted(None), PLAIN)
+    assert_same(replayed, plain)
+    # Each of the two epochs has 5 batches, of which the last alone can be replayed.
+    assert replayed.ledgers[0].captured_steps == 2 * (5 - WARM_UP - 1)
 
 
 def test_replayed_steps_can_be_interrupted() -> None:

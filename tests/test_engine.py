@@ -22,7 +22,7 @@ import clbench
 from clbench import Augmentation, Batch, Experience, Recipe
 from clbench.errors import Divergence, PluginError
 from clbench.events import Event, ExperienceFinished
-from clbench.footprint import carried_bytes, weights_sha256
+from clbench.footprint import carried_bytes, contents_sha256, weights_sha256
 from clbench.interruption import Interrupted, Interruption
 from clbench.models import build
 from clbench.runner import Surroundings, execute
@@ -651,3 +651,19 @@ def test_a_network_is_freed_when_its_run_has_ended(tmp_path: Path, data: Path) -
         assert not networks() - before
     finally:
         gc.enable()
+
+
+def test_what_a_strategy_keeps_is_hashed_whatever_its_type() -> None:
+    kept = [torch.ones(3, dtype=torch.bfloat16), torch.eye(2).to_sparse(), torch.tensor(True), torch.Generator()]
+    before = contents_sha256(kept)
+    assert contents_sha256(kept) == before
+    kept[0][1] = 2
+    assert contents_sha256(kept) != before
+
+
+def test_an_interruption_that_something_swallows_takes_effect_at_the_next_check() -> None:
+    interruption = Interruption()
+    with pytest.raises(Interrupted):
+        interruption._handle(signal.SIGTERM, None)
+    with pytest.raises(Interrupted):
+        interruption.check()

@@ -143,3 +143,15 @@ def test_a_plain_start_and_plug_ins_do_not_go_together(run: Run, tmp_path: Path)
     )
     with pytest.raises(clbench.ClbenchError, match="Both has a plain start and plug-ins, which act in it"):
         run(tmp_path / "results", strategy=str(strategy), seeds=1)
+
+
+def test_a_first_experience_that_cannot_be_kept_does_no_harm(
+    apart: Any, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, values: dict[str, Any]) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(first_experience, "keep", full)
+    shared = run(tmp_path / "results", strategy=["naive", "l2"], seeds=1)
+    assert not any(one.result["experiences"][0]["branched"] for one in shared.values())
+    assert all(numbers(one) == numbers(apart[key]) for key, one in shared.items())

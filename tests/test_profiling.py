@@ -67,6 +67,13 @@ def test_a_step_has_its_share_of_each_part_in_milliseconds() -> None:
     assert found.summary() == "600 gradient steps, 8,000 images seen in training, 2,000 images/s"
 
 
+def test_a_run_without_gradient_steps_has_no_time_a_step() -> None:
+    seconds = dict.fromkeys(PARTS, 0.0) | {"forward": 3.0}
+    found = Profile("a/b/c", "cpu", 1, seconds, gradient_steps=0, samples_seen=0, training_seconds=0.0)
+    assert found.rows()[0] == ("forward", "3.00", "100.0 %", "", PARTS["forward"])
+    assert found.summary() == "0 gradient steps, 0 images seen in training"
+
+
 def test_a_profile_is_of_one_run(data: Path, quiet: Console) -> None:
     with pytest.raises(UsageError, match="a profile is of one run"):
         profile(request("all", data), quiet)
