@@ -40,6 +40,9 @@ class Trial:
     def validation_accuracy(self) -> float:
         return float(self.accuracy(self.recipe.lr, getattr(self.strategy.config, "alpha", None)))
 
+    def release(self) -> None:
+        self.__dict__.clear()
+
 
 class Standing:
     """In place of the engine that is about to train."""
