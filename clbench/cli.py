@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from clbench.data_commands import data_app, print_dataset
+from clbench.ending import end_at_once_after
 from clbench.errors import ClbenchError, UsageError
 from clbench.interruption import Interrupted, Interruption
 from clbench.options import AsJson, DataFolder, complete, terminal
@@ -32,6 +33,11 @@ app = typer.Typer(
 new_app = typer.Typer(help="Write a new strategy or scenario file.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(new_app, name="new")
 app.add_typer(data_app, name="data")
+
+
+def program() -> None:
+    """The command as a process of its own."""
+    end_at_once_after(main)
 
 
 def main() -> None:

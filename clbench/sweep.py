@@ -15,7 +15,7 @@ from clbench import plugins
 from clbench import spec as specs
 from clbench.datasets import data_folder, describe, fetch
 from clbench.errors import MachineError, UsageError
-from clbench.events import Listener, Note
+from clbench.events import Listener, Note, RunSkipped
 from clbench.global_state import GlobalState
 from clbench.interruption import Interruption
 from clbench.outcome import Outcome
@@ -259,14 +259,28 @@ def execute_all(
     A failed run does not keep the others from running. Raises what concerns them all, and Interrupted.
     """
     results = ResultsFolder(request.results)
-    outcomes = _execute(planned, request, results, interruption, notify)
-    results.discard_first_experiences()
+    outcomes = _there_already(planned, results, notify)
+    if missing := [run for run in planned if run.name not in outcomes]:
+        done = _execute(missing, request, results, interruption, notify)
+        outcomes |= {outcome.run: outcome for outcome in done}
+        results.discard_first_experiences()
+    return [outcomes[run.name] for run in planned]
+
+
+def _there_already(planned: Sequence[Planned], results: ResultsFolder, notify: Listener) -> dict[str, Outcome]:
+    """Return the outcomes of the runs that are published; nobody shall wait for torch to be told so."""
+    outcomes = {}
+    for run in planned:
+        if folder := results.intact(run.name):
+            results.discard_work(specs.run_id(run.spec))
+            outcomes[run.name] = Outcome(run.name, "skipped", folder)
+            notify(RunSkipped(run.name, str(folder)))
     return outcomes
 
 
 def _execute(
     planned: Sequence[Planned], request: Request, results: ResultsFolder, interruption: Interruption, notify: Listener
-) -> list[Outcome]:
+) -> Sequence[Outcome]:
     folder = data_folder(request.data)
     threads, device = planned[0].spec["threads"], planned[0].spec["device"]
     if text := advice(request.jobs, len(planned), threads, device):
@@ -284,4 +298,4 @@ def _execute(
         for run in planned:
             if outcomes.get(run.name) is None:
                 outcomes[run.name] = execute(run.spec, run.plugin, around, wait)
-    return [outcome for run in planned if (outcome := outcomes[run.name])]
+    return [outcome for outcome in outcomes.values() if outcome]

@@ -14,20 +14,22 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from clbench import errors, events
+from clbench.ending import end_at_once_after
 from clbench.events import Listener, RunFailed
 from clbench.interruption import Interrupted, Interruption
 from clbench.outcome import Outcome
 from clbench.plugins import Plugin
 from clbench.store import ResultsFolder
 from clbench.sweep import Planned
+from clbench.turns import Turns
 
 if TYPE_CHECKING:
     from clbench.runner import Surroundings
@@ -115,11 +117,18 @@ class Pool:
         """Do all runs and return their outcomes in the order planned."""
         outcomes: dict[str, Outcome | None] = {}
         for wait in (False, True):  # what another process is doing comes last, when it may be finished
-            missing = sorted((run for run in planned if outcomes.get(run.name) is None), key=_turn(planned))
-            futures = {self._threads.submit(self._one, run, wait): run for run in missing}
+            missing = [run for run in planned if outcomes.get(run.name) is None]
+            turns = Turns(missing)
+            futures = [self._threads.submit(self._next, turns, wait) for _ in missing]
             for future in as_completed(futures):
-                outcomes[futures[future].name] = future.result()
+                run, outcomes[run.name] = future.result()
         return [outcome for run in planned if (outcome := outcomes[run.name])]
+
+    def _next(self, turns: Turns, wait: bool) -> tuple[Planned, Outcome | None]:
+        run, began = turns.take(), time.perf_counter()
+        outcome = self._one(run, wait)
+        turns.took(run, time.perf_counter() - began)
+        return run, outcome
 
     def _one(self, run: Planned, wait: bool) -> Outcome | None:
         try:
@@ -144,22 +153,6 @@ class Pool:
         worker = _Worker(self.results, self.data, self.share, self._notify)
         self._alive.add(worker)
         return worker
-
-
-def _turn(planned: Sequence[Planned]) -> Callable[[Planned], int]:
-    """Return in which turn a run comes: the first of each scenario and seed, then the second of each, and so on.
-
-    What the runs of a seed share is then made by one of them while others make another seed's, and none waits. The
-    first is an upper reference, where there is one: it may train on everything again, takes longest, and would keep
-    one core busy at the end while the others have nothing left to do.
-    """
-    counts: Counter[tuple[str, int]] = Counter()
-    turns: dict[str, int] = {}
-    for run in sorted(planned, key=lambda run: run.plugin.attributes.get("reference") != "upper"):
-        group = (run.spec["scenario"]["name"], run.spec["seeds"]["run"])
-        turns[run.name] = counts[group]
-        counts[group] += 1
-    return lambda run: turns[run.name]
 
 
 def _ending(code: int) -> str:
@@ -223,5 +216,9 @@ def _read_orders(orders: queue.SimpleQueue[str | None], interruption: Interrupti
     interruption.request(signal.SIGTERM)
 
 
-if __name__ == "__main__":
+def _main() -> None:
     sys.exit(serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True"))
+
+
+if __name__ == "__main__":
+    end_at_once_after(_main)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import clbench
-from clbench import environment, parallelism, workers
+from clbench import environment, parallelism, sweep
 from clbench.errors import UsageError
+from clbench.interruption import Interruption
 from clbench.parallelism import advice, jobs_from, runs_at_once, threads_of_a_run
 from clbench.plugins import Plugin
 from clbench.sweep import Planned, Request, plan
+from clbench.turns import Turns
 
 
 @pytest.fixture(autouse=True)
@@ -77,12 +80,51 @@ def grid(*strategies: tuple[str, str | None], seeds: int) -> list[Planned]:
     return [run(name, reference, seed) for seed in range(seeds) for name, reference in strategies]
 
 
+def taken(turns: Turns, runs: int) -> list[tuple[str, int]]:
+    order = [turns.take() for _ in range(runs)]
+    return [(run.spec["strategy"]["name"], run.spec["seeds"]["run"]) for run in order]
+
+
 def test_every_seed_begins_before_any_has_a_second_run_and_the_upper_reference_comes_first() -> None:
-    planned = grid(("naive", "lower"), ("lwf", None), ("joint", "upper"), seeds=2)
-    order = sorted(planned, key=workers._turn(planned))
-    assert [(run.spec["strategy"]["name"], run.spec["seeds"]["run"]) for run in order] == [
-        (name, seed) for name in ("joint", "naive", "lwf") for seed in (0, 1)
-    ]
+    turns = Turns(grid(("naive", "lower"), ("lwf", None), ("joint", "upper"), seeds=2))
+    assert taken(turns, 6) == [(name, seed) for name in ("joint", "naive", "lwf") for seed in (0, 1)]
+
+
+def test_what_has_shown_to_take_longest_comes_next_after_what_has_not_run_yet() -> None:
+    turns = Turns(grid(("frozen", None), ("joint", "upper"), ("naive", "lower"), seeds=3))
+    turns.took(turns.take(), 14.0)
+    assert taken(turns, 1) == [("frozen", 0)]
+    turns.took(grid(("frozen", None), seeds=1)[0], 2.0)
+    assert taken(turns, 1) == [("naive", 0)]
+    turns.took(grid(("naive", "lower"), seeds=1)[0], 5.0)
+    assert taken(turns, 6) == [(name, seed) for name in ("joint", "naive", "frozen") for seed in (1, 2)]
+
+
+def test_what_is_there_already_is_told_without_waiting_for_torch(tmp_path: Path, data: Path) -> None:
+    options: dict[str, Any] = {"seeds": 2, "epochs": 1, "device": "cpu", "threads": 1, "data": data}
+    clbench.run("naive", "splitdigits", out=tmp_path, **options)
+    request = Request(["naive"], ["splitdigits"], seeds=(0, 1), epochs=1, device="cpu", threads=1, data=data)
+    planned = plan(request, lambda event: None)
+    heard: list[Any] = []
+
+    def nothing_is_left_to_do(*args: Any) -> None:
+        raise AssertionError("runs that are published were handed on to be done")
+
+    with pytest.MonkeyPatch.context() as patch, Interruption() as interruption:
+        patch.setattr(sweep, "_execute", nothing_is_left_to_do)
+        outcomes = sweep.execute_all(planned, replace(request, results=tmp_path), interruption, heard.append)
+    assert [outcome.status for outcome in outcomes] == ["skipped", "skipped"]
+    assert [event.run for event in heard] == [run.name for run in planned]
+
+
+def test_only_what_is_missing_or_damaged_is_done_again(tmp_path: Path, data: Path) -> None:
+    options: dict[str, Any] = {"epochs": 1, "device": "cpu", "threads": 1, "data": data, "out": tmp_path}
+    first = clbench.run("naive", "splitdigits", seeds=2, **options)
+    (first[1].path / "spec.json").write_text("{}")
+    again = clbench.run("naive", "splitdigits", seeds=3, **options)
+    assert [run.spec["seeds"]["run"] for run in again] == [0, 1, 2]
+    assert [run.path for run in again][:2] == [run.path for run in first]
+    assert len(list((tmp_path / ".damaged").rglob("spec.json"))) == 1
 
 
 def test_jobs_auto_gives_the_numbers_of_one_run_at_a_time(tmp_path: Path, data: Path) -> None:
