@@ -6,14 +6,16 @@ channels-last memory order, which is the same memory seen through another shape:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from clbench.read_ahead import ReadAhead
 from clbench.recipe import Augmentation
 
 # Evaluation, recording and feature extraction keep no gradients, so their batches may be larger than in training; as
@@ -25,15 +27,19 @@ _INFERENCE_VALUES = {"cpu": 2**20, "cuda": 2**23}
 class Images:
     """A dataset's images, on the device where they fit, else where they are: in memory-mapped main memory."""
 
-    def __init__(self, images: npt.NDArray[np.uint8], device: torch.device) -> None:
-        """`images` (n, height, width, channels)."""
+    def __init__(
+        self, images: npt.NDArray[np.uint8], device: torch.device, read_ahead: ReadAhead | None = None
+    ) -> None:
+        """`images` (n, height, width, channels); `read_ahead` where they are read from the disk again and again."""
         self.pixels = torch.from_numpy(images)
         self.device = device
+        self._read_ahead = read_ahead
         self.watcher: Callable[[Tensor], None] | None = None
         """Told of every row that is read."""
 
         if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
             self.pixels = self.pixels.to(device)
+            self._read_ahead = None
 
     @property
     def inference_batch(self) -> int:
@@ -45,6 +51,14 @@ class Images:
         if self.watcher is not None:
             self.watcher(rows)
         return uploaded(self.pixels.index_select(0, rows.to(self.pixels.device)), self.device)
+
+    def taken(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield what `take` gives for one part of rows after another; the next is read from the disk meanwhile."""
+        for index, part in enumerate(parts):
+            if self._read_ahead is not None:
+                for announced in parts[index + 1 : index + 2] if index else parts[:2]:
+                    self._read_ahead(announced.numpy())
+            yield self.take(part)
 
 
 def uploaded(values: Tensor, device: torch.device) -> Tensor:
@@ -142,16 +156,15 @@ class TrainingSet:
     def collect(self, answer: Callable[[Tensor], Tensor]) -> Tensor:
         """Return `answer` of every image as it is, without augmentation, in the order of `rows`."""
         with torch.no_grad():
-            return torch.cat(
-                [answer(self.scaling(self.images.take(rows))) for rows in self.rows.split(self.images.inference_batch)]
-            )
+            parts = self.images.taken(self.rows.split(self.images.inference_batch))
+            return torch.cat([answer(self.scaling(images)) for images in parts])
 
     def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield x and labels of every sample, without augmentation; see strategy.Samples."""
         order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
-        for positions in order.split(size):
-            images = self.images.take(self.rows[positions])
-            yield self.scaling(images), self.labels[positions.to(self.labels.device)]
+        labels = self.labels[order.to(self.labels.device)].split(size)
+        for images, label in zip(self.images.taken(self.rows[order].split(size)), labels, strict=True):
+            yield self.scaling(images), label
 
     def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return images and labels of some samples as they are; see strategy.Samples."""
@@ -164,10 +177,10 @@ class TrainingSet:
 
     def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
         """Yield every sample as `epoch` does, without augmentation, in the order of `rows`."""
-        for positions in torch.arange(len(self)).split(size):
-            rows, place = self.rows[positions], positions.to(self.labels.device)
-            recorded = None if self.recorded is None else self.recorded[place]
-            yield self.scaling(self.images.take(rows)), self.labels[place], rows, recorded
+        rows, labels = self.rows.split(size), self.labels.split(size)
+        recorded = [None] * len(rows) if self.recorded is None else self.recorded.split(size)
+        for images, label, row, answer in zip(self.images.taken(rows), labels, rows, recorded, strict=True):
+            yield self.scaling(images), label, row, answer
 
     def epoch(
         self, batch_size: int, order: torch.Generator, augmentation: Augmentation, changes: torch.Generator
@@ -182,13 +195,16 @@ class TrainingSet:
         # What is small is put in order once for the whole epoch; only images are gathered batch by batch.
         labels = self.labels[shuffled].split(batch_size)
         recorded = [None] * len(rows) if self.recorded is None else self.recorded[shuffled].split(batch_size)
-        positions = shuffled.split(batch_size)
         identity = self.rows if self.identity is None else self.identity
         names = identity[shuffled.to(identity.device)].to(self.images.device).split(batch_size)
-        for position, row, label, answer, name in zip(positions, rows, labels, recorded, names, strict=True):
-            if self.features is not None:
-                x = self.features.index_select(0, position)
-            else:
-                images = self.images.take(row)
-                x = self.scaling(augment(images, augmentation, changes) if augmentation.active else images)
-            yield x, label, name, answer
+        if self.features is None:
+            inputs = self._augmented(rows, augmentation, changes)
+        else:
+            inputs = map(partial(self.features.index_select, 0), shuffled.split(batch_size))
+        yield from zip(inputs, labels, names, recorded, strict=True)
+
+    def _augmented(
+        self, rows: Sequence[Tensor], augmentation: Augmentation, changes: torch.Generator
+    ) -> Iterator[Tensor]:
+        for images in self.images.taken(rows):
+            yield self.scaling(augment(images, augmentation, changes) if augmentation.active else images)

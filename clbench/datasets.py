@@ -87,6 +87,9 @@ class Dataset:
     x_test: npt.NDArray[np.uint8]
     y_test: npt.NDArray[np.int64]
 
+    kept_in_memory: bool = True
+    """Whether what has been read once is likely to be in memory still when it is read again."""
+
 
 @dataclass(frozen=True)
 class ListedDataset:
@@ -162,12 +165,14 @@ def open_dataset(name: str, folder: Path, report: Report = silent) -> Dataset:
     mapped = {
         array: np.load(place_of(name, folder) / f"{array}.npy", mmap_mode="c", allow_pickle=False) for array in ARRAYS
     }
-    if info.bytes > available_memory() / 2:
+    kept = info.bytes <= available_memory() / 2
+    if not kept:
         # Batches are drawn at random. Where not everything can be kept, the neighbours of an image, which the system
-        # would read with it, would push out others that are still to come.
-        for values in mapped.values():
-            values._mmap.madvise(mmap.MADV_RANDOM)
-    return Dataset(info, **mapped)
+        # would read with it, would push out others that are still to come. What comes next is announced instead; see
+        # read_ahead.py.
+        for images in ("x_train", "x_test"):
+            mapped[images]._mmap.madvise(mmap.MADV_RANDOM)
+    return Dataset(info, **mapped, kept_in_memory=kept)
 
 
 def list_datasets(folder: Path) -> list[ListedDataset]:

@@ -76,9 +76,10 @@ class TestSet:
         asked = (self.positions < learned).nonzero().squeeze(1)
         with randomness_untouched():
             frozen = copy.deepcopy(model).eval()
+            batches = asked.split(self.images.inference_batch)
             parts = [
-                self._answers(self.scores(frozen, rows, score), rows, model.head.seen)
-                for rows in asked.split(self.images.inference_batch)
+                self._answers(self._scores(frozen, images, score), rows, model.head.seen)
+                for images, rows in zip(self.images.taken(batches), batches, strict=True)
             ]
         order = np.asarray(self.class_order, dtype=np.int16)
         predictions = {reading: np.full(len(self.positions), -1, dtype=np.int16) for reading in parts[0]}
@@ -88,7 +89,10 @@ class TestSet:
 
     def scores(self, model: Network, rows: Tensor, score: Score | None = None) -> Tensor:
         """Return the scores of the test images at `rows` (n,), (n, outputs), from a network in evaluation mode."""
-        x = self.scaling(self.images.take(rows))
+        return self._scores(model, self.images.take(rows), score)
+
+    def _scores(self, model: Network, images: Tensor, score: Score | None) -> Tensor:
+        x = self.scaling(images)
         self._asking = True
         try:
             with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):

@@ -20,6 +20,7 @@ from clbench.datasets import open_dataset
 from clbench.errors import DataError
 from clbench.evaluation import TestSet
 from clbench.metrics import Setting
+from clbench.read_ahead import ReadAhead
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Avalanche imports optional packages that warn of what else they could use
@@ -146,7 +147,7 @@ def open_stream(
     (x_train, y_train), (x_test, y_test) = (data.x_train, data.y_train), (data.x_test, data.y_test)
     if share_held_out:
         (x_train, y_train), (x_test, y_test) = _held_out(x_train, y_train, share_held_out)
-    train, test = (Images(_padded(images, padding), place) for images in (x_train, x_test))
+    train, test = (_images(_padded(images, padding), place, data.kept_in_memory) for images in (x_train, x_test))
     position = np.argsort(class_order)  # class id -> position in the class order
     positions, test_positions = torch.from_numpy(position[y_train]), torch.from_numpy(position[y_test])
     return Stream(
@@ -169,6 +170,12 @@ def _held_out(x: npt.NDArray[np.uint8], y: npt.NDArray[np.int64], share: float) 
     parts = held_out(torch.arange(len(y)), torch.from_numpy(y), share, generator)
     kept, held = ((x[rows.numpy()], y[rows.numpy()]) for rows in parts)
     return kept, held
+
+
+def _images(images: npt.NDArray[np.uint8], device: torch.device, kept_in_memory: bool) -> Images:
+    if kept_in_memory or not isinstance(images, np.memmap):  # what was padded or divided is a copy in memory
+        return Images(images, device)
+    return Images(images, device, ReadAhead(images))
 
 
 def _padded(images: npt.NDArray[np.uint8], padding: int) -> npt.NDArray[np.uint8]:
