@@ -18,6 +18,7 @@ from clbench.options import AsJson, DataFolder, complete, terminal
 
 if TYPE_CHECKING:
     from clbench.contract import Result
+    from clbench.outcome import Outcome
     from clbench.plugins import Kind
     from clbench.reproduction.targets import Target
     from clbench.sweep import Request
@@ -186,17 +187,22 @@ def run(
     from clbench.api import require_clean, run_request, stored
 
     outcomes = run_request(request, terminal(stderr=True))
-    failed = [outcome for outcome in outcomes if outcome.failed]
     runs = stored(outcomes)
     _print_comparisons(runs, as_json)
-    if not as_json:
+    if runs and not as_json:
         print(f"\nStored in {out}/. Compare with all that is there: clbench compare {out}")
-    if failed:
-        names = "\n".join(f"  {outcome.run} {outcome.message}" for outcome in failed)
-        print(f"{len(failed)} of {len(outcomes)} runs failed; the others are stored:\n{names}", file=sys.stderr)
-        raise typer.Exit(1)
+    _end_if_some_failed(outcomes)
     if strict:
         require_clean(runs)
+
+
+def _end_if_some_failed(outcomes: Sequence[Outcome]) -> None:
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    if failed:
+        names = "\n".join(f"  {outcome.run} {outcome.message}" for outcome in failed)
+        others = "; the others are stored" if len(failed) < len(outcomes) else ""
+        print(f"{len(failed)} of {len(outcomes)} runs failed{others}:\n{names}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def _print_targets(targets: Sequence[Target]) -> None:
@@ -341,11 +347,7 @@ def reproduce(
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(table.as_csv(found), encoding="utf-8")
     print(f"Stored in {out}/, this table in {file}. Also in the report: clbench report {out}")
-    failed = [outcome for outcome in outcomes if outcome.failed]
-    if failed:
-        names = "\n".join(f"  {outcome.run} {outcome.message}" for outcome in failed)
-        print(f"{len(failed)} of {len(outcomes)} runs failed; the others are stored:\n{names}", file=sys.stderr)
-        raise typer.Exit(1)
+    _end_if_some_failed(outcomes)
 
 
 @app.command()

@@ -108,8 +108,9 @@ def _execute(spec: Spec, plugin: Plugin, around: Surroundings) -> Outcome:
         except PluginError as failure:
             return _keep_failure(failure, "outside training", spec, around)
     except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
         raise MachineError(
-            f"{name}: {error.strerror or error} ({error.filename or 'no file named'}). What was finished is intact.",
+            f"{name}: {error.strerror or error}{where}. What was finished is intact.",
             "Make room or mend the folder, then give the same command again: it goes on from there.",
         ) from error
     finally:

@@ -36,7 +36,8 @@ class Config:
     """Whether the two weights stay, or in experience n (from 1) are further multiplied by 1 - 1/n and 1/n."""
 
     lambda_r: Annotated[float, Ge(0)] = 0.0005
-    """λ_r, weight of R, on top of the recipe's own weight decay; dimensionless. The paper uses 0.0005."""
+    """λ_r, weight of R, on top of the recipe's own weight decay; dimensionless. The paper uses 0.0005. Like the term of
+    the old classes it acts from the second experience on; the first is trained by the recipe alone."""
 
     temperature: Annotated[float, Gt(0)] = 2.0
     """T; dimensionless. The paper uses 2."""
