@@ -19,6 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from clbench.avalanche_import import importing_avalanche
 from clbench.batches import Images, Scaling, augment
 from clbench.captured import Inputs, Recorder, Replay
 from clbench.errors import Divergence, PluginError, UsageError
@@ -37,8 +38,7 @@ from clbench.seeds import derive
 from clbench.strategy import Batch, Experience, Strategy, records
 from clbench.stream import ClassIncrementalStream
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Avalanche imports optional packages that warn of what else they could use
+with importing_avalanche():
     from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
     from avalanche.training.templates import SupervisedTemplate
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from clbench.avalanche_import import importing_avalanche
 from clbench.batches import Images, Scaling, held_out
 from clbench.datasets import open_dataset
 from clbench.errors import DataError
@@ -22,8 +22,7 @@ from clbench.evaluation import TestSet
 from clbench.metrics import Setting
 from clbench.read_ahead import ReadAhead
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # Avalanche imports optional packages that warn of what else they could use
+with importing_avalanche():
     from avalanche.benchmarks import CLScenario, DatasetExperience, EagerCLStream
     from avalanche.benchmarks.utils import DataAttribute, TaskAwareSupervisedClassificationDataset
     from avalanche.benchmarks.utils.flat_data import ConstantSequence

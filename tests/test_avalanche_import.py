@@ -1,0 +1,52 @@
+"""Avalanche is imported without waiting for what nothing uses, and all of it works when it is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def python(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_what_avalanche_imports_for_others_is_not_loaded() -> None:
+    program = "import sys, clbench.engine; print([name for name in sys.modules if name.startswith('qpsolvers.')])"
+    assert python(program) == "[]"
+
+
+def test_avalanches_plugin_that_solves_quadratic_programs_still_does() -> None:
+    """GEM keeps the product with an old gradient from being negative: (1, -1) becomes (1, 0) beside (0, 1)."""
+    program = """
+import sys, torch, clbench.engine
+from avalanche.training.plugins import GEMPlugin
+plugin = GEMPlugin(patterns_per_experience=1, memory_strength=0.0)
+plugin.G = torch.tensor([[0.0, 1.0]])
+print([round(value, 2) + 0.0 for value in plugin.solve_quadprog(torch.tensor([1.0, -1.0])).tolist()])
+"""
+    assert python(program) == "[1.0, 0.0]"
+
+
+@pytest.mark.parametrize(
+    "statement", ["import qpsolvers", "from qpsolvers import solve_qp", "import qpsolvers.solvers"]
+)
+def test_a_package_that_was_put_off_can_be_imported_in_every_way(statement: str) -> None:
+    program = f"import clbench.engine\n{statement}\nimport qpsolvers\nprint(callable(qpsolvers.solve_qp))"
+    assert python(program) == "True"
+
+
+def test_a_package_that_is_missing_is_still_missing() -> None:
+    program = """
+import clbench.avalanche_import as own
+own.PUT_OFF = ("no_such_package",)
+with own.importing_avalanche():
+    try:
+        import no_such_package
+    except ImportError as error:
+        print(error)
+"""
+    assert python(program) == "No module named 'no_such_package'"
