@@ -58,7 +58,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="pairs a row is the median of [5]")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads torch computes with [2]")
     parser.add_argument("--data", type=Path, metavar="DIR", help="data folder, as for clbench")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if min(options.repeats, options.threads) < 1:
+        parser.error("--repeats and --threads: at least 1")
+    return options
 
 
 def measure(bench: Bench, only: str | None) -> list[Row]:

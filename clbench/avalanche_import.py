@@ -22,12 +22,18 @@ PUT_OFF = ("qpsolvers", "wandb")
 @contextmanager
 def importing_avalanche() -> Iterator[None]:
     """Within, modules of Avalanche can be imported as usual."""
+    with putting_off(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # optional packages warn of what else they could use
+        yield
+
+
+@contextmanager
+def putting_off() -> Iterator[None]:
+    """Within, whoever imports Avalanche does not wait for those packages either."""
     finder = _PutOff()
     sys.meta_path.insert(0, finder)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # optional packages warn of what else they could use
-            yield
+        yield
     finally:
         sys.meta_path.remove(finder)
 

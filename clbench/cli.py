@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +14,7 @@ import typer
 
 from clbench.data_commands import data_app, print_dataset
 from clbench.ending import end_at_once_after
-from clbench.errors import ClbenchError, UsageError
+from clbench.errors import ClbenchError, MachineError, UsageError
 from clbench.interruption import Interrupted, Interruption
 from clbench.options import AsJson, DataFolder, complete, terminal
 
@@ -43,22 +45,48 @@ def program() -> None:
 
 def main() -> None:
     """Run the command; end with the exit code that its failure has, and a message rather than a traceback."""
+    _open_streams()
     try:
-        with Interruption():
-            app()
+        try:
+            with Interruption():
+                app()
+        finally:
+            sys.stdout.flush()  # here, where it can still be said that something is lost
     except ClbenchError as error:
         _fail(error)
         sys.exit(error.exit_code)
     except Interrupted as interruption:
         _stop(interruption)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone; there is nobody to tell
-        sys.exit(0)
+    except OSError as error:
+        _output_failed(error)
+    except SystemExit as ended:
+        # Click makes exit code 1 of it, which here says that a run failed.
+        if isinstance(ended.__context__, BrokenPipeError):
+            _output_failed(ended.__context__)
+        raise
     except RuntimeError as error:
         # While a class is made, Python before 3.12 hides what interrupts it behind an error of its own.
         if not isinstance(error.__cause__, Interrupted):
             raise
         _stop(error.__cause__)
+
+
+def _open_streams() -> None:
+    """Put something in the place of standard streams that the caller has closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - open until the end
+
+
+def _output_failed(error: OSError) -> NoReturn:
+    """End after standard output could not be written; raise any other error."""
+    if isinstance(error, BrokenPipeError):
+        sys.exit(0)  # the reader has what it wanted, and has gone
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) or error.filename:
+        raise error
+    failure = MachineError(f"the output could not be written: {error.strerror}")
+    _fail(failure)
+    sys.exit(failure.exit_code)
 
 
 def _stop(interruption: Interrupted) -> NoReturn:

@@ -16,12 +16,15 @@ from collections.abc import Callable
 def end_at_once_after(main: Callable[[], None]) -> None:
     """Call `main`; the process then ends as soon as threads and exit handlers have done their work.
 
-    Its exit code is that of `main`: of its SystemExit, 1 after another exception, else 0; 120 where output is lost.
+    Its exit code is that of `main`: of its SystemExit, 1 after another exception, else 0.
     """
     code = 1
 
     def end() -> None:
-        os._exit(code if _flushed() else code or 120)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # there is none, it is full, or closed
+                stream.flush()
+        os._exit(code)
 
     atexit.register(end)  # handlers are called last to first, so this one comes after all others
     try:
@@ -31,18 +34,3 @@ def end_at_once_after(main: Callable[[], None]) -> None:
         # Python itself prints a code that is text.
         code = exit_.code & 0xFF if isinstance(exit_.code, int) else 0 if exit_.code is None else 1
         raise
-
-
-def _flushed() -> bool:
-    """Write out what was printed; return whether nothing of it is lost."""
-    flushed = True
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):  # there is none, or it is closed
-            try:
-                stream.flush()
-            except BrokenPipeError:
-                pass  # the reader has gone; there is nobody to tell
-            except OSError as error:
-                flushed = False
-                os.write(2, f"Error: the output could not be written: {error.strerror}\n".encode())
-    return flushed

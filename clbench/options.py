@@ -25,8 +25,12 @@ def terminal(stderr: bool = False) -> Console:
     """Return where to print. A table that goes to a file or a pipe is written whole, however wide."""
     from rich.console import Console
 
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would end the process, and standard output with it
+
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else 200)
+    return Terminal(stderr=stderr, highlight=False, width=None if stream.isatty() else 200)
 
 
 def complete(kind: Kind) -> Callable[[str], list[str]]:

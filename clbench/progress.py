@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import TracebackType
 
 from rich.console import Console
@@ -99,7 +100,8 @@ class Watcher:
             self._print(f"{count} {event.run} finished")
 
     def _print(self, text: str, style: str = "") -> None:
-        self._live.console.print(Text(text, style=style), soft_wrap=True)
+        with contextlib.suppress(OSError):  # nobody reads it any more; the runs go on
+            self._live.console.print(Text(text, style=style), soft_wrap=True)
 
 
 def _short(run: str) -> str:

@@ -24,6 +24,8 @@ class ReadAhead:
 
     def __call__(self, rows: npt.NDArray[np.int64]) -> None:
         """Have the system begin to read `rows` (n,), in any order; return without waiting for it."""
+        if not len(rows):
+            return
         rows = np.sort(rows)
         ends = np.flatnonzero(np.diff(rows) > 1)  # rows that follow each other are announced as one piece
         begins = self._first + self._row * rows[np.concatenate([[0], ends + 1])]

@@ -268,7 +268,7 @@ def execute_all(
 
 
 def _there_already(planned: Sequence[Planned], results: ResultsFolder, notify: Listener) -> dict[str, Outcome]:
-    """Return the outcomes of the runs that are published; nobody shall wait for torch to be told so."""
+    """Return the outcomes of the runs that are published, without starting what does runs."""
     outcomes = {}
     for run in planned:
         if folder := results.intact(run.name):

@@ -65,11 +65,11 @@ class _Worker:
             pass
         return {"ended": self.ended()}
 
-    def end(self, signum: int | None) -> None:
-        """Tell the process that there is nothing more to do; with a signal, that it shall stop at the next batch."""
+    def end(self, stop: bool) -> None:
+        """Tell the process that there is nothing more to do, or that it shall `stop` at the next batch."""
         assert self.process.stdin
-        if signum is not None:
-            self.process.send_signal(signum)
+        if stop:
+            self.process.terminate()  # unlike SIGINT it ends one that has not come to listen yet without a word
         self.process.stdin.close()
 
     def ended(self) -> int:
@@ -101,7 +101,7 @@ class Pool:
         self._threads.shutdown(wait=False, cancel_futures=True)
         try:
             for worker in list(self._alive):
-                worker.end(error.signum if isinstance(error, Interrupted) else signal.SIGTERM if error else None)
+                worker.end(stop=error is not None)
             for worker in list(self._alive):
                 worker.ended()
         except Interrupted:  # a second Ctrl-C

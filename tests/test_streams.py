@@ -1,0 +1,50 @@
+"""Output that nobody reads, that has no room, or that has no stream: said where it matters, and never a traceback."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+RUN = "run -s naive -S splitdigits --epochs 1 --threads 1 --device cpu --out"
+
+
+def shell(line: str, data: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A line of bash, in which `clbench` is the command; it ends with the first failure in a pipe."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    start = f'set -o pipefail; clbench() {{ {shlex.quote(sys.executable)} -m clbench "$@"; }}; '
+    environment |= {"CLBENCH_DATA": str(data), **variables}
+    return subprocess.run(["bash", "-c", start + line], capture_output=True, text=True, timeout=300, env=environment)
+
+
+@FULL
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("arguments", ["--version", "list", "list --json", "show lwf", "show lwf --json"])
+def test_output_without_room_is_an_error_of_the_machine(arguments: str, buffered: bool, data: Path) -> None:
+    done = shell(f"clbench {arguments} > /dev/full", data, **({} if buffered else {"PYTHONUNBUFFERED": "1"}))
+    assert done.returncode == 4
+    assert done.stderr == "Error: the output could not be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", ["list", "list --json", "show lwf"])
+def test_a_reader_that_has_seen_enough_is_no_error(arguments: str, data: Path) -> None:
+    done = shell(f"clbench {arguments} | head -c 1", data)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout) == 1
+
+
+def test_a_command_without_standard_output_does_its_work(data: Path) -> None:
+    done = shell("clbench list >&-", data)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("jobs", ["1 --seeds 1", "2 --seeds 2"])
+def test_runs_go_on_when_nobody_reads_their_progress(jobs: str, data: Path, tmp_path: Path) -> None:
+    done = shell(f"clbench {RUN} {tmp_path} --jobs {jobs} 2>&1 >/dev/null | head -c 1", data)
+    assert done.returncode == 0
+    assert len(list(tmp_path.glob("*/*/*/MANIFEST.json"))) == int(jobs[-1])
