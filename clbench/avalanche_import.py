@@ -1,8 +1,8 @@
 """Importing Avalanche in silence, and without waiting for packages that nothing here uses.
 
-Avalanche imports Weights & Biases for one of its loggers, and for two of its plug-ins a family of solvers of quadratic
-programs, with all that these can work with. Together they take a fifth of the time that torch and Avalanche take. They
-are loaded when something of them is used.
+Avalanche imports Weights & Biases for one of its metrics, and a family of solvers of quadratic programs, with all that
+these can work with, for one of its plug-ins. Together they take a fifth of the time that torch and Avalanche take. They
+are loaded when somebody else imports or uses them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.abc import MetaPathFinder
+from functools import partial
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
 from types import ModuleType
+from typing import NoReturn
 
 PUT_OFF = ("qpsolvers", "wandb")
 
@@ -39,7 +41,7 @@ def putting_off() -> Iterator[None]:
 
 
 class _PutOff(MetaPathFinder):
-    """Finds some packages as Python does, but has each loaded only at the first look at one of its attributes."""
+    """Finds these packages as Python does, but has each loaded only when it is looked into."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -47,5 +49,34 @@ class _PutOff(MetaPathFinder):
         spec = PathFinder.find_spec(fullname, path, target) if fullname in PUT_OFF else None
         if spec is None or spec.loader is None:
             return None  # Python goes on looking, and says what is missing
-        spec.loader = LazyLoader(spec.loader)
+        spec.loader = LazyLoader(_Quietly(spec.loader))
         return spec
+
+
+class _Quietly(Loader):
+    """Loads a package where nobody expects it: without warnings, and so that an error is not lost."""
+
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        name, spec = module.__name__, module.__spec__
+        module.__loader__ = self.loader
+        if spec is not None:
+            spec.loader = self.loader
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.loader.exec_module(module)
+        except Exception as error:
+            # An import statement looks into the module, too, and goes on whatever happens then.
+            sys.modules.pop(name, None)
+            module.__getattr__ = partial(_fail, name, error)  # type: ignore[method-assign]
+            raise
+
+
+def _fail(package: str, cause: Exception, attribute: str) -> NoReturn:
+    raise ImportError(f"{package} cannot be loaded: {type(cause).__name__}: {cause}") from cause

@@ -177,8 +177,9 @@ class TrainingSet:
 
     def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
         """Yield every sample as `epoch` does, without augmentation, in the order of `rows`."""
-        rows, labels = self.rows.split(size), self.labels.split(size)
-        recorded = [None] * len(rows) if self.recorded is None else self.recorded.split(size)
+        # Copies, as in `epoch`: whoever gets them may change them.
+        rows, labels = self.rows.clone().split(size), self.labels.clone().split(size)
+        recorded = [None] * len(rows) if self.recorded is None else self.recorded.clone().split(size)
         for images, label, row, answer in zip(self.images.taken(rows), labels, rows, recorded, strict=True):
             yield self.scaling(images), label, row, answer
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from clbench import garbage
 from clbench.data_commands import data_app, print_dataset
-from clbench.ending import end_at_once_after
 from clbench.errors import ClbenchError, MachineError, UsageError
 from clbench.interruption import Interrupted, Interruption
 from clbench.options import AsJson, DataFolder, complete, terminal
@@ -40,18 +41,23 @@ app.add_typer(data_app, name="data")
 
 def program() -> None:
     """The command as a process of its own."""
-    end_at_once_after(main)
+    garbage.this_process_is_ours()
+    main()
 
 
 def main() -> None:
     """Run the command; end with the exit code that its failure has, and a message rather than a traceback."""
     _open_streams()
     try:
-        try:
-            with Interruption():
+        with Interruption():
+            try:
                 app()
-        finally:
-            sys.stdout.flush()  # here, where it can still be said that something is lost
+            except SystemExit:  # as it always ends
+                with contextlib.suppress(OSError):
+                    _write_out(sys.stderr)
+                with contextlib.suppress(BrokenPipeError):
+                    _write_out(sys.stdout)  # here, where it can still be said that something is lost
+                raise
     except ClbenchError as error:
         _fail(error)
         sys.exit(error.exit_code)
@@ -78,10 +84,21 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - open until the end
 
 
+def _write_out(stream: IO[str]) -> None:
+    """Write out what was printed. Where that fails the rest goes nowhere, or Python would try again and complain."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise
+
+
 def _output_failed(error: OSError) -> NoReturn:
     """End after standard output could not be written; raise any other error."""
+    with contextlib.suppress(OSError):
+        _write_out(sys.stdout)
     if isinstance(error, BrokenPipeError):
-        sys.exit(0)  # the reader has what it wanted, and has gone
+        sys.exit(0)  # the reader has seen enough, and has gone
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) or error.filename:
         raise error
     failure = MachineError(f"the output could not be written: {error.strerror}")
@@ -216,10 +233,12 @@ def run(
 
     outcomes = run_request(request, terminal(stderr=True))
     runs = stored(outcomes)
-    _print_comparisons(runs, as_json)
-    if runs and not as_json:
-        print(f"\nStored in {out}/. Compare with all that is there: clbench compare {out}")
-    _end_if_some_failed(outcomes)
+    try:
+        _print_comparisons(runs, as_json)
+        if runs and not as_json:
+            print(f"\nStored in {out}/. Compare with all that is there: clbench compare {out}")
+    finally:  # whether or not the table was read to its end
+        _end_if_some_failed(outcomes)
     if strict:
         require_clean(runs)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clbench import garbage
 from clbench.datasets import data_folder
 from clbench.errors import ClbenchError, UsageError
 from clbench.interruption import Interrupted, Interruption
@@ -84,6 +85,7 @@ def profile(request: Request, console: Console) -> Profile:
         watcher.expect(1)
         from clbench.runner import Surroundings, execute
 
+        garbage.spare_imports()
         results = ResultsFolder(Path(folder))
         around = Surroundings(results, data_folder(request.data), interruption, watcher, share=False, exact_phases=True)
         before = time.perf_counter() - began

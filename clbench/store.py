@@ -101,21 +101,28 @@ class ResultsFolder:
         visible = [entry for entry in self.path.iterdir() if not entry.name.startswith(".")]
         return not visible or (self.path / WORK).is_dir() or next(published_runs(self.path), None) is not None
 
-    def intact(self, name: str) -> Path | None:
-        """Return the folder of the run `name` (see spec.folder_name) if it is published and undamaged."""
+    def settled(self, name: str, run_id: str) -> Path | None:
+        """Return the folder of the run `name` (see spec.folder_name) if nothing is left to be done for it.
+
+        It is then published and undamaged, and nothing of its work is left; anyone may ask.
+        """
         run = self.path / name
-        return run if run.is_dir() and damage(run) is None else None
+        try:
+            there = run.is_dir() and damage(run) is None and not (self.path / WORK / run_id).exists()
+        except OSError:  # whoever then tries to do it meets what is wrong
+            return None
+        return run if there else None
 
     def published(self, name: str) -> Path | None:
-        """Return what `intact` does; only for who holds the run's lock.
+        """Return the folder of the run `name` if it is published and undamaged; only for who holds the run's lock.
 
-        A damaged run is moved to `.damaged`, so that it can be done again and nothing is thrown away.
+        A damaged one is moved to `.damaged`, so that the run can be done again and nothing is thrown away.
         """
-        if there := self.intact(name):
-            return there
         run = self.path / name
         if not run.is_dir():
             return None
+        if damage(run) is None:
+            return run
         aside = self.path / DAMAGED / f"{name}-{uuid.uuid4().hex[:8]}"
         aside.parent.mkdir(parents=True, exist_ok=True)
         run.rename(aside)

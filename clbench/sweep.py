@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clbench import plugins
+from clbench import garbage, plugins
 from clbench import spec as specs
 from clbench.datasets import data_folder, describe, fetch
 from clbench.errors import MachineError, UsageError
@@ -263,7 +263,7 @@ def execute_all(
     if missing := [run for run in planned if run.name not in outcomes]:
         done = _execute(missing, request, results, interruption, notify)
         outcomes |= {outcome.run: outcome for outcome in done}
-        results.discard_first_experiences()
+    results.discard_first_experiences()
     return [outcomes[run.name] for run in planned]
 
 
@@ -271,8 +271,7 @@ def _there_already(planned: Sequence[Planned], results: ResultsFolder, notify: L
     """Return the outcomes of the runs that are published, without starting what does runs."""
     outcomes = {}
     for run in planned:
-        if folder := results.intact(run.name):
-            results.discard_work(specs.run_id(run.spec))
+        if folder := results.settled(run.name, specs.run_id(run.spec)):
             outcomes[run.name] = Outcome(run.name, "skipped", folder)
             notify(RunSkipped(run.name, str(folder)))
     return outcomes
@@ -292,6 +291,7 @@ def _execute(
             return pool.execute(planned)
     from clbench.runner import Surroundings, execute
 
+    garbage.spare_imports()
     around = Surroundings(results, folder, interruption, notify, request.share)
     outcomes: dict[str, Outcome | None] = {}
     for wait in (False, True):  # what another process is doing comes last, when it may be finished

@@ -31,9 +31,9 @@ class Turns:
             return run
 
     def took(self, run: Planned, seconds: float) -> None:
-        """Note how long a run took."""
+        """Note how long a run took that was done; one that goes on from where it was interrupted takes less."""
         with self._lock:
-            self._seconds[_kind(run)] = seconds
+            self._seconds[_kind(run)] = max(seconds, self._seconds.get(_kind(run), 0.0))
 
 
 def _kind(run: Planned) -> tuple[str, str]:

@@ -21,8 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from clbench import errors, events
-from clbench.ending import end_at_once_after
+from clbench import errors, events, garbage
 from clbench.events import Listener, RunFailed
 from clbench.interruption import Interrupted, Interruption
 from clbench.outcome import Outcome
@@ -127,7 +126,8 @@ class Pool:
     def _next(self, turns: Turns, wait: bool) -> tuple[Planned, Outcome | None]:
         run, began = turns.take(), time.perf_counter()
         outcome = self._one(run, wait)
-        turns.took(run, time.perf_counter() - began)
+        if outcome and outcome.status == "finished":
+            turns.took(run, time.perf_counter() - began)
         return run, outcome
 
     def _one(self, run: Planned, wait: bool) -> Outcome | None:
@@ -187,6 +187,7 @@ def serve(results: Path, data: Path, share: bool) -> int:
             threading.Thread(target=_read_orders, args=(orders, interruption), daemon=True).start()
             from clbench.runner import Surroundings
 
+            garbage.spare_imports()
             around = Surroundings(
                 ResultsFolder(results), data, interruption, lambda event: answer(events.to_json(event)), share
             )
@@ -216,9 +217,6 @@ def _read_orders(orders: queue.SimpleQueue[str | None], interruption: Interrupti
     interruption.request(signal.SIGTERM)
 
 
-def _main() -> None:
-    sys.exit(serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True"))
-
-
 if __name__ == "__main__":
-    end_at_once_after(_main)
+    garbage.this_process_is_ours()
+    sys.exit(serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True"))

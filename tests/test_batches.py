@@ -220,3 +220,15 @@ def test_collected_answers_come_in_the_order_of_the_rows_without_gradients() -> 
     answers = samples.collect(lambda x: x[:, 0, 0, 0] * 255 * weight)
     assert not answers.requires_grad
     torch.testing.assert_close(answers, rows.float(), rtol=1e-6, atol=0)
+
+
+def test_whoever_is_served_in_order_may_change_what_it_gets() -> None:
+    samples, untouched = training_set(), training_set()
+    for _, y, rows, recorded in samples.in_order(16):
+        assert recorded is not None
+        for values in (y, rows, recorded):
+            values -= 1
+    assert torch.equal(samples.rows, untouched.rows)
+    assert torch.equal(samples.labels, untouched.labels)
+    assert samples.recorded is not None and untouched.recorded is not None
+    assert torch.equal(samples.recorded, untouched.recorded)

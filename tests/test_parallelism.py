@@ -100,7 +100,7 @@ def test_what_has_shown_to_take_longest_comes_next_after_what_has_not_run_yet() 
     assert taken(turns, 6) == [(name, seed) for name in ("joint", "naive", "frozen") for seed in (1, 2)]
 
 
-def test_what_is_there_already_is_told_without_waiting_for_torch(tmp_path: Path, data: Path) -> None:
+def test_what_is_there_already_is_told_without_starting_what_does_runs(tmp_path: Path, data: Path) -> None:
     options: dict[str, Any] = {"seeds": 2, "epochs": 1, "device": "cpu", "threads": 1, "data": data}
     clbench.run("naive", "splitdigits", out=tmp_path, **options)
     request = Request(["naive"], ["splitdigits"], seeds=(0, 1), epochs=1, device="cpu", threads=1, data=data)
@@ -115,6 +115,26 @@ def test_what_is_there_already_is_told_without_waiting_for_torch(tmp_path: Path,
         outcomes = sweep.execute_all(planned, replace(request, results=tmp_path), interruption, heard.append)
     assert [outcome.status for outcome in outcomes] == ["skipped", "skipped"]
     assert [event.run for event in heard] == [run.name for run in planned]
+
+
+def test_a_long_run_that_went_on_from_where_it_was_is_still_a_long_one() -> None:
+    turns = Turns(grid(("naive", "lower"), ("joint", "upper"), seeds=4))
+    runs = {run.spec["strategy"]["name"]: run for run in grid(("naive", "lower"), ("joint", "upper"), seeds=1)}
+    for name, seconds in (("joint", 14.0), ("naive", 5.0), ("joint", 1.0)):
+        turns.took(runs[name], seconds)
+    assert taken(turns, 5) == [("joint", 0), ("joint", 1), ("joint", 2), ("joint", 3), ("naive", 0)]
+
+
+def test_what_a_killed_command_left_of_its_work_is_removed_although_all_runs_are_there(
+    tmp_path: Path, data: Path
+) -> None:
+    options: dict[str, Any] = {"epochs": 1, "device": "cpu", "threads": 1, "data": data, "out": tmp_path}
+    (run,) = clbench.run("naive", "splitdigits", **options)
+    (tmp_path / ".work" / "first-left").touch()
+    left = tmp_path / ".work" / run.result["run_id"]
+    left.mkdir()
+    clbench.run("naive", "splitdigits", **options)
+    assert list((tmp_path / ".work").iterdir()) == []
 
 
 def test_only_what_is_missing_or_damaged_is_done_again(tmp_path: Path, data: Path) -> None:
