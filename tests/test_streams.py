@@ -43,8 +43,7 @@ def test_a_command_without_standard_output_does_its_work(data: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("jobs", ["1 --seeds 1", "2 --seeds 2"])
-def test_runs_go_on_when_nobody_reads_their_progress(jobs: str, data: Path, tmp_path: Path) -> None:
-    done = shell(f"clbench {RUN} {tmp_path} --jobs {jobs} 2>&1 >/dev/null | head -c 1", data)
+def test_runs_go_on_when_nobody_reads_their_progress(data: Path, tmp_path: Path) -> None:
+    done = shell(f"clbench {RUN} {tmp_path} --seeds 2 --jobs 2 2>&1 >/dev/null | head -c 1", data)
     assert done.returncode == 0
-    assert len(list(tmp_path.glob("*/*/*/MANIFEST.json"))) == int(jobs[-1])
+    assert len(list(tmp_path.glob("*/*/*/MANIFEST.json"))) == 2
