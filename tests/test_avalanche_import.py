@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -37,14 +38,19 @@ print([name for name in sys.modules if name.startswith(("qpsolvers.", "wandb."))
 def test_avalanches_plugin_that_solves_quadratic_programs_still_does() -> None:
     """GEM keeps the product with an old gradient from being negative: (1, -1) becomes (1, 0) beside (0, 1)."""
     program = """
-import sys, torch, warnings, clbench.engine
+import torch, warnings, clbench.engine
 warnings.simplefilter("error")  # of which some of the solvers give cause
 from avalanche.training.plugins import GEMPlugin
 plugin = GEMPlugin(patterns_per_experience=1, memory_strength=0.0)
 plugin.G = torch.tensor([[0.0, 1.0]])
-print([round(value, 2) + 0.0 for value in plugin.solve_quadprog(torch.tensor([1.0, -1.0])).tolist()])
+try:
+    print([round(value, 2) + 0.0 for value in plugin.solve_quadprog(torch.tensor([1.0, -1.0])).tolist()])
+except Exception as error:
+    print(type(error).__name__)
 """
-    assert python(program) == "[1.0, 0.0]"
+    # The solvers themselves are packages of their own; where there is none, it is qpsolvers that says so.
+    solver = find_spec("quadprog") is not None
+    assert python(program) == ("[1.0, 0.0]" if solver else "SolverNotFound")
 
 
 def test_a_package_that_is_missing_is_still_missing() -> None:
