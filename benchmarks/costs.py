@@ -23,7 +23,7 @@ from measuring import (
     wall_seconds,
 )
 
-from clbench.datasets import open_dataset
+from clbench.data.datasets import open_dataset
 
 REFERENCE = Path(__file__).parent.parent / "results" / "reference" / "splitmnist"
 HEAVY = {"torch", "avalanche"}
@@ -105,14 +105,14 @@ import sys
 import numpy as np
 import torch
 
-import clbench.cli, clbench.api, clbench.runner
-from clbench import footprint
-from clbench.batches import Images
-from clbench.models import build
+import clbench.cli.app, clbench.api, clbench.runs.run
+from clbench.audit import object_graph
+from clbench.data.batches import Images
+from clbench.networks.models import build
 
 torch.set_num_threads(int(sys.argv[1]))
 images = Images(np.zeros((1, 32, 32, 3), dtype=np.uint8), torch.device("cpu"))
-footprint.reset_peak_memory()
+object_graph.reset_peak_memory()
 network = build("cnn", (32, 32, 3), 0)
 network.head.grow(100, 0)
 optimizer = torch.optim.Adam(network.parameters(), fused=True)
@@ -124,7 +124,7 @@ for step in range(20):
 with torch.no_grad():
     for batch in range(5):
         network.eval()(torch.rand(images.inference_batch, 32, 32, 3).permute(0, 3, 1, 2))
-print(footprint.peak_memory()["host_bytes"])
+print(object_graph.peak_memory()["host_bytes"])
 """
 
 

@@ -26,9 +26,9 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from clbench import environment
-from clbench.captured import GraphRecorder
-from clbench.models import ARCHITECTURES, build
+from clbench.networks.models import ARCHITECTURES, build
+from clbench.results import environment
+from clbench.training.cuda_graphs import GraphRecorder
 
 CLASSES = 100
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -29,7 +29,7 @@ from rich.table import Table
 from synthetic import Synthetic, drop_from_cache, prepared
 from watched_process import Unlimited, watch
 
-from clbench import environment
+from clbench.results import environment
 
 COLOUR = (32, 32, 3)
 

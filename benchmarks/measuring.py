@@ -16,13 +16,13 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from clbench.datasets import describe
-from clbench.events import Event, ExperienceFinished
-from clbench.interruption import Interruption
-from clbench.runner import Surroundings, execute
-from clbench.store import ResultsFolder
-from clbench.stream import open_stream
-from clbench.sweep import Planned, Request, plan
+from clbench.base.events import Event, ExperienceFinished
+from clbench.data.datasets import describe
+from clbench.results.store import ResultsFolder
+from clbench.runs.grid import Planned, Request, plan
+from clbench.runs.run import Surroundings, execute
+from clbench.streams.stream import open_stream
+from clbench.system.signals import Interruption
 
 SEED = 0
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from measuring import SEED, Bench, Row, alternating, ours_over_theirs
 
-from clbench.models import build
+from clbench.networks.models import build
 
 BATCH = 128
 STEPS = 3

@@ -35,8 +35,8 @@ from peers import avalanche, grid
 from rich.console import Console
 from training import training
 
-from clbench import environment
-from clbench.datasets import data_folder
+from clbench.data.datasets import data_folder
+from clbench.results import environment
 
 GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
     "training": training,

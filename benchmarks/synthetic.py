@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clbench.datasets import building, npy_file, publish, silent
+from clbench.data.datasets import building, npy_file, publish, silent
 
 NAME = "synthetic"
 SEED = 0

@@ -13,8 +13,8 @@ import numpy as np
 from bare_loops import BareRun, bare_run
 from measuring import Bench, Row, Run, need, ours_over_theirs, pair, plan_run, run_clbench
 
-from clbench.dataset_import import import_dataset
-from clbench.datasets import open_dataset
+from clbench.data.datasets import open_dataset
+from clbench.data.importing import import_dataset
 
 WHOLE = "whole run, evaluation and bookkeeping included"
 

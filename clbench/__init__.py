@@ -13,36 +13,36 @@ from typing import TYPE_CHECKING
 # a module would put it in their place.
 if TYPE_CHECKING:
     from clbench.api import Runs, load, report, run
+    from clbench.base.config import config
+    from clbench.base.exemplars import ExemplarMemory
+    from clbench.base.recipe import Augmentation, Changes, Recipe
+    from clbench.base.scenario import Scenario
+    from clbench.base.strategy import Batch, Classes, Experience, Samples, Strategy, TrainingData
     from clbench.errors import ClbenchError, DataError, MachineError, PluginError, UsageError
-    from clbench.hyperparameters import config
-    from clbench.memory import ExemplarMemory
-    from clbench.models import Network
-    from clbench.recipe import Augmentation, Changes, Recipe
-    from clbench.scenario import Scenario
-    from clbench.strategy import Batch, Classes, Experience, Samples, Strategy, TrainingData
+    from clbench.networks.models import Network
 
     __version__: str
 
 _HOME = {
-    "Augmentation": "recipe",
-    "Batch": "strategy",
-    "Changes": "recipe",
-    "Classes": "strategy",
+    "Augmentation": "base.recipe",
+    "Batch": "base.strategy",
+    "Changes": "base.recipe",
+    "Classes": "base.strategy",
     "ClbenchError": "errors",
     "DataError": "errors",
-    "ExemplarMemory": "memory",
-    "Experience": "strategy",
+    "ExemplarMemory": "base.exemplars",
+    "Experience": "base.strategy",
     "MachineError": "errors",
-    "Network": "models",
+    "Network": "networks.models",
     "PluginError": "errors",
-    "Recipe": "recipe",
+    "Recipe": "base.recipe",
     "Runs": "api",
-    "Samples": "strategy",
-    "Scenario": "scenario",
-    "Strategy": "strategy",
-    "TrainingData": "strategy",
+    "Samples": "base.strategy",
+    "Scenario": "base.scenario",
+    "Strategy": "base.strategy",
+    "TrainingData": "base.strategy",
     "UsageError": "errors",
-    "config": "hyperparameters",
+    "config": "base.config",
     "load": "api",
     "report": "api",
     "run": "api",

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from clbench import results
-from clbench.comparison import compare
-from clbench.comparison_table import print_comparison
+from clbench.base.events import Listener
+from clbench.comparison.comparison import compare
+from clbench.comparison.table import print_comparison
 from clbench.errors import AuditError, ClbenchError, UsageError
-from clbench.events import Listener
-from clbench.grid_search import plan_finals, plan_trials
-from clbench.interruption import Interruption
-from clbench.outcome import Outcome
-from clbench.progress import Watcher
-from clbench.results import StoredRun
-from clbench.sweep import Planned, Request, execute_all, plan, seeds_from
+from clbench.results import stored_runs
+from clbench.results.stored_runs import StoredRun
+from clbench.runs.grid import Planned, Request, execute_all, plan, seeds_from
+from clbench.runs.grid_search import plan_finals, plan_trials
+from clbench.runs.outcome import Outcome
+from clbench.system.signals import Interruption
+from clbench.trackers.progress import Watcher
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ class Runs(Sequence[StoredRun]):
 
     def frame(self) -> pd.DataFrame:
         """The runs' counts as a tidy frame; see `clbench.load`."""
-        return results.frame(self._runs)
+        return stored_runs.frame(self._runs)
 
     def __repr__(self) -> str:
         text = io.StringIO()
@@ -169,7 +169,7 @@ def execute_planned(planner: Callable[[Listener], list[Planned]], request: Reque
 
 def stored(outcomes: Iterable[Outcome]) -> Runs:
     """Return the published runs among the outcomes, read back from their files."""
-    read = [results.read(outcome.path) for outcome in outcomes if not outcome.failed]
+    read = [stored_runs.read(outcome.path) for outcome in outcomes if not outcome.failed]
     return Runs(run for run in read if isinstance(run, StoredRun))
 
 
@@ -198,8 +198,8 @@ def load(*places: str | Path) -> pd.DataFrame:
     split, trained, strategy, preset, config, recipe, seed, setting, after, on, correct, total, accuracy. Raises
     UsageError for a place that does not exist or a run that is not as it was published.
     """
-    runs, unreadable = results.read_all(places or ("results",))
+    runs, unreadable = stored_runs.read_all(places or ("results",))
     if unreadable:
         faults = "\n".join(f"{fault.path}: {fault.problem}" for fault in unreadable)
         raise UsageError(f"{len(unreadable)} runs are not as they were published:\n{faults}", "See: clbench doctor")
-    return results.frame(runs)
+    return stored_runs.frame(runs)

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from clbench.models import Network
-from clbench.strategy import Experience, Samples
+from clbench.base.strategy import Experience, Samples
+from clbench.networks.models import Network
 
 Labels = Literal["true", "true_weighted", "predicted", "sampled", "exact"]
 

@@ -1,4 +1,4 @@
-"""For the tests of a plug-in's author: the contract of clbench/contract.py as pytest parameters.
+"""For the tests of a plug-in's author: the contract of clbench/checks/contract.py as pytest parameters.
 
 from clbench.testing import parametrize_with_checks
 
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from clbench.contract import CHECKS, Bench, perform
-from clbench.plugins import select
+from clbench.checks.contract import CHECKS, Bench, perform
+from clbench.plugins.discovery import select
 
 
 def parametrize_with_checks(

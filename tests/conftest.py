@@ -1,17 +1,14 @@
 """What several test files need."""
 
 import functools
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from clbench.datasets import fetch
-from clbench.reporting.publication import Report, Selection, write_report
-
-sys.path.append(str(Path(__file__).parent))
 from stored_runs import RESULTS
+
+from clbench.data.datasets import fetch
+from clbench.reporting.publication import Report, Selection, write_report
 
 
 @pytest.fixture(scope="session")

@@ -12,20 +12,20 @@ import numpy.typing as npt
 import torch
 from sklearn.datasets import load_digits
 
-from clbench.batches import Images, Scaling
-from clbench.captured import Recorder
-from clbench.engine import Engine
-from clbench.evaluation import TestSet
-from clbench.hyperparameters import configure
-from clbench.interruption import Interruption
-from clbench.ledger import Ledger
-from clbench.metrics import Setting
-from clbench.models import Network, build
-from clbench.plugins import builtin_folder, load, select
-from clbench.recipe import Recipe
-from clbench.seeds import run_seeds
-from clbench.strategy import Strategy, config_class
-from clbench.stream import ClassIncrementalStream
+from clbench.base.config import configure
+from clbench.base.recipe import Recipe
+from clbench.base.strategy import Strategy, config_class
+from clbench.data.batches import Images, Scaling
+from clbench.evaluation.metrics import Setting
+from clbench.evaluation.test_set import TestSet
+from clbench.networks.models import Network, build
+from clbench.plugins.discovery import builtin_folder, load, select
+from clbench.streams.stream import ClassIncrementalStream
+from clbench.system.seeds import run_seeds
+from clbench.system.signals import Interruption
+from clbench.training.costs import Ledger
+from clbench.training.cuda_graphs import Recorder
+from clbench.training.engine import Engine
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clbench import metrics, results, spec, store
-from clbench.results import StoredRun
-from clbench.seeds import run_seeds
+from clbench.evaluation import metrics
+from clbench.results import spec, store, stored_runs
+from clbench.results.stored_runs import StoredRun
+from clbench.system.seeds import run_seeds
 
 SOURCE = '''"""Does something against forgetting.
 
@@ -122,7 +123,7 @@ def publish(
         "predictions.npz": arrays.getvalue(),
         "strategy.py": text.encode(),
     }
-    run = results.read(store.ResultsFolder(folder).publish(spec.folder_name(made), spec.run_id(made), files))
+    run = stored_runs.read(store.ResultsFolder(folder).publish(spec.folder_name(made), spec.run_id(made), files))
     assert isinstance(run, StoredRun), run.problem
     return run
 

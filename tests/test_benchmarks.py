@@ -59,7 +59,7 @@ def test_synthetic_data_are_a_dataset_with_every_class_in_both_parts(benchmark: 
     synthetic = benchmark("synthetic")
     asked = synthetic.Synthetic(train_size=40, test_size=20, classes=10, experiences=5)
     with synthetic.prepared(asked, tmp_path) as (folder, scenario):
-        from clbench.datasets import open_dataset, verify
+        from clbench.data.datasets import open_dataset, verify
 
         data = open_dataset(synthetic.NAME, folder)
         assert verify(folder) == [(synthetic.NAME, None)] and scenario.exists()
@@ -72,7 +72,7 @@ def test_synthetic_data_are_a_dataset_with_every_class_in_both_parts(benchmark: 
 def test_a_bare_loop_learns_what_clbench_learns(benchmark: Any, data: Path, tmp_path: Path, strategy: str) -> None:
     """The bare loops are worth comparing with only if they do the same: final accuracies lie close together."""
     import clbench
-    from clbench.datasets import open_dataset
+    from clbench.data.datasets import open_dataset
 
     torch.manual_seed(0)
     options: dict[str, Any] = {"out": tmp_path, "data": data, "device": "cpu", "threads": 1, "epochs": 10}

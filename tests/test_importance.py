@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from small_runs import builtin, strategy_class
 from torch import Tensor, nn
 
 from clbench import importance, losses
-from clbench.models import Network
-from clbench.strategy import Batch, Experience
-
-sys.path.append(str(Path(__file__).parent))
-from small_runs import builtin, strategy_class
+from clbench.base.strategy import Batch, Experience
+from clbench.networks.models import Network
 
 WHERE = Experience(0, (3, 2))
 

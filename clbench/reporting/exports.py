@@ -6,8 +6,8 @@ import csv
 import io
 import re
 
-from clbench.comparison import COLUMNS, Comparison
-from clbench.comparison_table import cells, headings
+from clbench.comparison.comparison import COLUMNS, Comparison
+from clbench.comparison.table import cells, headings
 
 _LATEX = {
     "\\": r"\textbackslash{}",

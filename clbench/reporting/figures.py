@@ -13,12 +13,12 @@ from functools import cache, partial
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from clbench.comparison import Comparison, Row
-from clbench.evidence import Estimate, estimate
+from clbench.comparison.comparison import Comparison, Row
+from clbench.comparison.statistics import Estimate, estimate
 from clbench.reporting.appearance import Appearance, appearance
 from clbench.reporting.rendering import Panel
-from clbench.results import StoredRun
-from clbench.tables import readable_bytes
+from clbench.results.stored_runs import StoredRun
+from clbench.system.tables import readable_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

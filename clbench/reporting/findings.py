@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clbench.comparison import Comparison, Row
-from clbench.evidence import Estimate
+from clbench.comparison.comparison import Comparison, Row
+from clbench.comparison.statistics import Estimate
 from clbench.reporting.figures import experiences, mean_matrix, percent
-from clbench.tables import listed, readable_bytes
+from clbench.system.tables import listed, readable_bytes
 
 
 def answer(comparison: Comparison) -> str:

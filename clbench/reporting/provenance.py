@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from clbench.comparison import Comparison, Row
-from clbench.plugins import Field, Plugin, describe_content
-from clbench.results import StoredRun
-from clbench.splits import describe_split
+from clbench.comparison.comparison import Comparison, Row
+from clbench.plugins.discovery import Field, Plugin, describe_content
+from clbench.results.stored_runs import StoredRun
+from clbench.streams.splits import describe_split
 
 
 @dataclass(frozen=True)

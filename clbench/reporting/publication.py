@@ -8,15 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clbench.comparison import Comparison, compare
-from clbench.durability import write_synced
+from clbench.comparison.comparison import Comparison, compare
 from clbench.errors import MachineError, UsageError
 from clbench.reporting.page import Content, render
 from clbench.reporting.provenance import dates, methods, surroundings
 from clbench.reporting.sections import across, published, run_table, sections
-from clbench.results import Failure, StoredRun, Unreadable, failures, frame, read_all
-from clbench.suggest import did_you_mean
-from clbench.tables import legible
+from clbench.results.stored_runs import Failure, StoredRun, Unreadable, failures, frame, read_all
+from clbench.system.files import write_synced
+from clbench.system.suggestions import did_you_mean
+from clbench.system.tables import legible
 
 _ENTRIES = {"index.html", "data.csv", "figures", "tables", "methods"}
 

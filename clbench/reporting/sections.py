@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from clbench import evidence
-from clbench.comparison import COLUMNS, SHARES, Comparison, Row, final_accuracies
-from clbench.comparison_table import cells, headings
-from clbench.evidence import Aggregate
+from clbench.comparison import statistics
+from clbench.comparison.comparison import COLUMNS, SHARES, Comparison, Row, final_accuracies
+from clbench.comparison.statistics import Aggregate
+from clbench.comparison.table import cells, headings
 from clbench.reporting import exports, figures, findings
 from clbench.reporting.figures import Figure
 from clbench.reporting.provenance import commands, method, slug
@@ -16,7 +16,7 @@ from clbench.reporting.rendering import Rendered, inline_svg, render
 from clbench.reproduction import table as published_table
 from clbench.reproduction.targets import cells as cells_of
 from clbench.reproduction.targets import targets
-from clbench.results import StoredRun
+from clbench.results.stored_runs import StoredRun
 
 Finding = Callable[[Comparison], str]
 FINDINGS: dict[str, Finding] = {
@@ -197,7 +197,7 @@ def across(comparisons: Iterable[Comparison]) -> list[Across]:
             rows = [score[label] for score in scores]
             same = {str(row.runs[0].spec["strategy"]) for row in rows}
             if len(same) == 1 and all(row.estimates["final_accuracy"] for row in rows):
-                means.append((label, evidence.interquartile_mean([final_accuracies(row) for row in rows])))
+                means.append((label, statistics.interquartile_mean([final_accuracies(row) for row in rows])))
         if means:
             found.append(Across(recipe, scenarios, tuple(sorted(means, key=lambda each: (each[1].mean, each[0])))))
     return found
@@ -205,7 +205,7 @@ def across(comparisons: Iterable[Comparison]) -> list[Across]:
 
 def run_table(comparisons: Iterable[Comparison]) -> tuple[list[str], list[list[str]]]:
     """Return every run of the comparisons as a row of texts, with headings."""
-    from clbench.comparison import summary
+    from clbench.comparison.comparison import summary
 
     rows = []
     for comparison in comparisons:

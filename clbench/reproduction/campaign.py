@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from clbench.base.events import Listener
 from clbench.errors import UsageError
-from clbench.events import Listener
 from clbench.reproduction.targets import Target
-from clbench.sweep import Planned, Request, plan
+from clbench.runs.grid import Planned, Request, plan
 
 
 def chosen(wanted: Sequence[Target], setting: str | None, method: str | None) -> list[Target]:

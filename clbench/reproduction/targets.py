@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clbench.comparison.how_tuned import expected_values, literal
 from clbench.errors import UsageError
-from clbench.metrics import Setting
-from clbench.plugins import describe_content
-from clbench.results import StoredRun
-from clbench.suggest import did_you_mean
-from clbench.tuning import expected_values, literal
+from clbench.evaluation.metrics import Setting
+from clbench.plugins.discovery import describe_content
+from clbench.results.stored_runs import StoredRun
+from clbench.system.suggestions import did_you_mean
 
 READING: dict[str, Setting] = {
     "class": "class_incremental",
@@ -47,7 +47,7 @@ class Target:
     """How the publication chose hyper-parameters, as `--tune` takes it; empty where it did not while it trained."""
 
     metric: str
-    """Its name in metrics.py, read in the run's own setting; or with another reading of it before a slash."""
+    """Its name in evaluation/metrics.py, read in the run's own setting, or with another reading before a slash."""
 
     mean: float
     """In percent, as is the spread."""

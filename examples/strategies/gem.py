@@ -12,7 +12,7 @@ from annotated_types import Ge
 from avalanche.training.plugins import GEMPlugin
 
 import clbench
-from clbench.avalanche_adapter import AvalancheStrategy
+from clbench.avalanche.plugin_strategy import AvalancheStrategy
 
 
 @clbench.config

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le
 from avalanche.training.plugins import RWalkPlugin
 
 import clbench
-from clbench.avalanche_adapter import AvalancheStrategy
+from clbench.avalanche.plugin_strategy import AvalancheStrategy
 
 
 @clbench.config

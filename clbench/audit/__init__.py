@@ -1,0 +1,1 @@
+"""What a strategy reads and keeps, against what it may."""

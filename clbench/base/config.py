@@ -1,0 +1,65 @@
+"""The decorator that turns a class of hyper-parameters into a checked, frozen dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar, cast
+
+import pydantic
+from pydantic.dataclasses import dataclass
+from typing_extensions import dataclass_transform
+
+from clbench.errors import UsageError
+
+T = TypeVar("T")
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def config(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen dataclass whose values are coerced to their type, range-checked and never NaN or infinite.
+
+    Every field needs a default, so that a strategy runs without being configured; the string under a field is its
+    documentation. Ranges are written with `annotated_types`: `alpha: Annotated[float, Ge(0)] = 1.0`.
+
+    Raises TypeError for a field without a default and ValueError for a default that is out of its own range.
+    """
+    settings = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
+    made = cast("type[T]", dataclass(cls, frozen=True, kw_only=True, config=settings))
+    for field in dataclasses.fields(cast(Any, made)):
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise TypeError(f"{cls.__name__}.{field.name} has no default")
+    made()  # which checks the defaults
+    return made
+
+
+@config
+class NoConfig:
+    """The configuration of a strategy that has no hyper-parameters."""
+
+
+def configure(cls: type[T], values: dict[str, Any], owner: str) -> T:
+    """Build the config `cls` from `values`, which may be strings as typed on a command line.
+
+    Raises UsageError naming `owner` (a strategy or recipe), the field, the value and what is accepted.
+    """
+    names = [field.name for field in dataclasses.fields(cast(Any, cls))]
+    for name in values:
+        if name not in names:
+            from clbench.system.suggestions import did_you_mean
+
+            known = ", ".join(names) if names else "it has none"
+            raise UsageError(f"{owner} has no hyper-parameter '{name}'{did_you_mean(name, names)} (known: {known})")
+    try:
+        return cls(**values)
+    except pydantic.ValidationError as error:
+        faults = [
+            f"{owner}.{'.'.join(str(part) for part in fault['loc']) or '?'} = {fault['input']!r}: {fault['msg']}"
+            for fault in error.errors(include_url=False)
+        ]
+        raise UsageError("\n".join(faults)) from None
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """Return a config as JSON-ready values, nested configs as dictionaries and tuples as lists."""
+    result: dict[str, Any] = pydantic.TypeAdapter(type(value)).dump_python(value, mode="json")
+    return result

@@ -1,0 +1,161 @@
+"""A recipe: a complete training protocol under a name, the same for every strategy that is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field, replace
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from clbench.base.config import config
+
+Milestones = tuple[Annotated[float, Gt(0)], ...]
+
+
+@config
+class Augmentation:
+    """Random changes to each training image, drawn anew whenever it is seen."""
+
+    crop: Annotated[int, Ge(0), Le(16)] = 0
+    """Pixels of zero padding on every side, of which a window of the image's own size is cut; 0 is none."""
+
+    flip: bool = False
+    """Mirror left to right with probability 1/2."""
+
+    brightness: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Multiply the pixels by a factor drawn from 1 - brightness to 1 + brightness; 0 is none."""
+
+    @property
+    def active(self) -> bool:
+        """Whether an image differs from one time that it is seen to the next."""
+        return bool(self.crop or self.flip or self.brightness)
+
+
+@config
+class Changes:
+    """What is different in some experiences or for some strategy; None leaves the recipe's value."""
+
+    epochs: Annotated[int, Ge(1)] | None = None
+    lr: Annotated[float, Gt(0)] | None = None
+    weight_decay: Annotated[float, Ge(0)] | None = None
+    milestones: Milestones | None = None
+
+
+@config
+class Recipe:
+    """What is trained, and how. Every experience gets the same `epochs` over its own training data, unless `first` or
+    `of_strategy` says otherwise."""
+
+    model: Literal["mlp", "cnn", "resnet18", "resnet32", "resnet32b"] = "mlp"
+    """Network; see clbench/networks/models.py."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """See `optimizer_state` for what becomes of it between experiences."""
+
+    optimizer_state: Literal["fresh", "carried"] = "fresh"
+    """Whether each experience begins with a new optimizer, or goes on with the moments that the last one left."""
+
+    lr: Annotated[float, Gt(0)] = 0.1
+    """Learning rate at the start of each experience."""
+
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Momentum of SGD; Adam keeps its usual 0.9 and 0.999."""
+
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    """λ of ½λ‖θ‖², added to the gradient of every parameter that trains."""
+
+    schedule: Literal["constant", "cosine", "milestones", "plateau"] = "constant"
+    """Learning rate over an experience: constant; a half cosine down to 0, step by step; divided at `milestones`; or
+    divided whenever the loss on the `validation` data has not fallen for `patience` epochs, from where training goes on
+    with the best weights so far, until the rate is below `lr_min`. The experience then ends with the best weights."""
+
+    milestones: Milestones = ()
+    """Epochs of an experience after which the rate is divided."""
+
+    divisor: Annotated[float, Gt(1)] = 10.0
+    """By what the rate is divided, at a milestone or a plateau."""
+
+    patience: Annotated[int, Ge(1)] = 10
+    """Epochs without progress that make a plateau."""
+
+    lr_min: Annotated[float, Gt(0)] = 1e-4
+    """Rate below which a plateau ends the experience."""
+
+    validation: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of each class's training data that is not trained on, but kept for the schedule to watch."""
+
+    batch_size: Annotated[int, Ge(1)] = 128
+    """Samples a gradient step; the last batch of an epoch may be smaller."""
+
+    epochs: Annotated[int, Ge(1)] = 1
+    """Passes over an experience's training data."""
+
+    iterations: Annotated[int, Ge(0)] = 0
+    """Gradient steps per experience, whatever its size, in place of `epochs`; 0 leaves it at the epochs."""
+
+    drop_last: bool = False
+    """Leave out what of a pass over the data does not fill a batch."""
+
+    augmentation: Augmentation = Augmentation()
+    """Random changes to the training images."""
+
+    padding: Annotated[int, Ge(0), Le(16)] = 0
+    """Pixels of zeros that every image gets on each side, in training and in testing."""
+
+    pixels: Literal["unit", "standardized"] = "standardized"
+    """Pixels in 0..1, or those minus the training set's mean and divided by its standard deviation, per channel; with
+    the padding, where there is any."""
+
+    head: Literal["growing", "fixed"] = "growing"
+    """Rows of the head that are drawn when their classes come, or all at the start. Classes that have not come yet are
+    never predicted, and take part in a loss only where the strategy says so."""
+
+    class_order: str = "scenario"
+    """The order of classes that the protocol prescribes: `natural` (0, 1, 2, …), `seed` (drawn from the seed), or the
+    class ids as a list; else the scenario's."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the network's forward pass; losses are always computed in float32."""
+
+    first: Changes = Changes()
+    """What is different in the first experience."""
+
+    of_strategy: Mapping[str, Changes] = field(default_factory=dict)
+    """What is different for a strategy, by its name: published protocols often give each its own budget. In the first
+    experience `first` comes before it."""
+
+    def for_strategy(self, name: str) -> Recipe:
+        """Return the recipe as it is for a strategy."""
+        return replace(self, **_set(self.of_strategy.get(name, Changes())), of_strategy={})
+
+    def at(self, experience: int) -> Recipe:
+        """Return the recipe as it is in an experience, 0 the first."""
+        return replace(self, **(_set(self.first) if experience == 0 else {}), first=Changes())
+
+    def shortened(self, epochs: int) -> Recipe:
+        """Return the recipe with so many epochs everywhere, for every strategy; milestones move in proportion."""
+        first = replace(self.first, **_shortened(self.first, self, epochs))
+        others = {name: replace(own, **_shortened(own, self, epochs)) for name, own in self.of_strategy.items()}
+        milestones = tuple(m * epochs / self.epochs for m in self.milestones)
+        return replace(self, epochs=epochs, iterations=0, milestones=milestones, first=first, of_strategy=others)
+
+    @property
+    def length(self) -> str:
+        """How long an experience trains, for people: `4 epochs`, `200, then 250 epochs` or `2000 steps`."""
+        if self.iterations:
+            return f"{self.iterations} steps"
+        if self.first.epochs not in (None, self.epochs):
+            return f"{self.first.epochs}, then {self.epochs} epochs"
+        return f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+
+
+def _set(changes: Changes) -> dict[str, Any]:
+    return {name: value for name, value in vars(changes).items() if value is not None}
+
+
+def _shortened(changes: Changes, recipe: Recipe, epochs: int) -> dict[str, Any]:
+    if changes.milestones is None:
+        return {"epochs": None}
+    length = changes.epochs or recipe.epochs
+    return {"epochs": None, "milestones": tuple(m * epochs / length for m in changes.milestones)}

@@ -1,0 +1,1 @@
+"""The contract of a strategy as named checks."""

@@ -1,0 +1,1 @@
+"""The command line: a command becomes a request, and its answer is printed."""

@@ -1,0 +1,352 @@
+"""Runs grouped into fair comparisons: one protocol, the same seeds, a row per strategy with its evidence."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from clbench.comparison import statistics
+from clbench.comparison.how_tuned import how_tuned
+from clbench.comparison.statistics import Difference, Estimate, estimate
+from clbench.plugins.discovery import describe_content
+from clbench.results.stored_runs import StoredRun
+from clbench.streams.splits import describe_split
+from clbench.system.tables import legible, listed
+
+Reference = Literal["lower", "upper"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One strategy, in one configuration, over the seeds of the comparison."""
+
+    strategy: str
+    """Its name and preset, with the hyper-parameters in which several rows of one name differ."""
+
+    runs: tuple[StoredRun, ...]
+    """A run per seed, in the order of the seeds; in every row of a comparison the same seeds."""
+
+    estimates: dict[str, Estimate | None]
+    """By column; None where a value is undefined, as the old-class accuracy of a single experience."""
+
+    reference: Reference | None = None
+    """Whether it bounds the comparison from below or above, as its file says, and is no remedy itself."""
+
+    to_lower: Difference | None = None
+    """Its final accuracy less the lower reference's, with equal seeds; None for that reference, and where none is."""
+
+    to_best: Difference | None = None
+    """The same to the best row."""
+
+    standing: Literal["best", "tied"] | None = None
+    """Whether it has the highest mean final accuracy of all rows but the upper reference, or cannot be told from it.
+
+    With one seed, which tells nothing, tied is what equals the best.
+    """
+
+    @property
+    def name(self) -> str:
+        """The strategy's name alone."""
+        return str(self.runs[0].spec["strategy"]["name"])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its runs."""
+        return tuple(run.spec["seeds"]["run"] for run in self.runs)
+
+    @property
+    def tuned(self) -> str:
+        """How its hyper-parameters came about: `default`, `preset`, `by hand`, `chf` or `grid (n trials)`."""
+        return how_tuned(self.runs[0])
+
+    @property
+    def audit(self) -> str:
+        """What the audit (see audit/audit.py) says of its runs: `pass`, the worst it found, or `no audit`."""
+        verdicts = {audit["verdict"] if (audit := run.result.get("audit")) else "no audit" for run in self.runs}
+        return max(
+            verdicts, key=lambda verdict: ("pass", "no audit", "warn", "violation").index(verdict.partition("(")[0])
+        )
+
+    @property
+    def title(self) -> str:
+        """The strategy with what it is in the comparison: `naive (lower reference)`."""
+        return f"{self.strategy} ({self.reference} reference)" if self.reference else self.strategy
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that differ in nothing but strategy and seed."""
+
+    rows: list[Row]
+    """From the lowest to the highest final accuracy."""
+
+    seeds: tuple[int, ...]
+    """Those of every row; empty where the strategies have no seed in common."""
+
+    warnings: list[str]
+    """What a reader must know before trusting the table: seeds left out, unequal budgets."""
+
+    notes: list[str]
+    """How to read it: reference values, and what the tests can and cannot say."""
+
+    @property
+    def testable(self) -> bool:
+        """Whether the exact test could tell some strategy from the best with these seeds, if it were much worse."""
+        tests = sum(row.to_best is not None for row in self.rows)
+        return bool(tests) and statistics.smallest_p(len(self.seeds), tests) <= statistics.LEVEL
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The spec of one of the runs, for what they have in common."""
+        return self.rows[0].runs[0].spec
+
+    @property
+    def scenario(self) -> str:
+        """The scenario's name."""
+        return legible(self.spec["scenario"]["name"])
+
+    @property
+    def title(self) -> str:
+        """The scenario with its protocol, in a line."""
+        spec = self.spec
+        split = describe_split(spec["scenario"]["classes_per_experience"])
+        threads = f"{spec['threads']} thread{'s' if spec['threads'] != 1 else ''}"
+        recipe = legible(f"recipe {spec['recipe']['name']}, {spec['device']}, {threads}")
+        return f"{self.scenario}, {split} classes, {spec['scenario']['setting'].replace('_', '-')}, {recipe}"
+
+
+COLUMNS = {
+    "final_accuracy": "final accuracy",
+    "average_incremental_accuracy": "average incremental",
+    "old_accuracy": "old classes",
+    "new_accuracy": "new classes",
+    "forgetting": "forgetting",
+    "task_incremental_accuracy": "task-incremental reading",
+    "seconds": "seconds",
+    "samples_seen": "samples seen",
+    "tuning_samples": "samples seen in tuning",
+    "exemplars": "exemplars",
+    "stored_bytes": "stored bytes",
+}
+SHARES = tuple(COLUMNS)[:6]
+"""Columns that are shares between 0 and 1 (forgetting: -1 to 1)."""
+
+
+def summary(run: StoredRun) -> dict[str, float | None]:
+    """Return a run's value in each column; old and new classes after the last experience."""
+    totals = run.result["totals"]
+    return {
+        "final_accuracy": run.metric("final_accuracy"),
+        "average_incremental_accuracy": run.metric("average_incremental_accuracy"),
+        "old_accuracy": run.metric("old_accuracy")[-1],
+        "new_accuracy": run.metric("new_accuracy")[-1],
+        "forgetting": run.metric("forgetting"),
+        "task_incremental_accuracy": (
+            run.metric("final_accuracy", "task_incremental") if run.setting == "class_incremental" else None
+        ),
+        "seconds": totals["seconds"],
+        "samples_seen": totals["samples_seen"],
+        "tuning_samples": totals.get("tuning_samples_seen"),
+        "exemplars": totals.get("exemplars") or None,
+        "stored_bytes": totals["stored_bytes"],
+    }
+
+
+def compare(runs: Iterable[StoredRun]) -> list[Comparison]:
+    """Group the runs by everything that two strategies must share to be compared, and summarise each group."""
+    groups: dict[str, list[StoredRun]] = defaultdict(list)
+    for run in runs:
+        groups[_protocol(run.spec)].append(run)
+    return [_comparison(group) for _, group in sorted(groups.items())]
+
+
+def _protocol(spec: dict[str, Any]) -> str:
+    scenario = dict(spec["scenario"])
+    if scenario["class_order_from"] == "seed":
+        del scenario["class_order"]
+    shared = [scenario["name"], scenario, spec["recipe"], spec["device"], spec["threads"], spec["engine"]]
+    return json.dumps(shared, sort_keys=True)
+
+
+def _comparison(runs: Sequence[StoredRun]) -> Comparison:
+    made: dict[str, dict[int, StoredRun]] = defaultdict(dict)
+    for run in runs:
+        made[_method(run.spec)][run.spec["seeds"]["run"]] = run
+    methods = dict(sorted(made.items()))
+    labels = _labels([json.loads(key) for key in methods])
+    shared = sorted(set.intersection(*(set(by_seed) for by_seed in methods.values())))
+    rows = [
+        _row(label, [by_seed[seed] for seed in shared or sorted(by_seed)])
+        for label, by_seed in zip(labels, methods.values(), strict=True)
+    ]
+    rows.sort(key=_order)
+    warnings = [*_seed_warnings(shared, dict(zip(labels, methods.values(), strict=True))), *_budget_warnings(rows)]
+    notes = [_reference_lines(rows[0].runs[0])]
+    if shared:
+        rows, said = _with_evidence(rows)
+        notes += said
+    return Comparison(rows, tuple(shared), warnings, notes)
+
+
+def _method(spec: dict[str, Any]) -> str:
+    """Return what runs of one row share: the strategy with its preset and values, and how those were chosen."""
+    strategy = {key: value for key, value in spec["strategy"].items() if value is not None}
+    tuning = {key: spec["tuning"][key] for key in ("how", "start", "trials") if key in spec.get("tuning", {})}
+    return json.dumps({**strategy, "tuning": tuning}, sort_keys=True)
+
+
+def _tuned(tuning: dict[str, Any]) -> str:
+    return f"by grid, {tuning['trials']} trials" if "trials" in tuning else f"by chf from {tuning.get('start')}"
+
+
+def _row(label: str, runs: Sequence[StoredRun]) -> Row:
+    summaries = [summary(run) for run in runs]
+    estimates = {column: estimate([values[column] for values in summaries]) for column in COLUMNS}
+    return Row(label, tuple(runs), estimates, _reference(runs[0]))
+
+
+def _reference(run: StoredRun) -> Reference | None:
+    described = describe_content("strategy", run.spec["strategy"]["name"], run.source)
+    value = described.attributes.get("reference")
+    return value if value in ("lower", "upper") else None
+
+
+def _order(row: Row) -> tuple[float, str]:
+    final = row.estimates["final_accuracy"]
+    return (final.mean if final else math.inf), row.strategy
+
+
+def _labels(strategies: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a name for each, with its preset, and the hyper-parameters in which those of one name differ."""
+    labels = []
+    for strategy in strategies:
+        same = [other for other in strategies if _named(other) == _named(strategy)]
+        differing = [
+            f"{key}={value}"
+            for key, value in strategy["config"].items()
+            if any(other["config"].get(key) != value for other in same)
+        ]
+        if len({other["sha256"] for other in same}) > 1:
+            differing.append(f"file {strategy['sha256'][:8]}")
+        if len({json.dumps(other["tuning"]) for other in same}) > 1:
+            differing.append(_tuned(strategy["tuning"]) if strategy["tuning"] else "untuned")
+        labels.append(legible(" ".join([":".join(filter(None, _named(strategy))), *differing])))
+    # A name may be made to look like another with its hyper-parameters.
+    return [
+        label if labels.count(label) == 1 else f"{label} ({labels[: position + 1].count(label)})"
+        for position, label in enumerate(labels)
+    ]
+
+
+def _named(strategy: dict[str, Any]) -> tuple[str, str | None]:
+    return strategy["name"], strategy.get("preset")
+
+
+def _seed_warnings(shared: Sequence[int], methods: dict[str, dict[int, StoredRun]]) -> list[str]:
+    if not shared:
+        return ["The strategies have no seed in common: their rows cannot be compared with each other."]
+    left_out = {label: sorted(set(by_seed) - set(shared)) for label, by_seed in methods.items()}
+    return [
+        f"Seeds {', '.join(map(str, seeds))} of {label} are left out: not every strategy has them."
+        for label, seeds in sorted(left_out.items())
+        if seeds
+    ]
+
+
+def _budget_warnings(rows: Sequence[Row]) -> list[str]:
+    budgets = {row.strategy: made.mean for row in rows if (made := row.estimates["samples_seen"])}
+    if len(set(budgets.values())) <= 1:
+        return []
+    least = min(filter(None, budgets.values()))
+    more = ", ".join(f"{name} {budget / least:.1f}×" for name, budget in budgets.items() if budget > least)
+    return [f"Unequal budgets: samples seen, beside the smallest: {more}."]
+
+
+def _reference_lines(run: StoredRun) -> str:
+    chance = {setting: 100 * values[-1] for setting, values in run.result["chance"].items()}
+    if run.setting != "class_incremental":
+        return f"For comparison: guessing gives {chance[run.setting]:.1f}."
+    total = run.counts().total
+    return (
+        f"For comparison: guessing gives {chance['class_incremental']:.1f} class-incrementally and "
+        f"{chance['task_incremental']:.1f} task-incrementally; knowing only the last experience gives "
+        f"{100 * total[-1] / sum(total):.1f} class-incrementally."
+    )
+
+
+def lower_reference(rows: Sequence[Row]) -> Row | None:
+    """Return the row that bounds the others from below; of several the one that nothing tuned."""
+    found = [row for row in rows if row.reference == "lower"]
+    return min(found, key=lambda row: (row.tuned != "default", row.strategy), default=None)
+
+
+def _with_evidence(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """Add to each row its differences in final accuracy and its standing; and say what the tests could find at all."""
+    measured = [row for row in rows if row.estimates["final_accuracy"]]
+    lower = lower_reference(measured)
+    to_lower = _differences(measured, lower) if lower else {}
+    notes: list[str] = []
+    rows = [replace(row, to_lower=to_lower.get(row.strategy)) for row in rows]
+    contenders = [row for row in measured if row.reference != "upper"]
+    if len(contenders) > 1:
+        best = contenders[-1]
+        found = _differences(contenders, best)
+        tied = {name for name, each in found.items() if _ties(each)}
+        rows = [
+            replace(
+                row,
+                to_best=found.get(row.strategy),
+                standing="best" if row.strategy == best.strategy else "tied" if row.strategy in tied else None,
+            )
+            for row in rows
+        ]
+        notes += _notes_on_ties(best, found, tied)
+    return rows, notes
+
+
+def _ties(difference: Difference) -> bool:
+    return difference.estimate.mean == 0 if difference.p_holm is None else difference.p_holm > statistics.LEVEL
+
+
+def _differences(rows: Sequence[Row], to: Row) -> dict[str, Difference]:
+    """Return the differences in final accuracy of the other rows to one of them, by label, as one family of tests."""
+    others = [row for row in rows if row is not to]
+    found = statistics.differences([final_accuracies(row) for row in others], final_accuracies(to))
+    return {row.strategy: difference for row, difference in zip(others, found, strict=True)}
+
+
+def final_accuracies(row: Row) -> list[float]:
+    """Return the final accuracy of each seed of a row that has one."""
+    return [run.metric("final_accuracy") for run in row.runs]
+
+
+def _notes_on_ties(best: Row, found: dict[str, Difference], tied: set[str]) -> list[str]:
+    seeds = len(best.runs)
+    if seeds == 1:
+        same = [f"≈ marks what ends exactly as high as {best.strategy}."] if tied else []
+        return ["One seed: no interval and no test. No difference here says anything about other seeds.", *same]
+    least = statistics.smallest_p(seeds, len(found))
+    family = f"{len(found)} comparison{'s' if len(found) > 1 else ''}"
+    if least <= statistics.LEVEL:
+        return (
+            [
+                f"≈ marks what cannot be told from the best: exact sign-flip test of the paired differences in final "
+                f"accuracy, p > {statistics.LEVEL} after Holm's correction for {family}."
+            ]
+            if tied
+            else []
+        )
+    enough = next(n for n in range(seeds, 100) if statistics.smallest_p(n, len(found)) <= statistics.LEVEL)
+    clear = [name for name, each in found.items() if each.interval_excludes_zero]
+    said = (
+        f"≈ marks what the exact sign-flip test cannot tell from the best. With {seeds} seeds that is everything: its "
+        f"least possible p is {2 / 2**seeds:.2g}, {least:.2g} after Holm's correction for {family}, "
+        f"whatever the numbers; {enough} seeds could reach {statistics.LEVEL}."
+    )
+    if clear:
+        said += f" The paired t-interval, which takes the differences for normal, excludes 0 for {listed(clear)}."
+    return [said]

@@ -1,0 +1,91 @@
+"""A comparison as a table for people, and as rows for programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.text import Text
+
+from clbench.comparison.comparison import COLUMNS, SHARES, Comparison, Row, lower_reference
+from clbench.comparison.statistics import Difference, Estimate
+from clbench.system.tables import print_table, readable_bytes
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Print the table of a comparison with its warnings and notes."""
+    several = any(len(row.seeds) > 1 for row in comparison.rows)
+    columns = headings(comparison)
+    rows = [list(cells(row, columns).values()) for row in comparison.rows]
+    print_table(console, comparison.title, list(columns.values()), rows, numbers=range(1, len(columns)))
+    interval = "Means with 95 % t-intervals over the seeds." if several else "One seed: no interval."
+    console.print(Text(f"Accuracies in percent, of the classes seen after the last experience. {interval}"))
+    for warning in comparison.warnings:
+        console.print(Text(warning, style="bold"))
+    for note in comparison.notes:
+        console.print(Text(note))
+
+
+def headings(comparison: Comparison) -> dict[str, str]:
+    """Return the table's columns, name to heading; those that are undefined in every row are left out."""
+    defined = {key: text for key, text in COLUMNS.items() if any(row.estimates[key] for row in comparison.rows)}
+    columns = {"strategy": "strategy", **defined}
+    lower = lower_reference(comparison.rows)
+    if lower and any(row.to_lower for row in comparison.rows):
+        columns["to_lower"] = f"final, to {lower.strategy}"
+        if any(row.to_lower and row.to_lower.p_holm is not None for row in comparison.rows):
+            columns["p_holm"] = "p (Holm)"
+    return {**columns, "tuned": "tuned", "audit": "audit", "n": "n"}
+
+
+def cells(row: Row, columns: dict[str, str]) -> dict[str, str]:
+    """Return the row's text in each of the columns of `headings`."""
+    made = {"strategy": row.title, "tuned": row.tuned, "audit": row.audit, "n": str(len(row.seeds))}
+    for column in COLUMNS:
+        made[column] = text_of(row.estimates[column], column)
+    mark = {"best": " best", "tied": " ≈"}.get(row.standing or "", "")
+    made["final_accuracy"] += mark
+    made["to_lower"] = difference_text(row.to_lower)
+    p = row.to_lower.p_holm if row.to_lower else None
+    made["p_holm"] = "–" if p is None else f"{p:.2g}"
+    return {column: made[column] for column in columns}
+
+
+def text_of(value: Estimate | None, column: str) -> str:
+    """Return an estimate as people read it: shares in percent, with their interval."""
+    if value is None:
+        return "–"
+    if column in SHARES:
+        interval = "" if value.half_width is None else f" ±{100 * value.half_width:.1f}"
+        return f"{100 * value.mean:.1f}{interval}"
+    if column == "seconds":
+        return f"{value.mean:.1f}"
+    return readable_bytes(value.mean) if column == "stored_bytes" else f"{value.mean:,.0f}"
+
+
+def difference_text(difference: Difference | None) -> str:
+    """Return a difference in percentage points with its sign and interval: `+31.9 ±25.1`."""
+    if difference is None:
+        return "–"
+    width = difference.estimate.half_width
+    return f"{100 * difference.estimate.mean:+.1f}" + ("" if width is None else f" ±{100 * width:.1f}")
+
+
+def rows_for_json(comparison: Comparison) -> list[dict[str, object]]:
+    """Return the rows as JSON-ready values, accuracies as shares."""
+
+    def listed(row: Row) -> dict[str, object]:
+        values = {name: asdict(value) if value else None for name, value in row.estimates.items()}
+        return {
+            "strategy": row.strategy,
+            "reference": row.reference,
+            "tuned": row.tuned,
+            "audit": row.audit,
+            "seeds": list(row.seeds),
+            **values,
+            "standing": row.standing,
+            "to_lower": asdict(row.to_lower) if row.to_lower else None,
+            "to_best": asdict(row.to_best) if row.to_best else None,
+        }
+
+    return [listed(row) for row in comparison.rows]

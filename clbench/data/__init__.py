@@ -1,0 +1,1 @@
+"""Datasets as arrays or image files, and batches of their pixels."""

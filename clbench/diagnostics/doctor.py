@@ -1,0 +1,109 @@
+"""Looks at everything that a run depends on and says how to mend what is wrong."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clbench.data.datasets import data_folder, verify
+from clbench.plugins import discovery
+from clbench.results import environment, store
+from clbench.results.stored_runs import Unreadable, read_all
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    exit_code: int = 0
+    """0 where it is well; else the exit code of the failure that it would lead to."""
+
+    mend: str = ""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return self.exit_code == 0
+
+
+def examine(results: Sequence[Path] | None, data: Path | None) -> list[Finding]:
+    """Look at the installation, the machine, the plug-ins, the data and the stored runs."""
+    folders = list(results or [path for path in [Path("results")] if path.is_dir()])
+    return [*_installation(), *_machine(), *_plugins(), *_data(data_folder(data)), *_runs(folders)]
+
+
+def _installation() -> Iterator[Finding]:
+    versions = environment.describe("cpu")["packages"]
+    yield Finding(", ".join(f"{name} {version or 'missing'}" for name, version in versions.items()))
+    for module in ("torchvision", "avalanche.training.templates"):
+        # In a process of its own: what cannot be imported may also crash.
+        command = [sys.executable, "-W", "ignore", "-c", f"import {module}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            yield Finding(f"{module} imports")
+            continue
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        yield Finding(f"{module} does not import: {last}", 4, _mend_import(done.stderr))
+
+
+def _mend_import(message: str) -> str:
+    if "torchvision::nms" in message or "undefined symbol" in message:
+        return "torch and torchvision are of different builds: pip install --force-reinstall torch torchvision"
+    if "distutils" in message:
+        return "Avalanche's dependency GPUtil needs setuptools on this Python: pip install setuptools"
+    return "pip install --force-reinstall clbench"
+
+
+def _machine() -> Iterator[Finding]:
+    command = [sys.executable, "-c", "import torch; print(torch.cuda.is_available() and torch.cuda.get_device_name())"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    name = done.stdout.strip()
+    gpu = "no CUDA device" if name in ("", "False") else name
+    yield Finding(f"{environment.available_cores()} cores, {gpu}")
+    free = shutil.disk_usage(Path.cwd()).free
+    low = free < 2**30
+    yield Finding(
+        f"{free / 1e9:.1f} GB free here", 4 if low else 0, "Make room: a run needs up to 1 GB." if low else ""
+    )
+
+
+def _plugins() -> Iterator[Finding]:
+    for kind in discovery.FOLDERS:
+        found = discovery.discover(kind)
+        broken = [plugin for plugin in found if plugin.problem]
+        yield Finding(f"{len(found) - len(broken)} {discovery.FOLDERS[kind]}")
+        for plugin in broken:
+            yield Finding(
+                f"{kind} {plugin.name}: {plugin.problem}", 5, f"Mend {plugin.path}, or rename it to begin with _"
+            )
+
+
+def _data(folder: Path) -> Iterator[Finding]:
+    for name, problem in verify(folder):
+        mend = (
+            f"Remove {folder / 'arrays' / name}, then fetch or import it again: clbench data --help" if problem else ""
+        )
+        yield Finding(f"dataset {name}: {problem or 'as recorded'}", 3 if problem else 0, mend)
+
+
+def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
+    for folder in folders:
+        runs, unreadable = read_all([folder])
+        yield Finding(f"{len(runs)} runs in {folder}, each as it was published")
+        for fault in unreadable:
+            yield _unreadable(fault)
+        failed = list(store.published_runs(folder / store.FAILED))
+        for path in failed:
+            yield Finding(f"failed run {path.relative_to(folder / store.FAILED)}", 1, f"See {path}/traceback.txt")
+
+
+def _unreadable(fault: Unreadable) -> Finding:
+    scenario, strategy, run = fault.path.resolve().parts[-3:]
+    seed = run.rpartition("-seed")[2].partition("-")[0]
+    mend = f"Do it again (the damaged one is moved aside): clbench run -s {strategy} -S {scenario} --seeds {seed},"
+    return Finding(f"run {fault.path}: {fault.problem}", 1, mend)

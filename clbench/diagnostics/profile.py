@@ -1,0 +1,114 @@
+"""Where a run's time goes: a run that is not kept, read by the clock that every run keeps in its result.json."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clbench.data.datasets import data_folder
+from clbench.errors import ClbenchError, UsageError
+from clbench.results.store import ResultsFolder
+from clbench.runs.grid import Request, plan
+from clbench.system import gc_freeze
+from clbench.system.signals import Interrupted, Interruption
+from clbench.trackers.progress import Watcher
+from clbench.training.costs import PHASES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PARTS = {
+    "start-up": "importing torch and Avalanche, opening the data, drawing the network",
+    **PHASES,
+    "publishing": "writing the result",
+}
+_OF_EVERY_STEP = ("data", "forward", "backward", "optimizer", "strategy", "captured")
+
+HEADINGS = ("part", "seconds", "share", "ms a step", "what")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What one run took."""
+
+    run: str
+    device: str
+    threads: int
+    seconds: dict[str, float]
+    """By part, as in PARTS; they add up to the whole."""
+
+    gradient_steps: int
+    samples_seen: int
+    training_seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it JSON-ready."""
+        return vars(self)
+
+    def rows(self) -> list[Sequence[str]]:
+        """Return a row per part that took a millisecond or more, and the whole."""
+        whole = sum(self.seconds.values())
+        rows = []
+        for part, seconds in self.seconds.items():
+            if seconds >= 0.001:
+                step = (
+                    f"{1000 * seconds / self.gradient_steps:.2f}"
+                    if part in _OF_EVERY_STEP and self.gradient_steps
+                    else ""
+                )
+                rows.append((part, f"{seconds:.2f}", f"{100 * seconds / whole:.1f} %", step, PARTS[part]))
+        return [*rows, ("all", f"{whole:.2f}", "100.0 %", "", "")]
+
+    def summary(self) -> str:
+        """Return steps, images and speed in a sentence."""
+        speed = f", {self.samples_seen / self.training_seconds:,.0f} images/s" if self.training_seconds else ""
+        return f"{self.gradient_steps:,} gradient steps, {self.samples_seen:,} images seen in training{speed}"
+
+
+def profile(request: Request, console: Console) -> Profile:
+    """Do the one run that is asked for in a folder of its own, with progress on `console`; return what it took.
+
+    On a GPU the run waits for the device at every change of phase, and does not capture its steps, so that what takes
+    the time is known; it is slower for it. Raises UsageError for more than one run, ClbenchError for one that fails,
+    and what `plan` raises.
+    """
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, Interruption() as interruption, Watcher(console) as watcher:
+        planned = plan(replace(request, results=Path(folder)), watcher)
+        if len(planned) != 1:
+            raise UsageError(f"a profile is of one run, and these are {len(planned)}", "Name one strategy.")
+        watcher.expect(1)
+        from clbench.runs.run import Surroundings, execute
+
+        gc_freeze.spare_imports()
+        results = ResultsFolder(Path(folder))
+        around = Surroundings(results, data_folder(request.data), interruption, watcher, share=False, exact_phases=True)
+        before = time.perf_counter() - began
+        try:
+            outcome = execute(planned[0].spec, planned[0].plugin, around)
+        except Interrupted as stopped:
+            stopped.kept = False
+            raise
+        assert outcome is not None
+        whole = time.perf_counter() - began
+        if outcome.failed:
+            raise ClbenchError(f"{outcome.run}: {outcome.message}", "Its traceback is kept by: clbench run")
+        result = json.loads((outcome.path / "result.json").read_bytes())
+    totals = result["totals"]
+    seconds = {"start-up": before + totals["start_up_seconds"]}
+    seconds |= {phase: sum(entry["phases"][phase] for entry in result["experiences"]) for phase in PHASES}
+    seconds["publishing"] = max(0.0, whole - sum(seconds.values()))
+    return Profile(
+        planned[0].name,
+        planned[0].spec["device"],
+        planned[0].spec["threads"],
+        seconds,
+        totals["gradient_steps"],
+        totals["samples_seen"],
+        totals["training_seconds"],
+    )

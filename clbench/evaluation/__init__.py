@@ -1,0 +1,1 @@
+"""From a network's answers on the test set to counts and metrics."""

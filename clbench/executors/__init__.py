@@ -1,0 +1,1 @@
+"""Where planned runs are done: in this process or in several."""

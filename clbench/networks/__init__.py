@@ -1,0 +1,1 @@
+"""The networks: trunks of blocks, and heads that grow with the classes."""

@@ -1,0 +1,1 @@
+"""Finds, describes, loads and scaffolds plug-in files."""

@@ -1,0 +1,83 @@
+"""A plug-in described in full, from its source text, without running it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from clbench.errors import UsageError
+from clbench.plugins.discovery import Kind, Plugin, describe, discover, select
+from clbench.system.suggestions import did_you_mean
+
+
+def find(name: str) -> Plugin:
+    """Return the strategy or scenario of this name or at this path. Raises UsageError where there is none."""
+    kinds: tuple[Kind, ...] = ("strategy", "scenario")
+    name, _, preset = name.partition(":") if not name.endswith(".py") else (name, "", "")
+    if preset:
+        return _preset(select("strategy", name), preset)
+    if name.endswith(".py") or "/" in name:
+        is_scenario = describe("scenario", Path(name), "path").problem is None
+        return select("scenario" if is_scenario else "strategy", name)
+    known: list[str] = []
+    for kind in kinds:
+        for plugin in discover(kind):
+            names = [plugin.name, *plugin.attributes.get("aliases", ())]
+            known += names
+            if name in names:
+                return select(kind, name)
+    raise UsageError(f"no strategy or scenario '{name}'{did_you_mean(name, known)}", "Known ones: clbench list")
+
+
+def _preset(plugin: Plugin, preset: str) -> Plugin:
+    """Return the strategy as the preset makes it: with its values as defaults, and no other preset."""
+    presets = plugin.presets
+    if preset not in presets:
+        known = f"known: {', '.join(presets)}" if presets else "it has none"
+        raise UsageError(f"strategy {plugin.name} has no preset '{preset}'{did_you_mean(preset, presets)} ({known})")
+    values = presets[preset].get("set", {})
+    fields = tuple(
+        replace(field, default=repr(values.get(field.name, field.default))) if field.name in values else field
+        for field in plugin.fields
+    )
+    return replace(plugin, fields=fields, attributes={**plugin.attributes, "presets": {preset: presets[preset]}})
+
+
+def describe_in_full(plugin: Plugin) -> dict[str, Any]:
+    """Return everything that is known of a plug-in, JSON-ready."""
+    return {
+        "kind": plugin.kind,
+        "name": plugin.name,
+        "path": str(plugin.path),
+        "from": plugin.source,
+        "sha256": plugin.sha256,
+        "doc": plugin.doc,
+        "hyper_parameters": [vars(field) for field in plugin.fields],
+        "attributes": json.loads(json.dumps(plugin.attributes, default=repr)),
+        "recipes": list(plugin.recipes),
+    }
+
+
+def print_in_full(plugin: Plugin) -> None:
+    """Print a plug-in for a person: what it is, where it is from, and everything that can be set."""
+    print(f"{plugin.kind} {plugin.name}   ({plugin.source}: {plugin.path})\n")
+    print(plugin.doc or "It has no docstring.")
+    for name, preset in plugin.presets.items():
+        print(f"\npreset {plugin.name}:{name}\n  L = {preset.get('loss', 'not said')}\n  {preset.get('source', '')}")
+        for setting, values in {"": preset.get("set", {}), **preset.get("in_setting", {})}.items():
+            where = f" ({setting.replace('_', '-')})" if setting else ""
+            if values:
+                print(f"  sets {', '.join(f'{key}={value}' for key, value in values.items())}{where}")
+    if plugin.fields:
+        print("\nHyper-parameters (--set NAME=VALUE):")
+    for field in plugin.fields:
+        print(f"\n  {plugin.name}.{field.name}: {field.type}, default {field.default}")
+        for line in inspect.cleandoc(field.doc).splitlines():
+            print(f"      {line}")
+    if plugin.kind == "scenario":
+        print(f"\ndataset {plugin.attributes.get('dataset', '?')}, split {plugin.attributes.get('split', '?')}")
+        for name, value in plugin.recipes.items():
+            print(f"\nrecipe {name}:\n  {value}")

@@ -1,0 +1,318 @@
+"""Finds strategy and scenario files, describes them without running them, and loads the one that is asked for.
+
+They come from an explicit path, `./strategies` or `./scenarios` in the working folder, the entry-point groups
+`clbench.strategies` and `clbench.scenarios`, and the built-ins. Looking only reads a file's syntax tree, so a broken or
+hostile file costs nothing until it is asked for by name.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from clbench.errors import PluginError, UsageError
+from clbench.system.signals import Interrupted
+from clbench.system.suggestions import did_you_mean
+
+Kind = Literal["strategy", "scenario"]
+FOLDERS: dict[Kind, str] = {"strategy": "strategies", "scenario": "scenarios"}
+BASES: dict[Kind, tuple[str, ...]] = {"strategy": ("Strategy", "AvalancheStrategy"), "scenario": ("Scenario",)}
+"""What a plug-in's class may be a subclass of, the usual one first."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A hyper-parameter as its source text describes it."""
+
+    name: str
+    type: str
+    default: str
+    doc: str
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plug-in file, described without running it."""
+
+    kind: Kind
+    name: str
+    path: Path
+    source: str
+    """Where it was found: `built-in`, `working folder`, `path`, or the entry point's package."""
+
+    sha256: str
+    doc: str = ""
+    class_name: str = ""
+    fields: tuple[Field, ...] = ()
+    attributes: dict[str, Any] = field(default_factory=dict)
+    """The class's own attributes that are plain literals; of a scenario for example its dataset, split and aliases."""
+
+    recipes: dict[str, str] = field(default_factory=dict)
+    """A scenario's recipes as source text by name, the default first."""
+
+    problem: str | None = None
+    """Why the file cannot be a plug-in, or None."""
+
+    @property
+    def presets(self) -> dict[str, dict[str, Any]]:
+        """A strategy's published variants by name, as far as its file has them as plain literals."""
+        presets = self.attributes.get("presets", {})
+        return (
+            {name: preset for name, preset in presets.items() if isinstance(preset, dict)}
+            if isinstance(presets, dict)
+            else {}
+        )
+
+    @property
+    def summary(self) -> str:
+        """The docstring's first line."""
+        return self.doc.strip().partition("\n")[0]
+
+
+def builtin_folder(kind: Kind) -> Path:
+    """Return the folder of the built-in plug-ins: inside an installed wheel, or beside clbench/ in a checkout."""
+    package = Path(__file__).parent.parent
+    inside = package / "_builtin" / FOLDERS[kind]
+    return inside if inside.is_dir() else package.parent / FOLDERS[kind]
+
+
+def discover(kind: Kind) -> list[Plugin]:
+    """Return every plug-in of this kind, by name; two different files of one name both appear."""
+    found: dict[tuple[str, str], Plugin] = {}
+    for plugin in _everywhere(kind):
+        # The same file, or a copy with the same bytes, found in two places is one plug-in.
+        found.setdefault((plugin.name, plugin.sha256), plugin)
+    return sorted(found.values(), key=lambda plugin: plugin.name)
+
+
+def _everywhere(kind: Kind) -> Iterator[Plugin]:
+    for path in _plugin_files(Path.cwd() / FOLDERS[kind]):
+        builtin = path.parent.resolve() == builtin_folder(kind).resolve()
+        yield describe(kind, path, "built-in" if builtin else "working folder")
+    for point in entry_points(group=f"clbench.{FOLDERS[kind]}"):
+        source = f"package {point.dist.name if point.dist else point.value}"
+        if path_of := _entry_point_file(point):
+            yield describe(kind, path_of, source)
+        else:
+            nowhere = Path(point.value)
+            yield Plugin(kind, point.name, nowhere, source, "", problem=f"there is no module {point.value}")
+    for path in _plugin_files(builtin_folder(kind)):
+        yield describe(kind, path, "built-in")
+
+
+def _plugin_files(folder: Path) -> list[Path]:
+    files = folder.glob("*.py") if folder.is_dir() else ()
+    return sorted(path for path in files if path.is_file() and not path.name.startswith(("_", "test_")))
+
+
+def _entry_point_file(point: EntryPoint) -> Path | None:
+    """Return the file of an entry point's module without importing its package."""
+    top, *rest = point.value.partition(":")[0].strip().split(".")
+    spec = find_spec(top)
+    if spec is None:
+        return None
+    if not rest:
+        return Path(spec.origin) if spec.origin else None
+    for location in spec.submodule_search_locations or ():
+        path = Path(location, *rest).with_suffix(".py")
+        if path.is_file():
+            return path
+    return None
+
+
+def describe(kind: Kind, path: Path, source: str) -> Plugin:
+    """Describe the file at `path` from its syntax tree; what keeps it from being a plug-in is in `problem`."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return Plugin(kind, path.stem, path, source, "", problem=f"cannot be read: {error.strerror}")
+    return describe_content(kind, path.stem, content, path, source)
+
+
+def describe_content(kind: Kind, name: str, content: bytes, path: Path = Path(), source: str = "stored") -> Plugin:
+    """Describe a plug-in from the bytes of its file, which may be the copy that a stored run carries."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    if not NAME.fullmatch(name):
+        return Plugin(kind, name, path, source, sha256, problem="the name may hold letters, digits, _ and - only")
+    try:
+        return _described(Plugin(kind, name, path, source, sha256), ast.parse(content, filename=str(path)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
+        problem = f"{type(error).__name__}{line}: {reason or 'it is too deeply nested'}"
+        return Plugin(kind, name, path, source, sha256, problem=problem)
+
+
+def _described(plugin: Plugin, tree: ast.Module) -> Plugin:
+    bases = BASES[plugin.kind]
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    subclasses = [node for node in classes if any(_base_name(own) in bases for own in node.bases)]
+    doc = ast.get_docstring(tree) or ""
+    if len(subclasses) != 1:
+        problem = f"defines {len(subclasses)} subclasses of clbench.{bases[0]}, and needs exactly one"
+        return replace(plugin, doc=doc, problem=problem)
+    main = subclasses[0]
+    configs = [node for node in classes if any(_base_name(own) == "config" for own in node.decorator_list)]
+    attributes = _literals(main)
+    aliases = attributes.get("aliases", ())
+    if not isinstance(aliases, (tuple, list)) or not all(isinstance(alias, str) for alias in aliases):
+        return replace(plugin, doc=doc, problem="its aliases are not a tuple of names")
+    return replace(
+        plugin,
+        doc=doc,
+        class_name=main.name,
+        fields=tuple(_fields(configs[0])) if configs else (),
+        attributes=attributes,
+        recipes=_recipes(main),
+    )
+
+
+def _base_name(node: ast.expr) -> str:
+    """Return `Strategy` for `Strategy`, `clbench.Strategy` and `clbench.Strategy[Config]`."""
+    if isinstance(node, ast.Subscript):
+        node = node.value
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def _fields(config: ast.ClassDef) -> Iterator[Field]:
+    for position, node in enumerate(config.body):
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
+            continue
+        after = config.body[position + 1] if position + 1 < len(config.body) else None
+        documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        doc = inspect.cleandoc(str(after.value.value)) if documented else ""  # type: ignore[union-attr]
+        default = ast.unparse(node.value) if node.value else ""
+        yield Field(node.target.id, _type_text(node.annotation), default, doc)
+
+
+_RELATIONS = {"Ge": "≥", "Gt": ">", "Le": "≤", "Lt": "<"}
+
+
+def _type_text(node: ast.expr) -> str:
+    """Return a type as people read it: `Annotated[float, Ge(0)]` is `float ≥ 0`, a Literal its values."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return f"{_type_text(node.left)} | {_type_text(node.right)}"
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple) and _base_name(node) == "Annotated":
+        kind, *conditions = node.slice.elts
+        bounds = [
+            f"{_RELATIONS[_base_name(call.func)]} {ast.unparse(call.args[0])}"
+            for call in conditions
+            if isinstance(call, ast.Call) and _base_name(call.func) in _RELATIONS and call.args
+        ]
+        return " and ".join([f"{_type_text(kind)} {bounds[0]}", *bounds[1:]]) if bounds else _type_text(kind)
+    if isinstance(node, ast.Subscript) and _base_name(node) == "Literal":
+        values = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        return " | ".join(ast.unparse(value) for value in values)
+    return ast.unparse(node)
+
+
+def _assignments(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
+    for item in node.body:
+        if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
+            yield item.targets[0].id, item.value
+        elif isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value:
+            yield item.target.id, item.value
+
+
+def _literals(node: ast.ClassDef) -> dict[str, Any]:
+    found = {}
+    for name, value in _assignments(node):
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            continue  # computed when the file runs; nothing to show before
+    return found
+
+
+def _recipes(node: ast.ClassDef) -> dict[str, str]:
+    for name, value in _assignments(node):
+        if name == "recipes" and isinstance(value, ast.Dict):
+            named = [(key.value, recipe) for key, recipe in _entries(value) if isinstance(key, ast.Constant)]
+            return {recipe_name: ast.unparse(recipe) for recipe_name, recipe in named if isinstance(recipe_name, str)}
+    return {}
+
+
+def _entries(node: ast.Dict) -> Iterator[tuple[ast.expr | None, ast.expr]]:
+    return zip(node.keys, node.values, strict=True)
+
+
+def select(kind: Kind, wanted: str) -> Plugin:
+    """Return the plug-in that `wanted` names: a name, an alias, or a path to a file.
+
+    Raises UsageError where there is none or where the name is not unique, PluginError where the file cannot be one.
+    """
+    if wanted.endswith(".py") or "/" in wanted:
+        path = Path(wanted)
+        if not path.is_file():
+            raise UsageError(f"there is no {kind} file {wanted}")
+        plugin = describe(kind, path.resolve(), "path")
+    else:
+        known = discover(kind)
+        matches = [plugin for plugin in known if plugin.name == wanted]
+        matches = matches or [plugin for plugin in known if wanted in plugin.attributes.get("aliases", ())]
+        if not matches:
+            names = [plugin.name for plugin in known]
+            aliases = [alias for plugin in known for alias in plugin.attributes.get("aliases", ())]
+            hint = f"Known: {', '.join(names)}. A file of your own: --{kind} path/to/mine.py"
+            raise UsageError(f"no {kind} '{wanted}'{did_you_mean(wanted, names + aliases)}", hint)
+        if len(matches) > 1:
+            places = "\n".join(f"  --{kind} {plugin.path}    ({plugin.source})" for plugin in matches)
+            raise UsageError(f"two different files are called '{wanted}'; say which by its path:\n{places}")
+        plugin = matches[0]
+    if plugin.problem:
+        raise PluginError(f"{kind} {plugin.name} ({plugin.path}) is broken: {plugin.problem}")
+    return plugin
+
+
+def load(plugin: Plugin) -> type[Any]:
+    """Run the plug-in's file and return its Strategy or Scenario subclass.
+
+    Raises PluginError where it fails to run, is not what was described, or has changed since.
+    """
+    from clbench.plugins.importing import import_file
+
+    if describe(plugin.kind, plugin.path, plugin.source).sha256 != plugin.sha256:
+        raise PluginError(f"{plugin.path} changed after the run was planned", "Start the command again.")
+    try:
+        module = import_file(plugin.path)
+    except (Interrupted, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # also SystemExit: a plug-in may not end the program
+        where = _line_in(plugin.path, error)
+        raise PluginError(f"{plugin.path}{where} fails to load: {type(error).__name__}: {error}") from error
+    base = _base_class(plugin.kind)
+    found = {
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+    }
+    if len(found) != 1:
+        del sys.modules[module.__name__]
+        raise PluginError(f"{plugin.path} defines {len(found)} subclasses of clbench.{BASES[plugin.kind][0]}, not one")
+    return found.pop()
+
+
+def _base_class(kind: Kind) -> type[Any]:
+    from clbench.base.scenario import Scenario
+    from clbench.base.strategy import Strategy
+
+    return Strategy if kind == "strategy" else Scenario
+
+
+def _line_in(path: Path, error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]
+    line = lines[-1] if lines else getattr(error, "lineno", None)
+    return f", line {line}," if line else ""

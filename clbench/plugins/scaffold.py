@@ -1,0 +1,135 @@
+"""New plug-in files: a commented skeleton that runs, a copy of a built-in, a scenario around a dataset of one's own."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from pathlib import Path
+
+from clbench.errors import UsageError
+from clbench.plugins.discovery import FOLDERS, NAME, Kind, Plugin, select
+
+_STRATEGY = '''"""{title}: say in a line what it does. (This skeleton is Learning without Forgetting.)
+
+    L = CE(softmax(o_new), y) + α·KD_T(o_old, o_old before)        KD_T = -Σ_c y'_c log ŷ'_c
+
+Source: paper, year, link and equation. (Li & Hoiem 2016, arXiv 1606.09282, equations 1 to 3)
+Variant: in what it differs from the paper and from others of the name. (One softmax over all old classes.)
+"""
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt
+from torch import Tensor
+
+import clbench
+from clbench import losses
+
+
+@clbench.config
+class Config:
+    # Every hyper-parameter: its range, its default, and below it what it is, its unit and the paper's value.
+    alpha: Annotated[float, Ge(0)] = 1.0
+    """α, weight of the distillation; dimensionless. The paper uses 1."""
+
+    temperature: Annotated[float, Gt(0)] = 2.0
+    """T, of the softened answers; dimensionless. The paper uses 2."""
+
+
+class {cls}(clbench.Strategy[Config]):
+    # The hooks are called in this order in every experience; leave out what you do not need.
+    # clbench/base/strategy.py has them all. What you set on self is carried on to the next experience, and counted.
+
+    def plain_start(self) -> clbench.Classes:
+        """The first experience is learned by plain cross-entropy over the classes seen; of the other hooks only
+        after_experience is called there. Leave this out where yours are to act in it."""
+        return "seen"
+
+    def record(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
+        """What the network, as the last experience left it, answers for the new images: (n, old classes)."""
+        return losses.soften(model(x)[:, : experience.old_classes], self.config.temperature)
+
+    def loss(self, batch: clbench.Batch) -> Tensor:
+        """The loss of a batch: batch.x, batch.y, batch.logits, and batch.recorded, what `record` gave."""
+        new = batch.cross_entropy("current")
+        old = batch.logits[:, : batch.experience.old_classes]
+        return new + self.config.alpha * losses.distillation(old, batch.recorded, self.config.temperature)
+
+    def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
+        """Look once more at experience.samples; keep on self what the next experience needs."""
+'''
+
+_SCENARIO = '''"""{title}: say what the images are and where they are from; {split} classes at a time."""
+
+import clbench
+
+
+class {cls}(clbench.Scenario):
+    dataset = "{dataset}"
+    split = "{sizes}"  # also: a number of equal experiences, or a base and steps, 50+10x5
+    recipes = {{
+        # Complete training protocols by name, the default first; see clbench/base/recipe.py.
+        "quick": clbench.Recipe(model="cnn", optimizer="adam", lr=1e-3, batch_size=64, epochs=5),
+        "standard": clbench.Recipe(model="resnet18", optimizer="sgd", lr=0.05, momentum=0.9, epochs=50),
+    }}
+'''
+
+
+def new_strategy(name: str, original: str | None = None) -> Path:
+    """Write strategies/NAME.py, a skeleton or a copy of the strategy `original`, and return its path.
+
+    Raises UsageError for a name that no file can have, that is taken, or for an original that does not exist.
+    """
+    path = _free("strategy", name)
+    if original is None:
+        return _written(path, _STRATEGY.format(title=_title(name), cls=_class_name(name)))
+    plugin = select("strategy", original)
+    text = plugin.path.read_text(encoding="utf-8")
+    return _written(path, _renamed(text, plugin, _class_name(name)))
+
+
+def new_scenario(name: str, dataset: str, classes: int) -> Path:
+    """Write scenarios/NAME.py for a dataset with so many classes, and return its path. Raises as `new_strategy`."""
+    path = _free("scenario", name)
+    size = 2 if classes >= 4 else 1
+    sizes = ",".join(["2"] * (classes // 2 - 1) + [str(2 + classes % 2)]) if size == 2 else ",".join(["1"] * classes)
+    if size == 2 and classes % 2 == 0:
+        sizes = str(classes // 2)
+    names = {"title": _title(name), "cls": _class_name(name), "dataset": dataset, "sizes": sizes}
+    return _written(path, _SCENARIO.format(split="two" if size == 2 else "one", **names))
+
+
+def _free(kind: Kind, name: str) -> Path:
+    if not NAME.fullmatch(name) or keyword.iskeyword(name) or name.startswith("test_"):
+        raise UsageError(
+            f"'{name}' cannot be the name of a {kind}", "Letters, digits and _, beginning with a letter: my_idea"
+        )
+    if not re.fullmatch(r"[A-Za-z]\w*", name):
+        raise UsageError(f"'{name}' cannot be the name of a {kind}", "It becomes a class's name too: my_idea")
+    path = Path(FOLDERS[kind]) / f"{name}.py"
+    if path.exists():
+        raise UsageError(f"{path} is there already", "Choose another name, or edit the file.")
+    try:
+        taken = select(kind, name)
+    except UsageError:
+        return path
+    raise UsageError(f"there is a {kind} '{name}' already ({taken.source}: {taken.path})", "Choose another name.")
+
+
+def _written(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _renamed(text: str, plugin: Plugin, cls: str) -> str:
+    text = re.sub(rf"\b{plugin.class_name}\b", cls, text)
+    return re.sub(rf'(?<=")({plugin.name}): ', f"{cls.lower()}: ", text)
+
+
+def _class_name(name: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+
+
+def _title(name: str) -> str:
+    return " ".join(part.capitalize() for part in name.split("_"))

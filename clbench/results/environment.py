@@ -1,0 +1,87 @@
+"""On what a run was made: versions, processor, and the few environment variables that can change its numbers."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("clbench", "torch", "torchvision", "avalanche-lib", "numpy", "pandas", "scipy", "scikit-learn")
+
+# An allow-list: what else is in a user's environment, secrets among it, is never stored.
+VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_VISIBLE_DEVICES",
+)
+
+
+def describe(device: str) -> dict[str, Any]:
+    """Return what environment.json says, as JSON-ready values. Imports torch only for a GPU's name."""
+    result: dict[str, Any] = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": _processor(),
+        "cores": available_cores(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "source": _commit(),
+    }
+    if device == "cuda":
+        import torch
+
+        result["gpu"] = torch.cuda.get_device_name()
+    return result
+
+
+def available_cores() -> int:
+    """Return how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Return how many bytes of memory this process may have: the machine's, or what its control group allows."""
+    limits = [path.read_text().strip() for path in _memory_limits() if path.exists()]
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *(int(limit) for limit in limits if limit.isdigit())])
+
+
+def _memory_limits() -> Iterator[Path]:
+    """Yield the files in which Linux keeps the limits of this process's control groups, of either version."""
+    groups = Path("/proc/self/cgroup")
+    for line in groups.read_text().splitlines() if groups.exists() else ():
+        _, controllers, name = line.split(":", 2)
+        if controllers == "memory":
+            yield Path("/sys/fs/cgroup/memory", name.lstrip("/"), "memory.limit_in_bytes")
+        elif not controllers:
+            yield Path("/sys/fs/cgroup", name.lstrip("/"), "memory.max")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """Return the commit of a clbench that runs from a checkout; None for an installed one."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

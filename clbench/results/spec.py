@@ -1,0 +1,225 @@
+"""What a run is: every choice that its numbers depend on, as canonical JSON, and the hash of that as its name.
+
+Paths, host, time, verbosity and the number of runs at once are not in it, for no number depends on them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clbench.base.config import configure, plain
+from clbench.base.recipe import Recipe
+from clbench.base.scenario import Scenario
+from clbench.base.strategy import Strategy, config_class
+from clbench.comparison import how_tuned
+from clbench.data.datasets import DatasetInfo
+from clbench.errors import UsageError
+from clbench.evaluation.metrics import READINGS, Setting
+from clbench.plugins.discovery import Plugin
+from clbench.streams.splits import class_order, parse_split
+from clbench.system.seeds import LARGEST, run_seeds
+from clbench.system.suggestions import did_you_mean
+
+SCHEMA = 1
+
+ENGINE = 1
+"""Raised whenever a change to the harness changes the numbers of a run."""
+
+Spec = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A scenario under one recipe, with what the user asked to be different: what all strategies are compared on."""
+
+    plugin: Plugin
+    scenario: type[Scenario]
+    recipe_name: str
+    recipe: Recipe
+    split: str
+    class_order: str
+    setting: Setting
+
+
+def protocol(
+    plugin: Plugin,
+    scenario: type[Scenario],
+    recipe: str | None = None,
+    epochs: int | None = None,
+    split: str | None = None,
+    order: str | None = None,
+    setting: str | None = None,
+) -> Protocol:
+    """Resolve a scenario's recipe (its first by default) with the overrides. Raises UsageError for what it lacks."""
+    names = list(scenario.recipes)
+    name = recipe or names[0]
+    if name not in names:
+        raise UsageError(
+            f"scenario {plugin.name} has no recipe '{name}'{did_you_mean(name, names)} (known: {', '.join(names)})"
+        )
+    chosen = scenario.recipes[name]
+    if epochs is not None:
+        configure(Recipe, {"epochs": epochs}, f"recipe {name}")
+        if (shortened := chosen.shortened(epochs)) != chosen:
+            chosen, name = shortened, f"{name}-epochs{epochs}"
+    if chosen.optimizer_state == "carried" and chosen.head != "fixed":
+        raise UsageError(f"recipe {name} carries the optimizer's state, for which the head must be fixed")
+    if chosen.schedule == "plateau" and not chosen.validation:
+        raise UsageError(f"recipe {name} waits for plateaus of the validation loss, for which it needs validation > 0")
+    prescribed = scenario.class_order if chosen.class_order == "scenario" else chosen.class_order
+    return Protocol(plugin, scenario, name, chosen, split or scenario.split, order or prescribed, _setting(setting))
+
+
+def _setting(wanted: str | None) -> Setting:
+    """Return the setting that `class`, `task` or `domain` stands for, class-incremental by default."""
+    names: dict[str, Setting] = {setting.partition("_")[0]: setting for setting in READINGS}
+    if wanted is None:
+        return "class_incremental"
+    short = wanted.lower().replace("-", "_").partition("_")[0]
+    if short not in names:
+        raise UsageError(f"no setting '{wanted}'{did_you_mean(wanted, names)} (known: {', '.join(names)})")
+    return names[short]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A strategy with its hyper-parameters."""
+
+    plugin: Plugin
+    preset: str | None
+    """The published variant that it starts from, if it is one."""
+
+    strategy: type[Strategy[Any]]
+    given: Mapping[str, Any]
+    """The hyper-parameters that the user set, on top of the preset's."""
+
+    def values(self, setting: Setting) -> dict[str, Any]:
+        """Return the hyper-parameters fully resolved, as JSON. Raises UsageError for one that cannot be."""
+        preset = self.strategy.presets[self.preset] if self.preset else {}
+        in_setting = preset.get("in_setting", {}).get(setting, {})
+        values = {**preset.get("set", {}), **in_setting, **self.given}
+        return plain(configure(config_class(self.strategy), values, self.plugin.name))
+
+    def search(self) -> dict[str, Any]:
+        """Return how continual search goes about this method: from the value that the user set, if one is set."""
+        weight, start = self.strategy.stability or (None, None)
+        if weight and weight in self.given:
+            start = float(self.values("class_incremental")[weight])
+        return how_tuned.continual(weight, start)
+
+
+def method(
+    plugin: Plugin, strategy: type[Strategy[Any]], given: Mapping[str, Any], preset: str | None = None
+) -> Method:
+    """Check the hyper-parameters of a strategy, and its preset. Raises UsageError for what it does not have or accept.
+
+    Without one it is the preset that sets nothing, the variant that the defaults are, if there is one.
+    """
+    if preset is None:
+        preset = next((name for name, values in strategy.presets.items() if not values.get("set")), None)
+    elif preset not in strategy.presets:
+        known = ", ".join(strategy.presets) or "it has none"
+        raise UsageError(
+            f"strategy {plugin.name} has no preset '{preset}'{did_you_mean(preset, strategy.presets)} (known: {known})"
+        )
+    made = Method(plugin, preset, strategy, dict(given))
+    made.values("class_incremental")
+    return made
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run's arithmetic depends on beside the choices of the experiment."""
+
+    device: str
+    """`cpu` or `cuda`."""
+
+    threads: int
+    """Threads that torch computes with."""
+
+
+def build(
+    what: Protocol,
+    how: Method,
+    seed: int,
+    data: DatasetInfo,
+    machine: Machine,
+    held_out: float = 0.0,
+    tuned: Mapping[str, Any] | None = None,
+) -> Spec:
+    """Return the spec of one run. Raises UsageError for a split, class order or seed that cannot be.
+
+    With `held_out` this share of the training data takes the place of the test set; `tuned` says what chooses, or
+    chose, the hyper-parameters. Both stand in the spec only where there is something to say.
+    """
+    if not 0 <= seed <= LARGEST:
+        raise UsageError(f"seed {seed} is not between 0 and {LARGEST}")
+    seeds = run_seeds(seed)
+    classes = len(data.classes)
+    sizes = parse_split(what.split, classes)
+    if what.setting == "domain_incremental" and len(set(sizes)) > 1:
+        raise UsageError(
+            f"split {what.split}: domain-incremental experiences share outputs, so all need as many classes"
+        )
+    return {
+        "schema": SCHEMA,
+        "engine": ENGINE,
+        "scenario": {
+            "name": what.plugin.name,
+            "version": what.scenario.version,
+            "setting": what.setting,
+            "dataset": data.name,
+            "dataset_sha256": data.sha256,
+            "classes_per_experience": list(sizes),
+            "class_order_from": what.class_order if what.class_order in ("seed", "natural") else "list",
+            "class_order": list(class_order(what.class_order, classes, seeds["class_order"])),
+            **({"held_out": held_out} if held_out else {}),
+        },
+        "recipe": {"name": what.recipe_name, **plain(what.recipe)},
+        "strategy": {
+            "name": how.plugin.name,
+            **({"preset": how.preset} if how.preset else {}),
+            "sha256": how.plugin.sha256,
+            "config": how.values(what.setting),
+        },
+        **({"tuning": dict(tuned)} if tuned else {}),
+        "seeds": seeds,
+        "device": machine.device,
+        "threads": machine.threads,
+    }
+
+
+def canonical(spec: Spec) -> bytes:
+    """Return the spec as the one sequence of bytes that stands for it."""
+    return json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def run_id(spec: Spec) -> str:
+    """Return the SHA-256 of the canonical spec, in hexadecimal."""
+    return hashlib.sha256(canonical(spec)).hexdigest()
+
+
+def folder_name(spec: Spec) -> str:
+    """Return where a run lies in a results folder: `<scenario>/<strategy>/<recipe>-seed<k>-<run_id[:8]>`.
+
+    A setting other than class-incremental stands before the seed: `quick-task_incremental-seed0-…`.
+    """
+    parts = (spec["scenario"]["name"], spec["strategy"]["name"], spec["recipe"]["name"])
+    scenario, strategy, recipe = (re.sub(r"[^A-Za-z0-9_-]", "_", part)[:64] or "_" for part in parts)
+    if (setting := spec["scenario"]["setting"]) != "class_incremental":
+        recipe = f"{recipe[:43]}-{re.sub(r'[^A-Za-z0-9_-]', '_', str(setting))[:20]}"
+    return f"{scenario}/{strategy}/{recipe}-seed{spec['seeds']['run']}-{run_id(spec)[:8]}"
+
+
+def experience_classes(spec: Spec) -> list[list[int]]:
+    """Return the dataset's class ids of each experience, in class order."""
+    order, result = list(spec["scenario"]["class_order"]), []
+    for size in spec["scenario"]["classes_per_experience"]:
+        result.append(order[:size])
+        order = order[size:]
+    return result

@@ -1,0 +1,191 @@
+"""Files of runs: built where nobody reads, synced, published by one rename, and never written again.
+
+results/<scenario>/<strategy>/<recipe>-seed<k>-<id>/    a finished run: its files and MANIFEST.json, written last
+results/.work/<run id>/                                 a run in progress, with the checkpoint of its last boundary
+results/.work/first-<key>                               a first experience that the runs of a command share
+results/.failed/<scenario>/…                            a failed run with its traceback; never read as a result
+results/.damaged/<scenario>/…                           a finished run that was found changed, moved out of the way
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from clbench.errors import MachineError
+from clbench.system.files import sync_folder, write_synced
+
+MANIFEST = "MANIFEST.json"
+WORK, FAILED, DAMAGED = ".work", ".failed", ".damaged"
+FIRST = "first-"
+
+
+def as_json(value: Any) -> bytes:
+    """Return readable JSON; raises ValueError for NaN and infinity, which have no place in a stored run."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def manifest(files: Mapping[str, bytes]) -> bytes:
+    """Return the manifest of a run: size and SHA-256 of each of its files."""
+    entries = {
+        name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in sorted(files.items())
+    }
+    return as_json({"schema": 1, "files": entries})
+
+
+def damage(run: Path) -> str | None:
+    """Return what is wrong with a published run's files, or None where each is as its manifest says."""
+    try:
+        files = json.loads((run / MANIFEST).read_bytes())["files"]
+        for name, entry in files.items():
+            content = (run / name).read_bytes()
+            if len(content) != entry["size"] or hashlib.sha256(content).hexdigest() != entry["sha256"]:
+                return f"{name} is not what {MANIFEST} says"
+        extra = {path.name for path in run.iterdir()} - set(files) - {MANIFEST}
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} cannot be read ({type(error).__name__}: {error})"
+    return f"{sorted(extra)[0]} is not in {MANIFEST}" if extra else None
+
+
+def published_runs(folder: Path) -> Iterator[Path]:
+    """Yield every published run at or below `folder`, in order of path, whether damaged or not."""
+    for directory, names, files in os.walk(folder):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        if MANIFEST in files or "spec.json" in files:
+            names.clear()
+            yield Path(directory)
+
+
+def failed_runs(folder: Path) -> Iterator[Path]:
+    """Yield the folders of the failed runs that belong at or below `folder`, which may lie inside a results folder."""
+    folder = folder.resolve()
+    for root in (folder, *folder.parents):
+        if (root / FAILED).is_dir():
+            yield from published_runs(root / FAILED / folder.relative_to(root))
+            return
+
+
+class ResultsFolder:
+    """A folder of runs that this process writes to."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises MachineError where `path` is a file, cannot be written, or holds something else than runs."""
+        self.path = path
+        try:
+            if path.exists() and not path.is_dir():
+                raise MachineError(f"{path} is a file, not a folder for results", "Choose a folder with --out.")
+            if path.is_dir() and not self._is_ours():
+                raise MachineError(
+                    f"{path} holds files that are no clbench runs", "Choose an empty or a new folder with --out."
+                )
+            (path / WORK).mkdir(parents=True, exist_ok=True)
+            probe = path / WORK / f".probe-{uuid.uuid4().hex[:8]}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise MachineError(f"cannot write to {path}: {error.strerror}", "Choose a folder with --out.") from error
+
+    def _is_ours(self) -> bool:
+        visible = [entry for entry in self.path.iterdir() if not entry.name.startswith(".")]
+        return not visible or (self.path / WORK).is_dir() or next(published_runs(self.path), None) is not None
+
+    def settled(self, name: str, run_id: str) -> Path | None:
+        """Return the folder of the run `name` (see spec.folder_name) if nothing is left to be done for it.
+
+        It is then published and undamaged, and nothing of its work is left; anyone may ask.
+        """
+        run = self.path / name
+        try:
+            there = run.is_dir() and damage(run) is None and not (self.path / WORK / run_id).exists()
+        except OSError:  # whoever then tries to do it meets what is wrong
+            return None
+        return run if there else None
+
+    def published(self, name: str) -> Path | None:
+        """Return the folder of the run `name` if it is published and undamaged; only for who holds the run's lock.
+
+        A damaged one is moved to `.damaged`, so that the run can be done again and nothing is thrown away.
+        """
+        run = self.path / name
+        if not run.is_dir():
+            return None
+        if damage(run) is None:
+            return run
+        aside = self.path / DAMAGED / f"{name}-{uuid.uuid4().hex[:8]}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        run.rename(aside)
+        return None
+
+    def work(self, run_id: str) -> Path:
+        """Return the folder in which a run is built."""
+        folder = self.path / WORK / run_id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def lock(self, run_id: str) -> FileLock:
+        """Return the lock of a run; the system releases it when its holder dies."""
+        return FileLock(self.path / WORK / f"{run_id}.lock")
+
+    def first_experience(self, key: str) -> Path:
+        """Return the file of a first experience that several runs share."""
+        return self.path / WORK / f"{FIRST}{key}"
+
+    def discard_first_experiences(self) -> None:
+        """Remove the first experiences that were kept for runs to share; a run that misses one trains it itself."""
+        for pattern in (f"{FIRST}*", f".{FIRST}*"):  # and what a process that was killed had begun to write
+            for path in (self.path / WORK).glob(pattern):
+                path.unlink(missing_ok=True)
+
+    def discard_work(self, run_id: str) -> None:
+        """Remove what a published run leaves in the work folder."""
+        shutil.rmtree(self.path / WORK / run_id, ignore_errors=True)
+        (self.path / WORK / f"{run_id}.lock").unlink(missing_ok=True)
+
+    def publish(self, name: str, run_id: str, files: Mapping[str, bytes]) -> Path:
+        """Write the files and their manifest, and make them the run `name` by one rename; return its folder.
+
+        Where another process has published the same run meanwhile, that one stays.
+        """
+        target = self.path / name
+        built = self._build(run_id, files)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            built.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        sync_folder(target.parent)
+        self.discard_work(run_id)
+        shutil.rmtree(self.path / FAILED / name, ignore_errors=True)
+        return target
+
+    def keep_failure(self, name: str, run_id: str, files: Mapping[str, bytes]) -> Path:
+        """Keep a failed run apart, in place of its earlier failure if there was one; return its folder."""
+        target = self.path / FAILED / name
+        built = self._build(run_id, files)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        built.rename(target)
+        return target
+
+    def _build(self, run_id: str, files: Mapping[str, bytes]) -> Path:
+        built = self.work(run_id) / "built"
+        shutil.rmtree(built, ignore_errors=True)
+        built.mkdir()
+        for file, content in files.items():
+            write_synced(built / file, content)
+        write_synced(built / MANIFEST, manifest(files))
+        sync_folder(built)
+        return built

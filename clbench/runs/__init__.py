@@ -1,0 +1,1 @@
+"""Plans runs, and does one from its spec to its published files."""

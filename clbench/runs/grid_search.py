@@ -1,0 +1,149 @@
+"""`--tune grid`: hyper-parameters chosen on validation streams before the runs that are reported.
+
+Every candidate is run on streams with other class orders than those reported, trained on nine tenths of the training
+data and judged by its final accuracy on the rest. The test set takes no part. The trials are runs like others, kept
+under `.tuning` in the results folder, so that they are skipped when they are there and go on when interrupted.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from clbench.base.events import Listener, Note
+from clbench.errors import ClbenchError, UsageError
+from clbench.results import stored_runs
+from clbench.results.stored_runs import StoredRun
+from clbench.runs.grid import Chosen, Planned, Request, choose_strategies, given_to, load_class, plan
+from clbench.runs.outcome import Outcome
+from clbench.system.seeds import derive
+
+FOLDER = ".tuning"
+STREAMS = 2
+"""Validation streams on which each candidate is judged."""
+
+HELD_OUT = 0.1
+"""Share of the training data that trials are judged on."""
+
+LADDER = (1.0, 1 / 4, 1 / 16, 1 / 64)
+"""What of its declared first value a stability weight is tried with, where the user names no candidates."""
+
+Execute = Callable[[Sequence[Planned], Request], list[Outcome]]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """One strategy on one scenario: the candidates and their trials."""
+
+    strategy: Chosen
+
+    scenario: str
+    candidates: tuple[dict[str, Any], ...]
+    trials: tuple[tuple[Planned, ...], ...]
+    """For each candidate a run per validation stream; none where there is nothing to choose."""
+
+
+def plan_trials(request: Request, notify: Listener) -> list[Tuning]:
+    """Return what must be tried before the runs of `request` can be planned. Raises what `plan` raises."""
+    chosen = choose_strategies(request.strategies, notify)
+    given = given_to(chosen, request.values)
+    tunings = []
+    for scenario in request.scenarios:
+        for each in chosen:
+            candidates = _candidates(each, given[each.name])
+            asked = _asked(request, each, scenario)
+            reported = [
+                run.spec["scenario"]["class_order"] for run in plan(replace(asked, values=candidates[0]), notify)
+            ]
+            trials = [
+                tuple(_on_validation_streams(replace(asked, values=values), reported, notify)) for values in candidates
+            ]
+            tunings.append(Tuning(each, scenario, tuple(candidates), tuple(trials if len(candidates) > 1 else ())))
+    return tunings
+
+
+def plan_finals(request: Request, tunings: Sequence[Tuning], execute: Execute, notify: Listener) -> list[Planned]:
+    """Do the trials and return the runs of `request` with what was chosen, seed by seed."""
+    trials = [run for tuning in tunings for runs in tuning.trials for run in runs]
+    if trials:
+        notify(Note(f"{len(trials)} trials on validation streams, kept in {request.results / FOLDER}"))
+    execute(trials, replace(request, results=request.results / FOLDER))
+    finals = [run for tuning in tunings for run in _finals(request, tuning, notify)]
+    return sorted(finals, key=lambda run: request.seeds.index(run.spec["seeds"]["run"]))
+
+
+def _candidates(chosen: Chosen, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the configurations to try: every combination of the values listed, else of the stability weight."""
+    lists = {name: str(value).split(",") for name, value in given.items() if "," in str(value)}
+    fixed = {name: value for name, value in given.items() if name not in lists}
+    stability = load_class(chosen.plugin).stability
+    if not lists and stability and stability[0] not in fixed:
+        lists = {stability[0]: [stability[1] * step for step in LADDER]}
+    return [{**fixed, **dict(zip(lists, values, strict=True))} for values in itertools.product(*lists.values())]
+
+
+def _asked(request: Request, chosen: Chosen, scenario: str) -> Request:
+    return replace(request, strategies=[chosen.typed], scenarios=[scenario], tune=None)
+
+
+def _on_validation_streams(request: Request, reported: Sequence[Sequence[int]], notify: Listener) -> list[Planned]:
+    found: list[Planned] = []
+    for attempt in range(100):
+        seed = derive(0, "validation stream", attempt)
+        asked = replace(request, seeds=(seed,), class_order="seed", held_out=HELD_OUT)
+        planned = plan(asked, notify)
+        taken = [*reported, *(run.spec["scenario"]["class_order"] for run in found)]
+        found += [run for run in planned if run.spec["scenario"]["class_order"] not in taken]
+        if len(found) == STREAMS:
+            return found
+    raise UsageError(
+        f"--tune grid needs {STREAMS} class orders that are not reported, and there are too few",
+        "Report fewer seeds, or a scenario with more classes.",
+    )
+
+
+def _finals(request: Request, tuning: Tuning, notify: Listener) -> list[Planned]:
+    asked = _asked(request, tuning.strategy, tuning.scenario)
+    if not tuning.trials:
+        notify(
+            Note(f"{tuning.strategy.name} has nothing to choose, and runs as it is; name values with --set to try them")
+        )
+        return plan(replace(asked, values=tuning.candidates[0]), notify)
+    judged = [[_trial(run, request) for run in runs] for runs in tuning.trials]
+    scores = [_score(runs) for runs in judged]
+    if max(scores) < 0:
+        raise ClbenchError(f"no candidate of {tuning.strategy.name} on {tuning.scenario} could be trained")
+    chosen = tuning.candidates[scores.index(max(scores))]
+    done = [run for runs in judged for run in runs if run is not None]
+    record = {
+        "how": "grid",
+        "trials": sum(map(len, tuning.trials)),
+        "streams": STREAMS,
+        "held_out": HELD_OUT,
+        "candidates": [
+            {
+                **{name: str(value) for name, value in values.items()},
+                "validation_accuracy": score if score >= 0 else None,
+            }
+            for values, score in zip(tuning.candidates, scores, strict=True)
+        ],
+        "samples_seen": sum(run.result["totals"]["samples_seen"] for run in done),
+        "gradient_steps": sum(run.result["totals"]["gradient_steps"] for run in done),
+    }
+    said = ", ".join(f"{name}={value}" for name, value in chosen.items())
+    notify(Note(f"chosen for {tuning.strategy.name} on {tuning.scenario}: {said or 'its defaults'}"))
+    return plan(replace(asked, values=chosen, tuning=record), notify)
+
+
+def _trial(run: Planned, request: Request) -> StoredRun | None:
+    read = stored_runs.read(request.results / FOLDER / run.name)
+    return read if isinstance(read, StoredRun) else None
+
+
+def _score(runs: Sequence[StoredRun | None]) -> float:
+    """Return the mean final accuracy on the validation streams; -1 where a trial failed."""
+    done = [run for run in runs if run is not None]
+    return statistics.fmean(run.metric("final_accuracy") for run in done) if len(done) == len(runs) else -1.0

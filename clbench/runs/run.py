@@ -1,0 +1,436 @@
+"""One run, from its spec to its published files, in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import Timeout
+
+from clbench.audit import object_graph
+from clbench.audit.audit import Audit, Shape
+from clbench.audit.probes import probe
+from clbench.base.config import configure
+from clbench.base.events import ExperienceFinished, Listener, Note, RunFailed, RunFinished, RunSkipped, RunStarted
+from clbench.base.recipe import Recipe
+from clbench.base.strategy import Strategy, config_class
+from clbench.errors import ClbenchError, Divergence, MachineError, PluginError, UsageError
+from clbench.evaluation import metrics
+from clbench.evaluation.metrics import Setting
+from clbench.networks.models import Network, build
+from clbench.plugins.discovery import Plugin, load
+from clbench.results import environment, store
+from clbench.results.spec import Spec, experience_classes, folder_name, run_id
+from clbench.results.store import ResultsFolder
+from clbench.runs import checkpoint
+from clbench.runs.checkpoint import Checkpoint
+from clbench.runs.outcome import Outcome
+from clbench.runs.shared_start import learn_shared
+from clbench.streams.stream import Stream, open_stream
+from clbench.system.global_state import GlobalState
+from clbench.system.seeds import derive
+from clbench.system.signals import Interruption
+from clbench.training import continual_search
+from clbench.training.costs import Ledger, Stopwatch
+from clbench.training.cuda_graphs import GraphRecorder
+from clbench.training.engine import Engine
+
+RESULT_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run works in; nothing of it changes its numbers."""
+
+    results: ResultsFolder
+    data: Path
+    interruption: Interruption
+    notify: Listener
+    share: bool = True
+    """Whether a first experience that several runs learn alike is trained once; see runs/shared_start.py."""
+
+    exact_phases: bool = False
+    """Whether to wait for a GPU at every change of phase, and to capture no steps, so that its time is known; it slows
+    the run down."""
+
+
+def execute(spec: Spec, plugin: Plugin, around: Surroundings, wait: bool = True) -> Outcome | None:
+    """Do a run unless it is published already, going on from its checkpoint if it has one.
+
+    Where another process is doing the same run, wait for it; or, without `wait`, return None. A run that fails is kept
+    apart and reported in the outcome. Raises DataError, MachineError and UsageError, which concern more than this run,
+    and Interrupted.
+    """
+    name, lock = folder_name(spec), around.results.lock(run_id(spec))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            return None
+        around.notify(Note(f"{name} is being done by another process; waiting for it"))
+        lock.acquire()
+    try:
+        outcome = _execute(spec, plugin, around)
+    finally:
+        lock.release()
+    around.notify(_event(outcome))
+    return outcome
+
+
+class _StrategyFailed(Exception):
+    """The strategy's code raised; its failure is the run's own, not one of the disk or the data, which concern all."""
+
+    def __init__(self, cause: BaseException, where: str) -> None:
+        super().__init__(where)
+        self.cause, self.where = cause, where
+
+
+def _execute(spec: Spec, plugin: Plugin, around: Surroundings) -> Outcome:
+    name, identity = folder_name(spec), run_id(spec)
+    state = GlobalState()
+    try:
+        if there := around.results.published(name):
+            around.results.discard_work(identity)
+            return Outcome(name, "skipped", there)
+        try:
+            # Standard output is the command's own; what a plug-in prints goes where progress goes.
+            with contextlib.redirect_stdout(sys.stderr):
+                return Outcome(name, "finished", _Run(spec, plugin, around).to_the_end())
+        except _StrategyFailed as failure:
+            return _keep_failure(failure.cause, failure.where, spec, around)
+        except PluginError as failure:
+            return _keep_failure(failure, "outside training", spec, around)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise MachineError(
+            f"{name}: {error.strerror or error}{where}. What was finished is intact.",
+            "Make room or mend the folder, then give the same command again: it goes on from there.",
+        ) from error
+    finally:
+        state.restore()
+
+
+def _event(outcome: Outcome) -> RunSkipped | RunFailed | RunFinished:
+    if outcome.status == "skipped":
+        return RunSkipped(outcome.run, str(outcome.path))
+    if outcome.status == "finished":
+        return RunFinished(outcome.run, str(outcome.path))
+    return RunFailed(outcome.run, outcome.message, str(outcome.path))
+
+
+def _keep_failure(error: BaseException, where: str, spec: Spec, around: Surroundings) -> Outcome:
+    name, identity = folder_name(spec), run_id(spec)
+    status = "diverged" if isinstance(error, Divergence) else "failed"
+    if isinstance(error, SystemExit):
+        message = f"{where}: the strategy called exit({error.code!r})"
+    elif isinstance(error, Divergence):
+        message = error.message
+    else:
+        message = f"{where}: {error.message if isinstance(error, ClbenchError) else f'{type(error).__name__}: {error}'}"
+    result = {"schema": RESULT_SCHEMA, "status": status, "run_id": identity, "error": message}
+    trace = "".join(traceback.format_exception(error))
+    files = {"spec.json": store.as_json(spec), "result.json": store.as_json(result), "traceback.txt": trace.encode()}
+    return Outcome(name, status, around.results.keep_failure(name, identity, files), message)
+
+
+class _Run:
+    """The state of one run while it goes through its experiences."""
+
+    def __init__(self, spec: Spec, plugin: Plugin, around: Surroundings) -> None:
+        self.spec, self.around = spec, around
+        self.name, self.identity = folder_name(spec), run_id(spec)
+        self.started, self.began = datetime.now(timezone.utc), time.perf_counter()
+        object_graph.reset_peak_memory()
+        torch.set_num_threads(spec["threads"])
+        # Only kernels that give the same sums every time; on a CPU torch's are so anyway.
+        torch.use_deterministic_algorithms(spec["device"] == "cuda")
+        self.state = GlobalState()
+
+        recipe = {key: value for key, value in spec["recipe"].items() if key != "name"}
+        self.recipe = configure(Recipe, recipe, "recipe").for_strategy(spec["strategy"]["name"])
+        self.classes = experience_classes(spec)
+        cls = load(plugin)
+        self.source = plugin.path.read_bytes()
+        if hashlib.sha256(self.source).hexdigest() != spec["strategy"]["sha256"]:
+            raise PluginError(f"{plugin.path} changed after the run was planned", "Start the command again.")
+        self.notes = [f"loading the strategy changed the {change}; it was put back" for change in self.state.restore()]
+        self.stream = self._open_stream()
+        self.audit = Audit(self.stream.benchmark.rows, self.around.data.resolve())
+        self.module = sys.modules[cls.__module__]
+        try:
+            self.strategy = cls(configure(config_class(cls), spec["strategy"]["config"], plugin.name))
+            self.strategy.start(self._new_model())
+        except UsageError:  # a configuration that this network cannot meet
+            raise
+        except (Exception, SystemExit) as error:
+            raise _StrategyFailed(error, "before training") from error
+
+    def _open_stream(self) -> Stream:
+        scenario = self.spec["scenario"]
+        return open_stream(
+            scenario["dataset"],
+            scenario["dataset_sha256"],
+            self.around.data,
+            tuple(scenario["classes_per_experience"]),
+            tuple(scenario["class_order"]),
+            scenario["setting"],
+            self.recipe.padding,
+            self.recipe.pixels,
+            self.recipe.precision,
+            self.spec["device"],
+            scenario.get("held_out", 0.0),
+        )
+
+    def _new_model(self) -> Network:
+        network = build(self.recipe.model, self.stream.shape, self.spec["seeds"]["model"])
+        network.head.fixed = self.recipe.head == "fixed"
+        return network
+
+    def to_the_end(self) -> Path:
+        """Train what is not trained yet and publish; return the folder of the published run."""
+        work = self.around.results.work(self.identity)
+        done = checkpoint.load(work) or Checkpoint(0, self._new_model(), {}, [], [], self.notes)
+        if done.finished:
+            vars(self.strategy).update(done.strategy)
+        self.resumed_after = done.finished
+        self.around.notify(RunStarted(self.name, len(self.classes), self.recipe.length, done.finished))
+        engine = self._engine(done.model, self.strategy, self.recipe)
+        engine.optimizer_state = done.optimizer
+        self.start_up_seconds = time.perf_counter() - self.began
+        self.audit.findings = list(done.findings)
+        with self._watched():
+            for index in range(done.finished, len(self.classes)):
+                self._experience(engine, index, done)
+                checkpoint.save(work, done)
+        engine.release()
+        for note in done.notes:
+            self.around.notify(Note(f"{self.name}: {note}"))
+        for finding in self.audit.findings:
+            self.around.notify(Note(f"{self.name}: {finding.severity}, {finding.name}: it {finding.what}"))
+        return self.around.results.publish(self.name, self.identity, self._files(done))
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Within, the audit is told of everything that is read."""
+        stream, audit = self.stream, self.audit
+        stream.images.watcher, stream.test_set.images.watcher = audit.read_training, audit.read_test
+        stream.test_set.watcher = audit.read_test_labels
+        try:
+            with audit.files():
+                yield
+        finally:
+            stream.images.watcher = stream.test_set.images.watcher = stream.test_set.watcher = None
+
+    def _evaluate(self, engine: Engine) -> dict[Setting, Any]:
+        """Predict the test set, and find what a strategy may not do meanwhile."""
+        where, test_set = engine.where, self.stream.test_set
+
+        def score(network: Network, x: torch.Tensor) -> torch.Tensor:
+            scores: torch.Tensor = self.strategy.predict(network, x, where)
+            return scores
+
+        before = self._fingerprint(engine)
+        learned = sum(where.classes_per_experience[: where.index + 1])
+        with self.audit.evaluation():
+            predictions = test_set.predict(engine.model, score, learned)
+            probe(test_set, engine.model, score, derive(self.spec["seeds"]["training"], "probe"), self.audit)
+        self.audit.compare(before, self._fingerprint(engine))
+        return predictions
+
+    def _fingerprint(self, engine: Engine) -> str:
+        return object_graph.weights_sha256(engine.model) + object_graph.contents_sha256(self._strategy_state())
+
+    def _engine(self, model: Network, strategy: Strategy[Any], recipe: Recipe) -> Engine:
+        return Engine(
+            model=model,
+            strategy=strategy,
+            recipe=recipe,
+            benchmark=self.stream.benchmark,
+            images=self.stream.images,
+            scaling=self.stream.scaling,
+            labels=self._labels(),
+            classes_per_experience=tuple(len(own) for own in self.classes),
+            setting=self.spec["scenario"]["setting"],
+            seeds=self.spec["seeds"],
+            new_model=self._new_model,
+            run=self.name,
+            interruption=self.around.interruption,
+            notify=self.around.notify,
+            wait=torch.cuda.synchronize if self.around.exact_phases and self._asynchronous else None,
+            recorder=GraphRecorder() if self._asynchronous and not self.around.exact_phases else None,
+        )
+
+    @property
+    def _asynchronous(self) -> bool:
+        """Whether the device works behind the program's back, so that only a wait tells what took the time."""
+        return bool(self.spec["device"] == "cuda")
+
+    def _labels(self) -> torch.Tensor:
+        """Return the output that stands for each training sample's class."""
+        if self.spec["scenario"]["setting"] != "domain_incremental":
+            return self.stream.positions
+        return self.stream.positions % len(self.classes[0])  # the experiences have equally many classes
+
+    def _experience(self, engine: Engine, index: int, done: Checkpoint) -> None:
+        watch = engine.stopwatch
+        watch.enter("bookkeeping")
+        self.audit.begin(index)
+        copies = object_graph.kept_networks(self._strategy_state(), engine.model)
+        try:
+            watch.enter("tuning")
+            tuned = self._tune(engine, index, done) if self._tunes else {}
+            ledger = self._learn(engine, index)
+        except (Exception, SystemExit) as error:
+            raise _StrategyFailed(error, f"in experience {index}, step {engine.ledger.gradient_steps}") from error
+        watch.enter("bookkeeping")
+        if ledger.past_data_bytes:
+            self.audit.allow_past()
+        reads = self.audit.close()
+        moved = any(object_graph.weights_sha256(network) != before for network, before in copies)
+        if moved:
+            self.audit.find("warn", "moving copy", "trained, or left in training mode, a network that it keeps")
+        watch.enter("evaluation")
+        try:
+            done.predictions.append(self._evaluate(engine) if ledger.learned else None)
+        except (Exception, SystemExit) as error:
+            raise _StrategyFailed(error, f"in the evaluation after experience {index}") from error
+        watch.enter("bookkeeping")
+        scaling = self.stream.scaling
+        shape = Shape(*self.stream.shape, scaling)
+        kept = self.audit.weigh(self._strategy_state(), self.module, engine.model, self.strategy.memory, shape)
+        entry = self._entry(index, ledger, engine) | tuned | {"reads": reads, "exemplars": kept}
+        done.experiences.append(entry | self._times(ledger, watch))
+        for change in self.state.restore():
+            done.notes.append(f"the strategy changed the {change} in experience {index}; it was put back")
+        done.findings = list(self.audit.findings)
+        done.finished, done.model, done.strategy = index + 1, engine.model, self._strategy_state()
+        done.optimizer = engine.optimizer_state
+        counts = self._counts(done, self.spec["scenario"]["setting"], after=[index])
+        old, new = metrics.old_accuracy(counts)[index], metrics.new_accuracy(counts)[index]
+        self.around.notify(ExperienceFinished(self.name, index, old, new, done.experiences[-1]["seconds"]))
+
+    def _learn(self, engine: Engine, index: int) -> Ledger:
+        """Train an experience; the first is taken from where it has been trained for another strategy already."""
+        if index == 0 and self.around.share and not self._tunes:
+            return learn_shared(engine, self.spec, self.around.results, self.audit)
+        return engine.learn(index)
+
+    def _times(self, ledger: Ledger, watch: Stopwatch) -> dict[str, Any]:
+        """Return the seconds that an experience took, by phase too where they can be told apart."""
+        phases = watch.read()
+        return {
+            "training_seconds": ledger.training_seconds,
+            "recording_seconds": ledger.recording_seconds,
+            "evaluation_seconds": phases["evaluation"],
+            "seconds": sum(phases.values()),
+            "phases": phases if self.around.exact_phases or not self._asynchronous else None,
+        }
+
+    @property
+    def _tunes(self) -> bool:
+        return bool(self.spec.get("tuning", {}).get("how") == "chf")
+
+    def _tune(self, engine: Engine, index: int, done: Checkpoint) -> dict[str, Any]:
+        """Choose learning rate and stability weight for an experience; return what result.json says of that."""
+        tuning = self.spec["tuning"]
+        first_rate = done.experiences[0]["tuning"]["lr"] if index else None
+        found = continual_search.search(index, engine, self._engine, self.recipe, tuning, first_rate)
+        engine.protocol = continual_search.with_rate(self.recipe, found.lr)
+        if found.weight is not None:
+            self.strategy.config = continual_search.with_weight(self.strategy, tuning["weight"], found.weight)
+        return {"tuning": found.to_json()}
+
+    def _strategy_state(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self.strategy).items() if name != "config"}
+
+    def _entry(self, index: int, ledger: Ledger, engine: Engine) -> dict[str, Any]:
+        """Return what result.json says of an experience, but for its times."""
+        costs = {name: value for name, value in asdict(ledger).items() if not name.endswith("_seconds")}
+        carried = object_graph.carried_bytes(self._strategy_state(), engine.model)
+        return {
+            "index": index,
+            "classes": self.classes[index],
+            **costs,
+            "stored_bytes": carried + ledger.past_data_bytes,
+            "parameters": sum(parameter.numel() for parameter in engine.model.parameters()),
+            "weights_sha256": object_graph.weights_sha256(engine.model),
+        }
+
+    def _tuning_costs(self, done: Checkpoint) -> dict[str, int]:
+        """Return what choosing the hyper-parameters took, beside the run itself; nothing where nothing chose them."""
+        if "tuning" not in self.spec:
+            return {}
+        costs = [entry["tuning"] for entry in done.experiences] if self._tunes else [self.spec["tuning"]]
+        return {f"tuning_{name}": sum(cost[name] for cost in costs) for name in ("samples_seen", "gradient_steps")}
+
+    @property
+    def _readings(self) -> tuple[Setting, ...]:
+        return metrics.READINGS[self.spec["scenario"]["setting"]]
+
+    def _counts(self, done: Checkpoint, setting: Setting, after: Iterable[int] | None = None) -> metrics.Counts:
+        """Count what was right `after` these experiences, by default all; the others count as not evaluated."""
+        rows, evaluated = self._rows(done, setting, range(len(done.predictions)) if after is None else after)
+        return metrics.count(rows, self.stream.test_labels, self.classes, evaluated, setting=setting)
+
+    def _rows(self, done: Checkpoint, setting: Setting, after: Iterable[int]) -> tuple[Any, list[bool]]:
+        rows = np.full((len(self.classes), len(self.stream.test_labels)), -1, dtype=np.int16)
+        evaluated = [False] * len(self.classes)
+        for index in after:
+            if (predictions := done.predictions[index]) is not None:
+                rows[index], evaluated[index] = predictions[setting], True
+        return rows, evaluated
+
+    def _files(self, done: Checkpoint) -> dict[str, bytes]:
+        counts = {setting: self._counts(done, setting) for setting in self._readings}
+        total = counts[self._readings[0]].total
+        chance = metrics.chance([len(own) for own in self.classes], total)
+        result = {
+            "schema": RESULT_SCHEMA,
+            "status": "finished",
+            "run_id": self.identity,
+            "counts": {setting: counts[setting].to_json() for setting in self._readings},
+            "metrics": {setting: metrics.derive(counts[setting]) for setting in self._readings},
+            "chance": {setting: chance[setting] for setting in self._readings},
+            "experiences": done.experiences,
+            "audit": {
+                "verdict": self.audit.verdict(),
+                "findings": [asdict(finding) for finding in self.audit.findings],
+                "memory": self.strategy.memory,
+            },
+            "totals": {
+                name: sum(entry[name] for entry in done.experiences)
+                for name in ("seconds", "training_seconds", "evaluation_seconds", "samples_seen", "gradient_steps")
+            }
+            | {name: max(entry[name] for entry in done.experiences) for name in ("stored_bytes", "exemplars")}
+            | {"start_up_seconds": self.start_up_seconds}
+            | self._tuning_costs(done)
+            | {"peak_memory": object_graph.peak_memory()},
+            "notes": done.notes,
+        }
+        surroundings = environment.describe(self.spec["device"]) | {
+            "started": self.started.isoformat(timespec="seconds"),
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "resumed_after_experiences": self.resumed_after,
+        }
+        arrays = io.BytesIO()
+        evaluations = range(len(done.predictions))
+        predictions = {setting: self._rows(done, setting, evaluations)[0] for setting in self._readings}
+        np.savez_compressed(arrays, labels=self.stream.test_labels.astype(np.int16), **predictions)
+        return {
+            "spec.json": store.as_json(self.spec),
+            "result.json": store.as_json(result),
+            "environment.json": store.as_json(surroundings),
+            "predictions.npz": arrays.getvalue(),
+            "strategy.py": self.source,
+        }

@@ -1,0 +1,1 @@
+"""Divides a dataset into experiences."""

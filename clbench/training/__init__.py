@@ -1,0 +1,1 @@
+"""One experience, from data to weights."""

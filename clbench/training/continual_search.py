@@ -1,0 +1,112 @@
+"""`--tune chf`: learning rate and stability weight chosen anew in every experience, from its own training data alone.
+
+The continual hyper-parameter framework of Masana et al. 2020 (arXiv 2010.15277, after De Lange et al. 2019, arXiv
+1909.08383), with the values of its code FACIL. First plasticity: the network is fine-tuned on the experience with
+several learning rates, and the one with the best accuracy on held-out data of the same experience is kept. Then
+stability: the method itself is trained with a large weight of its stability term, which is halved until its accuracy
+there is at most a fifth below that of fine-tuning. Nothing earlier, later, or of the test set is read.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from clbench.base.config import configure, plain
+from clbench.base.recipe import Recipe
+from clbench.base.strategy import Strategy, config_class
+from clbench.errors import Divergence
+from clbench.networks.models import Network
+from clbench.training.engine import Engine
+from clbench.training.fine_tuning import FineTuning
+
+
+@dataclass
+class Search:
+    """What was tried in one experience, what was chosen, and what it cost."""
+
+    lr: float
+    weight: float | None = None
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    """Of each its `lr`, its `weight` (None for fine-tuning) and its `validation_accuracy` (None if it diverged)."""
+
+    samples_seen: int = 0
+    gradient_steps: int = 0
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it JSON-ready."""
+        return asdict(self)
+
+
+MakeEngine = Callable[[Network, Strategy[Any], Recipe], Engine]
+
+
+def search(
+    index: int,
+    engine: Engine,
+    make_engine: MakeEngine,
+    recipe: Recipe,
+    tuning: dict[str, Any],
+    first_rate: float | None,
+) -> Search:
+    """Choose for experience `index`, which `engine` is about to train; its network and strategy stay as they are.
+
+    `make_engine` makes an engine of copies for a trial; `recipe` is the strategy's, before anything was chosen;
+    `tuning` is what `tuning.continual` gave; `first_rate` is the rate chosen in experience 0, None there.
+    """
+    began = time.perf_counter()
+    watched = replace(recipe, validation=recipe.validation or tuning["validation"])
+    found = Search(lr=recipe.at(index).lr)
+
+    def attempt(network: Network, strategy: Strategy[Any], rate: float, weight: float | None) -> float:
+        trial = make_engine(network, strategy, with_rate(watched, rate))
+        trial.optimizer_state = copy.deepcopy(engine.optimizer_state)
+        accuracy = None
+        try:
+            if trial.fit(index):
+                accuracy = trial.validation_accuracy()
+        except Divergence:
+            pass
+        found.samples_seen += trial.ledger.samples_seen
+        found.gradient_steps += trial.ledger.gradient_steps
+        trial.release()
+        found.trials.append({"lr": rate, "weight": weight, "validation_accuracy": accuracy})
+        return accuracy or 0.0
+
+    plasticity = -1.0
+    for rate in _rates(recipe.at(index).lr, first_rate, tuning):
+        accuracy = attempt(copy.deepcopy(engine.model), FineTuning("current"), rate, None)
+        if accuracy > plasticity:
+            plasticity, found.lr = accuracy, rate
+    if index > 0 and tuning["weight"]:
+        found.weight = tuning["start"]
+        for _ in range(tuning["searches"]):
+            network, strategy = copy.deepcopy((engine.model, engine.strategy))
+            strategy.config = with_weight(strategy, tuning["weight"], found.weight)
+            if attempt(network, strategy, found.lr, found.weight) >= (1 - tuning["tolerance"]) * plasticity:
+                break
+            found.weight *= tuning["decay"]
+    found.seconds = time.perf_counter() - began
+    return found
+
+
+def _rates(lr: float, first_rate: float | None, tuning: dict[str, Any]) -> Iterator[float]:
+    if first_rate is None:
+        yield from (lr * factor for factor in tuning["first_rates"])
+        return
+    below = [lr * factor for factor in tuning["rates"] if lr * factor < first_rate]
+    yield from below[: tuning["rate_searches"]]
+
+
+def with_rate(recipe: Recipe, rate: float) -> Recipe:
+    """Return the recipe with this learning rate in every experience."""
+    return replace(recipe, lr=rate, first=replace(recipe.first, lr=None))
+
+
+def with_weight(strategy: Strategy[Any], name: str, weight: float) -> Any:
+    """Return the strategy's configuration with another value of its stability weight."""
+    return configure(config_class(type(strategy)), {**plain(strategy.config), name: weight}, name)

@@ -1,0 +1,219 @@
+"""A gradient step recorded once and replayed: on a GPU, one call in place of the hundreds of kernels it consists of.
+
+A small network's step is a few milliseconds of launching kernels that each take microseconds. A CUDA graph has them
+launched together, and they then read and write fixed memory: batches are copied into it, the weights are in it, and
+whatever was a number in Python at the time stays what it was. So a step is replayed only where that makes no
+difference, and this is tried rather than assumed: the first step is done both ways, and everything must be equal to the
+bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from clbench.audit.object_graph import contents_sha256
+from clbench.networks.models import Network
+from clbench.system.randomness import random_state
+
+WARM_UP = 3
+"""Steps that are done one by one first: libraries choose their kernels, optimizers make their buffers."""
+
+Inputs = Sequence[Tensor | None]
+Step = Callable[[Inputs], Tensor]
+"""A whole step on x, labels, rows and recorded values: updates the weights and returns the loss, detached."""
+
+Witness = Callable[[], Mapping[str, str]]
+"""Gives what a step that is replayed does not change, by what is wrong with one that does."""
+
+
+class Recorder(Protocol):
+    """What can record a computation."""
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Where a computation is done that will then be recorded."""
+
+    def record(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        """Record `compute` without doing it; return what does it, and the memory into which its result then goes.
+
+        Raises whatever `compute` does that cannot be recorded.
+        """
+
+
+class GraphRecorder:
+    """Records CUDA graphs."""
+
+    def __init__(self) -> None:
+        self._stream = torch.cuda.Stream()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """On the stream that is then recorded."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            yield
+        torch.cuda.current_stream().wait_stream(self._stream)
+
+    def record(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        """See Recorder."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream):
+            result = compute()
+        return graph.replay, result
+
+
+class NotCaptured(Exception):
+    """Why a step cannot be replayed. The step itself has been done nevertheless, and its `loss` is here."""
+
+    def __init__(self, reason: str, loss: Tensor) -> None:
+        super().__init__(reason)
+        self.reason, self.loss = reason, loss
+
+
+class CapturedStep:
+    """A step on batches of one shape."""
+
+    def __init__(
+        self,
+        step: Step,
+        inputs: Inputs,
+        model: Network,
+        optimizer: torch.optim.Optimizer,
+        witness: Witness,
+        recorder: Recorder,
+    ) -> None:
+        """Do `step` on `inputs`, and record it; `loss` is then what it gave.
+
+        Raises NotCaptured where `witness` changes with the step, where it cannot be recorded, or where it does not give
+        the same when it is replayed. Either way `model` and `optimizer` are as the step leaves them.
+        """
+        self._memory = [None if value is None else value.clone() for value in inputs]
+        changing = _tensors(model, optimizer)
+        before, untouched = [tensor.clone() for tensor in changing], witness()
+        with recorder.aside():
+            self.loss = step(self._memory).clone()
+        after = [tensor.clone() for tensor in changing]
+        for reason, value in witness().items():
+            if value != untouched[reason]:
+                raise NotCaptured(reason, self.loss)
+        _write(changing, before)
+        try:
+            self._replay, self._result = recorder.record(lambda: step(self._memory))
+            self._replay()
+            same = torch.equal(self._result, self.loss) and all(map(torch.equal, changing, after))
+        except Exception as error:
+            optimizer.zero_grad()  # what was recorded of the gradients is gone
+            _write(changing, after)
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            raise NotCaptured(reason, self.loss) from error
+        if not same:
+            _write(changing, after)
+            raise NotCaptured("replayed, a step does not give the same", self.loss)
+
+    def fits(self, inputs: Inputs) -> bool:
+        """Whether a batch has the recorded shapes; the last one of an epoch may be smaller."""
+        return all(
+            (held is None) == (value is None) and (held is None or value is None or held.shape == value.shape)
+            for held, value in zip(self._memory, inputs, strict=True)
+        )
+
+    def __call__(self, inputs: Inputs) -> Tensor:
+        """Do the step on another batch that fits; return its loss."""
+        for held, value in zip(self._memory, inputs, strict=True):
+            if held is not None and value is not None:
+                held.copy_(value)
+        self._replay()
+        return self._result.clone()
+
+
+class Replay:
+    """The steps of one experience: which are replayed, and why others are not."""
+
+    def __init__(
+        self,
+        step: Step,
+        model: Network,
+        optimizer: torch.optim.Optimizer,
+        strategy: object,
+        asked_for: Callable[[], int],
+        recorder: Recorder,
+    ) -> None:
+        """`step` trains `model` by `optimizer` with the loss of `strategy`; `asked_for` counts what is asked for
+        beyond the batch."""
+        self._step, self._model, self._optimizer, self._strategy = step, model, optimizer, strategy
+        self._asked_for, self._recorder = asked_for, recorder
+        self._captured: CapturedStep | None = None
+        self._situation: Any = None
+        self._warm_up = WARM_UP
+        self.steps = 0
+        """How many were replayed."""
+
+        self.reason: str | None = None
+        """Why none is from here on."""
+
+    def begin_epoch(self) -> None:
+        """Start again with recording where something else trains than in the last epoch."""
+        situation = _situation(self._model, self._strategy)
+        if situation != self._situation:
+            self._captured, self._situation, self._warm_up = None, situation, WARM_UP
+
+    def train(self, inputs: Inputs) -> Tensor | None:
+        """Do the step on a batch and return its loss; None where the caller must do it, one operation after another."""
+        if self.reason is not None:
+            return None
+        if self._captured is not None:
+            if not self._captured.fits(inputs):
+                return None
+            self.steps += 1
+            return self._captured(inputs)
+        if self._warm_up:
+            self._warm_up -= 1
+            return None
+        home = next(self._model.parameters()).device
+        if any(value.device != home for value in inputs if value is not None):
+            self.reason = "a batch is not whole in the device's memory"
+            return None
+        try:
+            self._captured = CapturedStep(
+                self._step, inputs, self._model, self._optimizer, self._witness, self._recorder
+            )
+        except NotCaptured as impossible:
+            self.reason = impossible.reason
+            return impossible.loss
+        return self._captured.loss
+
+    def _witness(self) -> dict[str, str]:
+        """Return what a replayed step would leave as it is, by what is wrong with a step that does not."""
+        return {
+            "a step changes the strategy": _contents(self._model, self._strategy),
+            "a step draws random numbers": contents_sha256(random_state()),
+            "a step asks for further images": str(self._asked_for()),
+        }
+
+
+def _situation(model: Network, strategy: object) -> Any:
+    """Return what a recorded step takes for granted: which parts train, in which mode, and what the strategy holds."""
+    trains = tuple(parameter.requires_grad for parameter in model.parameters())
+    modes = tuple(module.training for module in model.modules())
+    held = {name: id(value) for name, value in vars(strategy).items()}  # memory that is read, beside its contents
+    return trains, modes, held, _contents(model, strategy)
+
+
+def _contents(model: Network, strategy: object) -> str:
+    """Return a hash of what a strategy holds, beside the network in training, which it may refer to."""
+    return contents_sha256(vars(strategy), besides=(*model.parameters(), *model.buffers()))
+
+
+def _tensors(model: Network, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return everything that a step may change, of the network and the optimizer."""
+    states = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+    return [*(tensor.detach() for tensor in (*model.parameters(), *model.buffers())), *states]
+
+
+def _write(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)

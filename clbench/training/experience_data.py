@@ -1,0 +1,63 @@
+"""Which samples an experience trains on, and which of them are held out for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clbench.base.exemplars import ExemplarMemory
+from clbench.data.batches import Images, Scaling, TrainingSet, held_out
+from clbench.errors import PluginError
+from clbench.system.seeds import derive
+
+
+@dataclass(frozen=True)
+class ExperienceData:
+    """The training data of a stream, experience by experience."""
+
+    rows: Sequence[Tensor]
+    """Rows of the training arrays that belong to each experience, ascending, (n,) each."""
+
+    images: Images
+    scaling: Scaling
+    labels: Tensor
+    """The output that stands for each sample's class, of all `images`, (n,)."""
+
+    seed: int
+    """Draws what is held out."""
+
+    def divided(self, index: int, share: float) -> tuple[TrainingSet, TrainingSet]:
+        """Return what of an experience's data is trained on, and the `share` of it that is kept for validation."""
+        rows = self.rows[index]
+        generator = torch.Generator().manual_seed(derive(self.seed, "validation", index))
+        trained, held = held_out(rows, self.labels[rows.to(self.labels.device)].cpu(), share, generator)
+        return self._samples(trained), self._samples(held)
+
+    def joined(self, parts: Sequence[TrainingSet]) -> TrainingSet:
+        """Return the samples of several experiences as one set."""
+        return self._samples(torch.cat([part.rows for part in parts]).sort().values)
+
+    def _samples(self, rows: Tensor) -> TrainingSet:
+        return TrainingSet(self.images, self.scaling, rows, self.labels[rows.to(self.labels.device)])
+
+    def with_exemplars(self, own: TrainingSet, strategy: object, alone: bool) -> TrainingSet:
+        """Return the strategy's exemplars as training data, after the experience's `own` unless they stand `alone`.
+
+        Raises PluginError where the strategy has none to train on.
+        """
+        kept = getattr(strategy, "exemplars", None)
+        if not isinstance(kept, ExemplarMemory):
+            raise PluginError(f"{type(strategy).__name__} trains on exemplars and has no ExemplarMemory `exemplars`")
+        if not len(kept):
+            return own
+        images, labels, names = [kept.images], [kept.labels], [torch.full((len(kept),), -1)]
+        if not alone:
+            images.insert(0, self.images.take(own.rows))
+            labels.insert(0, own.labels)
+            names.insert(0, own.rows)
+        together = Images(torch.cat(images).cpu().numpy(), self.images.device)
+        rows = torch.arange(len(together.pixels))
+        return TrainingSet(together, self.scaling, rows, torch.cat(labels), identity=torch.cat(names))

@@ -1,0 +1,21 @@
+"""Plain fine-tuning: what a first experience is mostly learned by, and what plasticity is measured with."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from clbench.base.config import NoConfig
+from clbench.base.strategy import Batch, Classes, Strategy
+
+
+class FineTuning(Strategy[NoConfig]):
+    """Cross-entropy, and nothing else."""
+
+    def __init__(self, over: Classes) -> None:
+        super().__init__(NoConfig())
+        self.over = over
+        """Over which classes the softmax ranges; see `Batch.cross_entropy`."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """CE(softmax(o), y)."""
+        return batch.cross_entropy(self.over)

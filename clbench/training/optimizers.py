@@ -1,0 +1,47 @@
+"""A recipe's optimizer: one fused step over all parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clbench.base.recipe import Recipe
+
+
+def build_optimizer(
+    recipe: Recipe, parameters: list[torch.nn.Parameter], decay: float, carried: dict[str, Any] | None
+) -> torch.optim.Optimizer:
+    """Return the optimizer of an experience, with weight decay `decay`; `carried` is what an earlier one left."""
+    optimizer = _fresh(recipe, parameters, decay)
+    if carried is not None:
+        optimizer.load_state_dict(carried)
+        for group in optimizer.param_groups:
+            group["weight_decay"] = decay
+        set_rate(optimizer, recipe.lr)
+    return optimizer
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Let the steps from here on have the learning rate `rate`."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def _fresh(recipe: Recipe, parameters: list[torch.nn.Parameter], decay: float) -> torch.optim.Optimizer:
+    # In the GPU's memory, where a captured step reads it; see training/cuda_graphs.py.
+    on_gpu = parameters[0].device.type == "cuda"
+    rate = torch.tensor(recipe.lr, device=parameters[0].device) if on_gpu else recipe.lr
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True, capturable=on_gpu)
+    sgd = torch.optim.SGD(parameters, lr=rate, momentum=recipe.momentum, weight_decay=decay, fused=True)
+    if recipe.momentum:
+        # Torch's fused step wants the buffers of all parameters or of none, and what is frozen for some epochs
+        # would have none. Starting from 0 gives the same steps: μ·0 + g is g.
+        for parameter in parameters:
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd

@@ -1,0 +1,48 @@
+"""How the learning rate changes within an experience."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+from clbench.base.recipe import Recipe
+from clbench.networks.models import Network
+
+
+def scheduled_rate(recipe: Recipe, step: int, steps: int, steps_per_epoch: int) -> float:
+    """Return the learning rate of gradient step `step` (from 0) of an experience's `steps`, by cosine or milestones."""
+    if recipe.schedule == "cosine":
+        return recipe.lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+    passed = sum(step >= milestone * steps_per_epoch for milestone in recipe.milestones)
+    return recipe.lr / recipe.divisor**passed
+
+
+class Plateau:
+    """The schedule that follows the validation loss, as in FACIL (Masana et al. 2020, arXiv 2010.15277).
+
+    After `patience` epochs without a lower loss the rate is divided and the best weights so far are taken up again;
+    the optimizer's momentum goes on.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.rate = recipe.lr
+        self.left = recipe.patience
+        self.lowest = math.inf
+        self.best: dict[str, Any] = {}
+        """State of the network with the lowest loss so far."""
+
+    def after_epoch(self, loss: float, model: Network) -> float | None:
+        """Take in an epoch's validation loss; return the rate of the next, or None where the experience ends."""
+        if loss < self.lowest or not self.best:
+            self.lowest, self.left, self.best = loss, self.recipe.patience, copy.deepcopy(model.state_dict())
+            return self.rate
+        self.left -= 1
+        if self.left <= 0:
+            self.rate /= self.recipe.divisor
+            if self.rate < self.recipe.lr_min:
+                return None
+            self.left = self.recipe.patience
+            model.load_state_dict(self.best)
+        return self.rate

@@ -1,0 +1,177 @@
+"""The audit: every cheater of the zoo is caught by name, and every honest strategy passes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import clbench
+from clbench.audit.audit import Audit, Shape, _samples_in
+from clbench.base.exemplars import ExemplarMemory
+from clbench.comparison.comparison import compare
+from clbench.data.batches import Scaling
+from clbench.errors import AuditError
+from clbench.plugins.discovery import builtin_folder
+
+ZOO = Path(__file__).parents[1] / "cheating_strategies"
+CAUGHT = {
+    "peeks_at_old_data": "old data",
+    "peeks_at_future_data": "future data",
+    "peeks_at_test_data": "test data",
+    "opens_the_data_again": "data files",
+    "hoards_tensors_in_a_global": "memory",
+    "hoards_arrays": "memory",
+    "hoards_bytes": "memory",
+    "keeps_more_than_it_declares": "memory",
+    "learns_during_evaluation": "learning in evaluation",
+    "votes_over_the_test_batch": "batch mates",
+    "normalises_by_the_test_batch": "training mode at test",
+    "reads_the_task_label": "task label",
+}
+HONEST = sorted(path.stem for path in builtin_folder("strategy").glob("*.py"))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Split digits with a convolutional network, which has batch normalisation, for one epoch."""
+    folder = tmp_path_factory.mktemp("scenarios")
+    text = (builtin_folder("scenario") / "splitdigits.py").read_text()
+    text = (
+        text.replace('model="mlp"', 'model="cnn"')
+        .replace("epochs=10", "epochs=1")
+        .replace("batch_size=32", "batch_size=40")
+    )
+    (folder / "smalldigits.py").write_text(text)
+    return str(folder / "smalldigits.py")
+
+
+def run(strategy: str, small: str, data: Path, out: Path, **more: Any) -> Any:
+    os.environ["ZOO_DATA"] = str(data)
+    return clbench.run(strategy, small, threads=1, out=out, data=data, **more)[0]
+
+
+@pytest.mark.parametrize("name", sorted(CAUGHT))
+def test_every_cheater_is_caught_by_name(name: str, small: str, data: Path, tmp_path: Path) -> None:
+    stored = run(str(ZOO / f"{name}.py"), small, data, tmp_path)
+    assert stored.result["status"] == "finished"
+    found = {finding["name"] for finding in stored.result["audit"]["findings"]}
+    assert CAUGHT[name] in found
+    assert (
+        stored.result["audit"]["verdict"].startswith("violation(")
+        and CAUGHT[name] in compare([stored])[0].rows[0].audit
+    )
+
+
+def test_the_zoo_is_whole() -> None:
+    assert {path.stem for path in ZOO.glob("*.py")} == set(CAUGHT)
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_every_built_in_strategy_passes(name: str, small: str, data: Path, tmp_path: Path) -> None:
+    audit = run(name, small, data, tmp_path).result["audit"]
+    assert (audit["verdict"], audit["findings"]) == ("pass", [])
+
+
+def test_strict_ends_with_exit_code_6_and_names_what_was_found(small: str, data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "clbench", "run", "-S", small, "--threads", "1", "--data", str(data), "--strict"]
+    out = ["--out", str(tmp_path / "out")]
+    cheater = str(ZOO / "votes_over_the_test_batch.py")
+    bad = subprocess.run([*command, *out, "-s", f"naive,{cheater}"], capture_output=True, text=True, check=False)
+    assert bad.returncode == 6 and "batch mates" in bad.stderr and "naive/" not in bad.stderr.split("Error:")[1]
+    assert "violation" in bad.stdout
+    good = subprocess.run([*command, *out, "-s", "naive"], capture_output=True, text=True, check=False)
+    assert good.returncode == 0
+    with pytest.raises(AuditError, match="batch mates"):
+        run(cheater, small, data, tmp_path / "out", strict=True)
+
+
+def test_what_was_found_before_an_interruption_is_found_after_it(small: str, data: Path, tmp_path: Path) -> None:
+    cheater = str(ZOO / "peeks_at_future_data.py")  # which it does in experience 0 only
+    command = [sys.executable, "-m", "clbench", "run", "-s", cheater, "-S", small, "--threads", "1"]
+    command += ["--data", str(data), "--out", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "experience 0:" in line:
+                process.kill()
+                break
+    subprocess.run(command, check=True, capture_output=True)
+    (path,) = tmp_path.glob("smalldigits/*/*/result.json")
+    assert json.loads(path.read_text())["audit"]["verdict"] == "violation(future data)"
+
+
+def test_reads_and_exemplars_are_counted_in_every_experience(small: str, data: Path, tmp_path: Path) -> None:
+    stored = run("icarl", small, data, tmp_path, set={"memory": 20}).result["experiences"]
+    assert [entry["exemplars"] for entry in stored] == [20, 20, 18, 16, 20]
+    for entry in stored:
+        assert entry["reads"]["earlier"] == entry["reads"]["later"] == 0 and entry["reads"]["current"] > 250
+    joint = run("joint", small, data, tmp_path).result["experiences"]
+    assert joint[0]["reads"]["earlier"] == 0 and joint[1]["reads"]["earlier"] >= 250
+
+
+# -- what counts as a sample ------------------------------------------------------------------------------------------
+
+SHAPE = Shape(4, 4, 3, Scaling("standardized", (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), torch.device("cpu")))
+IMAGES = torch.randint(0, 256, (5, 4, 4, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "samples"),
+    [
+        (IMAGES, 5),
+        (IMAGES.flatten(), 5),
+        (IMAGES.numpy(), 5),
+        (IMAGES.numpy().tobytes(), 5),
+        (IMAGES.long(), 5),
+        (IMAGES.float(), 5),
+        (IMAGES.float() / 255, 5),
+        (SHAPE.scaling(IMAGES), 5),
+        (SHAPE.scaling(IMAGES).double().numpy(), 5),
+        (torch.randn(5, 48), 0),
+        (torch.zeros(48), 0),
+        (torch.arange(7), 0),
+        (torch.arange(48) % 10, 0),
+        ((torch.arange(48) % 10).float(), 0),
+        ([n % 10 for n in range(48)], 0),
+        (torch.rand(48) * 1e-6, 0),
+        (np.array(["a"] * 48), 0),
+    ],
+)
+def test_images_are_known_in_every_guise_and_weights_are_not(leaf: Any, samples: int) -> None:
+    assert _samples_in(leaf, SHAPE) == samples
+
+
+def test_reads_are_counted_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clbench.audit.audit._PENDING", 5)
+    audit = Audit([torch.tensor([0, 2]), torch.tensor([1]), torch.tensor([3])], tmp_path)
+    audit.begin(1)
+    for rows in ([1, 1], [0, 1, 2], [2, 3], [1]):
+        audit.read_training(torch.tensor(rows))
+    assert len(audit._pending) < 4
+    assert audit.close() == {"current": 4, "earlier": 3, "later": 1}
+    assert {finding.what for finding in audit.findings} == {
+        "read 2 samples of earlier experiences",
+        "read 1 samples of later experiences",
+    }
+    audit.begin(2)
+    assert audit.close() == {"current": 0, "earlier": 0, "later": 0}
+
+
+def test_exemplars_on_the_strategy_and_elsewhere_are_counted_together(tmp_path: Path) -> None:
+    memory = ExemplarMemory(3)
+    memory.images, memory.labels = IMAGES[:3], torch.zeros(3, dtype=torch.int64)
+    audit = Audit([torch.arange(3)], tmp_path)
+    model = torch.nn.Linear(2, 2)
+    state = {"exemplars": memory, "more": [{"deep": (IMAGES[3:],)}]}
+    assert audit.weigh(state, None, model, allowed=5, shape=SHAPE) == 5 and audit.verdict() == "pass"
+    audit.weigh(state, None, model, allowed=4, shape=SHAPE)
+    assert audit.verdict() == "violation(memory)"
+    assert "keeps 5 training samples" in audit.findings[0].what

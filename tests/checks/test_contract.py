@@ -1,0 +1,153 @@
+"""`clbench check`: each fault is found by the check of its name, and what is right passes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clbench.checks.contract import CHECKS, Bench, perform
+from clbench.plugins.discovery import builtin_folder, describe
+from clbench.testing import parametrize_with_checks
+
+HEAD = '''"""A strategy with a fault.
+
+    L = CE(softmax(o), y)
+
+Source: the tests.
+Variant: none.
+"""
+
+import itertools
+import random
+
+import numpy as np
+import torch
+
+import clbench
+
+'''
+BODY = "    def loss(self, batch):\n        return batch.cross_entropy()\n"
+
+FAULTY = {
+    "one_strategy_that_loads": HEAD + "class Other(clbench.Strategy):\n" + BODY,
+    "docstring_names_source_equation_and_variant": HEAD.replace("Variant: none.", "")
+    + "class Faulty(clbench.Strategy):\n"
+    + BODY,
+    "hyper_parameters_are_described_bounded_and_survive_json": HEAD
+    + "@clbench.config\nclass Config:\n    alpha: float = 1.0\n    '''Weight.'''\n\n"
+    + "class Faulty(clbench.Strategy[Config]):\n"
+    + BODY,
+    "trains_in_the_first_and_in_later_experiences": HEAD
+    + "class Faulty(clbench.Strategy):\n    def loss(self, batch):\n"
+    + "        return -batch.cross_entropy().clamp(max=5)\n",
+    "trains_on_batches_of_one": HEAD
+    + "class Faulty(clbench.Strategy):\n    def loss(self, batch):\n"
+    + "        return batch.cross_entropy() + 0 * batch.logits[1].sum()\n",
+    "trains_on_an_experience_of_one_class": HEAD
+    + "class Faulty(clbench.Strategy):\n    def loss(self, batch):\n"
+    + "        new = batch.logits[:, batch.experience.old_classes :]\n"
+    + "        return batch.cross_entropy() + 0 * new[:, 1].sum()\n",
+    "the_same_seed_gives_the_same_weights": HEAD
+    + "DRAWS = random.SystemRandom()\n\n\nclass Faulty(clbench.Strategy):\n    def loss(self, batch):\n"
+    + "        return batch.cross_entropy() * DRAWS.random()\n",
+    "killed_and_continued_it_ends_the_same": HEAD
+    + "STEPS = itertools.count()\n\n\nclass Faulty(clbench.Strategy):\n    def start(self, model):\n"
+    + "        global STEPS\n        STEPS = itertools.count()\n\n    def loss(self, batch):\n"
+    + "        return batch.cross_entropy() / (1 + next(STEPS) / 100)\n",
+    "leaves_global_state_alone": HEAD
+    + "class Faulty(clbench.Strategy):\n    def start(self, model):\n        torch.set_default_dtype(torch.float64)\n\n"
+    + "    def after_experience(self, model, experience):\n        torch.set_default_dtype(torch.float64)\n\n"
+    + BODY,
+    "frozen_copies_do_not_move": HEAD
+    + "import copy\n\n\nclass Faulty(clbench.Strategy):\n"
+    + "    def after_experience(self, model, experience):\n        self.teacher = copy.deepcopy(model)\n\n"
+    + "    def loss(self, batch):\n        new = batch.cross_entropy()\n        if batch.experience.index == 0:\n"
+    + "            return new\n        return new + 0 * self.teacher(batch.x).sum()  # which is in training mode\n",
+}
+
+
+@pytest.mark.parametrize("check", sorted(FAULTY))
+def test_a_fault_is_found_by_the_check_of_its_name(check: str, tmp_path: Path) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY[check])
+    result = perform(check, Bench(describe("strategy", tmp_path / "faulty.py", "path")))
+    assert result.status == "failed" and result.found and result.mend
+
+
+@pytest.mark.parametrize(
+    ("cheater", "check"),
+    [
+        ("opens_the_data_again", "reads_the_data_of_the_current_experience_only"),
+        ("hoards_bytes", "keeps_no_more_than_it_declares"),
+        ("learns_during_evaluation", "evaluation_leaves_no_trace"),
+        ("votes_over_the_test_batch", "prediction_is_independent_of_batch_mates"),
+    ],
+)
+def test_what_the_audit_finds_fails_a_check(cheater: str, check: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(describe("strategy", Path(__file__).parents[1] / "cheating_strategies" / f"{cheater}.py", "path"))
+    monkeypatch.setenv("ZOO_DATA", str(bench.data))
+    assert perform(check, bench).status == "failed"
+
+
+@parametrize_with_checks(builtin_folder("strategy") / "icarl.py")
+def test_a_built_in_strategy_holds(check: Callable[[], None]) -> None:
+    check()
+
+
+@parametrize_with_checks(
+    Path(__file__).parents[1] / "cheating_strategies" / "hoards_arrays.py",
+    expected_failures={
+        "one_strategy_that_loads": "its class has another name",
+        "docstring_names_source_equation_and_variant": "it has none",
+        "keeps_no_more_than_it_declares": "it hoards",
+    },
+)
+def test_an_author_can_say_which_checks_are_expected_to_fail(check: Callable[[], None]) -> None:
+    check()
+
+
+def test_an_expected_failure_of_a_check_that_does_not_exist_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="no check is called nonsense"):
+        parametrize_with_checks("lwf", expected_failures={"nonsense": "because"})
+
+
+def test_every_check_says_what_it_checks() -> None:
+    assert len(CHECKS) >= 15
+    assert all(check.__doc__ and check.__doc__.endswith(".") for check in CHECKS)
+
+
+def test_the_command_prints_every_check_and_how_to_mend_what_fails(tmp_path: Path) -> None:
+    path = tmp_path / "faulty.py"
+    path.write_text(FAULTY["trains_on_batches_of_one"])
+    command = [sys.executable, "-m", "clbench", "check", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert all(check.__name__ in done.stdout for check in CHECKS)
+    assert done.stdout.count("FAIL") == 1
+    assert "trains_on_batches_of_one\n      in experience 0" in done.stdout
+
+
+def test_a_strategy_of_a_package_behaves_as_one_of_the_working_folder(tmp_path: Path) -> None:
+    package = Path(__file__).parents[1] / "package"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    site = tmp_path / "site"
+    subprocess.run([*install, "--target", str(site), str(package)], check=True, capture_output=True)
+
+    def clbench(*arguments: str) -> subprocess.CompletedProcess[str]:
+        import os
+
+        environment = {**os.environ, "PYTHONPATH": str(site)}
+        command = [sys.executable, "-m", "clbench", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+
+    listed = clbench("list", "strategies")
+    assert "idea" in listed.stdout and "package clbench-idea" in listed.stdout
+    assert "Source: the tests of clbench." in clbench("show", "idea").stdout
+    run = clbench("run", "-s", "naive,idea", "-S", "splitdigits", "--epochs", "1", "--threads", "1", "--jobs", "2")
+    assert run.returncode == 0, run.stderr
+    assert "idea" in run.stdout
+    assert clbench("report").returncode == 0
+    assert "idea" in (tmp_path / "reports/results/index.html").read_text()

@@ -1,0 +1,656 @@
+"""The command and its Python twin: exit codes, what goes to which stream, and what a bad strategy cannot do."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stored_runs import fail, publish
+
+import clbench
+from clbench.cli import app
+from clbench.errors import UsageError
+
+STRATEGY = '''"""Fine-tuning, with a place for mischief."""
+
+import os
+import signal
+import sys
+
+import torch
+
+import clbench
+from clbench import losses
+
+{top}
+
+
+class Mine(clbench.Strategy):
+    def loss(self, batch):
+        loss = losses.cross_entropy(batch.logits, batch.y)
+        {loss}
+        return loss
+
+    def after_experience(self, model, experience):
+        {after}
+'''
+SMALL = ["-S", "splitdigits", "--split", "2", "--epochs", "1", "--threads", "1", "--device", "cpu"]
+SMALL_ARGUMENTS: dict[str, Any] = {"scenario": "splitdigits", "split": "2", "epochs": 1, "threads": 1, "device": "cpu"}
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def here(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder; the data folder has the digits."""
+    monkeypatch.setenv("CLBENCH_DATA", str(data))
+    monkeypatch.setenv("CLBENCH_LOADED", "{}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def command(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """The command in this process, which has imported torch already."""
+
+    def call(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["clbench", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            app.main()
+        streams = capsys.readouterr()
+        return Done(int(ended.value.code or 0), streams.out, streams.err)
+
+    return call
+
+
+def write(folder: Path, name: str, *, top: str = "", loss: str = "pass", after: str = "pass") -> Path:
+    path = folder / "strategies" / f"{name}.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(STRATEGY.format(top=top, loss=loss, after=after))
+    return path
+
+
+def process(folder: Path, *arguments: str, data: Path) -> Done:
+    """The command in a process of its own."""
+    environment = {**os.environ, "CLBENCH_DATA": str(data), "CLBENCH_LOADED": "{}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "clbench", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A working folder with a strategy of its own, run beside naive on two seeds, and what the command said."""
+    folder = tmp_path_factory.mktemp("grid")
+    write(folder, "mine", top="print('noise at import')", loss="print('noise in training'); loss = 2 * loss")
+    done = process(folder, "run", "-s", "mine,naive", *SMALL, "--seeds", "2", data=data)
+    assert done.code == 0, done.err
+    (folder / "said.out").write_text(done.out)
+    (folder / "said.err").write_text(done.err)
+    return folder
+
+
+def run_folders(results: Path) -> list[Path]:
+    return sorted(path.parent for path in results.glob("*/*/*/MANIFEST.json"))
+
+
+def result(run: Path) -> dict[str, Any]:
+    return json.loads((run / "result.json").read_text())  # type: ignore[no-any-return]
+
+
+def weights(run: Path) -> list[str]:
+    return [entry["weights_sha256"] for entry in result(run)["experiences"]]
+
+
+def failure(here: Path, strategy: str) -> tuple[dict[str, Any], str]:
+    """The result and the traceback of the one failed run of the strategy."""
+    (run,) = (here / "results" / ".failed" / "splitdigits" / strategy).iterdir()
+    return result(run), (run / "traceback.txt").read_text()
+
+
+# -- light commands ---------------------------------------------------------------------------------------------------
+
+WITHOUT_TORCH = """
+import sys
+from clbench.cli.app import main
+code = 0
+try:
+    main()
+except SystemExit as ended:
+    code = ended.code or 0
+loaded = {name.partition(".")[0] for name in sys.modules} & {"torch", "torchvision", "avalanche"}
+sys.exit(f"imported {sorted(loaded)}" if loaded else code)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["--version"],
+        ["list", "--json"],
+        ["list", "runs"],
+        ["show", "lwf"],
+        ["compare"],
+        ["data", "list"],
+    ],
+    ids=" ".join,
+)
+def test_what_trains_nothing_imports_neither_torch_nor_avalanche(grid: Path, data: Path, arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments],
+        cwd=grid,
+        env={**os.environ, "CLBENCH_DATA": str(data)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_importing_clbench_imports_neither_torch_nor_avalanche() -> None:
+    code = "import clbench, sys; sys.exit('torch' in sys.modules or 'avalanche' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_list_as_json_has_a_row_for_each_plugin_and_says_which_are_broken(command: Command, here: Path) -> None:
+    write(here, "mine")
+    (here / "strategies" / "bad.py").write_text("def (:\n")
+    done = command("list", "--json")
+    listed = json.loads(done.out)
+    assert set(listed) == {"strategies", "scenarios"}
+    rows = {row["name"]: row for row in listed["strategies"]}
+    assert {"naive", "lwf", "l2", "joint", "frozen", "mine", "bad"} <= set(rows)
+    assert (
+        rows["mine"]["what"] == "Fine-tuning, with a place for mischief." and rows["mine"]["from"] == "working folder"
+    )
+    assert rows["bad"]["what"].startswith("broken: SyntaxError in line 1")
+    assert {"splitdigits", "splitmnist", "splitcifar10"} <= {row["name"] for row in listed["scenarios"]}
+
+
+def test_a_list_for_people_has_the_same_names(command: Command) -> None:
+    done = command("list", "strategies")
+    assert done.code == 0 and "naive" in done.out and "splitdigits" not in done.out
+    assert "splitcifar" in command("list", "scenarios").out
+
+
+def test_show_tells_every_hyper_parameter_with_its_range_and_default(command: Command) -> None:
+    done = command("show", "lwf")
+    assert (
+        "lwf.temperature: float > 0, default 2.0" in done.out
+        and "lwf.alpha: float ≥ 0, default 1.0" in done.out
+        and "Li & Hoiem" in done.out
+    )
+    shown = json.loads(command("show", "splitcifar", "--json").out)
+    assert shown["name"] == "splitcifar10" and "quick" in shown["recipes"]
+
+
+# -- usage errors -----------------------------------------------------------------------------------------------------
+
+RUN = ["run", "-s", "naive", "-S", "splitdigits", "--threads", "1", "--device", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "-s", "niave", "-S", "splitdigits"], "did you mean 'naive'"),
+        (["run", "-s", "naive", "-S", "splitdigit"], "did you mean 'splitdigits'"),
+        (["run", "-s", "naive,naive", "-S", "splitdigits"], "named twice"),
+        (["run", "-s", "naive,", "-S", "splitdigits"], "no strategy is named"),
+        (["run", "-s", "naive"], "--scenario"),
+        ([*RUN, "--recipe", "quik"], "did you mean 'quick'"),
+        ([*RUN, "--set", "alpha=1"], "naive has no hyper-parameter 'alpha'"),
+        ([*RUN, "--set", "alpha"], "STRATEGY.NAME=VALUE"),
+        ([*RUN, "--set", "=1"], "STRATEGY.NAME=VALUE"),
+        ([*RUN, "--set", "lwf.alpha=1"], "strategy 'lwf' does not run here"),
+        ([*RUN[:2], "lwf", *RUN[3:], "--set", "alhpa=1"], "did you mean 'alpha'"),
+        ([*RUN[:2], "lwf", *RUN[3:], "--set", "alpha=-1"], "lwf.alpha = '-1'"),
+        ([*RUN[:2], "lwf", *RUN[3:], "--set", "temperature=0"], "lwf.temperature = '0'"),
+        ([*RUN[:2], "lwf", *RUN[3:], "--set", "alpha=nan"], "lwf.alpha = 'nan'"),
+        ([*RUN[:2], "lwf", *RUN[3:], "--set", "alpha=much"], "lwf.alpha = 'much'"),
+        ([*RUN[:2], "lwf", *RUN[3:], "--set", "alpha=1", "--set", "alpha=2"], "given twice"),
+        ([*RUN[:2], "lwf", *RUN[3:], "--set", "alpha=1", "--set", "lwf.alpha=2"], "alpha"),
+        ([*RUN[:2], "lwf,l2", *RUN[3:], "--set", "alpha=1"], "say of which strategy"),
+        ([*RUN, "--split", "3"], "--split 4,3,3"),
+        ([*RUN, "--split", "4,3"], "covers 7 classes"),
+        ([*RUN, "--class-order", "0,1,2"], "exactly once"),
+        ([*RUN, "--class-order", "0 1,2,3"], "class order"),
+        ([*RUN, "--seeds", "0"], "--seeds 0"),
+        ([*RUN, "--seeds", "-1,"], "--seeds"),
+        ([*RUN, "--seeds", "1,1"], "each once"),
+        ([*RUN, "--seeds", "4294967296,"], "seed 4294967296 is not between"),
+        ([*RUN, "--epochs", "0"], "epochs"),
+        ([*RUN, "--epochs", "many"], "--epochs"),
+        ([*RUN, "--threads", "0"], "--threads 0"),
+        ([*RUN, "--jobs", "0"], "--jobs 0"),
+        ([*RUN, "--device", "cudaa"], "did you mean 'cuda'"),
+        ([*RUN, "--sead", "1"], "--seeds"),
+        (["lits"], "list"),
+        (["list", "strategeis"], "did you mean 'strategies'"),
+        (["show", "lfw"], "did you mean 'lwf'"),
+        (["compare", "nowhere"], "no folder nowhere"),
+        (["compare", "."], "no runs in"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_in_the_command_ends_with_2_and_says_what_is_meant_before_anything_is_done(
+    command: Command, here: Path, arguments: list[str], said: str
+) -> None:
+    done = command(*arguments)
+    assert (done.code, done.out) == (2, ""), done.err
+    assert said in " ".join(done.err.split()) and "Traceback" not in done.err
+    assert list(here.iterdir()) == []
+
+
+def test_a_process_ends_with_the_exit_code_and_its_message_goes_to_standard_error(here: Path, data: Path) -> None:
+    done = process(here, "run", "-s", "niave", "-S", "splitdigits", data=data)
+    assert (done.code, done.out) == (2, "")
+    assert "did you mean 'naive'" in done.err
+
+
+def test_cuda_where_there_is_none_ends_with_4_and_never_runs_on_the_cpu(
+    command: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    done = command("run", "-s", "naive", "-S", "splitdigits", "--device", "cuda")
+    assert (done.code, done.out) == (4, "") and "no CUDA device" in done.err
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["def (:\n", "1 / 0\nimport clbench\nclass A(clbench.Strategy): pass\n"])
+def test_a_broken_strategy_ends_with_5_where_it_is_asked_for_and_only_there(
+    command: Command, here: Path, content: str
+) -> None:
+    path = write(here, "bad")
+    path.write_text(content)
+    done = command("run", "-s", "bad", "-S", "splitdigits")
+    assert (done.code, done.out) == (5, "")
+    assert str(path) in done.err and "line 1" in done.err and "Traceback" not in done.err
+    assert command("list").code == 0
+    assert command("run", "-s", "naive", *SMALL, "--dry-run").code == 0
+
+
+# -- planning ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_lists_the_runs_and_neither_trains_nor_writes(command: Command, here: Path) -> None:
+    done = command("run", "-s", "naive,l2", *SMALL, "--seeds", "0,3", "--dry-run")
+    assert done.code == 0
+    names = [line.split()[0] for line in done.out.splitlines()]
+    assert [name.rpartition("-")[0] for name in names] == [
+        f"results/splitdigits/{strategy}/quick-epochs1-seed{seed}" for seed in (0, 3) for strategy in ("naive", "l2")
+    ]
+    assert all(line.endswith("to do") for line in done.out.splitlines())
+    assert list(here.iterdir()) == []
+
+
+def test_a_dry_run_as_json_gives_the_specs_and_only_them(command: Command, here: Path) -> None:
+    write(here, "mine", top="print('noise at import')")
+    done = command("run", "-s", "mine", *SMALL, "--dry-run", "--json")
+    (spec,) = json.loads(done.out)
+    assert spec["strategy"]["name"] == "mine" and spec["scenario"]["classes_per_experience"] == [5, 5]
+    assert not (here / "results").exists()
+
+
+# -- whole runs -------------------------------------------------------------------------------------------------------
+
+
+def test_a_strategy_in_the_working_folder_runs_like_a_builtin_and_is_stored_whole(grid: Path) -> None:
+    runs = run_folders(grid / "results")
+    assert [run.relative_to(grid / "results").parts[:2] for run in runs] == [
+        ("splitdigits", "mine"),
+        ("splitdigits", "mine"),
+        ("splitdigits", "naive"),
+        ("splitdigits", "naive"),
+    ]
+    files = {"spec.json", "result.json", "predictions.npz", "environment.json", "strategy.py", "MANIFEST.json"}
+    assert all({path.name for path in run.iterdir()} == files for run in runs)
+    assert all(result(run)["status"] == "finished" for run in runs)
+
+
+def test_progress_and_noise_go_to_standard_error_and_the_table_to_standard_output(grid: Path) -> None:
+    out, err = (grid / "said.out").read_text(), (grid / "said.err").read_text()
+    assert "forgetting" in out and "mine" in out and "naive" in out and "Stored in results/" in out
+    assert "experience 1" in err and "noise in training" in err and "experience 1" not in out
+
+
+@pytest.mark.parametrize("noise", ["noise at import", "noise in training"])
+def test_what_a_strategy_prints_never_reaches_standard_output(grid: Path, noise: str) -> None:
+    assert noise not in (grid / "said.out").read_text()
+    assert noise in (grid / "said.err").read_text()
+
+
+def test_a_run_as_json_puts_only_json_on_standard_output(command: Command, here: Path) -> None:
+    write(here, "mine", loss="print('noise in training')")
+    done = command("run", "-s", "mine", *SMALL, "--json")
+    said = json.loads(done.out)
+    (run,) = said["runs"]
+    assert run["status"] == "finished" and (here / run["run"] / "result.json").is_file()
+    assert said["comparisons"][0]["rows"][0]["strategy"] == "mine"
+
+
+def test_a_finished_run_is_skipped_and_its_files_are_not_touched(grid: Path, data: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(grid)
+    before = {path: path.stat().st_mtime_ns for run in run_folders(grid / "results") for path in run.iterdir()}
+    runs = clbench.run(["mine", "naive"], seeds=2, data=data, **SMALL_ARGUMENTS)
+    assert len(runs) == 4
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(run_folders(grid / "results")) == 4
+
+
+def test_python_makes_the_runs_that_the_command_makes(grid: Path, data: Path, here: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(grid)
+    (made,) = clbench.run("mine", seeds=[1], data=data, out=here / "out", **SMALL_ARGUMENTS)
+    name = made.path.relative_to(here / "out")
+    by_command = grid / "results" / name
+    assert (made.path / "spec.json").read_bytes() == (by_command / "spec.json").read_bytes()
+    assert made.result["run_id"] == result(by_command)["run_id"]
+    assert weights(made.path) == weights(by_command)
+    with np.load(made.path / "predictions.npz") as ours, np.load(by_command / "predictions.npz") as theirs:
+        assert ours.files == theirs.files
+        assert all((ours[key] == theirs[key]).all() for key in ours.files)
+
+
+def test_load_gives_a_row_for_each_run_setting_evaluation_and_experience(grid: Path) -> None:
+    frame = clbench.load(grid / "results")
+    # 4 runs, 2 settings, 3 pairs (after, on) with on <= after
+    assert len(frame) == 4 * 2 * 3
+    assert set(frame["run"]) == {result(run)["run_id"] for run in run_folders(grid / "results")}
+    assert set(zip(frame["after"], frame["on"], strict=True)) == {(0, 0), (1, 0), (1, 1)}
+    assert (frame["accuracy"] == frame["correct"] / frame["total"]).all()
+    for run in run_folders(grid / "results"):
+        own = frame[(frame["run"] == result(run)["run_id"]) & (frame["setting"] == "class_incremental")]
+        last = own[own["after"] == 1]
+        final = result(run)["metrics"]["class_incremental"]["final_accuracy"]
+        assert last["correct"].sum() / last["total"].sum() == pytest.approx(final)
+
+
+def test_compare_shows_the_stored_runs_strategy_by_strategy(grid: Path, command: Command) -> None:
+    done = command("compare", str(grid / "results"), "--json")
+    (comparison,) = json.loads(done.out)["comparisons"]
+    rows = {row["strategy"]: row for row in comparison["rows"]}
+    assert set(rows) == {"mine", "naive"} and all(row["seeds"] == [0, 1] for row in rows.values())
+    finals = [
+        result(run)["metrics"]["class_incremental"]["final_accuracy"] for run in run_folders(grid / "results")[2:]
+    ]
+    assert rows["naive"]["final_accuracy"]["mean"] == pytest.approx(sum(finals) / 2)
+    table = command("compare", str(grid / "results")).out
+    assert f"{100 * sum(finals) / 2:.1f} ±" in table
+
+
+# -- report -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored_runs(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Results with two sound runs, a damaged and a failed one, of which no figures are drawn."""
+    monkeypatch.setattr("clbench.reporting.figures.all_figures", lambda comparison: [])
+    for strategy in ("naive", "lwf", "spoilt"):
+        made = publish(here / "results", strategy)
+    (made.path / "spec.json").unlink()
+    fail(here / "results", "lwf", 1, "KeyError: 'lost'")
+    return here
+
+
+def test_report_prints_where_the_page_is_and_on_standard_error_what_was_left_out(
+    command: Command, stored_runs: Path
+) -> None:
+    done = command("report")
+    assert (done.code, done.out) == (0, "reports/results/index.html: 2 runs in 1 comparison\n")
+    damaged, failed = done.err.splitlines()
+    assert damaged.startswith("Damaged, left out: tiny/spoilt/") and damaged.endswith("spec.json is missing")
+    assert failed == "Failed, left out: lwf on tiny, seed 1: KeyError: 'lost'"
+    assert (stored_runs / "reports" / "results" / "index.html").is_file()
+
+
+def test_report_takes_folders_names_and_a_place_and_python_does_the_same(command: Command, stored_runs: Path) -> None:
+    chosen = ("results/tiny/naive", "results/tiny/lwf", "--out", "pages/x", "-s", "naive", "-S", "tiny")
+    done = command("report", *chosen, "--recipe", "quick")
+    assert (done.code, done.err) == (0, "") and done.out.startswith("pages/x/index.html: 1 run in")
+    page = clbench.report("results/tiny/naive", out="pages/y", strategy="naive")
+    assert page == Path("pages/y/index.html") and page.read_bytes() == Path("pages/x/index.html").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["nowhere"], 2, "there is no folder nowhere"),
+        (["results/.work"], 2, "no runs in results/.work"),
+        (["-s", "naif"], 2, "no stored run has the strategy 'naif'; did you mean 'naive'?"),
+        (["--out", "results"], 4, "results holds something else than a report"),
+        (["--out", "/proc/report"], 4, "cannot write /proc/report"),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("stored_runs")
+def test_report_ends_with_the_exit_code_of_what_is_wrong(
+    command: Command, arguments: list[str], code: int, says: str
+) -> None:
+    done = command("report", *arguments)
+    assert done.code == code and says in done.err and "Traceback" not in done.err
+
+
+def test_list_runs_names_each_stored_run(grid: Path, command: Command) -> None:
+    rows = json.loads(command("list", "runs", "--out", str(grid / "results"), "--json").out)
+    assert {row["run"] for row in rows} == {str(run) for run in run_folders(grid / "results")}
+    assert {row["status"] for row in rows} == {"finished"}
+
+
+def test_python_has_the_errors_of_the_command(here: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'naive'"):
+        clbench.run("niave", "splitdigits")
+    with pytest.raises(UsageError, match="no folder"):
+        clbench.load("nowhere")
+
+
+@pytest.mark.parametrize("seeds", [0, -1, True, [], [0, 0], [-1], [2**32], [1.5]])
+def test_python_refuses_seeds_that_the_command_refuses(here: Path, seeds: Any) -> None:
+    with pytest.raises(UsageError):
+        clbench.run("naive", seeds=seeds, **SMALL_ARGUMENTS)
+    assert list(here.iterdir()) == []
+
+
+def test_python_takes_seeds_of_numpy(here: Path) -> None:
+    runs = clbench.run("naive", seeds=np.arange(1), **SMALL_ARGUMENTS)
+    assert [run.spec["seeds"]["run"] for run in runs] == [0]
+
+
+# -- bad strategies ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mischief:
+    loss: str
+    status: str
+    says: str
+
+
+MISCHIEF = {
+    "raises": Mischief("if batch.experience.index == 1: raise KeyError('lost')", "failed", "KeyError: 'lost'"),
+    "file_missing": Mischief("if batch.experience.index == 1: open('/no/such/file')", "failed", "FileNotFoundError"),
+    "usage_error": Mischief("if batch.experience.index == 1: raise clbench.UsageError('no')", "failed", "no"),
+    "memory": Mischief("if batch.experience.index == 1: raise MemoryError", "failed", "MemoryError"),
+    "exits": Mischief("if batch.experience.index == 1: exit(0)", "failed", "exit(0)"),
+    "nan": Mischief("if batch.experience.index == 1: loss = loss * float('nan')", "diverged", "the loss became nan"),
+    "infinite": Mischief(
+        "if batch.experience.index == 1: loss = loss * float('inf')", "diverged", "the loss became inf"
+    ),
+    "shape": Mischief("if batch.experience.index == 1: loss = loss * torch.ones(3)", "failed", "shape (3,)"),
+    "none": Mischief("if batch.experience.index == 1: loss = None", "failed", "NoneType"),
+    "number": Mischief("if batch.experience.index == 1: loss = 1.0", "failed", "float"),
+    "detached": Mischief("if batch.experience.index == 1: loss = loss.detach()", "failed", "RuntimeError"),
+}
+
+
+@pytest.mark.parametrize("name", MISCHIEF)
+def test_a_strategy_that_fails_ends_its_own_run_only_and_is_not_compared(
+    command: Command, here: Path, name: str
+) -> None:
+    mischief = MISCHIEF[name]
+    path = write(here, name, loss=mischief.loss)
+    done = command("run", "-s", f"{name},naive", *SMALL, "--json")
+    assert done.code == 1, done.err
+    assert [run.parent.name for run in run_folders(here / "results")] == ["naive"]
+    stored, trace = failure(here, name)
+    assert stored["status"] == mischief.status and mischief.says in stored["error"]
+    assert "in experience 1" in stored["error"]
+    assert "Traceback" in trace and mischief.says in trace
+    if mischief.status == "failed" and name not in ("shape", "none", "number", "detached"):
+        assert f'File "{path}"' in trace
+    assert "1 of 2 runs failed" in done.err and mischief.says in done.err
+    assert [run["status"] for run in json.loads(done.out)["runs"]] == ["finished"]
+    (comparison,) = json.loads(command("compare", "--json").out)["comparisons"]
+    assert [row["strategy"] for row in comparison["rows"]] == ["naive"]
+
+
+def test_a_diverged_run_says_at_which_step(command: Command, here: Path) -> None:
+    write(here, "mine", loss="self.n = getattr(self, 'n', -1) + 1; loss = loss * (float('nan') if self.n == 7 else 1)")
+    assert command("run", "-s", "mine", *SMALL).code == 1
+    assert re.search(r"in experience 0, step 7:", failure(here, "mine")[0]["error"])
+
+
+def test_a_failed_run_is_done_again_by_the_same_command_once_its_cause_is_gone(command: Command, here: Path) -> None:
+    write(here, "mine", loss="if not os.path.exists('mended'): raise RuntimeError('not yet')")
+    assert command("run", "-s", "mine", *SMALL).code == 1
+    (here / "mended").touch()
+    assert command("run", "-s", "mine", *SMALL).code == 0
+    assert len(run_folders(here / "results")) == 1
+    assert list((here / "results" / ".failed").glob("*/*/*")) == []
+
+
+def test_from_python_a_failed_run_is_an_exception_that_carries_the_others(here: Path) -> None:
+    from clbench.api import RunsFailed
+
+    write(here, "mine", loss="raise KeyError('lost')")
+    with pytest.raises(RunsFailed, match="1 of 2 runs failed") as raised:
+        clbench.run(["mine", "naive"], **SMALL_ARGUMENTS)
+    assert [run.spec["strategy"]["name"] for run in raised.value.runs] == ["naive"]
+
+
+# -- global state -----------------------------------------------------------------------------------------------------
+
+CHANGES = {
+    "number of threads": "torch.set_num_threads(2)",
+    "default dtype": "torch.set_default_dtype(torch.float64)",
+    "gradient mode": "torch.set_grad_enabled(False)",
+    "working folder": "os.chdir('/')",
+    "handler of SIGINT": "signal.signal(signal.SIGINT, signal.SIG_IGN)",
+    "handler of SIGTERM": "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
+}
+
+
+def state() -> list[Any]:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    return [torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled(), Path.cwd(), *handlers]
+
+
+@pytest.fixture
+def put_back() -> Iterator[list[Any]]:
+    """The process's state, which no test may leave changed even where clbench does."""
+    threads, dtype, gradients, folder, interrupt, terminate = before = state()
+    yield before
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(dtype)
+    torch.set_grad_enabled(gradients)
+    os.chdir(folder)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, terminate)
+
+
+def test_global_state_that_a_strategy_changes_is_put_back_and_noted(
+    command: Command, here: Path, put_back: list[Any]
+) -> None:
+    assert command("run", "-s", "naive", *SMALL, "--out", "alone").code == 0
+    write(here, "mine", after="; ".join(CHANGES.values()))
+    assert command("run", "-s", "mine,naive", *SMALL).code == 0
+    assert state() == put_back
+    mine, naive = run_folders(here / "results")
+    for what in CHANGES:
+        for experience in (0, 1):
+            assert any(what in note and f"experience {experience}" in note for note in result(mine)["notes"])
+    assert result(naive)["notes"] == []
+    assert weights(naive) == weights(run_folders(here / "alone")[0])
+
+
+def test_global_state_that_a_strategy_that_then_fails_changes_is_put_back(
+    command: Command, here: Path, put_back: list[Any]
+) -> None:
+    write(here, "mine", loss=f"{'; '.join(CHANGES.values())}; raise KeyError('lost')")
+    assert command("run", "-s", "mine,naive", *SMALL).code == 1
+    assert state() == put_back
+    assert [run.parent.name for run in run_folders(here / "results")] == ["naive"]
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_global_state_that_a_file_changes_when_it_is_imported_is_put_back_and_noted(
+    command: Command, here: Path, put_back: list[Any], what: str
+) -> None:
+    write(here, "mine", top=CHANGES[what])
+    assert command("run", "-s", "mine", *SMALL).code == 0
+    assert state() == put_back
+    (mine,) = run_folders(here / "results")
+    assert any(what in note for note in result(mine)["notes"])
+
+
+def test_a_working_folder_that_a_strategy_removes_is_left_for_the_old_one(
+    command: Command, here: Path, put_back: list[Any]
+) -> None:
+    write(here, "mine", after="os.makedirs('gone'); os.chdir('gone'); os.rmdir(os.getcwd())")
+    assert command("run", "-s", "mine,naive", *SMALL).code in (0, 1)
+    assert Path.cwd() == here
+    assert "naive" in [run.parent.name for run in run_folders(here / "results")]
+
+
+# -- doctor -----------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_names_a_broken_plugin_a_damaged_run_and_a_failed_run_and_how_to_mend_them(
+    command: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clbench.diagnostics import doctor
+
+    # What these two look at takes processes that import torch and Avalanche.
+    monkeypatch.setattr(doctor, "_installation", list)
+    monkeypatch.setattr(doctor, "_machine", list)
+    write(here, "mine", loss="raise KeyError('lost')")
+    assert command("run", "-s", "mine,naive", *SMALL).code == 1
+    assert command("doctor").code == 1
+    (run,) = run_folders(here / "results")
+    (run / "result.json").write_text("{}")
+    (here / "strategies" / "bad.py").write_text("def (:\n")
+    done = command("doctor")
+    assert done.code == 5
+    assert re.search(r"FAIL +strategy bad: SyntaxError in line 1", done.out)
+    assert re.search(rf"FAIL +run {run.relative_to(here)}: result\.json is not what", done.out)
+    assert "clbench run -s naive -S splitdigits --seeds 0," in done.out
+    assert re.search(r"FAIL +failed run splitdigits/mine/", done.out) and "traceback.txt" in done.out
+    monkeypatch.chdir(run)
+    assert command("doctor", ".").code == 1

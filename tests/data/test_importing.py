@@ -1,0 +1,514 @@
+"""Importing a user's dataset: what is accepted arrives unchanged, what is refused leaves nothing behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import shutil
+import struct
+import tracemalloc
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from clbench.data import datasets
+from clbench.data.importing import import_dataset
+from clbench.errors import DataError, MachineError, UsageError
+
+Arrays = dict[str, Any]
+
+
+def arrays(size: tuple[int, ...] = (8, 6, 3), seed: int = 0) -> Arrays:
+    """12 training and 6 test images of three classes."""
+    random = np.random.default_rng(seed)
+    return {
+        "x_train": random.integers(0, 256, (12, *size), dtype=np.uint8),
+        "y_train": np.arange(12) % 3,
+        "x_test": random.integers(0, 256, (6, *size), dtype=np.uint8),
+        "y_test": np.arange(6) % 3,
+    }
+
+
+def npz(path: Path, content: Arrays) -> Path:
+    np.savez(path, **content)
+    return path
+
+
+def npz_of_bytes(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def npy(values: np.ndarray, shape: tuple[int, ...] | None = None) -> bytes:
+    """A .npy; with `shape`, one whose header claims that shape."""
+    file = io.BytesIO()
+    header = {"descr": values.dtype.str, "fortran_order": False, "shape": shape or values.shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue() + values.tobytes()
+
+
+def refused(path: Path, folder: Path, name: str = "mine") -> str:
+    """Imports `path`, which must be refused without a trace in the cache; returns what the error says."""
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(DataError) as caught:
+        import_dataset(name, path, folder)
+    assert caught.value.exit_code == 3
+    assert str(path) in caught.value.message
+    assert caught.value.hint
+    assert list((folder / "arrays").iterdir()) == []
+    assert before is None or path.read_bytes() == before
+    # Without the folder, which pytest names after the test: a word of that name would match by itself.
+    return str(caught.value).replace(str(path), path.name)
+
+
+# .npz: what is accepted
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_images_and_labels_of_an_npz_arrive_unchanged(save: Callable[..., None], tmp_path: Path) -> None:
+    content = arrays()
+    save(tmp_path / "a.npz", **content)
+    info = import_dataset("mine", tmp_path / "a.npz", tmp_path)
+    opened = datasets.open_dataset("mine", tmp_path)
+    for array, values in content.items():
+        assert np.array_equal(getattr(opened, array), values)
+    assert opened.info == info
+    assert (info.shape, info.train_size, info.test_size) == ((8, 6, 3), 12, 6)
+    assert info.classes == ("0", "1", "2")
+    assert info.mean == pytest.approx((content["x_train"] / 255).mean(axis=(0, 1, 2)))
+    assert info.std == pytest.approx((content["x_train"] / 255).std(axis=(0, 1, 2)))
+    assert info.source == "imported from a.npz"
+    assert datasets.verify(tmp_path) == [("mine", None)]
+
+
+def test_grey_images_without_a_channel_axis_get_one(tmp_path: Path) -> None:
+    content = arrays((8, 6))
+    import_dataset("mine", npz(tmp_path / "a.npz", content), tmp_path)
+    assert np.array_equal(datasets.open_dataset("mine", tmp_path).x_test, content["x_test"][..., np.newaxis])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", ">i4", "uint64"])
+def test_labels_of_any_whole_number_type_and_as_a_column_arrive_as_int64(dtype: str, tmp_path: Path) -> None:
+    content = arrays()
+    column = content["y_train"].astype(dtype)[:, np.newaxis]
+    import_dataset("mine", npz(tmp_path / "a.npz", {**content, "y_train": column}), tmp_path)
+    opened = datasets.open_dataset("mine", tmp_path)
+    assert opened.y_train.dtype == np.int64
+    assert opened.y_train.tolist() == content["y_train"].tolist()
+
+
+def test_the_npz_may_name_its_classes_and_hold_more(tmp_path: Path) -> None:
+    content = {**arrays(), "classes": np.array(["Äpfel", "pear", "fig"]), "notes": np.zeros(3)}
+    assert import_dataset("mine", npz(tmp_path / "a.npz", content), tmp_path).classes == ("Äpfel", "pear", "fig")
+
+
+def test_the_same_content_under_two_names_has_the_same_hash(tmp_path: Path) -> None:
+    first = import_dataset("one", npz(tmp_path / "a.npz", arrays()), tmp_path)
+    second = import_dataset("two", npz(tmp_path / "b.npz", arrays()), tmp_path)
+    other = import_dataset("three", npz(tmp_path / "c.npz", arrays(seed=1)), tmp_path)
+    assert first.sha256 == second.sha256 != other.sha256
+
+
+def test_importing_the_same_content_again_says_so_and_changes_nothing(tmp_path: Path) -> None:
+    first = import_dataset("mine", npz(tmp_path / "a.npz", arrays()), tmp_path)
+    sentences: list[str] = []
+    assert import_dataset("mine", npz(tmp_path / "b.npz", arrays()), tmp_path, sentences.append) == first
+    assert "already" in sentences[-1]
+
+
+@pytest.mark.parametrize("other", [arrays(seed=1), {**arrays(), "classes": np.array(["a", "b", "c"])}])
+def test_another_content_does_not_replace_a_dataset_of_that_name(other: Arrays, tmp_path: Path) -> None:
+    first = import_dataset("mine", npz(tmp_path / "a.npz", arrays()), tmp_path)
+    with pytest.raises(DataError, match=f"delete {tmp_path / 'arrays' / 'mine'}"):
+        import_dataset("mine", npz(tmp_path / "b.npz", other), tmp_path)
+    assert datasets.describe("mine", tmp_path) == first
+    assert datasets.verify(tmp_path) == [("mine", None)]
+
+
+def test_a_built_in_can_be_imported_where_its_sizes_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = arrays((32, 32, 3))
+    assert "50000 + 10000" in refused(npz(tmp_path / "cifar10.npz", content), tmp_path, "cifar10")
+    small = dataclasses.replace(datasets.BUILTIN["cifar10"], classes=3, train_size=12, test_size=6)
+    monkeypatch.setitem(datasets.BUILTIN, "cifar10", small)
+    import_dataset("cifar10", tmp_path / "cifar10.npz", tmp_path)
+    opened = datasets.open_dataset("cifar10", tmp_path)
+    assert opened.info.source == "imported from cifar10.npz"
+    assert np.array_equal(opened.x_train, content["x_train"])
+
+
+def test_images_are_never_all_in_memory(tmp_path: Path) -> None:
+    content = arrays()
+    content["x_train"] = np.zeros((12, 2048, 1024, 3), dtype=np.uint8)  # 75 MB
+    content["x_test"] = content["x_train"][:6, :, :, :]
+    npz(tmp_path / "a.npz", content)
+    del content
+    tracemalloc.start()
+    try:
+        import_dataset("mine", tmp_path / "a.npz", tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40e6
+
+
+# .npz: what is refused
+
+WRONG: dict[str, tuple[Arrays, str]] = {
+    "images as floats": ({"x_train": np.zeros((12, 8, 6, 3))}, "x_train must be uint8"),
+    "images as int8": ({"x_test": np.zeros((6, 8, 6, 3), dtype=np.int8)}, "x_test must be uint8"),
+    "flat images": ({"x_train": np.zeros((12, 144), dtype=np.uint8)}, "x_train must be uint8"),
+    "four channels": ({"x_train": np.zeros((12, 8, 6, 4), dtype=np.uint8)}, "x_train must be uint8"),
+    "no image": ({"x_test": np.zeros((0, 8, 6, 3), dtype=np.uint8)}, "empty"),
+    "no pixel": ({"x_test": np.zeros((6, 0, 6, 3), dtype=np.uint8)}, "empty"),
+    "labels as floats": ({"y_train": np.arange(12) % 3 + 0.0}, "y_train must be whole numbers"),
+    "labels one-hot": ({"y_train": np.eye(3, dtype=int)[np.arange(12) % 3]}, "y_train must be whole numbers"),
+    "labels from 1": ({"y_train": np.arange(12) % 3 + 1, "y_test": np.arange(6) % 3 + 1}, "no image of class 0"),
+    "labels with a gap": ({"y_train": np.arange(12) % 2 * 2, "y_test": np.arange(6) % 2 * 2}, "no image of class 1"),
+    "negative label": ({"y_test": np.arange(6) % 3 - 1}, "y_test has the label -1"),
+    "label beyond int64": ({"y_test": np.full(6, 2**64 - 1, dtype=np.uint64)}, "y_test has the label"),
+    "label beyond int16": ({"y_test": np.full(6, 32_767)}, "y_test has the label 32767"),
+    "class absent from test": ({"y_test": np.arange(6) % 2}, "y_test has no image of class 2"),
+    "class absent from train": ({"y_train": np.arange(12) % 2}, "y_train has no image of class 2"),
+    "fewer labels than images": ({"y_train": np.arange(11) % 3}, "12 images and y_train 11 labels"),
+    "train and test differ in size": ({"x_test": np.zeros((6, 6, 8, 3), dtype=np.uint8)}, "x_test of (6, 8, 3)"),
+    "too few class names": ({"classes": np.array(["a", "b"])}, "label 2"),
+    "too many class names": ({"classes": np.array(["a", "b", "c", "d"])}, "no image of class 3"),
+    "class names twice": ({"classes": np.array(["a", "b", "a"])}, "same name"),
+    "class names as numbers": ({"classes": np.arange(3)}, "row of strings"),
+    "blank class name": ({"classes": np.array(["a", " ", "c"])}, "name of a class"),
+    "control characters in a class name": ({"classes": np.array(["a", "b\x1b[2J", "c"])}, "name of a class"),
+    "Fortran order": ({"x_train": np.asfortranarray(np.zeros((12, 8, 6, 3), dtype=np.uint8))}, "Fortran order"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_arrays_that_are_no_dataset_are_refused_with_the_reason(wrong: str, tmp_path: Path) -> None:
+    changes, said = WRONG[wrong]
+    assert said in refused(npz(tmp_path / "a.npz", {**arrays(), **changes}), tmp_path)
+
+
+@pytest.mark.parametrize("array", ["x_train", "y_train", "x_test", "y_test"])
+def test_a_missing_array_is_named(array: str, tmp_path: Path) -> None:
+    content = arrays()
+    del content[array]
+    assert f"it has no {array}" in refused(npz(tmp_path / "a.npz", content), tmp_path)
+
+
+class Bomb:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.marker,)
+
+
+@pytest.mark.parametrize("array", ["x_train", "y_test", "classes"])
+def test_an_object_array_is_refused_and_not_unpickled(array: str, tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+    content = {**arrays(), array: np.array([Bomb(marker)] * 3, dtype=object)}
+    path = npz(tmp_path / "a.npz", content)
+    assert "never unpickled" in refused(path, tmp_path)
+    assert not marker.exists()
+    with np.load(path, allow_pickle=True) as loaded:
+        _ = loaded[array]
+    assert marker.exists()  # the bomb was live
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_npz_is_refused(kept: float, tmp_path: Path) -> None:
+    content = npz(tmp_path / "a.npz", arrays()).read_bytes()
+    (tmp_path / "a.npz").write_bytes(content[: int(len(content) * kept)])
+    refused(tmp_path / "a.npz", tmp_path)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_flipped_bit_in_the_images_is_refused(save: Callable[..., None], tmp_path: Path) -> None:
+    save(tmp_path / "a.npz", **arrays())
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[1000] ^= 4
+    (tmp_path / "a.npz").write_bytes(content)
+    refused(tmp_path / "a.npz", tmp_path)
+
+
+@pytest.mark.parametrize("claimed", [(13, 8, 6, 3), (11, 8, 6, 3), (10**12, 8, 6, 3)])
+def test_a_header_that_claims_more_or_less_than_the_zip_holds_is_refused(
+    claimed: tuple[int, ...], tmp_path: Path
+) -> None:
+    content = {f"{array}.npy": npy(values) for array, values in arrays().items()}
+    content["x_train.npy"] = npy(arrays()["x_train"], shape=claimed)
+    assert "claims" in refused(npz_of_bytes(tmp_path / "a.npz", content), tmp_path)
+
+
+def test_a_zip_directory_that_backs_a_lying_header_is_refused(tmp_path: Path) -> None:
+    content = {f"{array}.npy": npy(values) for array, values in arrays().items()}
+    content["x_train.npy"] = lying = npy(arrays()["x_train"], shape=(24, 8, 6, 3))
+    path = npz_of_bytes(tmp_path / "a.npz", content)
+    raw = bytearray(path.read_bytes())
+    entry = raw.index(b"PK\x01\x02")
+    assert struct.unpack_from("<I", raw, entry + 24)[0] == len(lying)
+    struct.pack_into("<I", raw, entry + 24, len(lying) + 12 * 8 * 6 * 3)
+    path.write_bytes(raw)
+    assert "bytes too early" in refused(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "header", [b"", b"nonsense", b"\x93NUMPY\x01\x00v\x00" + b"(" * 118, b"\x93NUMPY\x09\x00v\x00" + b" " * 118]
+)
+def test_a_member_that_is_no_npy_is_named(header: bytes, tmp_path: Path) -> None:
+    content = {f"{array}.npy": npy(values) for array, values in arrays().items()}
+    content["y_train.npy"] = header
+    assert "y_train.npy" in refused(npz_of_bytes(tmp_path / "a.npz", content), tmp_path)
+
+
+def test_a_zip_bomb_that_would_fill_the_disk_is_refused_before_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {**arrays(), "x_train": np.zeros((12, 1000, 1000), dtype=np.uint8)}
+    content["x_test"] = content["x_train"][:6]
+    np.savez_compressed(tmp_path / "a.npz", **content)
+    assert (tmp_path / "a.npz").stat().st_size < 50_000
+    real = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: real._replace(free=18_000_000))
+    assert "unpacks to 18,000,144 bytes, and 18,000,000 are free" in refused(tmp_path / "a.npz", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: real._replace(free=18_000_144))
+    import_dataset("mine", tmp_path / "a.npz", tmp_path)
+
+
+def test_a_compression_that_numpy_never_uses_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_BZIP2) as archive:
+        for array, values in arrays().items():
+            archive.writestr(f"{array}.npy", npy(values))
+    assert "compressed" in refused(tmp_path / "a.npz", tmp_path)
+
+
+def test_an_encrypted_npz_is_refused(tmp_path: Path) -> None:
+    raw = bytearray(npz(tmp_path / "a.npz", arrays()).read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        raw[raw.index(signature) + offset] |= 1
+    (tmp_path / "a.npz").write_bytes(raw)
+    assert "encrypted" in refused(tmp_path / "a.npz", tmp_path)
+
+
+def test_a_disk_that_fills_up_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    import resource
+
+    path = npz(tmp_path / "a.npz", arrays((64, 64, 3)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
+    try:
+        with pytest.raises(MachineError, match="Free space there"):
+            import_dataset("mine", path, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "arrays").iterdir()) == []
+
+
+def test_a_path_that_is_not_there_and_a_name_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"There is no .*none\.npz"):
+        import_dataset("mine", tmp_path / "none.npz", tmp_path)
+    with pytest.raises(UsageError):
+        import_dataset("../mine", npz(tmp_path / "a.npz", arrays()), tmp_path)
+
+
+# Folders of images
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.fromarray(pixels).save(path, format="PNG")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two classes, three training images and one test image of each, (5, 4, 3), each of one colour of its own."""
+    root = tmp_path / "images"
+    for at, name in enumerate(["zebra", "ape"]):
+        for number in range(4):
+            part = "test" if number == 3 else "train"
+            write_png(root / part / name / f"{number}.png", np.full((5, 4, 3), [at, number, 9], dtype=np.uint8))
+    return root
+
+
+def test_images_of_a_folder_arrive_in_the_order_of_their_classes_names(folder: Path, tmp_path: Path) -> None:
+    (folder / "train" / ".DS_Store").touch()
+    (folder / "train" / "ape" / ".hidden.png").touch()
+    info = import_dataset("mine", folder, tmp_path)
+    assert (info.classes, info.shape, info.train_size, info.test_size) == (("ape", "zebra"), (5, 4, 3), 6, 2)
+    assert info.source == "imported from images"
+    opened = datasets.open_dataset("mine", tmp_path)
+    assert opened.y_train.tolist() == [0, 0, 0, 1, 1, 1]
+    assert opened.y_test.tolist() == [0, 1]
+    for image, colour in zip(opened.x_train, [(1, 0), (1, 1), (1, 2), (0, 0), (0, 1), (0, 2)], strict=True):
+        assert (image == [*colour, 9]).all()
+    assert datasets.verify(tmp_path) == [("mine", None)]
+
+
+def test_rows_columns_and_channels_of_a_png_keep_their_places(tmp_path: Path) -> None:
+    pixels = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
+    grey = pixels[:, :, 0].copy()
+    for part in ("train", "test"):
+        write_png(tmp_path / "colour" / part / "a" / "1.PNG", pixels)
+        write_png(tmp_path / "grey" / part / "a" / "1.png", grey)
+    import_dataset("colour", tmp_path / "colour", tmp_path)
+    import_dataset("grey", tmp_path / "grey", tmp_path)
+    assert np.array_equal(datasets.open_dataset("colour", tmp_path).x_test, pixels[np.newaxis])
+    assert np.array_equal(datasets.open_dataset("grey", tmp_path).x_test, grey[np.newaxis, ..., np.newaxis])
+
+
+def other_size(path: Path) -> None:
+    write_png(path, np.zeros((4, 5, 3), dtype=np.uint8))
+
+
+def grey(path: Path) -> None:
+    write_png(path, np.zeros((5, 4), dtype=np.uint8))
+
+
+def transparent(path: Path) -> None:
+    write_png(path, np.zeros((5, 4, 4), dtype=np.uint8))
+
+
+def palette(path: Path) -> None:
+    PIL.Image.new("P", (4, 5)).save(path)
+
+
+def deep(path: Path) -> None:
+    write_png(path, np.zeros((5, 4), dtype=np.uint16))
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(b"IDAT") + 8] ^= 1
+    path.write_bytes(content)
+
+
+def text(path: Path) -> None:
+    path.write_text("not an image")
+
+
+def jpeg(path: Path) -> None:
+    PIL.Image.new("RGB", (4, 5)).save(path, format="JPEG")
+
+
+def bomb(path: Path) -> None:
+    """A few bytes that say they are 100,000 × 100,000 pixels."""
+    content = bytearray(path.read_bytes())
+    struct.pack_into(">II", content, 16, 100_000, 100_000)
+    struct.pack_into(">I", content, 29, zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+
+
+def half_bomb(path: Path) -> None:
+    """As many pixels as Pillow only warns of."""
+    content = bytearray(path.read_bytes())
+    struct.pack_into(">II", content, 16, 10_000, 10_000)
+    struct.pack_into(">I", content, 29, zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def escaping_link(path: Path) -> None:
+    secret = path.parents[3] / "secret.png"
+    path.rename(secret)
+    path.symlink_to(secret)
+
+
+DAMAGES = [
+    other_size,
+    grey,
+    transparent,
+    palette,
+    deep,
+    truncated,
+    flipped,
+    text,
+    jpeg,
+    bomb,
+    half_bomb,
+    pipe,
+    directory,
+    escaping_link,
+]
+
+
+@pytest.mark.parametrize("image", ["train/ape/0.png", "train/zebra/1.png", "test/ape/3.png"])
+@pytest.mark.parametrize("injure", DAMAGES)
+def test_an_image_that_cannot_be_taken_is_named(
+    injure: Callable[[Path], None], image: str, folder: Path, tmp_path: Path
+) -> None:
+    injure(folder / image)
+    with pytest.raises(DataError) as caught:
+        import_dataset("mine", folder, tmp_path)
+    if injure in (other_size, grey) and image == "train/ape/0.png":
+        image = "train/ape/1.png"  # the first image sets size and mode, the second is the first that differs
+    assert str(folder / image) in caught.value.message
+    assert injure not in (bomb, half_bomb) or "decompression bomb" in caught.value.message
+    assert list((tmp_path / "arrays").iterdir()) == []
+
+
+@pytest.mark.parametrize("extra", ["train/notes.txt", "train/ape/thumbs.db", "test/zebra/1.jpg"])
+def test_a_file_that_is_no_png_is_named(extra: str, folder: Path, tmp_path: Path) -> None:
+    (folder / extra).touch()
+    assert f"images/{extra} is no" in refused(folder, tmp_path)
+
+
+def test_a_folder_that_links_elsewhere_is_refused_and_a_link_inside_is_followed(folder: Path, tmp_path: Path) -> None:
+    (folder / "test" / "ape").rename(tmp_path / "outside")
+    (folder / "test" / "ape").symlink_to(tmp_path / "outside")
+    assert "leaves the folder" in refused(folder, tmp_path)
+    (folder / "test" / "ape").unlink()
+    (folder / "test" / "ape").symlink_to(folder / "train" / "ape")
+    assert import_dataset("mine", folder, tmp_path).test_size == 4
+
+
+def test_a_part_that_links_elsewhere_is_refused(folder: Path, tmp_path: Path) -> None:
+    (folder / "test").rename(tmp_path / "outside")
+    (folder / "test").symlink_to(tmp_path / "outside")
+    assert "leaves the folder" in refused(folder, tmp_path)
+
+
+def test_a_class_in_train_or_test_only_is_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "test" / "ape").rename(folder / "test" / "apes")
+    assert "ape, apes" in refused(folder, tmp_path)
+
+
+def test_a_class_without_images_and_a_missing_part_are_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "train" / "empty").mkdir()
+    assert "images/train/empty has no images" in refused(folder, tmp_path)
+    shutil.rmtree(folder / "test")
+    (folder / "train" / "empty").rmdir()
+    assert "no folder test" in refused(folder, tmp_path)
+    shutil.rmtree(folder / "train")
+    (folder / "train").mkdir()
+    (folder / "test").mkdir()
+    assert "0 classes" in refused(folder, tmp_path)
+
+
+def test_images_that_would_fill_the_disk_are_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = shutil.disk_usage(tmp_path)
+    needed = 8 * (5 * 4 * 3 + 8)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: real._replace(free=needed - 1))
+    assert f"{needed} bytes, and {needed - 1} are free" in refused(folder, tmp_path)

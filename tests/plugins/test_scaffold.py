@@ -1,0 +1,85 @@
+"""`clbench new`: what it writes runs, and nothing is ever written over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import clbench
+from clbench.cli.app import app
+from clbench.errors import UsageError
+from clbench.plugins.discovery import select
+from clbench.plugins.scaffold import new_scenario, new_strategy
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("original", [None, "lwf", "er", "slda"])
+def test_a_new_strategy_runs_as_it_is(original: str | None, here: Path, data: Path) -> None:
+    path = new_strategy("my_idea", original)
+    assert path == Path("strategies/my_idea.py")
+    plugin = select("strategy", "my_idea")
+    assert plugin.class_name == "MyIdea" and plugin.source == "working folder"
+    assert "Source:" in plugin.doc and "Variant:" in plugin.doc
+    (run,) = clbench.run("my_idea", "splitdigits", epochs=1, threads=1, data=data)
+    assert run.result["audit"]["verdict"] == "pass"
+
+
+def test_the_skeleton_is_lwf(here: Path, data: Path) -> None:
+    new_strategy("mine")
+    mine, lwf = (
+        clbench.run(name, "splitdigits", epochs=1, threads=1, data=data, set=values)[0]
+        for name, values in (("mine", {}), ("lwf", {"distil": "old", "lambda_r": 0}))
+    )
+    assert [entry["weights_sha256"] for entry in mine.result["experiences"]] == [
+        entry["weights_sha256"] for entry in lwf.result["experiences"]
+    ]
+
+
+def test_nothing_is_written_over(here: Path) -> None:
+    path = new_strategy("mine")
+    path.write_text("my work")
+    with pytest.raises(UsageError, match="is there already"):
+        new_strategy("mine")
+    assert path.read_text() == "my work"
+
+
+@pytest.mark.parametrize("name", ["lwf", "../x", "a-b", "1st", "class", "test_it", "", "x" * 100])
+def test_a_name_that_cannot_be_is_refused(name: str, here: Path) -> None:
+    with pytest.raises(UsageError):
+        new_strategy(name)
+    assert not list(here.rglob("*.py"))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 5, 10])
+def test_a_new_scenario_covers_its_classes(classes: int, here: Path) -> None:
+    from clbench.plugins.discovery import load
+    from clbench.streams.splits import parse_split
+
+    new_scenario("flowers", "flowers", classes)
+    scenario = load(select("scenario", "flowers"))
+    assert sum(parse_split(scenario.split, classes)) == classes
+
+
+def test_a_new_scenario_from_a_file_of_images_runs(here: Path, data: Path) -> None:
+    draw = np.random.default_rng(0)
+    y = np.repeat(np.arange(4), 20)
+    x = (draw.integers(0, 60, (80, 8, 8, 3)) + 40 * y[:, None, None, None]).astype(np.uint8)
+    np.savez("flowers.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    done = CliRunner().invoke(app, ["new", "scenario", "flowers", "flowers.npz", "--data", str(data)])
+    assert done.exit_code == 0 and "clbench run -s naive,lwf -S flowers" in done.output
+    (run,) = clbench.run("naive", "flowers", threads=1, data=data)
+    assert run.spec["scenario"]["classes_per_experience"] == [2, 2]
+
+
+def test_a_dataset_that_cannot_be_read_leaves_no_scenario(here: Path, data: Path) -> None:
+    Path("broken.npz").write_bytes(b"nothing")
+    done = CliRunner().invoke(app, ["new", "scenario", "flowers", "broken.npz", "--data", str(data)])
+    assert done.exit_code != 0 and not list(here.glob("scenarios/*.py"))

@@ -1,0 +1,192 @@
+"""Published numbers: the targets' file, which runs answer a cell, and when two means agree."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clbench.errors import UsageError
+from clbench.plugins.discovery import builtin_folder, select
+from clbench.reproduction import table
+from clbench.reproduction.campaign import chosen
+from clbench.reproduction.targets import Cell, Target, cells, targets
+from clbench.results.stored_runs import StoredRun
+
+TARGET = Target(
+    protocol="paper",
+    method="LwF",
+    setting="class_incremental",
+    strategy="lwf:pycil",
+    values={},
+    scenario="tiny",
+    recipe="quick",
+    tune="",
+    metric="final_accuracy",
+    mean=50.0,
+    spread=3.0,
+    spread_is="sd",
+    n=9,
+    source="a paper",
+    read="primary",
+    finding="",
+)
+SOURCE = b"""
+import clbench
+
+@clbench.config
+class Config:
+    alpha: float = 1.0
+    beta: float = 2.0
+
+class LwF(clbench.Strategy[Config]):
+    presets = {
+        "li2016": {"loss": "a", "source": "b"},
+        "pycil": {"set": {"alpha": 3.0}, "in_setting": {"task_incremental": {"beta": 0.5}}},
+    }
+"""
+
+
+def run(
+    seed: int = 0,
+    final: float = 0.5,
+    preset: str = "pycil",
+    config: dict[str, Any] | None = None,
+    setting: str = "class_incremental",
+    **changed: str,
+) -> StoredRun:
+    spec = {
+        "scenario": {"name": changed.get("scenario", "tiny"), "setting": setting},
+        "recipe": {"name": changed.get("recipe", "quick")},
+        "strategy": {"name": "lwf", "preset": preset, "config": config or {"alpha": 3.0, "beta": 2.0}},
+        "seeds": {"run": seed},
+    }
+    return StoredRun(Path("run"), spec, {"metrics": {setting: {"final_accuracy": final}}}, {}, SOURCE)
+
+
+def answered(runs: Sequence[StoredRun], target: Target = TARGET) -> tuple[float, ...]:
+    (cell,) = cells([target], runs)
+    return cell.values
+
+
+# -- which runs answer a cell -----------------------------------------------------------------------------------------
+
+
+def test_the_runs_of_a_cell_are_in_the_order_of_their_seeds() -> None:
+    assert answered([run(2, 0.3), run(0, 0.1), run(10, 0.4), run(1, 0.2)]) == pytest.approx((10, 20, 30, 40))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"scenario": "other"},
+        {"recipe": "standard"},
+        {"preset": "li2016"},
+        {"setting": "task_incremental"},
+        {"config": {"alpha": 4.0, "beta": 2.0}},
+    ],
+    ids=str,
+)
+def test_a_run_of_another_protocol_answers_nothing(other: dict[str, Any]) -> None:
+    assert answered([run(**other)]) == ()
+
+
+def test_the_values_of_a_target_and_of_its_setting_are_expected_in_the_run() -> None:
+    with_value = replace(TARGET, values={"beta": "7.0"})
+    assert answered([run()], with_value) == () and answered([run(config={"alpha": 3.0, "beta": 7.0})], with_value)
+    task = replace(TARGET, setting="task_incremental")
+    assert answered([run(setting="task_incremental", config={"alpha": 3.0, "beta": 0.5})], task)
+
+
+# -- when two means agree ---------------------------------------------------------------------------------------------
+
+
+def cell(*values: float, **changed: Any) -> Cell:
+    return Cell(replace(TARGET, **changed), values)
+
+
+def test_the_difference_is_in_units_of_the_combined_standard_error_worked_by_hand() -> None:
+    # published 50, sd 3 over 9: error 1. Measured 52, 54, 56: mean 54, sd 2, error 2/√3; √(1 + 4/3) = 1.5275
+    found = cell(52, 54, 56)
+    assert found.z == pytest.approx(4 / 1.5275, abs=1e-3) and found.agrees is False
+    assert cell(50, 52, 54).z == pytest.approx(2 / 1.5275, abs=1e-3) and cell(50, 52, 54).agrees is True
+
+
+def test_disagreement_counts_on_either_side() -> None:
+    assert cell(44, 46, 48).agrees is False and cell(52, 54, 56).agrees is False
+
+
+def test_a_published_standard_error_is_taken_as_it_is() -> None:
+    assert cell(52, 54, 56, spread_is="sem").z == pytest.approx(4 / (9 + 4 / 3) ** 0.5)
+
+
+def test_where_the_published_spread_is_unknown_the_measured_error_stands_alone() -> None:
+    assert cell(52, 54, 56, spread=None).z == pytest.approx(4 / (4 / 3) ** 0.5)
+
+
+def test_one_run_or_none_decides_nothing() -> None:
+    assert cell(54).agrees is None and cell().agrees is None and cell().mean is None
+
+
+def test_runs_without_spread_agree_with_the_very_same_number_only() -> None:
+    same, other = cell(50, 50, spread=None), cell(51, 51, spread=None)
+    assert same.agrees is True and other.agrees is False
+
+
+def test_the_table_shows_both_numbers_their_difference_and_a_mark() -> None:
+    why = replace(cell(52, 54, 56), target=replace(TARGET, finding="the head"))
+    (row,) = table.rows([why])
+    assert row == ("LwF", "class-incremental", "50.00 ±3.00", "54.00 ±2.00", "3", "+4.00", "+2.6", "✗", "the head")
+    (row,) = table.rows([cell()])
+    assert row[3:] == ("–", "0", "–", "–", "–", "")
+
+
+def test_the_csv_has_the_source_of_every_number() -> None:
+    (row,) = csv.DictReader(table.as_csv([cell(52, 54, 56)]).splitlines())
+    assert row["source"] == "a paper" and row["read"] == "primary" and float(row["measured"]) == 54
+
+
+# -- the targets ------------------------------------------------------------------------------------------------------
+
+
+def test_every_target_names_a_strategy_preset_scenario_and_recipe_that_exist() -> None:
+    for target in targets():
+        name, _, preset = target.strategy.partition(":")
+        strategy = select("strategy", str(builtin_folder("strategy") / f"{name}.py"))
+        assert not preset or preset in strategy.presets
+        assert set(target.values) <= {field.name for field in strategy.fields}
+        scenario = select("scenario", str(builtin_folder("scenario") / f"{target.scenario}.py"))
+        assert target.recipe in scenario.recipes
+        assert 0 < target.mean < 100 and target.n > 0 and target.source
+        assert target.read in ("primary", "transcription", "plot")
+        assert (target.spread is None) == (target.spread_is == "") and target.spread_is in ("", "sd", "sem")
+
+
+def test_hsu2018_is_the_whole_table_of_six_methods_in_three_settings() -> None:
+    found = {(target.method, target.setting) for target in targets("hsu2018")}
+    assert len(found) == len(targets("hsu2018")) == 18
+
+
+def test_a_protocol_setting_or_method_that_is_not_known_is_a_mistake() -> None:
+    with pytest.raises(UsageError, match="did you mean 'hsu2018'"):
+        targets("hsu2019")
+    with pytest.raises(UsageError, match="no published cell"):
+        chosen(targets("hsu2018"), "class", "iCaRL")
+    assert [target.method for target in chosen(targets("hsu2018"), "class", "LwF")] == ["LwF"]
+
+
+def test_listing_the_targets_loads_neither_torch_nor_avalanche() -> None:
+    code = (
+        "import sys; sys.argv = ['clbench', 'reproduce', '--list']\n"
+        "from clbench.cli.app import app\n"
+        "app(standalone_mode=False)\n"
+        "print('torch' in sys.modules or 'avalanche' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "False" and "19.71 ±0.08" in done.stdout and "1810.12488" in done.stdout

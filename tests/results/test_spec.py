@@ -1,0 +1,342 @@
+"""A run's identity: the same for the same experiment however it is asked for, another for every change that counts."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from clbench.base.events import Note
+from clbench.data.datasets import DatasetInfo
+from clbench.errors import UsageError
+from clbench.plugins import discovery
+from clbench.plugins.discovery import builtin_folder
+from clbench.results import spec
+from clbench.results.spec import Machine, folder_name, run_id
+from clbench.runs.grid import Request, plan, seeds_from
+
+DATA = DatasetInfo(
+    name="digits",
+    classes=tuple("0123456789"),
+    shape=(8, 8, 1),
+    train_size=1,
+    test_size=1,
+    mean=(0.3,),
+    std=(0.4,),
+    sha256="0" * 64,
+    source="made up",
+    bytes=1,
+)
+STRATEGY = """
+from typing import Annotated
+from annotated_types import Ge
+import clbench
+
+
+@clbench.config
+class Config:
+    alpha: Annotated[float, Ge(0)] = 1.0
+    steps: int = 3
+
+
+class Mine(clbench.Strategy[Config]):
+    pass
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.py"
+    path.write_text(STRATEGY)
+    return path
+
+
+def built(
+    strategy: Path,
+    *,
+    seed: int = 0,
+    values: dict[str, Any] | None = None,
+    data: DatasetInfo = DATA,
+    device: str = "cpu",
+    threads: int = 1,
+    scenario: str = "splitdigits",
+    **chosen: Any,
+) -> spec.Spec:
+    """The spec of a run of the strategy on a built-in scenario; `chosen` goes to `protocol`."""
+    plugin = discovery.select("scenario", str(builtin_folder("scenario") / f"{scenario}.py"))
+    what = spec.protocol(plugin, discovery.load(plugin), **chosen)
+    own = discovery.select("strategy", str(strategy))
+    how = spec.method(own, discovery.load(own), values or {})
+    return spec.build(what, how, seed, data, Machine(device, threads))
+
+
+def test_the_run_id_is_the_hash_of_sorted_compact_json(mine: Path) -> None:
+    one = built(mine)
+    text = json.dumps(one, sort_keys=True, separators=(",", ":"))
+    assert run_id(one) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_the_order_of_keys_does_not_count(mine: Path) -> None:
+    def shuffled(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        keys = list(value)
+        random.Random(0).shuffle(keys)
+        return {key: shuffled(value[key]) for key in keys}
+
+    one = built(mine)
+    other = shuffled(one)
+    assert list(other) != list(one)
+    assert run_id(other) == run_id(one)
+
+
+def test_a_spec_read_back_from_its_file_has_the_same_id(mine: Path) -> None:
+    one = built(mine, values={"alpha": "0.1"})
+    assert run_id(json.loads(json.dumps(one, indent=1))) == run_id(one)
+
+
+def test_where_the_strategy_file_lies_does_not_count(mine: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere" / "mine.py"
+    copy.parent.mkdir()
+    copy.write_bytes(mine.read_bytes())
+    assert run_id(built(copy)) == run_id(built(mine))
+    assert str(tmp_path) not in json.dumps(built(mine))
+
+
+def test_neither_paths_nor_the_number_of_jobs_nor_the_data_folder_count(
+    mine: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ids(**changed: Any) -> list[str]:
+        request = Request(**{"strategies": [str(mine)], "scenarios": ["splitdigits"], "data": data, **CPU, **changed})
+        return [run_id(run.spec) for run in plan(request, lambda event: None)]
+
+    CPU = {"device": "cpu", "threads": 1}
+    plain = ids()
+    linked = tmp_path / "linked data"
+    linked.symlink_to(data)
+    assert ids(jobs=7, results=tmp_path / "other", data=linked) == plain
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("USER", "somebody else")
+    assert ids(strategies=["./mine.py"]) == plain
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"values": {"alpha": 2}},
+        {"values": {"steps": 4}},
+        {"threads": 2},
+        {"device": "cuda"},
+        {"split": "2"},
+        {"split": "4,3,3"},
+        {"order": "natural"},
+        {"order": "9,8,7,6,5,4,3,2,1,0"},
+        {"recipe": "standard"},
+        {"epochs": 3},
+        {"scenario": "splitmnist"},
+        {"data": dataclasses.replace(DATA, sha256="1" * 64)},
+        {"data": dataclasses.replace(DATA, name="other")},
+    ],
+    ids=str,
+)
+def test_what_changes_the_experiment_changes_the_id(mine: Path, change: dict[str, Any]) -> None:
+    assert run_id(built(mine, **change)) != run_id(built(mine))
+
+
+def test_a_change_of_the_strategys_file_changes_the_id(mine: Path) -> None:
+    before = run_id(built(mine))
+    mine.write_text(STRATEGY + "\n# a comment only\n")
+    assert run_id(built(mine)) != before
+
+
+def test_a_recipe_that_differs_in_anything_changes_the_id(mine: Path) -> None:
+    one = built(mine)
+    assert len({run_id({**one, "recipe": {**one["recipe"], name: "another"}}) for name in one["recipe"]}) == len(
+        one["recipe"]
+    )
+    assert {"lr", "model", "optimizer", "batch_size", "epochs", "precision", "augmentation"} <= set(one["recipe"])
+
+
+def test_a_scenarios_version_changes_the_id(mine: Path) -> None:
+    plugin = discovery.select("scenario", "splitdigits")
+    scenario = discovery.load(plugin)
+    own = discovery.select("strategy", str(mine))
+    how = spec.method(own, discovery.load(own), {})
+    ids = set()
+    for version in (1, 2):
+        newer = type("Newer", (scenario,), {"version": version})
+        ids.add(run_id(spec.build(spec.protocol(plugin, newer), how, 0, DATA, Machine("cpu", 1))))
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"split": "5"}, {"split": "2,2,2,2,2"}),
+        ({"split": "5"}, {}),
+        ({"split": "4,3,3"}, {"split": "4+2x3"}),
+        ({"split": "4,3,3"}, {"split": "4 + 2×3"}),
+        ({"values": {"alpha": 1}}, {}),
+        ({"values": {"alpha": "2"}}, {"values": {"alpha": 2.0}}),
+        ({"values": {"alpha": "1e-1"}}, {"values": {"alpha": 0.1}}),
+        ({"values": {"steps": "3"}}, {}),
+        ({"recipe": "quick"}, {}),
+        ({"epochs": 10}, {}),
+        ({"order": "9,8,7,6,5,4,3,2,1,0"}, {"order": "9, 8, 7, 6, 5, 4, 3, 2, 1, 0"}),
+        ({"order": "seed"}, {}),
+    ],
+    ids=str,
+)
+def test_one_experiment_written_two_ways_is_one_run(mine: Path, one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert built(mine, **one) == built(mine, **other)
+    assert run_id(built(mine, **one)) == run_id(built(mine, **other))
+
+
+def test_by_default_each_seed_has_a_class_order_of_its_own(mine: Path) -> None:
+    orders = [tuple(built(mine, seed=seed)["scenario"]["class_order"]) for seed in range(10)]
+    assert len(set(orders)) == 10 and all(sorted(order) == list(range(10)) for order in orders)
+
+
+def test_a_class_order_that_is_asked_for_is_that_of_every_seed(mine: Path) -> None:
+    orders = {tuple(built(mine, seed=seed, order="natural")["scenario"]["class_order"]) for seed in range(5)}
+    assert orders == {tuple(range(10))}
+
+
+def test_all_strategies_meet_the_same_classes_in_the_same_order(mine: Path) -> None:
+    naive = built(builtin_folder("strategy") / "naive.py", seed=3)
+    assert naive["scenario"] == built(mine, seed=3)["scenario"]
+    assert naive["seeds"] == built(mine, seed=3)["seeds"]
+
+
+def test_the_classes_of_the_experiences_are_consecutive_pieces_of_the_class_order(mine: Path) -> None:
+    one = built(mine, split="5,3,2", order="9,0,8,1,7,2,6,3,5,4")
+    assert spec.experience_classes(one) == [[9, 0, 8, 1, 7], [2, 6, 3], [5, 4]]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**64])
+def test_a_seed_that_is_none_is_a_usage_error(mine: Path, seed: int) -> None:
+    with pytest.raises(UsageError, match="between 0 and 4294967295"):
+        built(mine, seed=seed)
+
+
+def test_the_largest_seed_is_one(mine: Path) -> None:
+    assert built(mine, seed=2**32 - 1)["seeds"]["run"] == 4294967295
+
+
+def test_an_unknown_recipe_is_a_usage_error_with_the_nearest(mine: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'quick'"):
+        built(mine, recipe="quik")
+
+
+@pytest.mark.parametrize("epochs", [0, -1])
+def test_epochs_below_one_are_a_usage_error(mine: Path, epochs: int) -> None:
+    with pytest.raises(UsageError, match="epochs"):
+        built(mine, epochs=epochs)
+
+
+def named(scenario: str, strategy: str, recipe: str, setting: str = "class_incremental") -> spec.Spec:
+    return {
+        "scenario": {"name": scenario, "setting": setting},
+        "strategy": {"name": strategy},
+        "recipe": {"name": recipe},
+        "seeds": {"run": 0},
+    }
+
+
+def test_a_run_lies_under_scenario_and_strategy_and_is_named_after_recipe_seed_and_id() -> None:
+    one = named("splitdigits", "lwf", "quick")
+    assert folder_name(one) == f"splitdigits/lwf/quick-seed0-{run_id(one)[:8]}"
+    other = named("splitdigits", "lwf", "quick", "task_incremental")
+    assert folder_name(other) == f"splitdigits/lwf/quick-task_incremental-seed0-{run_id(other)[:8]}"
+
+
+HOSTILE = st.one_of(st.text(min_size=1), st.text("./\\~$-_a\0\n", min_size=1), st.just("x" * 300))
+
+
+@given(HOSTILE, HOSTILE, HOSTILE)
+@example("..", "..", "..")
+@example("/etc", "../../x", "a/b")
+@example("é" * 300, "\x1b[31m", "con\0")
+def test_no_name_leads_out_of_the_results_folder(scenario: str, strategy: str, recipe: str) -> None:
+    clean = [text.encode(errors="replace").decode() for text in (scenario, strategy, recipe)]
+    assert_inside(folder_name(named(*clean)))
+    assert_inside(folder_name(named(*clean, setting=clean[0])))
+
+
+def test_an_empty_name_does_not_lead_out_of_the_results_folder_either() -> None:
+    assert_inside(folder_name(named("", "", "")))
+
+
+def assert_inside(name: str) -> None:
+    place = os.path.normpath(Path("/results") / name)
+    parts = Path(place).parts
+    assert parts[:2] == ("/", "results") and len(parts) == 5, place
+    assert all(part.isascii() and part.isprintable() and len(part) < 100 for part in parts)
+    assert not any(part.startswith(".") for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("1", (0,)),
+        ("5", (0, 1, 2, 3, 4)),
+        ("0,3", (0, 3)),
+        ("7,", (7,)),
+        ("3, 1", (3, 1)),
+        ("4294967295,", (2**32 - 1,)),
+    ],
+)
+def test_seeds_are_a_number_of_them_or_a_list(text: str, seeds: tuple[int, ...]) -> None:
+    assert seeds_from(text) == seeds
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "0", "-1", "10001", "a", "1.5", "1,a", ",", ",,", "1,,2", "-1,", "1 2", "²", "9" * 5000, "9" * 5000 + ","],
+)
+def test_what_is_neither_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError):
+        seeds_from(text)
+
+
+def test_a_plan_has_every_combination_once_seeds_together_so_that_strategies_meet_the_same_data(data: Path) -> None:
+    request = Request(["naive", "l2"], ["splitdigits"], seeds=(0, 3), device="cpu", threads=1, data=data)
+    planned = plan(request, lambda event: None)
+    assert [(run.plugin.name, run.spec["seeds"]["run"]) for run in planned] == [
+        ("naive", 0),
+        ("l2", 0),
+        ("naive", 3),
+        ("l2", 3),
+    ]
+    assert len({run.name for run in planned}) == 4
+
+
+def test_one_strategy_named_in_two_ways_is_planned_once_or_refused(data: Path) -> None:
+    path = str(builtin_folder("strategy") / "naive.py")
+    request = Request(["naive", path], ["splitdigits"], device="cpu", threads=1, data=data)
+    try:
+        planned = plan(request, lambda event: None)
+    except UsageError:
+        return
+    assert len(planned) == 1
+
+
+def test_all_means_every_strategy_that_is_not_broken_and_says_which_it_left_out(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "strategies").mkdir()
+    (tmp_path / "strategies" / "mine.py").write_text(STRATEGY)
+    (tmp_path / "strategies" / "bad.py").write_text("def (:\n")
+    notes: list[Any] = []
+    planned = plan(Request(["all"], ["splitdigits"], device="cpu", threads=1, data=data), notes.append)
+    builtins = {path.stem for path in builtin_folder("strategy").glob("*.py")}
+    assert {run.plugin.name for run in planned} == builtins | {"mine"}
+    assert any(isinstance(note, Note) and "bad" in note.text for note in notes)

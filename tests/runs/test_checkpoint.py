@@ -1,0 +1,87 @@
+"""Checkpoints: what a boundary writes, and what is read of it."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clbench.errors import PluginError
+from clbench.networks.models import build
+from clbench.runs import checkpoint
+from clbench.runs.checkpoint import Checkpoint
+
+
+def at_boundary(finished: int, **strategy: Any) -> Checkpoint:
+    """A checkpoint after some experiences, each with other predictions; the second was not evaluated."""
+    predictions = [
+        None if index == 1 else {"class_incremental": np.full(1000, index, dtype=np.int16)} for index in range(finished)
+    ]
+    return Checkpoint(finished, build("mlp", (2, 2, 1), 0), strategy, predictions, [{}] * finished, [])
+
+
+def test_what_was_saved_boundary_by_boundary_is_loaded_whole(tmp_path: Path) -> None:
+    for finished in (1, 2, 3):
+        checkpoint.save(tmp_path, at_boundary(finished, value=finished))
+    found = checkpoint.load(tmp_path)
+    assert found is not None
+    assert (found.finished, found.strategy) == (3, {"value": 3})
+    assert found.predictions[1] is None
+    assert [found.predictions[index]["class_incremental"][0] for index in (0, 2)] == [0, 2]
+
+
+def test_a_boundary_writes_as_much_however_many_lie_behind_it(tmp_path: Path) -> None:
+    written = []
+    for finished in range(1, 21):
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+        checkpoint.save(tmp_path, at_boundary(finished))
+        changed = [path for path in tmp_path.iterdir() if before.get(path) != path.stat().st_mtime_ns]
+        written.append(sum(path.stat().st_size for path in changed))
+    # What is said of each experience is a few numbers; its thousand predictions are not written again.
+    assert written[19] - written[2] < 1000
+
+
+@pytest.mark.parametrize("file", ["checkpoint", "predictions-0", "predictions-1"])
+@pytest.mark.parametrize("harm", ["changed", "emptied", "removed"])
+def test_a_checkpoint_of_which_anything_is_damaged_is_none(tmp_path: Path, file: str, harm: str) -> None:
+    for finished in (1, 2):
+        checkpoint.save(tmp_path, at_boundary(finished))
+    path = tmp_path / file
+    if harm == "removed" and file != "checkpoint":
+        path.unlink()
+    else:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content if harm == "changed" else b"")
+    assert checkpoint.load(tmp_path) is None
+
+
+def test_without_a_checkpoint_there_is_nothing_to_load(tmp_path: Path) -> None:
+    assert checkpoint.load(tmp_path) is None
+
+
+def test_state_that_cannot_be_pickled_is_the_strategys_fault(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="cannot be saved between experiences"):
+        checkpoint.save(tmp_path, at_boundary(1, function=lambda: None))
+
+
+def test_a_full_disk_is_an_os_error_and_leaves_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.save(tmp_path, at_boundary(1))
+    before = (tmp_path / "checkpoint").read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limit[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            checkpoint.save(tmp_path, at_boundary(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, previous)
+    assert (tmp_path / "checkpoint").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "predictions-0", "predictions-1"]

@@ -1,0 +1,261 @@
+"""Exemplar memories and the strategies that use them, beside their formulas."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from small_runs import SmallRun, builtin, colours, strategy_class
+from torch import Tensor
+
+from clbench import losses
+from clbench.base.exemplars import ExemplarMemory
+from clbench.base.recipe import Recipe
+from clbench.base.strategy import Batch, Experience
+from clbench.networks.models import Network
+
+RECIPE = Recipe(model="mlp", optimizer="sgd", lr=0.05, batch_size=16, epochs=2)
+SIZES = (2, 2, 2)
+
+
+class Pixels:
+    """Sixteen-valued images whose first pixel is their row, and which the network gets as they are."""
+
+    def original(self, rows: Tensor) -> Tensor:
+        return rows.view(-1, 1, 1, 1).repeat(1, 2, 2, 1).to(torch.uint8)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        return images.float().permute(0, 3, 1, 2)
+
+
+def batch_of(rows: list[int], labels: list[int] | None = None, **more: Any) -> Batch:
+    index = torch.tensor(rows)
+    y = torch.tensor(labels or [0] * len(rows))
+    given = {"logits": torch.zeros(len(rows), 2), "model": None, "experience": Experience(0, SIZES), **more}
+    return Batch(index.float(), y, index, given["logits"], None, given["model"], given["experience"], Pixels())
+
+
+# -- the memory -------------------------------------------------------------------------------------------------------
+
+
+def test_a_reservoir_keeps_every_sample_with_equal_probability() -> None:
+    torch.manual_seed(0)
+    counts: Counter[int] = Counter()
+    for _ in range(2000):
+        memory = ExemplarMemory(4)
+        for rows in ([0, 1, 2], [3, 4, 5, 6], [7, 8, 9]):
+            memory.reservoir(batch_of(rows))
+        kept = memory.images[:, 0, 0, 0].tolist()
+        assert len(set(kept)) == 4
+        counts.update(kept)
+    assert all(count == pytest.approx(2000 * 4 / 10, abs=100) for count in counts.values()) and len(counts) == 10
+
+
+def test_what_is_kept_beside_an_exemplar_stays_with_it() -> None:
+    torch.manual_seed(0)
+    memory = ExemplarMemory(5)
+    for first in range(0, 40, 8):
+        rows = list(range(first, first + 8))
+        memory.reservoir(batch_of(rows, labels=rows), logits=torch.tensor(rows).float()[:, None])
+    assert memory.images[:, 0, 0, 0].tolist() == memory.labels.tolist() == memory.values["logits"].flatten().tolist()
+    drawn = memory.draw(3, batch_of([0]))
+    assert drawn.x[:, 0, 0, 0].tolist() == drawn.y.tolist() == drawn.values["logits"].flatten().tolist()
+    assert len(set(drawn.y.tolist())) == 3 and len(memory.draw(99, batch_of([0])).y) == 5
+
+
+def test_a_limit_keeps_the_first_of_each_class() -> None:
+    memory = ExemplarMemory(9)
+    memory.limit(1)  # of nothing
+    memory.images, memory.labels = torch.arange(6).view(6, 1, 1, 1), torch.tensor([0, 1, 0, 1, 0, 1])
+    memory.limit(2)
+    assert memory.images.flatten().tolist() == [0, 1, 2, 3] and memory.labels.tolist() == [0, 1, 0, 1]
+
+
+# -- whole runs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["er", "er_ace", "derpp", "agem", "gdumb", "icarl", "bic"])
+def test_no_more_exemplars_are_kept_than_the_config_says_and_of_seen_classes_only(name: str) -> None:
+    strategy = builtin(name, memory=13)
+    run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES)
+    strategy.start(run.engine.model)
+    for index in range(3):
+        run.learn(1)
+        kept = strategy.exemplars
+        assert 0 < len(kept) <= 13
+        assert set(kept.labels.tolist()) <= set(range(2 * index + 2))
+        if index and name not in ("er_ace",):
+            assert set(kept.labels.tolist()) & {0, 1}
+        # Every image that is kept is one of the dataset's, with its label.
+        known = {image.numpy().tobytes(): int(y) for image, y in zip(run.images.pixels, run.positions, strict=True)}
+        assert all(known[i.numpy().tobytes()] == int(y) for i, y in zip(kept.images, kept.labels, strict=True))
+
+
+def test_replayed_samples_count_as_seen() -> None:
+    counts = {}
+    for name in ("naive", "er"):
+        strategy = builtin(name)
+        run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES)
+        strategy.start(run.engine.model)
+        counts[name] = run.learn().ledgers[2].samples_seen
+    assert counts["er"] > 1.5 * counts["naive"]
+
+
+# -- losses -----------------------------------------------------------------------------------------------------------
+
+
+class Linear(Network):
+    """A head alone over four pixels."""
+
+    def __init__(self, classes: int = 4) -> None:
+        super().__init__([torch.nn.Flatten()], 4)
+        self.head.grow(classes, seed=1)
+
+
+def a_batch(model: Network) -> tuple[Batch, Tensor]:
+    x = torch.randn(6, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    y = torch.tensor([2, 3, 2, 3, 3, 2])
+    index = torch.arange(6)
+    return Batch(x, y, index, model(x), None, model, Experience(1, (2, 2)), Pixels()), y
+
+
+def filled(memory: ExemplarMemory, **values: Tensor) -> tuple[Tensor, Tensor]:
+    memory.images = torch.arange(4, dtype=torch.uint8).view(4, 1, 1, 1).repeat(1, 2, 2, 1)
+    memory.labels, memory.values = torch.tensor([0, 1, 0, 1]), values
+    return memory.images.float().permute(0, 3, 1, 2), memory.labels
+
+
+def started(name: str, model: Network, **config: Any) -> Any:
+    strategy = builtin(name, **config)
+    strategy.start(model)
+    return strategy
+
+
+def test_er_is_the_cross_entropy_over_the_batch_and_the_exemplars_together() -> None:
+    model = Linear()
+    er = started("er", model)
+    x, y = filled(er.exemplars)
+    batch, new = a_batch(model)
+    expected = F.cross_entropy(torch.cat([batch.logits, model(x)]), torch.cat([new, y]))
+    torch.testing.assert_close(er.loss(batch), expected)
+
+
+def test_er_ace_leaves_absent_classes_out_for_the_new_batch_only() -> None:
+    model = Linear()
+    ace = started("er_ace", model)
+    x, y = filled(ace.exemplars)
+    batch, new = a_batch(model)
+    expected = F.cross_entropy(batch.logits[:, 2:], new - 2) + F.cross_entropy(model(x), y)
+    torch.testing.assert_close(ace.loss(batch), expected)
+
+
+def test_derpp_matches_the_logits_that_were_known_and_the_labels() -> None:
+    model = Linear()
+    derpp = started("derpp", model, alpha=0.3, beta=0.7)
+    stored = torch.full((4, 4), torch.nan)
+    stored[:, :2] = torch.randn(4, 2, generator=torch.Generator().manual_seed(1))
+    x, y = filled(derpp.exemplars, logits=stored)
+    batch, new = a_batch(model)
+    expected = F.cross_entropy(batch.logits, new)
+    expected = expected + 0.3 * F.mse_loss(model(x)[:, :2], stored[:, :2]) + 0.7 * F.cross_entropy(model(x), y)
+    torch.testing.assert_close(derpp.loss(batch), expected)
+
+
+def test_agem_takes_away_what_would_raise_the_loss_on_the_exemplars() -> None:
+    model = Linear()
+    agem = started("agem", model)
+    x, y = filled(agem.exemplars)
+    weights = list(model.parameters())
+    references = torch.autograd.grad(F.cross_entropy(model(x), y), weights)
+    reference = torch.cat([g.flatten() for g in references])
+    batch, _ = a_batch(model)
+    for sign in (-1, 1):  # against the exemplars' gradient and with it
+        noise = torch.randn(len(reference), generator=torch.Generator().manual_seed(2))
+        noise -= noise @ reference / (reference @ reference) * reference
+        gradient, position = sign * reference + noise, 0
+        for weight in weights:
+            weight.grad = gradient[position : position + weight.numel()].view_as(weight).clone()
+            position += weight.numel()
+        agem.before_step(batch)
+        after = torch.cat([weight.grad.flatten() for weight in weights if weight.grad is not None])
+        torch.testing.assert_close(after, noise if sign < 0 else gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_lwf_mc_and_icarl_take_the_old_networks_sigmoids_for_targets() -> None:
+    model = Linear()
+    batch, y = a_batch(model)
+    old = torch.rand(6, 2, generator=torch.Generator().manual_seed(3))
+    batch.recorded = old
+    targets = torch.cat([old, F.one_hot(y - 2, 2).float()], dim=1)
+    expected = F.binary_cross_entropy(batch.logits.sigmoid(), targets)
+    for name in ("lwf_mc", "icarl"):
+        torch.testing.assert_close(builtin(name).loss(batch), expected)
+
+
+def test_bic_weighs_distillation_by_the_share_of_old_classes() -> None:
+    model = Linear()
+    bic = started("bic", model)
+    batch, y = a_batch(model)
+    teacher = torch.randn(6, 2, generator=torch.Generator().manual_seed(4))
+    batch.recorded = losses.soften(teacher, 2.0)
+    kd = -(F.softmax(teacher / 2, 1) * F.log_softmax(batch.logits[:, :2] / 2, 1)).sum(1).mean()
+    torch.testing.assert_close(bic.loss(batch), 0.5 * F.cross_entropy(batch.logits, y) + 0.5 * kd)
+
+
+def test_bic_corrects_the_new_classes_only() -> None:
+    bic = started("bic", Linear())
+    bic.corrections = [(2, 4, torch.tensor([0.5, -1.0]))]
+    logits = torch.tensor([[1.0, 2.0, 4.0, 6.0]])
+    assert bic.corrected(logits).tolist() == [[1.0, 2.0, 1.0, 2.0]]
+    assert logits.tolist() == [[1.0, 2.0, 4.0, 6.0]]
+
+
+def test_herding_takes_what_keeps_the_mean_of_the_chosen_near_the_mean_of_all() -> None:
+    herd = sys.modules[strategy_class("icarl").__module__].herd
+    phi = torch.tensor([[0.0], [1.0], [4.0], [7.0]])  # mean 3: first 4, then 1 (mean 2.5), then 4, 1, 7 (mean 4) or 0
+    assert herd(phi, 3).tolist() == [2, 1, 3]
+    assert sorted(herd(phi, 9).tolist()) == [0, 1, 2, 3]
+
+
+def test_icarl_answers_with_the_nearest_mean_of_exemplars() -> None:
+    icarl = builtin("icarl")
+    icarl.means = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
+    x = torch.tensor([[[[9.0, 1.0], [0.0, 0.0]]], [[[0.1, 0.2], [0.0, 0.0]]]])
+    assert icarl.predict(Linear(), x, Experience(0, (2,))).argmax(dim=1).tolist() == [0, 1]
+
+
+def test_slda_is_the_linear_discriminant_of_all_data_however_it_came() -> None:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    strategy = builtin("slda")
+    run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES)
+    strategy.start(run.engine.model)
+    run.learn()
+    with torch.no_grad():
+        network = run.engine.model.in_evaluation()
+        phi = network.blocks(run.scaling(run.images.pixels)).double()
+        answers = strategy.predict(network, run.scaling(run.images.pixels), run.engine.where).argmax(dim=1)
+    eye = strategy.config.shrinkage * torch.eye(phi.shape[1], dtype=torch.float64)
+    y = run.positions
+    means = torch.stack([phi[y == c].mean(0) for c in range(6)])
+    around = phi - means[y]
+    precision = torch.linalg.inv((1 - strategy.config.shrinkage) * around.T @ around / len(y) + eye)
+    scores = phi @ precision @ means.T - 0.5 * (means @ precision * means).sum(1)
+    assert (answers == scores.argmax(dim=1)).float().mean() > 0.99
+    theirs = (
+        LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(phi.numpy(), y.numpy()).predict(phi.numpy())
+    )
+    assert (answers == torch.from_numpy(theirs)).float().mean() > 0.9
+
+
+def test_gdumb_balances_its_memory_and_trains_on_it_alone() -> None:
+    strategy = builtin("gdumb", memory=12)
+    run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES)
+    strategy.start(run.engine.model)
+    run.learn()
+    assert Counter(strategy.exemplars.labels.tolist()) == dict.fromkeys(range(6), 2)
+    assert [ledger.samples_seen for ledger in run.ledgers] == [24, 24, 24]  # two epochs over twelve exemplars

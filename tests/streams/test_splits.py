@@ -1,0 +1,157 @@
+"""Splits cover every class exactly once; class orders and seeds are the same every time and differ by purpose."""
+
+import hashlib
+from itertools import product
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from clbench.errors import UsageError
+from clbench.streams.splits import class_order, describe_split, parse_split
+from clbench.system.seeds import LARGEST, derive, run_seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "classes", "sizes"),
+    [
+        ("5", 10, (2, 2, 2, 2, 2)),
+        ("1", 10, (10,)),
+        ("10", 10, (1,) * 10),
+        ("50+10x5", 100, (50, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5)),
+        ("4+2×3", 10, (4, 3, 3)),
+        ("4,3,3", 10, (4, 3, 3)),
+        (" 4, 3,3 ", 10, (4, 3, 3)),
+        ("10,", 10, (10,)),
+    ],
+)
+def test_a_split_says_how_many_classes_each_experience_brings(text: str, classes: int, sizes: tuple[int, ...]) -> None:
+    assert parse_split(text, classes) == sizes
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "five",
+        "-5",
+        "2.5",
+        "5x2",
+        "50+10x5",
+        "0",
+        "3",
+        "11",
+        "4,3",
+        "4,3,4",
+        "4,0,6",
+        "0,10",
+        ",10",
+        "1e1",
+    ],
+)
+def test_a_split_that_does_not_cover_the_classes_exactly_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_split(text, 10)
+
+
+@pytest.mark.parametrize("text", ["1+99999999999999999999x1", "9" * 5000, "9" * 5000 + ",1"])
+def test_a_split_too_large_for_any_machine_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_split(text, 10)
+
+
+def test_a_split_that_covers_too_little_says_both_numbers() -> None:
+    with pytest.raises(UsageError, match="covers 7 classes, and the dataset has 10"):
+        parse_split("4,3", 10)
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [("3", "4,3,3"), ("4", "3,3,2,2"), ("0", "10"), ("12", ",".join("1" * 10))]
+)
+def test_where_classes_do_not_divide_the_error_proposes_the_nearest_list(count: str, sizes: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse_split(count, 10)
+    assert raised.value.hint and raised.value.hint.endswith(f"--split {sizes}")
+
+
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=12))
+def test_any_list_of_sizes_is_a_split_of_as_many_classes_and_of_no_other_number(sizes: list[int]) -> None:
+    text = ",".join(map(str, sizes))
+    assert parse_split(text, sum(sizes)) == tuple(sizes)
+    with pytest.raises(UsageError):
+        parse_split(text, sum(sizes) + 1)
+
+
+@given(st.text("0123456789+x×, ", max_size=8), st.integers(1, 40))
+@example("5", 10)
+def test_what_is_accepted_as_a_split_covers_every_class_and_leaves_no_experience_empty(text: str, classes: int) -> None:
+    try:
+        sizes = parse_split(text, classes)
+    except UsageError:
+        return
+    assert sum(sizes) == classes and min(sizes) >= 1
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [((2,) * 5, "5×2"), ((50, *(5,) * 10), "50+10×5"), ((4, 3, 3), "4+2×3"), ((4, 3, 2), "4+3+2"), ((6, 4), "6+4")],
+)
+def test_a_split_is_described_as_people_write_it(sizes: tuple[int, ...], words: str) -> None:
+    assert describe_split(sizes) == words
+
+
+def test_natural_order_counts_up() -> None:
+    assert class_order("natural", 4, seed=7) == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("text", ["3,0,2,1", "3, 0, 2, 1"])
+def test_a_listed_class_order_is_taken_as_it_stands_whatever_the_seed(text: str) -> None:
+    assert class_order(text, 4, seed=1) == class_order(text, 4, seed=2) == (3, 0, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["0,1,2", "0,1,2,2", "0,1,2,4", "1,2,3,4", "0,1,2,3,4", "a", "", "3", "0;1;2;3", "-1,0,1,2"]
+)
+def test_a_class_order_that_does_not_name_each_class_once_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError):
+        class_order(text, 4, seed=0)
+
+
+@pytest.mark.parametrize("text", ["0 1,2,3", "0,1,2,3" + "0" * 5000])
+def test_a_class_order_that_is_no_list_of_numbers_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError):
+        class_order(text, 4, seed=0)
+
+
+@given(st.integers(1, 100), st.integers(0, LARGEST))
+def test_a_drawn_class_order_names_each_class_once_and_is_the_same_again(classes: int, seed: int) -> None:
+    order = class_order("seed", classes, seed)
+    assert sorted(order) == list(range(classes))
+    assert order == class_order("seed", classes, seed)
+
+
+def test_drawn_class_orders_differ_from_seed_to_seed() -> None:
+    assert len({class_order("seed", 10, seed) for seed in range(20)}) == 20
+
+
+def test_a_derived_seed_is_the_first_four_bytes_of_a_hash_of_seed_and_purpose() -> None:
+    # Written out, for a stored run can only be repeated as long as this formula stands.
+    assert derive(7, "order", 3) == int(hashlib.sha256(b"7/order/3").hexdigest()[:8], 16)
+
+
+def test_different_purposes_experiences_and_seeds_get_different_seeds() -> None:
+    purposes = list(product(range(10), ("class_order", "model", "training", "order", "head"), range(10)))
+    assert len({derive(*purpose) for purpose in purposes}) == len(purposes)
+
+
+@given(st.integers(0, LARGEST), st.text(max_size=20), st.integers(0, 1000))
+def test_a_derived_seed_is_a_seed(seed: int, purpose: str, experience: int) -> None:
+    assert 0 <= derive(seed, purpose.encode(errors="ignore").decode(), experience) <= LARGEST
+
+
+def test_a_run_has_its_own_seed_and_a_different_one_for_each_purpose() -> None:
+    seeds = run_seeds(5)
+    assert seeds["run"] == 5
+    assert set(seeds) == {"run", "class_order", "model", "training"}
+    assert len(set(seeds.values())) == 4
+    assert all(run_seeds(6)[purpose] != seed for purpose, seed in seeds.items())

@@ -1,0 +1,186 @@
+"""Learning rates within an experience, validation data, and budgets that differ by experience and strategy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_runs import SmallRun, builtin, colours, same
+
+import clbench
+from clbench.base.recipe import Changes, Recipe
+from clbench.data.batches import held_out
+from clbench.errors import UsageError
+from clbench.networks.models import build
+from clbench.plugins.discovery import builtin_folder, load, select
+from clbench.results.spec import protocol
+from clbench.training.schedules import Plateau, scheduled_rate
+
+SURVEY = Recipe(
+    lr=0.1,
+    schedule="milestones",
+    milestones=(60, 120, 180, 220),
+    epochs=250,
+    weight_decay=2e-4,
+    first=Changes(epochs=200, weight_decay=5e-4, milestones=(60, 120, 170)),
+    of_strategy={"ewc": Changes(epochs=180, milestones=(70, 120, 150)), "odd": Changes(lr=0.03)},
+)
+
+
+# -- milestones -------------------------------------------------------------------------------------------------------
+
+
+def test_the_rate_is_divided_at_every_milestone_and_not_before() -> None:
+    recipe = Recipe(lr=0.1, schedule="milestones", milestones=(2, 3), divisor=10, epochs=4)
+    rates = [scheduled_rate(recipe, step, steps=40, steps_per_epoch=10) for step in (0, 19, 20, 29, 30, 39)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+class Rates(clbench.Strategy):  # type: ignore[type-arg]
+    """Fine-tuning that notes the learning rate of every step."""
+
+    run: SmallRun
+    rates: list[float]
+
+    def loss(self, batch: clbench.Batch) -> torch.Tensor:
+        self.rates.append(self.run.engine.optimizer.param_groups[0]["lr"])
+        return batch.cross_entropy()
+
+
+def rates_of(recipe: Recipe) -> list[float]:
+    strategy = Rates(None)
+    strategy.run, strategy.rates = SmallRun(strategy, recipe, colours(classes=2), (2,)), []
+    strategy.run.learn()
+    return strategy.rates
+
+
+def test_the_optimizer_follows_the_milestones() -> None:
+    recipe = Recipe(lr=0.1, schedule="milestones", milestones=(1, 2), divisor=2, epochs=3, batch_size=20)
+    assert rates_of(recipe) == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025, 0.025])
+
+
+# -- plateaus ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_plateau_divides_the_rate_takes_up_the_best_weights_and_ends_below_the_smallest_rate() -> None:
+    recipe = Recipe(schedule="plateau", lr=0.9, divisor=3, patience=2, lr_min=0.2, validation=0.1)
+    model, plateau = build("mlp", (4, 4, 1), 0), Plateau(recipe)
+
+    def after(loss: float, weight: float) -> float | None:
+        with torch.no_grad():
+            model.blocks[0][1].bias.fill_(weight)
+        return plateau.after_epoch(loss, model)
+
+    assert [after(1.0, 1), after(0.5, 2), after(0.6, 3)] == [0.9, 0.9, 0.9]
+    assert after(0.5, 4) == pytest.approx(0.3)  # the second epoch that is no better: equal is no progress
+    assert model.blocks[0][1].bias.unique().item() == 2
+    assert after(0.4, 5) == pytest.approx(0.3)
+    assert [after(0.7, 6), after(0.7, 7)] == [pytest.approx(0.3), None]
+    assert plateau.best["blocks.0.1.bias"].unique().item() == 5
+
+
+def test_an_experience_under_a_plateau_ends_early_with_the_best_weights_that_it_had() -> None:
+    recipe = Recipe(
+        schedule="plateau", lr=0.5, divisor=10, patience=1, lr_min=0.01, validation=0.25, epochs=50, batch_size=16
+    )
+    samples = colours(classes=4)
+    samples.y[:] = samples.y[::-1].copy()  # labels that say nothing: what is learned of them does not carry over
+    run = SmallRun(builtin("lwf"), recipe, samples, (2, 2)).learn()
+    for ledger, model, index in zip(run.ledgers, run.models, (0, 1), strict=True):
+        assert ledger.gradient_steps < 50 * 2
+        assert ledger.samples_seen % 30 == 0  # a quarter of 40 is held out
+        assert run.engine._plateau is not None
+        if index == 1:
+            state = run.engine._plateau.best
+            assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_a_plateau_needs_validation_data() -> None:
+    plugin = select("scenario", str(builtin_folder("scenario") / "splitmnist.py"))
+    odd = type("Odd", (load(plugin),), {"recipes": {"odd": Recipe(schedule="plateau")}})
+    with pytest.raises(UsageError, match="validation > 0"):
+        protocol(plugin, odd)
+
+
+# -- validation data --------------------------------------------------------------------------------------------------
+
+
+def test_a_share_of_each_class_is_held_out_and_nothing_is_lost() -> None:
+    rows = torch.arange(100, 160)
+    labels = torch.tensor([0] * 40 + [1] * 19 + [2])
+    kept, held = held_out(rows, labels, 0.1, torch.Generator().manual_seed(0))
+    assert sorted([*kept.tolist(), *held.tolist()]) == rows.tolist()
+    assert [int((labels[held - 100] == c).sum()) for c in range(3)] == [4, 2, 0]  # the only one of its class stays
+
+
+def test_what_is_held_out_is_never_trained_on_also_not_by_joint_training() -> None:
+    seen: set[int] = set()
+
+    class Watching(builtin("joint").__class__):  # type: ignore[misc]
+        def loss(self, batch: clbench.Batch) -> torch.Tensor:
+            seen.update(batch.index.tolist())
+            return super().loss(batch)
+
+    recipe = Recipe(validation=0.25, epochs=2, batch_size=16)
+    run = SmallRun(Watching(builtin("joint").config), recipe, colours(classes=4), (2, 2)).learn()
+    held = {row for index in (0, 1) for row in run.engine.data.divided(index, 0.25)[1].rows.tolist()}
+    assert len(held) == 20 and len(seen) == 60 and not held & seen
+
+
+def test_validation_accuracy_is_read_among_the_experiences_own_classes() -> None:
+    recipe = Recipe(validation=0.5, epochs=1, batch_size=16)
+    run = SmallRun(builtin("naive"), recipe, colours(classes=4), (2, 2)).learn()
+    with torch.no_grad():
+        run.engine.model.head.old.bias.fill_(1e4)  # class-incrementally every answer is now an old class
+        run.engine.model.head.new.weight.zero_()
+        run.engine.model.head.new.bias.copy_(torch.tensor([0.0, 1.0]))
+    own = run.positions[run.engine.validation_set.rows]
+    assert run.engine.validation_accuracy() == pytest.approx(float((own == 3).float().mean()))
+
+
+# -- budgets ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_experience_and_each_strategy_have_budgets_of_their_own() -> None:
+    ewc = SURVEY.for_strategy("ewc")
+    assert [ewc.at(0).epochs, ewc.at(1).epochs, SURVEY.for_strategy("lwf").at(3).epochs] == [200, 180, 250]
+    assert [ewc.at(0).milestones, ewc.at(1).milestones] == [(60, 120, 170), (70, 120, 150)]
+    assert [ewc.at(0).weight_decay, ewc.at(1).weight_decay] == [5e-4, 2e-4]
+    assert SURVEY.for_strategy("odd").at(0).lr == 0.03 and ewc.at(0).lr == 0.1
+    assert SURVEY.length == "200, then 250 epochs"
+
+
+def test_the_engine_gives_every_experience_its_own_budget() -> None:
+    recipe = Recipe(epochs=3, batch_size=40, first=Changes(epochs=1, lr=0.5), lr=0.25)
+    run = SmallRun(builtin("naive"), recipe, colours(classes=4), (2, 2)).learn()
+    assert [ledger.gradient_steps for ledger in run.ledgers] == [1, 3]
+    plain = SmallRun(builtin("naive"), Recipe(epochs=1, batch_size=40, lr=0.5), colours(classes=4), (2, 2)).learn(1)
+    assert same(run.models[0], plain.models[0])
+
+
+def test_a_shortened_recipe_has_the_same_budget_everywhere_and_its_milestones_in_proportion() -> None:
+    short = SURVEY.shortened(10)
+    for name, experience, milestones in (("lwf", 1, 250), ("ewc", 1, 180), ("lwf", 0, 200)):
+        original, now = SURVEY.for_strategy(name).at(experience), short.for_strategy(name).at(experience)
+        assert now.epochs == 10
+        assert now.milestones == pytest.approx([m * 10 / milestones for m in original.milestones])
+
+
+def test_a_run_of_another_length_has_another_recipe_name(tmp_path: Path) -> None:
+    plugin = select("scenario", str(builtin_folder("scenario") / "splitcifar100.py"))
+    scenario: Any = load(plugin)
+    assert protocol(plugin, scenario, "survey2024").recipe_name == "survey2024"
+    assert protocol(plugin, scenario, "survey2024", epochs=2).recipe_name == "survey2024-epochs2"
+    assert protocol(plugin, scenario, "quick", epochs=4).recipe_name == "quick"
+
+
+def test_the_order_of_1993_is_the_one_that_this_literature_shares() -> None:
+    import numpy as np
+
+    plugin = select("scenario", str(builtin_folder("scenario") / "splitcifar100.py"))
+    recipes = load(plugin).recipes
+    order = [int(c) for c in recipes["survey2024"].class_order.split(",")]
+    assert order == np.random.RandomState(1993).permutation(100).tolist()
+    assert recipes["masana2020"].class_order == recipes["survey2024"].class_order
