@@ -1,7 +1,7 @@
 """Strategies as a few lines of plain PyTorch, with nothing checked, counted, saved or reported.
 
-The trunks are built by clbench.networks.models and kept channels-last as clbench keeps them, so that the mathematics
-is the same; all else is written here.
+The trunks are built by clbench.networks.architectures and kept channels-last as clbench keeps them, so that the
+mathematics is the same; all else is written here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from measuring import SEED
 from torch import Tensor, nn
 
 from clbench.data.datasets import Dataset, DatasetInfo
-from clbench.networks.models import build
+from clbench.networks.architectures import build
 
 # Pixel values that go through a network at once where no gradients are kept: 128 images of CIFAR-10, 501 of MNIST.
 # Measured: convolutions are slower with more at once and the MLP with fewer.

@@ -26,7 +26,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from clbench.networks.models import ARCHITECTURES, build
+from clbench.networks.architectures import ARCHITECTURES, build
 from clbench.results import environment
 from clbench.training.cuda_graphs import GraphRecorder
 

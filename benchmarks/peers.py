@@ -28,7 +28,7 @@ from measuring import (
     wall_seconds,
 )
 
-from clbench.results.environment import available_cores
+from clbench.system.machine import available_cores
 
 SCRIPT = Path(__file__).with_name("avalanche_script.py")
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from clbench.base.scenario import Scenario
     from clbench.base.strategy import Batch, Classes, Experience, Samples, Strategy, TrainingData
     from clbench.errors import ClbenchError, DataError, MachineError, PluginError, UsageError
-    from clbench.networks.models import Network
+    from clbench.networks.network import Network
 
     __version__: str
 
@@ -33,7 +33,7 @@ _HOME = {
     "ExemplarMemory": "base.exemplars",
     "Experience": "base.strategy",
     "MachineError": "errors",
-    "Network": "networks.models",
+    "Network": "networks.network",
     "PluginError": "errors",
     "Recipe": "base.recipe",
     "Runs": "api",

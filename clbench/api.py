@@ -15,9 +15,10 @@ from clbench.base.events import Listener
 from clbench.comparison.comparison import compare
 from clbench.comparison.table import print_comparison
 from clbench.errors import AuditError, ClbenchError, UsageError
+from clbench.executors.execute import execute_all
 from clbench.results import stored_runs
 from clbench.results.stored_runs import StoredRun
-from clbench.runs.grid import Planned, Request, execute_all, plan, seeds_from
+from clbench.runs.grid import Planned, Request, plan, seeds_from
 from clbench.runs.grid_search import plan_finals, plan_trials
 from clbench.runs.outcome import Outcome
 from clbench.system.signals import Interruption

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from clbench.base.strategy import Experience, Samples
-from clbench.networks.models import Network
+from clbench.networks.network import Network
 
 Labels = Literal["true", "true_weighted", "predicted", "sampled", "exact"]
 

@@ -14,11 +14,12 @@ from sklearn.datasets import load_digits
 
 from clbench.base.config import configure
 from clbench.base.recipe import Recipe
+from clbench.base.settings import Setting
 from clbench.base.strategy import Strategy, config_class
 from clbench.data.batches import Images, Scaling
-from clbench.evaluation.metrics import Setting
 from clbench.evaluation.test_set import TestSet
-from clbench.networks.models import Network, build
+from clbench.networks.architectures import build
+from clbench.networks.network import Network
 from clbench.plugins.discovery import builtin_folder, load, select
 from clbench.streams.stream import ClassIncrementalStream
 from clbench.system.seeds import run_seeds

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clbench.base.settings import Setting
 from clbench.evaluation import metrics
 from clbench.results import spec, store, stored_runs
 from clbench.results.stored_runs import StoredRun
@@ -194,7 +195,7 @@ def single(folder: Path) -> None:
 
 RESULTS: dict[str, Callable[[Path], None]] = {made.__name__: made for made in (usual, hostile, crowd, long, single)}
 
-_SETTINGS: tuple[metrics.Setting, ...] = ("class_incremental", "task_incremental")
+_SETTINGS: tuple[Setting, ...] = ("class_incremental", "task_incremental")
 
 
 def _spec(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clbench import importance, losses
 from clbench.base.strategy import Batch, Experience
-from clbench.networks.models import Network
+from clbench.networks.network import Network
 
 WHERE = Experience(0, (3, 2))
 

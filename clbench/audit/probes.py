@@ -11,7 +11,7 @@ from torch import nn
 
 from clbench.audit.audit import Audit
 from clbench.evaluation.test_set import Score, TestSet
-from clbench.networks.models import Network
+from clbench.networks.network import Network
 from clbench.system.randomness import randomness_untouched
 
 _ASKED, _BESIDE = 16, 48

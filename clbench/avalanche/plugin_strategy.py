@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from clbench.base.strategy import Batch, ConfigT, Strategy
-from clbench.networks.models import Network
+from clbench.networks.network import Network
 
 
 class AvalancheStrategy(Strategy[ConfigT]):

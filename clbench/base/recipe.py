@@ -48,7 +48,7 @@ class Recipe:
     `of_strategy` says otherwise."""
 
     model: Literal["mlp", "cnn", "resnet18", "resnet32", "resnet32b"] = "mlp"
-    """Network; see clbench/networks/models.py."""
+    """Network; see clbench/networks/architectures.py."""
 
     optimizer: Literal["sgd", "adam"] = "sgd"
     """See `optimizer_state` for what becomes of it between experiences."""

@@ -36,8 +36,8 @@ from clbench.base.config import NoConfig
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
-    from clbench.evaluation.metrics import Setting
-    from clbench.networks.models import Network
+    from clbench.base.settings import Setting
+    from clbench.networks.network import Network
 
 ConfigT = TypeVar("ConfigT")
 Classes = Literal["seen", "current", "all"]

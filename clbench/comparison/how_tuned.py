@@ -5,45 +5,9 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from clbench.evaluation.metrics import Setting
+from clbench.base.settings import Setting
 from clbench.plugins.discovery import Plugin, describe_content
 from clbench.results.stored_runs import StoredRun
-
-VALIDATION = 0.1
-"""Share of an experience's training data that continual search judges trials on, unless the recipe says another."""
-
-TOLERANCE = 0.2
-"""How far below fine-tuning, as a share of its accuracy, the method may stay."""
-
-DECAY = 0.5
-SEARCHES = 7
-"""Stability weights that are tried at most; if all fail, the next smaller one is taken."""
-
-FIRST_RATES = (5.0, 1.0, 0.5)
-"""Learning rates tried in the first experience, as multiples of the recipe's."""
-
-RATES = (1.0, 0.5, 0.1, 0.05, 0.01)
-RATE_SEARCHES = 3
-"""Later the largest three of `RATES` below the first experience's are tried."""
-
-
-def continual(weight: str | None, start: float | None) -> dict[str, Any]:
-    """Return what the spec of a run under `--tune chf` says: the stability weight, its first value, the constants.
-
-    The constants are those of FACIL (Masana et al. 2020, arXiv 2010.15277), its learning rates as multiples.
-    """
-    return {
-        "how": "chf",
-        "weight": weight,
-        "start": start,
-        "validation": VALIDATION,
-        "tolerance": TOLERANCE,
-        "decay": DECAY,
-        "searches": SEARCHES,
-        "first_rates": list(FIRST_RATES),
-        "rates": list(RATES),
-        "rate_searches": RATE_SEARCHES,
-    }
 
 
 def how_tuned(run: StoredRun) -> str:

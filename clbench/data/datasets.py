@@ -31,8 +31,8 @@ import platformdirs
 from clbench.data import sources
 from clbench.data.sources import BUILTIN as BUILTIN
 from clbench.errors import DataError, MachineError, UsageError
-from clbench.results.environment import available_memory
 from clbench.system.files import sync_folder
+from clbench.system.machine import available_memory
 from clbench.system.suggestions import did_you_mean
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")

@@ -13,6 +13,7 @@ from clbench.data.datasets import data_folder, verify
 from clbench.plugins import discovery
 from clbench.results import environment, store
 from clbench.results.stored_runs import Unreadable, read_all
+from clbench.system import machine
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _machine() -> Iterator[Finding]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     name = done.stdout.strip()
     gpu = "no CUDA device" if name in ("", "False") else name
-    yield Finding(f"{environment.available_cores()} cores, {gpu}")
+    yield Finding(f"{machine.available_cores()} cores, {gpu}")
     free = shutil.disk_usage(Path.cwd()).free
     low = free < 2**30
     yield Finding(

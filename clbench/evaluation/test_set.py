@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from clbench.base.settings import Setting
 from clbench.data.batches import Images, Scaling
-from clbench.evaluation.metrics import Setting
-from clbench.networks.models import Network
+from clbench.networks.network import Network
 from clbench.system.randomness import randomness_untouched
 
 Predictions = npt.NDArray[np.int16]

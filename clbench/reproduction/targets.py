@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clbench.base.settings import Setting
 from clbench.comparison.how_tuned import expected_values, literal
 from clbench.errors import UsageError
-from clbench.evaluation.metrics import Setting
 from clbench.plugins.discovery import describe_content
 from clbench.results.stored_runs import StoredRun
 from clbench.system.suggestions import did_you_mean

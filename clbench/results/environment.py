@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from clbench.system.machine import available_cores
 
 PACKAGES = ("clbench", "torch", "torchvision", "avalanche-lib", "numpy", "pandas", "scipy", "scikit-learn")
 
@@ -38,29 +39,6 @@ def describe(device: str) -> dict[str, Any]:
 
         result["gpu"] = torch.cuda.get_device_name()
     return result
-
-
-def available_cores() -> int:
-    """Return how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def available_memory() -> int:
-    """Return how many bytes of memory this process may have: the machine's, or what its control group allows."""
-    limits = [path.read_text().strip() for path in _memory_limits() if path.exists()]
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *(int(limit) for limit in limits if limit.isdigit())])
-
-
-def _memory_limits() -> Iterator[Path]:
-    """Yield the files in which Linux keeps the limits of this process's control groups, of either version."""
-    groups = Path("/proc/self/cgroup")
-    for line in groups.read_text().splitlines() if groups.exists() else ():
-        _, controllers, name = line.split(":", 2)
-        if controllers == "memory":
-            yield Path("/sys/fs/cgroup/memory", name.lstrip("/"), "memory.limit_in_bytes")
-        elif not controllers:
-            yield Path("/sys/fs/cgroup", name.lstrip("/"), "memory.max")
 
 
 def _version(package: str) -> str | None:

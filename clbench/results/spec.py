@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from clbench.base.config import configure, plain
+from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.recipe import Recipe
 from clbench.base.scenario import Scenario
+from clbench.base.settings import READINGS, Setting
 from clbench.base.strategy import Strategy, config_class
-from clbench.comparison import how_tuned
 from clbench.data.datasets import DatasetInfo
 from clbench.errors import UsageError
-from clbench.evaluation.metrics import READINGS, Setting
 from clbench.plugins.discovery import Plugin
 from clbench.streams.splits import class_order, parse_split
 from clbench.system.seeds import LARGEST, run_seeds
@@ -110,7 +110,7 @@ class Method:
         weight, start = self.strategy.stability or (None, None)
         if weight and weight in self.given:
             start = float(self.values("class_incremental")[weight])
-        return how_tuned.continual(weight, start)
+        return ContinualTuning(weight=weight, start=start).to_spec()
 
 
 def method(

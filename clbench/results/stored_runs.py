@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clbench.base.settings import READINGS, Setting
 from clbench.errors import UsageError
 from clbench.evaluation import metrics
 from clbench.results import store
@@ -35,16 +36,16 @@ class StoredRun:
     """The file of the strategy that made it; only ever shown, never run."""
 
     @property
-    def setting(self) -> metrics.Setting:
+    def setting(self) -> Setting:
         """In which the network was trained."""
-        found: metrics.Setting = self.spec["scenario"]["setting"]
+        found: Setting = self.spec["scenario"]["setting"]
         return found
 
-    def counts(self, setting: metrics.Setting | None = None) -> metrics.Counts:
-        """The integer counts, read in the run's own setting or in another of `metrics.READINGS`."""
+    def counts(self, setting: Setting | None = None) -> metrics.Counts:
+        """The integer counts, read in the run's own setting or in another of `READINGS`."""
         return metrics.Counts.from_json(self.result["counts"][setting or self.setting])
 
-    def metric(self, name: str, setting: metrics.Setting | None = None) -> Any:
+    def metric(self, name: str, setting: Setting | None = None) -> Any:
         """A stored metric by its name (see evaluation/metrics.py), read in the run's own setting or in another."""
         return self.result["metrics"][setting or self.setting][name]
 
@@ -83,7 +84,7 @@ def _disagreement(run: StoredRun) -> str | None:
     if hashlib.sha256(run.source).hexdigest() != run.spec["strategy"]["sha256"]:
         return "strategy.py is not the file that spec.json names"
     arrays = _predictions((run.path / "predictions.npz").read_bytes())
-    for setting in metrics.READINGS[run.setting]:
+    for setting in READINGS[run.setting]:
         counts = run.counts(setting)
         evaluated = [row is not None for row in counts.correct]
         classes = experience_classes(run.spec)
@@ -174,7 +175,7 @@ def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
             "recipe": spec["recipe"]["name"],
             "seed": spec["seeds"]["run"],
         }
-        for setting in metrics.READINGS[run.setting]:
+        for setting in READINGS[run.setting]:
             counts = run.counts(setting)
             for after, row in enumerate(counts.correct):
                 for on, correct in enumerate(row or ()):

@@ -17,7 +17,7 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 
 from clbench.errors import PluginError
-from clbench.networks.models import Network
+from clbench.networks.network import Network
 from clbench.system.files import replacing
 
 NAME = "checkpoint"

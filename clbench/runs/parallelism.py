@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from clbench.errors import UsageError
-from clbench.results.environment import available_cores
+from clbench.system.machine import available_cores
 
 Jobs = int | Literal["auto"]
 """Runs at once; `auto` is a run on each core, with one thread each unless threads are asked for."""

@@ -24,11 +24,12 @@ from clbench.audit.probes import probe
 from clbench.base.config import configure
 from clbench.base.events import ExperienceFinished, Listener, Note, RunFailed, RunFinished, RunSkipped, RunStarted
 from clbench.base.recipe import Recipe
+from clbench.base.settings import READINGS, Setting
 from clbench.base.strategy import Strategy, config_class
 from clbench.errors import ClbenchError, Divergence, MachineError, PluginError, UsageError
 from clbench.evaluation import metrics
-from clbench.evaluation.metrics import Setting
-from clbench.networks.models import Network, build
+from clbench.networks.architectures import build
+from clbench.networks.network import Network
 from clbench.plugins.discovery import Plugin, load
 from clbench.results import environment, store
 from clbench.results.spec import Spec, experience_classes, folder_name, run_id
@@ -38,6 +39,7 @@ from clbench.runs.checkpoint import Checkpoint
 from clbench.runs.outcome import Outcome
 from clbench.runs.shared_start import learn_shared
 from clbench.streams.stream import Stream, open_stream
+from clbench.system import peak_memory
 from clbench.system.global_state import GlobalState
 from clbench.system.seeds import derive
 from clbench.system.signals import Interruption
@@ -151,7 +153,7 @@ class _Run:
         self.spec, self.around = spec, around
         self.name, self.identity = folder_name(spec), run_id(spec)
         self.started, self.began = datetime.now(timezone.utc), time.perf_counter()
-        object_graph.reset_peak_memory()
+        peak_memory.reset_peak_memory()
         torch.set_num_threads(spec["threads"])
         # Only kernels that give the same sums every time; on a CPU torch's are so anyway.
         torch.use_deterministic_algorithms(spec["device"] == "cuda")
@@ -376,7 +378,7 @@ class _Run:
 
     @property
     def _readings(self) -> tuple[Setting, ...]:
-        return metrics.READINGS[self.spec["scenario"]["setting"]]
+        return READINGS[self.spec["scenario"]["setting"]]
 
     def _counts(self, done: Checkpoint, setting: Setting, after: Iterable[int] | None = None) -> metrics.Counts:
         """Count what was right `after` these experiences, by default all; the others count as not evaluated."""
@@ -415,7 +417,7 @@ class _Run:
             | {name: max(entry[name] for entry in done.experiences) for name in ("stored_bytes", "exemplars")}
             | {"start_up_seconds": self.start_up_seconds}
             | self._tuning_costs(done)
-            | {"peak_memory": object_graph.peak_memory()},
+            | {"peak_memory": peak_memory.peak_memory()},
             "notes": done.notes,
         }
         surroundings = environment.describe(self.spec["device"]) | {

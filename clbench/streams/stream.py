@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from clbench.avalanche.importing import importing_avalanche
+from clbench.base.settings import Setting
 from clbench.data.batches import Images, Scaling, held_out
 from clbench.data.datasets import open_dataset
 from clbench.data.read_ahead import ReadAhead
 from clbench.errors import DataError
-from clbench.evaluation.metrics import Setting
 from clbench.evaluation.test_set import TestSet
 
 with importing_avalanche():

@@ -19,7 +19,7 @@ from clbench.base.config import configure, plain
 from clbench.base.recipe import Recipe
 from clbench.base.strategy import Strategy, config_class
 from clbench.errors import Divergence
-from clbench.networks.models import Network
+from clbench.networks.network import Network
 from clbench.training.engine import Engine
 from clbench.training.fine_tuning import FineTuning
 
@@ -56,7 +56,7 @@ def search(
     """Choose for experience `index`, which `engine` is about to train; its network and strategy stay as they are.
 
     `make_engine` makes an engine of copies for a trial; `recipe` is the strategy's, before anything was chosen;
-    `tuning` is what `tuning.continual` gave; `first_rate` is the rate chosen in experience 0, None there.
+    `tuning` is a ContinualTuning as its spec has it; `first_rate` is the rate chosen in experience 0, None there.
     """
     began = time.perf_counter()
     watched = replace(recipe, validation=recipe.validation or tuning["validation"])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from clbench.audit.object_graph import contents_sha256
-from clbench.networks.models import Network
+from clbench.networks.network import Network
 from clbench.system.randomness import random_state
 
 WARM_UP = 3

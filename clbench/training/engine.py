@@ -22,11 +22,11 @@ from torch import Tensor
 from clbench.avalanche.importing import importing_avalanche
 from clbench.base.events import Listener, TrainingProgress
 from clbench.base.recipe import Recipe
+from clbench.base.settings import Setting
 from clbench.base.strategy import Batch, Experience, Strategy, records
 from clbench.data.batches import Images, Scaling, augment
 from clbench.errors import Divergence, PluginError, UsageError
-from clbench.evaluation.metrics import Setting
-from clbench.networks.models import Network
+from clbench.networks.network import Network
 from clbench.streams.stream import ClassIncrementalStream
 from clbench.system.randomness import randomness_untouched, seed_everything
 from clbench.system.seeds import derive

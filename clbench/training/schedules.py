@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from clbench.base.recipe import Recipe
-from clbench.networks.models import Network
+from clbench.networks.network import Network
 
 
 def scheduled_rate(recipe: Recipe, step: int, steps: int, steps_per_epoch: int) -> float:

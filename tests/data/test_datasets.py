@@ -27,7 +27,7 @@ import pytest
 
 from clbench.data import datasets, sources
 from clbench.errors import DataError, MachineError, UsageError
-from clbench.results import environment
+from clbench.system import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -308,7 +308,7 @@ SLOW_LOAD = """
 import os, sys, time, pathlib
 from clbench.data import sources
 from clbench.data import datasets
-from clbench.results import environment
+from clbench.system import machine
 folder, log = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 load = sources.load
 def slow(*arguments):
@@ -626,8 +626,7 @@ def test_the_memory_that_counts_is_the_least_that_a_control_group_allows(
     (tmp_path / "none").write_text("max\n")
     (tmp_path / "some").write_text("123456\n")
     files = [tmp_path / "none", tmp_path / "absent"]
-    monkeypatch.setattr(environment, "_memory_limits", lambda: iter(files))
-    machine = environment.available_memory()
-    assert machine > 10**8
+    monkeypatch.setattr(machine, "_memory_limits", lambda: iter(files))
+    assert machine.available_memory() > 10**8
     files.append(tmp_path / "some")
-    assert environment.available_memory() == 123456
+    assert machine.available_memory() == 123456

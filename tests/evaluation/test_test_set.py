@@ -13,10 +13,11 @@ from small_runs import SmallRun, colours, configured, same, strategy_class
 from torch import Tensor, nn
 
 import clbench
+from clbench.base.settings import Setting
 from clbench.data.batches import Images, Scaling
 from clbench.evaluation import test_set
-from clbench.evaluation.metrics import Setting
-from clbench.networks.models import Network, build
+from clbench.networks.architectures import build
+from clbench.networks.network import Network
 from clbench.system.randomness import randomness_untouched
 
 CPU = torch.device("cpu")

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clbench.networks.models import ARCHITECTURES, Head, Network, build
+from clbench.networks.architectures import ARCHITECTURES, build
+from clbench.networks.network import Head, Network
 
 
 def parameters(model: nn.Module) -> int:

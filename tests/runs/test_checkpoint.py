@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from clbench.errors import PluginError
-from clbench.networks.models import build
+from clbench.networks.architectures import build
 from clbench.runs import checkpoint
 from clbench.runs.checkpoint import Checkpoint
 

@@ -10,13 +10,13 @@ import pytest
 
 import clbench
 from clbench.errors import UsageError
+from clbench.executors import execute
 from clbench.executors.queue import Turns
 from clbench.plugins.discovery import Plugin
-from clbench.results import environment
-from clbench.runs import grid as grids
 from clbench.runs import parallelism
 from clbench.runs.grid import Planned, Request, plan
 from clbench.runs.parallelism import advice, jobs_from, runs_at_once, threads_of_a_run
+from clbench.system import machine
 from clbench.system.signals import Interruption
 
 
@@ -64,8 +64,8 @@ def test_advice_is_given_where_a_grid_leaves_cores_idle_or_crowds_them() -> None
 
 
 def test_the_cores_that_count_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment.os, "sched_getaffinity", lambda pid: {3, 5, 7}, raising=False)
-    assert environment.available_cores() == 3
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: {3, 5, 7}, raising=False)
+    assert machine.available_cores() == 3
 
 
 def grid(*strategies: tuple[str, str | None], seeds: int) -> list[Planned]:
@@ -113,8 +113,8 @@ def test_what_is_there_already_is_told_without_starting_what_does_runs(tmp_path:
         raise AssertionError("runs that are published were handed on to be done")
 
     with pytest.MonkeyPatch.context() as patch, Interruption() as interruption:
-        patch.setattr(grids, "_execute", nothing_is_left_to_do)
-        outcomes = grids.execute_all(planned, replace(request, results=tmp_path), interruption, heard.append)
+        patch.setattr(execute, "_execute", nothing_is_left_to_do)
+        outcomes = execute.execute_all(planned, replace(request, results=tmp_path), interruption, heard.append)
     assert [outcome.status for outcome in outcomes] == ["skipped", "skipped"]
     assert [event.run for event in heard] == [run.name for run in planned]
 

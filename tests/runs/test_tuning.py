@@ -12,9 +12,9 @@ import pytest
 from small_runs import SmallRun, builtin, colours, same
 
 import clbench
+from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.recipe import Recipe
-from clbench.comparison import how_tuned as tuning
-from clbench.comparison.how_tuned import continual, how_tuned
+from clbench.comparison.how_tuned import how_tuned
 from clbench.errors import UsageError
 from clbench.results.stored_runs import StoredRun, read_all
 from clbench.training import continual_search
@@ -56,7 +56,7 @@ def found(index: int, accuracy: Any, first_rate: float | None = None) -> continu
     def make(network: Any, strategy: Any, recipe: Recipe) -> Any:
         return Trial(recipe, strategy, accuracy)
 
-    return search(index, Standing(), make, RECIPE, continual("alpha", 10.0), first_rate)  # type: ignore[arg-type]
+    return search(index, Standing(), make, RECIPE, ContinualTuning(weight="alpha", start=10.0).to_spec(), first_rate)  # type: ignore[arg-type]
 
 
 def test_the_first_experience_takes_the_rate_of_the_best_fine_tuning_and_no_weight() -> None:
@@ -90,7 +90,7 @@ def test_a_strategy_without_a_stability_weight_is_only_given_a_rate() -> None:
     def make(network: Any, strategy: Any, recipe: Recipe) -> Any:
         return Trial(recipe, strategy, lambda lr, alpha: lr)
 
-    result = search(1, Standing(), make, RECIPE, continual(None, None), 0.5)  # type: ignore[arg-type]
+    result = search(1, Standing(), make, RECIPE, ContinualTuning().to_spec(), 0.5)  # type: ignore[arg-type]
     assert result.weight is None and len(result.trials) == 3
 
 
@@ -109,7 +109,7 @@ def test_trials_read_the_current_experience_only_and_leave_network_and_strategy_
         trial.model = network
         return trial
 
-    result = search(1, run.engine, make, RECIPE, continual("alpha", 10.0), 0.5)
+    result = search(1, run.engine, make, RECIPE, ContinualTuning(weight="alpha", start=10.0).to_spec(), 0.5)
     assert read and read <= set(run.rows(1)) and len(result.trials) >= 4
     assert same(run.engine.model, run.models[0]) and run.engine.strategy.config.alpha == 1.0
 
@@ -228,7 +228,8 @@ def test_a_search_that_does_not_exist_is_a_mistake(data: Path, tmp_path: Path) -
 
 def test_the_constants_of_continual_search_are_those_of_facil() -> None:
     # gridsearch.py: acc_drop_thr=0.2, hparam_decay=0.5, max_num_searches=7; gridsearch_config.py for lr 0.1.
-    assert (tuning.TOLERANCE, tuning.DECAY, tuning.SEARCHES) == (0.2, 0.5, 7)
-    assert [0.1 * factor for factor in tuning.FIRST_RATES] == pytest.approx([0.5, 0.1, 0.05])
-    assert [0.1 * factor for factor in tuning.RATES] == pytest.approx([0.1, 0.05, 0.01, 0.005, 0.001])
+    tuning = ContinualTuning()
+    assert (tuning.tolerance, tuning.decay, tuning.searches) == (0.2, 0.5, 7)
+    assert [0.1 * factor for factor in tuning.first_rates] == pytest.approx([0.5, 0.1, 0.05])
+    assert [0.1 * factor for factor in tuning.rates] == pytest.approx([0.1, 0.05, 0.01, 0.005, 0.001])
     assert builtin("lwf").stability == ("alpha", 10.0) and builtin("ewc").stability == ("strength", 10_000.0)

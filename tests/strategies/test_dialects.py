@@ -12,10 +12,10 @@ from small_runs import builtin, strategy_class
 from torch import Tensor, nn
 
 from clbench.base.config import configure
+from clbench.base.settings import Setting
 from clbench.base.strategy import Batch, Experience, config_class
 from clbench.errors import UsageError
-from clbench.evaluation.metrics import Setting
-from clbench.networks.models import Head
+from clbench.networks.network import Head
 
 SIZES = (2, 3, 2)
 OLD, SEEN, N, T = 5, 7, 11, 2.0

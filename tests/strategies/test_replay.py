@@ -16,7 +16,7 @@ from clbench import losses
 from clbench.base.exemplars import ExemplarMemory
 from clbench.base.recipe import Recipe
 from clbench.base.strategy import Batch, Experience
-from clbench.networks.models import Network
+from clbench.networks.network import Network
 
 RECIPE = Recipe(model="mlp", optimizer="sgd", lr=0.05, batch_size=16, epochs=2)
 SIZES = (2, 2, 2)

@@ -24,7 +24,7 @@ from clbench import Augmentation, Batch, Experience, Recipe
 from clbench.audit.object_graph import carried_bytes, contents_sha256, weights_sha256
 from clbench.base.events import Event, ExperienceFinished
 from clbench.errors import Divergence, PluginError
-from clbench.networks.models import build
+from clbench.networks.architectures import build
 from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned, Request, plan
 from clbench.runs.run import Surroundings, execute

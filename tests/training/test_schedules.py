@@ -13,7 +13,7 @@ import clbench
 from clbench.base.recipe import Changes, Recipe
 from clbench.data.batches import held_out
 from clbench.errors import UsageError
-from clbench.networks.models import build
+from clbench.networks.architectures import build
 from clbench.plugins.discovery import builtin_folder, load, select
 from clbench.results.spec import protocol
 from clbench.training.schedules import Plateau, scheduled_rate

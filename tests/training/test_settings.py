@@ -14,10 +14,11 @@ from small_runs import SmallRun, builtin, colours, same
 import clbench
 from clbench import Batch, Recipe, losses
 from clbench.base.recipe import Recipe as PlainRecipe
+from clbench.base.settings import READINGS
 from clbench.base.strategy import Experience
 from clbench.errors import UsageError
-from clbench.evaluation.metrics import READINGS
-from clbench.networks.models import Head, build
+from clbench.networks.architectures import build
+from clbench.networks.network import Head
 from clbench.plugins.discovery import builtin_folder, load, select
 from clbench.results.spec import protocol
 from clbench.runs.grid import Request, plan
