@@ -45,7 +45,7 @@ class BareLearner:
     """Fine-tuning, and what the other strategies have in common."""
 
     def __init__(self, recipe: dict[str, Any], info: DatasetInfo) -> None:
-        plain = {"schedule": "constant", "precision": "float32", "head": "growing", "pixels": "standardized"}
+        plain = {"schedule": "constant", "precision": "float32", "head": "growing", "normalization": "standardized"}
         assert all(recipe[name] == value for name, value in plain.items()), "the loop below is written for these"
         self.recipe = recipe
         network = build(recipe["model"], info.shape, SEED)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from clbench.api import Runs, load, report, run
     from clbench.base.config import config
     from clbench.base.exemplars import ExemplarMemory
-    from clbench.base.recipe import Augmentation, Changes, Recipe
+    from clbench.base.recipe import Augmentation, Overrides, Recipe
     from clbench.base.scenario import Scenario
     from clbench.base.strategy import Batch, Classes, Experience, Samples, Strategy, TrainingData
     from clbench.errors import ClbenchError, DataError, MachineError, PluginError, UsageError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Augmentation": "base.recipe",
     "Batch": "base.strategy",
-    "Changes": "base.recipe",
+    "Overrides": "base.recipe",
     "Classes": "base.strategy",
     "ClbenchError": "errors",
     "DataError": "errors",
@@ -51,7 +51,6 @@ _HOME = {
 __all__ = [
     "Augmentation",
     "Batch",
-    "Changes",
     "Classes",
     "ClbenchError",
     "DataError",
@@ -59,6 +58,7 @@ __all__ = [
     "Experience",
     "MachineError",
     "Network",
+    "Overrides",
     "PluginError",
     "Recipe",
     "Runs",
@@ -77,6 +77,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name == "__version__":
         return import_module("importlib.metadata").version("clbench")
+    if name == "Changes":
+        raise AttributeError("clbench.Changes is now called clbench.Overrides")
     if name not in _HOME:
         raise AttributeError(f"module 'clbench' has no attribute '{name}'")
     return getattr(import_module(f"clbench.{_HOME[name]}"), name)

@@ -1,7 +1,7 @@
 """Split CIFAR-10: ten kinds of 32x32 colour photographs (Krizhevsky 2009), two at a time."""
 
 import clbench
-from clbench import Augmentation, Changes
+from clbench import Augmentation, Overrides
 
 
 class SplitCIFAR10(clbench.Scenario):
@@ -34,7 +34,7 @@ class SplitCIFAR10(clbench.Scenario):
             augmentation=Augmentation(crop=4, flip=True),
             head="fixed",
             class_order="natural",
-            first=Changes(epochs=50),
-            of_strategy={"ewc": Changes(lr=0.03), "si": Changes(lr=0.03), "lwf": Changes(lr=0.01, epochs=100)},
+            first=Overrides(epochs=50),
+            of_strategy={"ewc": Overrides(lr=0.03), "si": Overrides(lr=0.03), "lwf": Overrides(lr=0.01, epochs=100)},
         ),
     }

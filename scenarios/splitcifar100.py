@@ -1,7 +1,7 @@
 """Split CIFAR-100: a hundred kinds of 32x32 colour photographs (Krizhevsky 2009), ten at a time."""
 
 import clbench
-from clbench import Augmentation, Changes
+from clbench import Augmentation, Overrides
 
 # numpy.random.RandomState(1993).permutation(100), the order of classes that most of this literature shares.
 _ORDER_1993 = (
@@ -44,10 +44,10 @@ class SplitCIFAR100(clbench.Scenario):
             epochs=80,
             augmentation=Augmentation(crop=4, flip=True, brightness=63 / 255),
             class_order=_ORDER_1993,
-            first=Changes(epochs=200, weight_decay=5e-4, milestones=(60, 120, 170)),
+            first=Overrides(epochs=200, weight_decay=5e-4, milestones=(60, 120, 170)),
             of_strategy={
-                "ewc": Changes(epochs=180, milestones=(70, 120, 150)),
-                "lwf": Changes(epochs=250, milestones=(60, 120, 180, 220)),
+                "ewc": Overrides(epochs=180, milestones=(70, 120, 150)),
+                "lwf": Overrides(epochs=250, milestones=(60, 120, 180, 220)),
             },
         ),
         # Masana et al. 2020 (arXiv 2010.15277) and its code FACIL; the published numbers are tuned with `--tune chf`.

@@ -30,7 +30,7 @@ class AGEM(clbench.Strategy[Config]):
     def start(self, model: clbench.Network) -> None:
         self.exemplars = clbench.ExemplarMemory(self.config.memory)
 
-    def plain_start(self) -> clbench.Classes:
+    def first_loss(self) -> clbench.Classes:
         return "seen"
 
     def loss(self, batch: clbench.Batch) -> Tensor:

@@ -40,19 +40,19 @@ class BiC(clbench.Strategy[Config]):
         self.corrections: list[tuple[int, int, Tensor]] = []
         """First class, end of the classes, and (α, β), for each experience after the first."""
 
-    def plain_start(self) -> clbench.Classes:
+    def first_loss(self) -> clbench.Classes:
         return "seen"
 
     def training_data(self, experience: clbench.Experience) -> clbench.TrainingData:
         return "with_memory"
 
-    def record(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
+    def teacher_output(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
         return losses.soften(self.corrected(model(x))[:, : experience.old_classes], self.config.temperature)
 
     def loss(self, batch: clbench.Batch) -> Tensor:
         old = batch.experience.old_classes
         share = old / batch.experience.seen_classes
-        distilled = losses.distillation(batch.logits[:, :old], batch.recorded, self.config.temperature)
+        distilled = losses.distillation(batch.logits[:, :old], batch.teacher_outputs, self.config.temperature)
         return (1 - share) * batch.cross_entropy() + share * distilled
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:

@@ -105,7 +105,7 @@ class EWC(clbench.Strategy[Config]):
         self.anchors: list[dict[str, Tensor]] = []
         self.importances: list[dict[str, Tensor]] = []
 
-    def plain_start(self) -> clbench.Classes:
+    def first_loss(self) -> clbench.Classes:
         return "all" if self.config.new_term == "all" else "seen"
 
     def loss(self, batch: clbench.Batch) -> Tensor:

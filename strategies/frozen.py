@@ -35,7 +35,7 @@ class Frozen(clbench.Strategy[Config]):
         if blocks != "all" and blocks > len(model.blocks):
             raise clbench.UsageError(f"frozen.blocks = {blocks}: the network has {len(model.blocks)} blocks")
 
-    def plain_start(self) -> clbench.Classes:
+    def first_loss(self) -> clbench.Classes:
         return self.config.new_term
 
     def frozen(self, model: clbench.Network, experience: clbench.Experience, epoch: int) -> Sequence[nn.Module]:

@@ -50,7 +50,7 @@ class GDumb(clbench.Strategy[Config]):
         self.exemplars.select(torch.tensor([-1 - p for _, p in kept if p < 0], dtype=torch.int64))
         self.exemplars.keep(samples, torch.tensor([p for _, p in kept if p >= 0], dtype=torch.int64))
 
-    def starts_afresh(self, experience: clbench.Experience) -> bool:
+    def reinitialize(self, experience: clbench.Experience) -> bool:
         return True
 
     def loss(self, batch: clbench.Batch) -> Tensor:

@@ -32,11 +32,13 @@ class ICaRL(clbench.Strategy[Config]):
     def training_data(self, experience: clbench.Experience) -> clbench.TrainingData:
         return "with_memory"
 
-    def record(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
+    def teacher_output(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
         return model(x)[:, : experience.old_classes].sigmoid()  # (n, old classes)
 
     def loss(self, batch: clbench.Batch) -> Tensor:
-        return losses.binary_cross_entropy(batch.logits[:, : batch.experience.seen_classes], batch.y, batch.recorded)
+        return losses.binary_cross_entropy(
+            batch.logits[:, : batch.experience.seen_classes], batch.y, batch.teacher_outputs
+        )
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
         share = self.config.memory // experience.seen_classes

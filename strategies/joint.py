@@ -23,13 +23,13 @@ class Config:
 class Joint(clbench.Strategy[Config]):
     reference = "upper"
 
-    def plain_start(self) -> clbench.Classes | None:
+    def first_loss(self) -> clbench.Classes | None:
         return "seen" if self.config.experiences == "all" else None
 
     def training_data(self, experience: clbench.Experience) -> Literal["seen"] | None:
         return "seen" if self.config.experiences == "all" or experience.is_last else None
 
-    def starts_afresh(self, experience: clbench.Experience) -> bool:
+    def reinitialize(self, experience: clbench.Experience) -> bool:
         return True
 
     def loss(self, batch: clbench.Batch) -> Tensor:

@@ -40,7 +40,7 @@ class L2(clbench.Strategy[Config]):
         },
     }
 
-    def plain_start(self) -> clbench.Classes:
+    def first_loss(self) -> clbench.Classes:
         return "seen"
 
     def before_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:

@@ -144,13 +144,13 @@ class LwF(clbench.Strategy[Config]):
         if not head.fixed and "all" in (config.new_term, config.distil):
             raise clbench.UsageError("lwf: a loss over all classes of the stream needs a recipe whose head is fixed")
 
-    def plain_start(self) -> clbench.Classes:
+    def first_loss(self) -> clbench.Classes:
         return "all" if self.config.new_term == "all" else "seen"
 
-    def answers_live(self) -> bool:
+    def online_teacher(self) -> bool:
         return self.config.teacher == "train"
 
-    def record(self, model: nn.Module, x: Tensor, experience: clbench.Experience) -> Tensor:
+    def teacher_output(self, model: nn.Module, x: Tensor, experience: clbench.Experience) -> Tensor:
         logits = model.train(self.config.teacher == "train")(x)
         groups = self.groups(experience, logits.shape[1])
         return losses.soften(logits[:, : sum(groups)], self.config.temperature, groups)  # (n, groups, widest group)
@@ -175,7 +175,7 @@ class LwF(clbench.Strategy[Config]):
         return new * batch.cross_entropy(term) + old * self.distillation(batch)
 
     def distillation(self, batch: clbench.Batch) -> Tensor:
-        targets, where = batch.recorded, batch.experience
+        targets, where = batch.teacher_outputs, batch.experience
         groups = self.groups(where, batch.logits.shape[1])
         if self.config.distil == "seen" and where.setting == "class_incremental":
             targets = nn.functional.pad(targets, (0, where.seen_classes - where.old_classes))

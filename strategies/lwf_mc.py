@@ -13,8 +13,10 @@ from clbench import losses
 
 
 class LwFMC(clbench.Strategy):
-    def record(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
+    def teacher_output(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
         return model(x)[:, : experience.old_classes].sigmoid()  # (n, old classes)
 
     def loss(self, batch: clbench.Batch) -> Tensor:
-        return losses.binary_cross_entropy(batch.logits[:, : batch.experience.seen_classes], batch.y, batch.recorded)
+        return losses.binary_cross_entropy(
+            batch.logits[:, : batch.experience.seen_classes], batch.y, batch.teacher_outputs
+        )

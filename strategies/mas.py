@@ -40,7 +40,7 @@ class MAS(clbench.Strategy[Config]):
         self.anchor: dict[str, Tensor] = {}
         self.matters: dict[str, Tensor] = {}
 
-    def plain_start(self) -> clbench.Classes:
+    def first_loss(self) -> clbench.Classes:
         return "seen"
 
     def loss(self, batch: clbench.Batch) -> Tensor:

@@ -39,7 +39,7 @@ class Naive(clbench.Strategy[Config]):
         if self.config.new_term == "all" and not model.head.fixed:
             raise clbench.UsageError("naive: a loss over all classes of the stream needs a recipe whose head is fixed")
 
-    def plain_start(self) -> clbench.Classes:
+    def first_loss(self) -> clbench.Classes:
         return self.config.new_term
 
     def loss(self, batch: clbench.Batch) -> Tensor:

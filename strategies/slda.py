@@ -30,7 +30,7 @@ class SLDA(clbench.Strategy[Config]):
         self.scatter = torch.zeros(0)
         self.count = 0
 
-    def plain_start(self) -> clbench.Classes:
+    def first_loss(self) -> clbench.Classes:
         return "seen"
 
     def training_data(self, experience: clbench.Experience) -> clbench.TrainingData:

@@ -24,7 +24,7 @@ from clbench.plugins.discovery import builtin_folder, load, select
 from clbench.streams.stream import ClassIncrementalStream
 from clbench.system.seeds import run_seeds
 from clbench.system.signals import Interruption
-from clbench.training.costs import Ledger
+from clbench.training.costs import Costs
 from clbench.training.cuda_graphs import Recorder
 from clbench.training.engine import Engine
 
@@ -88,7 +88,7 @@ class SmallRun:
         self.seeds = run_seeds(seed)
         self.images = Images(samples.x, CPU)
         pixels = samples.x.reshape(-1, samples.x.shape[-1]) / 255
-        self.scaling = Scaling(recipe.pixels, tuple(pixels.mean(0)), tuple(pixels.std(0)), CPU)
+        self.scaling = Scaling(recipe.normalization, tuple(pixels.mean(0)), tuple(pixels.std(0)), CPU)
         self.test_set = TestSet(self.images, self.scaling, self.positions, order, sizes, recipe.precision, setting)
         self.new_model: Callable[[], Network] = lambda: build(recipe.model, samples.x.shape[1:], self.seeds["model"])
         self.sizes = sizes
@@ -111,13 +111,13 @@ class SmallRun:
         )
         self.models: list[Network] = []
         """The network as each experience left it."""
-        self.ledgers: list[Ledger] = []
+        self.experience_costs: list[Costs] = []
 
     def learn(self, experiences: int | None = None) -> SmallRun:
         """Learn the next experiences, all by default."""
         done = len(self.models)
         for index in range(done, len(self.sizes) if experiences is None else done + experiences):
-            self.ledgers.append(self.engine.learn(index))
+            self.experience_costs.append(self.engine.learn(index))
             self.models.append(copy.deepcopy(self.engine.model))
         return self
 

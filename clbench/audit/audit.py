@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass
 class Audit:
-    """The ledger of one run."""
+    """The costs of one run."""
 
     rows_of: Sequence[Tensor]
     """Training rows of each experience."""

@@ -33,7 +33,7 @@ class Augmentation:
 
 
 @config
-class Changes:
+class Overrides:
     """What is different in some experiences or for some strategy; None leaves the recipe's value."""
 
     epochs: Annotated[int, Ge(1)] | None = None
@@ -103,7 +103,7 @@ class Recipe:
     padding: Annotated[int, Ge(0), Le(16)] = 0
     """Pixels of zeros that every image gets on each side, in training and in testing."""
 
-    pixels: Literal["unit", "standardized"] = "standardized"
+    normalization: Literal["unit", "standardized"] = "standardized"
     """Pixels in 0..1, or those minus the training set's mean and divided by its standard deviation, per channel; with
     the padding, where there is any."""
 
@@ -118,20 +118,20 @@ class Recipe:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the network's forward pass; losses are always computed in float32."""
 
-    first: Changes = Changes()
+    first: Overrides = Overrides()
     """What is different in the first experience."""
 
-    of_strategy: Mapping[str, Changes] = field(default_factory=dict)
+    of_strategy: Mapping[str, Overrides] = field(default_factory=dict)
     """What is different for a strategy, by its name: published protocols often give each its own budget. In the first
     experience `first` comes before it."""
 
     def for_strategy(self, name: str) -> Recipe:
         """Return the recipe as it is for a strategy."""
-        return replace(self, **_set(self.of_strategy.get(name, Changes())), of_strategy={})
+        return replace(self, **_set(self.of_strategy.get(name, Overrides())), of_strategy={})
 
     def at(self, experience: int) -> Recipe:
         """Return the recipe as it is in an experience, 0 the first."""
-        return replace(self, **(_set(self.first) if experience == 0 else {}), first=Changes())
+        return replace(self, **(_set(self.first) if experience == 0 else {}), first=Overrides())
 
     def shortened(self, epochs: int) -> Recipe:
         """Return the recipe with so many epochs everywhere, for every strategy; milestones move in proportion."""
@@ -150,12 +150,12 @@ class Recipe:
         return f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
 
 
-def _set(changes: Changes) -> dict[str, Any]:
-    return {name: value for name, value in vars(changes).items() if value is not None}
+def _set(overrides: Overrides) -> dict[str, Any]:
+    return {name: value for name, value in vars(overrides).items() if value is not None}
 
 
-def _shortened(changes: Changes, recipe: Recipe, epochs: int) -> dict[str, Any]:
-    if changes.milestones is None:
+def _shortened(overrides: Overrides, recipe: Recipe, epochs: int) -> dict[str, Any]:
+    if overrides.milestones is None:
         return {"epochs": None}
-    length = changes.epochs or recipe.epochs
-    return {"epochs": None, "milestones": tuple(m * epochs / length for m in changes.milestones)}
+    length = overrides.epochs or recipe.epochs
+    return {"epochs": None, "milestones": tuple(m * epochs / length for m in overrides.milestones)}

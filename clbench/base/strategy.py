@@ -2,7 +2,7 @@
 
 The harness owns the loop. For experience i it calls, in this order,
 
-    record            the network as experience i-1 left it answers for the new data (only where a strategy has it)
+    teacher_output    the network as experience i-1 left it answers for the new data (only if a strategy has it)
     (the head grows by one row, initialised at random, for each new class)
     training_data     says what the experience trains on
     before_experience
@@ -12,7 +12,7 @@ The harness owns the loop. For experience i it calls, in this order,
     after_step
     after_experience
 
-and then evaluates a copy of the network, by `predict`, and saves the state. Where a strategy has a `plain_start`, only
+and then evaluates a copy of the network, by `predict`, and saves the state. If a strategy has a `first_loss`, only
 `after_experience` is called of these in the first experience.
 
 Class labels are positions in the class order: the classes of experience 0 come first, and column c of the logits
@@ -32,12 +32,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args, get_origin
 
 from clbench.base.config import NoConfig
+from clbench.errors import PluginError
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from clbench.base.settings import Setting
     from clbench.networks.network import Network
+
+RENAMED_HOOKS = {
+    "record": "teacher_output",
+    "plain_start": "first_loss",
+    "starts_afresh": "reinitialize",
+    "answers_live": "online_teacher",
+}
+"""Hooks by the names that they had before 0.2; a strategy that still uses one is refused."""
 
 ConfigT = TypeVar("ConfigT")
 Classes = Literal["seen", "current", "all"]
@@ -133,8 +142,8 @@ class Batch:
     logits: Tensor
     """The network's output for `x`, (n, seen_classes) of float32; with a fixed head (n, all classes of the stream)."""
 
-    recorded: Tensor | None
-    """What `record` gave for these samples, (n, …); None in experience 0 and where there is no such hook."""
+    teacher_outputs: Tensor | None
+    """What `teacher_output` gave for these samples, (n, …); None in experience 0 and where there is no such hook."""
 
     model: Network
     """The network in training."""
@@ -144,6 +153,11 @@ class Batch:
 
     source: Source | None = field(default=None, repr=False)
     """Where the batch's images are from."""
+
+    @property
+    def recorded(self) -> Tensor | None:
+        """Raises PluginError: the name that `teacher_outputs` had before 0.2."""
+        raise PluginError("batch.recorded is now called batch.teacher_outputs", "Rename it in the strategy's file.")
 
     def images(self, positions: Tensor) -> Tensor:
         """Return the images of the samples at these positions of the batch as they are stored, not augmented.
@@ -197,6 +211,12 @@ class Strategy(Generic[ConfigT]):
     """The hyper-parameter that trades what is new for what is old, a weight that is halved until enough of the new is
     learned, and where to begin; see `--tune`."""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for old, new in RENAMED_HOOKS.items():
+            if old in vars(cls):
+                raise PluginError(f"{cls.__name__}.{old} is now called {new}", f"Rename the method to {new}.")
+
     def __init__(self, config: ConfigT) -> None:
         self.config = config
 
@@ -208,7 +228,7 @@ class Strategy(Generic[ConfigT]):
         """How many exemplars may be kept: the config's field `memory`, or none."""
         return int(getattr(self.config, "memory", 0))
 
-    def plain_start(self) -> Classes | None:
+    def first_loss(self) -> Classes | None:
         """Over which classes the softmax ranges where the first experience is learned by plain cross-entropy.
 
         The harness then trains it, on its own data, and calls none of the strategy's hooks before `after_experience`.
@@ -228,7 +248,7 @@ class Strategy(Generic[ConfigT]):
         """
         return "current"
 
-    def starts_afresh(self, experience: Experience) -> bool:
+    def reinitialize(self, experience: Experience) -> bool:
         """Whether training begins from new initial weights rather than from what the last experience left."""
         return False
 
@@ -236,7 +256,7 @@ class Strategy(Generic[ConfigT]):
         """λ of a term ½λ‖θ‖² over all parameters that train; the optimizer adds its gradient to the recipe's own."""
         return 0.0
 
-    def record(self, model: Network, x: Tensor, experience: Experience) -> Tensor:
+    def teacher_output(self, model: Network, x: Tensor, experience: Experience) -> Tensor:
         """Return a value per sample, (n, …), from the network as the last experience left it.
 
         `experience` is the one that is about to be trained; the network's head still has the old classes only.
@@ -246,8 +266,8 @@ class Strategy(Generic[ConfigT]):
         """
         raise NotImplementedError
 
-    def answers_live(self) -> bool:
-        """Whether `record` must be asked for every batch even where images are not augmented."""
+    def online_teacher(self) -> bool:
+        """Whether `teacher_output` must be asked for every batch even where images are not augmented."""
         return False
 
     def before_experience(self, model: Network, experience: Experience) -> None:
@@ -287,9 +307,9 @@ class Strategy(Generic[ConfigT]):
         return scores
 
 
-def records(strategy: Strategy[Any]) -> bool:
-    """Return whether the strategy has the `record` hook."""
-    return type(strategy).record is not Strategy.record
+def has_teacher(strategy: Strategy[Any]) -> bool:
+    """Return whether the strategy has the `teacher_output` hook."""
+    return type(strategy).teacher_output is not Strategy.teacher_output
 
 
 def config_class(strategy: type[Strategy[Any]]) -> type[Any]:

@@ -71,10 +71,12 @@ def uploaded(values: Tensor, device: torch.device) -> Tensor:
 class Scaling:
     """Turns uint8 pixels into the network's input."""
 
-    def __init__(self, pixels: str, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
-        """`pixels` as in Recipe; `mean` and `std` per channel, of pixels in 0..1."""
+    def __init__(
+        self, normalization: str, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+    ) -> None:
+        """`normalization` as in Recipe; `mean` and `std` per channel, of pixels in 0..1."""
         m, s = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
-        if pixels == "unit":
+        if normalization == "unit":
             m, s = torch.zeros_like(m), torch.ones_like(s)
         s[s == 0] = 1  # a channel that is the same everywhere
         self.factor = (1 / (255 * s)).float().to(device)
@@ -141,7 +143,7 @@ class TrainingSet:
     labels: Tensor
     """Class positions, (n,), in the order of `rows`."""
 
-    recorded: Tensor | None = None
+    teacher_outputs: Tensor | None = None
     """A value per sample, (n, …), in the order of `rows`."""
 
     identity: Tensor | None = None
@@ -179,14 +181,16 @@ class TrainingSet:
         """Yield every sample as `epoch` does, without augmentation, in the order of `rows`."""
         # Copies, as in `epoch`: whoever gets them may change them.
         rows, labels = self.rows.clone().split(size), self.labels.clone().split(size)
-        recorded = [None] * len(rows) if self.recorded is None else self.recorded.clone().split(size)
-        for images, label, row, answer in zip(self.images.taken(rows), labels, rows, recorded, strict=True):
+        teacher_outputs = (
+            [None] * len(rows) if self.teacher_outputs is None else self.teacher_outputs.clone().split(size)
+        )
+        for images, label, row, answer in zip(self.images.taken(rows), labels, rows, teacher_outputs, strict=True):
             yield self.scaling(images), label, row, answer
 
     def epoch(
         self, batch_size: int, order: torch.Generator, augmentation: Augmentation, changes: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
-        """Yield every sample once, in an order drawn from `order`: x, labels, rows of the dataset, recorded.
+        """Yield every sample once, in an order drawn from `order`: x, labels, rows of the dataset, teacher_outputs.
 
         `changes` draws the augmentation. The last batch holds what is left over.
         """
@@ -195,14 +199,16 @@ class TrainingSet:
         shuffled = shuffled.to(self.images.device)
         # What is small is put in order once for the whole epoch; only images are gathered batch by batch.
         labels = self.labels[shuffled].split(batch_size)
-        recorded = [None] * len(rows) if self.recorded is None else self.recorded[shuffled].split(batch_size)
+        teacher_outputs = (
+            [None] * len(rows) if self.teacher_outputs is None else self.teacher_outputs[shuffled].split(batch_size)
+        )
         identity = self.rows if self.identity is None else self.identity
         names = identity[shuffled.to(identity.device)].to(self.images.device).split(batch_size)
         if self.features is None:
             inputs = self._augmented(rows, augmentation, changes)
         else:
             inputs = map(partial(self.features.index_select, 0), shuffled.split(batch_size))
-        yield from zip(inputs, labels, names, recorded, strict=True)
+        yield from zip(inputs, labels, names, teacher_outputs, strict=True)
 
     def _augmented(
         self, rows: Sequence[Tensor], augmentation: Augmentation, changes: torch.Generator

@@ -285,7 +285,7 @@ def _opened(path: Path) -> Iterator[PIL.Image.Image]:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Turns what is wrong with the file at `path` into a DataError that names it; a full disk is no fault of its."""
+    """Turn what is wrong with the file at `path` into a DataError that names it; a full disk is no fault of its."""
     try:
         yield
     except UNREADABLE as error:

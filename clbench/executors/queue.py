@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from clbench.runs.grid import Planned
 
 
-class Turns:
+class RunQueue:
     """The runs that nobody has begun yet; safe to use from several threads.
 
     What is likely to take longest comes first, so that at the end no core is left with a long run while the others have

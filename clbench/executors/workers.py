@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from clbench import errors
 from clbench.base import events
 from clbench.base.events import Listener, RunFailed
-from clbench.executors.queue import Turns
+from clbench.executors.queue import RunQueue
 from clbench.plugins.discovery import Plugin
 from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned
@@ -119,13 +119,13 @@ class Pool:
         outcomes: dict[str, Outcome | None] = {}
         for wait in (False, True):  # what another process is doing comes last, when it may be finished
             missing = [run for run in planned if outcomes.get(run.name) is None]
-            turns = Turns(missing)
+            turns = RunQueue(missing)
             futures = [self._threads.submit(self._next, turns, wait) for _ in missing]
             for future in as_completed(futures):
                 run, outcomes[run.name] = future.result()
         return [outcome for run in planned if (outcome := outcomes[run.name])]
 
-    def _next(self, turns: Turns, wait: bool) -> tuple[Planned, Outcome | None]:
+    def _next(self, turns: RunQueue, wait: bool) -> tuple[Planned, Outcome | None]:
         run, began = turns.take(), time.perf_counter()
         outcome = self._one(run, wait)
         if outcome and outcome.status == "finished":

@@ -40,20 +40,20 @@ class {cls}(clbench.Strategy[Config]):
     # The hooks are called in this order in every experience; leave out what you do not need.
     # clbench/base/strategy.py has them all. What you set on self is carried on to the next experience, and counted.
 
-    def plain_start(self) -> clbench.Classes:
+    def first_loss(self) -> clbench.Classes:
         """The first experience is learned by plain cross-entropy over the classes seen; of the other hooks only
         after_experience is called there. Leave this out where yours are to act in it."""
         return "seen"
 
-    def record(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
+    def teacher_output(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
         """What the network, as the last experience left it, answers for the new images: (n, old classes)."""
         return losses.soften(model(x)[:, : experience.old_classes], self.config.temperature)
 
     def loss(self, batch: clbench.Batch) -> Tensor:
-        """The loss of a batch: batch.x, batch.y, batch.logits, and batch.recorded, what `record` gave."""
+        """The loss of a batch: batch.x, batch.y, batch.logits, and batch.teacher_outputs, from `teacher_output`."""
         new = batch.cross_entropy("current")
         old = batch.logits[:, : batch.experience.old_classes]
-        return new + self.config.alpha * losses.distillation(old, batch.recorded, self.config.temperature)
+        return new + self.config.alpha * losses.distillation(old, batch.teacher_outputs, self.config.temperature)
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
         """Look once more at experience.samples; keep on self what the next experience needs."""

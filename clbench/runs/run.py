@@ -44,7 +44,7 @@ from clbench.system.global_state import GlobalState
 from clbench.system.seeds import derive
 from clbench.system.signals import Interruption
 from clbench.training import continual_search
-from clbench.training.costs import Ledger, Stopwatch
+from clbench.training.costs import Costs, PhaseTimer
 from clbench.training.cuda_graphs import GraphRecorder
 from clbench.training.engine import Engine
 
@@ -188,7 +188,7 @@ class _Run:
             tuple(scenario["class_order"]),
             scenario["setting"],
             self.recipe.padding,
-            self.recipe.pixels,
+            self.recipe.normalization,
             self.recipe.precision,
             self.spec["device"],
             scenario.get("held_out", 0.0),
@@ -285,18 +285,18 @@ class _Run:
         return self.stream.positions % len(self.classes[0])  # the experiences have equally many classes
 
     def _experience(self, engine: Engine, index: int, done: Checkpoint) -> None:
-        watch = engine.stopwatch
+        watch = engine.timer
         watch.enter("bookkeeping")
         self.audit.begin(index)
         copies = object_graph.kept_networks(self._strategy_state(), engine.model)
         try:
             watch.enter("tuning")
             tuned = self._tune(engine, index, done) if self._tunes else {}
-            ledger = self._learn(engine, index)
+            costs = self._learn(engine, index)
         except (Exception, SystemExit) as error:
-            raise _StrategyFailed(error, f"in experience {index}, step {engine.ledger.gradient_steps}") from error
+            raise _StrategyFailed(error, f"in experience {index}, step {engine.costs.gradient_steps}") from error
         watch.enter("bookkeeping")
-        if ledger.past_data_bytes:
+        if costs.past_data_bytes:
             self.audit.allow_past()
         reads = self.audit.close()
         moved = any(object_graph.weights_sha256(network) != before for network, before in copies)
@@ -304,15 +304,15 @@ class _Run:
             self.audit.find("warn", "moving copy", "trained, or left in training mode, a network that it keeps")
         watch.enter("evaluation")
         try:
-            done.predictions.append(self._evaluate(engine) if ledger.learned else None)
+            done.predictions.append(self._evaluate(engine) if costs.learned else None)
         except (Exception, SystemExit) as error:
             raise _StrategyFailed(error, f"in the evaluation after experience {index}") from error
         watch.enter("bookkeeping")
         scaling = self.stream.scaling
         shape = Shape(*self.stream.shape, scaling)
         kept = self.audit.weigh(self._strategy_state(), self.module, engine.model, self.strategy.memory, shape)
-        entry = self._entry(index, ledger, engine) | tuned | {"reads": reads, "exemplars": kept}
-        done.experiences.append(entry | self._times(ledger, watch))
+        entry = self._entry(index, costs, engine) | tuned | {"reads": reads, "exemplars": kept}
+        done.experiences.append(entry | self._times(costs, watch))
         for change in self.state.restore():
             done.notes.append(f"the strategy changed the {change} in experience {index}; it was put back")
         done.findings = list(self.audit.findings)
@@ -322,18 +322,18 @@ class _Run:
         old, new = metrics.old_accuracy(counts)[index], metrics.new_accuracy(counts)[index]
         self.around.notify(ExperienceFinished(self.name, index, old, new, done.experiences[-1]["seconds"]))
 
-    def _learn(self, engine: Engine, index: int) -> Ledger:
+    def _learn(self, engine: Engine, index: int) -> Costs:
         """Train an experience; the first is taken from where it has been trained for another strategy already."""
         if index == 0 and self.around.share and not self._tunes:
             return learn_shared(engine, self.spec, self.around.results, self.audit)
         return engine.learn(index)
 
-    def _times(self, ledger: Ledger, watch: Stopwatch) -> dict[str, Any]:
+    def _times(self, costs: Costs, watch: PhaseTimer) -> dict[str, Any]:
         """Return the seconds that an experience took, by phase too where they can be told apart."""
         phases = watch.read()
         return {
-            "training_seconds": ledger.training_seconds,
-            "recording_seconds": ledger.recording_seconds,
+            "training_seconds": costs.training_seconds,
+            "recording_seconds": costs.recording_seconds,
             "evaluation_seconds": phases["evaluation"],
             "seconds": sum(phases.values()),
             "phases": phases if self.around.exact_phases or not self._asynchronous else None,
@@ -356,15 +356,15 @@ class _Run:
     def _strategy_state(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self.strategy).items() if name != "config"}
 
-    def _entry(self, index: int, ledger: Ledger, engine: Engine) -> dict[str, Any]:
+    def _entry(self, index: int, costs: Costs, engine: Engine) -> dict[str, Any]:
         """Return what result.json says of an experience, but for its times."""
-        costs = {name: value for name, value in asdict(ledger).items() if not name.endswith("_seconds")}
+        counted = {name: value for name, value in asdict(costs).items() if not name.endswith("_seconds")}
         carried = object_graph.carried_bytes(self._strategy_state(), engine.model)
         return {
             "index": index,
             "classes": self.classes[index],
-            **costs,
-            "stored_bytes": carried + ledger.past_data_bytes,
+            **counted,
+            "stored_bytes": carried + costs.past_data_bytes,
             "parameters": sum(parameter.numel() for parameter in engine.model.parameters()),
             "weights_sha256": object_graph.weights_sha256(engine.model),
         }

@@ -1,6 +1,6 @@
 """The first experience, trained once for all strategies that learn it alike, and branched from.
 
-A strategy with a plain start (see Strategy.plain_start) has no part in how its first experience is trained: the network
+A strategy with a plain start (see Strategy.first_loss) has no part in how its first experience is trained: the network
 that comes out depends on the rest of the spec alone. The first run to get there trains it and keeps network, optimizer
 and random states in the results folder's `.work`; the others of the command take them from there, bit for bit what
 they would have trained themselves, and report the time that it took.
@@ -24,40 +24,40 @@ from clbench.results.spec import Spec
 from clbench.results.store import ResultsFolder
 from clbench.runs.checkpoint import keep, unpacked
 from clbench.system.randomness import random_state, restore_random_state
-from clbench.training.costs import Ledger
+from clbench.training.costs import Costs
 from clbench.training.engine import Engine
 
 
-def learn_shared(engine: Engine, spec: Spec, results: ResultsFolder, audit: Audit) -> Ledger:
+def learn_shared(engine: Engine, spec: Spec, results: ResultsFolder, audit: Audit) -> Costs:
     """Do what `engine.learn(0)` does, unless another run has trained the same: then go on from what came out of it."""
     engine.begin(0)
-    if engine.starts_plainly:
+    if engine.first_loss_is_shared:
         kept = results.first_experience(_key(engine, spec))
-        engine.stopwatch.enter("bookkeeping")
+        engine.timer.enter("bookkeeping")
         with FileLock(kept.with_suffix(".lock")):
-            engine.stopwatch.skip()  # waiting for another process is not this run's time
+            engine.timer.skip()  # waiting for another process is not this run's time
             _train_or_take(engine, kept, audit)
         engine.conclude()
     elif engine.train_current():
         engine.conclude()
-    return engine.ledger
+    return engine.costs
 
 
 def _train_or_take(engine: Engine, kept: Path, audit: Audit) -> None:
     if there := unpacked(kept):
         engine.model, engine.optimizer_state = there["model"].to(engine.device), there["optimizer"]
-        engine.ledger = replace(there["ledger"], branched=True)
-        engine.stopwatch.add(there["phases"])
+        engine.costs = replace(there["costs"], branched=True)
+        engine.timer.add(there["phases"])
         audit.read_elsewhere(there["reads"])
         restore_random_state(there["random"])
         return
-    before = engine.stopwatch.so_far()
+    before = engine.timer.so_far()
     engine.train_current()
-    after = engine.stopwatch.so_far()
+    after = engine.timer.so_far()
     values = {
         "model": engine.model,
         "optimizer": engine.optimizer_state,
-        "ledger": engine.ledger,
+        "costs": engine.costs,
         "phases": {phase: after[phase] - before[phase] for phase in after},
         "reads": audit.reads_so_far(),
         "random": random_state(),

@@ -126,12 +126,12 @@ def open_stream(
     class_order: tuple[int, ...],
     setting: Setting,
     padding: int,
-    pixels: str,
+    normalization: str,
     precision: str,
     device: str,
     share_held_out: float = 0.0,
 ) -> Stream:
-    """Open a dataset and divide it. `padding`, `pixels` and `precision` as in Recipe.
+    """Open a dataset and divide it. `padding`, `normalization` and `precision` as in Recipe.
 
     With `share_held_out` this share of each class's training data takes the place of the test set, which is not read.
 
@@ -142,7 +142,7 @@ def open_stream(
         raise DataError(f"dataset {dataset} changed after the run was planned", "Start the command again.")
     place = torch.device(device)
     mean, std = _padded_statistics(data.info.shape, data.info.mean, data.info.std, padding)
-    scaling = Scaling(pixels, mean, std, place)
+    scaling = Scaling(normalization, mean, std, place)
     (x_train, y_train), (x_test, y_test) = (data.x_train, data.y_train), (data.x_test, data.y_test)
     if share_held_out:
         (x_train, y_train), (x_test, y_test) = _held_out(x_train, y_train, share_held_out)

@@ -71,8 +71,8 @@ def search(
                 accuracy = trial.validation_accuracy()
         except Divergence:
             pass
-        found.samples_seen += trial.ledger.samples_seen
-        found.gradient_steps += trial.ledger.gradient_steps
+        found.samples_seen += trial.costs.samples_seen
+        found.gradient_steps += trial.costs.gradient_steps
         trial.release()
         found.trials.append({"lr": rate, "weight": weight, "validation_accuracy": accuracy})
         return accuracy or 0.0

@@ -20,7 +20,7 @@ PHASES = {
 """What a run spends its time on, each second in one of them."""
 
 
-class Stopwatch:
+class PhaseTimer:
     """Adds up seconds by phase. It is in one phase at any time, so that nothing is left over or counted twice."""
 
     def __init__(self, wait: Callable[[], None] | None = None) -> None:
@@ -61,7 +61,7 @@ class Stopwatch:
 
 
 @dataclass
-class Ledger:
+class Costs:
     """What one experience cost."""
 
     samples_seen: int = 0

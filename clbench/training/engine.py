@@ -23,7 +23,7 @@ from clbench.avalanche.importing import importing_avalanche
 from clbench.base.events import Listener, TrainingProgress
 from clbench.base.recipe import Recipe
 from clbench.base.settings import Setting
-from clbench.base.strategy import Batch, Experience, Strategy, records
+from clbench.base.strategy import Batch, Experience, Strategy, has_teacher
 from clbench.data.batches import Images, Scaling, augment
 from clbench.errors import Divergence, PluginError, UsageError
 from clbench.networks.network import Network
@@ -31,7 +31,7 @@ from clbench.streams.stream import ClassIncrementalStream
 from clbench.system.randomness import randomness_untouched, seed_everything
 from clbench.system.seeds import derive
 from clbench.system.signals import Interruption
-from clbench.training.costs import Ledger, Stopwatch
+from clbench.training.costs import Costs, PhaseTimer
 from clbench.training.cuda_graphs import Inputs, Recorder, Replay
 from clbench.training.experience_data import ExperienceData
 from clbench.training.fine_tuning import FineTuning
@@ -81,7 +81,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         recorder: Recorder | None = None,
     ) -> None:
         """`labels` (n,) of all `images` are the outputs that stand for their classes in the `setting`; `new_model`
-        gives the run's initial network again; `wait` as in Stopwatch; with a `recorder` steps are replayed where
+        gives the run's initial network again; `wait` as in PhaseTimer; with a `recorder` steps are replayed where
         nothing is different for it."""
         super().__init__(
             model=model,
@@ -107,7 +107,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.optimizer_state: dict[str, Any] | None = None
         """What the optimizer of the last experience left, where the recipe carries it on."""
         self.run, self.interruption, self.notify = run, interruption, notify
-        self.ledger, self.stopwatch = Ledger(), Stopwatch(wait)
+        self.costs, self.timer = Costs(), PhaseTimer(wait)
         self.recorder = recorder
         self._asked_for = 0
         """Images that the strategy asked for beyond its batches."""
@@ -117,14 +117,14 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     # -- one experience -----------------------------------------------------------------------------------------------
 
-    def learn(self, index: int) -> Ledger:
+    def learn(self, index: int) -> Costs:
         """Train experience `index`, which must follow the last one, and return what it cost.
 
         Raises Divergence for a loss that is NaN or infinite, PluginError for one that is no scalar.
         """
         if self.fit(index):
             self.conclude()
-        return self.ledger
+        return self.costs
 
     def fit(self, index: int) -> bool:
         """Train experience `index` without `after_experience`; return whether the strategy trains there at all."""
@@ -133,15 +133,15 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def begin(self, index: int) -> None:
         """Get ready for experience `index`: what is the same however it is then learned."""
-        self.stopwatch.enter("data")
-        self.ledger = Ledger()
+        self.timer.enter("data")
+        self.costs = Costs()
         self.recipe = self.protocol.at(index)
         self.where = Experience(index, self.classes_per_experience, self.setting)
         seed_everything(derive(self.seeds["training"], "global", index))
         if index == 0:
             self._fix_head()
         self._own, self.validation_set = self.data.divided(index, self.recipe.validation)
-        plain = self.strategy.plain_start() if index == 0 else None
+        plain = self.strategy.first_loss() if index == 0 else None
         if plain and self.hears_plugins:
             raise PluginError(f"{type(self.strategy).__name__} has a plain start and plug-ins, which act in it")
         # In the first experience the current classes are those seen.
@@ -149,20 +149,20 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         """The strategy, or what stands in for it in a plain start."""
 
     @property
-    def starts_plainly(self) -> bool:
+    def first_loss_is_shared(self) -> bool:
         """Whether the strategy has no part in training the experience that was begun."""
         return self.acting is not self.strategy
 
     def train_current(self) -> bool:
         """Train the experience that was begun; return whether the strategy trains there at all."""
         index = self.where.index
-        self.stopwatch.enter("strategy")
+        self.timer.enter("strategy")
         self._choice = self.acting.training_data(replace(self.where, samples=self._own))
-        self.stopwatch.enter("data")
-        self.ledger.learned = self._choice is not None
+        self.timer.enter("data")
+        self.costs.learned = self._choice is not None
         if self._choice in (None, "read"):
             self._grow_head()
-            return self.ledger.learned
+            return self.costs.learned
         self._order = torch.Generator().manual_seed(derive(self.seeds["training"], "order", index))
         self._changes = torch.Generator().manual_seed(derive(self.seeds["training"], "augmentation", index))
         self.clock.train_exp_counter = index  # which Avalanche's plug-ins read, and which a resumed run has not counted
@@ -176,7 +176,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def conclude(self) -> None:
         """Let the strategy take what it needs of the experience that was trained."""
-        self.stopwatch.enter("strategy")
+        self.timer.enter("strategy")
         self.strategy.after_experience(self.model, replace(self.where, samples=self._own))
 
     def release(self) -> None:
@@ -193,7 +193,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.training_set = self._own
         if self._choice == "seen":
             past = [self.data.divided(index, self.recipe.validation)[0] for index in range(self.where.index)]
-            self.ledger.past_data_bytes = sum(map(len, past)) * self.images.pixels[0].nbytes
+            self.costs.past_data_bytes = sum(map(len, past)) * self.images.pixels[0].nbytes
             self.training_set = self.data.joined([*past, self._own])
         if self._choice in ("memory", "with_memory"):
             alone = self._choice == "memory"
@@ -211,16 +211,16 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def check_model_and_optimizer(self, **kwargs: Any) -> None:
         """Record the old network's answers, grow the head, and make a new optimizer for what is then to be trained."""
-        self.stopwatch.enter("strategy")
-        afresh = self.acting.starts_afresh(self.where)
+        self.timer.enter("strategy")
+        afresh = self.acting.reinitialize(self.where)
         if afresh:
             self._start_afresh()
         else:
-            if self.where.index > 0 and records(self.acting):
+            if self.where.index > 0 and has_teacher(self.acting):
                 self._record()
             self._grow_head()
         self.acting.before_experience(self.model, self.where)
-        self.stopwatch.enter("optimizer")
+        self.timer.enter("optimizer")
         decay = self.recipe.weight_decay + self.acting.weight_decay(self.where)
         carried = None if afresh else self.optimizer_state
         self.optimizer = build_optimizer(self.recipe, list(self.model.parameters()), decay, carried)
@@ -234,20 +234,20 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
     def _record(self) -> None:
         began = time.perf_counter()
         old = copy.deepcopy(self.model).eval().requires_grad_(False)
-        if self.recipe.augmentation.active or self.acting.answers_live():
+        if self.recipe.augmentation.active or self.acting.online_teacher():
             self._teacher = old
-            self.ledger.recorded = "live"
+            self.costs.recorded = "live"
         else:
-            self.training_set.recorded = self.training_set.collect(lambda x: self._answer(old, x))
+            self.training_set.teacher_outputs = self.training_set.collect(lambda x: self._answer(old, x))
             if self._watches:
-                self.validation_set.recorded = self.validation_set.collect(lambda x: self._answer(old, x))
-            self.ledger.recorded_bytes = self.training_set.recorded.nbytes
-            self.ledger.recorded = "recorded"
-        self.ledger.recording_seconds = time.perf_counter() - began
+                self.validation_set.teacher_outputs = self.validation_set.collect(lambda x: self._answer(old, x))
+            self.costs.recorded_bytes = self.training_set.teacher_outputs.nbytes
+            self.costs.recorded = "recorded"
+        self.costs.recording_seconds = time.perf_counter() - began
 
     def _answer(self, old: Network, x: Tensor) -> Tensor:
         with torch.no_grad(), self._precision():
-            return self.acting.record(old, x, self.where).float()
+            return self.acting.teacher_output(old, x, self.where).float()
 
     def _start_afresh(self) -> None:
         self.model = self.new_model()
@@ -283,25 +283,25 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         if self._replay is not None:
-            self.ledger.captured_steps, self.ledger.not_captured = self._replay.steps, self._replay.reason
+            self.costs.captured_steps, self.costs.not_captured = self._replay.steps, self._replay.reason
             self._replay = None
-        self.ledger.training_seconds = time.perf_counter() - began
+        self.costs.training_seconds = time.perf_counter() - began
 
     # -- one epoch ----------------------------------------------------------------------------------------------------
 
     def _before_training_epoch(self, **kwargs: Any) -> None:
         """Freeze what the strategy wants frozen, and get the batches ready."""
-        self.stopwatch.enter("strategy")
+        self.timer.enter("strategy")
         self.model.freeze(self.acting.frozen(self.model, self.where, self._epoch))
-        self.stopwatch.enter("data")
+        self.timer.enter("data")
         if self.model.trunk_is_frozen and not self.recipe.augmentation.active:
             if self.training_set.features is None:
                 self.training_set.features = self.training_set.collect(self._features)
-                self.ledger.features_cached = True
+                self.costs.features_cached = True
         else:
             self.training_set.features = None
         batches = self.training_set.epoch(self.recipe.batch_size, self._order, self.recipe.augmentation, self._changes)
-        left = self._steps - self.ledger.gradient_steps
+        left = self._steps - self.costs.gradient_steps
         self.dataloader: Iterator[Inputs] = itertools.islice(batches, min(left, self._epoch_steps))
         super()._before_training_epoch(**kwargs)
 
@@ -363,7 +363,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         if self.recorder is None:
             return None
         if self.hears_plugins or self._adjusts_gradients or self._follows_steps:
-            self.ledger.not_captured = "the strategy acts between the operations of a step"
+            self.costs.not_captured = "the strategy acts between the operations of a step"
             return None
         return Replay(
             self._whole_step,
@@ -397,7 +397,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         for batch in batches:
             self.interruption.check()
             self._follow_schedule()
-            self.stopwatch.enter("captured")
+            self.timer.enter("captured")
             loss = self._replay.train(batch)
             if loss is None:
                 self.dataloader = iter([batch])
@@ -411,16 +411,16 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
         self.interruption.check()
         x, y, rows, recorded = self.mbatch
         if self._teacher is not None:
-            self.stopwatch.enter("strategy")
+            self.timer.enter("strategy")
             recorded = self._answer(self._teacher, x)
-        self.stopwatch.enter("optimizer")
+        self.timer.enter("optimizer")
         self.mbatch = [x, y, torch.zeros_like(y)]
         self.batch = Batch(x, y, rows, x, recorded, self.model, self.where, self)
         self._follow_schedule()
 
     def _follow_schedule(self) -> None:
         if self.recipe.schedule in ("cosine", "milestones"):
-            steps = self.ledger.gradient_steps
+            steps = self.costs.gradient_steps
             set_rate(self.optimizer, scheduled_rate(self.recipe, steps, self._steps, self._epoch_steps))
 
     def original(self, rows: Tensor) -> Tensor:
@@ -431,13 +431,13 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
     def prepare(self, images: Tensor) -> Tensor:
         """Augment and scale images that a strategy kept, and count them as seen; see strategy.Source."""
         self._asked_for += len(images)
-        self.ledger.samples_seen += len(images)
+        self.costs.samples_seen += len(images)
         augmentation = self.recipe.augmentation
         return self.scaling(augment(images, augmentation, self._changes) if augmentation.active else images)
 
     def forward(self) -> Tensor:
         """Return the logits, (n, rows of the head)."""
-        self.stopwatch.enter("forward")
+        self.timer.enter("forward")
         with self._precision():
             network = self.model if self.training_set.features is None else self.model.head
             self.batch.logits = network(self.batch.x).float()
@@ -445,7 +445,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def criterion(self) -> Tensor:
         """Return the strategy's loss, and note it to be looked at."""
-        self.stopwatch.enter("strategy")
+        self.timer.enter("strategy")
         loss = self._loss()
         self._losses.append(loss.detach())
         return loss
@@ -459,33 +459,33 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
 
     def backward(self) -> None:
         """Compute the gradients."""
-        self.stopwatch.enter("backward")
+        self.timer.enter("backward")
         self.loss.backward()
 
     def optimizer_step(self) -> None:
         """Update the weights and account for the batch."""
         if self._adjusts_gradients:
-            self.stopwatch.enter("strategy")
+            self.timer.enter("strategy")
             self.acting.before_step(self.batch)
-        self.stopwatch.enter("optimizer")
+        self.timer.enter("optimizer")
         self.optimizer.step()
         if self._follows_steps:
-            self.stopwatch.enter("strategy")
+            self.timer.enter("strategy")
             self.acting.after_step(self.batch)
         self._account(len(self.batch.y))
 
     def _account(self, samples: int) -> None:
         """Count a step that is done; from here on it is the next batch's time."""
-        self.stopwatch.enter("data")
-        self.ledger.gradient_steps += 1
-        self.ledger.samples_seen += samples
+        self.timer.enter("data")
+        self.costs.gradient_steps += 1
+        self.costs.samples_seen += samples
         if len(self._losses) >= _LOSSES_AT_ONCE:
             self._check_losses()
         now = time.perf_counter()
         if now - self._reported > _SECONDS_BETWEEN_REPORTS:
             self._reported = now
-            fraction = self.ledger.gradient_steps / self._steps
-            speed = self.ledger.samples_seen / (now - self._began)
+            fraction = self.costs.gradient_steps / self._steps
+            speed = self.costs.samples_seen / (now - self._began)
             self.notify(TrainingProgress(self.run, self.where.index, self._epoch, fraction, speed))
 
     def _check_losses(self) -> None:
@@ -493,7 +493,7 @@ class Engine(SupervisedTemplate):  # type: ignore[misc]
             return
         finite = torch.stack([loss.reshape(()) for loss in self._losses]).isfinite().tolist()
         if not all(finite):
-            step = self.ledger.gradient_steps - len(finite) + finite.index(False)
+            step = self.costs.gradient_steps - len(finite) + finite.index(False)
             value = float(self._losses[finite.index(False)])
             raise Divergence(f"in experience {self.where.index}, step {step}: the loss became {value}")
         self._losses.clear()

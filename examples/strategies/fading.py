@@ -21,10 +21,10 @@ class Config:
 
 
 class Fading(clbench.Strategy[Config]):
-    def plain_start(self):
+    def first_loss(self):
         return "seen"  # the first experience is plain cross-entropy over the classes seen
 
-    def record(self, model, x, experience):
+    def teacher_output(self, model, x, experience):
         old = model(x)[:, : experience.old_classes]
         return losses.soften(old, temperature=2)  # (n, old classes), from the network as it was before
 
@@ -32,5 +32,5 @@ class Fading(clbench.Strategy[Config]):
         new = batch.cross_entropy("current")
         old = batch.logits[:, : batch.experience.old_classes]
         return new + self.config.alpha / batch.experience.index * losses.distillation(
-            old, batch.recorded, temperature=2
+            old, batch.teacher_outputs, temperature=2
         )

@@ -208,7 +208,7 @@ def test_cached_features_are_served_in_place_of_the_images() -> None:
 
 def test_without_recorded_values_none_are_served() -> None:
     samples = training_set()
-    samples.recorded = None
+    samples.teacher_outputs = None
     assert all(recorded is None for *_, recorded in samples.epoch(16, generator(), Augmentation(), generator()))
 
 
@@ -230,5 +230,5 @@ def test_whoever_is_served_in_order_may_change_what_it_gets() -> None:
             values -= 1
     assert torch.equal(samples.rows, untouched.rows)
     assert torch.equal(samples.labels, untouched.labels)
-    assert samples.recorded is not None and untouched.recorded is not None
-    assert torch.equal(samples.recorded, untouched.recorded)
+    assert samples.teacher_outputs is not None and untouched.teacher_outputs is not None
+    assert torch.equal(samples.teacher_outputs, untouched.teacher_outputs)

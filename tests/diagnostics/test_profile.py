@@ -15,7 +15,7 @@ from rich.console import Console
 from clbench.diagnostics.profile import PARTS, Profile, profile
 from clbench.errors import ClbenchError, UsageError
 from clbench.runs.grid import Request
-from clbench.training.costs import PHASES, Stopwatch
+from clbench.training.costs import PHASES, PhaseTimer
 
 SLOW = """
 import time
@@ -99,7 +99,7 @@ def test_the_command_prints_the_parts_and_leaves_nothing_behind(tmp_path: Path, 
 
 def test_a_stopwatch_is_in_one_phase_at_a_time_and_waits_at_every_change() -> None:
     waits = []
-    watch = Stopwatch(lambda: waits.append(1))
+    watch = PhaseTimer(lambda: waits.append(1))
     watch.enter("forward")
     time.sleep(0.02)
     watch.enter("backward")

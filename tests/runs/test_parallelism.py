@@ -11,7 +11,7 @@ import pytest
 import clbench
 from clbench.errors import UsageError
 from clbench.executors import execute
-from clbench.executors.queue import Turns
+from clbench.executors.queue import RunQueue
 from clbench.plugins.discovery import Plugin
 from clbench.runs import parallelism
 from clbench.runs.grid import Planned, Request, plan
@@ -82,18 +82,18 @@ def grid(*strategies: tuple[str, str | None], seeds: int) -> list[Planned]:
     return [run(name, reference, seed) for seed in range(seeds) for name, reference in strategies]
 
 
-def taken(turns: Turns, runs: int) -> list[tuple[str, int]]:
+def taken(turns: RunQueue, runs: int) -> list[tuple[str, int]]:
     order = [turns.take() for _ in range(runs)]
     return [(run.spec["strategy"]["name"], run.spec["seeds"]["run"]) for run in order]
 
 
 def test_every_seed_begins_before_any_has_a_second_run_and_the_upper_reference_comes_first() -> None:
-    turns = Turns(grid(("naive", "lower"), ("lwf", None), ("joint", "upper"), seeds=2))
+    turns = RunQueue(grid(("naive", "lower"), ("lwf", None), ("joint", "upper"), seeds=2))
     assert taken(turns, 6) == [(name, seed) for name in ("joint", "naive", "lwf") for seed in (0, 1)]
 
 
 def test_what_has_shown_to_take_longest_comes_next_after_what_has_not_run_yet() -> None:
-    turns = Turns(grid(("frozen", None), ("joint", "upper"), ("naive", "lower"), seeds=3))
+    turns = RunQueue(grid(("frozen", None), ("joint", "upper"), ("naive", "lower"), seeds=3))
     turns.took(turns.take(), 14.0)
     assert taken(turns, 1) == [("frozen", 0)]
     turns.took(grid(("frozen", None), seeds=1)[0], 2.0)
@@ -120,7 +120,7 @@ def test_what_is_there_already_is_told_without_starting_what_does_runs(tmp_path:
 
 
 def test_a_long_run_that_went_on_from_where_it_was_is_still_a_long_one() -> None:
-    turns = Turns(grid(("naive", "lower"), ("joint", "upper"), seeds=4))
+    turns = RunQueue(grid(("naive", "lower"), ("joint", "upper"), seeds=4))
     runs = {run.spec["strategy"]["name"]: run for run in grid(("naive", "lower"), ("joint", "upper"), seeds=1)}
     for name, seconds in (("joint", 14.0), ("naive", 5.0), ("joint", 1.0)):
         turns.took(runs[name], seconds)

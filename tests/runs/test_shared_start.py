@@ -28,7 +28,7 @@ class FewDigits(clbench.Scenario):
     split = "4,3,3"
     recipes = {
         "plain": clbench.Recipe(model="cnn", optimizer="adam", lr=2e-3, batch_size=40, epochs=1),
-        "budgets": clbench.Recipe(epochs=1, of_strategy={"l2": clbench.Changes(epochs=2)}),
+        "budgets": clbench.Recipe(epochs=1, of_strategy={"l2": clbench.Overrides(epochs=2)}),
         "fixed": clbench.Recipe(model="mlp", optimizer="adam", optimizer_state="carried", lr=1e-3, head="fixed"),
     }
 """
@@ -137,7 +137,7 @@ def test_a_plain_start_and_plug_ins_do_not_go_together(run: Run, tmp_path: Path)
     strategy.write_text(
         "import clbench\nfrom avalanche.training.plugins import SupervisedPlugin\n\n\n"
         "class Both(clbench.Strategy):\n"
-        "    def plain_start(self):\n        return 'seen'\n\n"
+        "    def first_loss(self):\n        return 'seen'\n\n"
         "    def plugins(self):\n        return [SupervisedPlugin()]\n\n"
         "    def loss(self, batch):\n        return batch.cross_entropy()\n"
     )

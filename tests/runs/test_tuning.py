@@ -31,7 +31,7 @@ class Trial:
 
     def __init__(self, recipe: Recipe, strategy: Any, accuracy: Any) -> None:
         self.recipe, self.strategy, self.accuracy = recipe, strategy, accuracy
-        self.ledger = type("Ledger", (), {"samples_seen": 10, "gradient_steps": 2})()
+        self.costs = type("Costs", (), {"samples_seen": 10, "gradient_steps": 2})()
 
     def fit(self, index: int) -> bool:
         return True

@@ -50,7 +50,7 @@ def draw(columns: int = SEEN, classes: range = range(OLD, SEEN), seed: int = 0) 
 
 
 def loss_of(strategy: Any, student: Tensor, teacher: Tensor, y: Tensor, where: Experience) -> Tensor:
-    recorded = strategy.record(Answers(teacher), torch.zeros(N, 1), where)
+    recorded = strategy.teacher_output(Answers(teacher), torch.zeros(N, 1), where)
     loss: Tensor = strategy.loss(Batch(y, y, y, student, recorded, None, where))  # type: ignore[arg-type]
     return loss
 
@@ -173,7 +173,9 @@ def test_without_distillation_a_preset_is_its_classification_loss(name: str) -> 
 
 def test_at_temperature_1_the_teachers_answers_are_its_probabilities() -> None:
     _, teacher, _ = draw()
-    recorded = preset("pycil", temperature=1).record(Answers(teacher[:, :OLD]), torch.zeros(N, 1), Experience(2, SIZES))
+    recorded = preset("pycil", temperature=1).teacher_output(
+        Answers(teacher[:, :OLD]), torch.zeros(N, 1), Experience(2, SIZES)
+    )
     torch.testing.assert_close(recorded.squeeze(1), teacher[:, :OLD].softmax(dim=1))
 
 
@@ -218,9 +220,9 @@ def test_the_teacher_answers_in_evaluation_mode_unless_the_preset_copies_the_fau
             return self.logits
 
     for name in ("li2016", "avalanche"):
-        preset(name).record(Asked(torch.zeros(N, OLD)), torch.zeros(N, 1), Experience(2, SIZES))
+        preset(name).teacher_output(Asked(torch.zeros(N, OLD)), torch.zeros(N, 1), Experience(2, SIZES))
     assert seen == [False, True]
-    assert not preset("li2016").answers_live() and preset("avalanche").answers_live()
+    assert not preset("li2016").online_teacher() and preset("avalanche").online_teacher()
 
 
 def test_what_needs_a_fixed_head_or_a_growing_one_says_so_before_training() -> None:

@@ -101,7 +101,7 @@ def test_replayed_samples_count_as_seen() -> None:
         strategy = builtin(name)
         run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES)
         strategy.start(run.engine.model)
-        counts[name] = run.learn().ledgers[2].samples_seen
+        counts[name] = run.learn().experience_costs[2].samples_seen
     assert counts["er"] > 1.5 * counts["naive"]
 
 
@@ -189,7 +189,7 @@ def test_lwf_mc_and_icarl_take_the_old_networks_sigmoids_for_targets() -> None:
     model = Linear()
     batch, y = a_batch(model)
     old = torch.rand(6, 2, generator=torch.Generator().manual_seed(3))
-    batch.recorded = old
+    batch.teacher_outputs = old
     targets = torch.cat([old, F.one_hot(y - 2, 2).float()], dim=1)
     expected = F.binary_cross_entropy(batch.logits.sigmoid(), targets)
     for name in ("lwf_mc", "icarl"):
@@ -201,7 +201,7 @@ def test_bic_weighs_distillation_by_the_share_of_old_classes() -> None:
     bic = started("bic", model)
     batch, y = a_batch(model)
     teacher = torch.randn(6, 2, generator=torch.Generator().manual_seed(4))
-    batch.recorded = losses.soften(teacher, 2.0)
+    batch.teacher_outputs = losses.soften(teacher, 2.0)
     kd = -(F.softmax(teacher / 2, 1) * F.log_softmax(batch.logits[:, :2] / 2, 1)).sum(1).mean()
     torch.testing.assert_close(bic.loss(batch), 0.5 * F.cross_entropy(batch.logits, y) + 0.5 * kd)
 
@@ -258,4 +258,4 @@ def test_gdumb_balances_its_memory_and_trains_on_it_alone() -> None:
     strategy.start(run.engine.model)
     run.learn()
     assert Counter(strategy.exemplars.labels.tolist()) == dict.fromkeys(range(6), 2)
-    assert [ledger.samples_seen for ledger in run.ledgers] == [24, 24, 24]  # two epochs over twelve exemplars
+    assert [costs.samples_seen for costs in run.experience_costs] == [24, 24, 24]  # two epochs over twelve exemplars

@@ -87,7 +87,7 @@ class ByItself(clbench.Strategy):  # type: ignore[type-arg]
 @pytest.mark.parametrize("name", ["naive", "joint", "l2", "ewc", "mas", "frozen", "slda", "lwf", "agem", "bic"])
 def test_a_plain_start_learns_as_fine_tuning_by_hooks_does_to_the_byte(name: str) -> None:
     by_itself = ByItself(None)
-    assert builtin(name).plain_start() is not None and by_itself.plain_start() is None
+    assert builtin(name).first_loss() is not None and by_itself.first_loss() is None
     one, other = small(builtin(name), CNN).engine, small(by_itself, CNN).engine
     assert one.fit(0) and other.fit(0)
     assert same(one.model, other.model)
@@ -129,7 +129,7 @@ def test_joint_labels_old_samples_with_their_own_classes() -> None:
 def test_joint_starts_afresh_so_that_only_training_last_ends_the_same() -> None:
     everywhere, last = (small(builtin("joint", experiences=which), CNN).learn() for which in ("all", "last"))
     assert weights_sha256(last.models[-1]) == weights_sha256(everywhere.models[-1])
-    assert [ledger.gradient_steps for ledger in last.ledgers[:-1]] == [0, 0]
+    assert [costs.gradient_steps for costs in last.experience_costs[:-1]] == [0, 0]
     assert weights_sha256(last.models[1]) != weights_sha256(everywhere.models[1])
 
 
@@ -260,8 +260,8 @@ def test_more_blocks_than_the_network_has_are_refused_before_training() -> None:
 def test_cached_features_give_the_weights_that_images_give() -> None:
     cached = small(builtin("frozen"), CNN).learn()
     computed = small(builtin("frozen"), with_augmentation(CNN, UNSEEN)).learn()
-    assert [ledger.features_cached for ledger in cached.ledgers] == [False, True, True]
-    assert [ledger.features_cached for ledger in computed.ledgers] == [False, False, False]
+    assert [costs.features_cached for costs in cached.experience_costs] == [False, True, True]
+    assert [costs.features_cached for costs in computed.experience_costs] == [False, False, False]
     assert same(cached.models[0], computed.models[0])
     assert not same(cached.models[1].head, cached.models[2].head)
     for one, other in zip(cached.models, computed.models, strict=True):
@@ -270,7 +270,7 @@ def test_cached_features_give_the_weights_that_images_give() -> None:
 
 
 def test_features_are_not_cached_while_a_block_trains() -> None:
-    assert not any(ledger.features_cached for ledger in small(builtin("frozen", blocks=2), CNN).learn().ledgers)
+    assert not any(costs.features_cached for costs in small(builtin("frozen", blocks=2), CNN).learn().experience_costs)
 
 
 # LwF
@@ -285,10 +285,10 @@ def softened(row: list[float], temperature: float) -> list[float]:
 
 def paper_distillation(batch: Batch, temperature: float, scope: str) -> float:
     """Equation 2, -Σ y' log ŷ', averaged over the samples: within each earlier experience or over the scope."""
-    assert batch.recorded is not None
+    assert batch.teacher_outputs is not None
     experience, old = batch.experience, batch.experience.old_classes
     total = 0.0
-    for student, teacher in zip(batch.logits.tolist(), batch.recorded.tolist(), strict=True):
+    for student, teacher in zip(batch.logits.tolist(), batch.teacher_outputs.tolist(), strict=True):
         if scope == "per_experience":
             ends = [sum(experience.classes_per_experience[: i + 1]) for i in range(experience.index)]
             groups = [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
@@ -303,7 +303,7 @@ def paper_distillation(batch: Batch, temperature: float, scope: str) -> float:
 
 def with_answers(lwf: Any, batch: Batch) -> Batch:
     """The batch as `lwf` gets it, where its `recorded` are the old network's logits."""
-    return replace(batch, recorded=lwf.record(nn.Identity(), batch.recorded, batch.experience))
+    return replace(batch, teacher_outputs=lwf.teacher_output(nn.Identity(), batch.teacher_outputs, batch.experience))
 
 
 @pytest.mark.parametrize("index", [1, 2, 3])
@@ -347,14 +347,14 @@ def test_lwf_is_given_the_answers_of_the_network_before_the_experience(augmentat
     def check(_: Any, batch: Batch, __: Tensor) -> None:
         index = batch.experience.index
         if index == 0:
-            assert batch.recorded is None
+            assert batch.teacher_outputs is None
             return
         lwf = builtin("lwf")
         with torch.no_grad():
-            expected = lwf.record(run.models[index - 1].eval(), batch.x, batch.experience)
-            now = lwf.record(nn.Identity(), batch.logits[:, : batch.experience.old_classes], batch.experience)
-        assert batch.recorded is not None
-        torch.testing.assert_close(batch.recorded, expected, rtol=1e-4, atol=1e-4)
+            expected = lwf.teacher_output(run.models[index - 1].eval(), batch.x, batch.experience)
+            now = lwf.teacher_output(nn.Identity(), batch.logits[:, : batch.experience.old_classes], batch.experience)
+        assert batch.teacher_outputs is not None
+        torch.testing.assert_close(batch.teacher_outputs, expected, rtol=1e-4, atol=1e-4)
         recorded.append((now - expected).abs().max().item())
 
     run = small(spied("lwf", check), with_augmentation(CNN, augmentation))
@@ -362,9 +362,9 @@ def test_lwf_is_given_the_answers_of_the_network_before_the_experience(augmentat
         run.learn(1)
     assert max(recorded) > 0.1  # the network in training answers otherwise
     how = "live" if augmentation.active else "recorded"
-    assert [ledger.recorded for ledger in run.ledgers] == [None, how, how]
+    assert [costs.recorded for costs in run.experience_costs] == [None, how, how]
     # Four bytes a sample, group and class: 20 samples with a group of 2 classes, then 40 with two groups of up to 2.
-    assert [ledger.recorded_bytes for ledger in run.ledgers] == [0, *((0, 0) if how == "live" else (160, 640))]
+    assert [costs.recorded_bytes for costs in run.experience_costs] == [0, *((0, 0) if how == "live" else (160, 640))]
 
 
 def test_recorded_and_live_answers_train_the_same_network() -> None:
@@ -380,9 +380,9 @@ def test_the_old_network_does_not_train_while_it_answers_live() -> None:
     answers: dict[int, list[Tensor]] = {}
 
     def collect(_: Any, batch: Batch, __: Tensor) -> None:
-        if batch.recorded is not None:
-            assert not batch.recorded.requires_grad
-            for row, answer in zip(batch.index.tolist(), batch.recorded, strict=True):
+        if batch.teacher_outputs is not None:
+            assert not batch.teacher_outputs.requires_grad
+            for row, answer in zip(batch.index.tolist(), batch.teacher_outputs, strict=True):
                 answers.setdefault(row, []).append(answer)
 
     small(spied("lwf", collect), with_augmentation(CNN, UNSEEN), (2, 3)).learn()

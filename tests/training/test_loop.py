@@ -78,7 +78,7 @@ class Journal:
         self.batches: list[tuple[int, list[int], Tensor, Tensor]] = []
         """Experience, rows, images and labels of every batch."""
         self.shown: list[Tensor] = []
-        """Images given to `record`."""
+        """Images given to `teacher_output`."""
         self.beginnings: list[tuple[str, bytes]] = []
         """Hash of the weights, and the head's new rows, before each experience."""
 
@@ -90,14 +90,14 @@ def journaling(name: str, journal: Journal, **config: Any) -> Any:
     class Spy(cls):  # type: ignore[misc, valid-type]
         """In experience 0 it does by its own hooks what the harness would do in its plain start."""
 
-        def plain_start(self) -> None:
+        def first_loss(self) -> None:
             return None
 
-        def record(self, model: nn.Module, x: Tensor, experience: Experience) -> Tensor:
+        def teacher_output(self, model: nn.Module, x: Tensor, experience: Experience) -> Tensor:
             assert not model.training
-            journal.hooks.append("record")
+            journal.hooks.append("teacher_output")
             journal.shown.append(x)
-            return super().record(model, x, experience) if name == "lwf" else model(x)
+            return super().teacher_output(model, x, experience) if name == "lwf" else model(x)
 
         def before_experience(self, model: clbench.Network, experience: Experience) -> None:
             assert model.head.classes == experience.seen_classes
@@ -136,7 +136,7 @@ def test_the_hooks_are_called_in_the_documented_order(augmentation: Augmentation
     expected = []
     for samples in (40, 20, 40):
         first = samples == 40 and not expected
-        once, each = (["record"], ["loss"]) if not augmentation.active else ([], ["record", "loss"])
+        once, each = (["teacher_output"], ["loss"]) if not augmentation.active else ([], ["teacher_output", "loss"])
         expected += ([] if first else once) + ["before_experience"]
         for epoch in range(2):
             expected += [f"frozen {epoch}", *(["loss"] if first else each) * losses[samples]]
@@ -235,12 +235,12 @@ def test_losses_are_computed_in_float32_where_the_network_computes_in_bfloat16()
 
 def test_gradient_steps_and_samples_seen_are_counted() -> None:
     """40, 20 and 40 samples in batches of 16, three epochs: 3, 2 and 3 steps an epoch."""
-    ledgers = small(builtin("naive")).learn().ledgers
-    assert [ledger.gradient_steps for ledger in ledgers] == [9, 6, 9]
-    assert [ledger.samples_seen for ledger in ledgers] == [120, 60, 120]
-    ledgers = small(builtin("joint")).learn().ledgers  # 40, 60 and 100 samples
-    assert [ledger.gradient_steps for ledger in ledgers] == [9, 12, 21]
-    assert [ledger.samples_seen for ledger in ledgers] == [120, 180, 300]
+    experience_costs = small(builtin("naive")).learn().experience_costs
+    assert [costs.gradient_steps for costs in experience_costs] == [9, 6, 9]
+    assert [costs.samples_seen for costs in experience_costs] == [120, 60, 120]
+    experience_costs = small(builtin("joint")).learn().experience_costs  # 40, 60 and 100 samples
+    assert [costs.gradient_steps for costs in experience_costs] == [9, 12, 21]
+    assert [costs.samples_seen for costs in experience_costs] == [120, 180, 300]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -410,9 +410,9 @@ def test_each_memory_counts_once_and_the_model_not_at_all() -> None:
 
 def test_joint_counts_the_earlier_experiences_images() -> None:
     """8 x 8 x 3 bytes an image, 40 and 60 of them."""
-    ledgers = small(builtin("joint")).learn().ledgers
-    assert [ledger.past_data_bytes for ledger in ledgers] == [0, 40 * 192, 60 * 192]
-    assert [ledger.past_data_bytes for ledger in small(builtin("naive")).learn().ledgers] == [0, 0, 0]
+    experience_costs = small(builtin("joint")).learn().experience_costs
+    assert [costs.past_data_bytes for costs in experience_costs] == [0, 40 * 192, 60 * 192]
+    assert [costs.past_data_bytes for costs in small(builtin("naive")).learn().experience_costs] == [0, 0, 0]
 
 
 # Whole runs

@@ -10,7 +10,7 @@ import torch
 from small_runs import SmallRun, builtin, colours, same
 
 import clbench
-from clbench.base.recipe import Changes, Recipe
+from clbench.base.recipe import Overrides, Recipe
 from clbench.data.batches import held_out
 from clbench.errors import UsageError
 from clbench.networks.architectures import build
@@ -24,8 +24,8 @@ SURVEY = Recipe(
     milestones=(60, 120, 180, 220),
     epochs=250,
     weight_decay=2e-4,
-    first=Changes(epochs=200, weight_decay=5e-4, milestones=(60, 120, 170)),
-    of_strategy={"ewc": Changes(epochs=180, milestones=(70, 120, 150)), "odd": Changes(lr=0.03)},
+    first=Overrides(epochs=200, weight_decay=5e-4, milestones=(60, 120, 170)),
+    of_strategy={"ewc": Overrides(epochs=180, milestones=(70, 120, 150)), "odd": Overrides(lr=0.03)},
 )
 
 
@@ -88,9 +88,9 @@ def test_an_experience_under_a_plateau_ends_early_with_the_best_weights_that_it_
     samples = colours(classes=4)
     samples.y[:] = samples.y[::-1].copy()  # labels that say nothing: what is learned of them does not carry over
     run = SmallRun(builtin("lwf"), recipe, samples, (2, 2)).learn()
-    for ledger, model, index in zip(run.ledgers, run.models, (0, 1), strict=True):
-        assert ledger.gradient_steps < 50 * 2
-        assert ledger.samples_seen % 30 == 0  # a quarter of 40 is held out
+    for costs, model, index in zip(run.experience_costs, run.models, (0, 1), strict=True):
+        assert costs.gradient_steps < 50 * 2
+        assert costs.samples_seen % 30 == 0  # a quarter of 40 is held out
         assert run.engine._plateau is not None
         if index == 1:
             state = run.engine._plateau.best
@@ -153,9 +153,9 @@ def test_the_first_experience_and_each_strategy_have_budgets_of_their_own() -> N
 
 
 def test_the_engine_gives_every_experience_its_own_budget() -> None:
-    recipe = Recipe(epochs=3, batch_size=40, first=Changes(epochs=1, lr=0.5), lr=0.25)
+    recipe = Recipe(epochs=3, batch_size=40, first=Overrides(epochs=1, lr=0.5), lr=0.25)
     run = SmallRun(builtin("naive"), recipe, colours(classes=4), (2, 2)).learn()
-    assert [ledger.gradient_steps for ledger in run.ledgers] == [1, 3]
+    assert [costs.gradient_steps for costs in run.experience_costs] == [1, 3]
     plain = SmallRun(builtin("naive"), Recipe(epochs=1, batch_size=40, lr=0.5), colours(classes=4), (2, 2)).learn(1)
     assert same(run.models[0], plain.models[0])
 

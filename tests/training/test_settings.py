@@ -148,7 +148,7 @@ def test_a_setting_that_is_mistyped_is_a_mistake(data: Path) -> None:
 
 def test_iterations_are_gradient_steps_whatever_the_size_of_the_experience() -> None:
     strategy, run = watched(changed(iterations=7))
-    assert [ledger.gradient_steps for ledger in run.ledgers] == [7, 7]
+    assert [costs.gradient_steps for costs in run.experience_costs] == [7, 7]
     assert [index for index, _, _ in strategy.seen] == [0] * 7 + [1] * 7
 
 
@@ -160,7 +160,7 @@ def test_every_sample_is_seen_once_in_each_pass_of_a_run_counted_in_iterations()
 def test_incomplete_batches_can_be_left_out() -> None:
     strategy, run = watched(changed(drop_last=True))
     assert {len(y) for _, y, _ in strategy.seen} == {16}
-    assert [ledger.gradient_steps for ledger in run.ledgers] == [4, 4]
+    assert [costs.gradient_steps for costs in run.experience_costs] == [4, 4]
 
 
 def test_an_experience_smaller_than_a_batch_is_a_mistake_where_incomplete_batches_are_left_out() -> None:
