@@ -1,4 +1,4 @@
-"""Runs small enough for a test: the engine on a few images, without files, experience by experience."""
+"""Runs small enough for a test: a trainer on a few images, without files, experience by experience."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from clbench.evaluation.test_set import TestSet
 from clbench.networks.architectures import build
 from clbench.networks.network import Network
 from clbench.plugins.discovery import builtin_folder, load, select
-from clbench.streams.stream import ClassIncrementalStream
+from clbench.streams.stream import experience_rows
 from clbench.system.seeds import run_seeds
 from clbench.system.signals import Interruption
 from clbench.training.costs import Costs
 from clbench.training.cuda_graphs import Recorder
-from clbench.training.engine import Engine
+from clbench.training.experience_data import ExperienceData
+from clbench.training.loop import Trainer
 
 CPU = torch.device("cpu")
 
@@ -69,7 +70,7 @@ def builtin(name: str, **config: Any) -> Any:
 
 
 class SmallRun:
-    """An engine on `samples`, which serve as training and as test set."""
+    """A trainer on `samples`, which serve as training and as test set."""
 
     def __init__(
         self,
@@ -92,14 +93,14 @@ class SmallRun:
         self.test_set = TestSet(self.images, self.scaling, self.positions, order, sizes, recipe.precision, setting)
         self.new_model: Callable[[], Network] = lambda: build(recipe.model, samples.x.shape[1:], self.seeds["model"])
         self.sizes = sizes
-        self.engine = Engine(
+        labels = self.positions % sizes[0] if setting == "domain_incremental" else self.positions
+        rows = experience_rows(self.positions, sizes)
+        self.data = ExperienceData(rows, self.images, self.scaling, labels, self.seeds["training"])
+        self.trainer = Trainer(
             model=self.new_model(),
             strategy=strategy,
             recipe=recipe,
-            benchmark=ClassIncrementalStream(self.images, self.scaling, self.positions, sizes),
-            images=self.images,
-            scaling=self.scaling,
-            labels=self.positions % sizes[0] if setting == "domain_incremental" else self.positions,
+            data=self.data,
             classes_per_experience=sizes,
             setting=setting,
             seeds=self.seeds,
@@ -117,8 +118,8 @@ class SmallRun:
         """Learn the next experiences, all by default."""
         done = len(self.models)
         for index in range(done, len(self.sizes) if experiences is None else done + experiences):
-            self.experience_costs.append(self.engine.learn(index))
-            self.models.append(copy.deepcopy(self.engine.model))
+            self.experience_costs.append(self.trainer.learn(index))
+            self.models.append(copy.deepcopy(self.trainer.model))
         return self
 
     def rows(self, index: int) -> list[int]:

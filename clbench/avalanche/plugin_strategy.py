@@ -4,20 +4,19 @@
         def plugin(self):
             return GEMPlugin(patterns_per_experience=20, memory_strength=0.5)
 
-The engine is one of Avalanche's templates, so the plug-in gets the callbacks of training that it knows, with the engine
-as `strategy`: `mb_x`, `mb_y`, `mb_output`, `loss`, `model`, `optimizer`, `experience`. It must be picklable, for it is
-saved at the end of every experience, and it gets no callbacks of evaluation, which is clbench's own. What it keeps is
-counted and audited as any strategy's is.
+The plug-in gets the callbacks of training that it knows, from one of Avalanche's templates (see plugin_loop.py). It
+must be picklable, since it is saved at the end of every experience, and it gets no callbacks of evaluation, which is
+clbench's own. What it keeps is counted and audited as any strategy's is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from clbench.base.strategy import Batch, ConfigT, Strategy
+from clbench.base.training import Training
 from clbench.networks.network import Network
 
 
@@ -32,9 +31,11 @@ class AvalancheStrategy(Strategy[ConfigT]):
         """Make the plug-in."""
         self.avalanche = self.plugin()
 
-    def plugins(self) -> Sequence[Any]:
-        """The plug-in, for the engine to call."""
-        return (self.avalanche,)
+    def train(self, training: Training) -> None:
+        """Train the experience with the plug-in listening."""
+        from clbench.avalanche.plugin_loop import PluginLoop  # Avalanche takes seconds to import
+
+        PluginLoop(training, (self.avalanche,)).run()
 
     def loss(self, batch: Batch) -> Tensor:
         """CE of the setting; what the plug-in adds to `strategy.loss` in `before_backward` comes on top."""

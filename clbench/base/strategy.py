@@ -45,6 +45,7 @@ RENAMED_HOOKS = {
     "plain_start": "first_loss",
     "starts_afresh": "reinitialize",
     "answers_live": "online_teacher",
+    "plugins": "clbench.avalanche.plugin_strategy.AvalancheStrategy.plugin",
 }
 """Hooks by the names that they had before 0.2; a strategy that still uses one is refused."""
 
@@ -215,7 +216,7 @@ class Strategy(Generic[ConfigT]):
         super().__init_subclass__()
         for old, new in RENAMED_HOOKS.items():
             if old in vars(cls):
-                raise PluginError(f"{cls.__name__}.{old} is now called {new}", f"Rename the method to {new}.")
+                raise PluginError(f"{cls.__name__}.{old} is now called {new}", "Rename the method.")
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config
@@ -236,10 +237,6 @@ class Strategy(Generic[ConfigT]):
         own hooks act from the first experience on.
         """
         return None
-
-    def plugins(self) -> Sequence[Any]:
-        """Avalanche's plug-ins to be called beside the strategy; see avalanche/plugin_strategy.py."""
-        return ()
 
     def training_data(self, experience: Experience) -> TrainingData | None:
         """What the experience trains on; see `TrainingData`. None skips the experience, which is then not evaluated.
@@ -288,6 +285,14 @@ class Strategy(Generic[ConfigT]):
         """
         raise NotImplementedError
 
+    def train(self, training: Any) -> None:
+        """Train the current experience by a loop of the strategy's own, with the pieces of the harness's: a Training.
+
+        For methods that exist as another library's training loop; see clbench/avalanche/. A strategy without this hook
+        is trained by the harness's loop, clbench/training/loop.py.
+        """
+        raise NotImplementedError
+
     def before_step(self, batch: Batch) -> None:
         """Called when the gradients of the loss are there, before the weights are updated."""
 
@@ -310,6 +315,11 @@ class Strategy(Generic[ConfigT]):
 def has_teacher(strategy: Strategy[Any]) -> bool:
     """Return whether the strategy has the `teacher_output` hook."""
     return type(strategy).teacher_output is not Strategy.teacher_output
+
+
+def trains_itself(strategy: Strategy[Any]) -> bool:
+    """Return whether the strategy has the `train` hook."""
+    return type(strategy).train is not Strategy.train
 
 
 def config_class(strategy: type[Strategy[Any]]) -> type[Any]:

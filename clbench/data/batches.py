@@ -131,6 +131,10 @@ def held_out(rows: Tensor, labels: Tensor, share: float, generator: torch.Genera
     return rows[~held], rows[held]
 
 
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor | None]
+"""A batch as it is served: x or the frozen trunk's features, labels, rows of the dataset, the teacher's outputs."""
+
+
 @dataclass
 class TrainingSet:
     """The samples that one experience trains on."""
@@ -177,7 +181,7 @@ class TrainingSet:
         """Scale stored images without augmenting them; see strategy.Samples."""
         return self.scaling(images)
 
-    def in_order(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+    def in_order(self, size: int) -> Iterator[Inputs]:
         """Yield every sample as `epoch` does, without augmentation, in the order of `rows`."""
         # Copies, as in `epoch`: whoever gets them may change them.
         rows, labels = self.rows.clone().split(size), self.labels.clone().split(size)
@@ -189,7 +193,7 @@ class TrainingSet:
 
     def epoch(
         self, batch_size: int, order: torch.Generator, augmentation: Augmentation, changes: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+    ) -> Iterator[Inputs]:
         """Yield every sample once, in an order drawn from `order`: x, labels, rows of the dataset, teacher_outputs.
 
         `changes` draws the augmentation. The last batch holds what is left over.

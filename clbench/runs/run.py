@@ -46,7 +46,8 @@ from clbench.system.signals import Interruption
 from clbench.training import continual_search
 from clbench.training.costs import Costs, PhaseTimer
 from clbench.training.cuda_graphs import GraphRecorder
-from clbench.training.engine import Engine
+from clbench.training.experience_data import ExperienceData
+from clbench.training.loop import Trainer
 
 RESULT_SCHEMA = 1
 
@@ -168,7 +169,7 @@ class _Run:
             raise PluginError(f"{plugin.path} changed after the run was planned", "Start the command again.")
         self.notes = [f"loading the strategy changed the {change}; it was put back" for change in self.state.restore()]
         self.stream = self._open_stream()
-        self.audit = Audit(self.stream.benchmark.rows, self.around.data.resolve())
+        self.audit = Audit(self.stream.rows, self.around.data.resolve())
         self.module = sys.modules[cls.__module__]
         try:
             self.strategy = cls(configure(config_class(cls), spec["strategy"]["config"], plugin.name))
@@ -207,15 +208,14 @@ class _Run:
             vars(self.strategy).update(done.strategy)
         self.resumed_after = done.finished
         self.around.notify(RunStarted(self.name, len(self.classes), self.recipe.length, done.finished))
-        engine = self._engine(done.model, self.strategy, self.recipe)
-        engine.optimizer_state = done.optimizer
+        trainer = self._trainer(done.model, self.strategy, self.recipe)
+        trainer.optimizer_state = done.optimizer
         self.start_up_seconds = time.perf_counter() - self.began
         self.audit.findings = list(done.findings)
         with self._watched():
             for index in range(done.finished, len(self.classes)):
-                self._experience(engine, index, done)
+                self._experience(trainer, index, done)
                 checkpoint.save(work, done)
-        engine.release()
         for note in done.notes:
             self.around.notify(Note(f"{self.name}: {note}"))
         for finding in self.audit.findings:
@@ -234,34 +234,31 @@ class _Run:
         finally:
             stream.images.watcher = stream.test_set.images.watcher = stream.test_set.watcher = None
 
-    def _evaluate(self, engine: Engine) -> dict[Setting, Any]:
+    def _evaluate(self, trainer: Trainer) -> dict[Setting, Any]:
         """Predict the test set, and find what a strategy may not do meanwhile."""
-        where, test_set = engine.where, self.stream.test_set
+        where, test_set = trainer.where, self.stream.test_set
 
         def score(network: Network, x: torch.Tensor) -> torch.Tensor:
             scores: torch.Tensor = self.strategy.predict(network, x, where)
             return scores
 
-        before = self._fingerprint(engine)
+        before = self._fingerprint(trainer)
         learned = sum(where.classes_per_experience[: where.index + 1])
         with self.audit.evaluation():
-            predictions = test_set.predict(engine.model, score, learned)
-            probe(test_set, engine.model, score, derive(self.spec["seeds"]["training"], "probe"), self.audit)
-        self.audit.compare(before, self._fingerprint(engine))
+            predictions = test_set.predict(trainer.model, score, learned)
+            probe(test_set, trainer.model, score, derive(self.spec["seeds"]["training"], "probe"), self.audit)
+        self.audit.compare(before, self._fingerprint(trainer))
         return predictions
 
-    def _fingerprint(self, engine: Engine) -> str:
-        return object_graph.weights_sha256(engine.model) + object_graph.contents_sha256(self._strategy_state())
+    def _fingerprint(self, trainer: Trainer) -> str:
+        return object_graph.weights_sha256(trainer.model) + object_graph.contents_sha256(self._strategy_state())
 
-    def _engine(self, model: Network, strategy: Strategy[Any], recipe: Recipe) -> Engine:
-        return Engine(
+    def _trainer(self, model: Network, strategy: Strategy[Any], recipe: Recipe) -> Trainer:
+        return Trainer(
             model=model,
             strategy=strategy,
             recipe=recipe,
-            benchmark=self.stream.benchmark,
-            images=self.stream.images,
-            scaling=self.stream.scaling,
-            labels=self._labels(),
+            data=self._data(),
             classes_per_experience=tuple(len(own) for own in self.classes),
             setting=self.spec["scenario"]["setting"],
             seeds=self.spec["seeds"],
@@ -278,23 +275,24 @@ class _Run:
         """Whether the device works behind the program's back, so that only a wait tells what took the time."""
         return bool(self.spec["device"] == "cuda")
 
-    def _labels(self) -> torch.Tensor:
-        """Return the output that stands for each training sample's class."""
-        if self.spec["scenario"]["setting"] != "domain_incremental":
-            return self.stream.positions
-        return self.stream.positions % len(self.classes[0])  # the experiences have equally many classes
+    def _data(self) -> ExperienceData:
+        stream, labels = self.stream, self.stream.positions
+        if self.spec["scenario"]["setting"] == "domain_incremental":
+            labels = labels % len(self.classes[0])  # the experiences have equally many classes
+        seed = self.spec["seeds"]["training"]
+        return ExperienceData(stream.rows, stream.images, stream.scaling, labels.to(stream.images.device), seed)
 
-    def _experience(self, engine: Engine, index: int, done: Checkpoint) -> None:
-        watch = engine.timer
+    def _experience(self, trainer: Trainer, index: int, done: Checkpoint) -> None:
+        watch = trainer.timer
         watch.enter("bookkeeping")
         self.audit.begin(index)
-        copies = object_graph.kept_networks(self._strategy_state(), engine.model)
+        copies = object_graph.kept_networks(self._strategy_state(), trainer.model)
         try:
             watch.enter("tuning")
-            tuned = self._tune(engine, index, done) if self._tunes else {}
-            costs = self._learn(engine, index)
+            tuned = self._tune(trainer, index, done) if self._tunes else {}
+            costs = self._learn(trainer, index)
         except (Exception, SystemExit) as error:
-            raise _StrategyFailed(error, f"in experience {index}, step {engine.costs.gradient_steps}") from error
+            raise _StrategyFailed(error, f"in experience {index}, step {trainer.costs.gradient_steps}") from error
         watch.enter("bookkeeping")
         if costs.past_data_bytes:
             self.audit.allow_past()
@@ -304,29 +302,29 @@ class _Run:
             self.audit.find("warn", "moving copy", "trained, or left in training mode, a network that it keeps")
         watch.enter("evaluation")
         try:
-            done.predictions.append(self._evaluate(engine) if costs.learned else None)
+            done.predictions.append(self._evaluate(trainer) if costs.learned else None)
         except (Exception, SystemExit) as error:
             raise _StrategyFailed(error, f"in the evaluation after experience {index}") from error
         watch.enter("bookkeeping")
         scaling = self.stream.scaling
         shape = Shape(*self.stream.shape, scaling)
-        kept = self.audit.weigh(self._strategy_state(), self.module, engine.model, self.strategy.memory, shape)
-        entry = self._entry(index, costs, engine) | tuned | {"reads": reads, "exemplars": kept}
+        kept = self.audit.weigh(self._strategy_state(), self.module, trainer.model, self.strategy.memory, shape)
+        entry = self._entry(index, costs, trainer) | tuned | {"reads": reads, "exemplars": kept}
         done.experiences.append(entry | self._times(costs, watch))
         for change in self.state.restore():
             done.notes.append(f"the strategy changed the {change} in experience {index}; it was put back")
         done.findings = list(self.audit.findings)
-        done.finished, done.model, done.strategy = index + 1, engine.model, self._strategy_state()
-        done.optimizer = engine.optimizer_state
+        done.finished, done.model, done.strategy = index + 1, trainer.model, self._strategy_state()
+        done.optimizer = trainer.optimizer_state
         counts = self._counts(done, self.spec["scenario"]["setting"], after=[index])
         old, new = metrics.old_accuracy(counts)[index], metrics.new_accuracy(counts)[index]
         self.around.notify(ExperienceFinished(self.name, index, old, new, done.experiences[-1]["seconds"]))
 
-    def _learn(self, engine: Engine, index: int) -> Costs:
+    def _learn(self, trainer: Trainer, index: int) -> Costs:
         """Train an experience; the first is taken from where it has been trained for another strategy already."""
         if index == 0 and self.around.share and not self._tunes:
-            return learn_shared(engine, self.spec, self.around.results, self.audit)
-        return engine.learn(index)
+            return learn_shared(trainer, self.spec, self.around.results, self.audit)
+        return trainer.learn(index)
 
     def _times(self, costs: Costs, watch: PhaseTimer) -> dict[str, Any]:
         """Return the seconds that an experience took, by phase too where they can be told apart."""
@@ -343,12 +341,12 @@ class _Run:
     def _tunes(self) -> bool:
         return bool(self.spec.get("tuning", {}).get("how") == "chf")
 
-    def _tune(self, engine: Engine, index: int, done: Checkpoint) -> dict[str, Any]:
+    def _tune(self, trainer: Trainer, index: int, done: Checkpoint) -> dict[str, Any]:
         """Choose learning rate and stability weight for an experience; return what result.json says of that."""
         tuning = self.spec["tuning"]
         first_rate = done.experiences[0]["tuning"]["lr"] if index else None
-        found = continual_search.search(index, engine, self._engine, self.recipe, tuning, first_rate)
-        engine.protocol = continual_search.with_rate(self.recipe, found.lr)
+        found = continual_search.search(index, trainer, self._trainer, self.recipe, tuning, first_rate)
+        trainer.protocol = continual_search.with_rate(self.recipe, found.lr)
         if found.weight is not None:
             self.strategy.config = continual_search.with_weight(self.strategy, tuning["weight"], found.weight)
         return {"tuning": found.to_json()}
@@ -356,17 +354,17 @@ class _Run:
     def _strategy_state(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self.strategy).items() if name != "config"}
 
-    def _entry(self, index: int, costs: Costs, engine: Engine) -> dict[str, Any]:
+    def _entry(self, index: int, costs: Costs, trainer: Trainer) -> dict[str, Any]:
         """Return what result.json says of an experience, but for its times."""
         counted = {name: value for name, value in asdict(costs).items() if not name.endswith("_seconds")}
-        carried = object_graph.carried_bytes(self._strategy_state(), engine.model)
+        carried = object_graph.carried_bytes(self._strategy_state(), trainer.model)
         return {
             "index": index,
             "classes": self.classes[index],
             **counted,
             "stored_bytes": carried + costs.past_data_bytes,
-            "parameters": sum(parameter.numel() for parameter in engine.model.parameters()),
-            "weights_sha256": object_graph.weights_sha256(engine.model),
+            "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
+            "weights_sha256": object_graph.weights_sha256(trainer.model),
         }
 
     def _tuning_costs(self, done: Checkpoint) -> dict[str, int]:

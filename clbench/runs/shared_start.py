@@ -25,39 +25,39 @@ from clbench.results.store import ResultsFolder
 from clbench.runs.checkpoint import keep, unpacked
 from clbench.system.randomness import random_state, restore_random_state
 from clbench.training.costs import Costs
-from clbench.training.engine import Engine
+from clbench.training.loop import Trainer
 
 
-def learn_shared(engine: Engine, spec: Spec, results: ResultsFolder, audit: Audit) -> Costs:
-    """Do what `engine.learn(0)` does, unless another run has trained the same: then go on from what came out of it."""
-    engine.begin(0)
-    if engine.first_loss_is_shared:
-        kept = results.first_experience(_key(engine, spec))
-        engine.timer.enter("bookkeeping")
+def learn_shared(trainer: Trainer, spec: Spec, results: ResultsFolder, audit: Audit) -> Costs:
+    """Do what `trainer.learn(0)` does, unless another run has trained the same: then go on from what came out of it."""
+    trainer.begin(0)
+    if trainer.first_loss_is_shared:
+        kept = results.first_experience(_key(trainer, spec))
+        trainer.timer.enter("bookkeeping")
         with FileLock(kept.with_suffix(".lock")):
-            engine.timer.skip()  # waiting for another process is not this run's time
-            _train_or_take(engine, kept, audit)
-        engine.conclude()
-    elif engine.train_current():
-        engine.conclude()
-    return engine.costs
+            trainer.timer.skip()  # waiting for another process is not this run's time
+            _train_or_take(trainer, kept, audit)
+        trainer.conclude()
+    elif trainer.train_current():
+        trainer.conclude()
+    return trainer.costs
 
 
-def _train_or_take(engine: Engine, kept: Path, audit: Audit) -> None:
+def _train_or_take(trainer: Trainer, kept: Path, audit: Audit) -> None:
     if there := unpacked(kept):
-        engine.model, engine.optimizer_state = there["model"].to(engine.device), there["optimizer"]
-        engine.costs = replace(there["costs"], branched=True)
-        engine.timer.add(there["phases"])
+        trainer.model, trainer.optimizer_state = there["model"].to(trainer.device), there["optimizer"]
+        trainer.costs = replace(there["costs"], branched=True)
+        trainer.timer.add(there["phases"])
         audit.read_elsewhere(there["reads"])
         restore_random_state(there["random"])
         return
-    before = engine.timer.so_far()
-    engine.train_current()
-    after = engine.timer.so_far()
+    before = trainer.timer.so_far()
+    trainer.train_current()
+    after = trainer.timer.so_far()
     values = {
-        "model": engine.model,
-        "optimizer": engine.optimizer_state,
-        "costs": engine.costs,
+        "model": trainer.model,
+        "optimizer": trainer.optimizer_state,
+        "costs": trainer.costs,
         "phases": {phase: after[phase] - before[phase] for phase in after},
         "reads": audit.reads_so_far(),
         "random": random_state(),
@@ -67,13 +67,13 @@ def _train_or_take(engine: Engine, kept: Path, audit: Audit) -> None:
         keep(kept, values)
 
 
-def _key(engine: Engine, spec: Spec) -> str:
+def _key(trainer: Trainer, spec: Spec) -> str:
     """Return a hash of everything that the training depends on."""
     machine = environment.describe(spec["device"])
     everything: dict[str, Any] = {
         **{name: spec[name] for name in ("schema", "engine", "scenario", "seeds", "device", "threads")},
-        "recipe": plain(engine.recipe),
-        "softmax": vars(engine.acting)["over"],
+        "recipe": plain(trainer.recipe),
+        "softmax": vars(trainer.acting)["over"],
         "machine": {name: machine.get(name) for name in ("processor", "gpu", "packages", "variables")},
     }
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()

@@ -1,20 +1,19 @@
-"""The stream of a run: Avalanche's experiences over our arrays, and the test set."""
+"""The stream of a run: which training samples come in which experience, and the test set."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clbench.avalanche.importing import importing_avalanche
 from clbench.base.settings import Setting
 from clbench.data.batches import Images, Scaling, held_out
 from clbench.data.datasets import open_dataset
@@ -22,84 +21,29 @@ from clbench.data.read_ahead import ReadAhead
 from clbench.errors import DataError
 from clbench.evaluation.test_set import TestSet
 
-with importing_avalanche():
-    from avalanche.benchmarks import CLScenario, DatasetExperience, EagerCLStream
-    from avalanche.benchmarks.utils import DataAttribute, TaskAwareSupervisedClassificationDataset
-    from avalanche.benchmarks.utils.flat_data import ConstantSequence
+if TYPE_CHECKING:
+    from avalanche.benchmarks import CLScenario
 
 
-class ArrayDataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
-    """A sample at a time, as Avalanche's own plug-ins read it. The engine takes whole batches instead."""
+def experience_rows(positions: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    """Return the rows of the samples of each experience, ascending, (n,) each.
 
-    def __init__(self, images: Images, scaling: Scaling, rows: Tensor, labels: Tensor) -> None:
-        """The images at `rows` (n,), and their `labels` (n,)."""
-        self.images, self.scaling, self.rows = images, scaling, rows
-        self.targets: list[int] = labels.tolist()
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, position: int) -> tuple[Tensor, int]:
-        return self.scaling(self.images.take(self.rows[position : position + 1]))[0], self.targets[position]
-
-
-class ClassExperience(DatasetExperience):  # type: ignore[misc]
-    """One of Avalanche's experiences, with its classes. Its dataset is made when somebody asks for it.
-
-    Avalanche walks over every sample to make one, which takes as long as training an epoch; only its plug-ins need it.
+    `positions` (n,) are the positions of all samples' classes; experience i brings the next `sizes[i]` of them.
     """
-
-    def __init__(self, make_dataset: Callable[[], ArrayDataset], classes: range, total: int) -> None:
-        """`classes` are the experience's own, positions in the class order, of `total`."""
-        super().__init__(dataset=None)
-        self._make_dataset = make_dataset
-        self._made: Any = None
-        self.task_label, self.task_labels = 0, [0]
-        self.classes_in_this_experience = list(classes)
-        self.previous_classes = list(range(classes.start))
-        self.classes_seen_so_far = list(range(classes.stop))
-        self.future_classes = list(range(classes.stop, total))
-
-    @property
-    def dataset(self) -> Any:
-        """Avalanche's classification dataset of the experience's training samples."""
-        if self._made is None:
-            samples = self._make_dataset()
-            labels = DataAttribute(samples.targets, "targets")
-            tasks = DataAttribute(ConstantSequence(0, len(samples)), "targets_task_labels", use_in_getitem=True)
-            self._made = TaskAwareSupervisedClassificationDataset([samples], data_attributes=[labels, tasks])
-        return self._made
-
-
-class ClassIncrementalStream(CLScenario):  # type: ignore[misc]
-    """Avalanche's class-incremental benchmark of our arrays; its labels are positions in the class order."""
-
-    def __init__(self, images: Images, scaling: Scaling, positions: Tensor, sizes: tuple[int, ...]) -> None:
-        """`positions` (n,) of all `images`; experience i brings the next `sizes[i]` of them."""
-        ends = np.cumsum(sizes)
-        experience = np.repeat(np.arange(len(sizes)), sizes)[positions.numpy()]  # (n,)
-        order = np.argsort(experience, kind="stable")
-        parts = np.split(order, np.searchsorted(experience[order], np.arange(1, len(sizes))))
-        self.rows = tuple(torch.from_numpy(part) for part in parts)
-        """Rows of the training arrays that belong to each experience, ascending, (n,) each."""
-
-        self.n_classes, self.n_classes_per_exp, self.n_experiences = sum(sizes), list(sizes), len(sizes)
-
-        def make(rows: Tensor) -> ClassExperience:
-            index = int(experience[rows[0]])
-            classes = range(int(ends[index]) - sizes[index], int(ends[index]))
-            return ClassExperience(
-                lambda: ArrayDataset(images, scaling, rows, positions[rows]), classes, self.n_classes
-            )
-
-        super().__init__([EagerCLStream("train", [make(rows) for rows in self.rows], benchmark=self)])
+    experience = np.repeat(np.arange(len(sizes)), sizes)[positions.numpy()]  # (n,)
+    order = np.argsort(experience, kind="stable")
+    parts = np.split(order, np.searchsorted(experience[order], np.arange(1, len(sizes))))
+    return tuple(torch.from_numpy(part) for part in parts)
 
 
 @dataclass(frozen=True)
 class Stream:
     """Everything that a run reads and never changes."""
 
-    benchmark: ClassIncrementalStream
+    classes_per_experience: tuple[int, ...]
+
+    rows: tuple[Tensor, ...]
+    """Rows of the training arrays that belong to each experience, ascending, (n,) each."""
 
     images: Images
     """Training images."""
@@ -114,6 +58,24 @@ class Stream:
 
     shape: tuple[int, int, int]
     """Height, width and channels."""
+
+    def as_avalanche(self) -> CLScenario:
+        """Return the stream as an Avalanche benchmark, with a train and a test stream.
+
+        Images are preprocessed as the recipe says, without augmentation; labels are positions in the class order.
+        """
+        from clbench.avalanche.benchmark import LabelledRows, class_incremental  # takes seconds to import
+
+        test, sizes = self.test_set, self.classes_per_experience
+        return class_incremental(
+            sizes,
+            train=LabelledRows(self.rows, self.positions, lambda rows: self.scaling(self.images.take(rows))),
+            test=LabelledRows(
+                experience_rows(test.positions, sizes),
+                test.positions,
+                lambda rows: self.scaling(test.images.take(rows)),
+            ),
+        )
 
 
 # The strategies that a process runs one after another on the same seed share the arrays, padded where they are.
@@ -150,7 +112,8 @@ def open_stream(
     position = np.argsort(class_order)  # class id -> position in the class order
     positions, test_positions = torch.from_numpy(position[y_train]), torch.from_numpy(position[y_test])
     return Stream(
-        benchmark=ClassIncrementalStream(train, scaling, positions, classes_per_experience),
+        classes_per_experience=classes_per_experience,
+        rows=experience_rows(positions, classes_per_experience),
         images=train,
         scaling=scaling,
         positions=positions,

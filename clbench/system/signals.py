@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -52,10 +54,16 @@ class Interruption:
         """Do as if the signal had come, from any thread; it takes effect at the next `check`."""
         self._requested = signum
 
-    def defer(self, deferred: bool) -> None:
-        """While `deferred`, the first signal only takes effect at the next `check`; otherwise at once."""
-        self._deferred = deferred
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within, the first signal takes effect only at the next `check`; otherwise at once."""
         self.check()
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+            self.check()
 
     def check(self) -> None:
         """Raise Interrupted if a signal has come."""

@@ -20,8 +20,8 @@ from clbench.base.recipe import Recipe
 from clbench.base.strategy import Strategy, config_class
 from clbench.errors import Divergence
 from clbench.networks.network import Network
-from clbench.training.engine import Engine
 from clbench.training.fine_tuning import FineTuning
+from clbench.training.loop import Trainer
 
 
 @dataclass
@@ -42,20 +42,20 @@ class Search:
         return asdict(self)
 
 
-MakeEngine = Callable[[Network, Strategy[Any], Recipe], Engine]
+MakeTrainer = Callable[[Network, Strategy[Any], Recipe], Trainer]
 
 
 def search(
     index: int,
-    engine: Engine,
-    make_engine: MakeEngine,
+    trainer: Trainer,
+    make_trainer: MakeTrainer,
     recipe: Recipe,
     tuning: dict[str, Any],
     first_rate: float | None,
 ) -> Search:
-    """Choose for experience `index`, which `engine` is about to train; its network and strategy stay as they are.
+    """Choose for experience `index`, which `trainer` is about to train; its network and strategy stay as they are.
 
-    `make_engine` makes an engine of copies for a trial; `recipe` is the strategy's, before anything was chosen;
+    `make_trainer` makes a trainer of copies for a trial; `recipe` is the strategy's, before anything was chosen;
     `tuning` is a ContinualTuning as its spec has it; `first_rate` is the rate chosen in experience 0, None there.
     """
     began = time.perf_counter()
@@ -63,8 +63,8 @@ def search(
     found = Search(lr=recipe.at(index).lr)
 
     def attempt(network: Network, strategy: Strategy[Any], rate: float, weight: float | None) -> float:
-        trial = make_engine(network, strategy, with_rate(watched, rate))
-        trial.optimizer_state = copy.deepcopy(engine.optimizer_state)
+        trial = make_trainer(network, strategy, with_rate(watched, rate))
+        trial.optimizer_state = copy.deepcopy(trainer.optimizer_state)
         accuracy = None
         try:
             if trial.fit(index):
@@ -73,19 +73,18 @@ def search(
             pass
         found.samples_seen += trial.costs.samples_seen
         found.gradient_steps += trial.costs.gradient_steps
-        trial.release()
         found.trials.append({"lr": rate, "weight": weight, "validation_accuracy": accuracy})
         return accuracy or 0.0
 
     plasticity = -1.0
     for rate in _rates(recipe.at(index).lr, first_rate, tuning):
-        accuracy = attempt(copy.deepcopy(engine.model), FineTuning("current"), rate, None)
+        accuracy = attempt(copy.deepcopy(trainer.model), FineTuning("current"), rate, None)
         if accuracy > plasticity:
             plasticity, found.lr = accuracy, rate
     if index > 0 and tuning["weight"]:
         found.weight = tuning["start"]
         for _ in range(tuning["searches"]):
-            network, strategy = copy.deepcopy((engine.model, engine.strategy))
+            network, strategy = copy.deepcopy((trainer.model, trainer.strategy))
             strategy.config = with_weight(strategy, tuning["weight"], found.weight)
             if attempt(network, strategy, found.lr, found.weight) >= (1 - tuning["tolerance"]) * plasticity:
                 break

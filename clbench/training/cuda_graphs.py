@@ -11,19 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from clbench.audit.object_graph import contents_sha256
+from clbench.data.batches import Inputs
 from clbench.networks.network import Network
 from clbench.system.randomness import random_state
 
 WARM_UP = 3
 """Steps that are done one by one first: libraries choose their kernels, optimizers make their buffers."""
 
-Inputs = Sequence[Tensor | None]
 Step = Callable[[Inputs], Tensor]
 """A whole step on x, labels, rows and recorded values: updates the weights and returns the loss, detached."""
 
@@ -91,7 +91,7 @@ class CapturedStep:
         Raises NotCaptured where `witness` changes with the step, where it cannot be recorded, or where it does not give
         the same when it is replayed. Either way `model` and `optimizer` are as the step leaves them.
         """
-        self._memory = [None if value is None else value.clone() for value in inputs]
+        self._memory = cast(Inputs, tuple(None if value is None else value.clone() for value in inputs))
         changing = _tensors(model, optimizer)
         before, untouched = [tensor.clone() for tensor in changing], witness()
         with recorder.aside():

@@ -43,6 +43,10 @@ class ExperienceData:
     def _samples(self, rows: Tensor) -> TrainingSet:
         return TrainingSet(self.images, self.scaling, rows, self.labels[rows.to(self.labels.device)])
 
+    def scaled(self, rows: Tensor) -> Tensor:
+        """Return samples as the network reads them, without augmentation: (n, channels, height, width)."""
+        return self.scaling(self.images.take(rows))
+
     def with_exemplars(self, own: TrainingSet, strategy: object, alone: bool) -> TrainingSet:
         """Return the strategy's exemplars as training data, after the experience's `own` unless they stand `alone`.
 

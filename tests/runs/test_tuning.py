@@ -98,20 +98,20 @@ def test_trials_read_the_current_experience_only_and_leave_network_and_strategy_
     run = SmallRun(builtin("lwf"), RECIPE, colours(classes=6), (2, 2, 2)).learn(1)
     read: set[int] = set()
 
-    class Watched(type(run.engine)):  # type: ignore[misc]
+    class Watched(type(run.trainer)):  # type: ignore[misc]
         def forward(self) -> Any:
             read.update(self.batch.index.tolist())
             return super().forward()
 
     def make(network: Any, strategy: Any, recipe: Recipe) -> Any:
-        trial = SmallRun(strategy, recipe, colours(classes=6), (2, 2, 2)).engine
+        trial = SmallRun(strategy, recipe, colours(classes=6), (2, 2, 2)).trainer
         trial.__class__ = Watched
         trial.model = network
         return trial
 
-    result = search(1, run.engine, make, RECIPE, ContinualTuning(weight="alpha", start=10.0).to_spec(), 0.5)
+    result = search(1, run.trainer, make, RECIPE, ContinualTuning(weight="alpha", start=10.0).to_spec(), 0.5)
     assert read and read <= set(run.rows(1)) and len(result.trials) >= 4
-    assert same(run.engine.model, run.models[0]) and run.engine.strategy.config.alpha == 1.0
+    assert same(run.trainer.model, run.models[0]) and run.trainer.strategy.config.alpha == 1.0
 
 
 # -- whole runs -------------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def test_a_limit_keeps_the_first_of_each_class() -> None:
 def test_no_more_exemplars_are_kept_than_the_config_says_and_of_seen_classes_only(name: str) -> None:
     strategy = builtin(name, memory=13)
     run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES)
-    strategy.start(run.engine.model)
+    strategy.start(run.trainer.model)
     for index in range(3):
         run.learn(1)
         kept = strategy.exemplars
@@ -100,7 +100,7 @@ def test_replayed_samples_count_as_seen() -> None:
     for name in ("naive", "er"):
         strategy = builtin(name)
         run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES)
-        strategy.start(run.engine.model)
+        strategy.start(run.trainer.model)
         counts[name] = run.learn().experience_costs[2].samples_seen
     assert counts["er"] > 1.5 * counts["naive"]
 
@@ -233,12 +233,12 @@ def test_slda_is_the_linear_discriminant_of_all_data_however_it_came() -> None:
 
     strategy = builtin("slda")
     run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES)
-    strategy.start(run.engine.model)
+    strategy.start(run.trainer.model)
     run.learn()
     with torch.no_grad():
-        network = run.engine.model.in_evaluation()
+        network = run.trainer.model.in_evaluation()
         phi = network.blocks(run.scaling(run.images.pixels)).double()
-        answers = strategy.predict(network, run.scaling(run.images.pixels), run.engine.where).argmax(dim=1)
+        answers = strategy.predict(network, run.scaling(run.images.pixels), run.trainer.where).argmax(dim=1)
     eye = strategy.config.shrinkage * torch.eye(phi.shape[1], dtype=torch.float64)
     y = run.positions
     means = torch.stack([phi[y == c].mean(0) for c in range(6)])
@@ -255,7 +255,7 @@ def test_slda_is_the_linear_discriminant_of_all_data_however_it_came() -> None:
 def test_gdumb_balances_its_memory_and_trains_on_it_alone() -> None:
     strategy = builtin("gdumb", memory=12)
     run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES)
-    strategy.start(run.engine.model)
+    strategy.start(run.trainer.model)
     run.learn()
     assert Counter(strategy.exemplars.labels.tolist()) == dict.fromkeys(range(6), 2)
     assert [costs.samples_seen for costs in run.experience_costs] == [24, 24, 24]  # two epochs over twelve exemplars

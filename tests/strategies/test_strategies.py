@@ -88,7 +88,7 @@ class ByItself(clbench.Strategy):  # type: ignore[type-arg]
 def test_a_plain_start_learns_as_fine_tuning_by_hooks_does_to_the_byte(name: str) -> None:
     by_itself = ByItself(None)
     assert builtin(name).first_loss() is not None and by_itself.first_loss() is None
-    one, other = small(builtin(name), CNN).engine, small(by_itself, CNN).engine
+    one, other = small(builtin(name), CNN).trainer, small(by_itself, CNN).trainer
     assert one.fit(0) and other.fit(0)
     assert same(one.model, other.model)
 
@@ -251,7 +251,7 @@ def test_the_cross_entropy_of_frozen_ranges_over_the_new_classes_or_all_seen(new
 
 
 def test_more_blocks_than_the_network_has_are_refused_before_training() -> None:
-    model = small(builtin("naive"), CNN).engine.model
+    model = small(builtin("naive"), CNN).trainer.model
     builtin("frozen", blocks=3).start(model)
     with pytest.raises(clbench.UsageError, match="3 blocks"):
         builtin("frozen", blocks=4).start(model)
@@ -463,7 +463,7 @@ def test_joint_learns_the_digits_and_fine_tuning_forgets_them() -> None:
     accuracy = {}
     for name in ("naive", "joint"):
         run = SmallRun(builtin(name), recipe, digits(), (5, 5)).learn()
-        predicted = run.test_set.predict(run.engine.model)["class_incremental"]
+        predicted = run.test_set.predict(run.trainer.model)["class_incremental"]
         accuracy[name] = (torch.from_numpy(predicted) == run.positions).float().mean().item()
     assert accuracy["joint"] > 0.95
     assert accuracy["naive"] < 0.7

@@ -74,7 +74,7 @@ class BreakingOff(Kept):
 def begun(strategy: Any, recipe: Recipe, sizes: tuple[int, ...] = SIZES, **options: Any) -> SmallRun:
     """A run whose strategy has been started."""
     run = SmallRun(strategy, recipe, colours(sum(sizes)), sizes, **options)
-    strategy.start(run.engine.model)
+    strategy.start(run.trainer.model)
     return run
 
 
@@ -182,14 +182,14 @@ def test_a_recorder_that_fails_to_replay_would_change_the_numbers() -> None:
     """The comparison above can fail: without the trial a forgetful recorder loses steps."""
     replayed = begun(builtin("naive"), PLAIN, recorder=Kept())
     plain = begun(builtin("naive"), PLAIN).learn()
-    train = replayed.engine._whole_step
+    train = replayed.trainer.step
     calls = []
 
     def losing(inputs: Any) -> Tensor:
         calls.append(1)
         return train(inputs) if len(calls) < 4 else torch.zeros(())
 
-    replayed.engine._whole_step = losing  # type: ignore[method-assign]
+    replayed.trainer.step = losing  # type: ignore[method-assign]
     assert not same(replayed.learn().models[0], plain.models[0])
 
 
@@ -245,15 +245,15 @@ def test_what_a_strategy_replaces_between_epochs_is_recorded_again() -> None:
 
 def test_replayed_steps_can_be_interrupted() -> None:
     run = begun(builtin("naive"), PLAIN, recorder=Kept())
-    account, steps = run.engine._account, []
+    account, steps = run.trainer.end_step, []
 
-    def interrupted(samples: int) -> None:
-        account(samples)
+    def interrupted(loss: Tensor, samples: int) -> None:
+        account(loss, samples)
         steps.append(samples)
         if len(steps) == WARM_UP + 2:
-            run.engine.interruption.request(2)
+            run.trainer.interruption.request(2)
 
-    run.engine._account = interrupted  # type: ignore[method-assign]
+    run.trainer.end_step = interrupted  # type: ignore[method-assign]
     with pytest.raises(Interrupted):
         run.learn()
     assert len(steps) == WARM_UP + 2

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 import clbench
 from clbench import Augmentation, Batch, Experience, Recipe
 from clbench.audit.object_graph import carried_bytes, contents_sha256, weights_sha256
+from clbench.avalanche.benchmark import LabelledRows, class_incremental
 from clbench.base.events import Event, ExperienceFinished
 from clbench.errors import Divergence, PluginError
 from clbench.networks.architectures import build
@@ -248,7 +249,7 @@ def test_the_cosine_schedule_is_half_a_cosine_over_each_experience(optimizer: st
     rates: list[float] = []
 
     def loss(batch: Batch) -> Tensor:
-        rates.extend(group["lr"] for group in run.engine.optimizer.param_groups)
+        rates.extend(group["lr"] for group in run.trainer.optimizer.param_groups)
         return cross_entropy(batch)
 
     recipe = Recipe(**{**vars(SGD), "schedule": "cosine", "lr": 0.2, "optimizer": optimizer})  # type: ignore[arg-type]
@@ -262,7 +263,7 @@ def test_the_constant_schedule_keeps_the_rate() -> None:
     rates: set[float] = set()
 
     def loss(batch: Batch) -> Tensor:
-        rates.update(group["lr"] for group in run.engine.optimizer.param_groups)
+        rates.update(group["lr"] for group in run.trainer.optimizer.param_groups)
         return cross_entropy(batch)
 
     run = small(naive_with(loss))
@@ -273,7 +274,7 @@ def test_the_constant_schedule_keeps_the_rate() -> None:
 def test_one_step_of_sgd_is_the_rate_times_the_gradient() -> None:
     run = small(naive_with(lambda batch: 3 * batch.model.head.bias.sum()), Recipe(lr=0.1, batch_size=1000), (5,))
     bias = []
-    run.engine.strategy.before_experience = lambda model, experience: bias.append(model.head.bias.detach().clone())
+    run.trainer.strategy.before_experience = lambda model, experience: bias.append(model.head.bias.detach().clone())
     run.learn()
     torch.testing.assert_close(run.models[0].head.bias, bias[0] - 0.3)
 
@@ -357,13 +358,18 @@ def test_a_loss_that_is_no_scalar_is_refused(value: Callable[[Batch], Any], what
 # The stream
 
 
+def avalanche_stream(run: SmallRun) -> Any:
+    samples = LabelledRows(run.data.rows, run.data.labels, run.data.scaled)
+    return class_incremental(run.sizes, train=samples).train_stream
+
+
 @pytest.mark.parametrize("sizes", [(2, 1, 2), (1, 1, 1, 1, 1), (5,), (3, 2)])
 def test_avalanches_stream_has_every_sample_once_with_our_positions_as_labels(sizes: tuple[int, ...]) -> None:
     run = small(builtin("naive"), sizes=sizes, order=ORDER)
-    benchmark, everything = run.engine.benchmark, []
-    assert len(benchmark.train_stream) == len(sizes)
-    for index, experience in enumerate(benchmark.train_stream):
-        rows = benchmark.rows[index]
+    everything = []
+    assert len(avalanche_stream(run)) == len(sizes)
+    for index, experience in enumerate(avalanche_stream(run)):
+        rows = run.data.rows[index]
         assert rows.tolist() == run.rows(index)
         assert sorted(experience.dataset.targets) == sorted(run.positions[rows].tolist())
         assert sorted(experience.classes_in_this_experience) == sorted(set(run.positions[rows].tolist()))
@@ -371,10 +377,10 @@ def test_avalanches_stream_has_every_sample_once_with_our_positions_as_labels(si
     assert sorted(everything) == list(range(100))
 
 
-def test_avalanches_samples_are_the_images_that_the_engine_trains_on() -> None:
+def test_avalanches_samples_are_the_images_that_the_loop_trains_on() -> None:
     run = small(builtin("naive"), order=ORDER)
-    for index, experience in enumerate(run.engine.benchmark.train_stream):
-        rows = run.engine.benchmark.rows[index]
+    for index, experience in enumerate(avalanche_stream(run)):
+        rows = run.trainer.data.rows[index]
         for position in (0, 7, len(rows) - 1):
             image, label, _ = experience.dataset[position]
             row = int(rows[position])
@@ -390,7 +396,7 @@ def test_an_l2_anchor_is_four_bytes_a_parameter_of_the_network_before() -> None:
     run, found = small(strategy), []
     for _ in SIZES:
         run.learn(1)
-        found.append(carried_bytes({k: v for k, v in vars(strategy).items() if k != "config"}, run.engine.model))
+        found.append(carried_bytes({k: v for k, v in vars(strategy).items() if k != "config"}, run.trainer.model))
     assert found == [0, 4 * (MLP_TRUNK + 2 * MLP_ROWS), 4 * (MLP_TRUNK + 3 * MLP_ROWS)]
 
 

@@ -45,7 +45,7 @@ class Rates(clbench.Strategy):  # type: ignore[type-arg]
     rates: list[float]
 
     def loss(self, batch: clbench.Batch) -> torch.Tensor:
-        self.rates.append(self.run.engine.optimizer.param_groups[0]["lr"])
+        self.rates.append(self.run.trainer.optimizer.param_groups[0]["lr"])
         return batch.cross_entropy()
 
 
@@ -91,9 +91,9 @@ def test_an_experience_under_a_plateau_ends_early_with_the_best_weights_that_it_
     for costs, model, index in zip(run.experience_costs, run.models, (0, 1), strict=True):
         assert costs.gradient_steps < 50 * 2
         assert costs.samples_seen % 30 == 0  # a quarter of 40 is held out
-        assert run.engine._plateau is not None
+        assert run.trainer._plateau is not None
         if index == 1:
-            state = run.engine._plateau.best
+            state = run.trainer._plateau.best
             assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
@@ -125,7 +125,7 @@ def test_what_is_held_out_is_never_trained_on_also_not_by_joint_training() -> No
 
     recipe = Recipe(validation=0.25, epochs=2, batch_size=16)
     run = SmallRun(Watching(builtin("joint").config), recipe, colours(classes=4), (2, 2)).learn()
-    held = {row for index in (0, 1) for row in run.engine.data.divided(index, 0.25)[1].rows.tolist()}
+    held = {row for index in (0, 1) for row in run.trainer.data.divided(index, 0.25)[1].rows.tolist()}
     assert len(held) == 20 and len(seen) == 60 and not held & seen
 
 
@@ -133,11 +133,11 @@ def test_validation_accuracy_is_read_among_the_experiences_own_classes() -> None
     recipe = Recipe(validation=0.5, epochs=1, batch_size=16)
     run = SmallRun(builtin("naive"), recipe, colours(classes=4), (2, 2)).learn()
     with torch.no_grad():
-        run.engine.model.head.old.bias.fill_(1e4)  # class-incrementally every answer is now an old class
-        run.engine.model.head.new.weight.zero_()
-        run.engine.model.head.new.bias.copy_(torch.tensor([0.0, 1.0]))
-    own = run.positions[run.engine.validation_set.rows]
-    assert run.engine.validation_accuracy() == pytest.approx(float((own == 3).float().mean()))
+        run.trainer.model.head.old.bias.fill_(1e4)  # class-incrementally every answer is now an old class
+        run.trainer.model.head.new.weight.zero_()
+        run.trainer.model.head.new.bias.copy_(torch.tensor([0.0, 1.0]))
+    own = run.positions[run.trainer.validation_set.rows]
+    assert run.trainer.validation_accuracy() == pytest.approx(float((own == 3).float().mean()))
 
 
 # -- budgets ----------------------------------------------------------------------------------------------------------

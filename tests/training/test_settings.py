@@ -47,7 +47,7 @@ class Watching(clbench.Strategy):  # type: ignore[type-arg]
 def watched(recipe: PlainRecipe, **options: Any) -> tuple[Watching, SmallRun]:
     strategy = Watching(None)
     run = SmallRun(strategy, recipe, colours(classes=4), SIZES, **options)
-    strategy.start(run.engine.model)
+    strategy.start(run.trainer.model)
     run.learn()
     return strategy, run
 
@@ -164,7 +164,7 @@ def test_incomplete_batches_can_be_left_out() -> None:
 
 
 def test_an_experience_smaller_than_a_batch_is_a_mistake_where_incomplete_batches_are_left_out() -> None:
-    with pytest.raises(UsageError, match="fewer than a batch"):
+    with pytest.raises(UsageError, match="fewer than one batch"):
         watched(changed(drop_last=True, batch_size=64))
 
 
@@ -172,7 +172,7 @@ def test_a_carried_optimizer_goes_on_with_its_moments_and_a_fresh_one_does_not()
     steps = {}
     for state in ("carried", "fresh"):
         _, run = watched(changed(optimizer_state=state, head="fixed"))
-        values = run.engine.optimizer.state[next(iter(run.engine.model.parameters()))]
+        values = run.trainer.optimizer.state[next(iter(run.trainer.model.parameters()))]
         steps[state] = int(values["step"])
     assert steps == {"carried": 12, "fresh": 6}
 
@@ -195,12 +195,12 @@ def test_an_interrupted_run_with_a_carried_optimizer_ends_as_an_uninterrupted_on
     _, whole = watched(recipe)
     _, first = watched(recipe)
     second = SmallRun(Watching(None), recipe, colours(classes=4), SIZES)
-    second.engine.strategy.start(second.engine.model)
+    second.trainer.strategy.start(second.trainer.model)
     second.learn(1)
-    resumed = SmallRun(second.engine.strategy, recipe, colours(classes=4), SIZES)
-    resumed.engine.model, resumed.engine.optimizer_state = second.engine.model, second.engine.optimizer_state
-    resumed.engine.learn(1)
-    assert same(resumed.engine.model, whole.models[1]) and same(first.models[1], whole.models[1])
+    resumed = SmallRun(second.trainer.strategy, recipe, colours(classes=4), SIZES)
+    resumed.trainer.model, resumed.trainer.optimizer_state = second.trainer.model, second.trainer.optimizer_state
+    resumed.trainer.learn(1)
+    assert same(resumed.trainer.model, whole.models[1]) and same(first.models[1], whole.models[1])
 
 
 def test_the_rows_of_a_fixed_head_are_there_from_the_start_and_those_to_come_wait() -> None:

@@ -1,0 +1,90 @@
+"""A stream as a genuine Avalanche benchmark: streams of experiences over our arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clbench.avalanche.importing import importing_avalanche
+
+with importing_avalanche():
+    from avalanche.benchmarks import CLScenario, DatasetExperience, EagerCLStream
+    from avalanche.benchmarks.utils import DataAttribute, TaskAwareSupervisedClassificationDataset
+    from avalanche.benchmarks.utils.flat_data import ConstantSequence
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """The samples of one part of a dataset, by experience."""
+
+    rows: Sequence[Tensor]
+    """Rows of each experience, (n,) each."""
+
+    labels: Tensor
+    """Position in the class order of every sample's class, by row."""
+
+    read: Callable[[Tensor], Tensor]
+    """Gives the samples at some rows (n,) as the network reads them: (n, channels, height, width)."""
+
+
+class ArrayDataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """One sample at a time, as Avalanche's data loaders read them."""
+
+    def __init__(self, samples: LabelledRows, experience: int) -> None:
+        self._rows, self._read = samples.rows[experience], samples.read
+        self.targets: list[int] = samples.labels[self._rows.to(samples.labels.device)].tolist()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int]:
+        return self._read(self._rows[position : position + 1])[0], self.targets[position]
+
+
+class ClassExperience(DatasetExperience):  # type: ignore[misc]
+    """One of Avalanche's experiences, with its classes. Its dataset is made when somebody asks for it.
+
+    Avalanche walks over every sample to make one, which takes as long as training an epoch.
+    """
+
+    def __init__(self, samples: LabelledRows, index: int, sizes: Sequence[int]) -> None:
+        """Experience `index` of a stream whose experiences bring `sizes` classes."""
+        super().__init__(dataset=None)
+        self._samples, self._index = samples, index
+        self._made: Any = None
+        first, total = sum(sizes[:index]), sum(sizes)
+        self.task_label, self.task_labels = 0, [0]
+        self.classes_in_this_experience = list(range(first, first + sizes[index]))
+        self.previous_classes = list(range(first))
+        self.classes_seen_so_far = list(range(first + sizes[index]))
+        self.future_classes = list(range(first + sizes[index], total))
+
+    @property
+    def dataset(self) -> Any:
+        """Avalanche's classification dataset of the experience's samples."""
+        if self._made is None:
+            samples = ArrayDataset(self._samples, self._index)
+            labels = DataAttribute(samples.targets, "targets")
+            tasks = DataAttribute(ConstantSequence(0, len(samples)), "targets_task_labels", use_in_getitem=True)
+            self._made = TaskAwareSupervisedClassificationDataset([samples], data_attributes=[labels, tasks])
+        return self._made
+
+
+def class_incremental(sizes: Sequence[int], **streams: LabelledRows) -> CLScenario:
+    """Return a benchmark whose experiences bring `sizes` classes, with streams such as `train` and `test`.
+
+    Labels are positions in the class order, so that experience 0 has the classes from 0 on.
+    """
+    benchmark = CLScenario(
+        [
+            EagerCLStream(name, [ClassExperience(samples, index, sizes) for index in range(len(sizes))])
+            for name, samples in streams.items()
+        ]
+    )
+    benchmark.n_experiences, benchmark.n_classes = len(sizes), sum(sizes)
+    benchmark.n_classes_per_exp = list(sizes)
+    return benchmark

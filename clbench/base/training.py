@@ -1,0 +1,70 @@
+"""The pieces of the harness's training loop, for a strategy that trains an experience by a loop of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from clbench.base.recipe import Recipe
+    from clbench.base.strategy import Batch, Experience
+    from clbench.networks.network import Network
+
+Inputs = tuple["Tensor", "Tensor", "Tensor", "Tensor | None"]
+
+
+class TrainingSamples(Protocol):
+    """The training samples of the whole stream."""
+
+    rows: Sequence[Tensor]
+    """Rows of the training arrays that belong to each experience, (n,) each."""
+
+    labels: Tensor
+    """The output that stands for each sample's class, (n,)."""
+
+    def scaled(self, rows: Tensor) -> Tensor:
+        """Return samples as the network reads them, without augmentation: (n, channels, height, width)."""
+
+
+class Training(Protocol):
+    """One experience in training; see training/loop.py, whose `_train` is the model of a loop."""
+
+    model: Network
+    optimizer: torch.optim.Optimizer
+    recipe: Recipe
+    where: Experience
+    device: torch.device
+    epochs: int
+
+    data: Any
+    """TrainingSamples of the stream."""
+
+    def begin_epoch(self, epoch: int) -> Iterator[Inputs]:
+        """Freeze what the strategy wants frozen, and return the epoch's batches."""
+
+    def end_epoch(self, epoch: int) -> bool:
+        """Return whether the experience ends early."""
+
+    def begin_step(self) -> None:
+        """Stop if the user asked for it, and set the learning rate."""
+
+    def batch(self, inputs: Inputs) -> Batch:
+        """Return what `loss` gets, still without logits."""
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Compute and return the logits."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the strategy's loss."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients."""
+
+    def update(self, batch: Batch) -> None:
+        """Update the weights."""
+
+    def end_step(self, loss: Tensor, samples: int) -> None:
+        """Count a step on so many samples."""

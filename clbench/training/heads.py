@@ -1,0 +1,29 @@
+"""Which rows the head has in an experience, by the setting and the recipe."""
+
+from __future__ import annotations
+
+from clbench.base.recipe import Recipe
+from clbench.base.strategy import Experience
+from clbench.networks.network import Network
+from clbench.system.seeds import derive
+
+
+def fix_head(model: Network, recipe: Recipe, where: Experience, seed: int) -> None:
+    """Give the head all rows of the stream at once, if the recipe's head is fixed; drawn from `seed`."""
+    if recipe.head == "fixed":
+        sizes = where.classes_per_experience
+        outputs = sizes[0] if where.setting == "domain_incremental" else sum(sizes)
+        device = next(model.parameters()).device
+        model.head.fix(outputs, derive(seed, "head"))
+        model.head.to(device)
+
+
+def grow_head(model: Network, where: Experience, seed: int) -> None:
+    """Add the rows of the experience's classes, drawn from `seed`; domain-incrementally all share the first's."""
+    index, sizes = where.index, where.classes_per_experience
+    if index == 0 or where.setting != "domain_incremental":
+        device = next(model.parameters()).device
+        model.head.grow(sizes[index], derive(seed, "head", index))
+        model.head.to(device)
+    elif index == 1:
+        model.head.share()

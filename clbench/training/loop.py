@@ -1,0 +1,409 @@
+"""The training loop: one experience, from its data to the weights, the same code on every device.
+
+Read it from `learn` down. A strategy's hooks, in the order in which they are called, are
+
+    training_data, reinitialize, teacher_output, before_experience, weight_decay
+    frozen                                      before every epoch
+    loss, before_step, after_step               for every batch
+    after_experience
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from clbench.base.events import Listener
+from clbench.base.recipe import Recipe
+from clbench.base.settings import Setting
+from clbench.base.strategy import Batch, Experience, Strategy, has_teacher, trains_itself
+from clbench.data.batches import Inputs, TrainingSet, augment
+from clbench.errors import PluginError, UsageError
+from clbench.networks.network import Network
+from clbench.system.randomness import randomness_untouched, seed_everything
+from clbench.system.seeds import derive
+from clbench.system.signals import Interruption
+from clbench.training.costs import Costs, PhaseTimer
+from clbench.training.cuda_graphs import Recorder, Replay
+from clbench.training.experience_data import ExperienceData
+from clbench.training.fine_tuning import FineTuning
+from clbench.training.heads import fix_head, grow_head
+from clbench.training.loss_watch import LossWatch
+from clbench.training.optimizers import build_optimizer, set_rate
+from clbench.training.schedules import Plateau, scheduled_rate
+
+
+class Trainer:
+    """Trains one strategy on one stream, experience by experience."""
+
+    def __init__(
+        self,
+        *,
+        model: Network,
+        strategy: Strategy[Any],
+        recipe: Recipe,
+        data: ExperienceData,
+        classes_per_experience: tuple[int, ...],
+        setting: Setting,
+        seeds: dict[str, int],
+        new_model: Callable[[], Network],
+        run: str,
+        interruption: Interruption,
+        notify: Listener,
+        wait: Callable[[], None] | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """`data` has the training samples of the whole stream; `new_model` gives the run's initial network again;
+        `wait` as in PhaseTimer; with a `recorder`, steps are replayed if that changes nothing (see cuda_graphs.py)."""
+        self.device = data.images.device
+        self.model = model.to(self.device)
+        self.strategy, self.protocol, self.data = strategy, recipe, data
+        self.recipe = recipe.at(0)
+        """The recipe in the current experience."""
+        self.classes_per_experience, self.setting = classes_per_experience, setting
+        self.seeds, self.new_model = seeds, new_model
+        self.optimizer_state: dict[str, Any] | None = None
+        """What the optimizer of the last experience left, if the recipe carries it on."""
+        self.interruption = interruption
+        self.costs, self.timer = Costs(), PhaseTimer(wait)
+        self.losses = LossWatch(run, notify)
+        self.recorder = recorder
+        self.optimizer: torch.optim.Optimizer
+        self._teacher: Network | None = None
+        """A frozen copy of the old network, if it answers batch by batch."""
+        self._requests = 0
+        """Images that the strategy asked for beyond its batches."""
+
+    # -- one experience -----------------------------------------------------------------------------------------------
+
+    def learn(self, index: int) -> Costs:
+        """Train experience `index`, which must follow the last one, and return what it cost.
+
+        Raises Divergence for a loss that is NaN or infinite, PluginError for one that is not a scalar.
+        """
+        if self.fit(index):
+            self.conclude()
+        return self.costs
+
+    def fit(self, index: int) -> bool:
+        """Train experience `index` without `after_experience`; return whether the strategy trains there at all."""
+        self.begin(index)
+        return self.train_current()
+
+    def begin(self, index: int) -> None:
+        """Get ready for experience `index`: what is the same however it is then learned."""
+        self.timer.enter("data")
+        self.costs = Costs()
+        self.recipe = self.protocol.at(index)
+        self.where = Experience(index, self.classes_per_experience, self.setting)
+        seed_everything(derive(self.seeds["training"], "global", index))
+        if index == 0:
+            fix_head(self.model, self.recipe, self.where, self.seeds["model"])
+        self.own_data, self.validation_set = self.data.divided(index, self.recipe.validation)
+        plain = self.strategy.first_loss() if index == 0 else None
+        if plain and trains_itself(self.strategy):
+            raise PluginError(f"{type(self.strategy).__name__} has both a first_loss and a training loop of its own")
+        # In the first experience the current classes are those seen.
+        self.acting = self.strategy if plain is None else FineTuning("all" if plain == "all" else "seen")
+        """The strategy, or plain fine-tuning if that is how the strategy's first experience is trained."""
+
+    @property
+    def first_loss_is_shared(self) -> bool:
+        """Whether the strategy has no part in training the experience that was begun."""
+        return self.acting is not self.strategy
+
+    def train_current(self) -> bool:
+        """Train the experience that was begun; return whether the strategy trains there at all."""
+        self.timer.enter("strategy")
+        choice = self.acting.training_data(replace(self.where, samples=self.own_data))
+        self.timer.enter("data")
+        self.costs.learned = choice is not None
+        if choice is None or choice == "read":
+            grow_head(self.model, self.where, self.seeds["model"])
+            return self.costs.learned
+        self.training_set = self._training_set(choice)
+        self._plan_steps()
+        self.model.train()
+        self._prepare()
+        began = time.perf_counter()
+        with self.interruption.deferred():  # to the next batch
+            if trains_itself(self.acting):
+                self.acting.train(self)
+            else:
+                self._train()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.costs.training_seconds = time.perf_counter() - began
+        self.model.freeze(())
+        self.model.zero_grad()
+        self._teacher = None
+        if self.recipe.optimizer_state == "carried":
+            self.optimizer_state = self.optimizer.state_dict()
+        return True
+
+    def _train(self) -> None:
+        """Every epoch, every batch."""
+        replay = self._replay()
+        for epoch in range(self.epochs):
+            batches = self.begin_epoch(epoch)
+            if replay is not None:
+                replay.begin_epoch()
+            for inputs in batches:
+                self.begin_step()
+                loss = None
+                if replay is not None:
+                    self.timer.enter("captured")
+                    loss = replay.train(inputs)  # None if this step has to be computed as usual
+                self.end_step(self.step(inputs) if loss is None else loss, len(inputs[1]))
+            if self.end_epoch(epoch):
+                break
+        if replay is not None:
+            self.costs.captured_steps, self.costs.not_captured = replay.steps, replay.reason
+
+    def step(self, inputs: Inputs) -> Tensor:
+        """Take a gradient step on a batch; return its loss, detached."""
+        batch = self.batch(inputs)
+        self.optimizer.zero_grad()
+        self.forward(batch)
+        loss = self.loss(batch)
+        self.backward(loss)
+        self.update(batch)
+        return loss.detach()
+
+    def conclude(self) -> None:
+        """Let the strategy take what it needs of the experience that was trained."""
+        self.timer.enter("strategy")
+        self.strategy.after_experience(self.model, replace(self.where, samples=self.own_data))
+
+    # -- before the first epoch ---------------------------------------------------------------------------------------
+
+    def _training_set(self, choice: str) -> TrainingSet:
+        """Return the samples that the strategy chose; see base.strategy.TrainingData."""
+        if choice == "seen":
+            past = [self.data.divided(index, self.recipe.validation)[0] for index in range(self.where.index)]
+            self.costs.past_data_bytes = sum(map(len, past)) * self.data.images.pixels[0].nbytes
+            return self.data.joined([*past, self.own_data])
+        if choice in ("memory", "with_memory"):
+            return self.data.with_exemplars(self.own_data, self.strategy, alone=choice == "memory")
+        return self.own_data
+
+    def _plan_steps(self) -> None:
+        samples = len(self.training_set)
+        steps = samples / self.recipe.batch_size
+        self.epoch_steps = int(steps) if self.recipe.drop_last else math.ceil(steps)
+        if self.epoch_steps == 0:
+            raise UsageError(f"experience {self.where.index} has {samples} samples, fewer than one batch")
+        self.steps = self.recipe.iterations or self.epoch_steps * self.recipe.epochs
+        self.epochs = math.ceil(self.steps / self.epoch_steps)
+        self._order = torch.Generator().manual_seed(derive(self.seeds["training"], "order", self.where.index))
+        self._augmentation = torch.Generator().manual_seed(
+            derive(self.seeds["training"], "augmentation", self.where.index)
+        )
+
+    def _prepare(self) -> None:
+        """Ask the teacher, grow the head, and make a new optimizer for what is then to be trained."""
+        strategy, where = self.acting, self.where
+        self.timer.enter("strategy")
+        afresh = strategy.reinitialize(where)
+        if afresh:
+            self._reinitialize()
+        else:
+            if where.index > 0 and has_teacher(strategy):
+                self._ask_teacher()
+            grow_head(self.model, where, self.seeds["model"])
+        strategy.before_experience(self.model, where)
+        self.timer.enter("optimizer")
+        decay = self.recipe.weight_decay + strategy.weight_decay(where)
+        carried = None if afresh else self.optimizer_state
+        self.optimizer = build_optimizer(self.recipe, list(self.model.parameters()), decay, carried)
+        self._plateau = Plateau(self.recipe) if self.recipe.schedule == "plateau" else None
+        self._adjusts_gradients = type(strategy).before_step is not Strategy.before_step
+        self._follows_steps = type(strategy).after_step is not Strategy.after_step
+        self.losses.begin(where.index, self.steps)
+
+    def _reinitialize(self) -> None:
+        self.model = self.new_model()
+        fix_head(self.model, self.recipe, self.where, self.seeds["model"])
+        for index in range(self.where.index + 1):
+            grow_head(self.model, replace(self.where, index=index), self.seeds["model"])
+        self.model = self.model.to(self.device).train()
+
+    def _ask_teacher(self) -> None:
+        """Have the old network answer for all training data now, or keep a frozen copy of it to answer batch by batch.
+
+        Augmented images are never the same twice, so that only the copy can answer for them.
+        """
+        began = time.perf_counter()
+        old = copy.deepcopy(self.model).eval().requires_grad_(False)
+        if self.recipe.augmentation.active or self.acting.online_teacher():
+            self._teacher = old
+            self.costs.recorded = "live"
+        else:
+            self.training_set.teacher_outputs = self.training_set.collect(lambda x: self._answer(old, x))
+            if self.recipe.schedule == "plateau":
+                self.validation_set.teacher_outputs = self.validation_set.collect(lambda x: self._answer(old, x))
+            self.costs.recorded_bytes = self.training_set.teacher_outputs.nbytes
+            self.costs.recorded = "recorded"
+        self.costs.recording_seconds = time.perf_counter() - began
+
+    def _answer(self, old: Network, x: Tensor) -> Tensor:
+        with torch.no_grad(), self._precision():
+            return self.acting.teacher_output(old, x, self.where).float()
+
+    def _replay(self) -> Replay | None:
+        """Return what replays the steps of this experience; None if each is computed as usual."""
+        if self.recorder is None:
+            return None
+        if self._adjusts_gradients or self._follows_steps:
+            self.costs.not_captured = "the strategy acts between the operations of a step"
+            return None
+        return Replay(self.step, self.model, self.optimizer, self.acting, lambda: self._requests, self.recorder)
+
+    # -- one epoch ----------------------------------------------------------------------------------------------------
+
+    def begin_epoch(self, epoch: int) -> Iterator[Inputs]:
+        """Freeze what the strategy wants frozen in this epoch, and return its batches."""
+        self.timer.enter("strategy")
+        self.model.freeze(self.acting.frozen(self.model, self.where, epoch))
+        self.timer.enter("data")
+        if not self.model.trunk_is_frozen or self.recipe.augmentation.active:
+            self.training_set.features = None
+        elif self.training_set.features is None:
+            self.training_set.features = self.training_set.collect(self._features)
+            self.costs.features_cached = True
+        batches = self.training_set.epoch(
+            self.recipe.batch_size, self._order, self.recipe.augmentation, self._augmentation
+        )
+        self.losses.epoch = epoch
+        return itertools.islice(batches, min(self.steps - self.costs.gradient_steps, self.epoch_steps))
+
+    def _features(self, x: Tensor) -> Tensor:
+        with self._precision():
+            return cast(Tensor, self.model.blocks(x)).float()
+
+    def end_epoch(self, epoch: int) -> bool:
+        """Follow the validation loss if the recipe says so; return whether the experience ends early."""
+        self.losses.check(self.costs.gradient_steps)
+        if self._plateau is None:
+            return False
+        rate = self._plateau.after_epoch(self._validation_loss(), self.model)
+        if rate is None or epoch + 1 == self.epochs:
+            self.model.load_state_dict(self._plateau.best)
+            return True
+        set_rate(self.optimizer, rate)
+        return False
+
+    # -- one step -----------------------------------------------------------------------------------------------------
+
+    def begin_step(self) -> None:
+        """Stop here if the user asked for it, and set the learning rate."""
+        self.interruption.check()
+        if self.recipe.schedule in ("cosine", "milestones"):
+            done = self.costs.gradient_steps
+            set_rate(self.optimizer, scheduled_rate(self.recipe, done, self.steps, self.epoch_steps))
+
+    def batch(self, inputs: Inputs) -> Batch:
+        """Return what `loss` gets, still without logits; a teacher that was kept answers here."""
+        x, y, rows, teacher_outputs = inputs
+        if self._teacher is not None:
+            self.timer.enter("strategy")
+            teacher_outputs = self._answer(self._teacher, x)
+        self.timer.enter("optimizer")
+        return Batch(x, y, rows, x, teacher_outputs, self.model, self.where, self)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Compute the logits, (n, rows of the head)."""
+        self.timer.enter("forward")
+        with self._precision():
+            network = self.model if self.training_set.features is None else self.model.head
+            batch.logits = network(batch.x).float()
+        return batch.logits
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the strategy's loss, checked to be a scalar tensor."""
+        self.timer.enter("strategy")
+        loss = self.acting.loss(batch)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise PluginError(f"{type(self.strategy).__name__}.loss returned {what}; it must return a scalar tensor")
+        return loss
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients."""
+        self.timer.enter("backward")
+        loss.backward()
+
+    def update(self, batch: Batch) -> None:
+        """Update the weights."""
+        if self._adjusts_gradients:
+            self.timer.enter("strategy")
+            self.acting.before_step(batch)
+        self.timer.enter("optimizer")
+        self.optimizer.step()
+        if self._follows_steps:
+            self.timer.enter("strategy")
+            self.acting.after_step(batch)
+
+    def end_step(self, loss: Tensor, samples: int) -> None:
+        """Count a step on so many samples; from here on it is the next batch's time."""
+        self.timer.enter("data")
+        self.costs.gradient_steps += 1
+        self.costs.samples_seen += samples
+        self.losses.note(loss, self.costs)
+
+    def original(self, rows: Tensor) -> Tensor:
+        """Return training images as they are stored; see base.strategy.Source."""
+        self._requests += len(rows)
+        return self.data.images.take(rows)
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Augment and scale images that a strategy kept, and count them as seen; see base.strategy.Source."""
+        self._requests += len(images)
+        self.costs.samples_seen += len(images)
+        if self.recipe.augmentation.active:
+            images = augment(images, self.recipe.augmentation, self._augmentation)
+        return self.data.scaling(images)
+
+    # -- validation ---------------------------------------------------------------------------------------------------
+
+    def _validation_loss(self) -> float:
+        """Return the strategy's mean loss on the validation data, in evaluation mode."""
+        total = 0.0
+        self.model.eval()
+        with torch.no_grad(), randomness_untouched():
+            for x, y, rows, teacher_outputs in self.validation_set.in_order(self.recipe.batch_size):
+                if self._teacher is not None:
+                    teacher_outputs = self._answer(self._teacher, x)
+                batch = Batch(x, y, rows, x, teacher_outputs, self.model, self.where)
+                with self._precision():
+                    batch.logits = self.model(x).float()
+                total += float(self.acting.loss(batch)) * len(y)
+        self.model.train()
+        return total / len(self.validation_set)
+
+    @torch.no_grad()
+    def validation_accuracy(self) -> float:
+        """Return the accuracy on the current experience's validation data, among the experience's own outputs."""
+        sizes = self.where.classes_per_experience
+        first = 0 if self.setting == "domain_incremental" else sum(sizes[: self.where.index])
+        network = copy.deepcopy(self.model).eval()
+        correct = 0
+        for x, y in self.validation_set.batches(self.data.images.inference_batch):
+            with self._precision():
+                logits = network(x)[:, first : first + sizes[self.where.index]]
+            correct += int((first + logits.argmax(dim=1) == y).sum())
+        return correct / len(self.validation_set)
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.recipe.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
