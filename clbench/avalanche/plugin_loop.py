@@ -25,7 +25,7 @@ with importing_avalanche():
 class PluginLoop(SupervisedTemplate):  # type: ignore[misc]
     """Trains one experience."""
 
-    def __init__(self, training: Training, plugins: Sequence[Any]) -> None:
+    def __init__(self, *, training: Training, plugins: Sequence[Any]) -> None:
         super().__init__(
             model=training.model,
             optimizer=training.optimizer,

@@ -35,7 +35,7 @@ class AvalancheStrategy(Strategy[ConfigT]):
         """Train the experience with the plug-in listening."""
         from clbench.avalanche.plugin_loop import PluginLoop  # Avalanche takes seconds to import
 
-        PluginLoop(training, (self.avalanche,)).run()
+        PluginLoop(training=training, plugins=(self.avalanche,)).run()
 
     def loss(self, batch: Batch) -> Tensor:
         """CE of the setting; what the plug-in adds to `strategy.loss` in `before_backward` comes on top."""

@@ -132,16 +132,16 @@ def test_tuning_trains_every_first_experience_with_the_rate_that_it_chose(run: R
     assert not any(one.result["experiences"][0]["branched"] for one in tuned.values())
 
 
-def test_a_plain_start_and_plug_ins_do_not_go_together(run: Run, tmp_path: Path) -> None:
+def test_a_first_loss_and_a_loop_of_its_own_do_not_go_together(run: Run, tmp_path: Path) -> None:
     strategy = tmp_path / "both.py"
     strategy.write_text(
-        "import clbench\nfrom avalanche.training.plugins import SupervisedPlugin\n\n\n"
+        "import clbench\n\n\n"
         "class Both(clbench.Strategy):\n"
         "    def first_loss(self):\n        return 'seen'\n\n"
-        "    def plugins(self):\n        return [SupervisedPlugin()]\n\n"
+        "    def train(self, training):\n        pass\n\n"
         "    def loss(self, batch):\n        return batch.cross_entropy()\n"
     )
-    with pytest.raises(clbench.ClbenchError, match="Both has a plain start and plug-ins, which act in it"):
+    with pytest.raises(clbench.ClbenchError, match="Both has both a first_loss and a training loop of its own"):
         run(tmp_path / "results", strategy=str(strategy), seeds=1)
 
 

@@ -99,9 +99,9 @@ def test_trials_read_the_current_experience_only_and_leave_network_and_strategy_
     read: set[int] = set()
 
     class Watched(type(run.trainer)):  # type: ignore[misc]
-        def forward(self) -> Any:
-            read.update(self.batch.index.tolist())
-            return super().forward()
+        def forward(self, batch: Any) -> Any:
+            read.update(batch.index.tolist())
+            return super().forward(batch)
 
     def make(network: Any, strategy: Any, recipe: Recipe) -> Any:
         trial = SmallRun(strategy, recipe, colours(classes=6), (2, 2, 2)).trainer
