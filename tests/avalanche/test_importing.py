@@ -18,7 +18,7 @@ def python(program: str) -> str:
 
 def test_what_avalanche_imports_for_others_is_not_loaded() -> None:
     program = """
-import sys, clbench.training.trainer
+import sys, clbench.avalanche.plugin_loop
 print([name for name in sys.modules if name.startswith(("qpsolvers.", "wandb."))])
 """
     assert python(program) == "[]"
@@ -38,7 +38,7 @@ print([name for name in sys.modules if name.startswith(("qpsolvers.", "wandb."))
 def test_avalanches_plugin_that_solves_quadratic_programs_still_does() -> None:
     """GEM keeps the product with an old gradient from being negative: (1, -1) becomes (1, 0) beside (0, 1)."""
     program = """
-import torch, warnings, clbench.training.trainer
+import torch, warnings, clbench.avalanche.plugin_loop
 warnings.simplefilter("error")  # of which some of the solvers give cause
 from avalanche.training.plugins import GEMPlugin
 plugin = GEMPlugin(patterns_per_experience=1, memory_strength=0.0)
@@ -109,3 +109,11 @@ with own.importing_avalanche():
 print({value}, type(late).__name__, inspect.getsource(late).strip(), type(late.__loader__).__name__)
 """
     assert python(program) == "3 module value = 3 SourceFileLoader"
+
+
+def test_a_run_of_our_own_strategies_does_not_import_avalanche_or_torchvision() -> None:
+    program = """
+import sys, clbench.runs.run
+print([name for name in ("avalanche", "torchvision") if name in sys.modules])
+"""
+    assert python(program) == "[]"
