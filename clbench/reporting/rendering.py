@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import re
 import warnings
@@ -24,7 +23,6 @@ _FOREGROUND = "#010203"
 """Stands for the colour of the text around a figure, so that dark mode and print apply to it."""
 
 _STYLE: Any = {
-    "svg.hashsalt": "clbench",
     "text.parse_math": False,  # a name with dollar signs is a name
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
@@ -55,55 +53,55 @@ class Panel:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A figure drawn once, in the forms that a report has."""
+    """A figure in the forms that a report has."""
 
     files: dict[str, bytes]
     """By file ending: svg, png and pdf, each of all panels."""
 
-    panels: tuple[ElementTree.Element, ...]
+    panels: tuple[str, ...]
     """Each panel by itself, an `<svg>` element that takes the page's text colour."""
 
 
-def render(panels: Sequence[Panel], title: str) -> Rendered:
-    """Draw the panels as one figure, and take it apart again for a page whose width is not known."""
+def render(panels: Sequence[Panel], name: str, title: str, descriptions: Sequence[tuple[str, str]]) -> Rendered:
+    """Draw the panels as one figure for files, and each by itself for a page whose width is not known.
+
+    `name` makes the ids in the panels unique within the page. `descriptions` has a title and a description of each
+    panel for screen readers.
+    """
     with _drawing(panels, columns=3) as canvas:
         svg = _save(canvas, "svg", {"Title": title, "Date": None, "Creator": None})
         png = _save(canvas, "png", {"Title": title, "Software": None}, "white")
         nobody = dict.fromkeys(("CreationDate", "ModDate", "Producer", "Creator"))
         pdf = _save(canvas, "pdf", {"Title": title, **nobody}, "white")
     svg = svg.replace(_FOREGROUND.encode(), b"currentColor")
-    whole = ElementTree.fromstring(svg)
-    parts = tuple(_part(whole, number, place) for number, place in enumerate(_places(panels, 3)))
-    return Rendered({"svg": svg, "png": png, "pdf": pdf}, parts)
+    inline = (
+        _inline_svg(panel, f"{name}-{number}", *described)
+        for number, (panel, described) in enumerate(zip(panels, descriptions, strict=True))
+    )
+    return Rendered({"svg": svg, "png": png, "pdf": pdf}, tuple(inline))
 
 
-def _part(whole: ElementTree.Element, number: int, place: Place) -> ElementTree.Element:
-    """Return what belongs to a panel in a figure, and what that refers to, seen through the panel's own window."""
-    window = " ".join(f"{72 * edge:g}" for edge in (place.left, place.top, place.panel.width, place.panel.height))
-    style = f"width:{place.panel.width:g}in;stroke-linejoin:round;stroke-linecap:butt"
-    part = ElementTree.Element(f"{_SVG}svg", {"viewBox": window, "style": style})
-    groups = [group for group in whole.iter(f"{_SVG}g") if group.get("id", "").startswith(f"panel-{number}-")]
-    part.extend(copy.deepcopy(groups))
-    # Matplotlib defines a marker or a clip where it is first used, which may be in another panel.
-    present = {element.get("id") for element in part.iter()}
-    missing = _references(ElementTree.tostring(part, encoding="unicode")) - present
-    definitions = ElementTree.SubElement(part, f"{_SVG}defs")
-    definitions.extend(copy.deepcopy(element) for element in whole.iter() if element.get("id") in missing)
-    return part
-
-
-def inline_svg(part: ElementTree.Element, name: str, title: str, description: str) -> str:
-    """Return a rendered panel as text for a page, with a name and a description for screen readers.
-
-    `name` makes the ids in it unique within the page.
-    """
-    part = copy.deepcopy(part)
-    part.attrib |= {"role": "img", "aria-labelledby": f"{name}-title", "aria-describedby": f"{name}-description"}
-    for place, (tag, text) in enumerate((("title", title), ("desc", description))):
-        spoken = ElementTree.Element(f"{_SVG}{tag}", {"id": f"{name}-{'title' if tag == 'title' else 'description'}"})
-        spoken.text = text
-        part.insert(place, spoken)
-    return _with_own_ids(_rounded(ElementTree.tostring(part, encoding="unicode")), name)
+def _inline_svg(panel: Panel, name: str, title: str, description: str) -> str:
+    """Return a panel as text for a page, with a title and a description for screen readers."""
+    with _drawing([panel], salt=name) as canvas:
+        drawing = ElementTree.fromstring(_save(canvas, "svg", dict.fromkeys(("Date", "Creator", "Format", "Type"))))
+    root = ElementTree.Element(
+        f"{_SVG}svg",
+        {
+            "viewBox": drawing.attrib["viewBox"],
+            # What matplotlib says for every element of the page, for those of this drawing only.
+            "style": f"width:{panel.width:g}in;stroke-linejoin:round;stroke-linecap:butt",
+            "role": "img",
+            "aria-labelledby": f"{name}-title",
+            "aria-describedby": f"{name}-description",
+        },
+    )
+    for tag, part, text in (("title", "title", title), ("desc", "description", description)):
+        ElementTree.SubElement(root, f"{_SVG}{tag}", {"id": f"{name}-{part}"}).text = text
+    root.extend(element for element in drawing if element.find(f"{_SVG}style") is None)
+    svg = ElementTree.tostring(root, encoding="unicode").replace(_FOREGROUND, "currentColor")
+    # Matplotlib numbers its groups (axes_1, text_2) from the beginning in every drawing; nothing refers to them.
+    return _rounded(re.sub(r' id="[A-Za-z][A-Za-z0-9.]*_[0-9]+"', "", svg))
 
 
 def png(panels: Sequence[Panel], columns: int) -> bytes:
@@ -113,10 +111,10 @@ def png(panels: Sequence[Panel], columns: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _drawing(panels: Sequence[Panel], columns: int = 1) -> Iterator[Canvas]:
+def _drawing(panels: Sequence[Panel], columns: int = 1, salt: str = "clbench") -> Iterator[Canvas]:
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes in PNG and PDF; in SVG the reader's fonts serve.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
@@ -129,45 +127,22 @@ def _save(canvas: Canvas, kind: str, metadata: dict[str, str | None], ground: st
     return buffer.getvalue()
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where in a figure a panel is drawn, in inches from its upper left corner."""
-
-    panel: Panel
-    left: float
-    top: float
-
-
-def _places(panels: Sequence[Panel], columns: int) -> list[Place]:
-    places = []
-    top = 0.0
-    for start in range(0, len(panels), columns):
-        left, row = 0.0, panels[start : start + columns]
-        for panel in row:
-            places.append(Place(panel, left, top))
-            left += panel.width
-        top += max(panel.height for panel in row)
-    return places
-
-
 def _drawn(panels: Sequence[Panel], columns: int) -> Canvas:
     from matplotlib.figure import Figure
 
-    places = _places(panels, columns)
-    width = max(place.left + place.panel.width for place in places)
-    height = max(place.top + place.panel.height for place in places)
+    rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
+    width = max(sum(panel.width for panel in row) for row in rows)
+    height = sum(max(panel.height for panel in row) for row in rows)
     canvas = Figure(figsize=(width, height))
-    for number, place in enumerate(places):
-        panel = place.panel
-        inner = (panel.width - panel.left - panel.right, panel.height - panel.top - panel.bottom)
-        bottom = height - place.top - panel.height + panel.bottom
-        axes = canvas.add_axes(
-            ((place.left + panel.left) / width, bottom / height, inner[0] / width, inner[1] / height)
-        )
-        before = len(canvas.axes) - 1
-        panel.draw(axes)
-        for added, each in enumerate(canvas.axes[before:]):  # a colour bar is a pair of axes of its own
-            each.set_gid(f"panel-{number}-{added}")
+    top = height
+    for row in rows:
+        left = 0.0
+        for panel in row:
+            inner = (panel.width - panel.left - panel.right, panel.height - panel.top - panel.bottom)
+            corner = ((left + panel.left) / width, (top - panel.height + panel.bottom) / height)
+            panel.draw(canvas.add_axes((*corner, inner[0] / width, inner[1] / height)))
+            left += panel.width
+        top -= max(panel.height for panel in row)
     return canvas
 
 
@@ -177,21 +152,3 @@ _COORDINATES = re.compile(r'\b(?:d|x|y|transform|points)="[^"]*"')
 def _rounded(svg: str) -> str:
     """Shorten coordinates to a hundredth of a point, which nobody sees."""
     return _COORDINATES.sub(lambda match: re.sub(r"([0-9][.][0-9]{2})[0-9]+", r"\1", match[0]), svg)
-
-
-def _references(svg: str) -> set[str]:
-    """Return the ids that something in a drawing refers to."""
-    return {one or other for one, other in re.findall(r'url\(#([^)]+)\)|xlink:href="#([^"]+)"', svg)}
-
-
-def _with_own_ids(svg: str, name: str) -> str:
-    """Prefix the ids that something refers to with `name`, and drop the others."""
-    wanted = _references(svg)
-    own = (f"{name}-title", f"{name}-description")
-    svg = re.sub(
-        r' id="([^"]+)"',
-        lambda m: m[0] if m[1] in own else f' id="{name}-{m[1]}"' if m[1] in wanted else "",
-        svg,
-    )
-    svg = re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{name}-{m[1]})", svg)
-    return re.sub(r'xlink:href="#([^"]+)"', lambda m: f'xlink:href="#{name}-{m[1]}"', svg)

@@ -12,7 +12,7 @@ from clbench.comparison.table import cells, headings
 from clbench.reporting import exports, figures, findings
 from clbench.reporting.figures import Figure
 from clbench.reporting.provenance import commands, method, slug
-from clbench.reporting.rendering import Rendered, inline_svg, render
+from clbench.reporting.rendering import render
 from clbench.reproduction import table as published_table
 from clbench.reproduction.targets import cells as cells_of
 from clbench.reproduction.targets import targets
@@ -81,8 +81,14 @@ def sections(comparisons: Sequence[Comparison]) -> tuple[list[Section], dict[str
         shown = []
         for figure in figures.all_figures(comparison):
             place = f"figures/{anchor}-{figure.key}"
-            drawn = render([panel for _, panel in figure.panels], f"{figure.title}: {comparison.title}")
-            shown.append(_shown(figure, drawn, FINDINGS[figure.key](comparison), anchor, place))
+            finding = FINDINGS[figure.key](comparison)
+            drawn = render(
+                [panel for _, panel in figure.panels],
+                f"{anchor}-{figure.key}",
+                f"{figure.title}: {comparison.title}",
+                [(f"{figure.title}. {title}", finding) for title, _ in figure.panels],
+            )
+            shown.append(ShownFigure(figure, finding, drawn.panels, place))
             written |= {f"{place}.{ending}": content for ending, content in drawn.files.items()}
         for ending, export in (("csv", exports.as_csv), ("md", exports.as_markdown), ("tex", exports.as_latex)):
             written[f"tables/{anchor}.{ending}"] = export(comparison).encode(errors="replace")
@@ -97,14 +103,6 @@ def _anchors(comparisons: Sequence[Comparison]) -> list[str]:
         name if names.count(name) == 1 else f"{name}--{names[: position + 1].count(name)}"
         for position, name in enumerate(names)
     ]
-
-
-def _shown(figure: Figure, drawn: Rendered, finding: str, anchor: str, place: str) -> ShownFigure:
-    svgs = tuple(
-        inline_svg(part, f"{anchor}-{figure.key}-{number}", f"{figure.title}. {title}", finding)
-        for number, (part, (title, _)) in enumerate(zip(drawn.panels, figure.panels, strict=True))
-    )
-    return ShownFigure(figure, finding, svgs, place)
 
 
 def _section(anchor: str, comparison: Comparison, shown: Sequence[ShownFigure]) -> Section:
