@@ -28,7 +28,7 @@ class Config:
     """T, temperature of the distillation; dimensionless. The paper uses 2."""
 
     correction_steps: Annotated[int, Ge(0)] = 200
-    """Steps of gradient descent, each on all exemplars, to fit α and β."""
+    """Optimizer steps, each on all exemplars, that fit α and β."""
 
     correction_lr: Annotated[float, Gt(0)] = 0.01
     """Learning rate of Adam for α and β."""

@@ -10,8 +10,8 @@ Source: Li & Hoiem 2016 (arXiv 1606.09282), figure 3 and equations 1 to 3.
 Variant: `li2016`, the published loss on a single head: the cross-entropy ranges over the new classes only, and the
 distillation has a softmax for each earlier experience, where the paper has a head for each earlier task. No factor T².
 R is applied as weight decay, which has the same gradient. The first experience, which the paper takes as given, is
-trained by plain cross-entropy. If the recipe augments images, a frozen copy of the old network answers for every batch.
-What other codebases call LwF (`lwf:pycil`, `lwf:mammoth`, …) is in lwf_dialects.py.
+trained by plain cross-entropy. If the recipe augments images, a frozen copy of the old network computes y_task for each
+batch. What other codebases call LwF (`lwf:pycil`, `lwf:mammoth`, …) is in lwf_dialects.py.
 """
 
 from collections.abc import Sequence
