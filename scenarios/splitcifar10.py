@@ -1,4 +1,4 @@
-"""Split CIFAR-10: ten kinds of 32x32 colour photographs (Krizhevsky 2009), two at a time."""
+"""Split CIFAR-10: 32x32 colour photographs of ten classes (Krizhevsky 2009), two classes at a time."""
 
 import clbench
 from clbench import Augmentation, Overrides
@@ -9,7 +9,7 @@ class SplitCIFAR10(clbench.Scenario):
     split = "5"
     aliases = ("splitcifar",)
     recipes = {
-        # Minutes on two CPU cores; without augmentation, so that LwF records its responses once.
+        # Minutes on two CPU cores. Not augmented, so that LwF computes the old network's outputs only once.
         "quick": clbench.Recipe(model="cnn", optimizer="adam", lr=1e-3, batch_size=128, epochs=4),
         "standard": clbench.Recipe(
             model="resnet18",
@@ -23,8 +23,8 @@ class SplitCIFAR10(clbench.Scenario):
             augmentation=Augmentation(crop=4, flip=True),
             precision="bfloat16",
         ),
-        # Buzzega et al. 2020 (arXiv 2004.07211) after the first commit of its code: a head of all rows, SGD without
-        # momentum, and each method's own learning rate. LwF trains its warm-up in 50 further epochs (lwf:der2020).
+        # Buzzega et al. 2020 (arXiv 2004.07211), by the first commit of its code: a fixed head, SGD without momentum, a
+        # learning rate per method. LwF's warm-up takes 50 additional epochs (lwf:der2020).
         "der2020": clbench.Recipe(
             model="resnet18",
             optimizer="sgd",

@@ -1,9 +1,9 @@
-"""Split CIFAR-100: a hundred kinds of 32x32 colour photographs (Krizhevsky 2009), ten at a time."""
+"""Split CIFAR-100: 32x32 colour photographs of a hundred classes (Krizhevsky 2009), ten classes at a time."""
 
 import clbench
 from clbench import Augmentation, Overrides
 
-# numpy.random.RandomState(1993).permutation(100), the order of classes that most of this literature shares.
+# numpy.random.RandomState(1993).permutation(100), the class order of most of this literature.
 _ORDER_1993 = (
     "68,56,78,8,23,84,90,65,74,76,40,89,3,92,55,9,26,80,43,38,58,70,77,1,85,"
     "19,17,50,28,53,13,81,45,82,6,59,83,16,15,44,91,41,72,60,79,52,20,10,31,54,"
@@ -16,7 +16,7 @@ class SplitCIFAR100(clbench.Scenario):
     dataset = "cifar100"
     split = "10"
     recipes = {
-        # Minutes on two CPU cores; without augmentation, so that LwF records its responses once.
+        # Minutes on two CPU cores. Not augmented, so that LwF computes the old network's outputs only once.
         "quick": clbench.Recipe(model="cnn", optimizer="adam", lr=1e-3, batch_size=128, epochs=4),
         "standard": clbench.Recipe(
             model="resnet32",
@@ -31,7 +31,7 @@ class SplitCIFAR100(clbench.Scenario):
             precision="bfloat16",
         ),
         # Zhou et al. 2024 (TPAMI), by the code of PyCIL (arXiv 2112.12533): after the first experience every method has
-        # epochs and milestones of its own. (LwF's own file has its third milestone at 160 in the first experience.)
+        # its own epochs and milestones. (PyCIL's LwF has its third milestone in the first experience at 160.)
         "survey2024": clbench.Recipe(
             model="resnet32",
             optimizer="sgd",
@@ -50,8 +50,8 @@ class SplitCIFAR100(clbench.Scenario):
                 "lwf": Overrides(epochs=250, milestones=(60, 120, 180, 220)),
             },
         ),
-        # Masana et al. 2020 (arXiv 2010.15277) and its code FACIL; the published numbers are tuned with `--tune chf`.
-        # The code also clips gradients at a norm of 10,000, which none has.
+        # Masana et al. 2020 (arXiv 2010.15277), by its code FACIL; the published numbers are tuned with `--tune chf`.
+        # FACIL also clips gradients at a norm of 10,000, which they never reach.
         "masana2020": clbench.Recipe(
             model="resnet32b",
             optimizer="sgd",

@@ -1,4 +1,4 @@
-"""Split Fashion-MNIST: ten kinds of clothing (Xiao et al. 2017), two at a time. As small as MNIST, and harder."""
+"""Split Fashion-MNIST: ten classes of clothing (Xiao et al. 2017), two classes at a time. Harder than MNIST."""
 
 import clbench
 

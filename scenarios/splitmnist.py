@@ -1,4 +1,4 @@
-"""Split MNIST: the handwritten digits of LeCun et al. 1998, two classes at a time. The field's first check."""
+"""Split MNIST: the handwritten digits of LeCun et al. 1998, two classes at a time. The field's usual first test."""
 
 import clbench
 
@@ -9,7 +9,7 @@ class SplitMNIST(clbench.Scenario):
     recipes = {
         "quick": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=2),
         "standard": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=10),
-        # Hsu et al. 2018 (arXiv 1810.12488): their code never resets the optimizer, and its head has all rows at once.
+        # Hsu et al. 2018 (arXiv 1810.12488): their code never resets the optimizer, and its head is fixed.
         "hsu2018": clbench.Recipe(
             model="mlp",
             optimizer="adam",
@@ -32,7 +32,7 @@ class SplitMNIST(clbench.Scenario):
             head="fixed",
             class_order="natural",
         ),
-        # van de Ven & Tolias 2019 (arXiv 1904.07734), and their code to 2022: not padded, pixels in 0..1.
+        # van de Ven & Tolias 2019 (arXiv 1904.07734), and their code until 2022: not padded, pixels in 0..1.
         "vandeven2019": clbench.Recipe(
             model="mlp",
             optimizer="adam",

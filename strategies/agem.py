@@ -1,10 +1,10 @@
 """A-GEM: a step on new data may not, to first order, raise the loss on the exemplars of old data.
 
-    g ← g - (gᵀ g_ref / g_refᵀ g_ref) g_ref        where gᵀ g_ref < 0; g_ref the gradient of CE on drawn exemplars
+    g ← g - (gᵀ g_ref / g_refᵀ g_ref) g_ref        if gᵀ g_ref < 0; g_ref is the gradient of CE on sampled exemplars
 
 Source: Chaudhry et al. 2019 (arXiv 1812.00420), equation 11.
-Variant: class-incremental, over all classes seen; after an experience each class has an equal share of the memory,
-drawn at random, as the paper has of tasks.
+Variant: class-incremental, over all classes seen so far. The memory is divided equally among the classes and filled at
+random after each experience, where the paper divides it among tasks.
 """
 
 from typing import Annotated
@@ -20,10 +20,10 @@ from clbench import losses
 @clbench.config
 class Config:
     memory: Annotated[int, Ge(1)] = 200
-    """Exemplars that are kept; images."""
+    """Capacity of the exemplar memory; images."""
 
     batch: Annotated[int, Ge(1)] = 128
-    """Exemplars of which g_ref is the gradient; images."""
+    """Exemplars on which g_ref is computed; images."""
 
 
 class AGEM(clbench.Strategy[Config]):

@@ -1,12 +1,12 @@
-"""BiC: distillation and exemplars, then a linear correction of the new classes' logits, which are too large.
+"""BiC: distillation and replay, then a linear bias correction of the new classes' logits, which are too large.
 
     L = (1 - λ) CE(o, y) + λ KD_T(o_old, o_old^before),   λ = old classes / classes seen;   q_c = α o_c + β for new c
 
-α and β are fitted by cross-entropy with the network frozen, an own pair for each experience.
+α and β are fitted by cross-entropy with the network frozen, a pair for each experience.
 
 Source: Wu et al. 2019 (arXiv 1905.13260), equations 1 to 5.
-Variant: α and β are fitted on the exemplars of all classes, which are balanced, rather than on a tenth of them that
-never trained; the teacher's answers include its corrections.
+Variant: α and β are fitted on the exemplars of all classes, which are balanced, where the paper holds out a tenth of
+them for this. The teacher's outputs include its corrections.
 """
 
 from typing import Annotated
@@ -22,23 +22,23 @@ from clbench import losses
 @clbench.config
 class Config:
     memory: Annotated[int, Ge(1)] = 200
-    """Exemplars that are kept, an equal share of each class, drawn at random; images."""
+    """Capacity of the exemplar memory, divided equally among classes and filled at random; images."""
 
     temperature: Annotated[float, Gt(0)] = 2.0
-    """T; dimensionless. The paper uses 2."""
+    """T, temperature of the distillation; dimensionless. The paper uses 2."""
 
     correction_steps: Annotated[int, Ge(0)] = 200
-    """Gradient steps, each over all exemplars, that fit α and β."""
+    """Optimizer steps, each on all exemplars, that fit α and β."""
 
     correction_lr: Annotated[float, Gt(0)] = 0.01
-    """Learning rate of Adam, which fits them."""
+    """Learning rate of Adam for α and β."""
 
 
 class BiC(clbench.Strategy[Config]):
     def start(self, model: clbench.Network) -> None:
         self.exemplars = clbench.ExemplarMemory(self.config.memory)
         self.corrections: list[tuple[int, int, Tensor]] = []
-        """First class, end of the classes, and (α, β), for each experience after the first."""
+        """For each experience after the first: its first class, the class after its last, and (α, β)."""
 
     def first_loss(self) -> clbench.Classes:
         return "seen"
@@ -61,7 +61,7 @@ class BiC(clbench.Strategy[Config]):
             self.corrections.append((experience.old_classes, experience.seen_classes, self.fitted(model, experience)))
 
     def fitted(self, model: clbench.Network, experience: clbench.Experience) -> Tensor:
-        """Return α and β, (2,), of the newest classes."""
+        """Return α and β, (2,), of the new classes."""
         with torch.no_grad():
             network, parts = model.in_evaluation(), self.exemplars.images.split(500)
             logits = self.corrected(torch.cat([network(experience.samples.scaled(part)) for part in parts]))
@@ -76,7 +76,7 @@ class BiC(clbench.Strategy[Config]):
         return alpha_beta.detach()
 
     def corrected(self, logits: Tensor) -> Tensor:
-        """Return the logits (n, classes) with each experience's correction."""
+        """Return the logits (n, classes) with every experience's correction applied."""
         logits = logits.clone()
         for first, end, (alpha, beta) in self.corrections:
             logits[:, first:end] = alpha * logits[:, first:end] + beta

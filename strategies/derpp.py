@@ -1,11 +1,11 @@
-"""DER++: replay that matches the logits which the network once gave, and the labels.
+"""DER++: replay that matches both the labels and the logits recorded when an exemplar was stored.
 
-    L = CE(o, y) + α‖o(x') - z'‖² + β CE(o(x''), y'')        (x', z') and (x'', y'') drawn apart from one reservoir
+    L = CE(o, y) + α‖o(x') - z'‖² + β CE(o(x''), y'')        (x', z') and (x'', y'') drawn separately from one reservoir
 
 The squared distance is averaged over exemplars and logits.
 
 Source: Buzzega et al. 2020 (arXiv 2004.07211), equation 6.
-Variant: where the head grows, the logits of the classes that were there when an exemplar was stored.
+Variant: with a growing head, only the logits of classes that existed when the exemplar was stored are matched.
 """
 
 from typing import Annotated
@@ -21,16 +21,16 @@ from clbench import losses
 @clbench.config
 class Config:
     memory: Annotated[int, Ge(1)] = 200
-    """Exemplars that are kept; images."""
+    """Capacity of the exemplar memory; images."""
 
     batch: Annotated[int, Ge(1)] = 32
-    """Exemplars in each of the two draws; images."""
+    """Exemplars in each of the two draws per step; images."""
 
     alpha: Annotated[float, Ge(0)] = 0.1
-    """α, weight of the stored logits; dimensionless. The paper uses 0.1 for CIFAR-10 and 200 exemplars."""
+    """α, weight of the logit matching; dimensionless. The paper uses 0.1 on CIFAR-10 with 200 exemplars."""
 
     beta: Annotated[float, Ge(0)] = 0.5
-    """β, weight of the stored labels; dimensionless. The paper uses 0.5 there."""
+    """β, weight of the exemplars' cross-entropy; dimensionless. The paper uses 0.5 on CIFAR-10 with 200 exemplars."""
 
 
 class DERpp(clbench.Strategy[Config]):
@@ -46,12 +46,12 @@ class DERpp(clbench.Strategy[Config]):
         return new + self.config.alpha * match + self.config.beta * losses.cross_entropy(batch.model(other.x), other.y)
 
     def squared_distance(self, logits: Tensor, stored: Tensor) -> Tensor:
-        """Mean of (o - z)² where z is known; `stored` (n, all classes) is NaN where it is not."""
+        """Mean of (o - z)² over the known z; `stored` (n, all classes) is NaN for classes that did not exist yet."""
         stored = stored[:, : logits.shape[1]]
         return (logits - stored)[~stored.isnan()].square().mean()
 
     def after_step(self, batch: clbench.Batch) -> None:
-        every = sum(batch.experience.classes_per_experience)
-        stored = batch.logits.new_full((len(batch.y), every), torch.nan)
+        classes = sum(batch.experience.classes_per_experience)
+        stored = batch.logits.new_full((len(batch.y), classes), torch.nan)
         stored[:, : batch.logits.shape[1]] = batch.logits.detach()
         self.exemplars.reservoir(batch, logits=stored)

@@ -1,9 +1,9 @@
-"""Experience Replay: every batch of new data is joined by a batch of exemplars from a reservoir.
+"""Experience Replay: every batch of new data is trained together with a batch of exemplars from a reservoir.
 
-    L = CE(softmax(o), y) over the new batch and as many exemplars, weighted by their numbers
+    L = CE(softmax(o), y)        averaged over the new batch and the drawn exemplars
 
-Source: Chaudhry et al. 2019 (arXiv 1902.10486); the reservoir after Vitter 1985, as in Riemer et al. 2019.
-Variant: exemplars go through the network in a pass of their own. Over all classes seen so far.
+Source: Chaudhry et al. 2019 (arXiv 1902.10486); reservoir sampling after Vitter 1985, as in Riemer et al. 2019.
+Variant: over all classes seen so far. Exemplars go through the network in a separate forward pass.
 """
 
 from typing import Annotated
@@ -18,10 +18,10 @@ from clbench import losses
 @clbench.config
 class Config:
     memory: Annotated[int, Ge(1)] = 200
-    """Exemplars that are kept; images."""
+    """Capacity of the exemplar memory; images."""
 
     batch: Annotated[int, Ge(1)] = 32
-    """Exemplars that join a batch; images."""
+    """Exemplars replayed with each batch; images."""
 
 
 class ER(clbench.Strategy[Config]):

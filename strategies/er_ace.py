@@ -1,9 +1,9 @@
-"""ER-ACE: replay with an asymmetric cross-entropy, so that new classes do not push old ones aside.
+"""ER-ACE: replay with an asymmetric cross-entropy, so that new classes do not suppress the old ones.
 
-    L = CE(softmax over the new batch's classes) + CE(softmax over all classes seen; exemplars)
+    L = CE(new batch; softmax over its own classes) + CE(exemplars; softmax over all classes seen)
 
 Source: Caccia et al. 2022 (arXiv 2104.05025), equation 3.
-Variant: exemplars from a reservoir. In the first experience plain cross-entropy over the classes seen.
+Variant: exemplars from reservoir sampling. The first experience is trained by plain cross-entropy.
 """
 
 from typing import Annotated
@@ -18,10 +18,10 @@ from clbench import losses
 @clbench.config
 class Config:
     memory: Annotated[int, Ge(1)] = 200
-    """Exemplars that are kept; images."""
+    """Capacity of the exemplar memory; images."""
 
     batch: Annotated[int, Ge(1)] = 32
-    """Exemplars that are replayed with a batch; images."""
+    """Exemplars replayed with each batch; images."""
 
 
 class ERACE(clbench.Strategy[Config]):

@@ -1,11 +1,11 @@
-"""Frozen trunk: learn everything in the first experience, then train only what lies behind the frozen blocks.
+"""Feature extraction: train the whole network on the first experience, then freeze its trunk and train the rest.
 
-    L = CE(softmax(o), y);   ∂L/∂θ := 0 for θ in the frozen blocks, from experience 1 on
+    L = CE(softmax(o), y);   ∂L/∂θ := 0 for θ in the frozen blocks from the second experience on
 
 Source: "feature extraction" in Li & Hoiem 2016 (arXiv 1606.09282), section 2 and figure 2(c).
-Variant: by default the published one, on a single head: the rows of old classes do not train either, and the
+Variant: by default the published one, on a single head: the output units of old classes are frozen too, and the
 cross-entropy ranges over the new classes only. Frozen blocks keep their parameters and the running statistics of their
-batch normalisation to the byte.
+batch normalisation exactly.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,17 @@ import clbench
 
 @clbench.config
 class Config:
+    renamed = {"new_term": "cross_entropy_over"}
+
     blocks: Annotated[int, Ge(1)] | Literal["all"] = "all"
-    """How many leading blocks of the trunk are frozen; with all of them the head alone trains."""
+    """How many of the trunk's blocks are frozen, counted from the input; with `all` only the head is trained."""
 
     head: Literal["new_rows", "all_rows"] = "new_rows"
-    """Rows of the head that train: those of the new classes (the paper), or those of the old classes too."""
+    """Rows of the head (output units) that are trained: those of the new classes (the paper), or all."""
 
-    new_term: Literal["current", "seen"] = "current"
-    """Classes over which the cross-entropy's softmax ranges: the new ones (the paper), or all seen so far."""
+    cross_entropy_over: Literal["current", "seen"] = "current"
+    """Classes over which the softmax ranges, class-incrementally: those of the current experience (the paper), or all
+    seen so far."""
 
 
 class Frozen(clbench.Strategy[Config]):
@@ -36,11 +39,11 @@ class Frozen(clbench.Strategy[Config]):
             raise clbench.UsageError(f"frozen.blocks = {blocks}: the network has {len(model.blocks)} blocks")
 
     def first_loss(self) -> clbench.Classes:
-        return self.config.new_term
+        return self.config.cross_entropy_over
 
     def frozen(self, model: clbench.Network, experience: clbench.Experience, epoch: int) -> Sequence[nn.Module]:
         blocks = model.blocks if self.config.blocks == "all" else model.blocks[: self.config.blocks]
         return (*blocks, model.head.old) if self.config.head == "new_rows" else tuple(blocks)
 
     def loss(self, batch: clbench.Batch) -> Tensor:
-        return batch.cross_entropy(self.config.new_term)
+        return batch.cross_entropy(self.config.cross_entropy_over)

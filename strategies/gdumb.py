@@ -1,9 +1,9 @@
-"""GDumb: keep a balanced memory greedily, and train from scratch on it alone. A yardstick for every use of memory.
+"""GDumb: fill a balanced memory greedily, and train from scratch on it alone. A baseline for every replay method.
 
-    L = CE(softmax(o), y)        over the exemplars, from new initial weights at every experience
+    L = CE(softmax(o), y)        over the exemplars only, from new initial weights in every experience
 
 Source: Prabhu, Torr & Dokania 2020 (ECCV), algorithm 1.
-Variant: a class takes the place of a random exemplar of the largest class. The recipe's optimizer and epochs.
+Variant: a sample replaces a random exemplar of the largest class. Trained with the recipe's optimizer and epochs.
 """
 
 from typing import Annotated
@@ -18,7 +18,7 @@ import clbench
 @clbench.config
 class Config:
     memory: Annotated[int, Ge(1)] = 200
-    """Exemplars that are kept; images."""
+    """Capacity of the exemplar memory; images."""
 
 
 class GDumb(clbench.Strategy[Config]):
@@ -26,14 +26,14 @@ class GDumb(clbench.Strategy[Config]):
         self.exemplars = clbench.ExemplarMemory(self.config.memory)
 
     def training_data(self, experience: clbench.Experience) -> clbench.TrainingData:
-        """Fill the memory as a stream of samples would, and train on it."""
+        """Fill the memory as if samples arrived one at a time in random order, and train on it."""
         y = torch.cat([labels for _, labels in experience.samples.batches(1000)])
         shuffled = torch.randperm(len(y))
         self.fill(experience.samples, shuffled, y[shuffled])
         return "memory"
 
     def fill(self, samples: clbench.Samples, positions: Tensor, y: Tensor) -> None:
-        """Balance the memory with the samples at `positions` (n,) of labels `y` (n,), in this order."""
+        """Offer the samples at `positions` (n,), with labels `y` (n,), to the balanced memory in this order."""
         kept = [(int(label), -1 - place) for place, label in enumerate(self.exemplars.labels.tolist())]
         counts = torch.bincount(self.exemplars.labels, minlength=int(y.max()) + 1).tolist()
         for position, label in zip(positions.tolist(), y.tolist(), strict=True):

@@ -1,11 +1,11 @@
-"""iCaRL: exemplars by herding, distillation by sigmoids, and classification by the nearest mean of exemplars.
+"""iCaRL: exemplars chosen by herding, distillation with sigmoids, and nearest-mean-of-exemplars classification.
 
     L = 1/C Σ_c BCE(σ(o_c), t_c),   t_c = σ(o_c^old) for old classes, [y = c] for new ones;   ŷ = argmin_c ‖φ(x) - μ_c‖
 
-φ are the trunk's features, scaled to length 1, and μ_c the mean over the exemplars of class c, scaled likewise.
+φ(x) are the trunk's features, L2-normalised, and μ_c is their mean over the exemplars of class c, normalised again.
 
 Source: Rebuffi et al. 2017 (arXiv 1611.07725), algorithms 1 to 5.
-Variant: the loss averaged over the C classes seen so far; exemplars are herded and averaged without augmentation.
+Variant: the loss is averaged over the C classes seen so far. Herding and class means use no augmentation.
 """
 
 from typing import Annotated
@@ -22,7 +22,7 @@ from clbench import losses
 @clbench.config
 class Config:
     memory: Annotated[int, Ge(1)] = 200
-    """K, exemplars that are kept, an equal share of each class; images."""
+    """K, capacity of the exemplar memory, divided equally among classes; images."""
 
 
 class ICaRL(clbench.Strategy[Config]):
@@ -62,12 +62,12 @@ class ICaRL(clbench.Strategy[Config]):
 
 
 def features(model: clbench.Network, x: Tensor) -> Tensor:
-    """φ(x), (n, features), of length 1."""
+    """Return φ(x), (n, features), each row of length 1."""
     return F.normalize(model.blocks(x).float(), dim=1)
 
 
 def herd(phi: Tensor, count: int) -> Tensor:
-    """Return positions of `count` rows of `phi` (n, features), so that the mean of the first m is near that of all."""
+    """Return positions of `count` rows of `phi` (n, features), the mean of whose first m is close to that of all."""
     mean, total, chosen = phi.mean(dim=0), torch.zeros_like(phi[0]), []
     left = torch.ones(len(phi), dtype=torch.bool, device=phi.device)
     for m in range(1, min(count, len(phi)) + 1):

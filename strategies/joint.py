@@ -1,10 +1,10 @@
-"""Joint training on the data of all experiences so far. The upper reference: it may keep everything.
+"""Joint training on the data of all experiences so far. The upper reference: it keeps all data.
 
     L = CE(softmax(o), y)        over all data and all classes seen so far
 
 Source: the "joint" or "offline" row of every comparison, for example van de Ven & Tolias 2019 (arXiv 1904.07734).
-Variant: trained afresh from new initial weights at every experience, each sample as often as the recipe says. (A model
-that goes on from the last experience's weights is "cumulative" training, another method.)
+Variant: trained from new initial weights in every experience, for the recipe's epochs over all data so far. (Starting
+from the previous experience's weights is "cumulative" training, a different method.)
 """
 
 from typing import Literal
@@ -17,7 +17,7 @@ import clbench
 @clbench.config
 class Config:
     experiences: Literal["all", "last"] = "all"
-    """Train at every experience, which gives this reference a curve of its own, or at the last only (long streams)."""
+    """Whether to train in every experience, which gives a whole curve, or only in the last (for long streams)."""
 
 
 class Joint(clbench.Strategy[Config]):

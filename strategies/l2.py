@@ -1,13 +1,13 @@
-"""L2: a quadratic penalty that holds every weight near its value after the previous experience.
+"""L2: a quadratic penalty that anchors every weight at its value after the previous experience.
 
     L = CE(softmax(o), y) + c Σ_k (w_k - w_k*)²        c = λ ("lambda") or λ/2 ("half_lambda")
 
-w* are the weights after the previous experience: only the last snapshot. New rows of the head and the running
-statistics of batch normalisation are not anchored; in a fixed head every row is.
+w* are the weights after the previous experience, a single snapshot. The output units of new classes and the running
+statistics of batch normalisation are not anchored; in a fixed head all output units are.
 
 Source: Hsu et al. 2018 (arXiv 1810.12488), where c = λ; its baseline in Li & Hoiem 2016 (arXiv 1606.09282) has c = λ/2.
-Variant: every weight has the same importance, the head's old rows are anchored too. A coefficient travels only with its
-convention: λ = 100 of the one is λ = 200 of the other.
+Variant: all weights are equally important, and the old classes' output units are anchored too. A value of λ is
+meaningful only with its convention: λ = 100 of the first is λ = 200 of the second.
 """
 
 from typing import Annotated, Literal
@@ -22,8 +22,8 @@ from clbench import losses
 @clbench.config
 class Config:
     strength: Annotated[float, Ge(0)] = 1.0
-    """λ, weight of the penalty; dimensionless. Hsu et al. use 100 with Adam in class-incremental learning; with SGD a
-    penalty of that strength diverges (the learning rate times twice λ must stay below 2)."""
+    """λ, weight of the penalty; dimensionless. Hsu et al. use 100 with Adam in class-incremental learning. With SGD
+    such a penalty diverges: the learning rate times 2λ must stay below 2."""
 
     convention: Literal["lambda", "half_lambda"] = "lambda"
     """Whether the squared distance is multiplied by λ or by λ/2."""

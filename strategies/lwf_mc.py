@@ -1,9 +1,9 @@
-"""LwF.MC: iCaRL without exemplars and without its classifier; distillation and classification by sigmoids.
+"""LwF.MC: iCaRL without exemplars; distillation and classification with sigmoid outputs.
 
     L = 1/C Σ_c BCE(σ(o_c), t_c),   t_c = σ(o_c^old) for old classes, [y = c] for new ones
 
 Source: Rebuffi et al. 2017 (arXiv 1611.07725), section 4.1, "LwF.MC".
-Variant: averaged over the C classes seen so far. Not LwF: every class has a sigmoid of its own.
+Variant: the loss is averaged over the C classes seen so far. Unlike LwF, every class has its own sigmoid.
 """
 
 from torch import Tensor

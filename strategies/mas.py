@@ -1,12 +1,12 @@
-"""Memory Aware Synapses: every weight is held by how much the network's answers to the old data depend on it.
+"""Memory Aware Synapses: each weight is anchored in proportion to how sensitive the network's output is to it.
 
     L = CE(softmax(o), y) + c Σ_k Ω_k (w_k - w_k*)²,   Ω_k = Σ_i 1/n_i Σ_x |∂ ‖f(x)‖² / ∂w_k|
 
-i runs over the earlier experiences, f are the logits, and w* the weights after the previous experience. No label is
-needed. New rows of the head are not held.
+i runs over the earlier experiences, with n_i samples x; f are the logits, and w* the weights after the previous
+experience. Labels are not used. The output units of new classes are not anchored.
 
 Source: Aljundi et al. 2018 (arXiv 1711.09601), equations 2 to 4.
-Variant: by default every sample's gradient by itself, with Ω summed over experiences.
+Variant: by default from each sample's own gradient. Ω is summed over experiences.
 """
 
 from typing import Annotated
@@ -24,7 +24,7 @@ class Config:
     """c (λ in the paper), weight of the penalty; dimensionless. The paper uses 1."""
 
     batch: Annotated[int, Gt(0)] = 1
-    """Samples whose gradients are averaged before the absolute value is taken; 1 is the definition."""
+    """Samples whose gradients are averaged before the absolute value is taken; 1 is the definition of Ω."""
 
 
 class MAS(clbench.Strategy[Config]):
@@ -32,22 +32,22 @@ class MAS(clbench.Strategy[Config]):
     presets = {
         "aljundi2018": {
             "source": "Aljundi et al. 2018 (arXiv 1711.09601)",
-            "loss": "CE + c Σ_k Ω_k (w_k - w_k*)², Ω from every sample by itself",
+            "loss": "CE + c Σ_k Ω_k (w_k - w_k*)², Ω from each sample's own gradient",
         },
     }
 
     def start(self, model: clbench.Network) -> None:
         self.anchor: dict[str, Tensor] = {}
-        self.matters: dict[str, Tensor] = {}
+        self.importance: dict[str, Tensor] = {}
 
     def first_loss(self) -> clbench.Classes:
         return "seen"
 
     def loss(self, batch: clbench.Batch) -> Tensor:
-        penalty = losses.weighted_squared_distance(batch.model.older_weights(), [self.anchor], [self.matters])
+        penalty = losses.weighted_squared_distance(batch.model.older_weights(), [self.anchor], [self.importance])
         return batch.cross_entropy() + self.config.strength * penalty
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
-        now = importance.sensitivity(model, experience, self.config.batch)
-        self.matters = importance.accumulated(self.matters, now, keep=1.0)
+        current = importance.sensitivity(model, experience, self.config.batch)
+        self.importance = importance.accumulated(self.importance, current, keep=1.0)
         self.anchor = {name: weight.detach().clone() for name, weight in model.weights().items()}

@@ -1,14 +1,14 @@
-"""Synaptic Intelligence: every weight is held by how much it brought the loss down while it was learned.
+"""Synaptic Intelligence: each weight is anchored in proportion to how much its updates have reduced the loss.
 
     L = CE(softmax(o), y) + c Σ_k Ω_k (w_k - w_k*)²
     Ω_k = Σ_i ω_ik / (Δ_ik² + ξ),   ω_ik = -Σ_steps g_k · δw_k
 
-In experience i each step moves weight k by δw_k under the gradient g_k, and Δ_ik is how far it has moved in all. w* are
-the weights after the previous experience. New rows of the head are not held.
+In experience i each step moves weight k by δw_k under the gradient g_k, and Δ_ik is its total displacement. w* are the
+weights after the previous experience. The output units of new classes are not anchored.
 
 Source: Zenke, Poole & Ganguli 2017 (arXiv 1703.04200), equations 3 to 5.
-Variant: g is by default the gradient of the classification loss alone, as in the paper; with `total` that of the loss
-with its penalty, as van de Ven & Tolias 2019 have it.
+Variant: by default g is the gradient of the classification loss alone, as in the paper; with `total` it is that of the
+loss including the penalty, as in van de Ven & Tolias 2019.
 """
 
 from typing import Annotated, Literal
@@ -26,10 +26,10 @@ class Config:
     """c, weight of the penalty; dimensionless. The paper uses 1 on Split MNIST, task-incrementally."""
 
     damping: Annotated[float, Gt(0)] = 0.1
-    """ξ, which bounds Ω where a weight hardly moved; squared weights. The paper uses 0.1 (0.001 on Split MNIST)."""
+    """ξ, which bounds Ω of weights that hardly moved; squared weights. The paper uses 0.1 (0.001 on Split MNIST)."""
 
     gradient: Literal["classification", "total"] = "classification"
-    """Whose gradient is credited: the classification loss's, or the whole loss's."""
+    """Which gradient g is: that of the classification loss, or that of the total loss."""
 
 
 class SI(clbench.Strategy[Config]):
@@ -47,7 +47,7 @@ class SI(clbench.Strategy[Config]):
         },
         "vandeven2019": {
             "source": "van de Ven & Tolias 2019 (arXiv 1904.07734), param_values.py of branch `preprints` of its code",
-            "loss": "CE + c Σ_k Ω_k (w_k - w_k*)², ω from the whole loss, c = 0.5, 500, 50",
+            "loss": "CE + c Σ_k Ω_k (w_k - w_k*)², ω from the total loss, c = 0.5 class-, 500 domain-, 50 task-incr.",
             "set": {"strength": 0.5, "gradient": "total"},
             "in_setting": {"domain_incremental": {"strength": 500.0}, "task_incremental": {"strength": 50.0}},
         },
@@ -55,19 +55,19 @@ class SI(clbench.Strategy[Config]):
 
     def start(self, model: clbench.Network) -> None:
         self.anchor: dict[str, Tensor] = {}
-        self.matters: dict[str, Tensor] = {}
+        self.importance: dict[str, Tensor] = {}
 
     def before_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
-        self.began = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-        self.last = {name: weight.clone() for name, weight in self.began.items()}
-        self.path = {name: weight.new_zeros(weight.shape) for name, weight in self.began.items()}
-        held = model.older_weights() if self.anchor else {}
-        self.held = {name: weight for name, weight in held.items() if name in self.anchor}
+        self.initial = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        self.last = {name: weight.clone() for name, weight in self.initial.items()}
+        self.path = {name: weight.new_zeros(weight.shape) for name, weight in self.initial.items()}
+        old = model.older_weights() if self.anchor else {}
+        self.anchored = {name: weight for name, weight in old.items() if name in self.anchor}
 
     def loss(self, batch: clbench.Batch) -> Tensor:
-        if not self.held:
+        if not self.anchored:
             return batch.cross_entropy()
-        penalty = losses.weighted_squared_distance(self.held, [self.anchor], [self.matters])
+        penalty = losses.weighted_squared_distance(self.anchored, [self.anchor], [self.importance])
         return batch.cross_entropy() + self.config.strength * penalty
 
     def after_step(self, batch: clbench.Batch) -> None:
@@ -80,17 +80,17 @@ class SI(clbench.Strategy[Config]):
             self.last[name].copy_(weight.detach())
 
     def penalty_gradient(self, name: str, before: Tensor) -> Tensor | float:
-        """2 c Ω (w - w*) at the weights before the step."""
+        """Return 2 c Ω (w - w*) at the weights before the step."""
         name = name.replace("head.old.", "head.")
-        if not self.held or name not in self.matters:
+        if not self.anchored or name not in self.importance:
             return 0.0
-        return 2 * self.config.strength * self.matters[name] * (before - self.anchor[name])
+        return 2 * self.config.strength * self.importance[name] * (before - self.anchor[name])
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
-        gained = {
-            name: self.path[name] / ((weight.detach() - self.began[name]) ** 2 + self.config.damping)
+        contributions = {
+            name: self.path[name] / ((weight.detach() - self.initial[name]) ** 2 + self.config.damping)
             for name, weight in model.named_parameters()
         }
-        self.matters = importance.accumulated(self.matters, model.join_rows(gained), keep=1.0)
+        self.importance = importance.accumulated(self.importance, model.join_rows(contributions), keep=1.0)
         self.anchor = {name: weight.detach().clone() for name, weight in model.weights().items()}
-        del self.began, self.last, self.path, self.held
+        del self.initial, self.last, self.path, self.anchored

@@ -1,12 +1,12 @@
-"""Deep SLDA: after the first experience the trunk is frozen; a linear discriminant of its features goes on learning.
+"""Deep SLDA: the trunk is frozen after the first experience; a streaming linear discriminant classifies its features.
 
     score_c(x) = μ_cᵀ Λ φ(x) - ½ μ_cᵀ Λ μ_c,   Λ = ((1 - ε) Σ + ε I)⁻¹
 
-μ_c is the running mean of the features φ of class c, Σ the running covariance around these means, of all classes.
+μ_c is the running mean of the features φ of class c; Σ is their running covariance around μ_c, shared by all classes.
 
 Source: Hayes & Kanan 2020 (arXiv 1909.01520), equations 1 to 4.
-Variant: the trunk is trained on the first experience by the recipe, where the paper has one trained on ImageNet; means
-and covariance are computed an experience at a time, which gives the same as sample by sample.
+Variant: the trunk is trained on the first experience with the recipe, where the paper's is pretrained on ImageNet.
+Means and covariance are updated once per experience, which gives the same result as sample by sample.
 """
 
 from typing import Annotated
@@ -21,7 +21,7 @@ import clbench
 @clbench.config
 class Config:
     shrinkage: Annotated[float, Gt(0), Le(1)] = 1e-4
-    """ε; dimensionless. The paper uses 1e-4."""
+    """ε, shrinkage of the covariance; dimensionless. The paper uses 1e-4."""
 
 
 class SLDA(clbench.Strategy[Config]):
@@ -46,8 +46,8 @@ class SLDA(clbench.Strategy[Config]):
         for label in y.unique().tolist():
             own = phi[y == label]
             self.means[label] = own.mean(dim=0)
-            around = own - self.means[label]
-            self.scatter += around.T @ around
+            centred = own - self.means[label]
+            self.scatter += centred.T @ centred
         self.count += len(y)
         covariance = self.scatter / self.count
         eye = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)

@@ -184,7 +184,7 @@ def penalty(strategy: object, model: Network, given: Given) -> float:
 @pytest.mark.parametrize(("convention", "factor"), [("half_lambda", 0.5), ("lambda", 1.0)])
 def test_ewc_holds_each_weight_by_its_fisher_information(convention: str, factor: float) -> None:
     model, given = linear_model(), data()
-    ewc = builtin("ewc", strength=10, convention=convention)
+    ewc = builtin("ewc_dialects", strength=10, convention=convention)
     ewc.start(model)
     ewc.after_experience(model, of(given, WHERE))
     fisher = importance.fisher(model, of(given, WHERE))
@@ -198,7 +198,7 @@ def test_ewc_holds_each_weight_by_its_fisher_information(convention: str, factor
 def test_online_ewc_keeps_one_term_and_separate_ewc_one_for_each_experience() -> None:
     for terms, expected in (("separate", 2), ("online", 1)):
         model, given = linear_model(), data()
-        ewc = builtin("ewc", terms=terms)
+        ewc = builtin("ewc_dialects", terms=terms)
         ewc.start(model)
         ewc.after_experience(model, of(given, Experience(0, (3, 2, 2))))
         model.head.grow(2, seed=2)
@@ -220,7 +220,7 @@ def transcribed_pycil(model: Network, given: Given) -> Tensor:
 def test_ewc_as_in_pycil_averages_clipped_fisher_information_of_batches_over_the_classes() -> None:
     model, given = linear_model(), data(n=256)
     given.x *= 0.3  # some entries below the limit, some above
-    ewc = preset_of("ewc", "pycil")
+    ewc = preset_of("ewc_dialects", "pycil")
     ewc.start(model)
     ewc.after_experience(model, of(given, Experience(0, (3, 2, 2))))
     first = transcribed_pycil(model, given).detach()
@@ -237,7 +237,7 @@ def test_ewc_as_in_pycil_averages_clipped_fisher_information_of_batches_over_the
 
 def test_ewc_as_in_pycil_classifies_among_the_current_classes() -> None:
     model, given = linear_model(), data()
-    ewc = preset_of("ewc", "pycil")
+    ewc = preset_of("ewc_dialects", "pycil")
     ewc.start(model)
     ewc.after_experience(model, of(given, Experience(0, (3, 2, 2))))
     model.head.grow(2, seed=2)
@@ -249,7 +249,7 @@ def test_ewc_as_in_pycil_classifies_among_the_current_classes() -> None:
 def test_ewc_as_in_mammoth_weighs_each_samples_square_by_the_probability_of_its_label() -> None:
     model, given = linear_model(), data()
     model.head.fixed = True
-    ewc = preset_of("ewc", "mammoth")
+    ewc = preset_of("ewc_dialects", "mammoth")
     ewc.start(model)
     ewc.after_experience(model, of(given, WHERE))
     p = model(given.x).softmax(dim=1).detach()
@@ -291,7 +291,7 @@ def test_si_credits_each_weight_with_the_loss_that_its_path_took_away(gradient: 
         si.after_step(batch)
     si.after_experience(model, of(given, WHERE))
     expected = path / ((model.head.weight.detach() - began) ** 2 + 0.5)
-    torch.testing.assert_close(si.matters["head.weight"], expected, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(si.importance["head.weight"], expected, rtol=1e-4, atol=1e-7)
     assert torch.equal(si.anchor["head.weight"], model.head.weight.detach())
 
 
@@ -302,7 +302,7 @@ def test_si_leaves_its_own_penalty_out_of_the_credit_unless_told_otherwise() -> 
         si = builtin("si", strength=5, gradient=gradient)
         si.start(model)
         si.anchor = {name: weight.detach() - 1 for name, weight in model.weights().items()}
-        si.matters = {name: torch.ones_like(weight) for name, weight in model.weights().items()}
+        si.importance = {name: torch.ones_like(weight) for name, weight in model.weights().items()}
         model.head.grow(2, seed=2)
         where = Experience(1, (3, 2))
         si.before_experience(model, where)

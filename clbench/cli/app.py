@@ -523,11 +523,13 @@ def list_(
 
 
 def _described(kind: Kind) -> list[dict[str, str]]:
-    from clbench.plugins.discovery import discover
+    from clbench.plugins.discovery import discover, without_dialects
 
     rows = []
-    for plugin in discover(kind):
+    for plugin in without_dialects(discover(kind)):
         row = {"name": plugin.name, "what": f"broken: {plugin.problem}" if plugin.problem else plugin.summary}
+        if kind == "strategy":
+            row |= {"presets": ", ".join(plugin.all_presets)}
         if kind == "scenario":
             row |= {
                 "recipes": ", ".join(plugin.recipes),

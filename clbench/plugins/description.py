@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from clbench.errors import UsageError
-from clbench.plugins.discovery import Kind, Plugin, describe, discover, select
+from clbench.plugins.discovery import Field, Kind, Plugin, describe, discover, select
 from clbench.system.suggestions import did_you_mean
 
 
@@ -18,7 +19,7 @@ def find(name: str) -> Plugin:
     kinds: tuple[Kind, ...] = ("strategy", "scenario")
     name, _, preset = name.partition(":") if not name.endswith(".py") else (name, "", "")
     if preset:
-        return _preset(select("strategy", name), preset)
+        return _preset(select("strategy", name, preset), preset)
     if name.endswith(".py") or "/" in name:
         is_scenario = describe("scenario", Path(name), "path").problem is None
         return select("scenario" if is_scenario else "strategy", name)
@@ -58,6 +59,7 @@ def describe_in_full(plugin: Plugin) -> dict[str, Any]:
         "hyper_parameters": [vars(field) for field in plugin.fields],
         "attributes": json.loads(json.dumps(plugin.attributes, default=repr)),
         "recipes": list(plugin.recipes),
+        **({"dialects": [describe_in_full(dialect) for dialect in plugin.dialects]} if plugin.dialects else {}),
     }
 
 
@@ -65,19 +67,33 @@ def print_in_full(plugin: Plugin) -> None:
     """Print a plug-in for a person: what it is, where it is from, and everything that can be set."""
     print(f"{plugin.kind} {plugin.name}   ({plugin.source}: {plugin.path})\n")
     print(plugin.doc or "It has no docstring.")
-    for name, preset in plugin.presets.items():
+    _print_presets(plugin, plugin.presets)
+    if plugin.fields:
+        print("\nHyper-parameters (--set NAME=VALUE):")
+        _print_fields(plugin, plugin.fields)
+    for dialect in plugin.dialects:
+        print(f"\n{dialect.summary}\n({dialect.source}: {dialect.path})")
+        _print_presets(plugin, dialect.presets)
+        print(f"\nFurther hyper-parameters of these (--set {plugin.name}:PRESET.NAME=VALUE):")
+        own = {field.name for field in plugin.fields}
+        _print_fields(plugin, [field for field in dialect.fields if field.name not in own])
+    if plugin.kind == "scenario":
+        print(f"\ndataset {plugin.attributes.get('dataset', '?')}, split {plugin.attributes.get('split', '?')}")
+        for name, value in plugin.recipes.items():
+            print(f"\nrecipe {name}:\n  {value}")
+
+
+def _print_presets(plugin: Plugin, presets: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, preset in presets.items():
         print(f"\npreset {plugin.name}:{name}\n  L = {preset.get('loss', 'not said')}\n  {preset.get('source', '')}")
         for setting, values in {"": preset.get("set", {}), **preset.get("in_setting", {})}.items():
             where = f" ({setting.replace('_', '-')})" if setting else ""
             if values:
                 print(f"  sets {', '.join(f'{key}={value}' for key, value in values.items())}{where}")
-    if plugin.fields:
-        print("\nHyper-parameters (--set NAME=VALUE):")
-    for field in plugin.fields:
+
+
+def _print_fields(plugin: Plugin, fields: Sequence[Field]) -> None:
+    for field in fields:
         print(f"\n  {plugin.name}.{field.name}: {field.type}, default {field.default}")
         for line in inspect.cleandoc(field.doc).splitlines():
             print(f"      {line}")
-    if plugin.kind == "scenario":
-        print(f"\ndataset {plugin.attributes.get('dataset', '?')}, split {plugin.attributes.get('split', '?')}")
-        for name, value in plugin.recipes.items():
-            print(f"\nrecipe {name}:\n  {value}")

@@ -13,7 +13,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -56,6 +56,9 @@ class Plugin:
     doc: str = ""
     class_name: str = ""
     fields: tuple[Field, ...] = ()
+    renamed: dict[str, str] = field(default_factory=dict)
+    """Hyper-parameters of earlier versions by their old name, with the new one."""
+
     attributes: dict[str, Any] = field(default_factory=dict)
     """The class's own attributes that are plain literals; of a scenario for example its dataset, split and aliases."""
 
@@ -64,6 +67,15 @@ class Plugin:
 
     problem: str | None = None
     """Why the file cannot be a plug-in, or None."""
+
+    dialects: tuple[Plugin, ...] = ()
+    """The files with further presets of this strategy: those whose class says `dialects_of = "NAME"`."""
+
+    @property
+    def dialects_of(self) -> str | None:
+        """The strategy that this file has further presets of, if it is such a file."""
+        name = self.attributes.get("dialects_of")
+        return name if isinstance(name, str) else None
 
     @property
     def presets(self) -> dict[str, dict[str, Any]]:
@@ -74,6 +86,11 @@ class Plugin:
             if isinstance(presets, dict)
             else {}
         )
+
+    @property
+    def all_presets(self) -> dict[str, dict[str, Any]]:
+        """The presets of this file and of the files of its dialects."""
+        return {name: preset for file in (self, *self.dialects) for name, preset in file.presets.items()}
 
     @property
     def summary(self) -> str:
@@ -94,7 +111,18 @@ def discover(kind: Kind) -> list[Plugin]:
     for plugin in _everywhere(kind):
         # The same file, or a copy with the same bytes, found in two places is one plug-in.
         found.setdefault((plugin.name, plugin.sha256), plugin)
-    return sorted(found.values(), key=lambda plugin: plugin.name)
+    dialects: dict[str, list[Plugin]] = {}
+    for plugin in found.values():
+        if plugin.dialects_of:
+            dialects.setdefault(plugin.dialects_of, []).append(plugin)
+    plugins = [replace(plugin, dialects=tuple(dialects.get(plugin.name, ()))) for plugin in found.values()]
+    return sorted(plugins, key=lambda plugin: plugin.name)
+
+
+def without_dialects(plugins: Sequence[Plugin]) -> list[Plugin]:
+    """Return the plug-ins that are not merely further presets of another one among them."""
+    names = {plugin.name for plugin in plugins}
+    return [plugin for plugin in plugins if plugin.dialects_of not in names]
 
 
 def _everywhere(kind: Kind) -> Iterator[Plugin]:
@@ -169,11 +197,14 @@ def _described(plugin: Plugin, tree: ast.Module) -> Plugin:
     aliases = attributes.get("aliases", ())
     if not isinstance(aliases, (tuple, list)) or not all(isinstance(alias, str) for alias in aliases):
         return replace(plugin, doc=doc, problem="its aliases are not a tuple of names")
+    if not isinstance(attributes.get("dialects_of", ""), str):
+        return replace(plugin, doc=doc, problem="its dialects_of is not the name of a strategy")
     return replace(
         plugin,
         doc=doc,
         class_name=main.name,
         fields=tuple(_fields(configs[0])) if configs else (),
+        renamed=_literals(configs[0]).get("renamed", {}) if configs else {},
         attributes=attributes,
         recipes=_recipes(main),
     )
@@ -248,32 +279,64 @@ def _entries(node: ast.Dict) -> Iterator[tuple[ast.expr | None, ast.expr]]:
     return zip(node.keys, node.values, strict=True)
 
 
-def select(kind: Kind, wanted: str) -> Plugin:
+def select(kind: Kind, wanted: str, preset: str | None = None) -> Plugin:
     """Return the plug-in that `wanted` names: a name, an alias, or a path to a file.
 
-    Raises UsageError where there is none or where the name is not unique, PluginError where the file cannot be one.
+    With a `preset` it is the file that has this preset, under the strategy's name: `lwf` with `pycil` is the file
+    lwf_dialects.py as strategy `lwf`.
+
+    Raises UsageError if there is none or if the name is not unique, PluginError if the file cannot be a plug-in.
     """
-    if wanted.endswith(".py") or "/" in wanted:
-        path = Path(wanted)
-        if not path.is_file():
-            raise UsageError(f"there is no {kind} file {wanted}")
-        plugin = describe(kind, path.resolve(), "path")
-    else:
-        known = discover(kind)
-        matches = [plugin for plugin in known if plugin.name == wanted]
-        matches = matches or [plugin for plugin in known if wanted in plugin.attributes.get("aliases", ())]
-        if not matches:
-            names = [plugin.name for plugin in known]
-            aliases = [alias for plugin in known for alias in plugin.attributes.get("aliases", ())]
-            hint = f"Known: {', '.join(names)}. A file of your own: --{kind} path/to/mine.py"
-            raise UsageError(f"no {kind} '{wanted}'{did_you_mean(wanted, names + aliases)}", hint)
-        if len(matches) > 1:
-            places = "\n".join(f"  --{kind} {plugin.path}    ({plugin.source})" for plugin in matches)
-            raise UsageError(f"two different files are called '{wanted}'; say which by its path:\n{places}")
-        plugin = matches[0]
+    plugin = _at(kind, Path(wanted)) if wanted.endswith(".py") or "/" in wanted else _named(kind, wanted)
+    if preset:
+        plugin = _with_preset(plugin, preset)
     if plugin.problem:
         raise PluginError(f"{kind} {plugin.name} ({plugin.path}) is broken: {plugin.problem}")
     return plugin
+
+
+def _at(kind: Kind, path: Path) -> Plugin:
+    if not path.is_file():
+        raise UsageError(f"there is no {kind} file {path}")
+    plugin = describe(kind, path.resolve(), "path")
+    if kind == "scenario":
+        return plugin
+    same = (known for known in discover(kind) if (known.name, known.sha256) == (plugin.name, plugin.sha256))
+    return replace(plugin, dialects=next((known.dialects for known in same), ()))
+
+
+def _named(kind: Kind, wanted: str) -> Plugin:
+    known = discover(kind)
+    matches = [plugin for plugin in known if plugin.name == wanted]
+    matches = matches or [plugin for plugin in known if wanted in plugin.attributes.get("aliases", ())]
+    if not matches:
+        names = [plugin.name for plugin in known]
+        aliases = [alias for plugin in known for alias in plugin.attributes.get("aliases", ())]
+        hint = f"Known: {', '.join(names)}. A file of your own: --{kind} path/to/mine.py"
+        raise UsageError(f"no {kind} '{wanted}'{did_you_mean(wanted, names + aliases)}", hint)
+    return _the_one(matches, f"two different files are called '{wanted}'")
+
+
+def _with_preset(plugin: Plugin, preset: str) -> Plugin:
+    """Return the file that has the preset; which of its own a file without dialects has, its class says when loaded."""
+    if plugin.dialects_of and preset in plugin.presets:
+        return replace(plugin, name=plugin.dialects_of)
+    if preset in plugin.presets or not plugin.dialects:
+        return plugin
+    matches = [dialect for dialect in plugin.dialects if preset in dialect.presets]
+    if not matches:
+        known = plugin.all_presets
+        raise UsageError(
+            f"strategy {plugin.name} has no preset '{preset}'{did_you_mean(preset, known)} (known: {', '.join(known)})"
+        )
+    return replace(_the_one(matches, f"two different files have a preset '{preset}'"), name=plugin.name)
+
+
+def _the_one(matches: Sequence[Plugin], problem: str) -> Plugin:
+    if len(matches) > 1:
+        places = "\n".join(f"  --{plugin.kind} {plugin.path}    ({plugin.source})" for plugin in matches)
+        raise UsageError(f"{problem}; say which by its path:\n{places}")
+    return matches[0]
 
 
 def load(plugin: Plugin) -> type[Any]:

@@ -124,6 +124,7 @@ def _written(path: Path, text: str) -> Path:
 
 def _renamed(text: str, plugin: Plugin, cls: str) -> str:
     text = re.sub(rf"\b{plugin.class_name}\b", cls, text)
+    text = re.sub(r"^    dialects_of = .*\n", "", text, flags=re.MULTILINE)  # a copy is a strategy of its own
     return re.sub(rf'(?<=")({plugin.name}): ', f"{cls.lower()}: ", text)
 
 

@@ -153,7 +153,7 @@ class Chosen:
 def choose_strategies(wanted: Sequence[str], notify: Listener) -> list[Chosen]:
     """Return the strategies of these names, files and presets, or all. Raises UsageError and PluginError."""
     if list(wanted) == [ALL]:
-        found = discovery.discover("strategy")
+        found = discovery.without_dialects(discovery.discover("strategy"))
         for plugin in found:
             if plugin.problem:
                 notify(Note(f"strategy {plugin.name} ({plugin.path}) is broken and left out: {plugin.problem}"))
@@ -165,7 +165,7 @@ def choose_strategies(wanted: Sequence[str], notify: Listener) -> list[Chosen]:
             file, preset = name, ""
         elif not preset:
             raise UsageError(f"strategy {name}: name the preset after the colon; see: clbench show {file}")
-        chosen.append(Chosen(discovery.select("strategy", file), preset or None))
+        chosen.append(Chosen(discovery.select("strategy", file, preset), preset or None))
     for one in chosen:
         if [other.name for other in chosen].count(one.name) > 1:
             raise UsageError(f"strategy {one.name} is named twice: {', '.join(wanted)}")
@@ -226,7 +226,22 @@ def given_to(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> dict[st
 
 def _methods(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> list[Method]:
     given = given_to(strategies, values)
+    for each in strategies:
+        for name in given[each.name]:
+            _refuse_a_dialects_field(each.plugin, name)
     return [specs.method(each.plugin, load_class(each.plugin), given[each.name], each.preset) for each in strategies]
+
+
+def _refuse_a_dialects_field(plugin: Plugin, name: str) -> None:
+    """Raise UsageError for a hyper-parameter that only the dialects of the strategy have."""
+    for dialect in plugin.dialects:
+        name = dialect.renamed.get(name, name)
+        if name in {field.name for field in dialect.fields} - {field.name for field in plugin.fields}:
+            presets = ", ".join(f"{plugin.name}:{preset}" for preset in dialect.presets)
+            raise UsageError(
+                f"{plugin.name} has no hyper-parameter '{name}' of its own; these presets have it: {presets}",
+                f"Select one of them, or the file that they are in: -s {dialect.name}",
+            )
 
 
 def _machine(request: Request) -> Machine:

@@ -1,4 +1,4 @@
-"""Fading: LwF with a distillation that fades, its weight divided by the number of the experience.
+"""Fading: LwF with a fading distillation, whose weight is divided by the index of the experience.
 
     L = CE(softmax(o_new), y) + α/i · KD_T(o_old, o_old before)        in experience i
 
@@ -22,11 +22,11 @@ class Config:
 
 class Fading(clbench.Strategy[Config]):
     def first_loss(self):
-        return "seen"  # the first experience is plain cross-entropy over the classes seen
+        return "seen"  # the first experience is trained by plain cross-entropy over the classes seen
 
     def teacher_output(self, model, x, experience):
         old = model(x)[:, : experience.old_classes]
-        return losses.soften(old, temperature=2)  # (n, old classes), from the network as it was before
+        return losses.soften(old, temperature=2)  # (n, old classes), of the old network
 
     def loss(self, batch):
         new = batch.cross_entropy("current")

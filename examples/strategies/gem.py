@@ -1,4 +1,4 @@
-"""GEM, by Avalanche's plug-in: a gradient may not, to first order, raise the loss on the memory of any experience.
+"""GEM, by Avalanche's plug-in: a step may not, to first order, raise the loss on the memory of any earlier experience.
 
     g ← the nearest vector to g with gᵀ g_k ≥ 0 for the gradient g_k of the loss on every earlier experience's memory
 
@@ -18,10 +18,10 @@ from clbench.avalanche.plugin_strategy import AvalancheStrategy
 @clbench.config
 class Config:
     memory: Annotated[int, Ge(1)] = 200
-    """Exemplars that are kept, an equal share of each experience but the last; images."""
+    """Capacity of the exemplar memory, divided equally among all experiences; images."""
 
     experiences: Annotated[int, Ge(1)] = 5
-    """Of the stream, among which the memory is divided; experiences."""
+    """Number of experiences in the stream, among which the memory is divided."""
 
     strength: Annotated[float, Ge(0)] = 0.5
     """γ, added to the constraints; dimensionless. The paper uses 0.5."""

@@ -36,7 +36,7 @@ def test_the_skeleton_is_lwf(here: Path, data: Path) -> None:
     new_strategy("mine")
     mine, lwf = (
         clbench.run(name, "splitdigits", epochs=1, threads=1, data=data, set=values)[0]
-        for name, values in (("mine", {}), ("lwf", {"distil": "old", "lambda_r": 0}))
+        for name, values in (("mine", {}), ("lwf:pycil", {"alpha": 1, "lambda_r": 0}))
     )
     assert [entry["weights_sha256"] for entry in mine.result["experiences"]] == [
         entry["weights_sha256"] for entry in lwf.result["experiences"]

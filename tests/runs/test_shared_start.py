@@ -104,7 +104,7 @@ def test_other_budgets_and_other_softmaxes_are_trained_by_themselves(run: Run, t
     budgets = run(tmp_path / "results", ["naive", "l2", "frozen"], recipe="budgets", seeds=1)
     assert [one.result["experiences"][0]["branched"] for one in budgets.values()] == [False, False, True]
     softmaxes = run(
-        tmp_path / "results", ["naive", "ewc", "l2"], recipe="fixed", set={"naive.new_term": "all"}, seeds=1
+        tmp_path / "results", ["naive", "ewc", "l2"], recipe="fixed", set={"naive.cross_entropy_over": "all"}, seeds=1
     )
     assert [one.result["experiences"][0]["branched"] for one in softmaxes.values()] == [False, False, True]
 

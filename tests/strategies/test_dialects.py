@@ -34,8 +34,9 @@ class Answers(nn.Module):
 
 
 def preset(name: str, setting: Setting = "class_incremental", **more: Any) -> Any:
-    cls = strategy_class("lwf")
-    values = cls.presets[name]
+    """A preset, with `more` hyper-parameters; the paper too by the dialects' file, whose defaults it is."""
+    cls = strategy_class("lwf_dialects")
+    values = cls.presets.get(name, {})
     given = {**values.get("set", {}), **values.get("in_setting", {}).get(setting, {}), **more}
     return cls(configure(config_class(cls), given, "lwf"))
 
@@ -142,7 +143,10 @@ def test_vandeven2022_ranges_over_all_outputs_of_a_fixed_head() -> None:
 
 
 def test_every_preset_is_tested() -> None:
-    assert {*TRANSCRIPTIONS, "vandeven2022"} == set(strategy_class("lwf").presets)
+    assert {*TRANSCRIPTIONS, "vandeven2022"} == {
+        *strategy_class("lwf").presets,
+        *strategy_class("lwf_dialects").presets,
+    }
 
 
 def test_no_two_presets_of_different_codebases_have_the_same_loss() -> None:
@@ -166,7 +170,7 @@ def test_without_distillation_a_preset_is_its_classification_loss(name: str) -> 
     student, teacher, y = draw()
     strategy = preset(name, alpha=0, weighting="constant")
     ours = loss_of(strategy, student, teacher[:, :OLD], y, Experience(2, SIZES))
-    current = strategy.config.new_term == "current"
+    current = strategy.config.cross_entropy_over == "current"
     theirs = F.cross_entropy(student[:, OLD:], y - OLD) if current else F.cross_entropy(student, y)
     torch.testing.assert_close(ours, theirs)
 
@@ -205,7 +209,7 @@ def test_vandeven2019_averages_over_earlier_experiences_task_incrementally() -> 
 @pytest.mark.parametrize("name", ["li2016", "pycil", "vandeven2019"])
 def test_domain_incrementally_both_terms_range_over_the_shared_outputs(name: str) -> None:
     student, teacher, y = draw(columns=2, classes=range(2))
-    strategy = preset(name, weighting="constant", temperature_squared=False, over_classes="sum", alpha=1)
+    strategy = preset(name, weighting="constant", temperature_squared=False, class_reduction="sum", alpha=1)
     ours = loss_of(strategy, student, teacher, y, Experience(3, (2, 2, 2, 2), "domain_incremental"))
     kd = -(F.softmax(teacher / T, dim=1) * F.log_softmax(student / T, dim=1)).sum(dim=1).mean()
     torch.testing.assert_close(ours, F.cross_entropy(student, y) + kd)
@@ -229,16 +233,30 @@ def test_what_needs_a_fixed_head_or_a_growing_one_says_so_before_training() -> N
     class Model:
         head = Head(4)
 
-    with pytest.raises(UsageError, match="needs a recipe whose head is fixed"):
+    with pytest.raises(UsageError, match="needs a recipe with a fixed head"):
         preset("vandeven2022").start(Model())
     Model.head.fix(4, seed=0)
     preset("vandeven2022").start(Model())
-    with pytest.raises(UsageError, match="no rows are new"):
+    with pytest.raises(UsageError, match="growing head"):
         preset("facil").start(Model())
 
 
-def test_the_default_configuration_is_the_published_preset() -> None:
-    assert vars(builtin("lwf").config) == vars(preset("li2016").config)
+@pytest.mark.parametrize("setting", ["class_incremental", "task_incremental", "domain_incremental"])
+def test_the_papers_file_and_the_defaults_of_the_dialects_are_the_same_loss_to_the_bit(setting: Setting) -> None:
+    columns = 2 if setting == "domain_incremental" else SEEN
+    student, teacher, y = draw(columns, range(2) if columns == 2 else range(OLD, SEEN))
+    where = Experience(2, (2, 2, 2) if columns == 2 else SIZES, setting)
+    paper, family = builtin("lwf", alpha=3, temperature=3), builtin("lwf_dialects", alpha=3, temperature=3)
+    teacher = teacher[:, : where.old_classes]
+    one, other = (loss_of(strategy, student, teacher, y, where) for strategy in (paper, family))
+    assert torch.equal(one, other)
+    assert torch.equal(*(torch.autograd.grad(loss, student)[0] for loss in (one, other)))
+
+
+@pytest.mark.parametrize("name", ["lwf", "ewc"])
+def test_the_defaults_of_the_dialects_are_the_papers(name: str) -> None:
+    assert vars(builtin(name).config).items() <= vars(builtin(f"{name}_dialects").config).items()
+    assert builtin(name).stability == builtin(f"{name}_dialects").stability
 
 
 def test_while_only_the_new_rows_warm_up_the_loss_is_the_cross_entropy_over_the_new_classes() -> None:

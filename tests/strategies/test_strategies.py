@@ -95,7 +95,9 @@ def test_a_plain_start_learns_as_fine_tuning_by_hooks_does_to_the_byte(name: str
 
 def test_a_plain_start_over_all_classes_of_the_stream_counts_those_to_come() -> None:
     recipe = replace(CNN, head="fixed")
-    over_all, over_seen = (small(builtin("naive", new_term=term), recipe).learn(1) for term in ("all", "seen"))
+    over_all, over_seen = (
+        small(builtin("naive", cross_entropy_over=term), recipe).learn(1) for term in ("all", "seen")
+    )
     assert not same(over_all.models[0], over_seen.models[0])
 
 
@@ -238,16 +240,16 @@ def test_frozen_trains_the_new_rows_of_the_head() -> None:
 
 
 def test_frozen_trains_old_rows_too_where_asked() -> None:
-    first, second, _ = small(builtin("frozen", head="all_rows", new_term="seen"), CNN).learn().models
+    first, second, _ = small(builtin("frozen", head="all_rows", cross_entropy_over="seen"), CNN).learn().models
     assert state(second.blocks) == state(first.blocks)
     assert rows_of(second, 2) != rows_of(first, 2)
 
 
-@pytest.mark.parametrize(("new_term", "first"), [("current", 3), ("seen", 0)])
-def test_the_cross_entropy_of_frozen_ranges_over_the_new_classes_or_all_seen(new_term: str, first: int) -> None:
+@pytest.mark.parametrize(("over", "first"), [("current", 3), ("seen", 0)])
+def test_the_cross_entropy_of_frozen_ranges_over_the_new_classes_or_all_seen(over: str, first: int) -> None:
     batch = random_batch(2)
     expected = by_hand(batch.logits.tolist(), batch.y.tolist(), first)
-    assert builtin("frozen", new_term=new_term).loss(batch).item() == pytest.approx(expected, rel=1e-5)
+    assert builtin("frozen", cross_entropy_over=over).loss(batch).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_more_blocks_than_the_network_has_are_refused_before_training() -> None:
@@ -309,13 +311,15 @@ def with_answers(lwf: Any, batch: Batch) -> Batch:
 @pytest.mark.parametrize("index", [1, 2, 3])
 @pytest.mark.parametrize("sizes", [(2, 1, 3, 2), (2, 2, 2, 2)])
 @pytest.mark.parametrize("scope", ["per_experience", "old", "seen"])
-@pytest.mark.parametrize("new_term", ["current", "seen"])
+@pytest.mark.parametrize("over", ["current", "seen"])
 def test_the_loss_of_lwf_is_the_papers_in_every_variant(
-    index: int, sizes: tuple[int, ...], scope: str, new_term: str
+    index: int, sizes: tuple[int, ...], scope: str, over: str
 ) -> None:
     batch = random_batch(index, sizes)
-    lwf = builtin("lwf", alpha=0.7, temperature=3.0, lambda_new=1.3, distil=scope, new_term=new_term)
-    first = batch.experience.old_classes if new_term == "current" else 0
+    lwf = builtin(
+        "lwf_dialects", alpha=0.7, temperature=3.0, lambda_new=1.3, distillation_over=scope, cross_entropy_over=over
+    )
+    first = batch.experience.old_classes if over == "current" else 0
     new = by_hand(batch.logits.tolist(), batch.y.tolist(), first)
     expected = 1.3 * new + 0.7 * paper_distillation(batch, 3.0, scope)
     assert lwf.loss(with_answers(lwf, batch)).item() == pytest.approx(expected, rel=1e-5)
@@ -392,7 +396,7 @@ def test_the_old_network_does_not_train_while_it_answers_live() -> None:
 
 
 def test_lwf_without_its_terms_is_fine_tuning_bit_for_bit() -> None:
-    lwf = small(builtin("lwf", alpha=0, lambda_r=0, new_term="seen"), CNN).learn()
+    lwf = small(builtin("lwf_dialects", alpha=0, lambda_r=0, cross_entropy_over="seen"), CNN).learn()
     assert all(map(same, lwf.models, small(builtin("naive"), CNN).learn().models))
 
 

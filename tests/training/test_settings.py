@@ -314,7 +314,7 @@ def test_fine_tuning_ranges_over_the_classes_that_its_preset_says(over: str) -> 
     batch = a_batch(Experience(1, (2, 2, 3)), 7, [2, 3, 2])
     columns = {"seen": slice(0, 4), "current": slice(2, 4), "all": slice(0, 7)}[over]
     expected = F.cross_entropy(batch.logits[:, columns], batch.y - columns.start)
-    torch.testing.assert_close(builtin("naive", new_term=over).loss(batch), expected)
+    torch.testing.assert_close(builtin("naive", cross_entropy_over=over).loss(batch), expected)
 
 
 @pytest.mark.parametrize("preset", ["naive:mammoth", "ewc:mammoth", "lwf:vandeven2022"])
@@ -327,5 +327,5 @@ def test_a_loss_over_all_classes_runs_where_the_head_is_fixed_and_is_refused_els
     common: dict[str, Any] = {"epochs": 1, "threads": 1, "out": tmp_path / "out", "data": data}
     (run,) = clbench.run(preset, str(tmp_path / "scenarios" / "wide.py"), **common)
     assert run.metric("new_accuracy")[0] > 0.9
-    with pytest.raises(UsageError, match="head is fixed"):
+    with pytest.raises(UsageError, match="fixed head"):
         clbench.run(preset, "splitdigits", **common)
