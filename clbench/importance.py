@@ -1,8 +1,8 @@
-"""How much each weight matters to what a network has learned: the diagonals that EWC, MAS and their kin hold on to.
+"""Importance of each weight for what a network has learned: the diagonals that EWC, MAS and similar methods use.
 
-Sums over samples of squared, or absolute, per-sample gradients of the network in evaluation mode. For networks of
-linear layers they come from one backward pass a batch, for (g aᵀ)² = g² (a²)ᵀ; for others from torch.func's per-sample
-gradients.
+They are sums over samples of squared or absolute per-sample gradients, of the network in evaluation mode. If all its
+parameters are in linear layers, one backward pass per batch gives them, since (g aᵀ)² = g² (a²)ᵀ; otherwise torch.func
+computes the per-sample gradients.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from clbench.networks.network import Network
 Labels = Literal["true", "true_weighted", "predicted", "sampled", "exact"]
 
 _BATCH = 250
-_PER_SAMPLE_BATCH = 32  # of which torch.func keeps every sample's gradient at once
+_PER_SAMPLE_BATCH = 32  # torch.func holds the gradients of so many samples at once
 
 
 def fisher(
     model: Network,
-    where: Experience,
+    experience: Experience,
     labels: Labels = "predicted",
     batch_size: int = 1,
     samples: int | None = None,
@@ -34,19 +34,19 @@ def fisher(
 ) -> dict[str, Tensor]:
     """Return the diagonal of the Fisher information, F = 1/n Σ_x (∂ log p(y|x) / ∂w)², by name as in `Network.weights`.
 
-    y is the label (`true`, the "empirical Fisher"; `true_weighted` in proportion to its probability), the most probable
-    class (`predicted`), one drawn from the network's answer (`sampled`), or so every class (`exact`). p ranges over the
-    classes of the setting. With a `batch_size` above 1 the gradients of that many samples are averaged before they are
-    squared, and the squares multiplied by it. `samples` limits it to that many, drawn from `seed`; so are the sampled
-    labels.
-    Source: Kirkpatrick et al. 2017 (arXiv 1612.00796); on its variants van de Ven 2025 (arXiv 2502.11756).
+    y is the label (`true`, the "empirical Fisher"; `true_weighted`, weighted by its probability), the most probable
+    class (`predicted`), one sampled from the network's output (`sampled`), or every class, weighted by its probability
+    (`exact`). p ranges over the classes of the setting. With a `batch_size` above 1 the gradients of that many samples
+    are averaged before they are squared, and the squares are multiplied by `batch_size`. `samples` limits the number of
+    samples; they, and the sampled labels, are drawn with `seed`.
+    Source: Kirkpatrick et al. 2017 (arXiv 1612.00796); on its variants, van de Ven 2025 (arXiv 2502.11756).
     """
     model = model.in_evaluation()
     generator = torch.Generator().manual_seed(seed)
-    columns = _columns(where)
+    columns = _columns(experience)
     total = _zeros(model)
     counted = 0
-    for x, y in _limited(_samples(where), samples, batch_size if batch_size > 1 else _BATCH, generator):
+    for x, y in _limited(_samples(experience), samples, batch_size if batch_size > 1 else _BATCH, generator):
         with torch.no_grad():
             log_p = F.log_softmax(model(x)[:, columns], dim=1)  # (n, classes)
         for target, weight in _targets(log_p, y - columns.start, labels, generator):
@@ -59,23 +59,23 @@ def fisher(
     return {name: value / counted for name, value in model.join_rows(total).items()}
 
 
-def sensitivity(model: Network, where: Experience, batch_size: int = 1) -> dict[str, Tensor]:
-    """Return 1/n Σ_x |∂ ‖f(x)‖² / ∂w|, f the logits of the setting; by name as in `Network.weights`.
+def sensitivity(model: Network, experience: Experience, batch_size: int = 1) -> dict[str, Tensor]:
+    """Return 1/n Σ_x |∂ ‖f(x)‖² / ∂w| with the setting's logits f, by name as in `Network.weights`.
 
-    With a `batch_size` above 1 the absolute value is taken of the mean over that many samples.
+    With a `batch_size` above 1 gradients are averaged over that many samples before the absolute value is taken.
     Source: Aljundi et al. 2018 (arXiv 1711.09601), section 4.1.
     """
     model = model.in_evaluation()
-    columns = _columns(where)
+    columns = _columns(experience)
     total = _zeros(model)
     counted = 0
-    for x, _ in _samples(where).batches(batch_size if batch_size > 1 else _BATCH):
+    for x, _ in _samples(experience).batches(batch_size if batch_size > 1 else _BATCH):
         if batch_size > 1:
             norms = model(x)[:, columns].square().sum(dim=1).mean()
             gradients = torch.autograd.grad(norms, list(model.parameters()))
             _add(total, tuple(len(x) * gradient.abs() for gradient in gradients))
         else:
-            _add_sizes(total, model, x, columns)
+            _add_absolute(total, model, x, columns)
         counted += len(x)
     return {name: value / counted for name, value in model.join_rows(total).items()}
 
@@ -83,7 +83,7 @@ def sensitivity(model: Network, where: Experience, batch_size: int = 1) -> dict[
 def accumulated(
     before: dict[str, Tensor], now: dict[str, Tensor], keep: float, share: float = 1.0
 ) -> dict[str, Tensor]:
-    """Return `keep` · before + `share` · now; rows of the head that were not there before are now's alone."""
+    """Return `keep` · before + `share` · now; rows of the head that `before` does not have are those of `now`."""
     found = {}
     for name, value in now.items():
         found[name] = value.clone()
@@ -93,15 +93,15 @@ def accumulated(
     return found
 
 
-def _samples(where: Experience) -> Samples:
-    if where.samples is None:
-        raise ValueError("an experience's data can be read in `after_experience` only")
-    return where.samples
+def _samples(experience: Experience) -> Samples:
+    if experience.samples is None:
+        raise ValueError("an experience's data can only be read in `after_experience`")
+    return experience.samples
 
 
-def _columns(where: Experience) -> slice:
-    """Return the logits over which the answers to the experience's data range."""
-    return slice(where.old_classes if where.setting == "task_incremental" else 0, where.seen_classes)
+def _columns(experience: Experience) -> slice:
+    """Return the columns of the logits over which predictions for the experience's data range."""
+    return slice(experience.old_classes if experience.setting == "task_incremental" else 0, experience.seen_classes)
 
 
 def _zeros(model: Network) -> dict[str, Tensor]:
@@ -120,7 +120,7 @@ def _limited(
 
 
 def _targets(log_p: Tensor, y: Tensor, labels: Labels, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield labels (n,) and how much the square of each one's gradient counts (n,)."""
+    """Yield labels (n,) and the weights (n,) of their squared gradients."""
     ones = torch.ones_like(log_p[:, 0])
     if labels == "true":
         yield y, ones
@@ -160,7 +160,7 @@ def _add_squares(
         _add(total, tuple(torch.tensordot(ws, gradient.square(), dims=1) for gradient in per_sample))
 
 
-def _add_sizes(total: dict[str, Tensor], model: Network, x: Tensor, columns: slice) -> None:
+def _add_absolute(total: dict[str, Tensor], model: Network, x: Tensor, columns: slice) -> None:
     def norm(logits: Tensor, _: Tensor) -> Tensor:
         return logits[columns].square().sum()
 
@@ -173,14 +173,14 @@ def _add_sizes(total: dict[str, Tensor], model: Network, x: Tensor, columns: sli
 
 
 def _linear_layers(model: Network) -> list[nn.Linear]:
-    """Return the linear layers of a network that has no other parameters; none of another."""
+    """Return the linear layers of a network if they have all its parameters, else none."""
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     theirs = sum(len(list(layer.parameters())) for layer in layers)
     return layers if theirs == len(list(model.parameters())) else []
 
 
 def _add_linear(total: dict[str, Tensor], model: Network, parts: list[tuple[nn.Linear, Tensor, Tensor]]) -> None:
-    """Add Σ_n g_n a_nᵀ, which is that of the squares or sizes where a and g are squared or absolute themselves."""
+    """Add Σ_n g_n a_nᵀ: of squares if a and g are squares, of absolute values if they are absolute values."""
     names = {id(weight): name for name, weight in model.named_parameters()}
     for layer, a, g in parts:
         total[names[id(layer.weight)]] += g.T @ a
@@ -188,7 +188,7 @@ def _add_linear(total: dict[str, Tensor], model: Network, parts: list[tuple[nn.L
 
 
 def _linear_parts(layers: list[nn.Linear], loss: Callable[[], Tensor]) -> list[tuple[nn.Linear, Tensor, Tensor]]:
-    """Return each layer with its input a (n, in) and the gradient g (n, out) of the summed loss by its output."""
+    """Return each layer with its input a (n, in) and the gradient g (n, out) of the summed loss w.r.t. its output."""
     inputs: dict[nn.Linear, Tensor] = {}
     outputs: dict[nn.Linear, Tensor] = {}
 
@@ -207,7 +207,7 @@ def _linear_parts(layers: list[nn.Linear], loss: Callable[[], Tensor]) -> list[t
 
 
 def _per_sample(model: Network, value: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-    """Return the gradients of `value(logits, y)` of each sample by each parameter, (n, …) each."""
+    """Return the gradient of `value(logits, y)` for each sample w.r.t. each parameter, (n, …) each."""
     parameters = {name: weight.detach() for name, weight in model.named_parameters()}
     buffers = dict(model.named_buffers())
 

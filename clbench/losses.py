@@ -1,4 +1,4 @@
-"""The mathematics that several strategies share."""
+"""Losses and penalties that several strategies share."""
 
 from __future__ import annotations
 
@@ -34,15 +34,16 @@ def cross_entropy_within(logits: Tensor, y: Tensor, sizes: Sequence[int]) -> Ten
 
 @lru_cache(maxsize=128)
 def _experiences(sizes: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return the experience of each column, (columns,), kept: on a GPU it would be waited for at every step."""
+    """Return the experience of each column, (columns,). Cached, since copying it to a GPU would stall every step."""
     return torch.repeat_interleave(torch.tensor(sizes, device=device))
 
 
 def binary_cross_entropy(logits: Tensor, y: Tensor, old: Tensor | None = None) -> Tensor:
-    """-1/(n C) Σ_samples Σ_c t_c log σ(o_c) + (1 - t_c) log(1 - σ(o_c)), each class by a sigmoid of its own.
+    """-1/(n C) Σ_samples Σ_c t_c log σ(o_c) + (1 - t_c) log(1 - σ(o_c)), with a sigmoid per class.
 
-    `logits` (n, C), `y` (n,). Targets t are `old` (n, old classes), in 0..1, for the first columns where it is given,
-    and for the others 1 for the sample's class and 0 elsewhere. Source: Rebuffi et al. 2017 (arXiv 1611.07725), alg. 3.
+    `logits` (n, C), `y` (n,). The targets t of the first columns are `old` (n, old classes), in 0..1, if it is given;
+    those of the others are 1 for the sample's class and 0 otherwise. Source: Rebuffi et al. 2017 (arXiv 1611.07725),
+    algorithm 3.
     """
     targets = F.one_hot(y, logits.shape[1]).to(logits.dtype)
     if old is not None:
@@ -50,14 +51,14 @@ def binary_cross_entropy(logits: Tensor, y: Tensor, old: Tensor | None = None) -
     return F.binary_cross_entropy_with_logits(logits, targets)
 
 
-# A logit that no softmax notices, and finite, so that its log-probability times a target of 0 is 0.
+# A logit with probability 0, but finite, so that its log-probability times a target of 0 is 0.
 _NEVER = -1e30
 
 
 def group_logits(logits: Tensor, sizes: Sequence[int]) -> Tensor:
     """(n, Σ sizes) -> (n, groups, widest): a row per group of neighbouring columns, padded with -1e30.
 
-    A softmax over the last dimension is then a softmax within each group, in one operation however many groups.
+    A softmax over the last dimension is then a softmax within each group, in one operation for all groups.
     """
     if len(set(sizes)) == 1:
         return logits.view(len(logits), len(sizes), sizes[0])
@@ -69,7 +70,7 @@ def group_logits(logits: Tensor, sizes: Sequence[int]) -> Tensor:
 
 @lru_cache(maxsize=128)
 def _columns(sizes: tuple[int, ...], device: torch.device) -> Tensor:
-    """Return where each column goes when every group is as wide as the widest, (Σ sizes,); kept, as `_experiences`."""
+    """Return the position of each column if every group is as wide as the widest, (Σ sizes,). Cached, as above."""
     widest = max(sizes)
     columns = [group * widest + column for group, size in enumerate(sizes) for column in range(size)]
     return torch.tensor(columns, device=device)
@@ -88,16 +89,16 @@ def soften(logits: Tensor, temperature: float, sizes: Sequence[int] | None = Non
 def distillation(logits: Tensor, targets: Tensor, temperature: float, sizes: Sequence[int] | None = None) -> Tensor:
     """-1/n Σ_samples Σ_groups Σ_c y'_c log ŷ'_c: the modified cross-entropy of knowledge distillation.
 
-    `logits` (n, classes) are the student's, ŷ' their softened softmax; `targets` are the teacher's, as `soften` gives
-    them with the same `temperature` and `sizes`. Without a factor T². Its gradient vanishes where student and teacher
-    agree. Source: Li & Hoiem 2016, equation 2; summed over the old tasks as its section 3 says.
+    `logits` (n, classes) are the student's, with the softened softmax ŷ'; `targets` y' are what `soften` returns for
+    the teacher, with the same `temperature` and `sizes`. There is no factor T². The gradient is zero if student and
+    teacher agree. Source: Li & Hoiem 2016, equation 2, summed over the old tasks as in its section 3.
     """
     students = group_logits(logits, sizes or (logits.shape[1],)) / temperature
     return F.cross_entropy(students.flatten(0, 1), targets.flatten(0, 1), reduction="sum") / len(logits)
 
 
 class _WeightedSquaredDistance(torch.autograd.Function):
-    """Σ_k F_k (w_k - a_k)² over lists of tensors, in a few fused operations rather than several for each tensor."""
+    """Σ_k F_k (w_k - a_k)² over lists of tensors, in a few fused operations instead of several per tensor."""
 
     @staticmethod
     def forward(ctx: Any, importances: list[Tensor], anchors: list[Tensor], *weights: Tensor) -> Tensor:
@@ -116,21 +117,21 @@ def weighted_squared_distance(
 ) -> Tensor:
     """Σ_i Σ_k F_ik (w_k - a_ik)² over the snapshots i, a scalar; differentiable in the weights.
 
-    By name. An anchor may have fewer rows than its weight has now: the rows that came later are not held.
+    Tensors are matched by name. An anchor may have fewer rows than its weight: later rows are not anchored.
     """
     terms = []
     for anchor, importance in zip(anchors, importances, strict=True):
-        held = [
+        anchored = [
             weights[name][: len(value)] if len(value) < len(weights[name]) else weights[name]
             for name, value in anchor.items()
         ]
-        term: Tensor = _WeightedSquaredDistance.apply(list(importance.values()), list(anchor.values()), *held)
+        term: Tensor = _WeightedSquaredDistance.apply(list(importance.values()), list(anchor.values()), *anchored)
         terms.append(term)
     return torch.stack(terms).sum()
 
 
 class _SquaredDistance(torch.autograd.Function):
-    """Σ‖w - a‖² over a list of tensors, in a few fused operations rather than several for each tensor."""
+    """Σ‖w - a‖² over a list of tensors, in a few fused operations instead of several per tensor."""
 
     @staticmethod
     def forward(ctx: Any, count: int, *tensors: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""How `--tune chf` searches: the constants of the continual hyper-parameter framework, as a run's spec has them.
+"""The constants of `--tune chf`, the continual hyper-parameter framework, as they are in a run's spec.
 
-The values are those of FACIL (Masana et al. 2020, arXiv 2010.15277), its learning rates as multiples of the recipe's.
+The values are those of FACIL (Masana et al. 2020, arXiv 2010.15277); learning rates are multiples of the recipe's.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from clbench.base.config import config, plain
 
 @config
 class ContinualTuning:
-    """A search of learning rate and stability weight, made anew in every experience."""
+    """A search of learning rate and stability weight, repeated in every experience."""
 
     weight: str | None = None
-    """The strategy's stability weight, where it has one."""
+    """Name of the strategy's stability weight, if it has one."""
 
     start: float | None = None
-    """The first value of the weight that is tried."""
+    """The first value of the weight to try."""
 
     validation: Annotated[float, Gt(0), Lt(1)] = 0.1
-    """Share of an experience's training data that trials are judged on, unless the recipe says another."""
+    """Share of an experience's training data that trials are validated on, unless the recipe has its own."""
 
     tolerance: Annotated[float, Ge(0), Lt(1)] = 0.2
-    """How far below fine-tuning, as a share of its accuracy, the method may stay."""
+    """How far the method may stay below the accuracy of fine-tuning, as a share of it."""
 
     decay: Annotated[float, Gt(0), Lt(1)] = 0.5
-    """By what the weight is multiplied after a trial that stays further below."""
+    """Factor of the weight after a trial outside the tolerance."""
 
     searches: Annotated[int, Ge(1)] = 7
-    """Weights that are tried at most; if all fail, the next smaller one is taken."""
+    """Maximum number of weights to try; if all fail, the next smaller one is used."""
 
     first_rates: tuple[float, ...] = (5.0, 1.0, 0.5)
-    """Learning rates tried in the first experience, as multiples of the recipe's."""
+    """Learning rates to try in the first experience, as multiples of the recipe's."""
 
     rates: tuple[float, ...] = (1.0, 0.5, 0.1, 0.05, 0.01)
-    """Learning rates of later experiences, as multiples of the recipe's."""
+    """Learning rates for later experiences, as multiples of the recipe's."""
 
     rate_searches: Annotated[int, Ge(1)] = 3
-    """Of `rates`, the largest so many below the rate of the first experience are tried."""
+    """Number of `rates` to try: the largest below the learning rate of the first experience."""
 
     def to_spec(self) -> dict[str, Any]:
-        """Return what the spec of a run says of its tuning."""
+        """Return the `tuning` entry of a run's spec."""
         return {"how": "chf", **plain(self)}

@@ -1,4 +1,4 @@
-"""What a run tells those who watch it. Watching changes nothing in the run."""
+"""Events that a run sends to its listeners. Listeners cannot change the run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RunStarted:
-    """Training begins, or goes on after `resumed_after` finished experiences."""
+    """Training starts, or resumes after `resumed_after` finished experiences."""
 
     run: str
     experiences: int
     length: str
-    """How long each experience trains: `4 epochs` or `2000 steps`."""
+    """Length of training in each experience: `4 epochs` or `2000 steps`."""
 
     resumed_after: int
 
@@ -28,13 +28,13 @@ class TrainingProgress:
     experience: int
     epoch: int
     fraction: float
-    """Of the experience's batches, from 0 to 1."""
+    """Share of the experience's batches that are done, from 0 to 1."""
     images_per_second: float
 
 
 @dataclass(frozen=True)
 class ExperienceFinished:
-    """An experience has been trained and evaluated; the accuracies are class-incremental, None where undefined."""
+    """An experience has been trained and evaluated; the accuracies are class-incremental, None if undefined."""
 
     run: str
     experience: int
@@ -45,7 +45,7 @@ class ExperienceFinished:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The run is published in the results folder."""
+    """The run is finished and in the results folder."""
 
     run: str
     path: str
@@ -53,7 +53,7 @@ class RunFinished:
 
 @dataclass(frozen=True)
 class RunSkipped:
-    """The run was there already."""
+    """The run was already in the results folder."""
 
     run: str
     path: str
@@ -61,7 +61,7 @@ class RunSkipped:
 
 @dataclass(frozen=True)
 class RunFailed:
-    """The run ended with an error and is kept apart."""
+    """The run ended with an error and is stored apart from finished ones."""
 
     run: str
     message: str
@@ -70,7 +70,7 @@ class RunFailed:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that the user should know."""
+    """A message for the user."""
 
     text: str
 
@@ -87,7 +87,7 @@ def to_json(event: Event) -> dict[str, Any]:
 
 
 def from_json(values: dict[str, Any]) -> Event:
-    """Return the event that `to_json` was given."""
+    """Return the event from which `to_json` made these values."""
     fields = dict(values)
     event: Event = _KINDS[fields.pop("event")](**fields)
     return event

@@ -1,7 +1,7 @@
-"""Exemplars: training images that a strategy keeps, copied out of the data and counted.
+"""Exemplars: training images that a strategy stores, copied from the data and counted.
 
-An image kept here is the original one, of uint8, and is augmented anew whenever it is drawn. What a strategy may keep
-is what its config says in a field named `memory`; the audit counts (see audit/audit.py).
+Images are stored as the dataset has them, in uint8, and augmented anew whenever they are drawn. A strategy may store as
+many as its config's field `memory` says; the audit counts them (see audit/audit.py).
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class Drawn:
     """Class positions, (n,)."""
 
     values: Mapping[str, Tensor]
-    """What was kept beside each exemplar, (n, …) each."""
+    """Further values that were stored with each exemplar, (n, …) each."""
 
 
 class ExemplarMemory:
-    """At most `capacity` images with their labels, and values that a strategy keeps beside each."""
+    """At most `capacity` images with their labels, and further values that a strategy stores with each."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.offered = 0
-        """Samples that `reservoir` has been offered so far."""
+        """Number of samples offered to `reservoir` so far."""
 
         self.images = torch.empty(0)
         """(m, height, width, channels) of uint8."""
@@ -52,20 +52,20 @@ class ExemplarMemory:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of everything that is kept."""
+        """Bytes of everything that is stored."""
         return sum(kept.nbytes for kept in (self.images, self.labels, *self.values.values()))
 
     def reservoir(self, batch: Batch, **values: Tensor) -> None:
-        """Offer a batch, so that after any number of batches every sample offered is kept with equal probability.
+        """Offer a batch by reservoir sampling: at any time all samples offered so far are equally likely to be stored.
 
-        `values` (n, …) are kept beside the samples. Source: Vitter 1985, algorithm R.
+        `values` (n, …) are stored with the samples. Source: Vitter 1985, algorithm R.
         """
         places = []
         for _ in range(len(batch.y)):
             place = self.offered if self.offered < self.capacity else int(torch.randint(self.offered + 1, (1,)))
             places.append(place if place < self.capacity else -1)
             self.offered += 1
-        # Where one place is taken twice in a batch, the later sample has it.
+        # If two samples of a batch get the same place, the later one has it.
         last = {place: position for position, place in enumerate(places) if place >= 0}
         if not last:
             return
@@ -91,13 +91,13 @@ class ExemplarMemory:
             self.values = {name: _longer(value, more) for name, value in self.values.items()}
 
     def draw(self, count: int, batch: Batch) -> Drawn:
-        """Draw `count` different exemplars, or all where there are fewer, augmented as the batch is."""
+        """Draw `count` different exemplars, or all if there are fewer, augmented as the batch is."""
         chosen = torch.randperm(len(self))[:count].to(self.labels.device)
         x = batch.prepare(self.images[chosen])
         return Drawn(x, self.labels[chosen], {name: value[chosen] for name, value in self.values.items()})
 
     def keep(self, samples: Samples, chosen: Tensor) -> None:
-        """Keep the samples at the positions `chosen` (n,) of an experience's data, after what is kept already."""
+        """Append the samples at the positions `chosen` (n,) of an experience's data to the memory."""
         images, labels = samples.take(chosen)
         if not len(self):
             self.images, self.labels = images, labels
@@ -105,7 +105,7 @@ class ExemplarMemory:
         self.images, self.labels = torch.cat([self.images, images]), torch.cat([self.labels, labels])
 
     def share_among_classes(self, experience: Experience) -> None:
-        """Give each class seen an equal share: the first kept of old ones, of the experience's own drawn at random."""
+        """Give each class seen an equal share: old classes keep their first exemplars, new ones are drawn at random."""
         assert experience.samples is not None
         share = self.capacity // experience.seen_classes
         self.limit(share)

@@ -12,10 +12,10 @@ class Scenario:
     """A class-incremental stream. A scenario file defines exactly one subclass; its name is the file's stem."""
 
     version: ClassVar[int] = 1
-    """Raised whenever a change here changes results, so that runs of both are never taken for the same."""
+    """Raised whenever a change of the file changes results, so that runs from before and after are never mixed up."""
 
     dataset: ClassVar[str]
-    """A built-in dataset, or the name under which `clbench data import` brought one in."""
+    """Name of a built-in dataset, or of one that was imported with `clbench data import`."""
 
     split: ClassVar[str]
     """`5` equal experiences, a base and steps `50+10x5`, or a list `4,3,3`; see clbench/streams/splits.py."""
@@ -27,4 +27,4 @@ class Scenario:
     """Training protocols by name. The first is the default."""
 
     aliases: ClassVar[tuple[str, ...]] = ()
-    """Other names that mean this scenario."""
+    """Other names of this scenario."""

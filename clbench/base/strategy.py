@@ -2,27 +2,27 @@
 
 The harness owns the loop. For experience i it calls, in this order,
 
-    teacher_output    the network as experience i-1 left it answers for the new data (only if a strategy has it)
-    (the head grows by one row, initialised at random, for each new class)
-    training_data     says what the experience trains on
+    teacher_output    with the network as experience i-1 left it and the new data (only if the strategy has this hook)
+    (the head grows by one randomly initialised row for each new class)
+    training_data     which data the experience trains on
     before_experience
     frozen            before every epoch
-    loss              for every batch, followed by backward
-    before_step       and then an optimizer step
+    loss              for every batch, followed by the backward pass
+    before_step       followed by the optimizer step
     after_step
     after_experience
 
-and then evaluates a copy of the network, by `predict`, and saves the state. If a strategy has a `first_loss`, only
-`after_experience` is called of these in the first experience.
+and then evaluates a copy of the network, by `predict`, and saves the state. If a strategy has a `first_loss`, then of
+these hooks only `after_experience` is called in the first experience.
 
 Class labels are positions in the class order: the classes of experience 0 come first, and column c of the logits
-belongs to class c. The logits have one column per class seen so far, so that a plain cross-entropy ranges over the
-classes seen so far.
+belongs to class c. With a growing head the logits have one column per class seen so far, so a plain cross-entropy
+ranges over the classes seen so far.
 
 A strategy sees the training data of the current experience and nothing else: no earlier or later data, no test data.
-Of earlier data it has what it kept in an ExemplarMemory (see base/exemplars.py), as many as its config's field `memory`
-says. What it sets on `self` is carried from experience to experience; it must be picklable, for it is saved at each
-boundary.
+Of earlier data it has only what it stored in an ExemplarMemory (see base/exemplars.py), whose capacity is its config's
+field `memory`. What it sets on `self` is carried from experience to experience. It must be picklable, since it is saved
+after each experience.
 """
 
 from __future__ import annotations
@@ -47,31 +47,31 @@ RENAMED_HOOKS = {
     "answers_live": "online_teacher",
     "plugins": "clbench.avalanche.plugin_strategy.AvalancheStrategy.plugin",
 }
-"""Hooks by the names that they had before 0.2; a strategy that still uses one is refused."""
+"""Hooks by their names before 0.2; a strategy that still uses one is refused."""
 
 ConfigT = TypeVar("ConfigT")
 Classes = Literal["seen", "current", "all"]
 TrainingData = Literal["current", "seen", "with_memory", "memory", "read"]
-"""An experience's own data; or (for references only) all data so far; or its own together with the exemplars in
-`self.exemplars`; or those exemplars alone; or nothing by gradients: what there is to learn is read in
+"""The current experience's data; all data seen so far (references only); the current data together with the exemplars
+in `self.exemplars`; these exemplars alone; or no training by gradient steps, the data only being read in
 `after_experience`."""
 
 
 @dataclass(frozen=True)
 class Experience:
-    """Where in the stream training stands."""
+    """An experience of the stream, as a strategy knows it."""
 
     index: int
     """0 for the first experience."""
 
     classes_per_experience: tuple[int, ...]
-    """How many classes each experience of the stream brings."""
+    """Number of classes in each experience of the stream."""
 
     setting: Setting = "class_incremental"
-    """In which the network is trained; domain-incrementally all experiences share the outputs of the first."""
+    """The setting of training. Domain-incrementally all experiences share the outputs of the first."""
 
     samples: Samples | None = field(default=None, compare=False, repr=False)
-    """In `training_data` and `after_experience` the experience's own training data; None elsewhere."""
+    """The experience's training data in `training_data` and `after_experience`; None in all other hooks."""
 
     @property
     def old_classes(self) -> int:
@@ -80,36 +80,36 @@ class Experience:
 
     @property
     def seen_classes(self) -> int:
-        """Number of outputs in use up to and with this experience."""
+        """Number of outputs in use up to and including this experience."""
         if self.setting == "domain_incremental":
             return self.classes_per_experience[0]
         return sum(self.classes_per_experience[: self.index + 1])
 
     @property
     def old_groups(self) -> tuple[int, ...]:
-        """How many neighbouring outputs each earlier experience has; domain-incrementally they are one group."""
+        """Number of neighbouring outputs of each earlier experience; domain-incrementally they are one group."""
         if self.setting == "domain_incremental":
             return self.classes_per_experience[:1] if self.index else ()
         return self.classes_per_experience[: self.index]
 
     @property
     def is_last(self) -> bool:
-        """Whether the stream ends with this experience."""
+        """Whether this is the last experience of the stream."""
         return self.index == len(self.classes_per_experience) - 1
 
 
 class Source(Protocol):
-    """What gives a batch more images than it has."""
+    """Where a batch gets images from that it does not hold itself."""
 
     def original(self, rows: Tensor) -> Tensor:
-        """Return the images at these rows of the dataset, as they are stored."""
+        """Return the stored images at these rows of the dataset."""
 
     def prepare(self, images: Tensor) -> Tensor:
         """Augment and scale stored images."""
 
 
 class Samples(Protocol):
-    """The training data of the current experience, as a strategy may read it once more when training has ended."""
+    """The training data of the current experience, for a strategy to read again after training."""
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -117,11 +117,11 @@ class Samples(Protocol):
     def batches(self, size: int, generator: Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield x (size, channels, height, width), preprocessed and not augmented, and y (size,) of every sample.
 
-        In an order drawn from `generator`, or in the order of the dataset. The last batch holds what is left over.
+        The order is drawn from `generator`, or without one is the dataset's. The last batch may be smaller.
         """
 
     def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images as they are stored, (m, height, width, channels) of uint8, and y, at these positions (m,)."""
+        """Return the stored images, (m, height, width, channels) of uint8, and y (m,), at these positions (m,)."""
 
     def scaled(self, images: Tensor) -> Tensor:
         """Scale stored images as the recipe does, without augmentation: (m, height, width, channels) of uint8 -> x."""
@@ -132,7 +132,7 @@ class Batch:
     """One training batch, as `Strategy.loss` sees it."""
 
     x: Tensor
-    """Preprocessed and augmented images, (n, channels, height, width); the trunk's features where it is frozen."""
+    """Preprocessed and augmented images, (n, channels, height, width); the trunk's features if the trunk is frozen."""
 
     y: Tensor
     """Class positions, (n,) of int64, in 0 .. seen_classes - 1."""
@@ -141,10 +141,10 @@ class Batch:
     """Row of each sample in the dataset's training arrays, (n,) of int64."""
 
     logits: Tensor
-    """The network's output for `x`, (n, seen_classes) of float32; with a fixed head (n, all classes of the stream)."""
+    """The network's output for `x`, (n, seen_classes) of float32; with a fixed head, (n, classes of the stream)."""
 
     teacher_outputs: Tensor | None
-    """What `teacher_output` gave for these samples, (n, …); None in experience 0 and where there is no such hook."""
+    """What `teacher_output` returned for these samples, (n, …); None in experience 0 and without that hook."""
 
     model: Network
     """The network in training."""
@@ -153,15 +153,15 @@ class Batch:
     """The current experience."""
 
     source: Source | None = field(default=None, repr=False)
-    """Where the batch's images are from."""
+    """Access to the stored images and to the recipe's augmentation."""
 
     @property
     def recorded(self) -> Tensor | None:
-        """Raises PluginError: the name that `teacher_outputs` had before 0.2."""
+        """Raises PluginError: the name of `teacher_outputs` before 0.2."""
         raise PluginError("batch.recorded is now called batch.teacher_outputs", "Rename it in the strategy's file.")
 
     def images(self, positions: Tensor) -> Tensor:
-        """Return the images of the samples at these positions of the batch as they are stored, not augmented.
+        """Return the stored images, not augmented, of the samples at these positions of the batch.
 
         (m,) -> (m, height, width, channels) of uint8.
         """
@@ -177,40 +177,44 @@ class Batch:
         return self.source.prepare(images)
 
     def cross_entropy(self, over: Classes = "seen") -> Tensor:
-        """The classification loss of the setting: mean cross-entropy of `logits` with `y`.
+        """Return the classification loss of the setting: the mean cross-entropy of `logits` with `y`.
 
-        Class-incrementally the softmax ranges over all classes `seen` so far, over those of the `current` experience
-        only, or over `all` of the stream where the head is fixed (see `Recipe.head`). Task-incrementally it ranges over
-        those of each sample's own experience, domain-incrementally over the outputs that all experiences share,
-        whatever `over` says.
+        Class-incrementally the softmax ranges over all classes `seen` so far, over those of the `current` experience,
+        or over `all` of the stream, which needs a fixed head (see `Recipe.head`). In the other settings `over` has no
+        effect: task-incrementally the softmax ranges over the classes of each sample's own experience, domain-
+        incrementally over the outputs that all experiences share.
         """
         from clbench import losses
 
-        where = self.experience
-        if where.setting == "class_incremental" and over == "all":
+        experience = self.experience
+        if experience.setting == "class_incremental" and over == "all":
             return losses.cross_entropy(self.logits, self.y)
-        seen, wide = self.logits, where.seen_classes
-        if seen.shape[1] > wide:
-            seen = seen[:, :wide]
-        if where.setting == "task_incremental":
-            return losses.cross_entropy_within(seen, self.y, where.classes_per_experience[: where.index + 1])
-        first = where.old_classes if where.setting == "class_incremental" and over == "current" else 0
+        seen, classes = self.logits, experience.seen_classes
+        if seen.shape[1] > classes:
+            seen = seen[:, :classes]
+        if experience.setting == "task_incremental":
+            return losses.cross_entropy_within(seen, self.y, experience.classes_per_experience[: experience.index + 1])
+        first = experience.old_classes if experience.setting == "class_incremental" and over == "current" else 0
         return losses.cross_entropy(seen, self.y, first)
 
 
 class Strategy(Generic[ConfigT]):
-    """A way to learn new classes. A strategy file defines exactly one subclass; its name is the file's stem."""
+    """A continual-learning method. A strategy file defines exactly one subclass; its name is the file's stem."""
 
     reference: ClassVar[Literal["lower", "upper"] | None] = None
-    """Set by a strategy that bounds comparisons from below (nothing done) or above (all data kept): it is no remedy."""
+    """Set by a strategy that bounds comparisons from below (no measure taken) or above (all data kept)."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Published variants by name: `loss` the formula, `source`, `set` the hyper-parameters that differ from the
-    defaults, and `in_setting` those that differ further in a setting. The one without `set` is the default."""
+    """Published variants by name: `loss` is the formula, `source` the publication or code, `set` the hyper-parameters
+    that differ from the defaults, and `in_setting` those that differ further in a setting. The variant without `set` is
+    the default."""
+
+    dialects_of: ClassVar[str | None] = None
+    """Set, as a plain string, by a file that holds further presets of the strategy of this name."""
 
     stability: ClassVar[tuple[str, float] | None] = None
-    """The hyper-parameter that trades what is new for what is old, a weight that is halved until enough of the new is
-    learned, and where to begin; see `--tune`."""
+    """The hyper-parameter that trades plasticity for stability, and the value from which `--tune` starts: `chf` decays
+    it until the new classes are learned well enough."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -222,71 +226,71 @@ class Strategy(Generic[ConfigT]):
         self.config = config
 
     def start(self, model: Network) -> None:
-        """Called once, before any data is read. Raise UsageError for a config that this network cannot meet."""
+        """Called once, before any data is read. Raise UsageError for a config that does not fit this network."""
 
     @property
     def memory(self) -> int:
-        """How many exemplars may be kept: the config's field `memory`, or none."""
+        """Number of exemplars that may be stored: the config's field `memory`, or 0."""
         return int(getattr(self.config, "memory", 0))
 
     def first_loss(self) -> Classes | None:
-        """Over which classes the softmax ranges where the first experience is learned by plain cross-entropy.
+        """Return the classes over which the softmax ranges if the first experience is trained by plain cross-entropy.
 
-        The harness then trains it, on its own data, and calls none of the strategy's hooks before `after_experience`.
-        All strategies that start so, under the same seed and recipe, share that training. None where the strategy's
-        own hooks act from the first experience on.
+        The harness then trains it on its own data, and calls none of the strategy's hooks before `after_experience`.
+        All strategies with the same `first_loss` share that training, under the same seed and recipe. None if the
+        strategy's own hooks act from the first experience on.
         """
         return None
 
     def training_data(self, experience: Experience) -> TrainingData | None:
-        """What the experience trains on; see `TrainingData`. None skips the experience, which is then not evaluated.
+        """Return what the experience trains on; see `TrainingData`. None skips the experience, also in evaluation.
 
-        Called at its beginning, with its `experience.samples`.
+        Called before the experience is trained, with its `experience.samples`.
         """
         return "current"
 
     def reinitialize(self, experience: Experience) -> bool:
-        """Whether training begins from new initial weights rather than from what the last experience left."""
+        """Return whether training starts from new initial weights instead of those of the previous experience."""
         return False
 
     def weight_decay(self, experience: Experience) -> float:
-        """λ of a term ½λ‖θ‖² over all parameters that train; the optimizer adds its gradient to the recipe's own."""
+        """Return λ of a term ½λ‖θ‖² over all trained parameters, which is added to the recipe's weight decay."""
         return 0.0
 
     def teacher_output(self, model: Network, x: Tensor, experience: Experience) -> Tensor:
-        """Return a value per sample, (n, …), from the network as the last experience left it.
+        """Return a value per sample, (n, …), from the network as the previous experience left it.
 
-        `experience` is the one that is about to be trained; the network's head still has the old classes only.
-        Called in evaluation mode without gradients. Where the recipe does not augment, it is called once for all
-        training data before training; where it does, a frozen copy of the old network answers for every batch as it
-        is augmented. Which of the two ran stands in the result.
+        `experience` is the one about to be trained; the network's head still has the old classes only. Called in
+        evaluation mode, without gradients. If the recipe does not augment images, it is called once for all training
+        data before training; otherwise with a frozen copy of the old network for every augmented batch. The result
+        says which of the two was done.
         """
         raise NotImplementedError
 
     def online_teacher(self) -> bool:
-        """Whether `teacher_output` must be asked for every batch even where images are not augmented."""
+        """Return whether `teacher_output` must be called for every batch even if images are not augmented."""
         return False
 
     def before_experience(self, model: Network, experience: Experience) -> None:
-        """Called when the head has grown, before training."""
+        """Called before training, after the head has grown."""
 
     def frozen(self, model: Network, experience: Experience, epoch: int) -> Sequence[nn.Module]:
-        """Return the modules that do not train in this epoch.
+        """Return the modules that are frozen in this epoch.
 
-        Their parameters have no gradient and they stay in evaluation mode, so that their buffers do not move either.
+        Their parameters get no gradient and they stay in evaluation mode, so their buffers do not change either.
         """
         return ()
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss of a batch: a scalar that can be differentiated.
+        """Return the loss of a batch, a differentiable scalar.
 
-        On a GPU it is recorded and replayed where it is a function of the batch alone, which is tried; see
+        On a GPU it is captured in a CUDA graph if a trial shows that it depends on the batch alone; see
         training/cuda_graphs.py.
         """
         raise NotImplementedError
 
     def train(self, training: Any) -> None:
-        """Train the current experience by a loop of the strategy's own, with the pieces of the harness's: a Training.
+        """Train the current experience by a loop of the strategy's own, made of the harness's pieces: a Training.
 
         For methods that exist as another library's training loop; see clbench/avalanche/. A strategy without this hook
         is trained by the harness's loop, clbench/training/loop.py.
@@ -294,19 +298,19 @@ class Strategy(Generic[ConfigT]):
         raise NotImplementedError
 
     def before_step(self, batch: Batch) -> None:
-        """Called when the gradients of the loss are there, before the weights are updated."""
+        """Called after the backward pass, before the weights are updated."""
 
     def after_step(self, batch: Batch) -> None:
-        """Called after every update of the weights; their gradients of the loss are still there."""
+        """Called after every update of the weights, with the gradients of the loss still in place."""
 
     def after_experience(self, model: Network, experience: Experience) -> None:
-        """Called when training has ended, before evaluation; `experience.samples` gives its training data once more."""
+        """Called after training, before evaluation; `experience.samples` gives access to the training data again."""
 
     def predict(self, model: Network, x: Tensor, experience: Experience) -> Tensor:
-        """Return a score for every output, (n, outputs) of x (n, …); the highest is the answer, of those asked for.
+        """Return a score for every output, (n, outputs), of x (n, …); the highest admissible one is the prediction.
 
         `experience` is the one that was trained last. Called for evaluation, without gradients, with a copy of the
-        network in evaluation mode. A sample's scores may not depend on the samples beside it.
+        network in evaluation mode. A sample's scores may not depend on the other samples of the batch.
         """
         scores: Tensor = model(x)
         return scores
@@ -323,7 +327,7 @@ def trains_itself(strategy: Strategy[Any]) -> bool:
 
 
 def config_class(strategy: type[Strategy[Any]]) -> type[Any]:
-    """Return the class named in `Strategy[...]`, or NoConfig where the subclass names none."""
+    """Return the class named in `Strategy[...]`, or NoConfig if the subclass names none."""
     for cls in strategy.__mro__:
         for base in getattr(cls, "__orig_bases__", ()):
             origin = get_origin(base)

@@ -1,4 +1,4 @@
-"""The pieces of the harness's training loop, for a strategy that trains an experience by a loop of its own."""
+"""The pieces of the harness's training loop, for a strategy with a training loop of its own."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class TrainingSamples(Protocol):
     """Rows of the training arrays that belong to each experience, (n,) each."""
 
     labels: Tensor
-    """The output that stands for each sample's class, (n,)."""
+    """Index of the output of each sample's class, (n,)."""
 
     def scaled(self, rows: Tensor) -> Tensor:
-        """Return samples as the network reads them, without augmentation: (n, channels, height, width)."""
+        """Return the network's inputs for these rows, without augmentation: (n, channels, height, width)."""
 
 
 class Training(Protocol):
-    """One experience in training; see training/loop.py, whose `_train` is the model of a loop."""
+    """One experience in training; for an example of a loop see `_train` in training/loop.py."""
 
     model: Network
     optimizer: torch.optim.Optimizer
@@ -43,16 +43,16 @@ class Training(Protocol):
     """TrainingSamples of the stream."""
 
     def begin_epoch(self, epoch: int) -> Iterator[Inputs]:
-        """Freeze what the strategy wants frozen, and return the epoch's batches."""
+        """Freeze the modules that the strategy wants frozen, and return the epoch's batches."""
 
     def end_epoch(self, epoch: int) -> bool:
-        """Return whether the experience ends early."""
+        """Return whether the experience ends with this epoch."""
 
     def begin_step(self) -> None:
-        """Stop if the user asked for it, and set the learning rate."""
+        """Stop if the user asked for it; set the learning rate."""
 
     def batch(self, inputs: Inputs) -> Batch:
-        """Return what `loss` gets, still without logits."""
+        """Return the batch for `loss`, with the logits still missing."""
 
     def forward(self, batch: Batch) -> Tensor:
         """Compute and return the logits."""
@@ -67,4 +67,4 @@ class Training(Protocol):
         """Update the weights."""
 
     def end_step(self, loss: Tensor, samples: int) -> None:
-        """Count a step on so many samples."""
+        """Count a step on this number of samples."""
