@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from clbench.errors import UsageError
-from clbench.plugins.discovery import Field, Kind, Plugin, describe, discover, select
+from clbench.plugins.discovery import Kind, Plugin, describe, discover, select
+from clbench.plugins.syntax import Field
 from clbench.system.suggestions import did_you_mean
 
 

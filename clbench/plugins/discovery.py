@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import inspect
 import re
 import sys
 import traceback
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clbench.errors import PluginError, UsageError
+from clbench.plugins.syntax import Field, base_name, hyper_parameters, literals, recipes
 from clbench.system.signals import Interrupted
 from clbench.system.suggestions import did_you_mean
 
@@ -30,16 +30,6 @@ BASES: dict[Kind, tuple[str, ...]] = {"strategy": ("Strategy", "AvalancheStrateg
 """What a plug-in's class may be a subclass of, the usual one first."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-
-
-@dataclass(frozen=True)
-class Field:
-    """A hyper-parameter as its source text describes it."""
-
-    name: str
-    type: str
-    default: str
-    doc: str
 
 
 @dataclass(frozen=True)
@@ -186,14 +176,14 @@ def describe_content(kind: Kind, name: str, content: bytes, path: Path = Path(),
 def _described(plugin: Plugin, tree: ast.Module) -> Plugin:
     bases = BASES[plugin.kind]
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    subclasses = [node for node in classes if any(_base_name(own) in bases for own in node.bases)]
+    subclasses = [node for node in classes if any(base_name(own) in bases for own in node.bases)]
     doc = ast.get_docstring(tree) or ""
     if len(subclasses) != 1:
         problem = f"defines {len(subclasses)} subclasses of clbench.{bases[0]}, and needs exactly one"
         return replace(plugin, doc=doc, problem=problem)
     main = subclasses[0]
-    configs = [node for node in classes if any(_base_name(own) == "config" for own in node.decorator_list)]
-    attributes = _literals(main)
+    configs = [node for node in classes if any(base_name(own) == "config" for own in node.decorator_list)]
+    attributes = literals(main)
     aliases = attributes.get("aliases", ())
     if not isinstance(aliases, (tuple, list)) or not all(isinstance(alias, str) for alias in aliases):
         return replace(plugin, doc=doc, problem="its aliases are not a tuple of names")
@@ -203,80 +193,11 @@ def _described(plugin: Plugin, tree: ast.Module) -> Plugin:
         plugin,
         doc=doc,
         class_name=main.name,
-        fields=tuple(_fields(configs[0])) if configs else (),
-        renamed=_literals(configs[0]).get("renamed", {}) if configs else {},
+        fields=tuple(hyper_parameters(configs[0])) if configs else (),
+        renamed=literals(configs[0]).get("renamed", {}) if configs else {},
         attributes=attributes,
-        recipes=_recipes(main),
+        recipes=recipes(main),
     )
-
-
-def _base_name(node: ast.expr) -> str:
-    """Return `Strategy` for `Strategy`, `clbench.Strategy` and `clbench.Strategy[Config]`."""
-    if isinstance(node, ast.Subscript):
-        node = node.value
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-
-
-def _fields(config: ast.ClassDef) -> Iterator[Field]:
-    for position, node in enumerate(config.body):
-        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
-            continue
-        after = config.body[position + 1] if position + 1 < len(config.body) else None
-        documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-        doc = inspect.cleandoc(str(after.value.value)) if documented else ""  # type: ignore[union-attr]
-        default = ast.unparse(node.value) if node.value else ""
-        yield Field(node.target.id, _type_text(node.annotation), default, doc)
-
-
-_RELATIONS = {"Ge": "≥", "Gt": ">", "Le": "≤", "Lt": "<"}
-
-
-def _type_text(node: ast.expr) -> str:
-    """Return a type as people read it: `Annotated[float, Ge(0)]` is `float ≥ 0`, a Literal its values."""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        return f"{_type_text(node.left)} | {_type_text(node.right)}"
-    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple) and _base_name(node) == "Annotated":
-        kind, *conditions = node.slice.elts
-        bounds = [
-            f"{_RELATIONS[_base_name(call.func)]} {ast.unparse(call.args[0])}"
-            for call in conditions
-            if isinstance(call, ast.Call) and _base_name(call.func) in _RELATIONS and call.args
-        ]
-        return " and ".join([f"{_type_text(kind)} {bounds[0]}", *bounds[1:]]) if bounds else _type_text(kind)
-    if isinstance(node, ast.Subscript) and _base_name(node) == "Literal":
-        values = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        return " | ".join(ast.unparse(value) for value in values)
-    return ast.unparse(node)
-
-
-def _assignments(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
-    for item in node.body:
-        if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
-            yield item.targets[0].id, item.value
-        elif isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value:
-            yield item.target.id, item.value
-
-
-def _literals(node: ast.ClassDef) -> dict[str, Any]:
-    found = {}
-    for name, value in _assignments(node):
-        try:
-            found[name] = ast.literal_eval(value)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            continue  # computed when the file runs; nothing to show before
-    return found
-
-
-def _recipes(node: ast.ClassDef) -> dict[str, str]:
-    for name, value in _assignments(node):
-        if name == "recipes" and isinstance(value, ast.Dict):
-            named = [(key.value, recipe) for key, recipe in _entries(value) if isinstance(key, ast.Constant)]
-            return {recipe_name: ast.unparse(recipe) for recipe_name, recipe in named if isinstance(recipe_name, str)}
-    return {}
-
-
-def _entries(node: ast.Dict) -> Iterator[tuple[ast.expr | None, ast.expr]]:
-    return zip(node.keys, node.values, strict=True)
 
 
 def select(kind: Kind, wanted: str, preset: str | None = None) -> Plugin:

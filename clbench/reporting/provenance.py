@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from clbench.comparison.comparison import Comparison, Row
-from clbench.plugins.discovery import Field, Plugin, describe_content
+from clbench.plugins.discovery import Plugin, describe_content
+from clbench.plugins.syntax import Field
 from clbench.results.stored_runs import StoredRun
 from clbench.streams.splits import describe_split
 

@@ -205,6 +205,14 @@ def test_a_name_wins_over_an_alias_of_another(tmp_path: Path) -> None:
     assert select("scenario", "little").name == "little"
 
 
+@pytest.mark.parametrize("annotation", ["", ": ClassVar[dict[str, str]]"])
+def test_the_old_names_of_hyper_parameters_are_read_and_are_none_themselves(folder: Path, annotation: str) -> None:
+    renamed = f'class Config:\n    renamed{annotation} = {{"a": "alpha"}}\n\n'
+    plugin = describe("strategy", write(folder / "mine.py", STRATEGY.replace("class Config:\n", renamed)), "")
+    assert plugin.renamed == {"a": "alpha"}
+    assert [field.name for field in plugin.fields] == ["alpha", "steps"]
+
+
 @pytest.mark.parametrize(
     ("kind", "typed", "meant"),
     [("strategy", "niave", "naive"), ("strategy", "LwF", "lwf"), ("scenario", "splitcfar", "splitcifar")],
