@@ -81,7 +81,7 @@ class TestSet:
             batches = asked.split(self.images.inference_batch)
             parts = [
                 self._answers(self._scores(frozen, images, score), rows, model.head.seen)
-                for images, rows in zip(self.images.taken(batches), batches, strict=True)
+                for images, rows in zip(self.images.read_batches(batches), batches, strict=True)
             ]
         order = np.asarray(self.class_order, dtype=np.int16)
         predictions = {reading: np.full(len(self.positions), -1, dtype=np.int16) for reading in parts[0]}
@@ -91,7 +91,7 @@ class TestSet:
 
     def scores(self, model: Network, rows: Tensor, score: Score | None = None) -> Tensor:
         """Return the scores of the test images at `rows` (n,), (n, outputs), from a network in evaluation mode."""
-        return self._scores(model, self.images.take(rows), score)
+        return self._scores(model, self.images.read(rows), score)
 
     def _scores(self, model: Network, images: Tensor, score: Score | None) -> Tensor:
         x = self.scaling(images)

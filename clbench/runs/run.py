@@ -226,13 +226,13 @@ class _Run:
     def _watched(self) -> Iterator[None]:
         """Within, the audit is told of everything that is read."""
         stream, audit = self.stream, self.audit
-        stream.images.watcher, stream.test_set.images.watcher = audit.read_training, audit.read_test
+        stream.images.on_read, stream.test_set.images.on_read = audit.read_training, audit.read_test
         stream.test_set.watcher = audit.read_test_labels
         try:
             with audit.files():
                 yield
         finally:
-            stream.images.watcher = stream.test_set.images.watcher = stream.test_set.watcher = None
+            stream.images.on_read = stream.test_set.images.on_read = stream.test_set.watcher = None
 
     def _evaluate(self, trainer: Trainer) -> dict[Setting, Any]:
         """Predict the test set, and find what a strategy may not do meanwhile."""
