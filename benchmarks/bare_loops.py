@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from measuring import SEED
 from torch import Tensor, nn
 
-from clbench.data.datasets import Dataset, DatasetInfo
+from clbench.data.dataset_info import DatasetInfo
+from clbench.data.datasets import Dataset
 from clbench.networks.architectures import build
 
 # Pixel values that go through a network at once where no gradients are kept: 128 images of CIFAR-10, 501 of MNIST.

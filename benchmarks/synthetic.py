@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from clbench.data.datasets import building, npy_file, publish, silent
+from clbench.data.cache import building, publish, silent
+from clbench.data.npy_files import npy_file
 
 NAME = "synthetic"
 SEED = 0

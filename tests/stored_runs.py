@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from clbench.base.settings import Setting
 from clbench.evaluation import metrics
+from clbench.evaluation.counts import count
 from clbench.results import spec, store, stored_runs
 from clbench.results.stored_runs import StoredRun
 from clbench.system.seeds import run_seeds
@@ -103,7 +104,7 @@ def publish(
     classes = spec.experience_classes(made)
     made_up = predictions or _predictions(classes, samples, old, new)
     reached = list(evaluated or [True] * len(sizes))
-    counts = {s: metrics.count(made_up[s], made_up["labels"], classes, reached, setting=s) for s in _SETTINGS}
+    counts = {s: count(made_up[s], made_up["labels"], classes, reached, setting=s) for s in _SETTINGS}
     result = {
         "schema": 1,
         "status": "finished",

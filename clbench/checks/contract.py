@@ -94,7 +94,7 @@ class Bench:
     def run(self, recipe: str = "mlp", split: str = "5", out: str = "runs", jobs: int = 1) -> StoredRun:
         """Return the run of this recipe and split, with a fixed head where the strategy refuses a growing one.
 
-        Raises Broken where it fails, and Skipped where it is refused or has failed in an earlier check.
+        Raises Broken if it fails, and Skipped where it is refused or has failed in an earlier check.
         """
         key = (recipe, split, out, jobs)
         if key in self._failed:

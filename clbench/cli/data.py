@@ -12,7 +12,7 @@ import typer
 from clbench.cli.options import AsJson, DataFolder, terminal
 
 if TYPE_CHECKING:
-    from clbench.data.datasets import DatasetInfo
+    from clbench.data.dataset_info import DatasetInfo
 
 data_app = typer.Typer(help="Bring in, list and check datasets.", no_args_is_help=True, rich_markup_mode=None)
 

@@ -1,1 +1,1 @@
-"""Datasets as arrays or image files, and batches of their pixels."""
+"""Datasets as arrays on disk: prepared, checked and opened; and batches of their images."""

@@ -1,13 +1,13 @@
 """Images as whole batches: uint8 arrays in memory, chosen by index, augmented and scaled a batch at a time.
 
 Images are stored (n, height, width, channels). A batch leaves here as float32 (n, channels, height, width) in
-channels-last memory order, which is the same memory seen through another shape: nothing is copied for it.
+channels-last memory format, a view of the same memory, so nothing is copied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -18,24 +18,24 @@ from torch import Tensor
 from clbench.base.recipe import Augmentation
 from clbench.data.read_ahead import ReadAhead
 
-# Evaluation, recording and feature extraction keep no gradients, so their batches may be larger than in training; as
-# large as this many pixel values keeps what a convolution makes of them at some tens of megabytes, or on a GPU, which
-# small batches leave idle, at some hundreds.
+# Evaluation, teacher outputs and feature extraction keep no gradients, so their batches may be larger than in training.
+# With this many pixel values a convolution's output takes tens of megabytes; on a GPU, which small batches leave idle,
+# hundreds.
 _INFERENCE_VALUES = {"cpu": 2**20, "cuda": 2**23}
 
 
 class Images:
-    """A dataset's images, on the device where they fit, else where they are: in memory-mapped main memory."""
+    """A dataset's images: in the device's memory if they fit there, else memory-mapped from the disk."""
 
     def __init__(
         self, images: npt.NDArray[np.uint8], device: torch.device, read_ahead: ReadAhead | None = None
     ) -> None:
-        """`images` (n, height, width, channels); `read_ahead` where they are read from the disk again and again."""
+        """`images` (n, height, width, channels); `read_ahead` if memory cannot keep them all."""
         self.pixels = torch.from_numpy(images)
         self.device = device
         self._read_ahead = read_ahead
-        self.watcher: Callable[[Tensor], None] | None = None
-        """Told of every row that is read."""
+        self.on_read: Callable[[Tensor], None] | None = None
+        """Called with the rows of every read."""
 
         if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
             self.pixels = self.pixels.to(device)
@@ -43,26 +43,26 @@ class Images:
 
     @property
     def inference_batch(self) -> int:
-        """How many images are passed through a network at once where no gradients are kept."""
+        """How many images are passed through a network at once when no gradients are kept."""
         return max(1, _INFERENCE_VALUES[self.device.type] // self.pixels[0].numel())
 
-    def take(self, rows: Tensor) -> Tensor:
+    def read(self, rows: Tensor) -> Tensor:
         """Return the images at `rows` (n,), on the device, (n, height, width, channels) of uint8."""
-        if self.watcher is not None:
-            self.watcher(rows)
-        return uploaded(self.pixels.index_select(0, rows.to(self.pixels.device)), self.device)
+        if self.on_read is not None:
+            self.on_read(rows)
+        return to_device(self.pixels.index_select(0, rows.to(self.pixels.device)), self.device)
 
-    def taken(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield what `take` gives for one part of rows after another; the next is read from the disk meanwhile."""
-        for index, part in enumerate(parts):
+    def read_batches(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield the images of one batch of rows after another; the next is fetched from the disk meanwhile."""
+        for index, rows in enumerate(batches):
             if self._read_ahead is not None:
-                for announced in parts[index + 1 : index + 2] if index else parts[:2]:
-                    self._read_ahead(announced.numpy())
-            yield self.take(part)
+                for upcoming in batches[index + 1 : index + 2] if index else batches[:2]:
+                    self._read_ahead(upcoming.numpy())
+            yield self.read(rows)
 
 
-def uploaded(values: Tensor, device: torch.device) -> Tensor:
-    """Return `values` on the device. On a GPU nothing waits for it: what it is still busy with goes on meanwhile."""
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Return `values` on the device; the copy to a GPU is asynchronous."""
     if device.type == "cpu" or values.device == device:
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)
@@ -78,7 +78,7 @@ class Scaling:
         m, s = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
         if normalization == "unit":
             m, s = torch.zeros_like(m), torch.ones_like(s)
-        s[s == 0] = 1  # a channel that is the same everywhere
+        s[s == 0] = 1  # a constant channel
         self.factor = (1 / (255 * s)).float().to(device)
         self.offset = (-m / s).float().to(device)
 
@@ -88,9 +88,9 @@ class Scaling:
 
 
 def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Crop, mirror and brighten each image of a batch by its own draw from `generator` (of the CPU, on any device).
+    """Crop, flip and brighten each image of a batch by its own draw from `generator`, a CPU generator on any device.
 
-    (n, height, width, channels) of uint8 -> the same shape, uint8, or float32 in 0..255 where brightness changes.
+    (n, height, width, channels) of uint8 -> the same shape, uint8, or float32 in 0..255 if brightness changes.
     """
     n, height, width, _ = images.shape
     device = images.device
@@ -99,11 +99,11 @@ def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Te
         columns = torch.arange(width, device=device).expand(n, width)
         if how.crop:
             images = torch.nn.functional.pad(images, (0, 0, how.crop, how.crop, how.crop, how.crop))
-            offsets = uploaded(torch.randint(2 * how.crop + 1, (2, n, 1), generator=generator), device)
+            offsets = to_device(torch.randint(2 * how.crop + 1, (2, n, 1), generator=generator), device)
             rows, columns = rows + offsets[0], columns + offsets[1]
         if how.flip:
-            mirrored = uploaded(torch.rand(n, 1, generator=generator) < 0.5, device)
-            columns = torch.where(mirrored, columns.flip(1), columns)
+            flipped = to_device(torch.rand(n, 1, generator=generator) < 0.5, device)
+            columns = torch.where(flipped, columns.flip(1), columns)
         # One flat gather of whole pixels is several times faster than indexing by three index tensors.
         padded_height, padded_width = images.shape[1:3]
         image = torch.arange(n, device=device)[:, None, None]
@@ -112,15 +112,15 @@ def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Te
         images = flat.index_select(0, pixel.flatten()).view(n, height, width, -1)
     if how.brightness:
         factor = 1 + how.brightness * (2 * torch.rand(n, 1, 1, 1, generator=generator) - 1)
-        images = (images * uploaded(factor, device)).clamp_(0, 255)
+        images = (images * to_device(factor, device)).clamp_(0, 255)
     return images
 
 
 def held_out(rows: Tensor, labels: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Divide `rows` (n,) into those to train on and a `share` of each class's, drawn from `generator`, to hold out.
+    """Split `rows` (n,) into training rows and a held-out `share` of each class, drawn from `generator`.
 
-    `labels` (n,) are their classes. Both parts are in the order of `rows`. A class of more than one sample has at least
-    one on either side, unless `share` is 0.
+    `labels` (n,) are their classes. Both parts keep the order of `rows`. A class of more than one sample has at least
+    one in each part, unless `share` is 0.
     """
     held = torch.zeros(len(rows), dtype=torch.bool)
     if share:
@@ -151,31 +151,31 @@ class TrainingSet:
     """A value per sample, (n, …), in the order of `rows`."""
 
     identity: Tensor | None = None
-    """What a sample's row is in the dataset, (n,), where `rows` count in images of another origin; -1 for none."""
+    """Each sample's row in the dataset, (n,), if `images` are not the dataset's own; -1 for a stored exemplar."""
 
-    features: Tensor | None = field(default=None)
+    features: Tensor | None = None
     """The frozen trunk's output per sample, (n, features), in the order of `rows`; served instead of images."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def collect(self, answer: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return `answer` of every image as it is, without augmentation, in the order of `rows`."""
+    def map_images(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return `function` of all images without augmentation, batch by batch, in the order of `rows`."""
         with torch.no_grad():
-            parts = self.images.taken(self.rows.split(self.images.inference_batch))
-            return torch.cat([answer(self.scaling(images)) for images in parts])
+            parts = self.images.read_batches(self.rows.split(self.images.inference_batch))
+            return torch.cat([function(self.scaling(images)) for images in parts])
 
     def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield x and labels of every sample, without augmentation; see strategy.Samples."""
         order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
         labels = self.labels[order.to(self.labels.device)].split(size)
-        for images, label in zip(self.images.taken(self.rows[order].split(size)), labels, strict=True):
+        for images, label in zip(self.images.read_batches(self.rows[order].split(size)), labels, strict=True):
             yield self.scaling(images), label
 
     def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images and labels of some samples as they are; see strategy.Samples."""
+        """Return stored images and labels of some samples; see strategy.Samples."""
         rows = self.rows[positions.to(self.rows.device)]
-        return self.images.take(rows), self.labels[positions.to(self.labels.device)]
+        return self.images.read(rows), self.labels[positions.to(self.labels.device)]
 
     def scaled(self, images: Tensor) -> Tensor:
         """Scale stored images without augmenting them; see strategy.Samples."""
@@ -183,39 +183,40 @@ class TrainingSet:
 
     def in_order(self, size: int) -> Iterator[Inputs]:
         """Yield every sample as `epoch` does, without augmentation, in the order of `rows`."""
-        # Copies, as in `epoch`: whoever gets them may change them.
+        # Copies, as in `epoch`, because a strategy may change them in place.
         rows, labels = self.rows.clone().split(size), self.labels.clone().split(size)
         teacher_outputs = (
             [None] * len(rows) if self.teacher_outputs is None else self.teacher_outputs.clone().split(size)
         )
-        for images, label, row, answer in zip(self.images.taken(rows), labels, rows, teacher_outputs, strict=True):
-            yield self.scaling(images), label, row, answer
+        images = self.images.read_batches(rows)
+        for pixels, label, row, output in zip(images, labels, rows, teacher_outputs, strict=True):
+            yield self.scaling(pixels), label, row, output
 
     def epoch(
-        self, batch_size: int, order: torch.Generator, augmentation: Augmentation, changes: torch.Generator
+        self, batch_size: int, order: torch.Generator, augmentation: Augmentation, augmenting: torch.Generator
     ) -> Iterator[Inputs]:
         """Yield every sample once, in an order drawn from `order`: x, labels, rows of the dataset, teacher_outputs.
 
-        `changes` draws the augmentation. The last batch holds what is left over.
+        `augmenting` draws the augmentation. The last batch may be smaller.
         """
         shuffled = torch.randperm(len(self.rows), generator=order)
         rows = self.rows[shuffled].to(self.images.pixels.device).split(batch_size)
         shuffled = shuffled.to(self.images.device)
-        # What is small is put in order once for the whole epoch; only images are gathered batch by batch.
+        # Small arrays are shuffled once per epoch; only images are gathered batch by batch.
         labels = self.labels[shuffled].split(batch_size)
         teacher_outputs = (
             [None] * len(rows) if self.teacher_outputs is None else self.teacher_outputs[shuffled].split(batch_size)
         )
         identity = self.rows if self.identity is None else self.identity
-        names = identity[shuffled.to(identity.device)].to(self.images.device).split(batch_size)
+        dataset_rows = identity[shuffled.to(identity.device)].to(self.images.device).split(batch_size)
         if self.features is None:
-            inputs = self._augmented(rows, augmentation, changes)
+            inputs = self._augmented(rows, augmentation, augmenting)
         else:
             inputs = map(partial(self.features.index_select, 0), shuffled.split(batch_size))
-        yield from zip(inputs, labels, names, teacher_outputs, strict=True)
+        yield from zip(inputs, labels, dataset_rows, teacher_outputs, strict=True)
 
     def _augmented(
-        self, rows: Sequence[Tensor], augmentation: Augmentation, changes: torch.Generator
+        self, rows: Sequence[Tensor], augmentation: Augmentation, augmenting: torch.Generator
     ) -> Iterator[Tensor]:
-        for images in self.images.taken(rows):
-            yield self.scaling(augment(images, augmentation, changes) if augmentation.active else images)
+        for images in self.images.read_batches(rows):
+            yield self.scaling(augment(images, augmentation, augmenting) if augmentation.active else images)

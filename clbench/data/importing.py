@@ -1,7 +1,7 @@
-"""Brings a user's own dataset into the cache: an .npz as Keras names its arrays, or a folder of PNG images.
+"""Import a user's own dataset into the cache: an .npz with Keras's array names, or a folder of PNG images.
 
-The file is somebody else's: nothing in it is executed or unpickled, what it declares is checked against what it holds
-before it is believed, and images go to disk a few at a time. A file that is refused stays where it lies.
+The file is not trusted: nothing in it is executed or unpickled, what its headers declare is checked against what it
+holds, and images are copied a few at a time. A file that is refused is left unchanged.
 """
 
 from __future__ import annotations
@@ -21,29 +21,19 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from clbench.data.datasets import (
-    ARRAYS,
-    CHUNK,
-    DISK_FULL,
-    MOST_CLASSES,
-    DatasetInfo,
-    Report,
-    building,
-    check_name,
-    describe,
-    npy_file,
-    publish,
-    read_npy_header,
-    silent,
-)
+from clbench.data.cache import DISK_FULL, Report, building, check_name, describe, publish, silent
+from clbench.data.dataset_info import DatasetInfo
+from clbench.data.npy_files import ARRAYS, CHUNK, npy_file, read_npy_header
 from clbench.errors import DataError
 
-MOST_BYTES_OF_CLASS_NAMES = 16 << 20
+# Predictions are stored as int16.
+MAX_CLASSES = 32_767
+MAX_CLASS_NAME_BYTES = 16 << 20
 EXPECTED = (
     "Expected: an .npz with x_train, y_train, x_test, y_test (uint8 images, labels 0 .. K-1), "
     "or a folder of train/CLASS/*.png and test/CLASS/*.png."
 )
-# What a crafted or damaged zip or PNG makes the readers raise.
+# What zip and PNG readers raise on crafted or damaged files.
 UNREADABLE = (
     OSError,
     EOFError,
@@ -60,21 +50,21 @@ UNREADABLE = (
 
 
 def import_dataset(name: str, path: Path, folder: Path, report: Report = silent) -> DatasetInfo:
-    """Checks the dataset at `path`, copies it into the cache in `folder` under `name`, and says what it is.
+    """Check the dataset at `path`, copy it into the cache in `folder` as `name`, and describe it.
 
     An .npz holds x_train and x_test, uint8 (n, height, width) or (n, height, width, channels) with 1 or 3 channels;
-    y_train and y_test, whole numbers (n,) or (n, 1), every class 0 .. K-1 in both; and, if it likes, `classes`, K
+    y_train and y_test, integers (n,) or (n, 1), every class 0 .. K-1 in both; and optionally `classes`, K
     names. A folder holds train/CLASS/*.png and test/CLASS/*.png, all of one size and of mode L or RGB; its classes
     are numbered in the order of their names; hidden files are skipped.
 
     Under a built-in's name it must have that dataset's shape, sizes and number of classes. Raises UsageError for an
-    impossible name, DataError where the file is refused or the name is taken by another content, MachineError where
-    the cache cannot be written. `report` gets a sentence before the copying.
+    invalid name, DataError if the file is refused or the name is taken by different content, MachineError if
+    the cache cannot be written.
     """
     check_name(name)
     if not path.exists():
-        raise DataError(f"There is no {path}.", EXPECTED)
-    describe(name, folder)  # a damaged cache of that name is mended first
+        raise DataError(f"{path} does not exist.", EXPECTED)
+    describe(name, folder)  # raises if the cache of that name is damaged
     with building(name, folder, report) as place:
         report(f"importing {path} as {name}")
         classes = _copy_folder(path, place) if path.is_dir() else _copy_npz(path, place)
@@ -95,7 +85,7 @@ class _Member:
 
 
 def _copy_npz(path: Path, place: Path) -> tuple[str, ...]:
-    """Copies the four arrays of an .npz into `place` and returns the classes' names."""
+    """Copy the four arrays of an .npz into `place`; return the names of the classes."""
     with _refusing(path), zipfile.ZipFile(path) as archive:
         present = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
         if missing := [array for array in ARRAYS if array not in present]:
@@ -115,9 +105,9 @@ def _copy_npz(path: Path, place: Path) -> tuple[str, ...]:
 
 
 def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> _Member:
-    """Reads an array's header only; raises ValueError where it is not exactly what the zip holds."""
+    """Read an array's header only. Raises ValueError if it does not match what the zip holds."""
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{entry.filename} is compressed in a way that numpy never uses")
+        raise ValueError(f"{entry.filename} uses a compression that numpy never writes")
     with archive.open(entry) as file:
         try:
             shape, fortran_order, dtype = read_npy_header(file)
@@ -137,11 +127,11 @@ def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> _Member:
 
 
 def _checked_shape(array: str, member: _Member) -> tuple[int, ...]:
-    """The shape that the array gets in the cache: (n, height, width, channels), or (n,) for labels."""
+    """Return the array's shape in the cache: (n, height, width, channels), or (n,) for labels."""
     shape = member.shape
     if array.startswith("y"):
         if member.dtype.kind not in "iu" or not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
-            raise ValueError(f"{array} must be whole numbers (n,) or (n, 1), it is {member.dtype} {shape}")
+            raise ValueError(f"{array} must be integers (n,) or (n, 1), it is {member.dtype} {shape}")
         return shape[:1]
     if member.dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
         raise ValueError(
@@ -153,22 +143,22 @@ def _checked_shape(array: str, member: _Member) -> tuple[int, ...]:
 def _check_space(place: Path, needed: int) -> None:
     free = shutil.disk_usage(place).free
     if needed > free:
-        raise ValueError(f"it unpacks to {needed:,} bytes, and {free:,} are free in {place.parent.parent}")
+        raise ValueError(f"it unpacks to {needed:,} bytes, but only {free:,} are free in {place.parent.parent}")
 
 
 def _chunks(archive: zipfile.ZipFile, member: _Member) -> Iterator[bytes]:
-    """The array's bytes; raises ValueError where there are fewer than declared.
+    """Yield the array's bytes. Raises ValueError if there are fewer than declared.
 
-    zipfile never reads more than the declared size, and raises BadZipFile where the sum of what it read is wrong.
+    zipfile never reads more than the declared size, and raises BadZipFile if the sum of what it read is wrong.
     """
-    left = member.entry.file_size - member.start
+    remaining = member.entry.file_size - member.start
     with archive.open(member.entry) as file:
         file.read(member.start)
-        while left:
-            chunk = file.read(min(CHUNK, left))
+        while remaining:
+            chunk = file.read(min(CHUNK, remaining))
             if not chunk:
-                raise ValueError(f"{member.entry.filename} ends {left} bytes too early")
-            left -= len(chunk)
+                raise ValueError(f"{member.entry.filename} ends {remaining} bytes too early")
+            remaining -= len(chunk)
             yield chunk
 
 
@@ -179,20 +169,20 @@ def _copy_images(archive: zipfile.ZipFile, member: _Member, shape: tuple[int, ..
 
 
 def _copy_labels(archive: zipfile.ZipFile, member: _Member, array: str, to: Path) -> int:
-    """Copies labels as int64 and returns the largest."""
+    """Copy labels as int64; return the largest."""
     largest = 0
     with npy_file(to, np.dtype(np.int64), member.shape[:1]) as file:
         for chunk in _chunks(archive, member):
             labels = np.frombuffer(chunk, dtype=member.dtype)
             largest = max(largest, int(labels.max()))
-            if largest >= MOST_CLASSES:
-                raise ValueError(f"{array} has the label {largest}; labels are 0 .. K-1, K at most {MOST_CLASSES}")
+            if largest >= MAX_CLASSES:
+                raise ValueError(f"{array} has the label {largest}; labels are 0 .. K-1, K at most {MAX_CLASSES}")
             file.write(labels.astype(np.int64).data)
     return largest
 
 
 def _class_names(archive: zipfile.ZipFile, member: _Member) -> tuple[str, ...]:
-    if member.dtype.kind != "U" or len(member.shape) != 1 or member.entry.file_size > MOST_BYTES_OF_CLASS_NAMES:
+    if member.dtype.kind != "U" or len(member.shape) != 1 or member.entry.file_size > MAX_CLASS_NAME_BYTES:
         raise ValueError(f"classes must be a row of strings, it is {member.dtype} {member.shape}")
     values = np.frombuffer(b"".join(_chunks(archive, member)), dtype=member.dtype)
     return _checked_names([str(value) for value in values])
@@ -201,22 +191,22 @@ def _class_names(archive: zipfile.ZipFile, member: _Member) -> tuple[str, ...]:
 def _checked_names(names: list[str]) -> tuple[str, ...]:
     for name in names:
         if not name.strip() or not name.isprintable():
-            raise ValueError(f"{name!r} cannot be the name of a class")
+            raise ValueError(f"invalid class name {name!r}")
     if len(set(names)) < len(names):
         raise ValueError("two classes have the same name")
     return tuple(names)
 
 
 def _copy_folder(path: Path, place: Path) -> tuple[str, ...]:
-    """Copies a folder of images into `place` and returns the classes' names."""
+    """Copy a folder of images into `place`; return the names of the classes."""
     root = path.resolve()
     with _refusing(path):
         images = {part: _images_by_class(root, root / part) for part in ("train", "test")}
-        if alone := sorted(images["train"].keys() ^ images["test"].keys()):
-            raise ValueError(f"train and test must have the same classes; only one has {', '.join(alone)}")
+        if unpaired := sorted(images["train"].keys() ^ images["test"].keys()):
+            raise ValueError(f"train and test must have the same classes; only one of them has {', '.join(unpaired)}")
         classes = _checked_names(list(images["train"]))
-        if not 0 < len(classes) <= MOST_CLASSES:
-            raise ValueError(f"it has {len(classes)} classes, not 1 to {MOST_CLASSES}")
+        if not 0 < len(classes) <= MAX_CLASSES:
+            raise ValueError(f"it has {len(classes)} classes, not 1 to {MAX_CLASSES}")
     first = images["train"][classes[0]][0]
     with _refusing(first), _opened(first) as opened:
         mode, (width, height) = opened.mode, opened.size
@@ -236,45 +226,45 @@ def _copy_folder(path: Path, place: Path) -> tuple[str, ...]:
 
 
 def _images_by_class(root: Path, part: Path) -> dict[str, list[Path]]:
-    """Class name -> its PNG files, both in the order of their names. Raises ValueError for anything else in there."""
+    """Return the PNG files of each class, both sorted by name. Raises ValueError for any other file."""
     if not part.is_dir():
         raise ValueError(f"it has no folder {part.name}")
     found: dict[str, list[Path]] = {}
     for folder in _visible(root, part):
         if not folder.is_dir():
-            raise ValueError(f"{folder} is no folder of a class")
+            raise ValueError(f"{folder} is not a class folder")
         found[folder.name] = _visible(root, folder)
         if not found[folder.name]:
             raise ValueError(f"{folder} has no images")
         for image in found[folder.name]:
             if image.suffix.lower() != ".png" or not image.is_file():
-                raise ValueError(f"{image} is no PNG file")
+                raise ValueError(f"{image} is not a PNG file")
     return found
 
 
 def _visible(root: Path, folder: Path) -> list[Path]:
-    """What lies in `folder`, without hidden files; raises ValueError where a link leads out of `root`."""
+    """Return the entries of `folder` except hidden ones. Raises ValueError if a link leads out of `root`."""
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     for entry in entries:
         if not entry.resolve().is_relative_to(root):
-            raise ValueError(f"{entry} is a link that leaves the folder")
+            raise ValueError(f"{entry} is a link that leads out of the folder")
     return entries
 
 
 def _pixels(path: Path, mode: str, size: tuple[int, int]) -> bytes:
-    """The pixels of a PNG, row by row. Raises DataError where it is damaged, or of another mode or (width, height)."""
+    """Return the pixels of a PNG, row by row. Raises DataError if it is damaged or its mode or size differs."""
     with _refusing(path):
         with _opened(path) as image:
             if (image.mode, image.size) != (mode, size):
                 raise ValueError(f"it is {image.mode} {image.size}, the first image is {mode} {size}")
-            image.verify()  # the checksums, which decoding does not look at; Pillow wants it opened anew after that
+            image.verify()  # the checksums, which decoding ignores; Pillow requires reopening the file afterwards
         with _opened(path) as image:
             return image.tobytes()
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[PIL.Image.Image]:
-    """A PNG whose pixels are not decoded yet; raises ValueError for a mode that is neither L nor RGB."""
+    """Open a PNG without decoding its pixels yet. Raises ValueError for a mode other than L or RGB."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
         with PIL.Image.open(path, formats=["PNG"]) as image:
@@ -285,7 +275,7 @@ def _opened(path: Path) -> Iterator[PIL.Image.Image]:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Turn what is wrong with the file at `path` into a DataError that names it; a full disk is no fault of its."""
+    """Turn errors in reading the file at `path` into a DataError that names it, except those of a full disk."""
     try:
         yield
     except UNREADABLE as error:
@@ -295,4 +285,4 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 def _refused(path: Path, why: Exception) -> DataError:
-    return DataError(f"{path} was not imported: {why}. It was left as it is.", EXPECTED)
+    return DataError(f"{path} was not imported: {why}. It was left unchanged.", EXPECTED)

@@ -28,7 +28,7 @@ class Builtin:
     """What a built-in dataset must be, and where torchvision keeps it.
 
     `shape` is (height, width, channels). `layout` is the folder, inside the data folder, in which torchvision looks
-    for the files; `torchvision_class` is the class that reads them. Digits has neither: scikit-learn carries it.
+    for the files; `torchvision_class` is the class that reads them. Digits has neither: scikit-learn ships it.
     """
 
     shape: tuple[int, int, int]
@@ -48,8 +48,8 @@ BUILTIN: dict[str, Builtin] = {
     "cifar100": Builtin((32, 32, 3), 100, 50_000, 10_000, "CIFAR100", "cifar-100-python", 169),
 }
 
-# MD5 of the unpacked files. torchvision knows only those of the .gz, so it would read a truncated file that somebody
-# copied here, or one whose bits flipped.
+# MD5 of the unpacked files. torchvision checks only the .gz, so it would read a copied file that is truncated or
+# corrupted.
 MNIST_CHECKSUMS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "mnist": {
@@ -70,9 +70,9 @@ MNIST_CHECKSUMS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Loaded:
-    """A dataset in memory, on its way into the cache.
+    """A dataset in memory, before it is written to the cache.
 
-    x: uint8 (n, height, width, channels). y: int64 (n,), 0 .. classes-1. `source` says in words where it came from.
+    x: uint8 (n, height, width, channels). y: int64 (n,), 0 .. classes-1. `source` is its origin in words.
     """
 
     x_train: npt.NDArray[np.uint8]
@@ -84,10 +84,10 @@ class Loaded:
 
 
 def load(name: str, folder: Path, scratch: Path, report: Callable[[str], None]) -> Loaded:
-    """The built-in dataset `name`, from the files in `folder` if they lie there, else downloaded into `scratch`.
+    """Return the built-in dataset `name`, from the files in `folder` if they exist, else downloaded into `scratch`.
 
-    Raises DataError where a file in `folder` is not the published one (it is left where it lies), and where nothing
-    lies there and the download fails.
+    Raises DataError if a file in `folder` is not the published one (it is left unchanged), or if there is none and the
+    download fails.
     """
     if name == "digits":
         return load_digits()
@@ -95,7 +95,7 @@ def load(name: str, folder: Path, scratch: Path, report: Callable[[str], None]) 
     place = folder / BUILTIN[name].layout
     if all((place / file).is_file() for file in checksums):
         report(f"preparing {name} from {place}, once")
-        _check(name, place, checksums)
+        _check_files(name, place, checksums)
         return _read(name, folder, f"files in {BUILTIN[name].layout}")
     report(f"downloading {name} ({BUILTIN[name].download_megabytes} MB), once")
     _download(name, folder, scratch)
@@ -105,9 +105,9 @@ def load(name: str, folder: Path, scratch: Path, report: Callable[[str], None]) 
 def load_digits() -> Loaded:
     """scikit-learn's digits: 1797 images of 8 × 8, the test set of the UCI Optical Recognition of Handwritten Digits.
 
-    Their grey levels 0 .. 16 become round(level × 255 / 16). They come without a split of their own, so this one is
-    fixed for good: within each class, in the bundled order, every fifth image (index 4, 9, 14, …) is a test image,
-    the others are for training. That makes 1442 and 355.
+    Their grey levels 0 .. 16 become round(level × 255 / 16). They come without a train-test split, so this one is
+    fixed: within each class, in the bundled order, every fifth image (index 4, 9, 14, …) is a test image, the others
+    are training images. That makes 1442 and 355.
     """
     from sklearn.datasets import load_digits as bundled_digits
 
@@ -127,12 +127,12 @@ def load_digits() -> Loaded:
     )
 
 
-def ways_to_bring_in(name: str, folder: Path) -> str:
-    """What to do where `name` is missing: with a network, and without one."""
+def ways_to_get(name: str, folder: Path) -> str:
+    """What to do if `name` is missing, with and without internet access."""
     if not BUILTIN[name].layout:
         return f"Run `clbench data fetch {name}`."
     return (
-        f"With a network: `clbench data fetch {name}`. Without one: put torchvision's files into "
+        f"Online: `clbench data fetch {name}`. Offline: copy torchvision's files into "
         f"{folder / BUILTIN[name].layout}, or import an .npz: `clbench data import {name} {name}.npz`."
     )
 
@@ -151,24 +151,24 @@ def _checksums(name: str) -> dict[str, str]:
     return dict([*cifar.train_list, *cifar.test_list, (cifar.meta["filename"], cifar.meta["md5"])])
 
 
-def _check(name: str, place: Path, checksums: dict[str, str]) -> None:
-    """Raises DataError where a file in `place` is not the published one."""
+def _check_files(name: str, place: Path, checksums: dict[str, str]) -> None:
+    """Raise DataError if a file in `place` is not the published one."""
     from torchvision.datasets.utils import check_integrity
 
     for file, md5 in checksums.items():
         if not check_integrity(place / file, md5):
             raise DataError(
                 f"{place / file} is not the published file of {name} (its MD5 is not {md5}). "
-                "It was not read and lies there for inspection.",
+                "It was not read, and was kept for inspection.",
                 f"Remove {place}, then run `clbench data fetch {name}`.",
             )
 
 
 def _read(name: str, root: Path, how: str) -> Loaded:
-    """Reads torchvision's files below `root`, whose checksums have been checked."""
+    """Read torchvision's files below `root`, whose checksums have been checked."""
     source = f"torchvision {importlib.metadata.version('torchvision')} {BUILTIN[name].torchvision_class}, {how}"
     if name in MNIST_CHECKSUMS:
-        # Not through the class: it prefers an old `processed` folder, for which nobody published a checksum.
+        # Not through the class: it prefers an old `processed` folder, for which no checksum is published.
         from torchvision.datasets.mnist import read_image_file, read_label_file
 
         raw = root / BUILTIN[name].layout
@@ -198,9 +198,9 @@ def _mnist_classes(name: str) -> tuple[str, ...]:
 
 
 def _download(name: str, folder: Path, scratch: Path) -> None:
-    """Lets torchvision download, check and unpack `name` below `scratch`; raises DataError where it cannot."""
+    """Have torchvision download, check and unpack `name` below `scratch`. Raises DataError if this fails."""
     try:
-        with _patient_socket(), contextlib.redirect_stdout(sys.stderr):
+        with _socket_timeout(), contextlib.redirect_stdout(sys.stderr):
             _torchvision_class(name)(scratch, download=True)
     except (
         RuntimeError,
@@ -211,15 +211,15 @@ def _download(name: str, folder: Path, scratch: Path) -> None:
         ssl.SSLError,
     ) as error:
         raise DataError(
-            f"{name} is neither prepared nor lying in {folder / BUILTIN[name].layout}, and could not be downloaded: "
+            f"{name} is not in {folder / BUILTIN[name].layout} and could not be downloaded: "
             f"{' '.join(str(error).split())}",
-            ways_to_bring_in(name, folder),
+            ways_to_get(name, folder),
         ) from error
 
 
 @contextlib.contextmanager
-def _patient_socket() -> Iterator[None]:
-    """A download that stalls for a minute fails; torchvision alone would wait for ever."""
+def _socket_timeout() -> Iterator[None]:
+    """Let a download that stalls for a minute fail; torchvision alone would wait forever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(STALL_SECONDS)
     try:

@@ -1,1 +1,1 @@
-"""From a network's answers on the test set to counts and metrics."""
+"""From predictions on the test set to counts, and from counts to metrics."""

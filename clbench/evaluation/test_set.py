@@ -1,4 +1,4 @@
-"""Evaluation: one pass over the test set that leaves no trace in training."""
+"""Predictions on the test set, in one pass that has no effect on training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Predictions = npt.NDArray[np.int16]
 Score = Callable[[Network, Tensor], Tensor]
 
 
-def _own_scores(model: Network, x: Tensor) -> Tensor:
+def _logits(model: Network, x: Tensor) -> Tensor:
     scores: Tensor = model(x)
     return scores
 
@@ -44,74 +44,71 @@ class TestSet:
     """As in Recipe."""
 
     setting: Setting = "class_incremental"
-    """In which the network was trained."""
+    """The setting in which the network was trained."""
 
-    watcher: Callable[[], None] | None = None
-    """Told when the labels are read while scores are asked for."""
+    on_labels_read: Callable[[], None] | None = None
+    """Called if the labels are read while a strategy computes scores."""
 
-    _asking: bool = False
+    _scoring: bool = False
 
     def __getattribute__(self, name: str) -> Any:
-        if name == "positions" and self._asking and self.watcher is not None:
-            self.watcher()
+        if name == "positions" and self._scoring and self.on_labels_read is not None:
+            self.on_labels_read()
         return super().__getattribute__(name)
 
     @torch.no_grad()
     def predict(
         self, model: Network, score: Score | None = None, learned: int | None = None
     ) -> dict[Setting, Predictions]:
-        """Return the class ids predicted for every test sample, (n,), by each reading of the setting.
+        """Return the class ids predicted for every test sample, (n,), in each setting that the run is evaluated in.
 
-        See evaluation/metrics.py for the readings.
+        Class-incremental: the argmax over all classes seen so far. Task-incremental: the argmax over the classes of the
+        sample's own experience, all other outputs masked. Domain-incremental: the argmax over the outputs that all
+        experiences share, translated to the class of the sample's own experience. -1 for samples of classes not learned
+        yet, which are not passed through the network: `learned` is the number of classes learned, by default those that
+        the head has seen, or all in the domain-incremental setting.
 
-        Class-incremental is the argmax over all classes seen so far. Task-incremental is the argmax over the classes
-        of the sample's own experience, as if that were known. Domain-incremental is the argmax over the outputs that
-        all experiences share, as the class of the sample's own experience that stands for it. -1 for samples of classes
-        that have not been learned yet, of which the network is asked nothing: `learned` is the number of classes that
-        have, by default those that its head has seen, or domain-incrementally all.
-
-        Works on a copy of `model` and restores the random state. `score` gives the scores (n, outputs) of images, from
-        the network; without it they are the network's own.
+        Works on a copy of `model` and restores the random state. `score` computes the scores (n, outputs) of a batch;
+        the default is the network's logits.
         """
         if learned is None:
             learned = sum(self.classes_per_experience) if self.setting == "domain_incremental" else model.head.seen
-        asked = (self.positions < learned).nonzero().squeeze(1)
+        rows = (self.positions < learned).nonzero().squeeze(1)
         with randomness_untouched():
             frozen = copy.deepcopy(model).eval()
-            batches = asked.split(self.images.inference_batch)
+            batches = rows.split(self.images.inference_batch)
             parts = [
-                self._answers(self._scores(frozen, images, score), rows, model.head.seen)
-                for images, rows in zip(self.images.taken(batches), batches, strict=True)
+                self._predicted(self._scores(frozen, images, score), batch, model.head.seen)
+                for images, batch in zip(self.images.read_batches(batches), batches, strict=True)
             ]
         order = np.asarray(self.class_order, dtype=np.int16)
-        predictions = {reading: np.full(len(self.positions), -1, dtype=np.int16) for reading in parts[0]}
-        for reading, classes in predictions.items():
-            classes[asked.numpy()] = order[torch.cat([part[reading] for part in parts]).cpu().numpy()]
+        predictions = {setting: np.full(len(self.positions), -1, dtype=np.int16) for setting in parts[0]}
+        for setting, classes in predictions.items():
+            classes[rows.numpy()] = order[torch.cat([part[setting] for part in parts]).cpu().numpy()]
         return predictions
 
     def scores(self, model: Network, rows: Tensor, score: Score | None = None) -> Tensor:
         """Return the scores of the test images at `rows` (n,), (n, outputs), from a network in evaluation mode."""
-        return self._scores(model, self.images.take(rows), score)
+        return self._scores(model, self.images.read(rows), score)
 
     def _scores(self, model: Network, images: Tensor, score: Score | None) -> Tensor:
         x = self.scaling(images)
-        self._asking = True
+        self._scoring = True
         try:
             with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                return (score or _own_scores)(model, x).float()
+                return (score or _logits)(model, x).float()
         finally:
-            self._asking = False
+            self._scoring = False
 
-    def _answers(self, logits: Tensor, rows: Tensor, seen: int) -> dict[Setting, Tensor]:
+    def _predicted(self, logits: Tensor, rows: Tensor, seen: int) -> dict[Setting, Tensor]:
         sizes = torch.tensor(self.classes_per_experience, device=logits.device)
         own = torch.repeat_interleave(sizes)[self.positions[rows].to(logits.device)]  # (n,)
         if self.setting == "domain_incremental":
             first = (sizes.cumsum(0) - sizes)[own]
             return {"domain_incremental": first + logits.argmax(dim=1)}
         logits = logits[:, :seen]
-        elsewhere = own[:, None] != torch.repeat_interleave(sizes)[None, : logits.shape[1]]
-        within = logits.masked_fill(elsewhere, -torch.inf).argmax(dim=1)
-        readings: dict[Setting, Tensor] = {}
-        if self.setting == "class_incremental":
-            readings["class_incremental"] = logits.argmax(dim=1)
-        return {**readings, "task_incremental": within}
+        other = own[:, None] != torch.repeat_interleave(sizes)[None, : logits.shape[1]]
+        within = logits.masked_fill(other, -torch.inf).argmax(dim=1)
+        if self.setting == "task_incremental":
+            return {"task_incremental": within}
+        return {"class_incremental": logits.argmax(dim=1), "task_incremental": within}

@@ -18,7 +18,7 @@ from clbench.base.recipe import Recipe
 from clbench.base.scenario import Scenario
 from clbench.base.settings import READINGS, Setting
 from clbench.base.strategy import Strategy, config_class
-from clbench.data.datasets import DatasetInfo
+from clbench.data.dataset_info import DatasetInfo
 from clbench.errors import UsageError
 from clbench.plugins.discovery import Plugin
 from clbench.streams.splits import class_order, parse_split

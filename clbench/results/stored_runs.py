@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from clbench.base.settings import READINGS, Setting
 from clbench.errors import UsageError
 from clbench.evaluation import metrics
+from clbench.evaluation.counts import Counts, count
 from clbench.results import store
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ class StoredRun:
         found: Setting = self.spec["scenario"]["setting"]
         return found
 
-    def counts(self, setting: Setting | None = None) -> metrics.Counts:
+    def counts(self, setting: Setting | None = None) -> Counts:
         """The integer counts, read in the run's own setting or in another of `READINGS`."""
-        return metrics.Counts.from_json(self.result["counts"][setting or self.setting])
+        return Counts.from_json(self.result["counts"][setting or self.setting])
 
     def metric(self, name: str, setting: Setting | None = None) -> Any:
         """A stored metric by its name (see evaluation/metrics.py), read in the run's own setting or in another."""
@@ -88,7 +89,7 @@ def _disagreement(run: StoredRun) -> str | None:
         counts = run.counts(setting)
         evaluated = [row is not None for row in counts.correct]
         classes = experience_classes(run.spec)
-        if metrics.count(arrays[setting], arrays["labels"], classes, evaluated, setting=setting) != counts:
+        if count(arrays[setting], arrays["labels"], classes, evaluated, setting=setting) != counts:
             return f"its {setting} counts are not those of its predictions"
         if metrics.derive(counts) != run.result["metrics"][setting]:
             return f"its {setting} metrics do not follow from its counts"

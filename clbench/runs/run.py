@@ -28,6 +28,7 @@ from clbench.base.settings import READINGS, Setting
 from clbench.base.strategy import Strategy, config_class
 from clbench.errors import ClbenchError, Divergence, MachineError, PluginError, UsageError
 from clbench.evaluation import metrics
+from clbench.evaluation.counts import Counts, count
 from clbench.networks.architectures import build
 from clbench.networks.network import Network
 from clbench.plugins.discovery import Plugin, load
@@ -226,13 +227,13 @@ class _Run:
     def _watched(self) -> Iterator[None]:
         """Within, the audit is told of everything that is read."""
         stream, audit = self.stream, self.audit
-        stream.images.watcher, stream.test_set.images.watcher = audit.read_training, audit.read_test
-        stream.test_set.watcher = audit.read_test_labels
+        stream.images.on_read, stream.test_set.images.on_read = audit.read_training, audit.read_test
+        stream.test_set.on_labels_read = audit.read_test_labels
         try:
             with audit.files():
                 yield
         finally:
-            stream.images.watcher = stream.test_set.images.watcher = stream.test_set.watcher = None
+            stream.images.on_read = stream.test_set.images.on_read = stream.test_set.on_labels_read = None
 
     def _evaluate(self, trainer: Trainer) -> dict[Setting, Any]:
         """Predict the test set, and find what a strategy may not do meanwhile."""
@@ -378,10 +379,10 @@ class _Run:
     def _readings(self) -> tuple[Setting, ...]:
         return READINGS[self.spec["scenario"]["setting"]]
 
-    def _counts(self, done: Checkpoint, setting: Setting, after: Iterable[int] | None = None) -> metrics.Counts:
+    def _counts(self, done: Checkpoint, setting: Setting, after: Iterable[int] | None = None) -> Counts:
         """Count what was right `after` these experiences, by default all; the others count as not evaluated."""
         rows, evaluated = self._rows(done, setting, range(len(done.predictions)) if after is None else after)
-        return metrics.count(rows, self.stream.test_labels, self.classes, evaluated, setting=setting)
+        return count(rows, self.stream.test_labels, self.classes, evaluated, setting=setting)
 
     def _rows(self, done: Checkpoint, setting: Setting, after: Iterable[int]) -> tuple[Any, list[bool]]:
         rows = np.full((len(self.classes), len(self.stream.test_labels)), -1, dtype=np.int16)

@@ -12,7 +12,7 @@ def parse_split(text: str, classes: int) -> tuple[int, ...]:
     """Return how many classes each experience brings.
 
     `5` makes five equal experiences, `50+10x5` a base of 50 classes and then ten experiences of 5, `4,3,3` is the
-    list itself. Raises UsageError where the result does not cover the `classes` exactly.
+    list itself. Raises UsageError if the result does not cover the `classes` exactly.
     """
     text = text.replace(" ", "")
     if re.search(r"\d{7}", text):
@@ -62,7 +62,7 @@ def class_order(choice: str, classes: int, seed: int) -> tuple[int, ...]:
     """Return the dataset's class ids in the order in which they are learned.
 
     `choice` is `seed` (a permutation drawn from `seed`), `natural` (0, 1, 2, …) or the ids as a list (`3,0,1,2`).
-    Raises UsageError where a list does not name every class exactly once.
+    Raises UsageError if a list does not name every class exactly once.
     """
     if choice == "natural":
         return tuple(range(classes))

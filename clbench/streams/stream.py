@@ -69,11 +69,11 @@ class Stream:
         test, sizes = self.test_set, self.classes_per_experience
         return class_incremental(
             sizes,
-            train=LabelledRows(self.rows, self.positions, lambda rows: self.scaling(self.images.take(rows))),
+            train=LabelledRows(self.rows, self.positions, lambda rows: self.scaling(self.images.read(rows))),
             test=LabelledRows(
                 experience_rows(test.positions, sizes),
                 test.positions,
-                lambda rows: self.scaling(test.images.take(rows)),
+                lambda rows: self.scaling(test.images.read(rows)),
             ),
         )
 
@@ -97,7 +97,7 @@ def open_stream(
 
     With `share_held_out` this share of each class's training data takes the place of the test set, which is not read.
 
-    Raises DataError where the dataset is not at hand or is another one than that of hash `sha256`.
+    Raises DataError if the dataset is not at hand or is another one than that of hash `sha256`.
     """
     data = open_dataset(dataset, folder)
     if data.info.sha256 != sha256:
@@ -108,7 +108,7 @@ def open_stream(
     (x_train, y_train), (x_test, y_test) = (data.x_train, data.y_train), (data.x_test, data.y_test)
     if share_held_out:
         (x_train, y_train), (x_test, y_test) = _held_out(x_train, y_train, share_held_out)
-    train, test = (_images(_padded(images, padding), place, data.kept_in_memory) for images in (x_train, x_test))
+    train, test = (_images(_padded(images, padding), place, data.fits_in_memory) for images in (x_train, x_test))
     position = np.argsort(class_order)  # class id -> position in the class order
     positions, test_positions = torch.from_numpy(position[y_train]), torch.from_numpy(position[y_test])
     return Stream(
@@ -134,8 +134,8 @@ def _held_out(x: npt.NDArray[np.uint8], y: npt.NDArray[np.int64], share: float) 
     return kept, held
 
 
-def _images(images: npt.NDArray[np.uint8], device: torch.device, kept_in_memory: bool) -> Images:
-    if kept_in_memory or not isinstance(images, np.memmap):  # what was padded or divided is a copy in memory
+def _images(images: npt.NDArray[np.uint8], device: torch.device, fits_in_memory: bool) -> Images:
+    if fits_in_memory or not isinstance(images, np.memmap):  # what was padded or divided is a copy in memory
         return Images(images, device)
     return Images(images, device, ReadAhead(images))
 

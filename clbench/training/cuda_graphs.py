@@ -88,7 +88,7 @@ class CapturedStep:
     ) -> None:
         """Do `step` on `inputs`, and record it; `loss` is then what it gave.
 
-        Raises NotCaptured where `witness` changes with the step, where it cannot be recorded, or where it does not give
+        Raises NotCaptured if `witness` changes with the step, where it cannot be recorded, or where it does not give
         the same when it is replayed. Either way `model` and `optimizer` are as the step leaves them.
         """
         self._memory = cast(Inputs, tuple(None if value is None else value.clone() for value in inputs))

@@ -45,12 +45,12 @@ class ExperienceData:
 
     def scaled(self, rows: Tensor) -> Tensor:
         """Return samples as the network reads them, without augmentation: (n, channels, height, width)."""
-        return self.scaling(self.images.take(rows))
+        return self.scaling(self.images.read(rows))
 
     def with_exemplars(self, own: TrainingSet, strategy: object, alone: bool) -> TrainingSet:
         """Return the strategy's exemplars as training data, after the experience's `own` unless they stand `alone`.
 
-        Raises PluginError where the strategy has none to train on.
+        Raises PluginError if the strategy has none to train on.
         """
         kept = getattr(strategy, "exemplars", None)
         if not isinstance(kept, ExemplarMemory):
@@ -59,7 +59,7 @@ class ExperienceData:
             return own
         images, labels, names = [kept.images], [kept.labels], [torch.full((len(kept),), -1)]
         if not alone:
-            images.insert(0, self.images.take(own.rows))
+            images.insert(0, self.images.read(own.rows))
             labels.insert(0, own.labels)
             names.insert(0, own.rows)
         together = Images(torch.cat(images).cpu().numpy(), self.images.device)

@@ -248,9 +248,9 @@ class Trainer:
             self._teacher = old
             self.costs.recorded = "live"
         else:
-            self.training_set.teacher_outputs = self.training_set.collect(lambda x: self._answer(old, x))
+            self.training_set.teacher_outputs = self.training_set.map_images(lambda x: self._answer(old, x))
             if self.recipe.schedule == "plateau":
-                self.validation_set.teacher_outputs = self.validation_set.collect(lambda x: self._answer(old, x))
+                self.validation_set.teacher_outputs = self.validation_set.map_images(lambda x: self._answer(old, x))
             self.costs.recorded_bytes = self.training_set.teacher_outputs.nbytes
             self.costs.recorded = "recorded"
         self.costs.recording_seconds = time.perf_counter() - began
@@ -278,7 +278,7 @@ class Trainer:
         if not self.model.trunk_is_frozen or self.recipe.augmentation.active:
             self.training_set.features = None
         elif self.training_set.features is None:
-            self.training_set.features = self.training_set.collect(self._features)
+            self.training_set.features = self.training_set.map_images(self._features)
             self.costs.features_cached = True
         batches = self.training_set.epoch(
             self.recipe.batch_size, self._order, self.recipe.augmentation, self._augmentation
@@ -363,7 +363,7 @@ class Trainer:
     def original(self, rows: Tensor) -> Tensor:
         """Return training images as they are stored; see base.strategy.Source."""
         self._requests += len(rows)
-        return self.data.images.take(rows)
+        return self.data.images.read(rows)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Augment and scale images that a strategy kept, and count them as seen; see base.strategy.Source."""

@@ -61,7 +61,6 @@ Command = Callable[..., Done]
 def here(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder; the data folder has the digits."""
     monkeypatch.setenv("CLBENCH_DATA", str(data))
-    monkeypatch.setenv("CLBENCH_LOADED", "{}")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -90,7 +89,7 @@ def write(folder: Path, name: str, *, top: str = "", loss: str = "pass", after: 
 
 def process(folder: Path, *arguments: str, data: Path) -> Done:
     """The command in a process of its own."""
-    environment = {**os.environ, "CLBENCH_DATA": str(data), "CLBENCH_LOADED": "{}"}
+    environment = {**os.environ, "CLBENCH_DATA": str(data)}
     done = subprocess.run(
         [sys.executable, "-m", "clbench", *arguments],
         cwd=folder,

@@ -16,6 +16,7 @@ from rich.console import Console
 from clbench.comparison import table
 from clbench.comparison.comparison import Comparison, Row, compare, estimate
 from clbench.evaluation import metrics
+from clbench.evaluation.counts import count
 from clbench.results.stored_runs import StoredRun
 from clbench.system import tables
 
@@ -65,7 +66,7 @@ def stored(
         "class_incremental": [2 if wrong else label for label, wrong in zip(LABELS, missed, strict=True)],
         "task_incremental": [1 - label if wrong else label for label, wrong in zip(LABELS, missed, strict=True)],
     }
-    counts = {s: metrics.count([LABELS, last[s]], LABELS, CLASSES, evaluated, setting=s) for s in last}  # type: ignore[arg-type]
+    counts = {s: count([LABELS, last[s]], LABELS, CLASSES, evaluated, setting=s) for s in last}  # type: ignore[arg-type]
     spec = {**SPEC, **changed, "scenario": {**SPEC["scenario"], **(scenario or {})}}
     spec["strategy"] = {"name": strategy, "sha256": sha256 or strategy, "config": config or {}}
     spec["seeds"] = {"run": seed}

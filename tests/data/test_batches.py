@@ -83,7 +83,7 @@ def test_brightness_is_clipped_at_white() -> None:
     assert (changed < 255).any()
 
 
-def test_all_changes_together_are_a_window_times_a_factor() -> None:
+def test_all_augmentations_together_are_a_window_times_a_factor() -> None:
     images = noise(50, low=20, high=100)
     changed = augment(images, Augmentation(crop=1, flip=True, brightness=0.2), generator())
     plain = augment(images, Augmentation(crop=1, flip=True), generator())
@@ -156,21 +156,21 @@ def test_a_scaled_batch_is_float32_in_channels_last_order(how: Augmentation) -> 
 
 
 def training_set(count: int = 70) -> TrainingSet:
-    """Samples whose pixels, labels and recorded values all tell their row: row r has r, 1000 + r and (r, -r)."""
+    """Samples whose pixels, labels and outputs values all tell their row: row r has r, 1000 + r and (r, -r)."""
     pixels = np.arange(100, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
     rows = torch.randperm(100, generator=generator(5))[:count].sort().values
-    recorded = torch.stack([rows, -rows], dim=1)
-    return TrainingSet(Images(pixels, CPU), Scaling("unit", (0.0,), (1.0,), CPU), rows, 1000 + rows, recorded)
+    outputs = torch.stack([rows, -rows], dim=1)
+    return TrainingSet(Images(pixels, CPU), Scaling("unit", (0.0,), (1.0,), CPU), rows, 1000 + rows, outputs)
 
 
 @pytest.mark.parametrize("batch_size", [1, 16, 70, 100])
 def test_an_epoch_serves_every_sample_once_with_what_belongs_to_it(batch_size: int) -> None:
     samples = training_set()
     served = []
-    for x, y, rows, recorded in samples.epoch(batch_size, generator(), Augmentation(), generator()):
-        assert recorded is not None
+    for x, y, rows, outputs in samples.epoch(batch_size, generator(), Augmentation(), generator()):
+        assert outputs is not None
         assert torch.equal(y, 1000 + rows)
-        assert torch.equal(recorded, torch.stack([rows, -rows], dim=1))
+        assert torch.equal(outputs, torch.stack([rows, -rows], dim=1))
         torch.testing.assert_close(x, (rows / 255)[:, None, None, None].expand(-1, 1, 2, 2), rtol=1e-6, atol=0)
         served.append(rows)
     whole, left_over = divmod(70, batch_size)
@@ -206,27 +206,27 @@ def test_cached_features_are_served_in_place_of_the_images() -> None:
         assert torch.equal(x, 2.0 * rows[:, None])
 
 
-def test_without_recorded_values_none_are_served() -> None:
+def test_without_teacher_outputs_none_are_served() -> None:
     samples = training_set()
     samples.teacher_outputs = None
-    assert all(recorded is None for *_, recorded in samples.epoch(16, generator(), Augmentation(), generator()))
+    assert all(outputs is None for *_, outputs in samples.epoch(16, generator(), Augmentation(), generator()))
 
 
-def test_collected_answers_come_in_the_order_of_the_rows_without_gradients() -> None:
+def test_map_images_keeps_the_order_of_the_rows_and_no_gradients() -> None:
     rows = torch.arange(2 * training_set().images.inference_batch + 7) % 100
     samples = training_set()
     samples.rows = rows
     weight = torch.ones((), requires_grad=True)
-    answers = samples.collect(lambda x: x[:, 0, 0, 0] * 255 * weight)
+    answers = samples.map_images(lambda x: x[:, 0, 0, 0] * 255 * weight)
     assert not answers.requires_grad
     torch.testing.assert_close(answers, rows.float(), rtol=1e-6, atol=0)
 
 
-def test_whoever_is_served_in_order_may_change_what_it_gets() -> None:
+def test_batches_served_in_order_may_be_changed_in_place() -> None:
     samples, untouched = training_set(), training_set()
-    for _, y, rows, recorded in samples.in_order(16):
-        assert recorded is not None
-        for values in (y, rows, recorded):
+    for _, y, rows, outputs in samples.in_order(16):
+        assert outputs is not None
+        for values in (y, rows, outputs):
             values -= 1
     assert torch.equal(samples.rows, untouched.rows)
     assert torch.equal(samples.labels, untouched.labels)

@@ -60,7 +60,7 @@ def digits(tmp_path: Path) -> Path:
 
 def test_importing_the_modules_imports_no_slow_library() -> None:
     slow = ("torch", "torchvision", "sklearn", "scipy", "pandas", "avalanche")
-    code = f"import sys, clbench.data.datasets, clbench.dataset_import; print([m for m in {slow} if m in sys.modules])"
+    code = f"import sys, clbench.data.datasets, clbench.data.importing; print([m for m in {slow} if m in sys.modules])"
     assert run_python(code).communicate()[0].strip() == "[]"
 
 
@@ -75,7 +75,7 @@ def test_data_folder_is_the_explicit_one_then_the_environments_then_the_platform
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "/etc", "Digits", "-x", "a" * 65, "digits\n", "a\x00", "é"])
-def test_an_impossible_name_is_a_usage_error_wherever_it_is_given(name: str, tmp_path: Path) -> None:
+def test_an_invalid_name_is_a_usage_error_wherever_it_is_given(name: str, tmp_path: Path) -> None:
     for use in (datasets.describe, datasets.fetch, datasets.open_dataset):
         with pytest.raises(UsageError):
             use(name, tmp_path)
@@ -84,7 +84,7 @@ def test_an_impossible_name_is_a_usage_error_wherever_it_is_given(name: str, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_name_is_refused_with_the_nearest_one_and_the_command_to_bring_it_in(tmp_path: Path) -> None:
+def test_an_unknown_name_is_refused_with_the_nearest_one_and_the_command_that_imports_it(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'mnist'"):
         datasets.fetch("mnst", tmp_path)
     with pytest.raises(DataError, match="clbench data import mnst PATH"):
@@ -171,7 +171,7 @@ def test_a_list_shows_built_ins_first_whether_prepared_or_not_then_imported_ones
     assert all(each.problem is None for each in listed)
 
 
-def test_nothing_is_listed_or_described_where_there_is_no_folder(tmp_path: Path) -> None:
+def test_nothing_is_listed_or_described_without_a_folder(tmp_path: Path) -> None:
     assert [each.info for each in datasets.list_datasets(tmp_path / "none")] == [None] * 5
     assert datasets.describe("digits", tmp_path / "none") is None
     assert datasets.verify(tmp_path / "none") == []
@@ -237,7 +237,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_cache_is_named_with_the_commands_that_mend_it_and_never_used(damage: str, digits: Path) -> None:
+def test_a_damaged_cache_is_never_used_and_the_commands_that_repair_it_are_named(damage: str, digits: Path) -> None:
     file, injure = DAMAGES[damage]
     injure(digits / "arrays" / "digits" / file)
     for use in (datasets.open_dataset, datasets.fetch):
@@ -288,7 +288,7 @@ def test_verify_finds_labels_out_of_range_and_classes_without_images(digits: Pat
     assert problem is not None and said in problem
 
 
-def test_verify_finds_a_mean_that_is_not_that_of_the_pixels(digits: Path) -> None:
+def test_verify_finds_a_mean_that_differs_from_that_of_the_pixels(digits: Path) -> None:
     edit(digits / "arrays" / "digits" / "dataset.json", mean=[0.5])
     problem = datasets.verify(digits)[0][1]
     assert problem is not None and "its mean is" in problem
@@ -324,7 +324,7 @@ print(datasets.open_dataset("digits", folder, print).info.sha256)
 """
 
 
-def test_two_processes_that_want_the_same_dataset_at_once_do_the_work_once(tmp_path: Path) -> None:
+def test_two_processes_that_need_the_same_dataset_prepare_it_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
     both = [run_python(SLOW_LOAD, tmp_path, log) for _ in range(2)]
     outputs = [process.communicate(timeout=60)[0].splitlines() for process in both]
@@ -341,7 +341,7 @@ datasets.fetch("digits", pathlib.Path(sys.argv[1]))
 """
 
 
-def test_what_a_killed_process_left_is_not_read_and_the_same_command_starts_again(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_not_read_and_the_same_command_starts_over(tmp_path: Path) -> None:
     process = run_python(KILLED_LOAD, tmp_path)
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
@@ -357,7 +357,7 @@ def test_a_write_that_fails_is_a_machine_error_and_leaves_nothing(tmp_path: Path
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))  # x_train has 92 kB
     try:
-        with pytest.raises(MachineError, match="Free space there") as caught:
+        with pytest.raises(MachineError, match="Free disk space, or choose") as caught:
             datasets.fetch("digits", tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -511,7 +511,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion", "cifar10", "cifar100"])
-def test_without_network_the_folder_and_both_ways_to_bring_it_in_are_named(
+def test_offline_the_folder_and_both_ways_to_get_the_data_are_named(
     name: str, tmp_path: Path, no_network: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     sentences: list[str] = []
@@ -587,7 +587,7 @@ def test_a_download_with_another_checksum_is_refused(
     assert list((tmp_path / "data" / "arrays").iterdir()) == []
 
 
-def test_a_download_that_stalls_fails_instead_of_waiting_for_ever(
+def test_a_download_that_stalls_fails_instead_of_waiting_forever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torchvision.datasets
@@ -620,7 +620,7 @@ def test_data_that_do_not_fit_into_memory_are_read_without_their_neighbours(
     assert np.array_equal(opened.x_train, datasets.open_dataset("digits", data).x_train)
 
 
-def test_the_memory_that_counts_is_the_least_that_a_control_group_allows(
+def test_available_memory_is_the_smallest_limit_of_the_control_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "none").write_text("max\n")

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from clbench.evaluation import metrics
-from clbench.evaluation.metrics import Counts, chance, count, derive, intransigence
+from clbench.evaluation.counts import Counts, count
+from clbench.evaluation.metrics import chance, derive, intransigence
 
 EXPERIENCE_CLASSES = [[3, 7], [0], [5, 2]]  # not in the order of their ids, and not evenly split
 LABELS = [3, 3, 7, 7, 7, 0, 5, 2, 2, 2]  # samples a class: 3 → 2, 7 → 3, 0 → 1, 5 → 1, 2 → 3
@@ -59,7 +60,7 @@ def test_task_incremental_predictions_are_counted_and_have_no_old_as_new():
     assert counts.old_as_new == (None, None, None)
 
 
-def test_a_row_of_an_evaluation_not_made_is_not_read():
+def test_a_row_without_an_evaluation_is_not_read():
     rows = [[99], [], CLASS_INCREMENTAL[2]]
     counts = count(rows, LABELS, EXPERIENCE_CLASSES, [False, False, True], setting="class_incremental")
     assert counts.correct == (None, None, (1, 0, 2))
@@ -111,7 +112,7 @@ def test_a_prediction_that_the_setting_does_not_allow_is_an_error_naming_it(sett
     [
         ({"labels": [4, *LABELS[1:]]}, "label 4 is in no experience"),
         ({"labels": LABELS[:9]}, r"predictions\[0\] has 10 entries for 9 labels"),
-        ({"labels": [float(label) for label in LABELS]}, "labels must be a row of integers"),
+        ({"labels": [float(label) for label in LABELS]}, "labels must be a one-dimensional array of integers"),
         ({"predictions": CLASS_INCREMENTAL[:2]}, "predictions has 2 rows for 3 experiences"),
         ({"evaluated": [True] * 4}, "evaluated has 4 rows for 3 experiences"),
         ({"experience_classes": [[3, 7], [0], [5, 2, 3]]}, "listed twice"),
@@ -127,7 +128,7 @@ def test_a_prediction_that_the_setting_does_not_allow_is_an_error_naming_it(sett
         ({"setting": "instance_incremental"}, "setting is 'instance_incremental'"),
     ],
 )
-def test_what_does_not_fit_together_is_not_counted(change, sentence):
+def test_inconsistent_input_is_refused(change, sentence):
     fitting = {
         "predictions": CLASS_INCREMENTAL,
         "labels": LABELS,
@@ -145,7 +146,7 @@ def test_what_does_not_fit_together_is_not_counted(change, sentence):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"total": (), "class_total": ()}, "there is no experience"),
+        ({"total": (), "class_total": ()}, "there are no experiences"),
         ({"total": (5, 0, 5), "class_total": (2, 3, 0, 2, 3)}, "an experience has no test samples"),
         ({"classes_per_experience": (2, 0, 3)}, "an experience has no classes"),
         ({"classes_per_experience": (2, 1)}, "classes_per_experience has 2 entries for 3 experiences"),
@@ -169,13 +170,13 @@ def test_what_does_not_fit_together_is_not_counted(change, sentence):
         ({"old_as_new": (None, 3, 4)}, r"old_as_new\[1\] is 3; 2 samples of old classes were wrong"),
     ],
 )
-def test_counts_that_cannot_be_true_are_refused_with_the_reason(change, sentence):
+def test_contradictory_counts_are_refused_with_the_reason(change, sentence):
     stored = {name: getattr(uneven(), name) for name in uneven().to_json()}
     with pytest.raises(ValueError, match=sentence):
         Counts(**(stored | change))
 
 
-def test_old_as_new_of_an_evaluation_not_made_is_refused():
+def test_old_as_new_without_an_evaluation_is_refused():
     with pytest.raises(ValueError, match=r"old_as_new\[1\] is 0, but there is nothing to count"):
         Counts(((1,), None), (2, 2), ((1,), None), (2, 2), (1, 1), (None, 0))
 
@@ -237,7 +238,7 @@ def test_old_accuracy_weighs_samples_of_earlier_experiences_and_new_accuracy_is_
     assert derived["learning_accuracy"] == pytest.approx(7 / 10)  # (3/5 + 1 + 1/2) / 3
 
 
-def test_recency_bias_is_the_share_of_old_samples_taken_for_the_newest_classes():
+def test_recency_bias_is_the_share_of_old_samples_predicted_as_the_newest_classes():
     assert derive(uneven())["recency_bias"] == [None, 2 / 5, 4 / 6]
 
 
@@ -265,12 +266,12 @@ def test_forgetting_is_the_best_earlier_minus_the_last_accuracy():
     assert derived["forgetting_after"] == [None, pytest.approx(0.8 - 0.9), pytest.approx(0.3)]
 
 
-def test_forgetting_exceeds_backward_transfer_where_the_best_is_not_the_just_learned():
+def test_forgetting_exceeds_backward_transfer_if_the_best_accuracy_is_not_the_first():
     counts = one_class_each([8], [9, 6], [4, 5, 10], total=[10, 10, 10])
     assert derive(counts)["backward_transfer"] == pytest.approx(((0.4 - 0.8) + (0.5 - 0.6)) / 2)  # -0.25, not -0.3
 
 
-def test_forgetting_is_negative_where_old_accuracy_improves():
+def test_forgetting_is_negative_if_old_accuracy_improves():
     derived = derive(one_class_each([2], [3, 4], [5, 8, 1], total=[10, 10, 10]))
     assert derived["forgetting"] == pytest.approx(-(0.2 + 0.4) / 2)  # best earlier: 0.3 and 0.4; last: 0.5 and 0.8
     assert derived["backward_transfer"] == pytest.approx((0.3 + 0.4) / 2)
@@ -349,7 +350,7 @@ def test_intransigence_is_what_the_joint_run_learned_better_at_each_experience()
     assert intransigence(ours, joint) == [0.0, pytest.approx(0.3), pytest.approx(-0.3)]
 
 
-def test_intransigence_is_undefined_where_the_joint_run_was_not_evaluated():
+def test_intransigence_is_undefined_if_the_joint_run_was_not_evaluated():
     ours = one_class_each([8], [9, 6], [4, 5, 10], total=[10, 10, 10])
     assert intransigence(ours, one_class_each(None, None, [9, 9, 7], total=[10, 10, 10])) == [
         None,
@@ -384,7 +385,9 @@ def test_chance_refuses_an_empty_experience(classes, total):
 
 
 def test_importing_metrics_imports_neither_numpy_nor_torch():
-    program = "import sys, clbench.metrics; sys.exit(bool({'numpy', 'torch', 'avalanche'} & set(sys.modules)))"
+    program = (
+        "import sys, clbench.evaluation.metrics; sys.exit(bool({'numpy', 'torch', 'avalanche'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

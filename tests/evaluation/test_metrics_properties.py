@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clbench.base.settings import Setting
-from clbench.evaluation.metrics import Counts, chance, count, derive, intransigence
+from clbench.evaluation.counts import Counts, count
+from clbench.evaluation.metrics import chance, derive, intransigence
 
 # The first example imports numpy, and a busy machine is not a failure.
 untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,4 +1,4 @@
-"""Evaluation: both predictions on a network whose answers are written in the images, and no trace left behind."""
+"""Predictions of a network whose logits are the pixels of the images, and no effect of evaluation on training."""
 
 from __future__ import annotations
 
@@ -68,34 +68,34 @@ LOGITS = [
 CLASSES = [3, 3, 4, 1, 2]
 
 
-def readings(predicted: Any) -> tuple[Any, Any]:
+def both_settings(predicted: Any) -> tuple[Any, Any]:
     assert list(predicted) == ["class_incremental", "task_incremental"]
     return predicted["class_incremental"], predicted["task_incremental"]
 
 
 def test_predictions_are_class_ids_over_all_classes_and_within_the_own_experience() -> None:
-    by_class, by_task = readings(answered(LOGITS, CLASSES).predict(echo(SIZES)))
+    by_class, by_task = both_settings(answered(LOGITS, CLASSES).predict(echo(SIZES)))
     assert by_class.tolist() == [3, 4, 2, 1, 3]
     assert by_task.tolist() == [3, 0, 4, 1, 2]
     assert by_class.dtype == by_task.dtype == np.int16
 
 
 def test_only_classes_seen_so_far_are_predicted_and_minus_1_for_samples_of_those_not_learned_yet() -> None:
-    by_class, by_task = readings(answered(LOGITS, CLASSES).predict(echo(SIZES[:2])))
+    by_class, by_task = both_settings(answered(LOGITS, CLASSES).predict(echo(SIZES[:2])))
     assert by_class.tolist() == [3, 4, 3, -1, -1]
     assert by_task.tolist() == [3, 0, 4, -1, -1]
-    by_class, by_task = readings(answered(LOGITS, CLASSES).predict(echo(SIZES[:1])))
+    by_class, by_task = both_settings(answered(LOGITS, CLASSES).predict(echo(SIZES[:1])))
     assert by_class.tolist() == [3, 0, -1, -1, -1]
     assert by_task.tolist() == [3, 0, -1, -1, -1]
 
 
-def test_trained_task_incrementally_there_is_no_other_reading() -> None:
+def test_a_task_incremental_run_has_task_incremental_predictions_only() -> None:
     predicted = answered(LOGITS, CLASSES, "task_incremental").predict(echo(SIZES))
     assert list(predicted) == ["task_incremental"]
     assert predicted["task_incremental"].tolist() == [3, 0, 4, 1, 2]
 
 
-def test_domain_incrementally_the_shared_outputs_stand_for_the_samples_own_classes() -> None:
+def test_domain_incrementally_shared_outputs_are_translated_to_the_samples_own_classes() -> None:
     # experiences {3, 0} and {4, 1}; the class 2 makes no third pair and is left out of the samples
     network = Network([nn.Flatten()], features=5)
     network.head.grow(2, seed=0)
@@ -111,23 +111,23 @@ def test_domain_incrementally_the_shared_outputs_stand_for_the_samples_own_class
     assert predicted["domain_incremental"].tolist() == [3, 0, -1, -1, -1]
 
 
-def test_a_fixed_head_never_answers_with_a_class_that_has_not_come() -> None:
+def test_a_fixed_head_never_predicts_a_class_not_seen_yet() -> None:
     network = Network([nn.Flatten()], features=5)
     network.head.fix(5, seed=0)
     with torch.no_grad():
         network.head.old.weight.copy_(torch.eye(5))  # type: ignore[union-attr]
         network.head.old.bias.zero_()  # type: ignore[union-attr]
     network.head.grow(2, seed=0)
-    by_class, by_task = readings(answered(LOGITS, CLASSES).predict(network))
+    by_class, by_task = both_settings(answered(LOGITS, CLASSES).predict(network))
     assert by_class.tolist() == [3, 0, -1, -1, -1] and by_task.tolist() == [3, 0, -1, -1, -1]
     network.head.grow(1, seed=0)
-    by_class, _ = readings(answered(LOGITS, CLASSES).predict(network))
+    by_class, _ = both_settings(answered(LOGITS, CLASSES).predict(network))
     assert by_class.tolist() == [3, 4, 3, -1, -1]
 
 
 def test_samples_keep_their_order_over_several_passes() -> None:
     winners = np.random.default_rng(0).integers(0, 5, 1203)
-    by_class, _ = readings(answered(np.eye(5)[winners].tolist(), [0] * 1203).predict(echo(SIZES)))
+    by_class, _ = both_settings(answered(np.eye(5)[winners].tolist(), [0] * 1203).predict(echo(SIZES)))
     assert by_class.tolist() == [ORDER[winner] for winner in winners]
 
 
@@ -181,7 +181,7 @@ def test_evaluation_uses_the_running_statistics_of_batch_normalisation() -> None
     assert predict(slice(20)) == [predict(slice(i, i + 1))[0] for i in range(20)]
 
 
-def test_random_states_are_put_back_exactly() -> None:
+def test_random_states_are_restored_exactly() -> None:
     states = random_states()
     with randomness_untouched():
         random.random(), np.random.rand(), torch.rand(1)

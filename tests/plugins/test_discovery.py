@@ -62,7 +62,6 @@ class Tiny(clbench.Scenario):
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The strategies folder of an otherwise empty working folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CLBENCH_LOADED", "{}")
     (tmp_path / "strategies").mkdir()
     (tmp_path / "scenarios").mkdir()
     before = loaded_modules()
@@ -472,13 +471,15 @@ def test_an_imported_strategy_is_not_one_that_the_file_defines(tmp_path: Path) -
     assert loading(write(tmp_path / "mine.py", STRATEGY + "\n\nfrom clbench import Strategy\n")).__name__ == "Mine"
 
 
-def test_an_instance_of_a_plugins_class_is_unpickled_in_another_process(tmp_path: Path, monkeypatch: Any) -> None:
-    cls = loading(write(tmp_path / "mine.py"))
-    module = sys.modules[cls.__module__]
-    instance = cls(module.Config(alpha=2.5))
-    monkeypatch.chdir("/")
-    code = "import pickle, sys; it = pickle.load(sys.stdin.buffer); print(type(it).__name__, it.config.alpha)"
-    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(instance), capture_output=True, check=False)
+def test_an_instance_of_a_plugins_class_is_unpickled_in_a_process_that_loaded_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.py")
+    cls = loading(path)
+    stored = pickle.dumps(cls(sys.modules[cls.__module__].Config(alpha=2.5)))
+    loads = (
+        f"from pathlib import Path; from clbench.plugins.importing import import_file; import_file(Path({str(path)!r}))"
+    )
+    code = f"{loads}; import pickle, sys; it = pickle.load(sys.stdin.buffer); print(type(it).__name__, it.config.alpha)"
+    done = subprocess.run([sys.executable, "-c", code], input=stored, capture_output=True, check=False)
     assert (done.stdout.split(), done.stderr) == ([b"Mine", b"2.5"], b"")
 
 

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clbench.base.events import Note
-from clbench.data.datasets import DatasetInfo
+from clbench.data.dataset_info import DatasetInfo
 from clbench.errors import UsageError
 from clbench.plugins import discovery
 from clbench.plugins.discovery import builtin_folder

@@ -403,7 +403,7 @@ def test_lwf_without_its_terms_is_fine_tuning_bit_for_bit() -> None:
 def test_distillation_keeps_the_old_answers_nearer() -> None:
     gentle = Recipe(model="mlp", lr=0.05, batch_size=16, epochs=5)
     run, other = (small(builtin("lwf", alpha=alpha, lambda_r=0), gentle, (2, 3)).learn() for alpha in (5.0, 0.0))
-    x = run.scaling(run.images.take(torch.tensor(run.rows(1))))
+    x = run.scaling(run.images.read(torch.tensor(run.rows(1))))
     with torch.no_grad():
         before = torch.softmax(run.models[0](x), dim=1)
         near, far = (torch.softmax(each.models[1](x)[:, :2], dim=1).sub(before).abs().mean() for each in (run, other))

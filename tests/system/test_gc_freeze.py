@@ -37,7 +37,7 @@ def test_imports_are_left_out_and_an_open_file_is_written_to_its_end(jobs: str, 
     (tmp_path / "mine.py").write_text(WRITES_A_LOG)
     command = [sys.executable, "-m", "clbench", "run", "-s", "mine.py", "-S", "splitdigits", "--seeds", "2"]
     command += ["--epochs", "1", "--threads", "1", "--device", "cpu", "--jobs", jobs, "--json"]
-    environment = {**os.environ, "CLBENCH_DATA": str(data), "CLBENCH_LOADED": "{}"}
+    environment = {**os.environ, "CLBENCH_DATA": str(data)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     steps = sum(run.result["totals"]["gradient_steps"] for run in stored_runs.read_all([tmp_path / "results"])[0])

@@ -153,7 +153,7 @@ def test_a_strategy_sees_the_current_experiences_samples_and_no_others(name: str
         served = [row for experience, rows, _, _ in journal.batches if experience == index for row in rows]
         assert sorted(served) == sorted(own * 3)  # each once in each of three epochs
     shown = torch.cat(journal.shown)
-    expected = run.scaling(run.images.take(torch.tensor(sorted(run.rows(1)) + sorted(run.rows(2)))))
+    expected = run.scaling(run.images.read(torch.tensor(sorted(run.rows(1)) + sorted(run.rows(2)))))
     assert torch.equal(shown, expected)
 
 
@@ -385,7 +385,7 @@ def test_avalanches_samples_are_the_images_that_the_loop_trains_on() -> None:
             image, label, _ = experience.dataset[position]
             row = int(rows[position])
             assert label == run.positions[row]
-            assert torch.equal(image, run.scaling(run.images.take(torch.tensor([row])))[0])
+            assert torch.equal(image, run.scaling(run.images.read(torch.tensor([row])))[0])
 
 
 # What a method stores

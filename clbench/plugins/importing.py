@@ -1,0 +1,50 @@
+"""Import a plug-in's file as a private module, `clbench.plugins.importing.<stem>_<hash of the path>`.
+
+Every process that reads pickles of a plug-in's objects (a worker that resumes from a checkpoint) has imported the file
+before. A process that a plug-in starts by itself, with multiprocessing's spawn, has not: what such a process needs
+belongs in a package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+from clbench.avalanche.importing import putting_off
+
+
+class _UncachedLoader(SourceFileLoader):
+    """Compiles the file at every import: no byte code is left in a user's folder, and no stale one is used."""
+
+    def path_stats(self, path: str) -> NoReturn:
+        raise OSError
+
+
+def module_name(path: Path) -> str:
+    """Return the name under which the file at `path` is imported."""
+    real = str(path.resolve())
+    stem = re.sub(r"\W", "_", path.stem)
+    return f"{__name__}.{stem}_{hashlib.sha256(real.encode()).hexdigest()[:12]}"
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import the file at `path` as it is now; whatever executing it raises is raised here."""
+    name = module_name(path)
+    loader = _UncachedLoader(name, str(path.resolve()))
+    spec = spec_from_loader(name, loader)
+    assert spec is not None
+    # Registered before it is executed, as dataclasses with postponed annotations need.
+    module = sys.modules[name] = module_from_spec(spec)
+    try:
+        with putting_off():  # it may be the first to import Avalanche
+            loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
