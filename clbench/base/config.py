@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, TypeVar, cast
 
 import pydantic
 from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
 
-from clbench.errors import UsageError
+from clbench.errors import PluginError, UsageError
 
 T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class OmitDefault:
+    """Marks a field, of a config or of a stored record, that is left out of a run's canonical JSON at its default.
+
+    A field that is added later gets it, with a default that means what was so before: the ids of older runs stay.
+    """
+
+
+OMIT_DEFAULT = OmitDefault()
+"""Written as `name: Annotated[int, OMIT_DEFAULT] = 0`."""
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -21,15 +34,35 @@ def config(cls: type[T]) -> type[T]:
     Every field needs a default, so that a strategy runs without being configured; the string under a field is its
     documentation. Ranges are written with `annotated_types`: `alpha: Annotated[float, Ge(0)] = 1.0`.
 
+    A class attribute `renamed: ClassVar[Mapping[str, str]]` has the fields of earlier versions by their old name, with
+    the new one; an old name is an error that says the new one.
+
     Raises TypeError for a field without a default and ValueError for a default that is out of its own range.
     """
-    settings = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
+    settings = pydantic.ConfigDict(
+        extra="forbid", allow_inf_nan=False, validate_default=True, use_attribute_docstrings=True
+    )
     made = cast("type[T]", dataclass(cls, frozen=True, kw_only=True, config=settings))
     for field in dataclasses.fields(cast(Any, made)):
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise TypeError(f"{cls.__name__}.{field.name} has no default")
     made()  # which checks the defaults
+    if getattr(made, "renamed", None):
+        _refuse_renamed(made)
     return made
+
+
+def _refuse_renamed(made: Any) -> None:
+    init = made.__init__
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **values: Any) -> None:
+        for old, new in made.renamed.items():
+            if old in values:
+                raise PluginError(f"{made.__name__}({old}=…) is now called {made.__name__}({new}=…)", "Rename it.")
+        init(self, *args, **values)
+
+    made.__init__ = checked
 
 
 @config
@@ -43,7 +76,10 @@ def configure(cls: type[T], values: dict[str, Any], owner: str) -> T:
     Raises UsageError naming `owner` (a strategy or recipe), the field, the value and what is accepted.
     """
     names = [field.name for field in dataclasses.fields(cast(Any, cls))]
+    renamed = getattr(cls, "renamed", {})
     for name in values:
+        if name in renamed:
+            raise UsageError(f"{owner}.{name} is now called {owner}.{renamed[name]}")
         if name not in names:
             from clbench.system.suggestions import did_you_mean
 

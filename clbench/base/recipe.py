@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from clbench.base.config import config
+from clbench.base.config import OMIT_DEFAULT, config
 
 Milestones = tuple[Annotated[float, Gt(0)], ...]
 
@@ -50,7 +50,7 @@ class Recipe:
     model: Literal["mlp", "cnn", "resnet18", "resnet32", "resnet32b"] = "mlp"
     """Network; see clbench/networks/architectures.py."""
 
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] = "sgd"
     """See `optimizer_state` for what becomes of it between experiences."""
 
     optimizer_state: Literal["fresh", "carried"] = "fresh"
@@ -60,15 +60,29 @@ class Recipe:
     """Learning rate at the start of each experience."""
 
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Momentum of SGD; Adam keeps its usual 0.9 and 0.999."""
+    """Momentum of sgd and rmsprop; adam and adamw keep torch's β of 0.9 and 0.999."""
 
     weight_decay: Annotated[float, Ge(0)] = 0.0
-    """λ of ½λ‖θ‖², added to the gradient of every parameter that trains."""
+    """λ of ½λ‖θ‖², added to the gradient of every parameter that trains; decoupled from the gradient in adamw."""
 
-    schedule: Literal["constant", "cosine", "milestones", "plateau"] = "constant"
-    """Learning rate over an experience: constant; a half cosine down to 0, step by step; divided at `milestones`; or
-    divided whenever the loss on the `validation` data has not fallen for `patience` epochs, from where training goes on
-    with the best weights so far, until the rate is below `lr_min`. The experience then ends with the best weights."""
+    clip_norm: Annotated[float, Gt(0), OMIT_DEFAULT] | None = None
+    """Largest norm of the gradient over all parameters; a longer gradient is scaled down to it. None is no clipping."""
+
+    schedule: Literal["constant", "cosine", "milestones", "plateau", "warm_restarts"] = "constant"
+    """Learning rate over an experience: constant; a half cosine down to 0, step by step; divided at `milestones`;
+    half cosines down to 0 that restart (Loshchilov & Hutter 2017, arXiv 1608.03983); or divided whenever the loss on
+    the `validation` data has not fallen for `patience` epochs. Training then continues from the best weights so far,
+    and the experience ends with them once the rate is below `lr_min`."""
+
+    warmup_epochs: Annotated[float, Ge(0), OMIT_DEFAULT] = 0.0
+    """Epochs at the start of each experience in which the rate rises linearly to `lr`. The schedule begins after them,
+    but `milestones` count from the start of the experience."""
+
+    restart_epochs: Annotated[float, Gt(0), OMIT_DEFAULT] = 10.0
+    """Epochs of the first cosine of `warm_restarts`."""
+
+    restart_factor: Annotated[int, Ge(1), OMIT_DEFAULT] = 1
+    """How many times as long each further cosine of `warm_restarts` is."""
 
     milestones: Milestones = ()
     """Epochs of an experience after which the rate is divided."""

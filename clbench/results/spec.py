@@ -15,6 +15,7 @@ from typing import Any
 from clbench.base.config import configure, plain
 from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.recipe import Recipe
+from clbench.base.recipe_changes import changed, named
 from clbench.base.scenario import Scenario
 from clbench.base.settings import READINGS, Setting
 from clbench.base.strategy import Strategy, config_class
@@ -54,8 +55,12 @@ def protocol(
     split: str | None = None,
     order: str | None = None,
     setting: str | None = None,
+    recipe_values: Mapping[str, Any] | None = None,
 ) -> Protocol:
-    """Resolve a scenario's recipe (its first by default) with the overrides. Raises UsageError for what it lacks."""
+    """Resolve a scenario's recipe (its first by default) with the overrides. Raises UsageError for what it lacks.
+
+    `recipe_values` are fields of the recipe by path that the user set; see recipe_changes.py.
+    """
     names = list(scenario.recipes)
     name = recipe or names[0]
     if name not in names:
@@ -67,6 +72,8 @@ def protocol(
         configure(Recipe, {"epochs": epochs}, f"recipe {name}")
         if (shortened := chosen.shortened(epochs)) != chosen:
             chosen, name = shortened, f"{name}-epochs{epochs}"
+    chosen, differing = changed(chosen, recipe_values or {})
+    name = named(name, differing)
     if chosen.optimizer_state == "carried" and chosen.head != "fixed":
         raise UsageError(f"recipe {name} carries the optimizer's state, for which the head must be fixed")
     if chosen.schedule == "plateau" and not chosen.validation:

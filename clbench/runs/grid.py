@@ -103,6 +103,9 @@ def plan(request: Request, notify: Listener) -> list[Planned]:
     if request.tune not in (None, "chf", "grid"):
         raise UsageError(f"--tune {request.tune}: chf or grid{did_you_mean(request.tune, ('chf', 'grid'))}")
     strategies = choose_strategies(request.strategies, notify)
+    recipe_values, values = divided(request.values)
+    if request.epochs is not None and "epochs" in recipe_values:
+        raise UsageError("--epochs and --set recipe.epochs are both given", "Give one of them.")
     protocols = []
     for plugin in _select("scenario", request.scenarios):
         scenario = load_class(plugin)
@@ -115,9 +118,10 @@ def plan(request: Request, notify: Listener) -> list[Planned]:
                 request.split,
                 request.class_order,
                 request.setting,
+                recipe_values,
             )
         )
-    methods = _methods(strategies, request.values)
+    methods = _methods(strategies, values)
     machine = _machine(request)
     folder = data_folder(request.data)
     planned = []
@@ -199,6 +203,12 @@ def load_class(plugin: Plugin) -> type[Any]:
             return discovery.load(plugin)
     finally:
         state.restore()
+
+
+def divided(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return which of the values are the recipe's, by path within it, and which are the strategies'."""
+    of_recipe = {name.removeprefix("recipe."): value for name, value in values.items() if name.startswith("recipe.")}
+    return of_recipe, {name: value for name, value in values.items() if not name.startswith("recipe.")}
 
 
 def given_to(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from clbench.base.events import Listener, Note
 from clbench.errors import ClbenchError, UsageError
 from clbench.results import stored_runs
 from clbench.results.stored_runs import StoredRun
-from clbench.runs.grid import Chosen, Planned, Request, choose_strategies, given_to, load_class, plan
+from clbench.runs.grid import Chosen, Planned, Request, choose_strategies, divided, given_to, load_class, plan
 from clbench.runs.outcome import Outcome
 from clbench.system.seeds import derive
 
@@ -49,11 +49,13 @@ class Tuning:
 def plan_trials(request: Request, notify: Listener) -> list[Tuning]:
     """Return what must be tried before the runs of `request` can be planned. Raises what `plan` raises."""
     chosen = choose_strategies(request.strategies, notify)
-    given = given_to(chosen, request.values)
+    of_recipe, values = divided(request.values)
+    given = given_to(chosen, values)
+    protocol = {f"recipe.{path}": value for path, value in of_recipe.items()}
     tunings = []
     for scenario in request.scenarios:
         for each in chosen:
-            candidates = _candidates(each, given[each.name])
+            candidates = _candidates(each, given[each.name], protocol)
             asked = _asked(request, each, scenario)
             reported = [
                 run.spec["scenario"]["class_order"] for run in plan(replace(asked, values=candidates[0]), notify)
@@ -75,10 +77,16 @@ def plan_finals(request: Request, tunings: Sequence[Tuning], execute: Execute, n
     return sorted(finals, key=lambda run: request.seeds.index(run.spec["seeds"]["run"]))
 
 
-def _candidates(chosen: Chosen, given: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the configurations to try: every combination of the values listed, else of the stability weight."""
-    lists = {name: str(value).split(",") for name, value in given.items() if "," in str(value)}
-    fixed = {name: value for name, value in given.items() if name not in lists}
+def _candidates(chosen: Chosen, given: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the configurations to try: every combination of the values listed, else of the stability weight.
+
+    `given` are hyper-parameters of the strategy, `protocol` values of the recipe. Milestones are a list themselves, and
+    not searched.
+    """
+    everything = {**given, **protocol}
+    listed = {name: str(value) for name, value in everything.items() if not name.endswith("milestones")}
+    lists: dict[str, list[Any]] = {name: text.split(",") for name, text in listed.items() if "," in text}
+    fixed = {name: value for name, value in everything.items() if name not in lists}
     stability = load_class(chosen.plugin).stability
     if not lists and stability and stability[0] not in fixed:
         lists = {stability[0]: [stability[1] * step for step in LADDER]}

@@ -38,8 +38,8 @@ from clbench.training.experience_data import ExperienceData
 from clbench.training.fine_tuning import FineTuning
 from clbench.training.heads import fix_head, grow_head
 from clbench.training.loss_watch import LossWatch
-from clbench.training.optimizers import build_optimizer, set_rate
-from clbench.training.schedules import Plateau, scheduled_rate
+from clbench.training.optimizers import build_optimizer, clip_gradients, set_rate
+from clbench.training.schedules import Plateau, changes_by_step, scheduled_rate
 
 
 class Trainer:
@@ -307,7 +307,7 @@ class Trainer:
     def begin_step(self) -> None:
         """Stop here if the user asked for it, and set the learning rate."""
         self.interruption.check()
-        if self.recipe.schedule in ("cosine", "milestones"):
+        if changes_by_step(self.recipe):
             done = self.costs.gradient_steps
             set_rate(self.optimizer, scheduled_rate(self.recipe, done, self.steps, self.epoch_steps))
 
@@ -348,6 +348,8 @@ class Trainer:
             self.timer.enter("strategy")
             self.acting.before_step(batch)
         self.timer.enter("optimizer")
+        # After the strategy, which may have replaced the gradients: what is clipped is the step that is taken.
+        clip_gradients(self.recipe, self.model.parameters())
         self.optimizer.step()
         if self._follows_steps:
             self.timer.enter("strategy")

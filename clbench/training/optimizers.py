@@ -1,7 +1,8 @@
-"""A recipe's optimizer: one fused step over all parameters."""
+"""A recipe's optimizer: one fused step over all parameters, if torch has it; and the clipping of gradients."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -36,8 +37,16 @@ def _fresh(recipe: Recipe, parameters: list[torch.nn.Parameter], decay: float) -
     # In the GPU's memory, where a captured step reads it; see training/cuda_graphs.py.
     on_gpu = parameters[0].device.type == "cuda"
     rate = torch.tensor(recipe.lr, device=parameters[0].device) if on_gpu else recipe.lr
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True, capturable=on_gpu)
+    match recipe.optimizer:
+        case "adam":
+            return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True, capturable=on_gpu)
+        case "adamw":
+            return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True, capturable=on_gpu)
+        case "adagrad":  # whose step torch fuses on CPUs only
+            return torch.optim.Adagrad(parameters, lr=rate, weight_decay=decay, fused=None if on_gpu else True)
+        case "rmsprop":  # whose step torch does not fuse
+            momentum = recipe.momentum
+            return torch.optim.RMSprop(parameters, lr=rate, weight_decay=decay, momentum=momentum, capturable=on_gpu)
     sgd = torch.optim.SGD(parameters, lr=rate, momentum=recipe.momentum, weight_decay=decay, fused=True)
     if recipe.momentum:
         # Torch's fused step wants the buffers of all parameters or of none, and what is frozen for some epochs
@@ -45,3 +54,9 @@ def _fresh(recipe: Recipe, parameters: list[torch.nn.Parameter], decay: float) -
         for parameter in parameters:
             sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return sgd
+
+
+def clip_gradients(recipe: Recipe, parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Scale the gradients down so that their norm over all parameters is at most the recipe's `clip_norm`."""
+    if recipe.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)

@@ -1,4 +1,8 @@
-"""How the learning rate changes within an experience."""
+"""How the learning rate changes within an experience.
+
+The rates are closed formulas of the step, so that a step can be computed without those before it. They equal those of
+torch.optim.lr_scheduler, which tests compare.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,33 @@ from clbench.base.recipe import Recipe
 from clbench.networks.network import Network
 
 
+def changes_by_step(recipe: Recipe) -> bool:
+    """Return whether `scheduled_rate` gives the rate; it is otherwise constant, or follows the validation loss."""
+    return bool(recipe.warmup_epochs) or recipe.schedule in ("cosine", "milestones", "warm_restarts")
+
+
 def scheduled_rate(recipe: Recipe, step: int, steps: int, steps_per_epoch: int) -> float:
-    """Return the learning rate of gradient step `step` (from 0) of an experience's `steps`, by cosine or milestones."""
+    """Return the learning rate of gradient step `step` (from 0) of an experience's `steps`."""
+    warmup = round(recipe.warmup_epochs * steps_per_epoch)
+    if step < warmup:
+        return recipe.lr * (step + 1) / warmup
     if recipe.schedule == "cosine":
-        return recipe.lr * 0.5 * (1 + math.cos(math.pi * step / steps))
-    passed = sum(step >= milestone * steps_per_epoch for milestone in recipe.milestones)
-    return recipe.lr / recipe.divisor**passed
+        return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    if recipe.schedule == "warm_restarts":
+        return recipe.lr * 0.5 * (1 + math.cos(math.pi * _since_restart(recipe, (step - warmup) / steps_per_epoch)))
+    if recipe.schedule == "milestones":
+        passed = sum(step >= milestone * steps_per_epoch for milestone in recipe.milestones)
+        return recipe.lr / recipe.divisor**passed
+    return recipe.lr
+
+
+def _since_restart(recipe: Recipe, epochs: float) -> float:
+    """Return which share of the current cosine has passed after so many epochs."""
+    length = recipe.restart_epochs
+    while epochs >= length:
+        epochs -= length
+        length *= recipe.restart_factor
+    return epochs / length
 
 
 class Plateau:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,46 @@ def rates_of(recipe: Recipe) -> list[float]:
 def test_the_optimizer_follows_the_milestones() -> None:
     recipe = Recipe(lr=0.1, schedule="milestones", milestones=(1, 2), divisor=2, epochs=3, batch_size=20)
     assert rates_of(recipe) == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025, 0.025])
+
+
+# -- warm-up and restarts, against torch's own schedules --------------------------------------------------------------
+
+
+def rates_of_torch(make: Callable[[torch.optim.Optimizer], Any], lr: float, steps: int) -> list[float]:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr)
+    scheduler, rates = make(optimizer), []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_the_cosine_is_torchs() -> None:
+    recipe = Recipe(lr=0.3, schedule="cosine")
+    expected = rates_of_torch(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=40), 0.3, 40)
+    assert [scheduled_rate(recipe, step, 40, 10) for step in range(40)] == pytest.approx(expected)
+
+
+def test_warm_restarts_are_torchs() -> None:
+    recipe = Recipe(lr=0.3, schedule="warm_restarts", restart_epochs=1, restart_factor=2)
+    restarts = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts
+    expected = rates_of_torch(lambda o: restarts(o, T_0=10, T_mult=2), 0.3, 80)
+    assert [scheduled_rate(recipe, step, 80, 10) for step in range(80)] == pytest.approx(expected)
+    assert expected[0] == expected[10] == expected[30] == expected[70] == pytest.approx(0.3)
+
+
+def test_a_warm_up_is_torchs_linear_one_with_the_schedule_after_it() -> None:
+    recipe = Recipe(lr=0.3, schedule="cosine", warmup_epochs=0.5)
+    schedulers = torch.optim.lr_scheduler
+    expected = rates_of_torch(lambda o: schedulers.LinearLR(o, start_factor=1 / 5, total_iters=4), 0.3, 5)
+    expected += rates_of_torch(lambda o: schedulers.CosineAnnealingLR(o, T_max=35), 0.3, 35)
+    assert [scheduled_rate(recipe, step, 40, 10) for step in range(40)] == pytest.approx(expected)
+
+
+def test_the_optimizer_follows_a_warm_up_under_a_constant_schedule() -> None:
+    recipe = Recipe(lr=0.1, warmup_epochs=1.5, epochs=2, batch_size=20)
+    assert rates_of(recipe) == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.1])
 
 
 # -- plateaus ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,127 @@
+"""A recipe with values that the user sets: `--set recipe.lr=0.05`, `--set recipe.augmentation.crop=4`.
+
+A value that is set holds in every experience and for every strategy: what the recipe itself says about it in `first`
+and `of_strategy` is dropped. A value that the rest of the recipe would leave without effect is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from clbench.base.config import configure, plain
+from clbench.base.recipe import Augmentation, Overrides, Recipe
+from clbench.errors import UsageError
+from clbench.system.suggestions import did_you_mean
+
+_LONGEST_NAME = 48
+
+_NESTED: dict[str, type[Any]] = {"augmentation": Augmentation, "first": Overrides}
+
+_NEEDS: dict[str, tuple[str, Callable[[Recipe], bool]]] = {
+    "momentum": ("optimizer sgd or rmsprop", lambda recipe: recipe.optimizer in ("sgd", "rmsprop")),
+    "milestones": ("schedule milestones", lambda recipe: recipe.schedule == "milestones"),
+    "divisor": ("schedule milestones or plateau", lambda recipe: recipe.schedule in ("milestones", "plateau")),
+    "patience": ("schedule plateau", lambda recipe: recipe.schedule == "plateau"),
+    "lr_min": ("schedule plateau", lambda recipe: recipe.schedule == "plateau"),
+    "restart_epochs": ("schedule warm_restarts", lambda recipe: recipe.schedule == "warm_restarts"),
+    "restart_factor": ("schedule warm_restarts", lambda recipe: recipe.schedule == "warm_restarts"),
+    "warmup_epochs": ("another schedule than plateau", lambda recipe: recipe.schedule != "plateau"),
+    "epochs": ("iterations 0, since iterations replace epochs", lambda recipe: not recipe.iterations),
+}
+"""What some fields need to have an effect, in words and as a condition."""
+
+
+def changed(recipe: Recipe, values: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+    """Return the recipe with these values by path (`lr`, `first.epochs`), and those that differ from the recipe's.
+
+    Values may be strings as typed on a command line. Raises UsageError for a path or value that a recipe cannot have,
+    and for one that would have no effect.
+    """
+    before = plain(recipe)
+    after = plain(_without_overrides(recipe, values))
+    for path, value in values.items():
+        _put(after, _checked(path), _typed(path, value))
+    made = configure(Recipe, after, "recipe")
+    for path in values:
+        needed, met = _NEEDS.get(path, ("", lambda _: True))
+        if not met(made):
+            raise UsageError(f"recipe.{path} has no effect here: it needs {needed}")
+    if "schedule" in values and made.schedule == "milestones" and not made.milestones:
+        raise UsageError(
+            "recipe.schedule = milestones needs recipe.milestones, for example --set recipe.milestones=2,3"
+        )
+    result = plain(made)
+    return made, {path: found for path in values if (found := _at(result, path)) != _at(before, path)}
+
+
+def named(recipe: str, values: Mapping[str, Any]) -> str:
+    """Return the name of a recipe with these values: `quick-lr0.05`. A long one ends with a hash of the values."""
+    texts = [f"{path.replace('.', '_')}{_text(value)}" for path, value in values.items()]
+    name = "-".join([recipe, *texts])
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[: _LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _text(value: Any) -> str:
+    return "+".join(map(_text, value)) if isinstance(value, (list, tuple)) else f"{value}"
+
+
+def _without_overrides(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """Return the recipe without its own exceptions to what is set for all experiences and strategies."""
+    names = {field.name for field in dataclasses.fields(cast(Any, Overrides))} & set(values)
+    dropped: dict[str, Any] = dict.fromkeys(names)
+    first = dataclasses.replace(cast(Any, recipe.first), **dropped)
+    others = {name: dataclasses.replace(cast(Any, own), **dropped) for name, own in recipe.of_strategy.items()}
+    return cast(Recipe, dataclasses.replace(cast(Any, recipe), first=first, of_strategy=others))
+
+
+def _checked(path: str) -> list[str]:
+    """Return the parts of a path. Raises UsageError if a recipe has no such field."""
+    parts = path.split(".")
+    if parts[0] == "of_strategy" and len(parts) == 3:
+        _require(Overrides, parts[2], path)
+    elif parts[0] in _NESTED and len(parts) == 2:
+        _require(_NESTED[parts[0]], parts[1], path)
+    elif len(parts) == 1 and parts[0] not in (*_NESTED, "of_strategy"):
+        _require(Recipe, parts[0], path)
+    elif parts[0] in _NESTED and len(parts) == 1:
+        raise UsageError(f"recipe.{path} has fields of its own, for example recipe.{path}.{_names(_NESTED[path])[0]}")
+    else:
+        raise UsageError(f"a recipe has no field '{path}'", "Nested ones: recipe.first.lr, recipe.of_strategy.lwf.lr")
+    return parts
+
+
+def _require(cls: type[Any], name: str, path: str) -> None:
+    renamed = getattr(cls, "renamed", {})
+    if name in renamed:
+        raise UsageError(f"recipe.{path} is now called recipe.{path.removesuffix(name)}{renamed[name]}")
+    names = _names(cls)
+    if name not in names:
+        raise UsageError(f"a recipe has no field '{path}'{did_you_mean(name, names)} (known: {', '.join(names)})")
+
+
+def _names(cls: type[Any]) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def _typed(path: str, value: Any) -> Any:
+    """Return a value as it is checked: `10,20` stands for a list, and `none` for no value."""
+    if isinstance(value, str) and path.endswith("milestones"):
+        return [part for part in value.split(",") if part]
+    return None if isinstance(value, str) and value.lower() == "none" else value
+
+
+def _put(values: dict[str, Any], parts: list[str], value: Any) -> None:
+    for part in parts[:-1]:
+        values = values.setdefault(part, {})
+    values[parts[-1]] = value
+
+
+def _at(values: Any, path: str) -> Any:
+    for part in path.split("."):
+        values = (values or {}).get(part)
+    return values

@@ -1,0 +1,31 @@
+"""`--set recipe.NAME=VALUE`: it acts, it shows in the name of the runs, and a grid searches over it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import clbench
+
+
+def test_what_is_set_acts_and_shows_in_the_recipes_name(data: Path, tmp_path: Path) -> None:
+    values = {"recipe.lr": 0.002, "recipe.clip_norm": 0.01, "recipe.optimizer": "adamw"}
+    changed = clbench.run("naive", "splitdigits", epochs=1, threads=1, set=values, out=tmp_path, data=data)
+    plain = clbench.run("naive", "splitdigits", epochs=1, threads=1, out=tmp_path, data=data)
+    (one,), (other,) = changed, plain
+    assert one.path.name.startswith("quick-epochs1-lr0_002-clip_norm0_01-op")
+    assert other.path.name.startswith("quick-epochs1-seed0")
+    hashes = [run.result["experiences"][0]["weights_sha256"] for run in (one, other)]
+    assert hashes[0] != hashes[1]
+
+
+def test_a_grid_searches_over_a_value_of_the_recipe(data: Path, tmp_path: Path) -> None:
+    values = {"recipe.lr": "0.000001,0.005"}
+    (run,) = clbench.run("naive", "splitdigits", epochs=1, threads=1, set=values, tune="grid", out=tmp_path, data=data)
+    assert "lr0_005" in run.path.name  # with a millionth nothing is learned
+
+
+def test_epochs_are_given_once(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(clbench.UsageError, match="are both given"):
+        clbench.run("naive", "splitdigits", epochs=1, set={"recipe.epochs": 2}, out=tmp_path, data=data)
