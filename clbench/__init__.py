@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 # a module would put it in their place.
 if TYPE_CHECKING:
     from clbench.api import Runs, load, report, run
+    from clbench.base.batch import Batch, Classes
     from clbench.base.config import config
     from clbench.base.exemplars import ExemplarMemory
+    from clbench.base.experience import Experience, Samples
     from clbench.base.recipe import Augmentation, Overrides, Recipe
     from clbench.base.scenario import Scenario
-    from clbench.base.strategy import Batch, Classes, Experience, Samples, Strategy, TrainingData
+    from clbench.base.strategy import Strategy, TrainingData
     from clbench.errors import ClbenchError, DataError, MachineError, PluginError, UsageError
     from clbench.networks.network import Network
 
@@ -25,19 +27,19 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Augmentation": "base.recipe",
-    "Batch": "base.strategy",
+    "Batch": "base.batch",
     "Overrides": "base.recipe",
-    "Classes": "base.strategy",
+    "Classes": "base.batch",
     "ClbenchError": "errors",
     "DataError": "errors",
     "ExemplarMemory": "base.exemplars",
-    "Experience": "base.strategy",
+    "Experience": "base.experience",
     "MachineError": "errors",
     "Network": "networks.network",
     "PluginError": "errors",
     "Recipe": "base.recipe",
     "Runs": "api",
-    "Samples": "base.strategy",
+    "Samples": "base.experience",
     "Scenario": "base.scenario",
     "Strategy": "base.strategy",
     "TrainingData": "base.strategy",

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from clbench.base.strategy import Experience, Samples
+from clbench.base.experience import Experience, Samples
 from clbench.networks.network import Network
 
 Labels = Literal["true", "true_weighted", "predicted", "sampled", "exact"]

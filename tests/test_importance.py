@@ -13,7 +13,8 @@ from small_runs import builtin, strategy_class
 from torch import Tensor, nn
 
 from clbench import importance, losses
-from clbench.base.strategy import Batch, Experience
+from clbench.base.batch import Batch
+from clbench.base.experience import Experience
 from clbench.networks.network import Network
 
 WHERE = Experience(0, (3, 2))

@@ -15,7 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-from clbench.base.strategy import Batch, ConfigT, Strategy
+from clbench.base.batch import Batch
+from clbench.base.strategy import ConfigT, Strategy
 from clbench.base.training import Training
 from clbench.networks.network import Network
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from clbench.base.strategy import Batch, Experience, Samples
+    from clbench.base.batch import Batch
+    from clbench.base.experience import Experience, Samples
 
 
 @dataclass(frozen=True)

@@ -27,17 +27,18 @@ after each experience.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, get_args, get_origin
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
+from clbench.base.batch import Batch, Classes
 from clbench.base.config import NoConfig
+from clbench.base.experience import Experience
 from clbench.errors import PluginError
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor, nn
+    from torch import Tensor, nn
 
-    from clbench.base.settings import Setting
+    from clbench.base.training import Training
     from clbench.networks.network import Network
 
 RENAMED_HOOKS = {
@@ -50,152 +51,10 @@ RENAMED_HOOKS = {
 """Hooks by their names before 0.2; a strategy that still uses one is refused."""
 
 ConfigT = TypeVar("ConfigT")
-Classes = Literal["seen", "current", "all"]
 TrainingData = Literal["current", "seen", "with_memory", "memory", "read"]
 """The current experience's data; all data seen so far (references only); the current data together with the exemplars
 in `self.exemplars`; these exemplars alone; or no training by gradient steps, the data only being read in
 `after_experience`."""
-
-
-@dataclass(frozen=True)
-class Experience:
-    """An experience of the stream, as a strategy knows it."""
-
-    index: int
-    """0 for the first experience."""
-
-    classes_per_experience: tuple[int, ...]
-    """Number of classes in each experience of the stream."""
-
-    setting: Setting = "class_incremental"
-    """The setting of training. Domain-incrementally all experiences share the outputs of the first."""
-
-    samples: Samples | None = field(default=None, compare=False, repr=False)
-    """The experience's training data in `training_data` and `after_experience`; None in all other hooks."""
-
-    @property
-    def old_classes(self) -> int:
-        """Number of outputs in use before this experience: the logits' columns 0 .. old_classes - 1."""
-        return sum(self.old_groups)
-
-    @property
-    def seen_classes(self) -> int:
-        """Number of outputs in use up to and including this experience."""
-        if self.setting == "domain_incremental":
-            return self.classes_per_experience[0]
-        return sum(self.classes_per_experience[: self.index + 1])
-
-    @property
-    def old_groups(self) -> tuple[int, ...]:
-        """Number of neighbouring outputs of each earlier experience; domain-incrementally they are one group."""
-        if self.setting == "domain_incremental":
-            return self.classes_per_experience[:1] if self.index else ()
-        return self.classes_per_experience[: self.index]
-
-    @property
-    def is_last(self) -> bool:
-        """Whether this is the last experience of the stream."""
-        return self.index == len(self.classes_per_experience) - 1
-
-
-class Source(Protocol):
-    """Where a batch gets images from that it does not hold itself."""
-
-    def original(self, rows: Tensor) -> Tensor:
-        """Return the stored images at these rows of the dataset."""
-
-    def prepare(self, images: Tensor) -> Tensor:
-        """Augment and scale stored images."""
-
-
-class Samples(Protocol):
-    """The training data of the current experience, for a strategy to read again after training."""
-
-    def __len__(self) -> int:
-        """Number of samples."""
-
-    def batches(self, size: int, generator: Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield x (size, channels, height, width), preprocessed and not augmented, and y (size,) of every sample.
-
-        The order is drawn from `generator`, or without one is the dataset's. The last batch may be smaller.
-        """
-
-    def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the stored images, (m, height, width, channels) of uint8, and y (m,), at these positions (m,)."""
-
-    def scaled(self, images: Tensor) -> Tensor:
-        """Scale stored images as the recipe does, without augmentation: (m, height, width, channels) of uint8 -> x."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """One training batch, as `Strategy.loss` sees it."""
-
-    x: Tensor
-    """Preprocessed and augmented images, (n, channels, height, width); the trunk's features if the trunk is frozen."""
-
-    y: Tensor
-    """Class positions, (n,) of int64, in 0 .. seen_classes - 1."""
-
-    index: Tensor
-    """Row of each sample in the dataset's training arrays, (n,) of int64."""
-
-    logits: Tensor
-    """The network's output for `x`, (n, seen_classes) of float32; with a fixed head, (n, classes of the stream)."""
-
-    teacher_outputs: Tensor | None
-    """What `teacher_output` returned for these samples, (n, …); None in experience 0 and without that hook."""
-
-    model: Network
-    """The network in training."""
-
-    experience: Experience
-    """The current experience."""
-
-    source: Source | None = field(default=None, repr=False)
-    """Access to the stored images and to the recipe's augmentation."""
-
-    @property
-    def recorded(self) -> Tensor | None:
-        """Raises PluginError: the name of `teacher_outputs` before 0.2."""
-        raise PluginError("batch.recorded is now called batch.teacher_outputs", "Rename it in the strategy's file.")
-
-    def images(self, positions: Tensor) -> Tensor:
-        """Return the stored images, not augmented, of the samples at these positions of the batch.
-
-        (m,) -> (m, height, width, channels) of uint8.
-        """
-        assert self.source is not None
-        return self.source.original(self.index[positions])
-
-    def prepare(self, images: Tensor) -> Tensor:
-        """Augment and scale stored images as the recipe does; they count as samples seen.
-
-        (m, height, width, channels) of uint8 -> (m, channels, height, width) of float32.
-        """
-        assert self.source is not None
-        return self.source.prepare(images)
-
-    def cross_entropy(self, over: Classes = "seen") -> Tensor:
-        """Return the classification loss of the setting: the mean cross-entropy of `logits` with `y`.
-
-        Class-incrementally the softmax ranges over all classes `seen` so far, over those of the `current` experience,
-        or over `all` of the stream, which needs a fixed head (see `Recipe.head`). In the other settings `over` has no
-        effect: task-incrementally the softmax ranges over the classes of each sample's own experience, domain-
-        incrementally over the outputs that all experiences share.
-        """
-        from clbench import losses
-
-        experience = self.experience
-        if experience.setting == "class_incremental" and over == "all":
-            return losses.cross_entropy(self.logits, self.y)
-        seen, classes = self.logits, experience.seen_classes
-        if seen.shape[1] > classes:
-            seen = seen[:, :classes]
-        if experience.setting == "task_incremental":
-            return losses.cross_entropy_within(seen, self.y, experience.classes_per_experience[: experience.index + 1])
-        first = experience.old_classes if experience.setting == "class_incremental" and over == "current" else 0
-        return losses.cross_entropy(seen, self.y, first)
 
 
 class Strategy(Generic[ConfigT]):
@@ -289,7 +148,7 @@ class Strategy(Generic[ConfigT]):
         """
         raise NotImplementedError
 
-    def train(self, training: Any) -> None:
+    def train(self, training: Training) -> None:
         """Train the current experience by a loop of the strategy's own, made of the harness's pieces: a Training.
 
         For methods that exist as another library's training loop; see clbench/avalanche/. A strategy without this hook

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from clbench.base.batch import Batch
+    from clbench.base.experience import Experience
     from clbench.base.recipe import Recipe
-    from clbench.base.strategy import Batch, Experience
     from clbench.networks.network import Network
 
 Inputs = tuple["Tensor", "Tensor", "Tensor", "Tensor | None"]

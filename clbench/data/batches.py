@@ -166,19 +166,19 @@ class TrainingSet:
             return torch.cat([function(self.scaling(images)) for images in parts])
 
     def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield x and labels of every sample, without augmentation; see strategy.Samples."""
+        """Yield x and labels of every sample, without augmentation; see base.experience.Samples."""
         order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
         labels = self.labels[order.to(self.labels.device)].split(size)
         for images, label in zip(self.images.read_batches(self.rows[order].split(size)), labels, strict=True):
             yield self.scaling(images), label
 
     def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return stored images and labels of some samples; see strategy.Samples."""
+        """Return stored images and labels of some samples; see base.experience.Samples."""
         rows = self.rows[positions.to(self.rows.device)]
         return self.images.read(rows), self.labels[positions.to(self.labels.device)]
 
     def scaled(self, images: Tensor) -> Tensor:
-        """Scale stored images without augmenting them; see strategy.Samples."""
+        """Scale stored images without augmenting them; see base.experience.Samples."""
         return self.scaling(images)
 
     def in_order(self, size: int) -> Iterator[Inputs]:

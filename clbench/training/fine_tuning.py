@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from clbench.base.batch import Batch, Classes
 from clbench.base.config import NoConfig
-from clbench.base.strategy import Batch, Classes, Strategy
+from clbench.base.strategy import Strategy
 
 
 class FineTuning(Strategy[NoConfig]):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from clbench.base.experience import Experience
 from clbench.base.recipe import Recipe
-from clbench.base.strategy import Experience
 from clbench.networks.network import Network
 from clbench.system.seeds import derive
 

@@ -22,10 +22,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from clbench.base.batch import Batch
 from clbench.base.events import Listener
+from clbench.base.experience import Experience
 from clbench.base.recipe import Recipe
 from clbench.base.settings import Setting
-from clbench.base.strategy import Batch, Experience, Strategy, has_teacher, trains_itself
+from clbench.base.strategy import Strategy, has_teacher, trains_itself
 from clbench.data.batches import Inputs, TrainingSet, augment
 from clbench.errors import PluginError, UsageError
 from clbench.networks.network import Network
@@ -363,12 +365,12 @@ class Trainer:
         self.losses.note(loss, self.costs)
 
     def original(self, rows: Tensor) -> Tensor:
-        """Return training images as they are stored; see base.strategy.Source."""
+        """Return training images as they are stored; see base.batch.Source."""
         self._requests += len(rows)
         return self.data.images.read(rows)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Augment and scale images that a strategy kept, and count them as seen; see base.strategy.Source."""
+        """Augment and scale images that a strategy kept, and count them as seen; see base.batch.Source."""
         self._requests += len(images)
         self.costs.samples_seen += len(images)
         if self.recipe.augmentation.active:

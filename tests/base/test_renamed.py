@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import clbench
-from clbench.base.strategy import RENAMED_HOOKS, Batch, Experience
+from clbench.base.batch import Batch
+from clbench.base.experience import Experience
+from clbench.base.strategy import RENAMED_HOOKS
 from clbench.errors import PluginError
 
 

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from small_runs import builtin, strategy_class
 from torch import Tensor, nn
 
+from clbench.base.batch import Batch
 from clbench.base.config import configure
+from clbench.base.experience import Experience
 from clbench.base.settings import Setting
-from clbench.base.strategy import Batch, Experience, config_class
+from clbench.base.strategy import config_class
 from clbench.errors import UsageError
 from clbench.networks.network import Head
 

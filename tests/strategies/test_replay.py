@@ -13,9 +13,10 @@ from small_runs import SmallRun, builtin, colours, strategy_class
 from torch import Tensor
 
 from clbench import losses
+from clbench.base.batch import Batch
 from clbench.base.exemplars import ExemplarMemory
+from clbench.base.experience import Experience
 from clbench.base.recipe import Recipe
-from clbench.base.strategy import Batch, Experience
 from clbench.networks.network import Network
 
 RECIPE = Recipe(model="mlp", optimizer="sgd", lr=0.05, batch_size=16, epochs=2)

@@ -13,9 +13,9 @@ from small_runs import SmallRun, builtin, colours, same
 
 import clbench
 from clbench import Batch, Recipe, losses
+from clbench.base.experience import Experience
 from clbench.base.recipe import Recipe as PlainRecipe
 from clbench.base.settings import READINGS
-from clbench.base.strategy import Experience
 from clbench.errors import UsageError
 from clbench.networks.architectures import build
 from clbench.networks.network import Head

@@ -1,0 +1,97 @@
+"""One training batch, as a strategy's hooks see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from clbench.base.experience import Experience
+from clbench.errors import PluginError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from clbench.networks.network import Network
+
+Classes = Literal["seen", "current", "all"]
+
+
+class Source(Protocol):
+    """Where a batch gets images from that it does not hold itself."""
+
+    def original(self, rows: Tensor) -> Tensor:
+        """Return the stored images at these rows of the dataset."""
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Augment and scale stored images."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """One training batch, as `Strategy.loss` sees it."""
+
+    x: Tensor
+    """Preprocessed and augmented images, (n, channels, height, width); the trunk's features if the trunk is frozen."""
+
+    y: Tensor
+    """Class positions, (n,) of int64, in 0 .. seen_classes - 1."""
+
+    index: Tensor
+    """Row of each sample in the dataset's training arrays, (n,) of int64."""
+
+    logits: Tensor
+    """The network's output for `x`, (n, seen_classes) of float32; with a fixed head, (n, classes of the stream)."""
+
+    teacher_outputs: Tensor | None
+    """What `teacher_output` returned for these samples, (n, …); None in experience 0 and without that hook."""
+
+    model: Network
+    """The network in training."""
+
+    experience: Experience
+    """The current experience."""
+
+    source: Source | None = field(default=None, repr=False)
+    """Access to the stored images and to the recipe's augmentation."""
+
+    @property
+    def recorded(self) -> Tensor | None:
+        """Raises PluginError: the name of `teacher_outputs` before 0.2."""
+        raise PluginError("batch.recorded is now called batch.teacher_outputs", "Rename it in the strategy's file.")
+
+    def images(self, positions: Tensor) -> Tensor:
+        """Return the stored images, not augmented, of the samples at these positions of the batch.
+
+        (m,) -> (m, height, width, channels) of uint8.
+        """
+        assert self.source is not None
+        return self.source.original(self.index[positions])
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Augment and scale stored images as the recipe does; they count as samples seen.
+
+        (m, height, width, channels) of uint8 -> (m, channels, height, width) of float32.
+        """
+        assert self.source is not None
+        return self.source.prepare(images)
+
+    def cross_entropy(self, over: Classes = "seen") -> Tensor:
+        """Return the classification loss of the setting: the mean cross-entropy of `logits` with `y`.
+
+        Class-incrementally the softmax ranges over all classes `seen` so far, over those of the `current` experience,
+        or over `all` of the stream, which needs a fixed head (see `Recipe.head`). In the other settings `over` has no
+        effect: task-incrementally the softmax ranges over the classes of each sample's own experience, domain-
+        incrementally over the outputs that all experiences share.
+        """
+        from clbench import losses
+
+        experience = self.experience
+        if experience.setting == "class_incremental" and over == "all":
+            return losses.cross_entropy(self.logits, self.y)
+        seen, classes = self.logits, experience.seen_classes
+        if seen.shape[1] > classes:
+            seen = seen[:, :classes]
+        if experience.setting == "task_incremental":
+            return losses.cross_entropy_within(seen, self.y, experience.classes_per_experience[: experience.index + 1])
+        first = experience.old_classes if experience.setting == "class_incremental" and over == "current" else 0
+        return losses.cross_entropy(seen, self.y, first)
