@@ -158,7 +158,7 @@ def test_the_csv_has_the_source_of_every_number() -> None:
 def test_every_target_names_a_strategy_preset_scenario_and_recipe_that_exist() -> None:
     for target in targets():
         name, _, preset = target.strategy.partition(":")
-        strategy = select("strategy", str(builtin_folder("strategy") / f"{name}.py"))
+        strategy = select("strategy", str(builtin_folder("strategy") / f"{name}.py"), preset)
         assert not preset or preset in strategy.presets
         assert set(target.values) <= {field.name for field in strategy.fields}
         scenario = select("scenario", str(builtin_folder("scenario") / f"{target.scenario}.py"))
