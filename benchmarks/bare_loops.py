@@ -17,9 +17,11 @@ import torch.nn.functional as F
 from measuring import SEED
 from torch import Tensor, nn
 
+from clbench.base.recipe import Recipe
 from clbench.data.dataset_info import DatasetInfo
 from clbench.data.datasets import Dataset
 from clbench.networks.architectures import build
+from clbench.results.run_spec import RunSpec
 
 # Pixel values that go through a network at once where no gradients are kept: 128 images of CIFAR-10, 501 of MNIST.
 # Measured: convolutions are slower with more at once and the MLP with fewer.
@@ -45,11 +47,13 @@ class Task:
 class BareLearner:
     """Fine-tuning, and what the other strategies have in common."""
 
-    def __init__(self, recipe: dict[str, Any], info: DatasetInfo) -> None:
+    def __init__(self, recipe: Recipe, info: DatasetInfo) -> None:
         plain = {"schedule": "constant", "precision": "float32", "head": "growing", "normalization": "standardized"}
-        assert all(recipe[name] == value for name, value in plain.items()), "the loop below is written for these"
+        assert all(getattr(recipe, name) == value for name, value in plain.items()), (
+            "the loop below is written for these"
+        )
         self.recipe = recipe
-        network = build(recipe["model"], info.shape, SEED)
+        network = build(recipe.network, info.shape, SEED)
         self.trunk, self.features = network.blocks, network.head.features
         self.head: nn.Linear | None = None
         self.mean, self.std = 255 * torch.tensor(info.mean), 255 * torch.tensor(info.std)
@@ -102,9 +106,9 @@ class BareLearner:
         self, network: nn.Module, inputs: Tensor, task: Task, prepare: Callable[[Tensor], Tensor], decay: float = 0.0
     ) -> None:
         """The loop: whole batches by index, one optimizer step for each."""
-        optimizer = self.optimizer(network, decay + self.recipe["weight_decay"])
-        for _ in range(self.recipe["epochs"]):
-            for chosen in torch.randperm(len(inputs)).split(self.recipe["batch_size"]):
+        optimizer = self.optimizer(network, decay + self.recipe.weight_decay)
+        for _ in range(self.recipe.epochs):
+            for chosen in torch.randperm(len(inputs)).split(self.recipe.batch_size):
                 loss = self.loss(network(prepare(inputs[chosen])), task.y[chosen], chosen, task)
                 optimizer.zero_grad()
                 loss.backward()
@@ -112,8 +116,8 @@ class BareLearner:
 
     def optimizer(self, network: nn.Module, decay: float) -> torch.optim.Optimizer:
         """The recipe's optimizer, afresh."""
-        rate, momentum = self.recipe["lr"], self.recipe["momentum"]
-        if self.recipe["optimizer"] == "adam":
+        rate, momentum = self.recipe.lr, self.recipe.momentum
+        if self.recipe.optimizer == "adam":
             return torch.optim.Adam(network.parameters(), rate, weight_decay=decay, fused=True)
         return torch.optim.SGD(network.parameters(), rate, momentum, weight_decay=decay, fused=True)
 
@@ -197,11 +201,11 @@ class BareRun:
         return self.training_seconds + self.evaluation_seconds
 
 
-def bare_run(strategy: str, spec: dict[str, Any], dataset: Dataset) -> BareRun:
+def bare_run(strategy: str, spec: RunSpec, dataset: Dataset) -> BareRun:
     """Learn the stream of a run of clbench, evaluating the classes seen so far after each experience."""
-    position = torch.from_numpy(np.argsort(spec["scenario"]["class_order"]))
-    learner, run, old = BARE[strategy](spec["recipe"], dataset.info), BareRun(), 0
-    for new in spec["scenario"]["classes_per_experience"]:
+    position = torch.from_numpy(np.argsort(spec.scenario.class_order))
+    learner, run, old = BARE[strategy](spec.recipe.config, dataset.info), BareRun(), 0
+    for new in spec.scenario.classes_per_experience:
         began = time.perf_counter()
         images, positions = chosen(dataset.x_train, position[torch.from_numpy(dataset.y_train)], old, old + new)
         learner.learn(Task(images, positions, old, new))

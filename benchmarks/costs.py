@@ -143,8 +143,8 @@ def memory(bench: Bench) -> list[Row]:
         options = ("--threads", str(bench.threads), "--data", str(bench.data), "--device", "cpu")
         short = ("--split", "2", "--epochs", "1")
         wall_seconds(command("run", "-s", "naive", "-S", "splitcifar100", "--out", results, *options, *short))
-        (path,) = Path(results).rglob("result.json")
-        peak = json.loads(path.read_bytes())["totals"]["peak_memory"]["host_bytes"] / 1e6
+        (path,) = Path(results).rglob("costs.json")
+        peak = json.loads(path.read_bytes())["peak_memory"]["host_bytes"] / 1e6
     extra = peak - without
     what = "naive on Split CIFAR-100, peak beyond the network's"
     return [Row(what, "the dataset's arrays", 2.0, "lower", [extra / size], extra, size, "MB")]
@@ -161,7 +161,7 @@ import clbench
 class LongStream(clbench.Scenario):
     dataset = "cifar100"
     split = "20"
-    recipes = {"quick": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=2)}
+    recipes = {"quick": clbench.Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=2)}
 '''
 
 
@@ -189,7 +189,7 @@ def flatness(bench: Bench) -> list[Row]:
 
 def evaluations(run: Run) -> np.ndarray:
     """Return the seconds of each evaluation but the first."""
-    return np.array([entry["evaluation_seconds"] for entry in run.result["experiences"][1:]])
+    return np.array([each.evaluation_seconds for each in run.costs.experiences[1:]])
 
 
 def late_and_early(seconds: np.ndarray) -> tuple[float, float]:

@@ -30,6 +30,7 @@ from synthetic import Synthetic, drop_from_cache, prepared
 from watched_process import Unlimited, watch
 
 from clbench.results import environment
+from clbench.results.stored_runs import read_all
 
 COLOUR = (32, 32, 3)
 
@@ -88,9 +89,9 @@ def measure(
         what = ("-s", strategy, "-S", str(scenario), "--seeds", str(seeds), "--jobs", "1", "--device", "cpu")
         where = ("--threads", str(under.threads), "--data", str(folder), "--out", results)
         watched = watch(command("run", *what, *where), limit)
-        stored = [json.loads(path.read_bytes()) for path in sorted(Path(results).rglob("result.json"))]
-    largest = max(result["totals"]["stored_bytes"] for result in stored)
-    phases = [divided(entry["phases"]) for entry in stored[0]["experiences"]]
+        runs, _ = read_all([results])
+    largest = max(run.result.totals.stored_bytes for run in runs)
+    phases = [divided(each.phases) for each in runs[0].costs.experiences if each.phases]
     under.say(f"{axis} {n:,}, {strategy}: {watched.seconds:.1f} s")
     memory = (watched.anonymous_bytes, watched.resident_bytes, largest, dataset.bytes, limit)
     return Point(axis, strategy, n, watched.seconds, *memory, phases)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from rich.table import Table
 
 from clbench.base.events import Event, ExperienceFinished
 from clbench.data.datasets import describe
+from clbench.results.run_costs import RunCosts
+from clbench.results.run_result import RunResult
 from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned, Request, plan
 from clbench.runs.run import Surroundings, execute
@@ -117,7 +118,8 @@ def pair(theirs_first: bool, ours: Callable[[], Any], theirs: Callable[[], Any])
 class Run:
     """A finished run of clbench in this process."""
 
-    result: dict[str, Any]
+    result: RunResult
+    costs: RunCosts
     seconds: float
     """From opening the data to the published files."""
 
@@ -127,7 +129,7 @@ class Run:
     @property
     def learning_seconds(self) -> float:
         """Everything of the experiences but their evaluation: data, recording, growing the head, training, audit."""
-        return sum(entry["seconds"] - entry["evaluation_seconds"] for entry in self.result["experiences"])
+        return self.costs.totals.seconds - self.costs.totals.evaluation_seconds
 
 
 def plan_run(bench: Bench, strategy: str, scenario: str, epochs: int | None = None) -> Planned:
@@ -155,8 +157,9 @@ def run_clbench(bench: Bench, planned: Planned) -> Run:
         seconds = time.perf_counter() - began
         if outcome is None or outcome.failed:
             raise RuntimeError(f"{planned.name} did not finish: {outcome}")
-        result = json.loads((outcome.path / "result.json").read_bytes())
-    return Run(result, seconds, boundaries)
+        result = RunResult.model_validate_json((outcome.path / "result.json").read_bytes())
+        costs = RunCosts.model_validate_json((outcome.path / "costs.json").read_bytes())
+    return Run(result, costs, seconds, boundaries)
 
 
 def command(*arguments: str) -> list[str]:

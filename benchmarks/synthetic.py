@@ -26,7 +26,7 @@ import clbench
 class Synthetic(clbench.Scenario):
     dataset = "{name}"
     split = "{experiences}"
-    recipes = {{"quick": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=1)}}
+    recipes = {{"quick": clbench.Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=1)}}
 '''
 
 

@@ -31,8 +31,8 @@ class Part:
 
 
 PARTS = (
-    Part("CNN", 'model="cnn", optimizer="adam", lr=1e-3, batch_size=128, epochs=4', 10_000),
-    Part("ResNet-32", 'model="resnet32", optimizer="sgd", lr=0.1, momentum=0.9, batch_size=128, epochs=4', 2_560),
+    Part("CNN", 'network="cnn", optimizer="adam", lr=1e-3, batch_size=128, epochs=4', 10_000),
+    Part("ResNet-32", 'network="resnet32", optimizer="sgd", lr=0.1, momentum=0.9, batch_size=128, epochs=4', 2_560),
 )
 
 SCENARIO = '''"""A part of Split CIFAR-10."""
@@ -122,8 +122,8 @@ def lwf_beside_naive(network: str, lwf: Pairs, naive: Pairs) -> Row:
     """What distillation costs in the gradient steps, where the old network's answers are recorded already."""
 
     def seconds(run: Run) -> float:
-        return sum(entry["training_seconds"] for entry in run.result["experiences"][1:])
+        return sum(each.training_seconds for each in run.costs.experiences[1:])
 
-    assert all(entry["recorded"] == "recorded" for run, _ in lwf for entry in run.result["experiences"][1:])
+    assert all(each.teacher == "recorded" for run, _ in lwf for each in run.result.experiences[1:])
     pairs = [(seconds(one), seconds(other)) for (one, _), (other, _) in zip(lwf, naive, strict=True)]
     return ours_over_theirs(f"{network}, lwf: gradient steps of experiences 1 to 4", "clbench's naive", 1.1, pairs)

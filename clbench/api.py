@@ -127,10 +127,10 @@ def run(
 def require_clean(runs: Iterable[StoredRun]) -> None:
     """Raise AuditError where the audit of a run found a violation."""
     found = {
-        f"  {run.path}: {finding['name']}: in experience {finding['experience']} it {finding['what']}"
+        f"  {run.path}: {finding.name}: in experience {finding.experience} it {finding.what}"
         for run in runs
-        for finding in run.result.get("audit", {}).get("findings", [])
-        if finding["severity"] == "violation"
+        for finding in run.result.audit.findings
+        if finding.severity == "violation"
     }
     if found:
         raise AuditError("A strategy broke the rules; the runs are stored:\n" + "\n".join(sorted(found)))

@@ -10,9 +10,9 @@ class SplitCIFAR10(clbench.Scenario):
     aliases = ("splitcifar",)
     recipes = {
         # Minutes on two CPU cores. Not augmented, so that LwF computes the old network's outputs only once.
-        "quick": clbench.Recipe(model="cnn", optimizer="adam", lr=1e-3, batch_size=128, epochs=4),
+        "quick": clbench.Recipe(network="cnn", optimizer="adam", lr=1e-3, batch_size=128, epochs=4),
         "standard": clbench.Recipe(
-            model="resnet18",
+            network="resnet18",
             optimizer="sgd",
             lr=0.05,
             momentum=0.9,
@@ -26,7 +26,7 @@ class SplitCIFAR10(clbench.Scenario):
         # Buzzega et al. 2020 (arXiv 2004.07211), by the first commit of its code: a fixed head, SGD without momentum, a
         # learning rate per method. LwF's warm-up takes 50 additional epochs (lwf:der2020).
         "der2020": clbench.Recipe(
-            model="resnet18",
+            network="resnet18",
             optimizer="sgd",
             lr=0.1,
             batch_size=32,

@@ -17,9 +17,9 @@ class SplitCIFAR100(clbench.Scenario):
     split = "10"
     recipes = {
         # Minutes on two CPU cores. Not augmented, so that LwF computes the old network's outputs only once.
-        "quick": clbench.Recipe(model="cnn", optimizer="adam", lr=1e-3, batch_size=128, epochs=4),
+        "quick": clbench.Recipe(network="cnn", optimizer="adam", lr=1e-3, batch_size=128, epochs=4),
         "standard": clbench.Recipe(
-            model="resnet32",
+            network="resnet32",
             optimizer="sgd",
             lr=0.1,
             momentum=0.9,
@@ -33,7 +33,7 @@ class SplitCIFAR100(clbench.Scenario):
         # Zhou et al. 2024 (TPAMI), by the code of PyCIL (arXiv 2112.12533): after the first experience every method has
         # its own epochs and milestones. (PyCIL's LwF has its third milestone in the first experience at 160.)
         "survey2024": clbench.Recipe(
-            model="resnet32",
+            network="resnet32",
             optimizer="sgd",
             lr=0.1,
             momentum=0.9,
@@ -53,7 +53,7 @@ class SplitCIFAR100(clbench.Scenario):
         # Masana et al. 2020 (arXiv 2010.15277), by its code FACIL; the published numbers are tuned with `--tune chf`.
         # FACIL also clips gradients at a norm of 10,000, which they never reach.
         "masana2020": clbench.Recipe(
-            model="resnet32b",
+            network="resnet32b",
             optimizer="sgd",
             lr=0.1,
             momentum=0.9,

@@ -7,6 +7,6 @@ class SplitDigits(clbench.Scenario):
     dataset = "digits"
     split = "5"
     recipes = {
-        "quick": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=32, epochs=10),
-        "standard": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=32, epochs=30),
+        "quick": clbench.Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=32, epochs=10),
+        "standard": clbench.Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=32, epochs=30),
     }

@@ -7,6 +7,6 @@ class SplitFashion(clbench.Scenario):
     dataset = "fashion"
     split = "5"
     recipes = {
-        "quick": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=2),
-        "standard": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=10),
+        "quick": clbench.Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=2),
+        "standard": clbench.Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=10),
     }

@@ -7,11 +7,11 @@ class SplitMNIST(clbench.Scenario):
     dataset = "mnist"
     split = "5"
     recipes = {
-        "quick": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=2),
-        "standard": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=10),
+        "quick": clbench.Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=2),
+        "standard": clbench.Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=10),
         # Hsu et al. 2018 (arXiv 1810.12488): their code never resets the optimizer, and its head is fixed.
         "hsu2018": clbench.Recipe(
-            model="mlp",
+            network="mlp",
             optimizer="adam",
             optimizer_state="carried",
             lr=1e-3,
@@ -22,7 +22,7 @@ class SplitMNIST(clbench.Scenario):
             class_order="natural",
         ),
         "hsu2018-sgd": clbench.Recipe(
-            model="mlp",
+            network="mlp",
             optimizer="sgd",
             optimizer_state="carried",
             lr=0.01,
@@ -34,7 +34,7 @@ class SplitMNIST(clbench.Scenario):
         ),
         # van de Ven & Tolias 2019 (arXiv 1904.07734), and their code until 2022: not padded, pixels in 0..1.
         "vandeven2019": clbench.Recipe(
-            model="mlp",
+            network="mlp",
             optimizer="adam",
             optimizer_state="carried",
             lr=1e-3,
@@ -46,7 +46,7 @@ class SplitMNIST(clbench.Scenario):
             class_order="seed",
         ),
         "vandeven2022": clbench.Recipe(
-            model="mlp",
+            network="mlp",
             optimizer="adam",
             optimizer_state="carried",
             lr=1e-3,

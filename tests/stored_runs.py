@@ -11,11 +11,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clbench.base.recipe import Recipe
 from clbench.base.settings import Setting
 from clbench.evaluation import metrics
-from clbench.evaluation.counts import count
-from clbench.results import spec, store, stored_runs
+from clbench.evaluation.counts import Counts, count
+from clbench.results import store, stored_runs
+from clbench.results.run_costs import CostTotals, PeakMemory, RunCosts
+from clbench.results.run_result import AuditResult, CountsRecord, FailedRun, RunResult, Totals
+from clbench.results.run_spec import (
+    NetworkSpec,
+    RecipeSpec,
+    RunSpec,
+    ScenarioSpec,
+    Seeds,
+    StrategySpec,
+    experience_classes,
+    folder_name,
+    run_id,
+)
 from clbench.results.stored_runs import StoredRun
+from clbench.results.strategy_record import strategy_record
 from clbench.system.seeds import run_seeds
 
 SOURCE = '''"""Does something against forgetting.
@@ -100,41 +115,66 @@ def publish(
     `predictions` takes the place of all that. `text` is the strategy's file; naive and joint are references by default.
     """
     text = source(reference={"naive": "lower", "joint": "upper"}.get(strategy)) if text is None else text
-    made = _spec(strategy, seed, text, config or {}, recipe, scenario, sizes, order, threads)
-    classes = spec.experience_classes(made)
+    made = spec_of(strategy, seed, text, config or {}, recipe, scenario, sizes, order, threads)
+    classes = experience_classes(made)
     made_up = predictions or _predictions(classes, samples, old, new)
     reached = list(evaluated or [True] * len(sizes))
     counts = {s: count(made_up[s], made_up["labels"], classes, reached, setting=s) for s in _SETTINGS}
-    result = {
-        "schema": 1,
-        "status": "finished",
-        "run_id": spec.run_id(made),
-        "counts": {setting: each.to_json() for setting, each in counts.items()},
-        "metrics": {setting: metrics.derive(each) for setting, each in counts.items()},
-        "chance": metrics.chance(list(sizes), counts["class_incremental"].total),
-        "experiences": [],
-        "totals": {"seconds": seconds, "samples_seen": samples_seen, "stored_bytes": stored_bytes},
-        "notes": [],
-    }
+    result = result_of(made, counts, text, samples_seen, stored_bytes)
     arrays = io.BytesIO()
     np.savez_compressed(arrays, **made_up)
     files = {
         "spec.json": store.as_json(made),
         "result.json": store.as_json(result),
+        "costs.json": store.as_json(costs_of(made, seconds)),
         "environment.json": store.as_json(ENVIRONMENT if environment is None else environment),
         "predictions.npz": arrays.getvalue(),
-        "strategy.py": text.encode(),
     }
-    run = stored_runs.read(store.ResultsFolder(folder).publish(spec.folder_name(made), spec.run_id(made), files))
+    results = store.ResultsFolder(folder)
+    results.keep_source(text.encode())
+    run = stored_runs.read(results.publish(folder_name(made), run_id(made), files))
     assert isinstance(run, StoredRun), run.problem
     return run
 
 
 def fail(folder: Path, strategy: str, seed: int, message: str, scenario: str = "tiny") -> None:
     """Keep a failed run in `folder`."""
-    made = _spec(strategy, seed, source(), {}, "quick", scenario, (2, 2), None, 1)
-    files = {"spec.json": store.as_json(made), "result.json": store.as_json({"status": "failed", "error": message})}
-    store.ResultsFolder(folder).keep_failure(spec.folder_name(made), spec.run_id(made), files)
+    made = spec_of(strategy, seed, source(), {}, "quick", scenario, (2, 2), None, 1)
+    failed = FailedRun(status="failed", run_id=run_id(made), error=message)
+    files = {"spec.json": store.as_json(made), "result.json": store.as_json(failed)}
+    store.ResultsFolder(folder).keep_failure(folder_name(made), run_id(made), files)
+
+
+def result_of(
+    made: RunSpec, counts: dict[Setting, Counts], text: str, samples_seen: int = 80, stored_bytes: int = 0
+) -> RunResult:
+    """The result of a run with these counts, whose strategy's file is `text`."""
+    sizes, total = made.scenario.classes_per_experience, next(iter(counts.values())).total
+    return RunResult(
+        run_id=run_id(made),
+        counts={setting: CountsRecord(**vars(each)) for setting, each in counts.items()},
+        metrics={setting: metrics.derive(each) for setting, each in counts.items()},
+        chance={setting: values for setting, values in metrics.chance(sizes, total).items() if setting in counts},
+        experiences=(),
+        audit=AuditResult(verdict="pass", findings=(), memory=0),
+        totals=Totals(
+            samples_seen=samples_seen,
+            gradient_steps=samples_seen // 10,
+            stored_bytes=stored_bytes,
+            exemplars=0,
+            tuning_samples_seen=None,
+            tuning_gradient_steps=None,
+        ),
+        strategy=strategy_record(made, text.encode()),
+        notes=(),
+    )
+
+
+def costs_of(made: RunSpec, seconds: float) -> RunCosts:
+    """What a run took, nearly all of it for training."""
+    totals = CostTotals(seconds=seconds, training_seconds=seconds, teacher_seconds=0, evaluation_seconds=0)
+    memory = PeakMemory(host_bytes=1)
+    return RunCosts(run_id=run_id(made), experiences=(), totals=totals, start_up_seconds=0, peak_memory=memory)
 
 
 # -- results that a report must do well on ----------------------------------------------------------------------------
@@ -199,7 +239,7 @@ RESULTS: dict[str, Callable[[Path], None]] = {made.__name__: made for made in (u
 _SETTINGS: tuple[Setting, ...] = ("class_incremental", "task_incremental")
 
 
-def _spec(
+def spec_of(
     strategy: str,
     seed: int,
     text: str,
@@ -209,27 +249,28 @@ def _spec(
     sizes: Sequence[int],
     order: Sequence[int] | None,
     threads: int,
-) -> spec.Spec:
-    return {
-        "schema": 1,
-        "engine": 1,
-        "scenario": {
-            "name": scenario,
-            "version": 1,
-            "setting": "class_incremental",
-            "dataset": "digits",
-            "dataset_sha256": "0" * 64,
-            "classes_per_experience": list(sizes),
-            "class_order_from": "seed" if order else "natural",
-            "class_order": list(order or range(sum(sizes))),
-        },
-        "recipe": {"name": recipe, "lr": 0.1},
-        "strategy": {"name": strategy, "sha256": hashlib.sha256(text.encode()).hexdigest(), "config": config},
-        "head": "one head that grows by a row per new class",
-        "seeds": run_seeds(seed),
-        "device": "cpu",
-        "threads": threads,
-    }
+) -> RunSpec:
+    """The spec of a run on the digits, or on so many classes of them as `sizes` says."""
+    seeds = run_seeds(seed)
+    return RunSpec(
+        engine=1,
+        scenario=ScenarioSpec(
+            name=scenario,
+            version=1,
+            setting="class_incremental",
+            dataset="digits",
+            dataset_sha256="0" * 64,
+            classes_per_experience=tuple(sizes),
+            class_order_from="seed" if order else "natural",
+            class_order=tuple(order or range(sum(sizes))),
+        ),
+        network=NetworkSpec(name="mlp"),
+        recipe=RecipeSpec(name=recipe, config=Recipe(lr=0.1)),
+        strategy=StrategySpec(name=strategy, sha256=hashlib.sha256(text.encode()).hexdigest(), config=config),
+        seeds=Seeds(run=seed, class_order=seeds["class_order"], network=seeds["model"], training=seeds["training"]),
+        device="cpu",
+        threads=threads,
+    )
 
 
 def _predictions(

@@ -79,10 +79,10 @@ def test_a_bare_loop_learns_what_clbench_learns(benchmark: Any, data: Path, tmp_
     (run,) = clbench.run(strategy, "splitdigits", **options)
     bare = benchmark("bare_loops")
     digits, spec = open_dataset("digits", data), run.spec
-    learner, old = bare.BARE[strategy](spec["recipe"], digits.info), 0
-    position = torch.from_numpy(np.argsort(spec["scenario"]["class_order"]))
+    learner, old = bare.BARE[strategy](spec.recipe.config, digits.info), 0
+    position = torch.from_numpy(np.argsort(spec.scenario.class_order))
     labels, test_labels = position[torch.from_numpy(digits.y_train)], position[torch.from_numpy(digits.y_test)]
-    for new in spec["scenario"]["classes_per_experience"]:
+    for new in spec.scenario.classes_per_experience:
         images, y = bare.chosen(digits.x_train, labels, old, old + new)
         learner.learn(bare.Task(images, y, old, new))
         old += new

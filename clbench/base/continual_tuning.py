@@ -5,16 +5,19 @@ The values are those of FACIL (Masana et al. 2020, arXiv 2010.15277); learning r
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from clbench.base.config import config, plain
+from clbench.base.config import config
 
 
 @config
 class ContinualTuning:
     """A search of learning rate and stability weight, repeated in every experience."""
+
+    how: Literal["chf"] = "chf"
+    """Tells the ways of tuning apart."""
 
     weight: str | None = None
     """Name of the strategy's stability weight, if it has one."""
@@ -42,7 +45,3 @@ class ContinualTuning:
 
     rate_searches: Annotated[int, Ge(1)] = 3
     """Number of `rates` to try: the largest below the learning rate of the first experience."""
-
-    def to_spec(self) -> dict[str, Any]:
-        """Return the `tuning` entry of a run's spec."""
-        return {"how": "chf", **plain(self)}

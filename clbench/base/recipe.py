@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -37,9 +37,16 @@ class Overrides:
     """What is different in some experiences or for some strategy; None leaves the recipe's value."""
 
     epochs: Annotated[int, Ge(1)] | None = None
+    """Passes over an experience's training data."""
+
     lr: Annotated[float, Gt(0)] | None = None
+    """Learning rate at the start of an experience."""
+
     weight_decay: Annotated[float, Ge(0)] | None = None
+    """λ of ½λ‖θ‖²."""
+
     milestones: Milestones | None = None
+    """Epochs of an experience after which the rate is divided."""
 
 
 @config
@@ -47,8 +54,10 @@ class Recipe:
     """What is trained, and how. Every experience gets the same `epochs` over its own training data, unless `first` or
     `of_strategy` says otherwise."""
 
-    model: Literal["mlp", "cnn", "resnet18", "resnet32", "resnet32b"] = "mlp"
-    """Network; see clbench/networks/architectures.py."""
+    renamed: ClassVar[Mapping[str, str]] = {"model": "network", "pixels": "normalization"}
+
+    network: Literal["mlp", "cnn", "resnet18", "resnet32", "resnet32b"] = "mlp"
+    """The architecture; see clbench/networks/architectures.py."""
 
     optimizer: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] = "sgd"
     """See `optimizer_state` for what becomes of it between experiences."""

@@ -40,8 +40,8 @@ _SCENARIO = '''"""The digits, small: what `clbench check` runs strategies on."""
 import clbench
 from clbench import Augmentation, Recipe
 
-MLP = {"model": "mlp", "optimizer": "adam", "lr": 1e-3}
-CNN = {"model": "cnn", "optimizer": "sgd", "lr": 0.05, "momentum": 0.9}
+MLP = {"network": "mlp", "optimizer": "adam", "lr": 1e-3}
+CNN = {"network": "cnn", "optimizer": "sgd", "lr": 0.05, "momentum": 0.9}
 
 
 class Contract(clbench.Scenario):
@@ -226,8 +226,8 @@ def imports_nothing_of_other_strategies(bench: Bench) -> None:
 
 def trains_in_the_first_and_in_later_experiences(bench: Bench) -> None:
     """A whole stream: the loss is a finite scalar that can be differentiated, and something is learned."""
-    entries = bench.run().result["experiences"]
-    if not any(entry["learned"] for entry in entries):
+    entries = bench.run().result.experiences
+    if not any(entry.trained for entry in entries):
         raise Broken("no experience was learned", "training_data returned None every time.")
     first = bench.run().metric("new_accuracy")[0]
     if first is not None and first < 0.6:
@@ -303,16 +303,16 @@ def killed_and_continued_it_ends_the_same(bench: Bench) -> None:
 
 
 def _agree(one: StoredRun, other: StoredRun, what: str, mend: str) -> None:
-    for ours, theirs in zip(one.result["experiences"], other.result["experiences"], strict=True):
-        if ours["weights_sha256"] != theirs["weights_sha256"]:
-            raise Broken(f"{what} has other weights after experience {ours['index']}", mend)
-    if one.result["counts"] != other.result["counts"]:
+    for ours, theirs in zip(one.result.experiences, other.result.experiences, strict=True):
+        if ours.weights_sha256 != theirs.weights_sha256:
+            raise Broken(f"{what} has other weights after experience {ours.index}", mend)
+    if one.result.counts != other.result.counts:
         raise Broken(f"{what} has the same weights and other predictions", mend)
 
 
 def leaves_global_state_alone(bench: Bench) -> None:
     """Seeds, default types, threads, the working folder and signal handlers are as they were."""
-    if notes := bench.run().result["notes"]:
+    if notes := bench.run().result.notes:
         raise Broken("; ".join(notes), "Put back what you change, or do not change it.")
 
 
@@ -323,13 +323,13 @@ def _not_found(bench: Bench, names: tuple[str, ...], mend: str) -> None:
     reason = None
     for recipe in ("mlp", "cnn"):
         try:
-            audit = bench.run(recipe).result["audit"]
+            audit = bench.run(recipe).result.audit
         except Skipped as skipped:
             reason = skipped
             continue
-        for finding in audit["findings"]:
-            if finding["name"] in names:
-                raise Broken(f"{finding['name']}: in experience {finding['experience']} it {finding['what']}", mend)
+        for finding in audit.findings:
+            if finding.name in names:
+                raise Broken(f"{finding.name}: in experience {finding.experience} it {finding.what}", mend)
     if reason is not None:
         raise reason
 

@@ -277,6 +277,7 @@ def _assignments(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _print_plan(request: Request, as_json: bool) -> None:
+    from clbench.results.record import to_json
     from clbench.runs.grid import plan
 
     def notify(event: Any) -> None:
@@ -292,7 +293,7 @@ def _print_plan(request: Request, as_json: bool) -> None:
     else:
         planned = plan(request, notify)
     if as_json:
-        print(json.dumps([run.spec for run in planned], indent=1, ensure_ascii=False))
+        print(json.dumps([to_json(run.spec) for run in planned], indent=1, ensure_ascii=False))
         return
     for run in planned:
         state = "is there already" if (place / run.name).is_dir() else "to do"
@@ -302,6 +303,7 @@ def _print_plan(request: Request, as_json: bool) -> None:
 def _print_comparisons(runs: Any, as_json: bool) -> None:
     from clbench.comparison.comparison import compare as group
     from clbench.comparison.table import print_comparison, rows_for_json
+    from clbench.results.record import to_json
 
     comparisons = group(runs)
     if as_json:
@@ -309,7 +311,7 @@ def _print_comparisons(runs: Any, as_json: bool) -> None:
             {"comparison": c.title, "warnings": c.warnings, "notes": c.notes, "rows": rows_for_json(c)}
             for c in comparisons
         ]
-        paths = [{"run": run.path.as_posix(), **run.result} for run in runs]
+        paths = [{"run": run.path.as_posix(), **to_json(run.result), "costs": to_json(run.costs)} for run in runs]
         print(json.dumps({"comparisons": rows, "runs": paths}, indent=1, ensure_ascii=False))
         return
     console = terminal()
@@ -548,7 +550,7 @@ def _list_runs(out: Path, as_json: bool) -> None:
     def row(run: StoredRun) -> dict[str, Any]:
         return {
             "run": run.path.as_posix(),
-            "status": run.result["status"],
+            "status": run.result.status,
             "final_accuracy": run.metric("final_accuracy"),
             "forgetting": run.metric("forgetting"),
         }

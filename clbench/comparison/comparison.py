@@ -12,7 +12,8 @@ from typing import Any, Literal
 from clbench.comparison import statistics
 from clbench.comparison.how_tuned import how_tuned
 from clbench.comparison.statistics import Difference, Estimate, estimate
-from clbench.plugins.discovery import describe_content
+from clbench.results.record import to_json
+from clbench.results.run_spec import RunSpec
 from clbench.results.stored_runs import StoredRun
 from clbench.streams.splits import describe_split
 from clbench.system.tables import legible, listed
@@ -51,12 +52,12 @@ class Row:
     @property
     def name(self) -> str:
         """The strategy's name alone."""
-        return str(self.runs[0].spec["strategy"]["name"])
+        return self.runs[0].spec.strategy.name
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of its runs."""
-        return tuple(run.spec["seeds"]["run"] for run in self.runs)
+        return tuple(run.spec.seeds.run for run in self.runs)
 
     @property
     def tuned(self) -> str:
@@ -65,11 +66,9 @@ class Row:
 
     @property
     def audit(self) -> str:
-        """What the audit (see audit/audit.py) says of its runs: `pass`, the worst it found, or `no audit`."""
-        verdicts = {audit["verdict"] if (audit := run.result.get("audit")) else "no audit" for run in self.runs}
-        return max(
-            verdicts, key=lambda verdict: ("pass", "no audit", "warn", "violation").index(verdict.partition("(")[0])
-        )
+        """What the audit (see audit/audit.py) says of its runs: `pass`, or the worst it found."""
+        verdicts = {run.result.audit.verdict for run in self.runs}
+        return max(verdicts, key=lambda verdict: ("pass", "warn", "violation").index(verdict.partition("(")[0]))
 
     @property
     def title(self) -> str:
@@ -100,23 +99,23 @@ class Comparison:
         return bool(tests) and statistics.smallest_p(len(self.seeds), tests) <= statistics.LEVEL
 
     @property
-    def spec(self) -> dict[str, Any]:
+    def spec(self) -> RunSpec:
         """The spec of one of the runs, for what they have in common."""
         return self.rows[0].runs[0].spec
 
     @property
     def scenario(self) -> str:
         """The scenario's name."""
-        return legible(self.spec["scenario"]["name"])
+        return legible(self.spec.scenario.name)
 
     @property
     def title(self) -> str:
         """The scenario with its protocol, in a line."""
         spec = self.spec
-        split = describe_split(spec["scenario"]["classes_per_experience"])
-        threads = f"{spec['threads']} thread{'s' if spec['threads'] != 1 else ''}"
-        recipe = legible(f"recipe {spec['recipe']['name']}, {spec['device']}, {threads}")
-        return f"{self.scenario}, {split} classes, {spec['scenario']['setting'].replace('_', '-')}, {recipe}"
+        split = describe_split(spec.scenario.classes_per_experience)
+        threads = f"{spec.threads} thread{'s' if spec.threads != 1 else ''}"
+        recipe = legible(f"recipe {spec.recipe.name}, {spec.device}, {threads}")
+        return f"{self.scenario}, {split} classes, {spec.scenario.setting.replace('_', '-')}, {recipe}"
 
 
 COLUMNS = {
@@ -138,7 +137,7 @@ SHARES = tuple(COLUMNS)[:6]
 
 def summary(run: StoredRun) -> dict[str, float | None]:
     """Return a run's value in each column; old and new classes after the last experience."""
-    totals = run.result["totals"]
+    totals = run.result.totals
     return {
         "final_accuracy": run.metric("final_accuracy"),
         "average_incremental_accuracy": run.metric("average_incremental_accuracy"),
@@ -148,11 +147,11 @@ def summary(run: StoredRun) -> dict[str, float | None]:
         "task_incremental_accuracy": (
             run.metric("final_accuracy", "task_incremental") if run.setting == "class_incremental" else None
         ),
-        "seconds": totals["seconds"],
-        "samples_seen": totals["samples_seen"],
-        "tuning_samples": totals.get("tuning_samples_seen"),
-        "exemplars": totals.get("exemplars") or None,
-        "stored_bytes": totals["stored_bytes"],
+        "seconds": run.costs.totals.seconds,
+        "samples_seen": totals.samples_seen,
+        "tuning_samples": totals.tuning_samples_seen,
+        "exemplars": totals.exemplars or None,
+        "stored_bytes": totals.stored_bytes,
     }
 
 
@@ -164,18 +163,19 @@ def compare(runs: Iterable[StoredRun]) -> list[Comparison]:
     return [_comparison(group) for _, group in sorted(groups.items())]
 
 
-def _protocol(spec: dict[str, Any]) -> str:
-    scenario = dict(spec["scenario"])
-    if scenario["class_order_from"] == "seed":
+def _protocol(spec: RunSpec) -> str:
+    scenario = to_json(spec.scenario)
+    if spec.scenario.class_order_from == "seed":
         del scenario["class_order"]
-    shared = [scenario["name"], scenario, spec["recipe"], spec["device"], spec["threads"], spec["engine"]]
+    protocol = [scenario, to_json(spec.network), to_json(spec.recipe)]
+    shared = [spec.scenario.name, *protocol, spec.device, spec.threads, spec.engine]
     return json.dumps(shared, sort_keys=True)
 
 
 def _comparison(runs: Sequence[StoredRun]) -> Comparison:
     made: dict[str, dict[int, StoredRun]] = defaultdict(dict)
     for run in runs:
-        made[_method(run.spec)][run.spec["seeds"]["run"]] = run
+        made[_method(run.spec)][run.spec.seeds.run] = run
     methods = dict(sorted(made.items()))
     labels = _labels([json.loads(key) for key in methods])
     shared = sorted(set.intersection(*(set(by_seed) for by_seed in methods.values())))
@@ -192,11 +192,10 @@ def _comparison(runs: Sequence[StoredRun]) -> Comparison:
     return Comparison(rows, tuple(shared), warnings, notes)
 
 
-def _method(spec: dict[str, Any]) -> str:
+def _method(spec: RunSpec) -> str:
     """Return what runs of one row share: the strategy with its preset and values, and how those were chosen."""
-    strategy = {key: value for key, value in spec["strategy"].items() if value is not None}
-    tuning = {key: spec["tuning"][key] for key in ("how", "start", "trials") if key in spec.get("tuning", {})}
-    return json.dumps({**strategy, "tuning": tuning}, sort_keys=True)
+    tuning = {key: value for key, value in to_json(spec.tuning or {}).items() if key in ("how", "start", "trials")}
+    return json.dumps({**to_json(spec.strategy), "tuning": tuning}, sort_keys=True)
 
 
 def _tuned(tuning: dict[str, Any]) -> str:
@@ -206,13 +205,7 @@ def _tuned(tuning: dict[str, Any]) -> str:
 def _row(label: str, runs: Sequence[StoredRun]) -> Row:
     summaries = [summary(run) for run in runs]
     estimates = {column: estimate([values[column] for values in summaries]) for column in COLUMNS}
-    return Row(label, tuple(runs), estimates, _reference(runs[0]))
-
-
-def _reference(run: StoredRun) -> Reference | None:
-    described = describe_content("strategy", run.spec["strategy"]["name"], run.source)
-    value = described.attributes.get("reference")
-    return value if value in ("lower", "upper") else None
+    return Row(label, tuple(runs), estimates, runs[0].result.strategy.reference)
 
 
 def _order(row: Row) -> tuple[float, str]:
@@ -267,7 +260,7 @@ def _budget_warnings(rows: Sequence[Row]) -> list[str]:
 
 
 def _reference_lines(run: StoredRun) -> str:
-    chance = {setting: 100 * values[-1] for setting, values in run.result["chance"].items()}
+    chance = {setting: 100 * values[-1] for setting, values in run.result.chance.items()}
     if run.setting != "class_incremental":
         return f"For comparison: guessing gives {chance[run.setting]:.1f}."
     total = run.counts().total

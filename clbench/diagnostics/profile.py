@@ -1,8 +1,7 @@
-"""Where a run's time goes: a run that is not kept, read by the clock that every run keeps in its result.json."""
+"""Where a run's time goes: a run that is not kept, read by the clock that every run keeps in its costs.json."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from clbench.data.datasets import data_folder
 from clbench.errors import ClbenchError, UsageError
+from clbench.results.run_costs import RunCosts
+from clbench.results.run_result import RunResult
 from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Request, plan
 from clbench.system import gc_freeze
@@ -27,7 +28,7 @@ PARTS = {
     **PHASES,
     "publishing": "writing the result",
 }
-_OF_EVERY_STEP = ("data", "forward", "backward", "optimizer", "strategy", "captured")
+_OF_EVERY_STEP = ("data", "forward", "backward", "optimizer", "strategy", "replayed")
 
 HEADINGS = ("part", "seconds", "share", "ms a step", "what")
 
@@ -98,17 +99,17 @@ def profile(request: Request, console: Console) -> Profile:
         whole = time.perf_counter() - began
         if outcome.failed:
             raise ClbenchError(f"{outcome.run}: {outcome.message}", "Its traceback is kept by: clbench run")
-        result = json.loads((outcome.path / "result.json").read_bytes())
-    totals = result["totals"]
-    seconds = {"start-up": before + totals["start_up_seconds"]}
-    seconds |= {phase: sum(entry["phases"][phase] for entry in result["experiences"]) for phase in PHASES}
+        result = RunResult.model_validate_json((outcome.path / "result.json").read_bytes())
+        costs = RunCosts.model_validate_json((outcome.path / "costs.json").read_bytes())
+    seconds = {"start-up": before + costs.start_up_seconds}
+    seconds |= {phase: sum(each.phases[phase] for each in costs.experiences if each.phases) for phase in PHASES}
     seconds["publishing"] = max(0.0, whole - sum(seconds.values()))
     return Profile(
         planned[0].name,
-        planned[0].spec["device"],
-        planned[0].spec["threads"],
+        planned[0].spec.device,
+        planned[0].spec.threads,
         seconds,
-        totals["gradient_steps"],
-        totals["samples_seen"],
-        totals["training_seconds"],
+        result.totals.gradient_steps,
+        result.totals.samples_seen,
+        costs.totals.training_seconds,
     )

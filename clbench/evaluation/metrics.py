@@ -44,7 +44,7 @@ def final_accuracy(counts: Counts) -> float | None:
     return accuracy_seen(counts)[-1]
 
 
-def final_accuracy_macro(counts: Counts) -> float | None:
+def final_accuracy_by_experience(counts: Counts) -> float | None:
     """1/E · Σ_j R[E-1][j], with equal weight per experience. "ACC" of Lopez-Paz & Ranzato 2017."""
     return _mean(accuracy_matrix(counts)[-1])
 
@@ -124,7 +124,7 @@ def per_class_accuracy(counts: Counts) -> list[list[float | None] | None]:
 METRICS: tuple[Callable[[Counts], Any], ...] = (
     accuracy_matrix,
     final_accuracy,
-    final_accuracy_macro,
+    final_accuracy_by_experience,
     average_incremental_accuracy,
     accuracy_seen,
     old_accuracy,

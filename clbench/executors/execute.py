@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from clbench.base.events import Listener, Note, RunSkipped
 from clbench.data.datasets import data_folder
 from clbench.executors.workers import Pool
-from clbench.results.spec import run_id
+from clbench.results.run_spec import run_id
 from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned, Request
 from clbench.runs.outcome import Outcome
@@ -46,7 +46,7 @@ def _execute(
     planned: Sequence[Planned], request: Request, results: ResultsFolder, interruption: Interruption, notify: Listener
 ) -> Sequence[Outcome]:
     folder = data_folder(request.data)
-    threads, device = planned[0].spec["threads"], planned[0].spec["device"]
+    threads, device = planned[0].spec.threads, planned[0].spec.device
     if text := advice(request.jobs, len(planned), threads, device):
         notify(Note(text))
     if (at_once := runs_at_once(request.jobs, len(planned), threads, device)) > 1:

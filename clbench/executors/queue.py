@@ -51,7 +51,7 @@ def _round_of(runs: Iterable[Planned]) -> Callable[[Planned], int]:
     counts: Counter[tuple[str, int]] = Counter()
     rounds: dict[str, int] = {}
     for run in sorted(runs, key=lambda run: run.plugin.attributes.get("reference") != "upper"):
-        group = (run.spec["scenario"]["name"], run.spec["seeds"]["run"])
+        group = (run.spec.scenario.name, run.spec.seeds.run)
         rounds[run.name] = counts[group]
         counts[group] += 1
     return lambda run: rounds[run.name]

@@ -26,6 +26,8 @@ from clbench.base import events
 from clbench.base.events import Listener, RunFailed
 from clbench.executors.queue import RunQueue
 from clbench.plugins.discovery import Plugin
+from clbench.results.record import to_json
+from clbench.results.run_spec import RunSpec
 from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned
 from clbench.runs.outcome import Outcome
@@ -52,7 +54,7 @@ class _Worker:
 
     def execute(self, run: Planned, wait: bool) -> dict[str, Any]:
         """Have the run done; return the answer: an outcome, an error, or how the worker ended."""
-        order = {"spec": run.spec, "plugin": _as_json(run.plugin), "wait": wait}
+        order = {"spec": to_json(run.spec), "plugin": _as_json(run.plugin), "wait": wait}
         assert self.process.stdin and self.process.stdout
         try:
             self.process.stdin.write(json.dumps(order) + "\n")
@@ -205,7 +207,7 @@ def _answer(order: dict[str, Any], around: Surroundings) -> dict[str, Any]:
 
     plugin = Plugin(**{**order["plugin"], "path": Path(order["plugin"]["path"])})
     try:
-        outcome = execute(order["spec"], plugin, around, order["wait"])
+        outcome = execute(RunSpec.model_validate(order["spec"]), plugin, around, order["wait"])
     except errors.ClbenchError as error:
         return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
     return {"outcome": outcome and {**dataclasses.asdict(outcome), "path": str(outcome.path)}}

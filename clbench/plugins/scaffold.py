@@ -69,8 +69,8 @@ class {cls}(clbench.Scenario):
     split = "{sizes}"  # also: a number of equal experiences, or a base and steps, 50+10x5
     recipes = {{
         # Complete training protocols by name, the default first; see clbench/base/recipe.py.
-        "quick": clbench.Recipe(model="cnn", optimizer="adam", lr=1e-3, batch_size=64, epochs=5),
-        "standard": clbench.Recipe(model="resnet18", optimizer="sgd", lr=0.05, momentum=0.9, epochs=50),
+        "quick": clbench.Recipe(network="cnn", optimizer="adam", lr=1e-3, batch_size=64, epochs=5),
+        "standard": clbench.Recipe(network="resnet18", optimizer="sgd", lr=0.05, momentum=0.9, epochs=50),
     }}
 '''
 

@@ -78,7 +78,7 @@ def percent(value: Estimate | None) -> str:
 
 def experiences(comparison: Comparison) -> int:
     """Return how many experiences the stream has."""
-    return len(comparison.spec["scenario"]["classes_per_experience"])
+    return len(comparison.spec.scenario.classes_per_experience)
 
 
 def short(label: str, room: float) -> str:
@@ -115,7 +115,7 @@ def _em(character: str) -> float:
 def all_figures(comparison: Comparison) -> list[Figure]:
     """Return every figure of a comparison, in the order of the report."""
     own = [old_and_new, matrices, forgetting, stability_and_plasticity, cost]
-    if comparison.spec["scenario"]["setting"] == "class_incremental":  # of which there is another reading
+    if comparison.spec.scenario.setting == "class_incremental":  # of which there is another reading
         own = [*own[:4], errors, cost, settings]
     return [draw(comparison) for draw in own]
 
@@ -123,7 +123,7 @@ def all_figures(comparison: Comparison) -> list[Figure]:
 def old_and_new(comparison: Comparison) -> Figure:
     """Accuracy on classes of earlier experiences, and on those just learned, after every experience."""
     old, new = (curves(comparison, metric(name)) for name in ("old_accuracy", "new_accuracy"))
-    chance = comparison.rows[0].runs[0].result["chance"][comparison.spec["scenario"]["setting"]]
+    chance = comparison.rows[0].runs[0].result.chance[comparison.spec.scenario.setting]
     titles = ("Old classes: those of earlier experiences", "New classes: those just learned")
     panels = tuple(
         (title, Panel(partial(_draw_curves, title=title, found=found, start=start, chance=chance)))
@@ -491,7 +491,7 @@ def _plain_log_ticks(axes: Axes, text: Callable[[float, float], str]) -> None:
 
 def _draw_settings(axes: Axes, *, title: str, comparison: Comparison) -> None:
     axes.set_title(title, x=-0.6)
-    chance = comparison.rows[0].runs[0].result["chance"]
+    chance = comparison.rows[0].runs[0].result.chance
     for setting in ("class_incremental", "task_incremental"):
         axes.axvline(100 * chance[setting][-1], linestyle=":", linewidth=1, color=axes.xaxis.label.get_color())
     for height, row in enumerate(comparison.rows):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import re
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from clbench.comparison.comparison import Comparison, Row
-from clbench.plugins.discovery import Plugin, describe_content
-from clbench.plugins.syntax import Field
+from clbench.results.command import run_command
+from clbench.results.record import to_json
+from clbench.results.run_result import HyperParameter
+from clbench.results.run_spec import RunSpec, StrategySpec
 from clbench.results.stored_runs import StoredRun
-from clbench.streams.splits import describe_split
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,8 @@ class Setting:
     default: str
     doc: str
 
-    @property
-    def changed(self) -> bool:
-        """Whether the run did not use the default."""
-        return not _equal(self.default, json.loads(self.value))
+    changed: bool
+    """Whether the run did not use the default."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Method:
     settings: tuple[Setting, ...]
     sha256: str
     file: str
-    """Path of its source within the report."""
+    """Path of its source within the report; empty if the results folder has not got it."""
 
     source: bytes
 
@@ -67,54 +64,35 @@ def methods(comparisons: Iterable[Comparison]) -> list[Method]:
 def method(row: Row) -> Method:
     """Return the method of a row, from the source that its runs carry."""
     run = row.runs[0]
-    strategy = run.spec["strategy"]
-    plugin = described(run)
-    fields = {field.name: field for field in plugin.fields}
+    strategy, said, source = run.spec.strategy, run.result.strategy, run.source
+    declared = {each.name: each for each in said.hyper_parameters}
     return Method(
         anchor=f"method-{slug(row.strategy)}-{_digest(strategy)}",
         label=row.strategy,
-        doc=plugin.doc or f"The file says nothing of itself{f' ({plugin.problem})' if plugin.problem else ''}.",
-        variant=_preset_of(run, plugin).get("source") or _variant(plugin.doc),
-        formula=_preset_of(run, plugin).get("loss", ""),
-        settings=tuple(_setting(name, value, fields.get(name)) for name, value in strategy["config"].items()),
-        sha256=strategy["sha256"],
-        file=f"methods/{slug(row.name)}-{strategy['sha256'][:8]}.py",
-        source=run.source,
+        doc=said.doc or f"The file says nothing of itself{f' ({said.problem})' if said.problem else ''}.",
+        variant=said.variant,
+        formula=said.formula,
+        settings=tuple(_setting(name, value, declared.get(name)) for name, value in strategy.config.items()),
+        sha256=strategy.sha256,
+        file=f"methods/{slug(row.name)}-{strategy.sha256[:8]}.py" if source else "",
+        source=source or b"",
     )
 
 
-def _digest(strategy: dict[str, Any]) -> str:
+def _digest(strategy: StrategySpec) -> str:
     """Return what tells a strategy in one configuration from all others, also where their names make one slug."""
-    return hashlib.sha256(json.dumps(strategy, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(to_json(strategy), sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _preset_of(run: StoredRun, plugin: Plugin) -> dict[str, str]:
-    """Return source and formula of the preset that a run was made with; nothing where it was made with none."""
-    preset = plugin.presets.get(run.spec["strategy"].get("preset") or "", {})
-    return {key: preset[key] for key in ("source", "loss") if isinstance(preset.get(key), str)}
+def _setting(name: str, value: Any, declared: HyperParameter | None) -> Setting:
+    text = json.dumps(value, ensure_ascii=False)
+    if declared is None:
+        return Setting(name, text, "", "", changed=False)
+    return Setting(name, text, _shown(declared.default), declared.doc, changed=declared.default != value)
 
 
-def described(run: StoredRun) -> Plugin:
-    """Return what the strategy's file, as the run carries it, says of itself."""
-    return describe_content("strategy", run.spec["strategy"]["name"], run.source)
-
-
-def _setting(name: str, value: Any, field: Field | None) -> Setting:
-    return Setting(
-        name, json.dumps(value, ensure_ascii=False), field.default if field else "", field.doc if field else ""
-    )
-
-
-def _equal(default: str, value: Any) -> bool:
-    try:
-        return bool(ast.literal_eval(default) == value)
-    except (ValueError, SyntaxError):
-        return False
-
-
-def _variant(doc: str) -> str:
-    match = re.search(r"^Variant:\s*(.+?)(?:[.,;:]\s|\.$|\n\n|\Z)", doc, re.MULTILINE | re.DOTALL)
-    return re.sub(r"\s+", " ", match[1])[:160] if match else ""
+def _shown(default: Any) -> str:
+    return default if isinstance(default, str) else json.dumps(default, ensure_ascii=False)
 
 
 def slug(text: str) -> str:
@@ -139,38 +117,27 @@ def commands(comparison: Comparison) -> list[str]:
     return made
 
 
-def _command(spec: dict[str, Any], rows: Sequence[Row]) -> str:
-    scenario = spec["scenario"]
-    recipe, _, epochs = spec["recipe"]["name"].partition("-epochs")
-    order = scenario["class_order_from"]
-    words = ["clbench", "run", "-s", ",".join(map(_selector, rows)), "-S", scenario["name"], "--recipe", recipe]
-    words += ["--setting", scenario["setting"].partition("_")[0]]
-    words += ["--epochs", epochs] if epochs else []
-    words += ["--split", _split_option(scenario["classes_per_experience"])]
-    words += ["--class-order", order if order != "list" else ",".join(map(str, scenario["class_order"]))]
-    words += ["--seeds", ",".join(map(str, rows[0].seeds)) + ("," if len(rows[0].seeds) == 1 else "")]
-    words += ["--device", spec["device"], "--threads", str(spec["threads"])]
+def _command(spec: RunSpec, rows: Sequence[Row]) -> str:
+    values = {}
     for row in rows:
         for setting in method(row).settings:
             if setting.changed:
-                value = row.runs[0].spec["strategy"]["config"][setting.name]
-                words += [
-                    "--set",
-                    f"{_selector(row)}.{setting.name}={value if isinstance(value, str) else setting.value}",
-                ]
-    return shlex.join(words)
+                value = row.runs[0].spec.strategy.config[setting.name]
+                values[f"{_selector(row)}.{setting.name}"] = value if isinstance(value, str) else setting.value
+    return run_command(
+        [_selector(row) for row in rows],
+        to_json(spec.scenario),
+        spec.recipe.name,
+        rows[0].seeds,
+        spec.device,
+        spec.threads,
+        values,
+    )
 
 
 def _selector(row: Row) -> str:
-    preset = row.runs[0].spec["strategy"].get("preset")
+    preset = row.runs[0].spec.strategy.preset
     return f"{row.name}:{preset}" if preset else row.name
-
-
-def _split_option(sizes: Sequence[int]) -> str:
-    if len(set(sizes)) == 1:
-        return str(len(sizes))
-    text = describe_split(sizes).replace("×", "x")
-    return text if "x" in text else ",".join(map(str, sizes))
 
 
 # -- machines ---------------------------------------------------------------------------------------------------------
@@ -187,7 +154,7 @@ def surroundings(runs: Sequence[StoredRun]) -> list[tuple[str, str]]:
             "processor": known.get("processor"),
             "cores": known.get("cores"),
             "GPU": known.get("gpu"),
-            "device": run.spec["device"],
+            "device": run.spec.device,
             "clbench's commit": known.get("source"),
             **(known.get("packages") or {}),
             **(known.get("variables") or {}),

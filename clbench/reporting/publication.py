@@ -70,18 +70,18 @@ def write_report(places: Sequence[str | Path], out: Path | None, selection: Sele
 
 
 def _chosen(runs: Sequence[StoredRun], selection: Selection) -> list[StoredRun]:
-    named = [(run.spec["strategy"]["name"], run.spec["scenario"]["name"], run.spec["recipe"]["name"]) for run in runs]
+    named = [(run.spec.strategy.name, run.spec.scenario.name, run.spec.recipe.name) for run in runs]
     for position, (kind, wanted) in enumerate(
         (("strategy", selection.strategies), ("scenario", selection.scenarios), ("recipe", selection.recipes))
     ):
-        known = sorted({str(names[position]) for names in named})
+        known = sorted({names[position] for names in named})
         for name in wanted:
             if named and name not in known:
                 raise UsageError(
                     f"no stored run has the {kind} '{name}'{did_you_mean(name, known)}", f"Stored: {', '.join(known)}"
                 )
     chosen = [run for run, names in zip(runs, named, strict=True) if selection.has(*names)]
-    return sorted(chosen, key=lambda run: str(run.result["run_id"]))  # whatever the order of the places
+    return sorted(chosen, key=lambda run: run.result.run_id)  # whatever the order of the places
 
 
 def _left_out(unreadable: Iterable[Unreadable], failed: Iterable[Failure]) -> list[str]:
@@ -112,7 +112,7 @@ def _files(runs: Sequence[StoredRun], comparisons: Sequence[Comparison], left_ou
     )
     written["index.html"] = render(content).encode("utf-8", errors="replace")
     written["data.csv"] = frame(runs).to_csv(index=False, lineterminator="\n").encode("utf-8", errors="replace")
-    return written | {each.file: each.source for each in described}
+    return written | {each.file: each.source for each in described if each.file}
 
 
 def _facts(runs: Sequence[StoredRun], comparisons: Sequence[Comparison]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from clbench.reporting.rendering import render
 from clbench.reproduction import table as published_table
 from clbench.reproduction.targets import cells as cells_of
 from clbench.reproduction.targets import targets
+from clbench.results.record import to_json
 from clbench.results.stored_runs import StoredRun
 
 Finding = Callable[[Comparison], str]
@@ -98,7 +100,7 @@ def sections(comparisons: Sequence[Comparison]) -> tuple[list[Section], dict[str
 
 def _anchors(comparisons: Sequence[Comparison]) -> list[str]:
     """Return a name for each, by scenario and recipe, with a number where these do not tell two apart."""
-    names = [slug(f"{each.scenario}-{each.spec['recipe']['name']}") for each in comparisons]
+    names = [slug(f"{each.scenario}-{each.spec.recipe.name}") for each in comparisons]
     return [
         name if names.count(name) == 1 else f"{name}--{names[: position + 1].count(name)}"
         for position, name in enumerate(names)
@@ -183,7 +185,7 @@ def across(comparisons: Iterable[Comparison]) -> list[Across]:
     """Return the aggregates of each recipe with three scenarios or more, of the strategies that are in all of them."""
     by_recipe: dict[str, list[Comparison]] = {}
     for comparison in comparisons:
-        by_recipe.setdefault(str(comparison.spec["recipe"]["name"]), []).append(comparison)
+        by_recipe.setdefault(comparison.spec.recipe.name, []).append(comparison)
     found = []
     for recipe, group in sorted(by_recipe.items()):
         scenarios = tuple(comparison.scenario for comparison in group)
@@ -193,7 +195,7 @@ def across(comparisons: Iterable[Comparison]) -> list[Across]:
         means = []
         for label in sorted(set.intersection(*map(set, scores))):
             rows = [score[label] for score in scores]
-            same = {str(row.runs[0].spec["strategy"]) for row in rows}
+            same = {json.dumps(to_json(row.runs[0].spec.strategy)) for row in rows}
             if len(same) == 1 and all(row.estimates["final_accuracy"] for row in rows):
                 means.append((label, statistics.interquartile_mean([final_accuracies(row) for row in rows])))
         if means:
@@ -220,7 +222,7 @@ def run_table(comparisons: Iterable[Comparison]) -> tuple[list[str], list[list[s
                     else f"{value:,.0f}"
                     for column in COLUMNS
                 ]
-                order = " ".join(map(str, run.spec["scenario"]["class_order"]))
-                seed = str(run.spec["seeds"]["run"])
-                rows.append([comparison.scenario, row.strategy, seed, *texts, order, run.result["run_id"][:16]])
+                order = " ".join(map(str, run.spec.scenario.class_order))
+                seed = str(run.spec.seeds.run)
+                rows.append([comparison.scenario, row.strategy, seed, *texts, order, run.result.run_id[:16]])
     return ["scenario", "strategy", "seed", *COLUMNS.values(), "class order", "run id"], rows

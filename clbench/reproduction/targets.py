@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clbench.base.settings import Setting
-from clbench.comparison.how_tuned import expected_values, literal
 from clbench.errors import UsageError
-from clbench.plugins.discovery import describe_content
 from clbench.results.stored_runs import StoredRun
+from clbench.results.strategy_record import literal
 from clbench.system.suggestions import did_you_mean
 
 READING: dict[str, Setting] = {
@@ -165,7 +164,7 @@ def cells(wanted: Iterable[Target], runs: Sequence[StoredRun]) -> list[Cell]:
             target,
             tuple(
                 100 * value
-                for run in sorted(runs, key=lambda run: int(run.spec["seeds"]["run"]))
+                for run in sorted(runs, key=lambda run: run.spec.seeds.run)
                 if _answers(run, target) and (value := target.of(run)) is not None
             ),
         )
@@ -176,17 +175,16 @@ def cells(wanted: Iterable[Target], runs: Sequence[StoredRun]) -> list[Cell]:
 def _answers(run: StoredRun, target: Target) -> bool:
     spec = run.spec
     name, _, preset = target.strategy.partition(":")
-    if (spec["scenario"]["name"], spec["recipe"]["name"], run.setting) != (
+    if (spec.scenario.name, spec.recipe.name, run.setting) != (
         target.scenario,
         target.recipe,
         target.setting,
     ):
         return False
-    if spec["strategy"]["name"] != name or preset not in ("", spec["strategy"].get("preset")):
+    if spec.strategy.name != name or preset not in ("", spec.strategy.preset):
         return False
-    if (spec.get("tuning") or {}).get("how", "") != target.tune:
+    if (spec.tuning.how if spec.tuning else "") != target.tune:
         return False
-    plugin = describe_content("strategy", name, run.source)
     given = {name: literal(value) for name, value in target.values.items()}
-    expected = expected_values(plugin, spec["strategy"].get("preset"), target.setting) | given
-    return bool(spec["strategy"]["config"] == expected and target.of(run) is not None)
+    expected = run.result.strategy.preset_values | given
+    return spec.strategy.config == expected and target.of(run) is not None

@@ -1,16 +1,10 @@
-"""What a run is: every choice that its numbers depend on, as canonical JSON, and the hash of that as its name.
-
-Paths, host, time, verbosity and the number of runs at once are not in it, for no number depends on them.
-"""
+"""Makes the spec of a run from what was asked for: scenario, recipe, strategy, seed and machine, each checked."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from clbench.base.config import configure, plain
 from clbench.base.continual_tuning import ContinualTuning
@@ -22,16 +16,16 @@ from clbench.base.strategy import Strategy, config_class
 from clbench.data.dataset_info import DatasetInfo
 from clbench.errors import UsageError
 from clbench.plugins.discovery import Plugin
+from clbench.results.run_spec import GridTuning, NetworkSpec, RecipeSpec, RunSpec, ScenarioSpec, Seeds, StrategySpec
 from clbench.streams.splits import class_order, parse_split
 from clbench.system.seeds import LARGEST, run_seeds
 from clbench.system.suggestions import did_you_mean
 
-SCHEMA = 1
-
 ENGINE = 1
 """Raised whenever a change to the harness changes the numbers of a run."""
 
-Spec = dict[str, Any]
+
+_ORDERS: dict[str, Literal["seed", "natural"]] = {"seed": "seed", "natural": "natural"}
 
 
 @dataclass(frozen=True)
@@ -112,12 +106,12 @@ class Method:
         values = {**preset.get("set", {}), **in_setting, **self.given}
         return plain(configure(config_class(self.strategy), values, self.plugin.name))
 
-    def search(self) -> dict[str, Any]:
+    def search(self) -> ContinualTuning:
         """Return how continual search goes about this method: from the value that the user set, if one is set."""
         weight, start = self.strategy.stability or (None, None)
         if weight and weight in self.given:
             start = float(self.values("class_incremental")[weight])
-        return ContinualTuning(weight=weight, start=start).to_spec()
+        return ContinualTuning(weight=weight, start=start)
 
 
 def method(
@@ -143,7 +137,7 @@ def method(
 class Machine:
     """What a run's arithmetic depends on beside the choices of the experiment."""
 
-    device: str
+    device: Literal["cpu", "cuda"]
     """`cpu` or `cuda`."""
 
     threads: int
@@ -157,12 +151,12 @@ def build(
     data: DatasetInfo,
     machine: Machine,
     held_out: float = 0.0,
-    tuned: Mapping[str, Any] | None = None,
-) -> Spec:
+    tuned: ContinualTuning | GridTuning | None = None,
+) -> RunSpec:
     """Return the spec of one run. Raises UsageError for a split, class order or seed that cannot be.
 
     With `held_out` this share of the training data takes the place of the test set; `tuned` says what chooses, or
-    chose, the hyper-parameters. Both stand in the spec only where there is something to say.
+    chose, the hyper-parameters.
     """
     if not 0 <= seed <= LARGEST:
         raise UsageError(f"seed {seed} is not between 0 and {LARGEST}")
@@ -173,60 +167,26 @@ def build(
         raise UsageError(
             f"split {what.split}: domain-incremental experiences share outputs, so all need as many classes"
         )
-    return {
-        "schema": SCHEMA,
-        "engine": ENGINE,
-        "scenario": {
-            "name": what.plugin.name,
-            "version": what.scenario.version,
-            "setting": what.setting,
-            "dataset": data.name,
-            "dataset_sha256": data.sha256,
-            "classes_per_experience": list(sizes),
-            "class_order_from": what.class_order if what.class_order in ("seed", "natural") else "list",
-            "class_order": list(class_order(what.class_order, classes, seeds["class_order"])),
-            **({"held_out": held_out} if held_out else {}),
-        },
-        "recipe": {"name": what.recipe_name, **plain(what.recipe)},
-        "strategy": {
-            "name": how.plugin.name,
-            **({"preset": how.preset} if how.preset else {}),
-            "sha256": how.plugin.sha256,
-            "config": how.values(what.setting),
-        },
-        **({"tuning": dict(tuned)} if tuned else {}),
-        "seeds": seeds,
-        "device": machine.device,
-        "threads": machine.threads,
-    }
-
-
-def canonical(spec: Spec) -> bytes:
-    """Return the spec as the one sequence of bytes that stands for it."""
-    return json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def run_id(spec: Spec) -> str:
-    """Return the SHA-256 of the canonical spec, in hexadecimal."""
-    return hashlib.sha256(canonical(spec)).hexdigest()
-
-
-def folder_name(spec: Spec) -> str:
-    """Return where a run lies in a results folder: `<scenario>/<strategy>/<recipe>-seed<k>-<run_id[:8]>`.
-
-    A setting other than class-incremental stands before the seed: `quick-task_incremental-seed0-…`.
-    """
-    parts = (spec["scenario"]["name"], spec["strategy"]["name"], spec["recipe"]["name"])
-    scenario, strategy, recipe = (re.sub(r"[^A-Za-z0-9_-]", "_", part)[:64] or "_" for part in parts)
-    if (setting := spec["scenario"]["setting"]) != "class_incremental":
-        recipe = f"{recipe[:43]}-{re.sub(r'[^A-Za-z0-9_-]', '_', str(setting))[:20]}"
-    return f"{scenario}/{strategy}/{recipe}-seed{spec['seeds']['run']}-{run_id(spec)[:8]}"
-
-
-def experience_classes(spec: Spec) -> list[list[int]]:
-    """Return the dataset's class ids of each experience, in class order."""
-    order, result = list(spec["scenario"]["class_order"]), []
-    for size in spec["scenario"]["classes_per_experience"]:
-        result.append(order[:size])
-        order = order[size:]
-    return result
+    return RunSpec(
+        engine=ENGINE,
+        scenario=ScenarioSpec(
+            name=what.plugin.name,
+            version=what.scenario.version,
+            setting=what.setting,
+            dataset=data.name,
+            dataset_sha256=data.sha256,
+            classes_per_experience=sizes,
+            class_order_from=_ORDERS.get(what.class_order, "list"),
+            class_order=class_order(what.class_order, classes, seeds["class_order"]),
+            held_out=held_out,
+        ),
+        network=NetworkSpec(name=what.recipe.network),
+        recipe=RecipeSpec(name=what.recipe_name, config=what.recipe),
+        strategy=StrategySpec(
+            name=how.plugin.name, preset=how.preset, sha256=how.plugin.sha256, config=how.values(what.setting)
+        ),
+        tuning=tuned,
+        seeds=Seeds(run=seed, class_order=seeds["class_order"], network=seeds["model"], training=seeds["training"]),
+        device=machine.device,
+        threads=machine.threads,
+    )

@@ -1,6 +1,7 @@
 """Files of runs: built where nobody reads, synced, published by one rename, and never written again.
 
 results/<scenario>/<strategy>/<recipe>-seed<k>-<id>/    a finished run: its files and MANIFEST.json, written last
+results/sources/<sha256>.py                             a strategy's file, once for all runs that it made
 results/.work/<run id>/                                 a run in progress, with the checkpoint of its last boundary
 results/.work/first-<key>                               a first experience that the runs of a command share
 results/.failed/<scenario>/…                            a failed run with its traceback; never read as a result
@@ -22,16 +23,18 @@ from typing import Any
 from filelock import FileLock
 
 from clbench.errors import MachineError
-from clbench.system.files import sync_folder, write_synced
+from clbench.results.record import to_json
+from clbench.system.files import replace_file, sync_folder, write_synced
 
 MANIFEST = "MANIFEST.json"
 WORK, FAILED, DAMAGED = ".work", ".failed", ".damaged"
 FIRST = "first-"
+SOURCES = "sources"
 
 
 def as_json(value: Any) -> bytes:
-    """Return readable JSON; raises ValueError for NaN and infinity, which have no place in a stored run."""
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    """Return a record, or JSON-ready values, as readable JSON. Raises ValueError for NaN and infinity."""
+    return (json.dumps(to_json(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def manifest(files: Mapping[str, bytes]) -> bytes:
@@ -75,6 +78,11 @@ def failed_runs(folder: Path) -> Iterator[Path]:
         if (root / FAILED).is_dir():
             yield from published_runs(root / FAILED / folder.relative_to(root))
             return
+
+
+def source_file(results: Path, sha256: str) -> Path:
+    """Return where a results folder has the strategy file of this hash."""
+    return results / SOURCES / f"{sha256}.py"
 
 
 class ResultsFolder:
@@ -152,6 +160,14 @@ class ResultsFolder:
         """Remove what a published run leaves in the work folder."""
         shutil.rmtree(self.path / WORK / run_id, ignore_errors=True)
         (self.path / WORK / f"{run_id}.lock").unlink(missing_ok=True)
+
+    def keep_source(self, content: bytes) -> None:
+        """Keep a strategy's file under its hash; several processes may do so at once."""
+        path = source_file(self.path, hashlib.sha256(content).hexdigest())
+        if path.is_file() and path.read_bytes() == content:
+            return
+        path.parent.mkdir(exist_ok=True)
+        replace_file(path, content)
 
     def publish(self, name: str, run_id: str, files: Mapping[str, bytes]) -> Path:
         """Write the files and their manifest, and make them the run `name` by one rename; return its folder.

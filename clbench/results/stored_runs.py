@@ -11,11 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from clbench.base.settings import READINGS, Setting
 from clbench.errors import UsageError
 from clbench.evaluation import metrics
 from clbench.evaluation.counts import Counts, count
 from clbench.results import store
+from clbench.results.command import command_of_schema_1
+from clbench.results.record import SCHEMA
+from clbench.results.run_costs import RunCosts
+from clbench.results.run_result import FailedRun, RunResult
+from clbench.results.run_spec import RunSpec, experience_classes, run_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,27 +35,34 @@ class StoredRun:
     """A finished run as its files have it."""
 
     path: Path
-    spec: dict[str, Any]
-    result: dict[str, Any]
+    spec: RunSpec
+    result: RunResult
+    costs: RunCosts
     environment: dict[str, Any]
     """On what it was made: versions, processor, times; no number depends on what is read from here."""
-
-    source: bytes
-    """The file of the strategy that made it; only ever shown, never run."""
 
     @property
     def setting(self) -> Setting:
         """In which the network was trained."""
-        found: Setting = self.spec["scenario"]["setting"]
-        return found
+        return self.spec.scenario.setting
 
     def counts(self, setting: Setting | None = None) -> Counts:
         """The integer counts, read in the run's own setting or in another of `READINGS`."""
-        return Counts.from_json(self.result["counts"][setting or self.setting])
+        return Counts(**dict(self.result.counts[setting or self.setting]))
 
     def metric(self, name: str, setting: Setting | None = None) -> Any:
         """A stored metric by its name (see evaluation/metrics.py), read in the run's own setting or in another."""
-        return self.result["metrics"][setting or self.setting][name]
+        return self.result.metrics[setting or self.setting][name]
+
+    @property
+    def source(self) -> bytes | None:
+        """The file of the strategy that made it, only ever shown, never run; None if its results folder has not got it,
+        or has another content under its hash."""
+        try:
+            content = store.source_file(self.path.resolve().parents[2], self.spec.strategy.sha256).read_bytes()
+        except (OSError, IndexError):
+            return None
+        return content if hashlib.sha256(content).hexdigest() == self.spec.strategy.sha256 else None
 
 
 @dataclass(frozen=True)
@@ -64,26 +78,41 @@ def read(path: Path) -> StoredRun | Unreadable:
     if problem := store.damage(path):
         return Unreadable(path, problem)
     try:
-        spec, result, environment = (
-            json.loads((path / f"{name}.json").read_bytes()) for name in ("spec", "result", "environment")
+        files = {name: (path / f"{name}.json").read_bytes() for name in ("spec", "result", "environment")}
+        if problem := _other_schema(path, json.loads(files["spec"])):
+            return Unreadable(path, problem)
+        run = StoredRun(
+            path,
+            RunSpec.model_validate_json(files["spec"]),
+            RunResult.model_validate_json(files["result"]),
+            RunCosts.model_validate_json((path / "costs.json").read_bytes()),
+            json.loads(files["environment"]),
         )
-        if result["schema"] != 1 or spec["schema"] != 1:
-            return Unreadable(path, "its format is of another version of clbench")
-        run = StoredRun(path, spec, result, environment, (path / "strategy.py").read_bytes())
         problem = _disagreement(run)
+    except ValidationError as error:
+        (first, *_) = error.errors(include_url=False)
+        place = ".".join(map(str, first["loc"]))
+        problem = f"its {error.title} is not valid: {place}: {first['msg']}"
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         problem = f"{type(error).__name__}: {error}"
     return Unreadable(path, problem) if problem else run
 
 
+def _other_schema(path: Path, spec: dict[str, Any]) -> str | None:
+    """Return why a run of another schema is not read, and the command that makes it again; None for this schema."""
+    if (schema := spec["schema"]) == SCHEMA:
+        return None
+    problem = f"it has schema {schema}, and this version of clbench reads schema {SCHEMA}"
+    if schema != 1:
+        return f"{problem}; update clbench to read it"
+    return f"{problem}; run it again with: {command_of_schema_1(spec, (path / 'strategy.py').read_bytes())}"
+
+
 def _disagreement(run: StoredRun) -> str | None:
     """Return what does not follow from what it must follow from, or None."""
-    from clbench.results.spec import experience_classes, run_id
-
-    if run.result["run_id"] != run_id(run.spec):
-        return "result.json belongs to another spec"
-    if hashlib.sha256(run.source).hexdigest() != run.spec["strategy"]["sha256"]:
-        return "strategy.py is not the file that spec.json names"
+    for name, record in (("result.json", run.result), ("costs.json", run.costs)):
+        if record.run_id != run_id(run.spec):
+            return f"{name} belongs to another spec"
     arrays = _predictions((run.path / "predictions.npz").read_bytes())
     for setting in READINGS[run.setting]:
         counts = run.counts(setting)
@@ -91,7 +120,7 @@ def _disagreement(run: StoredRun) -> str | None:
         classes = experience_classes(run.spec)
         if count(arrays[setting], arrays["labels"], classes, evaluated, setting=setting) != counts:
             return f"its {setting} counts are not those of its predictions"
-        if metrics.derive(counts) != run.result["metrics"][setting]:
+        if metrics.derive(counts) != run.result.metrics[setting]:
             return f"its {setting} metrics do not follow from its counts"
     return None
 
@@ -117,9 +146,9 @@ def read_all(places: Iterable[str | Path]) -> tuple[list[StoredRun], list[Unread
     runs: dict[str, StoredRun] = {}
     for run in found.values():
         if isinstance(run, StoredRun):
-            same = runs.setdefault(run.result["run_id"], run)
+            same = runs.setdefault(run.result.run_id, run)
             # Of the same run made twice, with other times, one is read, whatever the order of the places.
-            runs[run.result["run_id"]] = min(same, run, key=lambda each: (each.path / store.MANIFEST).read_bytes())
+            runs[run.result.run_id] = min(same, run, key=lambda each: (each.path / store.MANIFEST).read_bytes())
     return list(runs.values()), [run for run in found.values() if isinstance(run, Unreadable)]
 
 
@@ -145,11 +174,12 @@ def failures(places: Iterable[str | Path]) -> list[Failure]:
 
 def _failure(path: Path) -> Failure | None:
     try:
-        spec, result = (json.loads((path / f"{name}.json").read_bytes()) for name in ("spec", "result"))
-        names = spec["scenario"]["name"], spec["strategy"]["name"], int(spec["seeds"]["run"])
-        return Failure("/".join(path.parts[-3:]), *names, str(result["error"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        spec = RunSpec.model_validate_json((path / "spec.json").read_bytes())
+        failed = FailedRun.model_validate_json((path / "result.json").read_bytes())
+    except (OSError, ValueError):
         return None
+    names = spec.scenario.name, spec.strategy.name, spec.seeds.run
+    return Failure("/".join(path.parts[-3:]), *names, failed.error)
 
 
 def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
@@ -166,15 +196,15 @@ def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
     for run in runs:
         spec = run.spec
         fixed = {
-            "run": run.result["run_id"],
-            "scenario": spec["scenario"]["name"],
-            "split": describe_split(spec["scenario"]["classes_per_experience"]),
+            "run": run.result.run_id,
+            "scenario": spec.scenario.name,
+            "split": describe_split(spec.scenario.classes_per_experience),
             "trained": run.setting,
-            "strategy": spec["strategy"]["name"],
-            "preset": spec["strategy"].get("preset"),
-            "config": json.dumps(spec["strategy"]["config"], sort_keys=True),
-            "recipe": spec["recipe"]["name"],
-            "seed": spec["seeds"]["run"],
+            "strategy": spec.strategy.name,
+            "preset": spec.strategy.preset,
+            "config": json.dumps(spec.strategy.config, sort_keys=True),
+            "recipe": spec.recipe.name,
+            "seed": spec.seeds.run,
         }
         for setting in READINGS[run.setting]:
             counts = run.counts(setting)

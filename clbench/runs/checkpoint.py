@@ -18,6 +18,8 @@ import torch
 
 from clbench.errors import PluginError
 from clbench.networks.network import Network
+from clbench.results.run_costs import ExperienceCosts
+from clbench.results.run_result import ExperienceResult
 from clbench.system.files import replacing
 
 NAME = "checkpoint"
@@ -38,8 +40,11 @@ class Checkpoint:
     predictions: list[Any]
     """For each finished experience the predicted classes by reading, None where not evaluated."""
 
-    experiences: list[dict[str, Any]]
+    experiences: list[ExperienceResult]
     """What result.json says of each finished experience."""
+
+    costs: list[ExperienceCosts]
+    """What costs.json says of each."""
 
     notes: list[str]
     findings: list[Any] = field(default_factory=list)

@@ -17,7 +17,8 @@ from clbench.errors import MachineError, UsageError
 from clbench.plugins import discovery
 from clbench.plugins.discovery import Kind, Plugin
 from clbench.results import spec as specs
-from clbench.results.spec import Machine, Method, Spec
+from clbench.results.run_spec import GridTuning, RunSpec, folder_name
+from clbench.results.spec import Machine, Method
 from clbench.runs.parallelism import Jobs, jobs_from, threads_of_a_run
 from clbench.system.global_state import GlobalState
 from clbench.system.seeds import LARGEST
@@ -52,7 +53,7 @@ class Request:
     held_out: float = 0.0
     """Share of the training data that takes the place of the test set, to judge candidates by."""
 
-    tuning: Mapping[str, Any] | None = None
+    tuning: GridTuning | None = None
     """What chose the hyper-parameters of these runs, for their specs."""
 
     device: str = "auto"
@@ -69,13 +70,13 @@ class Request:
 class Planned:
     """One run of the grid."""
 
-    spec: Spec
+    spec: RunSpec
     plugin: Plugin
 
     @property
     def name(self) -> str:
         """Its folder in the results."""
-        return specs.folder_name(self.spec)
+        return folder_name(self.spec)
 
 
 def seeds_from(text: str) -> tuple[int, ...]:

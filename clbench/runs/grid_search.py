@@ -16,6 +16,7 @@ from typing import Any
 from clbench.base.events import Listener, Note
 from clbench.errors import ClbenchError, UsageError
 from clbench.results import stored_runs
+from clbench.results.run_spec import GridCandidate, GridTuning
 from clbench.results.stored_runs import StoredRun
 from clbench.runs.grid import Chosen, Planned, Request, choose_strategies, divided, given_to, load_class, plan
 from clbench.runs.outcome import Outcome
@@ -57,9 +58,7 @@ def plan_trials(request: Request, notify: Listener) -> list[Tuning]:
         for each in chosen:
             candidates = _candidates(each, given[each.name], protocol)
             asked = _asked(request, each, scenario)
-            reported = [
-                run.spec["scenario"]["class_order"] for run in plan(replace(asked, values=candidates[0]), notify)
-            ]
+            reported = [run.spec.scenario.class_order for run in plan(replace(asked, values=candidates[0]), notify)]
             trials = [
                 tuple(_on_validation_streams(replace(asked, values=values), reported, notify)) for values in candidates
             ]
@@ -74,7 +73,7 @@ def plan_finals(request: Request, tunings: Sequence[Tuning], execute: Execute, n
         notify(Note(f"{len(trials)} trials on validation streams, kept in {request.results / FOLDER}"))
     execute(trials, replace(request, results=request.results / FOLDER))
     finals = [run for tuning in tunings for run in _finals(request, tuning, notify)]
-    return sorted(finals, key=lambda run: request.seeds.index(run.spec["seeds"]["run"]))
+    return sorted(finals, key=lambda run: request.seeds.index(run.spec.seeds.run))
 
 
 def _candidates(chosen: Chosen, given: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -103,8 +102,8 @@ def _on_validation_streams(request: Request, reported: Sequence[Sequence[int]], 
         seed = derive(0, "validation stream", attempt)
         asked = replace(request, seeds=(seed,), class_order="seed", held_out=HELD_OUT)
         planned = plan(asked, notify)
-        taken = [*reported, *(run.spec["scenario"]["class_order"] for run in found)]
-        found += [run for run in planned if run.spec["scenario"]["class_order"] not in taken]
+        taken = [*reported, *(run.spec.scenario.class_order for run in found)]
+        found += [run for run in planned if run.spec.scenario.class_order not in taken]
         if len(found) == STREAMS:
             return found
     raise UsageError(
@@ -126,21 +125,20 @@ def _finals(request: Request, tuning: Tuning, notify: Listener) -> list[Planned]
         raise ClbenchError(f"no candidate of {tuning.strategy.name} on {tuning.scenario} could be trained")
     chosen = tuning.candidates[scores.index(max(scores))]
     done = [run for runs in judged for run in runs if run is not None]
-    record = {
-        "how": "grid",
-        "trials": sum(map(len, tuning.trials)),
-        "streams": STREAMS,
-        "held_out": HELD_OUT,
-        "candidates": [
-            {
-                **{name: str(value) for name, value in values.items()},
-                "validation_accuracy": score if score >= 0 else None,
-            }
+    record = GridTuning(
+        trials=sum(map(len, tuning.trials)),
+        streams=STREAMS,
+        held_out=HELD_OUT,
+        candidates=tuple(
+            GridCandidate(
+                values={name: str(value) for name, value in values.items()},
+                validation_accuracy=score if score >= 0 else None,
+            )
             for values, score in zip(tuning.candidates, scores, strict=True)
-        ],
-        "samples_seen": sum(run.result["totals"]["samples_seen"] for run in done),
-        "gradient_steps": sum(run.result["totals"]["gradient_steps"] for run in done),
-    }
+        ),
+        samples_seen=sum(run.result.totals.samples_seen for run in done),
+        gradient_steps=sum(run.result.totals.gradient_steps for run in done),
+    )
     said = ", ".join(f"{name}={value}" for name, value in chosen.items())
     notify(Note(f"chosen for {tuning.strategy.name} on {tuning.scenario}: {said or 'its defaults'}"))
     return plan(replace(asked, values=chosen, tuning=record), notify)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from filelock import Timeout
 
@@ -22,22 +20,25 @@ from clbench.audit import object_graph
 from clbench.audit.audit import Audit, Shape
 from clbench.audit.probes import probe
 from clbench.base.config import configure
+from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.events import ExperienceFinished, Listener, Note, RunFailed, RunFinished, RunSkipped, RunStarted
 from clbench.base.recipe import Recipe
-from clbench.base.settings import READINGS, Setting
+from clbench.base.settings import Setting
 from clbench.base.strategy import Strategy, config_class
 from clbench.errors import ClbenchError, Divergence, MachineError, PluginError, UsageError
 from clbench.evaluation import metrics
-from clbench.evaluation.counts import Counts, count
 from clbench.networks.architectures import build
 from clbench.networks.network import Network
 from clbench.plugins.discovery import Plugin, load
 from clbench.results import environment, store
-from clbench.results.spec import Spec, experience_classes, folder_name, run_id
+from clbench.results.run_costs import ExperienceCosts
+from clbench.results.run_result import ExperienceResult, FailedRun, Reads
+from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
 from clbench.results.store import ResultsFolder
 from clbench.runs import checkpoint
 from clbench.runs.checkpoint import Checkpoint
 from clbench.runs.outcome import Outcome
+from clbench.runs.recorder import Recorder, search_result
 from clbench.runs.shared_start import learn_shared
 from clbench.streams.stream import Stream, open_stream
 from clbench.system import peak_memory
@@ -45,12 +46,10 @@ from clbench.system.global_state import GlobalState
 from clbench.system.seeds import derive
 from clbench.system.signals import Interruption
 from clbench.training import continual_search
-from clbench.training.costs import Costs, PhaseTimer
+from clbench.training.costs import Costs
 from clbench.training.cuda_graphs import GraphRecorder
 from clbench.training.experience_data import ExperienceData
 from clbench.training.loop import Trainer
-
-RESULT_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Surroundings:
     the run down."""
 
 
-def execute(spec: Spec, plugin: Plugin, around: Surroundings, wait: bool = True) -> Outcome | None:
+def execute(spec: RunSpec, plugin: Plugin, around: Surroundings, wait: bool = True) -> Outcome | None:
     """Do a run unless it is published already, going on from its checkpoint if it has one.
 
     Where another process is doing the same run, wait for it; or, without `wait`, return None. A run that fails is kept
@@ -100,7 +99,7 @@ class _StrategyFailed(Exception):
         self.cause, self.where = cause, where
 
 
-def _execute(spec: Spec, plugin: Plugin, around: Surroundings) -> Outcome:
+def _execute(spec: RunSpec, plugin: Plugin, around: Surroundings) -> Outcome:
     name, identity = folder_name(spec), run_id(spec)
     state = GlobalState()
     try:
@@ -133,16 +132,16 @@ def _event(outcome: Outcome) -> RunSkipped | RunFailed | RunFinished:
     return RunFailed(outcome.run, outcome.message, str(outcome.path))
 
 
-def _keep_failure(error: BaseException, where: str, spec: Spec, around: Surroundings) -> Outcome:
+def _keep_failure(error: BaseException, where: str, spec: RunSpec, around: Surroundings) -> Outcome:
     name, identity = folder_name(spec), run_id(spec)
-    status = "diverged" if isinstance(error, Divergence) else "failed"
+    status: Literal["failed", "diverged"] = "diverged" if isinstance(error, Divergence) else "failed"
     if isinstance(error, SystemExit):
         message = f"{where}: the strategy called exit({error.code!r})"
     elif isinstance(error, Divergence):
         message = error.message
     else:
         message = f"{where}: {error.message if isinstance(error, ClbenchError) else f'{type(error).__name__}: {error}'}"
-    result = {"schema": RESULT_SCHEMA, "status": status, "run_id": identity, "error": message}
+    result = FailedRun(status=status, run_id=identity, error=message)
     trace = "".join(traceback.format_exception(error))
     files = {"spec.json": store.as_json(spec), "result.json": store.as_json(result), "traceback.txt": trace.encode()}
     return Outcome(name, status, around.results.keep_failure(name, identity, files), message)
@@ -151,29 +150,29 @@ def _keep_failure(error: BaseException, where: str, spec: Spec, around: Surround
 class _Run:
     """The state of one run while it goes through its experiences."""
 
-    def __init__(self, spec: Spec, plugin: Plugin, around: Surroundings) -> None:
+    def __init__(self, spec: RunSpec, plugin: Plugin, around: Surroundings) -> None:
         self.spec, self.around = spec, around
         self.name, self.identity = folder_name(spec), run_id(spec)
         self.started, self.began = datetime.now(timezone.utc), time.perf_counter()
         peak_memory.reset_peak_memory()
-        torch.set_num_threads(spec["threads"])
+        torch.set_num_threads(spec.threads)
         # Only kernels that give the same sums every time; on a CPU torch's are so anyway.
-        torch.use_deterministic_algorithms(spec["device"] == "cuda")
+        torch.use_deterministic_algorithms(spec.device == "cuda")
         self.state = GlobalState()
 
-        recipe = {key: value for key, value in spec["recipe"].items() if key != "name"}
-        self.recipe = configure(Recipe, recipe, "recipe").for_strategy(spec["strategy"]["name"])
+        self.recipe = spec.recipe.config.for_strategy(spec.strategy.name)
         self.classes = experience_classes(spec)
         cls = load(plugin)
         self.source = plugin.path.read_bytes()
-        if hashlib.sha256(self.source).hexdigest() != spec["strategy"]["sha256"]:
+        if hashlib.sha256(self.source).hexdigest() != spec.strategy.sha256:
             raise PluginError(f"{plugin.path} changed after the run was planned", "Start the command again.")
         self.notes = [f"loading the strategy changed the {change}; it was put back" for change in self.state.restore()]
         self.stream = self._open_stream()
+        self.recorder = Recorder(spec, self.stream.test_labels)
         self.audit = Audit(self.stream.rows, self.around.data.resolve())
         self.module = sys.modules[cls.__module__]
         try:
-            self.strategy = cls(configure(config_class(cls), spec["strategy"]["config"], plugin.name))
+            self.strategy = cls(configure(config_class(cls), spec.strategy.config, plugin.name))
             self.strategy.start(self._new_model())
         except UsageError:  # a configuration that this network cannot meet
             raise
@@ -181,30 +180,30 @@ class _Run:
             raise _StrategyFailed(error, "before training") from error
 
     def _open_stream(self) -> Stream:
-        scenario = self.spec["scenario"]
+        scenario = self.spec.scenario
         return open_stream(
-            scenario["dataset"],
-            scenario["dataset_sha256"],
+            scenario.dataset,
+            scenario.dataset_sha256,
             self.around.data,
-            tuple(scenario["classes_per_experience"]),
-            tuple(scenario["class_order"]),
-            scenario["setting"],
+            scenario.classes_per_experience,
+            scenario.class_order,
+            scenario.setting,
             self.recipe.padding,
             self.recipe.normalization,
             self.recipe.precision,
-            self.spec["device"],
-            scenario.get("held_out", 0.0),
+            self.spec.device,
+            scenario.held_out,
         )
 
     def _new_model(self) -> Network:
-        network = build(self.recipe.model, self.stream.shape, self.spec["seeds"]["model"])
+        network = build(self.spec.network.name, self.stream.shape, self.spec.seeds.network)
         network.head.fixed = self.recipe.head == "fixed"
         return network
 
     def to_the_end(self) -> Path:
         """Train what is not trained yet and publish; return the folder of the published run."""
         work = self.around.results.work(self.identity)
-        done = checkpoint.load(work) or Checkpoint(0, self._new_model(), {}, [], [], self.notes)
+        done = checkpoint.load(work) or Checkpoint(0, self._new_model(), {}, [], [], [], self.notes)
         if done.finished:
             vars(self.strategy).update(done.strategy)
         self.resumed_after = done.finished
@@ -221,6 +220,7 @@ class _Run:
             self.around.notify(Note(f"{self.name}: {note}"))
         for finding in self.audit.findings:
             self.around.notify(Note(f"{self.name}: {finding.severity}, {finding.name}: it {finding.what}"))
+        self.around.results.keep_source(self.source)
         return self.around.results.publish(self.name, self.identity, self._files(done))
 
     @contextlib.contextmanager
@@ -247,7 +247,7 @@ class _Run:
         learned = sum(where.classes_per_experience[: where.index + 1])
         with self.audit.evaluation():
             predictions = test_set.predict(trainer.model, score, learned)
-            probe(test_set, trainer.model, score, derive(self.spec["seeds"]["training"], "probe"), self.audit)
+            probe(test_set, trainer.model, score, derive(self.spec.seeds.training, "probe"), self.audit)
         self.audit.compare(before, self._fingerprint(trainer))
         return predictions
 
@@ -261,8 +261,8 @@ class _Run:
             recipe=recipe,
             data=self._data(),
             classes_per_experience=tuple(len(own) for own in self.classes),
-            setting=self.spec["scenario"]["setting"],
-            seeds=self.spec["seeds"],
+            setting=self.spec.scenario.setting,
+            seeds={"model": self.spec.seeds.network, "training": self.spec.seeds.training},
             new_model=self._new_model,
             run=self.name,
             interruption=self.around.interruption,
@@ -274,13 +274,13 @@ class _Run:
     @property
     def _asynchronous(self) -> bool:
         """Whether the device works behind the program's back, so that only a wait tells what took the time."""
-        return bool(self.spec["device"] == "cuda")
+        return bool(self.spec.device == "cuda")
 
     def _data(self) -> ExperienceData:
         stream, labels = self.stream, self.stream.positions
-        if self.spec["scenario"]["setting"] == "domain_incremental":
+        if self.spec.scenario.setting == "domain_incremental":
             labels = labels % len(self.classes[0])  # the experiences have equally many classes
-        seed = self.spec["seeds"]["training"]
+        seed = self.spec.seeds.training
         return ExperienceData(stream.rows, stream.images, stream.scaling, labels.to(stream.images.device), seed)
 
     def _experience(self, trainer: Trainer, index: int, done: Checkpoint) -> None:
@@ -290,7 +290,7 @@ class _Run:
         copies = object_graph.kept_networks(self._strategy_state(), trainer.model)
         try:
             watch.enter("tuning")
-            tuned = self._tune(trainer, index, done) if self._tunes else {}
+            tuned = self._tune(trainer, index, done) if self._tunes else None
             costs = self._learn(trainer, index)
         except (Exception, SystemExit) as error:
             raise _StrategyFailed(error, f"in experience {index}, step {trainer.costs.gradient_steps}") from error
@@ -303,23 +303,24 @@ class _Run:
             self.audit.find("warn", "moving copy", "trained, or left in training mode, a network that it keeps")
         watch.enter("evaluation")
         try:
-            done.predictions.append(self._evaluate(trainer) if costs.learned else None)
+            done.predictions.append(self._evaluate(trainer) if costs.trained else None)
         except (Exception, SystemExit) as error:
             raise _StrategyFailed(error, f"in the evaluation after experience {index}") from error
         watch.enter("bookkeeping")
         scaling = self.stream.scaling
         shape = Shape(*self.stream.shape, scaling)
         kept = self.audit.weigh(self._strategy_state(), self.module, trainer.model, self.strategy.memory, shape)
-        entry = self._entry(index, costs, trainer) | tuned | {"reads": reads, "exemplars": kept}
-        done.experiences.append(entry | self._times(costs, watch))
+        tuned_seconds = tuned.seconds if tuned else 0.0
+        done.experiences.append(self._result(trainer, index, costs, tuned, Reads(**reads), kept))
+        done.costs.append(self._costs(index, costs, watch.read(), tuned_seconds))
         for change in self.state.restore():
             done.notes.append(f"the strategy changed the {change} in experience {index}; it was put back")
         done.findings = list(self.audit.findings)
         done.finished, done.model, done.strategy = index + 1, trainer.model, self._strategy_state()
         done.optimizer = trainer.optimizer_state
-        counts = self._counts(done, self.spec["scenario"]["setting"], after=[index])
+        counts = self.recorder.counts(done.predictions, self.spec.scenario.setting, after=[index])
         old, new = metrics.old_accuracy(counts)[index], metrics.new_accuracy(counts)[index]
-        self.around.notify(ExperienceFinished(self.name, index, old, new, done.experiences[-1]["seconds"]))
+        self.around.notify(ExperienceFinished(self.name, index, old, new, done.costs[-1].seconds))
 
     def _learn(self, trainer: Trainer, index: int) -> Costs:
         """Train an experience; the first is taken from where it has been trained for another strategy already."""
@@ -327,111 +328,81 @@ class _Run:
             return learn_shared(trainer, self.spec, self.around.results, self.audit)
         return trainer.learn(index)
 
-    def _times(self, costs: Costs, watch: PhaseTimer) -> dict[str, Any]:
-        """Return the seconds that an experience took, by phase too where they can be told apart."""
-        phases = watch.read()
-        return {
-            "training_seconds": costs.training_seconds,
-            "recording_seconds": costs.recording_seconds,
-            "evaluation_seconds": phases["evaluation"],
-            "seconds": sum(phases.values()),
-            "phases": phases if self.around.exact_phases or not self._asynchronous else None,
-        }
-
     @property
     def _tunes(self) -> bool:
-        return bool(self.spec.get("tuning", {}).get("how") == "chf")
+        return isinstance(self.spec.tuning, ContinualTuning)
 
-    def _tune(self, trainer: Trainer, index: int, done: Checkpoint) -> dict[str, Any]:
-        """Choose learning rate and stability weight for an experience; return what result.json says of that."""
-        tuning = self.spec["tuning"]
-        first_rate = done.experiences[0]["tuning"]["lr"] if index else None
+    def _tune(self, trainer: Trainer, index: int, done: Checkpoint) -> continual_search.Search:
+        """Choose learning rate and stability weight for an experience."""
+        tuning = self.spec.tuning
+        assert isinstance(tuning, ContinualTuning)
+        chosen = done.experiences[0].tuning if index else None
+        first_rate = chosen.lr if chosen else None
         found = continual_search.search(index, trainer, self._trainer, self.recipe, tuning, first_rate)
         trainer.protocol = continual_search.with_rate(self.recipe, found.lr)
-        if found.weight is not None:
-            self.strategy.config = continual_search.with_weight(self.strategy, tuning["weight"], found.weight)
-        return {"tuning": found.to_json()}
+        if found.weight is not None and tuning.weight is not None:
+            self.strategy.config = continual_search.with_weight(self.strategy, tuning.weight, found.weight)
+        return found
 
     def _strategy_state(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self.strategy).items() if name != "config"}
 
-    def _entry(self, index: int, costs: Costs, trainer: Trainer) -> dict[str, Any]:
-        """Return what result.json says of an experience, but for its times."""
-        counted = {name: value for name, value in asdict(costs).items() if not name.endswith("_seconds")}
+    def _result(
+        self,
+        trainer: Trainer,
+        index: int,
+        costs: Costs,
+        tuned: continual_search.Search | None,
+        reads: Reads,
+        kept: int,
+    ) -> ExperienceResult:
+        """Return what result.json says of an experience."""
         carried = object_graph.carried_bytes(self._strategy_state(), trainer.model)
-        return {
-            "index": index,
-            "classes": self.classes[index],
-            **counted,
-            "stored_bytes": carried + costs.past_data_bytes,
-            "parameters": sum(parameter.numel() for parameter in trainer.model.parameters()),
-            "weights_sha256": object_graph.weights_sha256(trainer.model),
-        }
+        return ExperienceResult(
+            index=index,
+            classes=tuple(self.classes[index]),
+            trained=costs.trained,
+            samples_seen=costs.samples_seen,
+            gradient_steps=costs.gradient_steps,
+            teacher=costs.teacher,
+            teacher_bytes=costs.teacher_bytes,
+            features_cached=costs.features_cached,
+            past_data_bytes=costs.past_data_bytes,
+            stored_bytes=carried + costs.past_data_bytes,
+            parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
+            weights_sha256=object_graph.weights_sha256(trainer.model),
+            reads=reads,
+            exemplars=kept,
+            tuning=search_result(tuned) if tuned else None,
+        )
 
-    def _tuning_costs(self, done: Checkpoint) -> dict[str, int]:
-        """Return what choosing the hyper-parameters took, beside the run itself; nothing where nothing chose them."""
-        if "tuning" not in self.spec:
-            return {}
-        costs = [entry["tuning"] for entry in done.experiences] if self._tunes else [self.spec["tuning"]]
-        return {f"tuning_{name}": sum(cost[name] for cost in costs) for name in ("samples_seen", "gradient_steps")}
-
-    @property
-    def _readings(self) -> tuple[Setting, ...]:
-        return READINGS[self.spec["scenario"]["setting"]]
-
-    def _counts(self, done: Checkpoint, setting: Setting, after: Iterable[int] | None = None) -> Counts:
-        """Count what was right `after` these experiences, by default all; the others count as not evaluated."""
-        rows, evaluated = self._rows(done, setting, range(len(done.predictions)) if after is None else after)
-        return count(rows, self.stream.test_labels, self.classes, evaluated, setting=setting)
-
-    def _rows(self, done: Checkpoint, setting: Setting, after: Iterable[int]) -> tuple[Any, list[bool]]:
-        rows = np.full((len(self.classes), len(self.stream.test_labels)), -1, dtype=np.int16)
-        evaluated = [False] * len(self.classes)
-        for index in after:
-            if (predictions := done.predictions[index]) is not None:
-                rows[index], evaluated[index] = predictions[setting], True
-        return rows, evaluated
+    def _costs(self, index: int, costs: Costs, phases: dict[str, float], tuned: float) -> ExperienceCosts:
+        """Return what costs.json says of an experience; `tuned` are the seconds of choosing hyper-parameters."""
+        return ExperienceCosts(
+            index=index,
+            seconds=sum(phases.values()),
+            training_seconds=costs.training_seconds,
+            teacher_seconds=costs.teacher_seconds,
+            evaluation_seconds=phases["evaluation"],
+            tuning_seconds=tuned,
+            phases=phases if self.around.exact_phases or not self._asynchronous else None,
+            shared=costs.shared,
+            replayed_steps=costs.replayed_steps,
+            not_replayed=costs.not_replayed,
+        )
 
     def _files(self, done: Checkpoint) -> dict[str, bytes]:
-        counts = {setting: self._counts(done, setting) for setting in self._readings}
-        total = counts[self._readings[0]].total
-        chance = metrics.chance([len(own) for own in self.classes], total)
-        result = {
-            "schema": RESULT_SCHEMA,
-            "status": "finished",
-            "run_id": self.identity,
-            "counts": {setting: counts[setting].to_json() for setting in self._readings},
-            "metrics": {setting: metrics.derive(counts[setting]) for setting in self._readings},
-            "chance": {setting: chance[setting] for setting in self._readings},
-            "experiences": done.experiences,
-            "audit": {
-                "verdict": self.audit.verdict(),
-                "findings": [asdict(finding) for finding in self.audit.findings],
-                "memory": self.strategy.memory,
-            },
-            "totals": {
-                name: sum(entry[name] for entry in done.experiences)
-                for name in ("seconds", "training_seconds", "evaluation_seconds", "samples_seen", "gradient_steps")
-            }
-            | {name: max(entry[name] for entry in done.experiences) for name in ("stored_bytes", "exemplars")}
-            | {"start_up_seconds": self.start_up_seconds}
-            | self._tuning_costs(done)
-            | {"peak_memory": peak_memory.peak_memory()},
-            "notes": done.notes,
-        }
-        surroundings = environment.describe(self.spec["device"]) | {
+        result = self.recorder.result(done, self.audit, self.strategy.memory, self.source)
+        costs = self.recorder.costs(done.costs, self.start_up_seconds)
+        surroundings = environment.describe(self.spec.device) | {
             "started": self.started.isoformat(timespec="seconds"),
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "resumed_after_experiences": self.resumed_after,
         }
-        arrays = io.BytesIO()
-        evaluations = range(len(done.predictions))
-        predictions = {setting: self._rows(done, setting, evaluations)[0] for setting in self._readings}
-        np.savez_compressed(arrays, labels=self.stream.test_labels.astype(np.int16), **predictions)
         return {
             "spec.json": store.as_json(self.spec),
             "result.json": store.as_json(result),
+            "costs.json": store.as_json(costs),
             "environment.json": store.as_json(surroundings),
-            "predictions.npz": arrays.getvalue(),
-            "strategy.py": self.source,
+            "predictions.npz": self.recorder.predictions(done.predictions),
         }

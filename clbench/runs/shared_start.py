@@ -20,7 +20,8 @@ from filelock import FileLock
 from clbench.audit.audit import Audit
 from clbench.base.config import plain
 from clbench.results import environment
-from clbench.results.spec import Spec
+from clbench.results.record import to_json
+from clbench.results.run_spec import RunSpec
 from clbench.results.store import ResultsFolder
 from clbench.runs.checkpoint import keep, unpacked
 from clbench.system.randomness import random_state, restore_random_state
@@ -28,7 +29,7 @@ from clbench.training.costs import Costs
 from clbench.training.loop import Trainer
 
 
-def learn_shared(trainer: Trainer, spec: Spec, results: ResultsFolder, audit: Audit) -> Costs:
+def learn_shared(trainer: Trainer, spec: RunSpec, results: ResultsFolder, audit: Audit) -> Costs:
     """Do what `trainer.learn(0)` does, unless another run has trained the same: then go on from what came out of it."""
     trainer.begin(0)
     if trainer.first_loss_is_shared:
@@ -46,7 +47,7 @@ def learn_shared(trainer: Trainer, spec: Spec, results: ResultsFolder, audit: Au
 def _train_or_take(trainer: Trainer, kept: Path, audit: Audit) -> None:
     if there := unpacked(kept):
         trainer.model, trainer.optimizer_state = there["model"].to(trainer.device), there["optimizer"]
-        trainer.costs = replace(there["costs"], branched=True)
+        trainer.costs = replace(there["costs"], shared=True)
         trainer.timer.add(there["phases"])
         audit.read_elsewhere(there["reads"])
         restore_random_state(there["random"])
@@ -67,11 +68,12 @@ def _train_or_take(trainer: Trainer, kept: Path, audit: Audit) -> None:
         keep(kept, values)
 
 
-def _key(trainer: Trainer, spec: Spec) -> str:
+def _key(trainer: Trainer, spec: RunSpec) -> str:
     """Return a hash of everything that the training depends on."""
-    machine = environment.describe(spec["device"])
+    machine = environment.describe(spec.device)
+    of_spec = to_json(spec)
     everything: dict[str, Any] = {
-        **{name: spec[name] for name in ("schema", "engine", "scenario", "seeds", "device", "threads")},
+        **{name: of_spec[name] for name in ("schema", "engine", "scenario", "network", "seeds", "device", "threads")},
         "recipe": plain(trainer.recipe),
         "softmax": vars(trainer.acting)["over"],
         "machine": {name: machine.get(name) for name in ("processor", "gpu", "packages", "variables")},

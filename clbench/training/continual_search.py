@@ -12,10 +12,11 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clbench.base.config import configure, plain
+from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.recipe import Recipe
 from clbench.base.strategy import Strategy, config_class
 from clbench.errors import Divergence
@@ -37,10 +38,6 @@ class Search:
     gradient_steps: int = 0
     seconds: float = 0.0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it JSON-ready."""
-        return asdict(self)
-
 
 MakeTrainer = Callable[[Network, Strategy[Any], Recipe], Trainer]
 
@@ -50,16 +47,16 @@ def search(
     trainer: Trainer,
     make_trainer: MakeTrainer,
     recipe: Recipe,
-    tuning: dict[str, Any],
+    tuning: ContinualTuning,
     first_rate: float | None,
 ) -> Search:
     """Choose for experience `index`, which `trainer` is about to train; its network and strategy stay as they are.
 
-    `make_trainer` makes a trainer of copies for a trial; `recipe` is the strategy's, before anything was chosen;
-    `tuning` is a ContinualTuning as its spec has it; `first_rate` is the rate chosen in experience 0, None there.
+    `make_trainer` makes an trainer of copies for a trial; `recipe` is the strategy's, before anything was chosen;
+    `first_rate` is the rate chosen in experience 0, None there.
     """
     began = time.perf_counter()
-    watched = replace(recipe, validation=recipe.validation or tuning["validation"])
+    watched = replace(recipe, validation=recipe.validation or tuning.validation)
     found = Search(lr=recipe.at(index).lr)
 
     def attempt(network: Network, strategy: Strategy[Any], rate: float, weight: float | None) -> float:
@@ -81,24 +78,24 @@ def search(
         accuracy = attempt(copy.deepcopy(trainer.model), FineTuning("current"), rate, None)
         if accuracy > plasticity:
             plasticity, found.lr = accuracy, rate
-    if index > 0 and tuning["weight"]:
-        found.weight = tuning["start"]
-        for _ in range(tuning["searches"]):
+    if index > 0 and tuning.weight and tuning.start is not None:
+        found.weight = tuning.start
+        for _ in range(tuning.searches):
             network, strategy = copy.deepcopy((trainer.model, trainer.strategy))
-            strategy.config = with_weight(strategy, tuning["weight"], found.weight)
-            if attempt(network, strategy, found.lr, found.weight) >= (1 - tuning["tolerance"]) * plasticity:
+            strategy.config = with_weight(strategy, tuning.weight, found.weight)
+            if attempt(network, strategy, found.lr, found.weight) >= (1 - tuning.tolerance) * plasticity:
                 break
-            found.weight *= tuning["decay"]
+            found.weight *= tuning.decay
     found.seconds = time.perf_counter() - began
     return found
 
 
-def _rates(lr: float, first_rate: float | None, tuning: dict[str, Any]) -> Iterator[float]:
+def _rates(lr: float, first_rate: float | None, tuning: ContinualTuning) -> Iterator[float]:
     if first_rate is None:
-        yield from (lr * factor for factor in tuning["first_rates"])
+        yield from (lr * factor for factor in tuning.first_rates)
         return
-    below = [lr * factor for factor in tuning["rates"] if lr * factor < first_rate]
-    yield from below[: tuning["rate_searches"]]
+    below = [lr * factor for factor in tuning.rates if lr * factor < first_rate]
+    yield from below[: tuning.rate_searches]
 
 
 def with_rate(recipe: Recipe, rate: float) -> Recipe:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 PHASES = {
     "data": "choosing, gathering, augmenting and scaling batches",
     "forward": "the network's answers",
     "backward": "gradients",
     "optimizer": "updates of the weights",
-    "captured": "whole steps, replayed from a captured one",
+    "replayed": "whole steps, replayed from a recorded CUDA graph",
     "strategy": "the strategy's loss and its other hooks, its recorded answers among them",
     "tuning": "choosing hyper-parameters",
     "evaluation": "predicting the test set, and the audit's questions to the network",
@@ -66,23 +67,23 @@ class Costs:
 
     samples_seen: int = 0
     gradient_steps: int = 0
-    captured_steps: int = 0
-    """Gradient steps that were replayed from a captured one; see training/cuda_graphs.py."""
+    replayed_steps: int = 0
+    """Gradient steps that were replayed from a recorded CUDA graph; see training/cuda_graphs.py."""
 
-    not_captured: str | None = None
+    not_replayed: str | None = None
     """Why steps were not, on a device that can."""
 
-    recorded: str | None = None
-    """`recorded` once before training, answered `live` by a frozen copy, or None where the strategy records nothing."""
-    recorded_bytes: int = 0
+    teacher: Literal["recorded", "online"] | None = None
+    """How the old network answers: `recorded` once before training, `online` at every step, or not at all."""
+    teacher_bytes: int = 0
     features_cached: bool = False
     training_seconds: float = 0.0
-    recording_seconds: float = 0.0
-    learned: bool = False
-    """Whether the experience was learned at all."""
+    teacher_seconds: float = 0.0
+    trained: bool = False
+    """Whether the strategy trained in the experience at all."""
 
     past_data_bytes: int = 0
     """Training data of earlier experiences that this one read again."""
 
-    branched: bool = False
+    shared: bool = False
     """Whether it was trained once for several strategies; its costs are those of that training."""

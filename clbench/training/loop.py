@@ -128,10 +128,10 @@ class Trainer:
         self.timer.enter("strategy")
         choice = self.acting.training_data(replace(self.where, samples=self.own_data))
         self.timer.enter("data")
-        self.costs.learned = choice is not None
+        self.costs.trained = choice is not None
         if choice is None or choice == "read":
             grow_head(self.model, self.where, self.seeds["model"])
-            return self.costs.learned
+            return self.costs.trained
         self.training_set = self._training_set(choice)
         self._plan_steps()
         self.model.train()
@@ -163,13 +163,13 @@ class Trainer:
                 self.begin_step()
                 loss = None
                 if replay is not None:
-                    self.timer.enter("captured")
+                    self.timer.enter("replayed")
                     loss = replay.train(inputs)  # None if this step has to be computed as usual
                 self.end_step(self.step(inputs) if loss is None else loss, len(inputs[1]))
             if self.end_epoch(epoch):
                 break
         if replay is not None:
-            self.costs.captured_steps, self.costs.not_captured = replay.steps, replay.reason
+            self.costs.replayed_steps, self.costs.not_replayed = replay.steps, replay.reason
 
     def step(self, inputs: Inputs) -> Tensor:
         """Take a gradient step on a batch; return its loss, detached."""
@@ -248,14 +248,14 @@ class Trainer:
         old = copy.deepcopy(self.model).eval().requires_grad_(False)
         if self.recipe.augmentation.active or self.acting.online_teacher():
             self._teacher = old
-            self.costs.recorded = "live"
+            self.costs.teacher = "online"
         else:
             self.training_set.teacher_outputs = self.training_set.map_images(lambda x: self._answer(old, x))
             if self.recipe.schedule == "plateau":
                 self.validation_set.teacher_outputs = self.validation_set.map_images(lambda x: self._answer(old, x))
-            self.costs.recorded_bytes = self.training_set.teacher_outputs.nbytes
-            self.costs.recorded = "recorded"
-        self.costs.recording_seconds = time.perf_counter() - began
+            self.costs.teacher_bytes = self.training_set.teacher_outputs.nbytes
+            self.costs.teacher = "recorded"
+        self.costs.teacher_seconds = time.perf_counter() - began
 
     def _answer(self, old: Network, x: Tensor) -> Tensor:
         with torch.no_grad(), self._precision():
@@ -266,7 +266,7 @@ class Trainer:
         if self.recorder is None:
             return None
         if self._adjusts_gradients or self._follows_steps:
-            self.costs.not_captured = "the strategy acts between the operations of a step"
+            self.costs.not_replayed = "the strategy acts between the operations of a step"
             return None
         return Replay(self.step, self.model, self.optimizer, self.acting, lambda: self._requests, self.recorder)
 

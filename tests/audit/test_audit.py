@@ -45,7 +45,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("scenarios")
     text = (builtin_folder("scenario") / "splitdigits.py").read_text()
     text = (
-        text.replace('model="mlp"', 'model="cnn"')
+        text.replace('network="mlp"', 'network="cnn"')
         .replace("epochs=10", "epochs=1")
         .replace("batch_size=32", "batch_size=40")
     )
@@ -61,13 +61,10 @@ def run(strategy: str, small: str, data: Path, out: Path, **more: Any) -> Any:
 @pytest.mark.parametrize("name", sorted(CAUGHT))
 def test_every_cheater_is_caught_by_name(name: str, small: str, data: Path, tmp_path: Path) -> None:
     stored = run(str(ZOO / f"{name}.py"), small, data, tmp_path)
-    assert stored.result["status"] == "finished"
-    found = {finding["name"] for finding in stored.result["audit"]["findings"]}
+    assert stored.result.status == "finished"
+    found = {finding.name for finding in stored.result.audit.findings}
     assert CAUGHT[name] in found
-    assert (
-        stored.result["audit"]["verdict"].startswith("violation(")
-        and CAUGHT[name] in compare([stored])[0].rows[0].audit
-    )
+    assert stored.result.audit.verdict.startswith("violation(") and CAUGHT[name] in compare([stored])[0].rows[0].audit
 
 
 def test_the_zoo_is_whole() -> None:
@@ -76,8 +73,8 @@ def test_the_zoo_is_whole() -> None:
 
 @pytest.mark.parametrize("name", HONEST)
 def test_every_built_in_strategy_passes(name: str, small: str, data: Path, tmp_path: Path) -> None:
-    audit = run(name, small, data, tmp_path).result["audit"]
-    assert (audit["verdict"], audit["findings"]) == ("pass", [])
+    audit = run(name, small, data, tmp_path).result.audit
+    assert (audit.verdict, audit.findings) == ("pass", ())
 
 
 def test_strict_ends_with_exit_code_6_and_names_what_was_found(small: str, data: Path, tmp_path: Path) -> None:
@@ -109,12 +106,12 @@ def test_what_was_found_before_an_interruption_is_found_after_it(small: str, dat
 
 
 def test_reads_and_exemplars_are_counted_in_every_experience(small: str, data: Path, tmp_path: Path) -> None:
-    stored = run("icarl", small, data, tmp_path, set={"memory": 20}).result["experiences"]
-    assert [entry["exemplars"] for entry in stored] == [20, 20, 18, 16, 20]
+    stored = run("icarl", small, data, tmp_path, set={"memory": 20}).result.experiences
+    assert [entry.exemplars for entry in stored] == [20, 20, 18, 16, 20]
     for entry in stored:
-        assert entry["reads"]["earlier"] == entry["reads"]["later"] == 0 and entry["reads"]["current"] > 250
-    joint = run("joint", small, data, tmp_path).result["experiences"]
-    assert joint[0]["reads"]["earlier"] == 0 and joint[1]["reads"]["earlier"] >= 250
+        assert entry.reads.earlier == entry.reads.later == 0 and entry.reads.current > 250
+    joint = run("joint", small, data, tmp_path).result.experiences
+    assert joint[0].reads.earlier == 0 and joint[1].reads.earlier >= 250
 
 
 # -- what counts as a sample ------------------------------------------------------------------------------------------

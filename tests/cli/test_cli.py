@@ -315,7 +315,7 @@ def test_a_dry_run_as_json_gives_the_specs_and_only_them(command: Command, here:
     write(here, "mine", top="print('noise at import')")
     done = command("run", "-s", "mine", *SMALL, "--dry-run", "--json")
     (spec,) = json.loads(done.out)
-    assert spec["strategy"]["name"] == "mine" and spec["scenario"]["classes_per_experience"] == [5, 5]
+    assert spec.strategy.name == "mine" and spec.scenario.classes_per_experience == [5, 5]
     assert not (here / "results").exists()
 
 
@@ -330,7 +330,7 @@ def test_a_strategy_in_the_working_folder_runs_like_a_builtin_and_is_stored_whol
         ("splitdigits", "naive"),
         ("splitdigits", "naive"),
     ]
-    files = {"spec.json", "result.json", "predictions.npz", "environment.json", "strategy.py", "MANIFEST.json"}
+    files = {"spec.json", "result.json", "predictions.npz", "environment.json", "costs.json", "MANIFEST.json"}
     assert all({path.name for path in run.iterdir()} == files for run in runs)
     assert all(result(run)["status"] == "finished" for run in runs)
 
@@ -371,7 +371,7 @@ def test_python_makes_the_runs_that_the_command_makes(grid: Path, data: Path, he
     name = made.path.relative_to(here / "out")
     by_command = grid / "results" / name
     assert (made.path / "spec.json").read_bytes() == (by_command / "spec.json").read_bytes()
-    assert made.result["run_id"] == result(by_command)["run_id"]
+    assert made.result.run_id == result(by_command)["run_id"]
     assert weights(made.path) == weights(by_command)
     with np.load(made.path / "predictions.npz") as ours, np.load(by_command / "predictions.npz") as theirs:
         assert ours.files == theirs.files
@@ -479,7 +479,7 @@ def test_python_refuses_seeds_that_the_command_refuses(here: Path, seeds: Any) -
 
 def test_python_takes_seeds_of_numpy(here: Path) -> None:
     runs = clbench.run("naive", seeds=np.arange(1), **SMALL_ARGUMENTS)
-    assert [run.spec["seeds"]["run"] for run in runs] == [0]
+    assert [run.spec.seeds.run for run in runs] == [0]
 
 
 # -- bad strategies ---------------------------------------------------------------------------------------------------
@@ -551,7 +551,7 @@ def test_from_python_a_failed_run_is_an_exception_that_carries_the_others(here: 
     write(here, "mine", loss="raise KeyError('lost')")
     with pytest.raises(RunsFailed, match="1 of 2 runs failed") as raised:
         clbench.run(["mine", "naive"], **SMALL_ARGUMENTS)
-    assert [run.spec["strategy"]["name"] for run in raised.value.runs] == ["naive"]
+    assert [run.spec.strategy.name for run in raised.value.runs] == ["naive"]
 
 
 # -- global state -----------------------------------------------------------------------------------------------------

@@ -9,36 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+import stored_runs
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from clbench.comparison import table
 from clbench.comparison.comparison import Comparison, Row, compare, estimate
-from clbench.evaluation import metrics
 from clbench.evaluation.counts import count
 from clbench.results.stored_runs import StoredRun
 from clbench.system import tables
 
 CLASSES = [[0, 1], [2, 3]]
 LABELS = [c for c in range(4) for _ in range(10)]
-SPEC: dict[str, Any] = {
-    "schema": 1,
-    "engine": 1,
-    "scenario": {
-        "name": "tiny",
-        "version": 1,
-        "setting": "class_incremental",
-        "dataset": "digits",
-        "dataset_sha256": "0" * 64,
-        "classes_per_experience": [2, 2],
-        "class_order_from": "natural",
-        "class_order": [0, 1, 2, 3],
-    },
-    "recipe": {"name": "quick", "lr": 0.1},
-    "device": "cpu",
-    "threads": 1,
-}
 REFERENCE = "import clbench\nclass Mine(clbench.Strategy):\n    reference = '{}'\n"
 SOURCES = {"naive": REFERENCE.format("lower"), "joint": REFERENCE.format("upper")}
 
@@ -67,18 +50,13 @@ def stored(
         "task_incremental": [1 - label if wrong else label for label, wrong in zip(LABELS, missed, strict=True)],
     }
     counts = {s: count([LABELS, last[s]], LABELS, CLASSES, evaluated, setting=s) for s in last}  # type: ignore[arg-type]
-    spec = {**SPEC, **changed, "scenario": {**SPEC["scenario"], **(scenario or {})}}
-    spec["strategy"] = {"name": strategy, "sha256": sha256 or strategy, "config": config or {}}
-    spec["seeds"] = {"run": seed}
-    result = {
-        "run_id": f"{strategy}{seed}{config}",
-        "status": "finished",
-        "counts": {setting: each.to_json() for setting, each in counts.items()},
-        "metrics": {setting: metrics.derive(each) for setting, each in counts.items()},
-        "chance": metrics.chance([2, 2], [20, 20]),
-        "totals": {"seconds": 1.5, "samples_seen": samples_seen, "stored_bytes": 0},
-    }
-    return StoredRun(Path(strategy), spec, result, {}, (source or SOURCES.get(strategy, "")).encode())
+    text = source or SOURCES.get(strategy, f"# {strategy}")
+    spec = stored_runs.spec_of(strategy, seed, text, config or {}, "quick", "tiny", (2, 2), None, 1)
+    told = {"scenario": spec.scenario.model_copy(update=scenario or {})}
+    told["strategy"] = spec.strategy.model_copy(update={"sha256": sha256} if sha256 else {})
+    spec = spec.model_copy(update={**told, **changed})
+    result = stored_runs.result_of(spec, counts, text, samples_seen)  # type: ignore[arg-type]
+    return StoredRun(Path(strategy), spec, result, stored_runs.costs_of(spec, 1.5), {})
 
 
 def only(runs: Sequence[StoredRun]) -> Comparison:

@@ -137,6 +137,6 @@ def test_a_run_on_more_data_than_memory_gives_the_same_numbers_and_reads_ahead(
         monkeypatch.setattr(datasets, "available_memory", lambda memory=memory: memory)
         assert not requested
         (run,) = clbench.run("lwf", "splitdigits", out=tmp_path / str(memory), **options)
-        runs.append([entry["weights_sha256"] for entry in run.result["experiences"]])
+        runs.append([entry.weights_sha256 for entry in run.result.experiences])
     assert runs[0] == runs[1]
-    assert sum(requested) > run.result["totals"]["samples_seen"]
+    assert sum(requested) > run.result.totals.samples_seen

@@ -30,5 +30,5 @@ def test_an_example_runs_beside_the_built_in_strategies_and_passes_the_audit(
     (tmp_path / "wide.py").write_text(text)
     strategies = ["naive", str(EXAMPLES / f"{name}.py")]
     runs = clbench.run(strategies, str(tmp_path / "wide.py"), epochs=2, threads=1, out=tmp_path / "out", data=data)
-    assert runs[1].result["audit"]["verdict"] == "pass"
+    assert runs[1].result.audit.verdict == "pass"
     assert name in repr(runs)

@@ -58,6 +58,9 @@ def assert_bit_identical(a: Path, b: Path) -> None:
     assert hashes_a == hashes_b
     assert predictions_a.keys() == predictions_b.keys()
     assert all((predictions_a[key] == predictions_b[key]).all() for key in predictions_a)
+    (one,), (other,) = (list((out / NAME).iterdir()) for out in (a, b))
+    for file in ("spec.json", "result.json", "predictions.npz"):
+        assert (one / file).read_bytes() == (other / file).read_bytes(), file
 
 
 def read_until(process: subprocess.Popen[str], pattern: str) -> None:
@@ -183,10 +186,9 @@ def test_runs_at_once_give_what_runs_in_turn_give(tmp_path: Path, data: Path) ->
     in_turn = sorted(path.relative_to(tmp_path / "1") for path in store.published_runs(tmp_path / "1"))
     assert len(in_turn) == 2 * len(list(builtin_folder("strategy").glob("*.py")))
     for run in in_turn:
-        entries = [json.loads((tmp_path / jobs / run / "result.json").read_text()) for jobs in ("1", "2")]
-        a, b = ([entry["weights_sha256"] for entry in result["experiences"]] for result in entries)
-        assert a == b
-        assert entries[0]["metrics"] == entries[1]["metrics"]
+        for file in ("spec.json", "result.json", "predictions.npz"):
+            one, other = ((tmp_path / jobs / run / file).read_bytes() for jobs in ("1", "2"))
+            assert one == other, run / file
 
 
 CRASHING = '''
@@ -300,9 +302,18 @@ def test_a_result_of_another_spec_is_found(copy: Path) -> None:
     assert "another spec" in problem(copy)
 
 
-def test_a_strategy_file_that_is_not_the_one_that_ran_is_found(copy: Path) -> None:
-    republish(copy, "strategy.py", (copy / "strategy.py").read_bytes() + b"# and more")
-    assert "strategy.py is not the file" in problem(copy)
+def test_a_source_that_was_changed_or_is_missing_is_not_shown_and_the_run_stays_readable(
+    copy: Path,
+) -> None:
+    from clbench.results.stored_runs import StoredRun, read
+
+    run = read(copy)
+    assert isinstance(run, StoredRun) and run.source is not None
+    (file,) = (copy.parents[2] / store.SOURCES).iterdir()
+    file.write_bytes(run.source + b"# and more")
+    assert run.source is None
+    file.unlink()
+    assert run.source is None and isinstance(read(copy), StoredRun)
 
 
 def test_reading_somebody_elses_predictions_never_unpickles(copy: Path, tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_accuracy_matrix_has_a_gap_above_the_diagonal():
 def test_final_accuracy_weighs_samples_and_its_macro_form_weighs_experiences():
     derived = derive(uneven())
     assert derived["final_accuracy"] == 3 / 10  # (1 + 0 + 2) / (5 + 1 + 4)
-    assert derived["final_accuracy_macro"] == pytest.approx(7 / 30)  # (1/5 + 0/1 + 2/4) / 3
+    assert derived["final_accuracy_by_experience"] == pytest.approx(7 / 30)  # (1/5 + 0/1 + 2/4) / 3
 
 
 def test_accuracy_seen_weighs_samples_and_its_mean_is_the_average_incremental_accuracy():
@@ -286,7 +286,7 @@ def test_one_experience_has_accuracies_and_nothing_to_forget():
     assert derive(Counts(((3,),), (4,), ((1, 2),), (2, 2), (2,), (None,))) == {
         "accuracy_matrix": [[3 / 4]],
         "final_accuracy": 3 / 4,
-        "final_accuracy_macro": 3 / 4,
+        "final_accuracy_by_experience": 3 / 4,
         "average_incremental_accuracy": 3 / 4,
         "accuracy_seen": [3 / 4],
         "old_accuracy": [None],
@@ -307,7 +307,7 @@ def test_a_joint_run_evaluated_at_the_last_experience_only_has_final_accuracies_
     assert derive(counts) == {
         "accuracy_matrix": [[None] * 3, [None] * 3, [1 / 5, 0.0, 2 / 4]],
         "final_accuracy": 3 / 10,
-        "final_accuracy_macro": pytest.approx(7 / 30),
+        "final_accuracy_by_experience": pytest.approx(7 / 30),
         "average_incremental_accuracy": None,
         "accuracy_seen": [None, None, 3 / 10],
         "old_accuracy": [None, None, 1 / 6],
@@ -326,7 +326,7 @@ def test_a_missing_evaluation_leaves_forgetting_undefined_from_there_on():
     assert derived["forgetting_after"] == [None, None, None]  # experience 0 may have been best when no one looked
     derived = derive(one_class_each([8], [9, 6], None, total=[10, 10, 10]))
     assert derived["forgetting_after"] == [None, pytest.approx(-0.1), None]
-    assert derived["final_accuracy"] is None and derived["final_accuracy_macro"] is None
+    assert derived["final_accuracy"] is None and derived["final_accuracy_by_experience"] is None
 
 
 def test_every_metric_function_is_derived_under_its_name_and_states_its_formula():

@@ -203,7 +203,9 @@ def test_evaluating_at_every_batch_changes_nothing_in_training() -> None:
             return super().loss(batch)
 
     augmentation = clbench.Augmentation(crop=1, flip=True)
-    recipe = clbench.Recipe(model="cnn", optimizer="adam", lr=0.01, batch_size=16, epochs=2, augmentation=augmentation)
+    recipe = clbench.Recipe(
+        network="cnn", optimizer="adam", lr=0.01, batch_size=16, epochs=2, augmentation=augmentation
+    )
     plain = SmallRun(configured(Drawing), recipe, colours(), SIZES).learn()
     watched = SmallRun(configured(Curious), recipe, colours(), SIZES)
     watched.learn()

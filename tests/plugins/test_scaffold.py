@@ -29,7 +29,7 @@ def test_a_new_strategy_runs_as_it_is(original: str | None, here: Path, data: Pa
     assert plugin.class_name == "MyIdea" and plugin.source == "working folder"
     assert "Source:" in plugin.doc and "Variant:" in plugin.doc
     (run,) = clbench.run("my_idea", "splitdigits", epochs=1, threads=1, data=data)
-    assert run.result["audit"]["verdict"] == "pass"
+    assert run.result.audit.verdict == "pass"
 
 
 def test_the_skeleton_is_lwf(here: Path, data: Path) -> None:
@@ -38,8 +38,8 @@ def test_the_skeleton_is_lwf(here: Path, data: Path) -> None:
         clbench.run(name, "splitdigits", epochs=1, threads=1, data=data, set=values)[0]
         for name, values in (("mine", {}), ("lwf:pycil", {"alpha": 1, "lambda_r": 0}))
     )
-    assert [entry["weights_sha256"] for entry in mine.result["experiences"]] == [
-        entry["weights_sha256"] for entry in lwf.result["experiences"]
+    assert [entry.weights_sha256 for entry in mine.result.experiences] == [
+        entry.weights_sha256 for entry in lwf.result.experiences
     ]
 
 
@@ -76,7 +76,7 @@ def test_a_new_scenario_from_a_file_of_images_runs(here: Path, data: Path) -> No
     done = CliRunner().invoke(app, ["new", "scenario", "flowers", "flowers.npz", "--data", str(data)])
     assert done.exit_code == 0 and "clbench run -s naive,lwf -S flowers" in done.output
     (run,) = clbench.run("naive", "flowers", threads=1, data=data)
-    assert run.spec["scenario"]["classes_per_experience"] == [2, 2]
+    assert run.spec.scenario.classes_per_experience == [2, 2]
 
 
 def test_a_dataset_that_cannot_be_read_leaves_no_scenario(here: Path, data: Path) -> None:

@@ -176,8 +176,8 @@ def test_methods_are_described_by_the_file_that_ran_with_its_settings_and_hash(r
     assert "alpha 2.0 (default 1.0) Weight of the old answers." in shown(article)
     assert "temperature 2.0 Softens them." in shown(article)
     (file,) = re.findall(r'href="(methods/[^"]+)"', article)
-    (run, *_) = [run for run in read_all([results(report)])[0] if run.spec["strategy"]["name"] == "lwf"]
-    assert (report.page.parent / file).read_bytes() == run.source and run.spec["strategy"]["sha256"] in article
+    (run, *_) = [run for run in read_all([results(report)])[0] if run.spec.strategy.name == "lwf"]
+    assert (report.page.parent / file).read_bytes() == run.source and run.spec.strategy.sha256 in article
 
 
 def test_the_command_makes_the_runs_again(report_of: ReportOf) -> None:
@@ -320,7 +320,7 @@ def test_of_a_run_that_was_made_twice_the_same_is_read_whatever_the_order(tmp_pa
     for place, seconds in zip(places, (1.0, 9.0), strict=True):
         publish(place, seconds=seconds)
     (one,), (other,) = read_all(places)[0], read_all(places[::-1])[0]
-    assert one.result["totals"] == other.result["totals"]
+    assert one.result.totals == other.result.totals
 
 
 # -- which runs -------------------------------------------------------------------------------------------------------

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stored_runs
 
+from clbench.base.settings import Setting
 from clbench.errors import UsageError
+from clbench.evaluation.counts import count
 from clbench.plugins.discovery import builtin_folder, select
 from clbench.reproduction import table
 from clbench.reproduction.campaign import chosen
@@ -58,16 +61,20 @@ def run(
     final: float = 0.5,
     preset: str = "pycil",
     config: dict[str, Any] | None = None,
-    setting: str = "class_incremental",
+    setting: Setting = "class_incremental",
     **changed: str,
 ) -> StoredRun:
-    spec = {
-        "scenario": {"name": changed.get("scenario", "tiny"), "setting": setting},
-        "recipe": {"name": changed.get("recipe", "quick")},
-        "strategy": {"name": "lwf", "preset": preset, "config": config or {"alpha": 3.0, "beta": 2.0}},
-        "seeds": {"run": seed},
-    }
-    return StoredRun(Path("run"), spec, {"metrics": {setting: {"final_accuracy": final}}}, {}, SOURCE)
+    spec = stored_runs.spec_of(
+        "lwf", seed, SOURCE.decode(), config or {"alpha": 3.0, "beta": 2.0}, changed.get("recipe", "quick"),
+        changed.get("scenario", "tiny"), (2, 2), None, 1
+    )  # fmt: skip
+    told = {"scenario": spec.scenario.model_copy(update={"setting": setting})}
+    spec = spec.model_copy(update={**told, "strategy": spec.strategy.model_copy(update={"preset": preset})})
+    right = [[0, 1, -1, -1], [0, 1, 2, 3]]
+    counts = {setting: count(right, right[1], [[0, 1], [2, 3]], [True, True], setting=setting)}
+    result = stored_runs.result_of(spec, counts, SOURCE.decode())
+    result = result.model_copy(update={"metrics": {setting: {"final_accuracy": final}}})
+    return StoredRun(Path("run"), spec, result, stored_runs.costs_of(spec, 1.0), {})
 
 
 def answered(runs: Sequence[StoredRun], target: Target = TARGET) -> tuple[float, ...]:

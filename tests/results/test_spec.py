@@ -6,19 +6,25 @@ import json
 import os
 import random
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+import stored_runs
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import clbench
+from clbench.base.config import OMIT_DEFAULT
 from clbench.base.events import Note
+from clbench.base.settings import Setting
 from clbench.data.dataset_info import DatasetInfo
 from clbench.errors import UsageError
 from clbench.plugins import discovery
 from clbench.plugins.discovery import builtin_folder
 from clbench.results import spec
-from clbench.results.spec import Machine, folder_name, run_id
+from clbench.results.record import Record, to_json
+from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
+from clbench.results.spec import Machine
 from clbench.runs.grid import Request, plan, seeds_from
 
 DATA = DatasetInfo(
@@ -67,7 +73,7 @@ def built(
     threads: int = 1,
     scenario: str = "splitdigits",
     **chosen: Any,
-) -> spec.Spec:
+) -> RunSpec:
     """The spec of a run of the strategy on a built-in scenario; `chosen` goes to `protocol`."""
     plugin = discovery.select("scenario", str(builtin_folder("scenario") / f"{scenario}.py"))
     what = spec.protocol(plugin, discovery.load(plugin), **chosen)
@@ -78,7 +84,7 @@ def built(
 
 def test_the_run_id_is_the_hash_of_sorted_compact_json(mine: Path) -> None:
     one = built(mine)
-    text = json.dumps(one, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(to_json(one), sort_keys=True, separators=(",", ":"))
     assert run_id(one) == hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -91,14 +97,45 @@ def test_the_order_of_keys_does_not_count(mine: Path) -> None:
         return {key: shuffled(value[key]) for key in keys}
 
     one = built(mine)
-    other = shuffled(one)
-    assert list(other) != list(one)
-    assert run_id(other) == run_id(one)
+    other = shuffled(to_json(one))
+    assert list(other) != list(to_json(one))
+    assert run_id(RunSpec.model_validate(other)) == run_id(one)
 
 
-def test_a_spec_read_back_from_its_file_has_the_same_id(mine: Path) -> None:
+def test_a_spec_read_back_from_its_file_is_the_same_and_has_the_same_id(mine: Path) -> None:
     one = built(mine, values={"alpha": "0.1"})
-    assert run_id(json.loads(json.dumps(one, indent=1))) == run_id(one)
+    again = RunSpec.model_validate_json(json.dumps(to_json(one), indent=1))
+    assert again == one and run_id(again) == run_id(one)
+
+
+def test_a_field_that_is_added_later_counts_only_when_it_is_not_at_its_default() -> None:
+    @clbench.config
+    class Before:
+        lr: float = 0.1
+
+    @clbench.config
+    class After:
+        lr: float = 0.1
+        clip: Annotated[float, OMIT_DEFAULT] = 0.0
+        """Added later; 0 is what was so before."""
+
+    class Outer(Record):
+        recipe: Any
+        kind: Annotated[str, OMIT_DEFAULT] = "a"
+
+    assert to_json(After()) == to_json(Before())
+    assert to_json(After(clip=1.0)) == {"lr": 0.1, "clip": 1.0}
+    assert to_json(Outer(recipe=After())) == {"recipe": {"lr": 0.1}}
+    assert to_json(Outer(recipe=[After(clip=2)], kind="tasks")) == {
+        "recipe": [{"lr": 0.1, "clip": 2.0}],
+        "kind": "tasks",
+    }
+
+
+def test_a_spec_has_nothing_of_where_and_how_it_is_executed(mine: Path) -> None:
+    assert set(to_json(built(mine))) == {
+        "schema", "engine", "scenario", "network", "recipe", "strategy", "seeds", "device", "threads"
+    }  # fmt: skip
 
 
 def test_where_the_strategy_file_lies_does_not_count(mine: Path, tmp_path: Path) -> None:
@@ -106,7 +143,7 @@ def test_where_the_strategy_file_lies_does_not_count(mine: Path, tmp_path: Path)
     copy.parent.mkdir()
     copy.write_bytes(mine.read_bytes())
     assert run_id(built(copy)) == run_id(built(mine))
-    assert str(tmp_path) not in json.dumps(built(mine))
+    assert str(tmp_path) not in json.dumps(to_json(built(mine)))
 
 
 def test_neither_paths_nor_the_number_of_jobs_nor_the_data_folder_count(
@@ -158,10 +195,11 @@ def test_a_change_of_the_strategys_file_changes_the_id(mine: Path) -> None:
 
 def test_a_recipe_that_differs_in_anything_changes_the_id(mine: Path) -> None:
     one = built(mine)
-    assert len({run_id({**one, "recipe": {**one["recipe"], name: "another"}}) for name in one["recipe"]}) == len(
-        one["recipe"]
-    )
-    assert {"lr", "model", "optimizer", "batch_size", "epochs", "precision", "augmentation"} <= set(one["recipe"])
+    others: dict[str, Any] = {"lr": 0.7, "network": "cnn", "optimizer": "sgd", "batch_size": 7, "epochs": 77}
+    others |= {"precision": "bfloat16", "augmentation": clbench.Augmentation(flip=True), "drop_last": True}
+    recipes = [dataclasses.replace(one.recipe.config, **{name: value}) for name, value in others.items()]
+    changed = [one.model_copy(update={"recipe": one.recipe.model_copy(update={"config": each})}) for each in recipes]
+    assert len({run_id(each) for each in (one, *changed)}) == 1 + len(others)
 
 
 def test_a_scenarios_version_changes_the_id(mine: Path) -> None:
@@ -200,24 +238,24 @@ def test_one_experiment_written_two_ways_is_one_run(mine: Path, one: dict[str, A
 
 
 def test_by_default_each_seed_has_a_class_order_of_its_own(mine: Path) -> None:
-    orders = [tuple(built(mine, seed=seed)["scenario"]["class_order"]) for seed in range(10)]
+    orders = [tuple(built(mine, seed=seed).scenario.class_order) for seed in range(10)]
     assert len(set(orders)) == 10 and all(sorted(order) == list(range(10)) for order in orders)
 
 
 def test_a_class_order_that_is_asked_for_is_that_of_every_seed(mine: Path) -> None:
-    orders = {tuple(built(mine, seed=seed, order="natural")["scenario"]["class_order"]) for seed in range(5)}
+    orders = {tuple(built(mine, seed=seed, order="natural").scenario.class_order) for seed in range(5)}
     assert orders == {tuple(range(10))}
 
 
 def test_all_strategies_meet_the_same_classes_in_the_same_order(mine: Path) -> None:
     naive = built(builtin_folder("strategy") / "naive.py", seed=3)
-    assert naive["scenario"] == built(mine, seed=3)["scenario"]
-    assert naive["seeds"] == built(mine, seed=3)["seeds"]
+    assert naive.scenario == built(mine, seed=3).scenario
+    assert naive.seeds == built(mine, seed=3).seeds
 
 
 def test_the_classes_of_the_experiences_are_consecutive_pieces_of_the_class_order(mine: Path) -> None:
     one = built(mine, split="5,3,2", order="9,0,8,1,7,2,6,3,5,4")
-    assert spec.experience_classes(one) == [[9, 0, 8, 1, 7], [2, 6, 3], [5, 4]]
+    assert experience_classes(one) == [[9, 0, 8, 1, 7], [2, 6, 3], [5, 4]]
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 2**64])
@@ -227,7 +265,7 @@ def test_a_seed_that_is_none_is_a_usage_error(mine: Path, seed: int) -> None:
 
 
 def test_the_largest_seed_is_one(mine: Path) -> None:
-    assert built(mine, seed=2**32 - 1)["seeds"]["run"] == 4294967295
+    assert built(mine, seed=2**32 - 1).seeds.run == 4294967295
 
 
 def test_an_unknown_recipe_is_a_usage_error_with_the_nearest(mine: Path) -> None:
@@ -241,13 +279,9 @@ def test_epochs_below_one_are_a_usage_error(mine: Path, epochs: int) -> None:
         built(mine, epochs=epochs)
 
 
-def named(scenario: str, strategy: str, recipe: str, setting: str = "class_incremental") -> spec.Spec:
-    return {
-        "scenario": {"name": scenario, "setting": setting},
-        "strategy": {"name": strategy},
-        "recipe": {"name": recipe},
-        "seeds": {"run": 0},
-    }
+def named(scenario: str, strategy: str, recipe: str, setting: Setting = "class_incremental") -> RunSpec:
+    one = stored_runs.spec_of(strategy, 0, "", {}, recipe, scenario, (2, 2), None, 1)
+    return one.model_copy(update={"scenario": one.scenario.model_copy(update={"setting": setting})})
 
 
 def test_a_run_lies_under_scenario_and_strategy_and_is_named_after_recipe_seed_and_id() -> None:
@@ -267,7 +301,7 @@ HOSTILE = st.one_of(st.text(min_size=1), st.text("./\\~$-_a\0\n", min_size=1), s
 def test_no_name_leads_out_of_the_results_folder(scenario: str, strategy: str, recipe: str) -> None:
     clean = [text.encode(errors="replace").decode() for text in (scenario, strategy, recipe)]
     assert_inside(folder_name(named(*clean)))
-    assert_inside(folder_name(named(*clean, setting=clean[0])))
+    assert_inside(folder_name(named(*clean, setting="task_incremental")))
 
 
 def test_an_empty_name_does_not_lead_out_of_the_results_folder_either() -> None:
@@ -309,7 +343,7 @@ def test_what_is_neither_is_a_usage_error(text: str) -> None:
 def test_a_plan_has_every_combination_once_seeds_together_so_that_strategies_meet_the_same_data(data: Path) -> None:
     request = Request(["naive", "l2"], ["splitdigits"], seeds=(0, 3), device="cpu", threads=1, data=data)
     planned = plan(request, lambda event: None)
-    assert [(run.plugin.name, run.spec["seeds"]["run"]) for run in planned] == [
+    assert [(run.plugin.name, run.spec.seeds.run) for run in planned] == [
         ("naive", 0),
         ("l2", 0),
         ("naive", 3),

@@ -1,5 +1,6 @@
 """Published runs: whole or not there, never altered, and every change to one found."""
 
+import hashlib
 import json
 import os
 import random
@@ -133,6 +134,24 @@ def test_results_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(MachineError, match="cannot write"):
         ResultsFolder(tmp_path / "results")
+
+
+def test_a_source_is_kept_once_under_its_hash_and_written_again_if_it_was_changed(results: ResultsFolder) -> None:
+    for _ in range(2):
+        results.keep_source(b"x = 1\n")
+    (path,) = (results.path / store.SOURCES).iterdir()
+    assert path.stem == hashlib.sha256(b"x = 1\n").hexdigest() and path.read_bytes() == b"x = 1\n"
+    path.write_bytes(b"x = 2\n")
+    results.keep_source(b"x = 1\n")
+    assert path.read_bytes() == b"x = 1\n"
+
+
+def test_a_folder_with_runs_and_their_sources_is_one_of_ours_and_sources_are_no_runs(results: ResultsFolder) -> None:
+    results.keep_source(b"x = 1\n")
+    run = results.publish(RUN, "id", FILES)
+    (results.path / store.WORK).rmdir()
+    assert ResultsFolder(results.path).published(RUN) == run
+    assert list(store.published_runs(results.path)) == [run]
 
 
 def test_no_number_that_is_not_one_is_stored() -> None:

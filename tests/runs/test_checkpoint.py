@@ -21,7 +21,7 @@ def at_boundary(finished: int, **strategy: Any) -> Checkpoint:
     predictions = [
         None if index == 1 else {"class_incremental": np.full(1000, index, dtype=np.int16)} for index in range(finished)
     ]
-    return Checkpoint(finished, build("mlp", (2, 2, 1), 0), strategy, predictions, [{}] * finished, [])
+    return Checkpoint(finished, build("mlp", (2, 2, 1), 0), strategy, predictions, [], [], [])
 
 
 def test_what_was_saved_boundary_by_boundary_is_loaded_whole(tmp_path: Path) -> None:

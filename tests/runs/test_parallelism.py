@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stored_runs
 
 import clbench
 from clbench.errors import UsageError
@@ -70,12 +71,7 @@ def test_the_cores_that_count_are_those_this_process_may_use(monkeypatch: pytest
 
 def grid(*strategies: tuple[str, str | None], seeds: int) -> list[Planned]:
     def run(name: str, reference: str | None, seed: int) -> Planned:
-        spec = {
-            "scenario": {"name": "s", "setting": "class_incremental"},
-            "strategy": {"name": name},
-            "recipe": {"name": "r"},
-            "seeds": {"run": seed},
-        }
+        spec = stored_runs.spec_of(name, seed, "", {}, "r", "s", (2, 2), None, 1)
         attributes = {"reference": reference} if reference else {}
         return Planned(spec, Plugin("strategy", name, Path(name), "path", "", attributes=attributes))
 
@@ -84,7 +80,7 @@ def grid(*strategies: tuple[str, str | None], seeds: int) -> list[Planned]:
 
 def taken(turns: RunQueue, runs: int) -> list[tuple[str, int]]:
     order = [turns.take() for _ in range(runs)]
-    return [(run.spec["strategy"]["name"], run.spec["seeds"]["run"]) for run in order]
+    return [(run.spec.strategy.name, run.spec.seeds.run) for run in order]
 
 
 def test_every_seed_begins_before_any_has_a_second_run_and_the_upper_reference_comes_first() -> None:
@@ -121,7 +117,7 @@ def test_what_is_there_already_is_told_without_starting_what_does_runs(tmp_path:
 
 def test_a_long_run_that_went_on_from_where_it_was_is_still_a_long_one() -> None:
     turns = RunQueue(grid(("naive", "lower"), ("joint", "upper"), seeds=4))
-    runs = {run.spec["strategy"]["name"]: run for run in grid(("naive", "lower"), ("joint", "upper"), seeds=1)}
+    runs = {run.spec.strategy.name: run for run in grid(("naive", "lower"), ("joint", "upper"), seeds=1)}
     for name, seconds in (("joint", 14.0), ("naive", 5.0), ("joint", 1.0)):
         turns.took(runs[name], seconds)
     assert taken(turns, 5) == [("joint", 0), ("joint", 1), ("joint", 2), ("joint", 3), ("naive", 0)]
@@ -133,7 +129,7 @@ def test_what_a_killed_command_left_of_its_work_is_removed_although_all_runs_are
     options: dict[str, Any] = {"epochs": 1, "device": "cpu", "threads": 1, "data": data, "out": tmp_path}
     (run,) = clbench.run("naive", "splitdigits", **options)
     (tmp_path / ".work" / "first-left").touch()
-    left = tmp_path / ".work" / run.result["run_id"]
+    left = tmp_path / ".work" / run.result.run_id
     left.mkdir()
     clbench.run("naive", "splitdigits", **options)
     assert list((tmp_path / ".work").iterdir()) == []
@@ -144,7 +140,7 @@ def test_only_what_is_missing_or_damaged_is_done_again(tmp_path: Path, data: Pat
     first = clbench.run("naive", "splitdigits", seeds=2, **options)
     (first[1].path / "spec.json").write_text("{}")
     again = clbench.run("naive", "splitdigits", seeds=3, **options)
-    assert [run.spec["seeds"]["run"] for run in again] == [0, 1, 2]
+    assert [run.spec.seeds.run for run in again] == [0, 1, 2]
     assert [run.path for run in again][:2] == [run.path for run in first]
     assert len(list((tmp_path / ".damaged").rglob("spec.json"))) == 1
 
@@ -155,7 +151,7 @@ def test_jobs_auto_gives_the_numbers_of_one_run_at_a_time(tmp_path: Path, data: 
     alone = clbench.run(["naive", "lwf"], "splitdigits", jobs=1, out=tmp_path / "one", **options)
     assert [one.spec for one in together] == [one.spec for one in alone]
     for one, other in zip(together, alone, strict=True):
-        hashes, others = ([entry["weights_sha256"] for entry in run.result["experiences"]] for run in (one, other))
+        hashes, others = ([entry.weights_sha256 for entry in run.result.experiences] for run in (one, other))
         assert hashes == others
 
 

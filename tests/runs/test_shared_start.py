@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import clbench
@@ -27,9 +25,9 @@ class FewDigits(clbench.Scenario):
     dataset = "digits"
     split = "4,3,3"
     recipes = {
-        "plain": clbench.Recipe(model="cnn", optimizer="adam", lr=2e-3, batch_size=40, epochs=1),
+        "plain": clbench.Recipe(network="cnn", optimizer="adam", lr=2e-3, batch_size=40, epochs=1),
         "budgets": clbench.Recipe(epochs=1, of_strategy={"l2": clbench.Overrides(epochs=2)}),
-        "fixed": clbench.Recipe(model="mlp", optimizer="adam", optimizer_state="carried", lr=1e-3, head="fixed"),
+        "fixed": clbench.Recipe(network="mlp", optimizer="adam", optimizer_state="carried", lr=1e-3, head="fixed"),
     }
 """
 
@@ -45,24 +43,14 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     def runs(folder: Path, strategy: Any = (*ALIKE, *OWN_WAY), **options: Any) -> dict[tuple[str, int], Any]:
         options = {"seeds": 2, "threads": 1, "device": "cpu", "out": folder, "data": data, **options}
         done = clbench.run(strategy, str(scenario), **options)
-        return {(one.spec["strategy"]["name"], one.spec["seeds"]["run"]): one for one in done}
+        return {(one.spec.strategy.name, one.spec.seeds.run): one for one in done}
 
     return runs
 
 
-def numbers(one: Any) -> Any:
-    """Everything of a run that is no time."""
-    entries = [
-        {
-            name: value
-            for name, value in entry.items()
-            if not name.endswith("seconds") and name not in ("phases", "branched")
-        }
-        for entry in one.result["experiences"]
-    ]
-    with np.load(one.path / "predictions.npz") as arrays:
-        predictions = {name: arrays[name].tolist() for name in arrays}
-    return json.dumps([entries, one.result["counts"], one.result["audit"]]), predictions
+def numbers(one: Any) -> list[bytes]:
+    """The files of a run in which equal runs are equal."""
+    return [(one.path / name).read_bytes() for name in ("spec.json", "result.json", "predictions.npz")]
 
 
 @pytest.fixture(scope="module")
@@ -82,31 +70,33 @@ def test_runs_that_share_are_to_the_byte_those_that_do_not(jobs: int, apart: Any
 def test_each_seed_is_trained_once_for_all_that_start_plainly(apart: Any, run: Run, tmp_path: Path) -> None:
     shared = run(tmp_path / "results")
     for seed in (0, 1):
-        branched = [shared[name, seed].result["experiences"][0]["branched"] for name in ALIKE]
-        assert branched == [False] + [True] * (len(ALIKE) - 1)
-        assert not any(shared[name, seed].result["experiences"][0]["branched"] for name in OWN_WAY)
-    assert not any(one.result["experiences"][0]["branched"] for one in apart.values())
-    assert not any(entry["branched"] for one in shared.values() for entry in one.result["experiences"][1:])
+        taken = [shared[name, seed].costs.experiences[0].shared for name in ALIKE]
+        assert taken == [False] + [True] * (len(ALIKE) - 1)
+        assert not any(shared[name, seed].costs.experiences[0].shared for name in OWN_WAY)
+    assert not any(one.costs.experiences[0].shared for one in apart.values())
+    assert not any(entry.shared for one in shared.values() for entry in one.costs.experiences[1:])
 
 
-def test_a_branched_run_reports_what_the_training_took(run: Run, tmp_path: Path) -> None:
+def test_a_run_that_shares_reports_what_the_training_took(run: Run, tmp_path: Path) -> None:
     shared = run(tmp_path / "results", seeds=1)
-    trained, taken = (shared[name, 0].result["experiences"][0] for name in ("naive", "l2"))
-    for cost in ("training_seconds", "samples_seen", "gradient_steps", "reads"):
-        assert taken[cost] == trained[cost] and taken[cost]
+    naive, l2 = shared["naive", 0], shared["l2", 0]
+    for cost in ("samples_seen", "gradient_steps", "reads"):
+        assert getattr(l2.result.experiences[0], cost) == getattr(naive.result.experiences[0], cost)
+    trained, taken = naive.costs.experiences[0], l2.costs.experiences[0]
+    assert taken.training_seconds == trained.training_seconds > 0
     for phase in ("forward", "backward"):
-        assert taken["phases"][phase] == trained["phases"][phase] > 0
-    assert taken["seconds"] >= trained["training_seconds"]
-    assert taken["seconds"] == pytest.approx(sum(taken["phases"].values()))
+        assert taken.phases[phase] == trained.phases[phase] > 0
+    assert taken.seconds >= trained.training_seconds
+    assert taken.seconds == pytest.approx(sum(taken.phases.values()))
 
 
 def test_other_budgets_and_other_softmaxes_are_trained_by_themselves(run: Run, tmp_path: Path) -> None:
     budgets = run(tmp_path / "results", ["naive", "l2", "frozen"], recipe="budgets", seeds=1)
-    assert [one.result["experiences"][0]["branched"] for one in budgets.values()] == [False, False, True]
+    assert [one.costs.experiences[0].shared for one in budgets.values()] == [False, False, True]
     softmaxes = run(
         tmp_path / "results", ["naive", "ewc", "l2"], recipe="fixed", set={"naive.cross_entropy_over": "all"}, seeds=1
     )
-    assert [one.result["experiences"][0]["branched"] for one in softmaxes.values()] == [False, False, True]
+    assert [one.costs.experiences[0].shared for one in softmaxes.values()] == [False, False, True]
 
 
 def test_what_was_kept_is_gone_when_the_command_has_ended(run: Run, tmp_path: Path) -> None:
@@ -123,13 +113,13 @@ def test_damage_to_what_was_kept_is_noticed_and_it_is_trained_again(
 
     monkeypatch.setattr(shared_start, "keep", keep_damaged)
     shared = run(tmp_path / "results")
-    assert not any(one.result["experiences"][0]["branched"] for one in shared.values())
+    assert not any(one.costs.experiences[0].shared for one in shared.values())
     assert all(numbers(one) == numbers(apart[key]) for key, one in shared.items())
 
 
 def test_tuning_trains_every_first_experience_with_the_rate_that_it_chose(run: Run, tmp_path: Path) -> None:
     tuned = run(tmp_path / "results", strategy=["naive", "l2"], seeds=1, tune="chf")
-    assert not any(one.result["experiences"][0]["branched"] for one in tuned.values())
+    assert not any(one.costs.experiences[0].shared for one in tuned.values())
 
 
 def test_a_first_loss_and_a_loop_of_its_own_do_not_go_together(run: Run, tmp_path: Path) -> None:
@@ -153,5 +143,5 @@ def test_a_first_experience_that_cannot_be_kept_does_no_harm(
 
     monkeypatch.setattr(shared_start, "keep", full)
     shared = run(tmp_path / "results", strategy=["naive", "l2"], seeds=1)
-    assert not any(one.result["experiences"][0]["branched"] for one in shared.values())
+    assert not any(one.costs.experiences[0].shared for one in shared.values())
     assert all(numbers(one) == numbers(apart[key]) for key, one in shared.items())

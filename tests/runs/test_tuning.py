@@ -16,18 +16,19 @@ from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.recipe import Recipe
 from clbench.comparison.how_tuned import how_tuned
 from clbench.errors import UsageError
+from clbench.results.run_spec import GridTuning
 from clbench.results.stored_runs import StoredRun, read_all
 from clbench.training import continual_search
 from clbench.training.continual_search import search
 
-RECIPE = Recipe(model="mlp", lr=0.1, batch_size=16, epochs=1)
+RECIPE = Recipe(network="mlp", lr=0.1, batch_size=16, epochs=1)
 
 
 # -- the search, with the accuracy of each trial given ----------------------------------------------------------------
 
 
 class Trial:
-    """In place of an engine: an experience whose validation accuracy follows from rate and weight."""
+    """In place of an trainer: an experience whose validation accuracy follows from rate and weight."""
 
     def __init__(self, recipe: Recipe, strategy: Any, accuracy: Any) -> None:
         self.recipe, self.strategy, self.accuracy = recipe, strategy, accuracy
@@ -44,7 +45,7 @@ class Trial:
 
 
 class Standing:
-    """In place of the engine that is about to train."""
+    """In place of the trainer that is about to train."""
 
     optimizer_state, model = None, "a network"
 
@@ -56,7 +57,7 @@ def found(index: int, accuracy: Any, first_rate: float | None = None) -> continu
     def make(network: Any, strategy: Any, recipe: Recipe) -> Any:
         return Trial(recipe, strategy, accuracy)
 
-    return search(index, Standing(), make, RECIPE, ContinualTuning(weight="alpha", start=10.0).to_spec(), first_rate)  # type: ignore[arg-type]
+    return search(index, Standing(), make, RECIPE, ContinualTuning(weight="alpha", start=10.0), first_rate)  # type: ignore[arg-type]
 
 
 def test_the_first_experience_takes_the_rate_of_the_best_fine_tuning_and_no_weight() -> None:
@@ -90,7 +91,7 @@ def test_a_strategy_without_a_stability_weight_is_only_given_a_rate() -> None:
     def make(network: Any, strategy: Any, recipe: Recipe) -> Any:
         return Trial(recipe, strategy, lambda lr, alpha: lr)
 
-    result = search(1, Standing(), make, RECIPE, ContinualTuning().to_spec(), 0.5)  # type: ignore[arg-type]
+    result = search(1, Standing(), make, RECIPE, ContinualTuning(), 0.5)  # type: ignore[arg-type]
     assert result.weight is None and len(result.trials) == 3
 
 
@@ -109,7 +110,7 @@ def test_trials_read_the_current_experience_only_and_leave_network_and_strategy_
         trial.model = network
         return trial
 
-    result = search(1, run.trainer, make, RECIPE, ContinualTuning(weight="alpha", start=10.0).to_spec(), 0.5)
+    result = search(1, run.trainer, make, RECIPE, ContinualTuning(weight="alpha", start=10.0), 0.5)
     assert read and read <= set(run.rows(1)) and len(result.trials) >= 4
     assert same(run.trainer.model, run.models[0]) and run.trainer.strategy.config.alpha == 1.0
 
@@ -136,7 +137,7 @@ def tuned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_table_says_how_every_row_was_tuned(tuned: Path) -> None:
-    kinds = {(run.spec["strategy"]["name"], how_tuned(run)) for run in stored(tuned)}
+    kinds = {(run.spec.strategy.name, how_tuned(run)) for run in stored(tuned)}
     lwf = {("lwf", how) for how in ("chf", "grid (8 trials)", "default", "preset", "by hand")}
     assert kinds == {*lwf, ("naive", "chf"), ("naive", "default")}
     command = [sys.executable, "-m", "clbench", "compare", str(tuned)]
@@ -145,14 +146,14 @@ def test_the_table_says_how_every_row_was_tuned(tuned: Path) -> None:
 
 
 def test_continual_search_stands_in_the_result_with_its_cost(tuned: Path) -> None:
-    (run,) = [r for r in stored(tuned) if r.spec["strategy"]["name"] == "lwf" and how_tuned(r) == "chf"]
-    entries = [entry["tuning"] for entry in run.result["experiences"]]
-    assert [entry["weight"] is None for entry in entries] == [True, False, False, False, False]
+    (run,) = [r for r in stored(tuned) if r.spec.strategy.name == "lwf" and how_tuned(r) == "chf"]
+    entries = [entry.tuning for entry in run.result.experiences]
+    assert [entry.weight is None for entry in entries] == [True, False, False, False, False]
     for entry in entries:
-        best = max(t["validation_accuracy"] or 0.0 for t in entry["trials"] if t["weight"] is None)
-        chosen = [t for t in entry["trials"] if t["weight"] is None and t["lr"] == entry["lr"]]
-        assert chosen[0]["validation_accuracy"] == best
-    assert run.result["totals"]["tuning_samples_seen"] == sum(entry["samples_seen"] for entry in entries) > 0
+        best = max(t.validation_accuracy or 0.0 for t in entry.trials if t.weight is None)
+        chosen = [t for t in entry.trials if t.weight is None and t.lr == entry.lr]
+        assert chosen[0].validation_accuracy == best
+    assert run.result.totals.tuning_samples_seen == sum(entry.samples_seen for entry in entries) > 0
 
 
 def test_a_tuned_run_that_is_interrupted_ends_as_one_that_was_not(data: Path, tmp_path: Path) -> None:
@@ -168,56 +169,46 @@ def test_a_tuned_run_that_is_interrupted_ends_as_one_that_was_not(data: Path, tm
     subprocess.run(command, check=True, capture_output=True)
     (again,) = stored(tmp_path / "cut")
     assert again.environment["resumed_after_experiences"] >= 1
-
-    def kept(run: StoredRun) -> Any:
-        entries = [{**entry, "tuning": {**entry["tuning"], "seconds": 0}} for entry in run.result["experiences"]]
-        return [(entry["weights_sha256"], json.dumps(entry["tuning"])) for entry in entries]
-
-    assert kept(again) == kept(whole)
+    for file in ("spec.json", "result.json", "predictions.npz"):
+        assert (again.path / file).read_bytes() == (whole.path / file).read_bytes(), file
 
 
 def test_grid_trials_run_on_other_class_orders_than_those_reported_and_on_no_test_data(tuned: Path) -> None:
-    trials, finals = stored(tuned / ".tuning"), [r for r in stored(tuned) if "tuning" in r.spec]
-    reported = {tuple(run.spec["scenario"]["class_order"]) for run in finals if "trials" in run.spec["tuning"]}
+    trials, finals = stored(tuned / ".tuning"), [r for r in stored(tuned) if r.spec.tuning]
+    reported = {tuple(run.spec.scenario.class_order) for run in finals if isinstance(run.spec.tuning, GridTuning)}
     assert trials and reported
     for trial in trials:
-        assert tuple(trial.spec["scenario"]["class_order"]) not in reported
+        assert tuple(trial.spec.scenario.class_order) not in reported
         # 1,442 training images: what is trained on and what is judged by are both of them.
-        assert trial.spec["scenario"]["held_out"] == 0.1
+        assert trial.spec.scenario.held_out == 0.1
         judged = sum(trial.counts().total)
         assert 130 <= judged <= 160
-        assert trial.result["totals"]["samples_seen"] == 1442 - judged
-    assert all("held_out" not in run.spec["scenario"] for run in finals)
+        assert trial.result.totals.samples_seen == 1442 - judged
+    assert all("held_out" not in json.loads((run.path / "spec.json").read_bytes())["scenario"] for run in finals)
 
 
 def test_the_best_candidate_of_the_grid_is_reported_with_all_that_was_tried(tuned: Path) -> None:
     for run in stored(tuned):
-        record = run.spec.get("tuning", {})
-        if record.get("how") != "grid":
+        record = run.spec.tuning
+        if not isinstance(record, GridTuning):
             continue
-        best = max(record["candidates"], key=lambda candidate: candidate["validation_accuracy"])
-        chosen = {name: run.spec["strategy"]["config"][name] for name in best if name != "validation_accuracy"}
-        assert {name: str(float(value)) for name, value in chosen.items()} == {
-            name: str(float(value)) for name, value in best.items() if name != "validation_accuracy"
-        }
-        tried = [r.result["totals"]["samples_seen"] for r in stored(tuned / ".tuning")]
-        assert record["samples_seen"] == record["trials"] * tried[0] == run.result["totals"]["tuning_samples_seen"]
-        scored = {c["validation_accuracy"] for c in record["candidates"]}
+        best = max(record.candidates, key=lambda candidate: candidate.validation_accuracy or 0.0)
+        chosen = {name: float(run.spec.strategy.config[name]) for name in best.values}
+        assert chosen == {name: float(value) for name, value in best.values.items()}
+        tried = [r.result.totals.samples_seen for r in stored(tuned / ".tuning")]
+        assert record.samples_seen == record.trials * tried[0] == run.result.totals.tuning_samples_seen
+        scored = {c.validation_accuracy for c in record.candidates}
         pairs: dict[str, list[float]] = {}
         for trial in stored(tuned / ".tuning"):
-            pairs.setdefault(json.dumps(trial.spec["strategy"]), []).append(trial.metric("final_accuracy"))
+            pairs.setdefault(trial.spec.strategy.model_dump_json(), []).append(trial.metric("final_accuracy"))
         means = {round(sum(values) / len(values), 12) for values in pairs.values()}
         assert {round(score, 12) for score in scored} <= means
 
 
 def test_lists_of_values_are_tried_in_every_combination(tuned: Path) -> None:
-    (run,) = [
-        r
-        for r in stored(tuned)
-        if len(r.spec.get("tuning", {}).get("candidates", [])) == 4
-        and "temperature" in r.spec["tuning"]["candidates"][0]
-    ]
-    tried = {(c["alpha"], c["temperature"]) for c in run.spec["tuning"]["candidates"]}
+    grids = [run.spec.tuning.candidates for run in stored(tuned) if isinstance(run.spec.tuning, GridTuning)]
+    (candidates,) = [each for each in grids if len(each) == 4 and "temperature" in each[0].values]
+    tried = {(c.values["alpha"], c.values["temperature"]) for c in candidates}
     assert tried == {("0.5", "1"), ("0.5", "3"), ("4", "1"), ("4", "3")}
 
 

@@ -19,7 +19,7 @@ from clbench.base.experience import Experience
 from clbench.base.recipe import Recipe
 from clbench.networks.network import Network
 
-RECIPE = Recipe(model="mlp", optimizer="sgd", lr=0.05, batch_size=16, epochs=2)
+RECIPE = Recipe(network="mlp", optimizer="sgd", lr=0.05, batch_size=16, epochs=2)
 SIZES = (2, 2, 2)
 
 

@@ -19,8 +19,8 @@ from clbench import Augmentation, Batch, Experience, Recipe
 from clbench.audit.object_graph import weights_sha256
 
 SIZES = (2, 1, 2)
-MLP = Recipe(model="mlp", optimizer="sgd", lr=0.1, momentum=0.9, batch_size=16, epochs=2)
-CNN = Recipe(model="cnn", optimizer="sgd", lr=0.05, momentum=0.9, weight_decay=0.01, batch_size=16, epochs=2)
+MLP = Recipe(network="mlp", optimizer="sgd", lr=0.1, momentum=0.9, batch_size=16, epochs=2)
+CNN = Recipe(network="cnn", optimizer="sgd", lr=0.05, momentum=0.9, weight_decay=0.01, batch_size=16, epochs=2)
 # Active, so that nothing is computed once for all epochs, and yet without effect: 1 + 1e-12 is 1 in float32.
 UNSEEN = Augmentation(brightness=1e-12)
 
@@ -365,10 +365,10 @@ def test_lwf_is_given_the_answers_of_the_network_before_the_experience(augmentat
     for _ in SIZES:
         run.learn(1)
     assert max(recorded) > 0.1  # the network in training answers otherwise
-    how = "live" if augmentation.active else "recorded"
-    assert [costs.recorded for costs in run.experience_costs] == [None, how, how]
+    how = "online" if augmentation.active else "recorded"
+    assert [costs.teacher for costs in run.experience_costs] == [None, how, how]
     # Four bytes a sample, group and class: 20 samples with a group of 2 classes, then 40 with two groups of up to 2.
-    assert [costs.recorded_bytes for costs in run.experience_costs] == [0, *((0, 0) if how == "live" else (160, 640))]
+    assert [costs.teacher_bytes for costs in run.experience_costs] == [0, *((0, 0) if how == "online" else (160, 640))]
 
 
 def test_recorded_and_live_answers_train_the_same_network() -> None:
@@ -401,7 +401,7 @@ def test_lwf_without_its_terms_is_fine_tuning_bit_for_bit() -> None:
 
 
 def test_distillation_keeps_the_old_answers_nearer() -> None:
-    gentle = Recipe(model="mlp", lr=0.05, batch_size=16, epochs=5)
+    gentle = Recipe(network="mlp", lr=0.05, batch_size=16, epochs=5)
     run, other = (small(builtin("lwf", alpha=alpha, lambda_r=0), gentle, (2, 3)).learn() for alpha in (5.0, 0.0))
     x = run.scaling(run.images.read(torch.tensor(run.rows(1))))
     with torch.no_grad():
@@ -439,7 +439,7 @@ def test_warm_up_trains_the_new_rows_alone() -> None:
 
 @pytest.mark.parametrize(("optimizer", "momentum"), [("sgd", 0.0), ("sgd", 0.9), ("adam", 0.0)])
 def test_after_the_warm_up_everything_trains(optimizer: str, momentum: float) -> None:
-    recipe = Recipe(model="cnn", optimizer=optimizer, momentum=momentum, lr=0.01, batch_size=16, epochs=2)  # type: ignore[arg-type]
+    recipe = Recipe(network="cnn", optimizer=optimizer, momentum=momentum, lr=0.01, batch_size=16, epochs=2)  # type: ignore[arg-type]
     trunks: list[list[bytes]] = []
     rows: list[tuple[bytes, bytes]] = []
 
@@ -463,7 +463,7 @@ def test_after_the_warm_up_everything_trains(optimizer: str, momentum: float) ->
 
 def test_joint_learns_the_digits_and_fine_tuning_forgets_them() -> None:
     """With two thirds of the images new each time, accuracy on all of them tells the references apart."""
-    recipe = Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=32, epochs=10)
+    recipe = Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=32, epochs=10)
     accuracy = {}
     for name in ("naive", "joint"):
         run = SmallRun(builtin(name), recipe, digits(), (5, 5)).learn()

@@ -40,7 +40,7 @@ def test_imports_are_left_out_and_an_open_file_is_written_to_its_end(jobs: str, 
     environment = {**os.environ, "CLBENCH_DATA": str(data)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    steps = sum(run.result["totals"]["gradient_steps"] for run in stored_runs.read_all([tmp_path / "results"])[0])
+    steps = sum(run.result.totals.gradient_steps for run in stored_runs.read_all([tmp_path / "results"])[0])
     assert "".join(log.read_text() for log in tmp_path.glob("steps-*.log")) == "step\n" * steps
     frozen = [int(path.read_text()) for path in tmp_path.glob("frozen-*")]
     assert sum(count > 100_000 for count in frozen) == int(jobs)

@@ -21,10 +21,10 @@ from clbench.system.signals import Interrupted
 from clbench.training.cuda_graphs import WARM_UP, GraphRecorder
 
 SIZES = (2, 1, 2)  # of 20 samples a class: 40, 20 and 40 samples
-PLAIN = Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=8, epochs=2)
-LEFT_OVER = Recipe(model="mlp", optimizer="sgd", lr=0.1, batch_size=6, epochs=2)
+PLAIN = Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=8, epochs=2)
+LEFT_OVER = Recipe(network="mlp", optimizer="sgd", lr=0.1, batch_size=6, epochs=2)
 ROUGH = Recipe(
-    model="cnn",
+    network="cnn",
     optimizer="sgd",
     lr=0.05,
     momentum=0.9,
@@ -105,23 +105,23 @@ def test_replayed_steps_give_the_numbers_of_the_plain_loop_to_the_bit(name: str,
     replayed, plain = pair(lambda: builtin(name), recipe)
     assert_same(replayed, plain)
     for costs in replayed.experience_costs:
-        assert costs.not_captured is None
-        assert costs.captured_steps > 0 or costs.gradient_steps <= WARM_UP + 1 + 2  # two epochs' left-over batches
-    assert all(costs.captured_steps == 0 for costs in plain.experience_costs)
+        assert costs.not_replayed is None
+        assert costs.replayed_steps > 0 or costs.gradient_steps <= WARM_UP + 1 + 2  # two epochs' left-over batches
+    assert all(costs.replayed_steps == 0 for costs in plain.experience_costs)
 
 
 def test_every_whole_batch_after_the_warm_up_and_the_recording_is_replayed() -> None:
     replayed, _ = pair(lambda: builtin("naive"), LEFT_OVER)
     # 40 samples in batches of 6 are 6 whole ones and one of 4, twice.
     costs = replayed.experience_costs[0]
-    assert (costs.gradient_steps, costs.captured_steps) == (14, 12 - WARM_UP - 1)
+    assert (costs.gradient_steps, costs.replayed_steps) == (14, 12 - WARM_UP - 1)
 
 
 @pytest.mark.parametrize("name", ["er", "derpp", "si", "agem"])
 def test_strategies_that_act_within_a_step_are_left_to_the_plain_loop(name: str) -> None:
     replayed, plain = pair(lambda: builtin(name), PLAIN)
     assert_same(replayed, plain)
-    reasons = [costs.not_captured for costs in replayed.experience_costs if costs.captured_steps == 0]
+    reasons = [costs.not_replayed for costs in replayed.experience_costs if costs.replayed_steps == 0]
     assert "the strategy acts between the operations of a step" in reasons
 
 
@@ -157,8 +157,8 @@ def test_a_loss_that_is_more_than_a_function_of_the_batch_is_not_replayed(
 ) -> None:
     replayed, plain = pair(with_loss(loss), PLAIN)
     assert_same(replayed, plain)
-    assert replayed.experience_costs[0].not_captured == reason
-    assert not any(costs.captured_steps for costs in replayed.experience_costs)
+    assert replayed.experience_costs[0].not_replayed == reason
+    assert not any(costs.replayed_steps for costs in replayed.experience_costs)
 
 
 @pytest.mark.parametrize("recipe", [PLAIN, ROUGH], ids=["plain", "rough"])
@@ -175,7 +175,7 @@ def test_where_recording_fails_the_step_is_done_once_and_the_reason_is_kept(
 ) -> None:
     replayed, plain = pair(lambda: builtin("lwf"), recipe, recorder)
     assert_same(replayed, plain)
-    assert [costs.not_captured for costs in replayed.experience_costs] == [reason] * 3
+    assert [costs.not_replayed for costs in replayed.experience_costs] == [reason] * 3
 
 
 def test_a_recorder_that_fails_to_replay_would_change_the_numbers() -> None:
@@ -194,11 +194,11 @@ def test_a_recorder_that_fails_to_replay_would_change_the_numbers() -> None:
 
 
 def test_what_begins_to_train_between_epochs_is_recorded_again() -> None:
-    recipe = Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=4, epochs=3)
+    recipe = Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=4, epochs=3)
     replayed, plain = pair(lambda: builtin("lwf", warmup_epochs=1), recipe)
     assert_same(replayed, plain)
     # 20 samples are 5 batches an epoch: the warm-up records its own step, the other two epochs another one.
-    assert replayed.experience_costs[1].captured_steps == (5 - WARM_UP - 1) + (10 - WARM_UP - 1)
+    assert replayed.experience_costs[1].replayed_steps == (5 - WARM_UP - 1) + (10 - WARM_UP - 1)
 
 
 @pytest.mark.parametrize("setting", ["task_incremental", "domain_incremental"])
@@ -208,11 +208,11 @@ def test_the_other_settings_are_replayed_too(setting: Any) -> None:
         begun(builtin("lwf"), PLAIN, sizes, setting=setting, recorder=recorder).learn() for recorder in (Kept(), None)
     ]
     assert_same(*runs)
-    assert all(costs.captured_steps for costs in runs[0].experience_costs)
+    assert all(costs.replayed_steps for costs in runs[0].experience_costs)
 
 
 def test_a_loss_that_becomes_infinite_while_it_is_replayed_is_found() -> None:
-    recipe = Recipe(model="mlp", optimizer="sgd", lr=1e6, batch_size=4, epochs=4)
+    recipe = Recipe(network="mlp", optimizer="sgd", lr=1e6, batch_size=4, epochs=4)
     with pytest.raises(Divergence, match="the loss became"):
         begun(builtin("naive"), recipe, recorder=Kept()).learn()
 
@@ -240,7 +240,7 @@ def test_what_a_strategy_replaces_between_epochs_is_recorded_again() -> None:
     replayed, plain = pair(lambda: Weighted(None), PLAIN)
     assert_same(replayed, plain)
     # Each of the two epochs has 5 batches, of which the last alone can be replayed.
-    assert replayed.experience_costs[0].captured_steps == 2 * (5 - WARM_UP - 1)
+    assert replayed.experience_costs[0].replayed_steps == 2 * (5 - WARM_UP - 1)
 
 
 def test_replayed_steps_can_be_interrupted() -> None:

@@ -35,9 +35,9 @@ from clbench.system.signals import Interrupted, Interruption
 STRATEGIES = ("naive", "l2", "frozen", "lwf", "joint")
 SIZES = (2, 1, 2)  # of 20 samples a class: 40, 20 and 40 samples
 ORDER = (3, 0, 4, 1, 2)
-SGD = Recipe(model="mlp", optimizer="sgd", lr=0.1, batch_size=16, epochs=3)
+SGD = Recipe(network="mlp", optimizer="sgd", lr=0.1, batch_size=16, epochs=3)
 ROUGH = Recipe(
-    model="cnn",
+    network="cnn",
     optimizer="sgd",
     lr=0.05,
     momentum=0.9,
@@ -132,7 +132,7 @@ def journal_of(name: str, recipe: Recipe = SGD, seed: int = 0, **config: Any) ->
 
 @pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(crop=1)])
 def test_the_hooks_are_called_in_the_documented_order(augmentation: Augmentation) -> None:
-    recipe = Recipe(model="mlp", batch_size=16, epochs=2, augmentation=augmentation)
+    recipe = Recipe(network="mlp", batch_size=16, epochs=2, augmentation=augmentation)
     losses = {40: 3, 20: 2}  # batches an epoch
     expected = []
     for samples in (40, 20, 40):
@@ -227,7 +227,7 @@ def test_losses_are_computed_in_float32_where_the_network_computes_in_bfloat16()
         kinds.add((batch.logits.dtype, torch.equal(batch.logits, exact)))
         return cross_entropy(batch)
 
-    small(naive_with(loss), Recipe(model="mlp", precision="bfloat16")).learn()
+    small(naive_with(loss), Recipe(network="mlp", precision="bfloat16")).learn()
     assert kinds == {(torch.float32, False)}
 
 
@@ -294,7 +294,7 @@ def test_the_strategys_weight_decay_is_added_to_the_recipes(recipe_decay: float,
         def loss(self, batch: Batch) -> Tensor:
             return 0 * batch.logits.sum()
 
-    recipe = Recipe(model="mlp", lr=0.1, weight_decay=recipe_decay, batch_size=1000)
+    recipe = Recipe(network="mlp", lr=0.1, weight_decay=recipe_decay, batch_size=1000)
     run = small(Decaying(None), recipe, (5,)).learn()
     for name, w in run.models[0].named_parameters():
         torch.testing.assert_close(w.detach(), before[0][name] * (1 - 0.1 * (recipe_decay + own)))
@@ -302,7 +302,7 @@ def test_the_strategys_weight_decay_is_added_to_the_recipes(recipe_decay: float,
 
 def test_momentum_does_not_carry_over_to_the_next_experience() -> None:
     """Experience 1 has no gradient: only momentum left from experience 0 could move a weight."""
-    recipe = Recipe(model="mlp", lr=0.1, momentum=0.9)
+    recipe = Recipe(network="mlp", lr=0.1, momentum=0.9)
     run = small(naive_with(lambda b: cross_entropy(b) if b.experience.index == 0 else 0 * b.logits.sum()), recipe)
     first, second, _ = run.learn().models
     assert same(first.blocks, second.blocks)
@@ -315,7 +315,7 @@ def test_blocks_can_be_frozen_and_trained_in_turn(optimizer: str, momentum: floa
         def frozen(self, model: clbench.Network, experience: Experience, epoch: int) -> Any:
             return [model.blocks[epoch % 2]]
 
-    recipe = Recipe(model="mlp", optimizer=optimizer, momentum=momentum, lr=1e-3, batch_size=16, epochs=3)  # type: ignore[arg-type]
+    recipe = Recipe(network="mlp", optimizer=optimizer, momentum=momentum, lr=1e-3, batch_size=16, epochs=3)  # type: ignore[arg-type]
     run = small(configured(Alternating), recipe)
     start = run.new_model()
     run.learn(1)
@@ -337,7 +337,7 @@ def test_a_loss_that_is_not_finite_is_reported_with_its_step(step: int, value: f
         count[index] += 1
         return cross_entropy(batch) if index == 0 or count[1] <= step else batch.logits.sum() * 0 + value
 
-    run = small(naive_with(loss), Recipe(model="mlp", lr=0.01, batch_size=2, epochs=3), (2, 3)).learn(1)
+    run = small(naive_with(loss), Recipe(network="mlp", lr=0.01, batch_size=2, epochs=3), (2, 3)).learn(1)
     with pytest.raises(Divergence, match=rf"in experience 1, step {step}: the loss became {value}$"):
         run.learn()
 
@@ -434,9 +434,9 @@ class Rough(clbench.Scenario):
     dataset = "digits"
     split = "4,3,3"
     recipes = {
-        "plain": clbench.Recipe(model="mlp", optimizer="adam", lr=1e-3, batch_size=128),
-        "rough": clbench.Recipe(model="cnn", optimizer="sgd", lr=0.05, momentum=0.9, batch_size=128, schedule="cosine",
-                                augmentation=Augmentation(crop=1, brightness=0.1)),
+        "plain": clbench.Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=128),
+        "rough": clbench.Recipe(network="cnn", optimizer="sgd", lr=0.05, momentum=0.9, batch_size=128,
+                                schedule="cosine", augmentation=Augmentation(crop=1, brightness=0.1)),
     }
 '''
 
@@ -602,12 +602,12 @@ def test_uneven_splits_and_a_single_experience_run_from_end_to_end(
     runs = clbench.run(STRATEGIES, scenario, split=split, seeds=(3,), **options)
     assert len(runs) == len(STRATEGIES)
     for run in runs:
-        assert run.spec["scenario"]["classes_per_experience"] == sizes
+        assert run.spec.scenario.classes_per_experience == sizes
         predictions, _, counts = numbers(run.path)
         tested = counts["class_incremental"]["total"]
         labels = np.asarray(predictions["labels"])
-        classes = [entry["classes"] for entry in run.result["experiences"]]
-        assert [len(own) for own in classes] == sizes
+        classes = [entry.classes for entry in run.result.experiences]
+        assert [len(own) for own in classes] == list(sizes)
         assert tested == [int(np.isin(labels, own).sum()) for own in classes]
         for index, row in enumerate(np.asarray(predictions["class_incremental"])):
             seen = {c for own in classes[: index + 1] for c in own}
@@ -625,10 +625,10 @@ def test_a_published_run_states_its_costs(scenario: str, data: Path, tmp_path: P
     naive, l2, joint = clbench.run(("naive", "l2", "joint"), scenario, **options)
     trunk = (64 + 1) * 400 + (400 + 1) * 400
     labels = np.load(next(data.rglob("y_train.npy")))
-    samples = [int(np.isin(labels, entry["classes"]).sum()) for entry in naive.result["experiences"]]
+    samples = [int(np.isin(labels, entry.classes).sum()) for entry in naive.result.experiences]
 
     def stated(run: Any, name: str) -> list[int]:
-        return [entry[name] for entry in run.result["experiences"]]
+        return [getattr(entry, name) for entry in run.result.experiences]
 
     assert stated(naive, "parameters") == [trunk + 401 * classes for classes in (4, 7, 10)]
     assert stated(naive, "stored_bytes") == [0, 0, 0]
@@ -637,8 +637,8 @@ def test_a_published_run_states_its_costs(scenario: str, data: Path, tmp_path: P
     assert stated(naive, "samples_seen") == [2 * count for count in samples]
     assert stated(naive, "gradient_steps") == [2 * math.ceil(count / 128) for count in samples]
     assert stated(joint, "samples_seen") == [2 * sum(samples[: index + 1]) for index in range(3)]
-    assert l2.result["totals"]["stored_bytes"] == 4 * (trunk + 401 * 7)
-    assert naive.result["totals"]["gradient_steps"] == sum(stated(naive, "gradient_steps"))
+    assert l2.result.totals.stored_bytes == 4 * (trunk + 401 * 7)
+    assert naive.result.totals.gradient_steps == sum(stated(naive, "gradient_steps"))
 
 
 def test_a_network_is_freed_when_its_run_has_ended(tmp_path: Path, data: Path) -> None:

@@ -26,7 +26,7 @@ from clbench.runs.run import Surroundings, execute
 from clbench.streams.stream import _padded, _padded_statistics
 
 SIZES = (2, 2)
-ADAM = PlainRecipe(model="mlp", optimizer="adam", lr=0.01, batch_size=16, epochs=2)
+ADAM = PlainRecipe(network="mlp", optimizer="adam", lr=0.01, batch_size=16, epochs=2)
 
 
 def changed(**values: Any) -> PlainRecipe:
@@ -121,7 +121,7 @@ def test_a_run_is_counted_in_the_readings_of_its_setting_alone(setting: str, dat
 
     run = read(outcome.path)
     assert isinstance(run, StoredRun) and run.setting == setting
-    assert tuple(run.result["counts"]) == tuple(run.result["chance"]) == READINGS[run.setting]
+    assert tuple(run.result.counts) == tuple(run.result.chance) == READINGS[run.setting]
     assert (setting in outcome.run) == (setting != "class_incremental")
 
 
@@ -244,19 +244,19 @@ def test_a_recipe_prescribes_the_class_order_unless_the_user_does() -> None:
 
 def specs(data: Path, *strategies: str, **options: Any) -> dict[str, Any]:
     planned = plan(Request(list(strategies), ["splitdigits"], data=data, **options), lambda event: None)
-    return {name: run.spec["strategy"] for name, run in zip(strategies, planned, strict=True)}
+    return {name: run.spec.strategy for name, run in zip(strategies, planned, strict=True)}
 
 
 def test_presets_of_one_strategy_run_side_by_side_each_with_its_values(data: Path) -> None:
     found = specs(data, "lwf", "lwf:pycil", "lwf:mammoth", values={"lwf.temperature": "3", "lwf:pycil.alpha": "5"})
-    assert [found[name]["preset"] for name in found] == ["li2016", "pycil", "mammoth"]
-    assert [found[name]["config"]["alpha"] for name in found] == [1.0, 5.0, 0.5]
-    assert [found[name]["config"]["temperature"] for name in found] == [3.0, 3.0, 3.0]
+    assert [found[name].preset for name in found] == ["li2016", "pycil", "mammoth"]
+    assert [found[name].config["alpha"] for name in found] == [1.0, 5.0, 0.5]
+    assert [found[name].config["temperature"] for name in found] == [3.0, 3.0, 3.0]
 
 
 def test_a_preset_may_have_other_values_in_another_setting(data: Path) -> None:
     strengths = {
-        setting: specs(data, "l2:hsu2018", setting=setting)["l2:hsu2018"]["config"]["strength"]
+        setting: specs(data, "l2:hsu2018", setting=setting)["l2:hsu2018"].config["strength"]
         for setting in ("class", "domain", "task")
     }
     assert strengths == {"class": 100, "domain": 0.5, "task": 0.01}
@@ -264,7 +264,7 @@ def test_a_preset_may_have_other_values_in_another_setting(data: Path) -> None:
 
 def test_what_the_user_sets_comes_before_the_preset_in_every_setting(data: Path) -> None:
     found = specs(data, "l2:hsu2018", setting="task", values={"strength": "7"})
-    assert found["l2:hsu2018"]["config"]["strength"] == 7
+    assert found["l2:hsu2018"].config["strength"] == 7
 
 
 def test_a_strategy_without_a_published_default_has_no_preset_unless_asked_for(data: Path) -> None:

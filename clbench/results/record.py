@@ -1,0 +1,48 @@
+"""What stored records have in common: frozen, checked when made and when read, and turned into JSON one way."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pydantic
+
+from clbench.base.config import OMIT_DEFAULT
+
+SCHEMA: Literal[2] = 2
+"""Raised whenever the shape of a record changes in a way that a field with `OMIT_DEFAULT` cannot express."""
+
+
+class Record(pydantic.BaseModel):
+    """A part of a stored record. The string under a field is its description in the published JSON schema."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        populate_by_name=True,
+        protected_namespaces=(),
+    )
+
+
+def to_json(value: Any) -> Any:
+    """Return a record as JSON-ready values, without the fields that are left out at their default."""
+    if isinstance(value, pydantic.BaseModel):
+        fields = type(value).model_fields
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = getattr(type(value), "__pydantic_fields__", {})
+    elif isinstance(value, Mapping):
+        return {str(key): to_json(entry) for key, entry in value.items()}
+    elif isinstance(value, (list, tuple)):
+        return [to_json(entry) for entry in value]
+    else:
+        return value
+    found = {}
+    for name, field in fields.items():
+        content = getattr(value, name)
+        if OMIT_DEFAULT in field.metadata and content == field.get_default(call_default_factory=True):
+            continue
+        found[field.alias or name] = to_json(content)
+    return found

@@ -1,0 +1,91 @@
+"""`RunCosts`: what a run took on the machine that made it. Equal runs differ here, and nowhere else."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from clbench.results.record import SCHEMA, Record
+
+
+class ExperienceCosts(Record):
+    """One experience."""
+
+    index: int
+    """Its number, from 0."""
+
+    seconds: float
+    """All of it."""
+
+    training_seconds: float
+    """The epochs."""
+
+    teacher_seconds: float
+    """Recording the old network's answers."""
+
+    evaluation_seconds: float
+    """Predicting the test set."""
+
+    tuning_seconds: float
+    """Choosing hyper-parameters."""
+
+    phases: dict[str, float] | None
+    """Seconds by phase; null on a device that works asynchronously, unless the run waited for it."""
+
+    shared: bool
+    """Whether it was trained once for several strategies; the seconds are those of that training."""
+
+    replayed_steps: int
+    """Gradient steps that were replayed from a recorded CUDA graph."""
+
+    not_replayed: str | None
+    """Why steps were not replayed, on a device that can."""
+
+
+class CostTotals(Record):
+    """Sums over the experiences."""
+
+    seconds: float
+    """All of it."""
+
+    training_seconds: float
+    """The epochs."""
+
+    teacher_seconds: float
+    """Recording the old network's answers."""
+
+    evaluation_seconds: float
+    """Predicting the test set."""
+
+
+class PeakMemory(Record):
+    """The most memory that was held at one time."""
+
+    host_bytes: int
+    """Resident memory of the process."""
+
+    cuda_bytes: int | None = None
+    """Memory of the GPU; null if there is none."""
+
+
+class RunCosts(Record):
+    """What a run took on the machine that made it."""
+
+    schema_number: Literal[2] = Field(default=SCHEMA, alias="schema")
+    """Version of this record's shape."""
+
+    run_id: str
+    """Hash of the spec that the costs belong to."""
+
+    experiences: tuple[ExperienceCosts, ...]
+    """One after the other."""
+
+    totals: CostTotals
+    """Sums over the experiences."""
+
+    start_up_seconds: float
+    """From the start of the run to its first experience."""
+
+    peak_memory: PeakMemory
+    """The most memory that was held at one time."""

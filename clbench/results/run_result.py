@@ -1,0 +1,271 @@
+"""`RunResult`: what came out of a run. Two runs of one spec have the same result, byte for byte."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from clbench.base.settings import Setting
+from clbench.results.record import SCHEMA, Record
+
+
+class CountsRecord(Record):
+    """Test samples that were right, in whole numbers; every metric follows from them."""
+
+    correct: tuple[tuple[int, ...] | None, ...]
+    """correct[i][j]: test samples of experience j that were right after experience i; null where not evaluated."""
+
+    total: tuple[int, ...]
+    """Test samples of each experience."""
+
+    class_correct: tuple[tuple[int, ...] | None, ...]
+    """The same per class seen so far, in class order."""
+
+    class_total: tuple[int, ...]
+    """Test samples of each class, in class order."""
+
+    classes_per_experience: tuple[int, ...]
+    """How many classes each experience brings."""
+
+    old_as_new: tuple[int | None, ...]
+    """Test samples of old classes that were predicted as one of the newest experience's; null if not counted."""
+
+
+class Trial(Record):
+    """A training that was tried in the search of an experience."""
+
+    lr: float
+    """Its learning rate."""
+
+    weight: float | None
+    """Its stability weight; null for fine-tuning."""
+
+    validation_accuracy: float | None
+    """Its accuracy on the validation data; null if it diverged."""
+
+
+class SearchResult(Record):
+    """What continual tuning chose for an experience."""
+
+    lr: float
+    """The learning rate that was chosen."""
+
+    weight: float | None
+    """The stability weight that was chosen; null if there is none to choose."""
+
+    trials: tuple[Trial, ...]
+    """What was tried."""
+
+    samples_seen: int
+    """Samples seen by all trials."""
+
+    gradient_steps: int
+    """Gradient steps of all trials."""
+
+
+class Reads(Record):
+    """Training samples that the strategy read, by the experience that they belong to."""
+
+    current: int
+    """Of the experience that is trained."""
+
+    earlier: int
+    """Of earlier ones."""
+
+    later: int
+    """Of later ones."""
+
+
+class ExperienceResult(Record):
+    """One experience."""
+
+    index: int
+    """Its number, from 0."""
+
+    classes: tuple[int, ...]
+    """The dataset's class ids that it brings."""
+
+    trained: bool
+    """Whether the strategy trained in it at all."""
+
+    samples_seen: int
+    """Training samples that passed through the network, each time anew."""
+
+    gradient_steps: int
+    """Updates of the weights."""
+
+    teacher: Literal["recorded", "online"] | None
+    """How the old network answers: once before training, at every step, or not at all."""
+
+    teacher_bytes: int
+    """Size of the recorded answers."""
+
+    features_cached: bool
+    """Whether a frozen trunk was computed once for all epochs."""
+
+    past_data_bytes: int
+    """Training data of earlier experiences that this one read again."""
+
+    stored_bytes: int
+    """What the strategy carries to the next experience, and the past data that it needs."""
+
+    parameters: int
+    """Parameters of the network after the experience."""
+
+    weights_sha256: str
+    """Hash of the network's weights after the experience."""
+
+    reads: Reads
+    """Training samples that were read."""
+
+    exemplars: int
+    """Training samples that are kept."""
+
+    tuning: SearchResult | None
+    """What was chosen before the experience; null if nothing was."""
+
+
+class FindingRecord(Record):
+    """Something that the strategy did and may not do, or should not."""
+
+    severity: Literal["warn", "violation"]
+    """How bad it is."""
+
+    name: str
+    """What kind it is: `old data`, `memory`, …"""
+
+    experience: int
+    """In which experience."""
+
+    what: str
+    """What was done, as a sentence without its subject."""
+
+
+class AuditResult(Record):
+    """What the strategy was seen to read and keep."""
+
+    verdict: str
+    """`pass`, or the worst of the findings."""
+
+    findings: tuple[FindingRecord, ...]
+    """What was found."""
+
+    memory: int
+    """Training samples that the strategy declares to keep at most."""
+
+
+class Totals(Record):
+    """Over all experiences."""
+
+    samples_seen: int
+    """Sum of the samples seen."""
+
+    gradient_steps: int
+    """Sum of the gradient steps."""
+
+    stored_bytes: int
+    """The most that was carried from one experience to the next."""
+
+    exemplars: int
+    """The most training samples that were kept."""
+
+    tuning_samples_seen: int | None
+    """Samples seen to choose the hyper-parameters; null if nothing chose them."""
+
+    tuning_gradient_steps: int | None
+    """Gradient steps to choose the hyper-parameters; null if nothing chose them."""
+
+
+class HyperParameter(Record):
+    """A hyper-parameter as the strategy's file declares it."""
+
+    name: str
+    """Its name."""
+
+    default: Any
+    """Its default."""
+
+    doc: str
+    """What the file says of it."""
+
+
+class StrategyRecord(Record):
+    """What the strategy's file says of itself, for reports that have not got the file."""
+
+    reference: Literal["lower", "upper"] | None
+    """Whether it bounds a comparison from below or above, and is no remedy itself."""
+
+    doc: str
+    """The file's docstring."""
+
+    problem: str | None
+    """What is wrong with the file's description, if something is."""
+
+    variant: str
+    """The source of the preset in use, or what the docstring says after `Variant:`."""
+
+    formula: str
+    """The loss of the preset in use; empty if the file has none."""
+
+    hyper_parameters: tuple[HyperParameter, ...]
+    """Those that the strategy has."""
+
+    preset_values: dict[str, Any]
+    """The hyper-parameters under the preset in use, before the user set any."""
+
+    chosen: Literal["default", "preset", "by hand"]
+    """Where the hyper-parameters come from, if no search chose them."""
+
+
+class RunResult(Record):
+    """What came out of a run."""
+
+    schema_number: Literal[2] = Field(default=SCHEMA, alias="schema")
+    """Version of this record's shape."""
+
+    status: Literal["finished"] = "finished"
+    """A failed run is kept apart, with another record."""
+
+    run_id: str
+    """Hash of the spec that the result belongs to."""
+
+    counts: dict[Setting, CountsRecord]
+    """By the setting in which the predictions are read."""
+
+    metrics: dict[Setting, dict[str, Any]]
+    """By setting and name; see evaluation/metrics.py. What is undefined is null."""
+
+    chance: dict[Setting, tuple[float, ...]]
+    """Accuracy of guessing after each experience, by setting."""
+
+    experiences: tuple[ExperienceResult, ...]
+    """One after the other."""
+
+    audit: AuditResult
+    """What the strategy was seen to read and keep."""
+
+    totals: Totals
+    """Over all experiences."""
+
+    strategy: StrategyRecord
+    """What the strategy's file says of itself."""
+
+    notes: tuple[str, ...]
+    """What a reader should know of the run."""
+
+
+class FailedRun(Record):
+    """Why a run has no result."""
+
+    schema_number: Literal[2] = Field(default=SCHEMA, alias="schema")
+    """Version of this record's shape."""
+
+    status: Literal["failed", "diverged"]
+    """Whether an error was raised, or the loss was no number."""
+
+    run_id: str
+    """Hash of the spec that the run belongs to."""
+
+    error: str
+    """What happened."""

@@ -1,0 +1,200 @@
+"""`RunSpec`: every choice that the numbers of a run depend on. The hash of its canonical JSON is the run's name.
+
+Paths, host, time, executor and the number of jobs are not in it: no number depends on them. A field that is added
+later, with a default that means what was so before, is marked `OMIT_DEFAULT`, so that the ids of older runs stay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from clbench.base.config import OMIT_DEFAULT
+from clbench.base.continual_tuning import ContinualTuning
+from clbench.base.recipe import Recipe
+from clbench.base.settings import Setting
+from clbench.results.record import SCHEMA, Record, to_json
+
+
+class ScenarioSpec(Record):
+    """The stream of experiences and its test data."""
+
+    name: str
+    """The scenario's name."""
+
+    version: int
+    """The scenario's own version, raised when its file changes what it means."""
+
+    setting: Setting
+    """In which the network is trained."""
+
+    dataset: str
+    """The dataset's name."""
+
+    dataset_sha256: str
+    """Hash of the dataset's content."""
+
+    classes_per_experience: tuple[int, ...]
+    """How many classes each experience brings."""
+
+    class_order_from: Literal["seed", "natural", "list"]
+    """Where the class order is from: drawn from the seed, 0, 1, 2, …, or given as a list."""
+
+    class_order: tuple[int, ...]
+    """The dataset's class ids in the order in which they come."""
+
+    held_out: Annotated[float, OMIT_DEFAULT] = 0.0
+    """Share of the training data that takes the place of the test set; 0 for the test set itself."""
+
+
+class NetworkSpec(Record):
+    """The network that is trained."""
+
+    name: str
+    """The architecture's name."""
+
+
+class RecipeSpec(Record):
+    """How the network is trained."""
+
+    name: str
+    """The recipe's name, with `-epochs<n>` if its epochs were changed."""
+
+    config: Recipe
+    """The recipe, fully resolved."""
+
+
+class StrategySpec(Record):
+    """The strategy in one configuration."""
+
+    name: str
+    """The strategy's name."""
+
+    preset: Annotated[str | None, OMIT_DEFAULT] = None
+    """The published variant that it starts from, if it is one."""
+
+    sha256: str
+    """Hash of the strategy's source file."""
+
+    config: dict[str, Any]
+    """Its hyper-parameters, fully resolved."""
+
+
+class GridCandidate(Record):
+    """A configuration that the grid search tried."""
+
+    values: dict[str, str]
+    """Its hyper-parameters as they were given."""
+
+    validation_accuracy: float | None
+    """Its mean final accuracy on the validation streams; null if a trial failed."""
+
+
+class GridTuning(Record):
+    """Hyper-parameters that were chosen on validation streams before this run."""
+
+    how: Literal["grid"] = "grid"
+    """Tells the ways of tuning apart."""
+
+    trials: int
+    """Runs on validation streams."""
+
+    streams: int
+    """Validation streams on which each candidate was judged."""
+
+    held_out: float
+    """Share of the training data that candidates were judged on."""
+
+    candidates: tuple[GridCandidate, ...]
+    """What was tried."""
+
+    samples_seen: int
+    """Samples seen by all trials together."""
+
+    gradient_steps: int
+    """Gradient steps of all trials together."""
+
+
+class Seeds(Record):
+    """The run's seed, and what is drawn from it by purpose."""
+
+    run: int
+    """The seed that the user chose."""
+
+    class_order: int
+    """Draws the order of the classes."""
+
+    network: int
+    """Draws the initial weights."""
+
+    training: int
+    """Draws batches and augmentation."""
+
+
+class RunSpec(Record):
+    """Every choice that the numbers of a run depend on."""
+
+    schema_number: Literal[2] = Field(default=SCHEMA, alias="schema")
+    """Version of this record's shape."""
+
+    engine: int
+    """Raised whenever a change to clbench changes the numbers of a run."""
+
+    scenario: ScenarioSpec
+    """The stream of experiences and its test data."""
+
+    network: NetworkSpec
+    """The network that is trained."""
+
+    recipe: RecipeSpec
+    """How it is trained."""
+
+    strategy: StrategySpec
+    """What is done against forgetting."""
+
+    tuning: Annotated[ContinualTuning | GridTuning | None, Field(discriminator="how"), OMIT_DEFAULT] = None
+    """What chooses, or chose, the hyper-parameters; null if nothing but the user does."""
+
+    seeds: Seeds
+    """Separate streams of random numbers."""
+
+    device: Literal["cpu", "cuda"]
+    """Kind of device."""
+
+    threads: int
+    """Threads that torch computes with."""
+
+
+def canonical(spec: RunSpec) -> bytes:
+    """Return the spec as the one sequence of bytes that stands for it."""
+    return json.dumps(to_json(spec), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def run_id(spec: RunSpec) -> str:
+    """Return the SHA-256 of the canonical spec, in hexadecimal."""
+    return hashlib.sha256(canonical(spec)).hexdigest()
+
+
+def folder_name(spec: RunSpec) -> str:
+    """Return the run's place in a results folder: `<scenario>/<strategy>/<recipe>-seed<k>-<run_id[:8]>`.
+
+    A setting other than class-incremental stands before the seed: `quick-task_incremental-seed0-…`.
+    """
+    parts = (spec.scenario.name, spec.strategy.name, spec.recipe.name)
+    scenario, strategy, recipe = (re.sub(r"[^A-Za-z0-9_-]", "_", part)[:64] or "_" for part in parts)
+    if spec.scenario.setting != "class_incremental":
+        recipe = f"{recipe[:43]}-{spec.scenario.setting}"
+    return f"{scenario}/{strategy}/{recipe}-seed{spec.seeds.run}-{run_id(spec)[:8]}"
+
+
+def experience_classes(spec: RunSpec) -> list[list[int]]:
+    """Return the dataset's class ids of each experience, in class order."""
+    order, result = list(spec.scenario.class_order), []
+    for size in spec.scenario.classes_per_experience:
+        result.append(order[:size])
+        order = order[size:]
+    return result

@@ -1,0 +1,130 @@
+"""What a run writes down: its result and its costs, from what its experiences left."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clbench.audit.audit import Audit
+from clbench.base.continual_tuning import ContinualTuning
+from clbench.base.settings import READINGS, Setting
+from clbench.evaluation import metrics
+from clbench.evaluation.counts import Counts, count
+from clbench.results.run_costs import CostTotals, ExperienceCosts, PeakMemory, RunCosts
+from clbench.results.run_result import (
+    AuditResult,
+    CountsRecord,
+    ExperienceResult,
+    FindingRecord,
+    RunResult,
+    SearchResult,
+    Totals,
+    Trial,
+)
+from clbench.results.run_spec import GridTuning, RunSpec, experience_classes, run_id
+from clbench.results.strategy_record import strategy_record
+from clbench.runs.checkpoint import Checkpoint
+from clbench.system import peak_memory
+from clbench.training.continual_search import Search
+
+Predictions = Sequence[Any]
+"""For each experience the predicted classes (n,) by setting, None where not evaluated."""
+
+
+class Recorder:
+    """Makes the records of one run."""
+
+    def __init__(self, spec: RunSpec, labels: npt.NDArray[Any]) -> None:
+        """`labels` (n,) are the class ids of the test samples."""
+        self.spec, self.labels = spec, labels
+        self.classes, self.readings = experience_classes(spec), READINGS[spec.scenario.setting]
+
+    def counts(self, predictions: Predictions, setting: Setting, after: Iterable[int] | None = None) -> Counts:
+        """Count what was right `after` these experiences, by default all; the others count as not evaluated."""
+        rows, evaluated = self._rows(predictions, setting, range(len(predictions)) if after is None else after)
+        return count(rows, self.labels, self.classes, evaluated, setting=setting)
+
+    def _rows(
+        self, predictions: Predictions, setting: Setting, after: Iterable[int]
+    ) -> tuple[npt.NDArray[np.int16], list[bool]]:
+        rows = np.full((len(self.classes), len(self.labels)), -1, dtype=np.int16)
+        evaluated = [False] * len(self.classes)
+        for index in after:
+            if (predicted := predictions[index]) is not None:
+                rows[index], evaluated[index] = predicted[setting], True
+        return rows, evaluated
+
+    def predictions(self, predictions: Predictions) -> bytes:
+        """Return predictions.npz: `labels` (n,), and of each setting the predictions (experiences, n), -1 for none."""
+        arrays = io.BytesIO()
+        rows = {setting: self._rows(predictions, setting, range(len(predictions)))[0] for setting in self.readings}
+        np.savez_compressed(arrays, labels=self.labels.astype(np.int16), **rows)  # type: ignore[arg-type]
+        return arrays.getvalue()
+
+    def result(self, done: Checkpoint, audit: Audit, memory: int, source: bytes) -> RunResult:
+        """Return result.json; `memory` is how many exemplars the strategy declares, `source` its file."""
+        counts = {setting: self.counts(done.predictions, setting) for setting in self.readings}
+        chance = metrics.chance([len(own) for own in self.classes], counts[self.readings[0]].total)
+        return RunResult(
+            run_id=run_id(self.spec),
+            counts={setting: CountsRecord(**vars(each)) for setting, each in counts.items()},
+            metrics={setting: metrics.derive(each) for setting, each in counts.items()},
+            chance={setting: tuple(chance[setting]) for setting in self.readings},
+            experiences=tuple(done.experiences),
+            audit=AuditResult(
+                verdict=audit.verdict(),
+                findings=tuple(FindingRecord(**asdict(finding)) for finding in audit.findings),
+                memory=memory,
+            ),
+            totals=self._totals(done.experiences),
+            strategy=strategy_record(self.spec, source),
+            notes=tuple(done.notes),
+        )
+
+    def _totals(self, experiences: Sequence[ExperienceResult]) -> Totals:
+        tuned = self._tuned(experiences)
+        return Totals(
+            samples_seen=sum(each.samples_seen for each in experiences),
+            gradient_steps=sum(each.gradient_steps for each in experiences),
+            stored_bytes=max(each.stored_bytes for each in experiences),
+            exemplars=max(each.exemplars for each in experiences),
+            tuning_samples_seen=sum(each.samples_seen for each in tuned) if tuned else None,
+            tuning_gradient_steps=sum(each.gradient_steps for each in tuned) if tuned else None,
+        )
+
+    def _tuned(self, experiences: Sequence[ExperienceResult]) -> Sequence[SearchResult | GridTuning]:
+        """Return what chose the hyper-parameters, each with its own cost; nothing if nothing chose them."""
+        if isinstance(self.spec.tuning, ContinualTuning):
+            return [each.tuning for each in experiences if each.tuning]
+        return [self.spec.tuning] if self.spec.tuning else []
+
+    def costs(self, experiences: Sequence[ExperienceCosts], start_up_seconds: float) -> RunCosts:
+        """Return costs.json."""
+        return RunCosts(
+            run_id=run_id(self.spec),
+            experiences=tuple(experiences),
+            totals=CostTotals(
+                seconds=sum(each.seconds for each in experiences),
+                training_seconds=sum(each.training_seconds for each in experiences),
+                teacher_seconds=sum(each.teacher_seconds for each in experiences),
+                evaluation_seconds=sum(each.evaluation_seconds for each in experiences),
+            ),
+            start_up_seconds=start_up_seconds,
+            peak_memory=PeakMemory(**peak_memory.peak_memory()),
+        )
+
+
+def search_result(search: Search) -> SearchResult:
+    """Return what result.json says of a search."""
+    return SearchResult(
+        lr=search.lr,
+        weight=search.weight,
+        trials=tuple(Trial(**trial) for trial in search.trials),
+        samples_seen=search.samples_seen,
+        gradient_steps=search.gradient_steps,
+    )
