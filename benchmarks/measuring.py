@@ -21,7 +21,8 @@ from clbench.results.run_costs import RunCosts
 from clbench.results.run_result import RunResult
 from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned, Request, plan
-from clbench.runs.run import Surroundings, execute
+from clbench.runs.run import execute
+from clbench.runs.surroundings import Surroundings
 from clbench.streams.stream import open_stream
 from clbench.system.signals import Interruption
 

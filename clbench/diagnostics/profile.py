@@ -84,7 +84,8 @@ def profile(request: Request, console: Console) -> Profile:
         if len(planned) != 1:
             raise UsageError(f"a profile is of one run, and these are {len(planned)}", "Name one strategy.")
         watcher.expect(1)
-        from clbench.runs.run import Surroundings, execute
+        from clbench.runs.run import execute
+        from clbench.runs.surroundings import Surroundings
 
         gc_freeze.spare_imports()
         results = ResultsFolder(Path(folder))

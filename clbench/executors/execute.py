@@ -52,7 +52,8 @@ def _execute(
     if (at_once := runs_at_once(request.jobs, len(planned), threads, device)) > 1:
         with Pool(at_once, results, folder, request.share, notify) as pool:
             return pool.execute(planned)
-    from clbench.runs.run import Surroundings, execute  # torch and all that it brings
+    from clbench.runs.run import execute  # torch and all that it brings
+    from clbench.runs.surroundings import Surroundings
 
     gc_freeze.spare_imports()
     around = Surroundings(results, folder, interruption, notify, request.share)

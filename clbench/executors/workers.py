@@ -35,7 +35,7 @@ from clbench.system import gc_freeze
 from clbench.system.signals import Interrupted, Interruption
 
 if TYPE_CHECKING:
-    from clbench.runs.run import Surroundings
+    from clbench.runs.surroundings import Surroundings
 
 
 class _Worker:
@@ -189,7 +189,7 @@ def serve(results: Path, data: Path, share: bool) -> int:
     try:
         with Interruption() as interruption:
             threading.Thread(target=_read_orders, args=(orders, interruption), daemon=True).start()
-            from clbench.runs.run import Surroundings
+            from clbench.runs.surroundings import Surroundings
 
             gc_freeze.spare_imports()
             around = Surroundings(

@@ -1,71 +1,24 @@
-"""One run, from its spec to its published files, in this process."""
+"""One run in this process, from its spec to its outcome: done already, finished, or failed and kept apart."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sys
-import time
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from filelock import Timeout
 
-from clbench.audit import object_graph
-from clbench.audit.audit import Audit, Shape
-from clbench.audit.probes import probe
-from clbench.base.config import configure
-from clbench.base.continual_tuning import ContinualTuning
-from clbench.base.events import ExperienceFinished, Listener, Note, RunFailed, RunFinished, RunSkipped, RunStarted
-from clbench.base.recipe import Recipe
-from clbench.base.settings import Setting
-from clbench.base.strategy import Strategy, config_class
-from clbench.errors import ClbenchError, Divergence, MachineError, PluginError, UsageError
-from clbench.evaluation import metrics
-from clbench.networks.architectures import build
-from clbench.networks.network import Network
-from clbench.plugins.discovery import Plugin, load
-from clbench.results import environment, store
-from clbench.results.run_costs import ExperienceCosts
-from clbench.results.run_result import ExperienceResult, FailedRun, Reads
-from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
-from clbench.results.store import ResultsFolder
-from clbench.runs import checkpoint
-from clbench.runs.checkpoint import Checkpoint
+from clbench.base.events import Note, RunFailed, RunFinished, RunSkipped
+from clbench.errors import ClbenchError, Divergence, MachineError, PluginError
+from clbench.plugins.discovery import Plugin
+from clbench.results import store
+from clbench.results.run_result import FailedRun
+from clbench.results.run_spec import RunSpec, folder_name, run_id
+from clbench.runs.experiences import ExperienceByExperience, StrategyFailed
 from clbench.runs.outcome import Outcome
-from clbench.runs.recorder import Recorder, search_result
-from clbench.runs.shared_start import learn_shared
-from clbench.streams.stream import Stream, open_stream
-from clbench.system import peak_memory
+from clbench.runs.surroundings import Surroundings
 from clbench.system.global_state import GlobalState
-from clbench.system.seeds import derive
-from clbench.system.signals import Interruption
-from clbench.training import continual_search
-from clbench.training.costs import Costs
-from clbench.training.cuda_graphs import GraphRecorder
-from clbench.training.experience_data import ExperienceData
-from clbench.training.loop import Trainer
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a run works in; nothing of it changes its numbers."""
-
-    results: ResultsFolder
-    data: Path
-    interruption: Interruption
-    notify: Listener
-    share: bool = True
-    """Whether a first experience that several runs learn alike is trained once; see runs/shared_start.py."""
-
-    exact_phases: bool = False
-    """Whether to wait for a GPU at every change of phase, and to capture no steps, so that its time is known; it slows
-    the run down."""
 
 
 def execute(spec: RunSpec, plugin: Plugin, around: Surroundings, wait: bool = True) -> Outcome | None:
@@ -91,14 +44,6 @@ def execute(spec: RunSpec, plugin: Plugin, around: Surroundings, wait: bool = Tr
     return outcome
 
 
-class _StrategyFailed(Exception):
-    """The strategy's code raised; its failure is the run's own, not one of the disk or the data, which concern all."""
-
-    def __init__(self, cause: BaseException, where: str) -> None:
-        super().__init__(where)
-        self.cause, self.where = cause, where
-
-
 def _execute(spec: RunSpec, plugin: Plugin, around: Surroundings) -> Outcome:
     name, identity = folder_name(spec), run_id(spec)
     state = GlobalState()
@@ -109,8 +54,8 @@ def _execute(spec: RunSpec, plugin: Plugin, around: Surroundings) -> Outcome:
         try:
             # Standard output is the command's own; what a plug-in prints goes where progress goes.
             with contextlib.redirect_stdout(sys.stderr):
-                return Outcome(name, "finished", _Run(spec, plugin, around).to_the_end())
-        except _StrategyFailed as failure:
+                return Outcome(name, "finished", ExperienceByExperience(spec, plugin, around).to_the_end())
+        except StrategyFailed as failure:
             return _keep_failure(failure.cause, failure.where, spec, around)
         except PluginError as failure:
             return _keep_failure(failure, "outside training", spec, around)
@@ -145,264 +90,3 @@ def _keep_failure(error: BaseException, where: str, spec: RunSpec, around: Surro
     trace = "".join(traceback.format_exception(error))
     files = {"spec.json": store.as_json(spec), "result.json": store.as_json(result), "traceback.txt": trace.encode()}
     return Outcome(name, status, around.results.keep_failure(name, identity, files), message)
-
-
-class _Run:
-    """The state of one run while it goes through its experiences."""
-
-    def __init__(self, spec: RunSpec, plugin: Plugin, around: Surroundings) -> None:
-        self.spec, self.around = spec, around
-        self.name, self.identity = folder_name(spec), run_id(spec)
-        self.started, self.began = datetime.now(timezone.utc), time.perf_counter()
-        peak_memory.reset_peak_memory()
-        torch.set_num_threads(spec.threads)
-        # Only kernels that give the same sums every time; on a CPU torch's are so anyway.
-        torch.use_deterministic_algorithms(spec.device == "cuda")
-        self.state = GlobalState()
-
-        self.recipe = spec.recipe.config.for_strategy(spec.strategy.name)
-        self.classes = experience_classes(spec)
-        cls = load(plugin)
-        self.source = plugin.path.read_bytes()
-        if hashlib.sha256(self.source).hexdigest() != spec.strategy.sha256:
-            raise PluginError(f"{plugin.path} changed after the run was planned", "Start the command again.")
-        self.notes = [f"loading the strategy changed the {change}; it was put back" for change in self.state.restore()]
-        self.stream = self._open_stream()
-        self.recorder = Recorder(spec, self.stream.test_labels)
-        self.audit = Audit(self.stream.rows, self.around.data.resolve())
-        self.module = sys.modules[cls.__module__]
-        try:
-            self.strategy = cls(configure(config_class(cls), spec.strategy.config, plugin.name))
-            self.strategy.start(self._new_model())
-        except UsageError:  # a configuration that this network cannot meet
-            raise
-        except (Exception, SystemExit) as error:
-            raise _StrategyFailed(error, "before training") from error
-
-    def _open_stream(self) -> Stream:
-        scenario = self.spec.scenario
-        return open_stream(
-            scenario.dataset,
-            scenario.dataset_sha256,
-            self.around.data,
-            scenario.classes_per_experience,
-            scenario.class_order,
-            scenario.setting,
-            self.recipe.padding,
-            self.recipe.normalization,
-            self.recipe.precision,
-            self.spec.device,
-            scenario.held_out,
-        )
-
-    def _new_model(self) -> Network:
-        network = build(self.spec.network.name, self.stream.shape, self.spec.seeds.network)
-        network.head.fixed = self.recipe.head == "fixed"
-        return network
-
-    def to_the_end(self) -> Path:
-        """Train what is not trained yet and publish; return the folder of the published run."""
-        work = self.around.results.work(self.identity)
-        done = checkpoint.load(work) or Checkpoint(0, self._new_model(), {}, [], [], [], self.notes)
-        if done.finished:
-            vars(self.strategy).update(done.strategy)
-        self.resumed_after = done.finished
-        self.around.notify(RunStarted(self.name, len(self.classes), self.recipe.length, done.finished))
-        trainer = self._trainer(done.model, self.strategy, self.recipe)
-        trainer.optimizer_state = done.optimizer
-        self.start_up_seconds = time.perf_counter() - self.began
-        self.audit.findings = list(done.findings)
-        with self._watched():
-            for index in range(done.finished, len(self.classes)):
-                self._experience(trainer, index, done)
-                checkpoint.save(work, done)
-        for note in done.notes:
-            self.around.notify(Note(f"{self.name}: {note}"))
-        for finding in self.audit.findings:
-            self.around.notify(Note(f"{self.name}: {finding.severity}, {finding.name}: it {finding.what}"))
-        self.around.results.keep_source(self.source)
-        return self.around.results.publish(self.name, self.identity, self._files(done))
-
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Within, the audit is told of everything that is read."""
-        stream, audit = self.stream, self.audit
-        stream.images.on_read, stream.test_set.images.on_read = audit.read_training, audit.read_test
-        stream.test_set.on_labels_read = audit.read_test_labels
-        try:
-            with audit.files():
-                yield
-        finally:
-            stream.images.on_read = stream.test_set.images.on_read = stream.test_set.on_labels_read = None
-
-    def _evaluate(self, trainer: Trainer) -> dict[Setting, Any]:
-        """Predict the test set, and find what a strategy may not do meanwhile."""
-        where, test_set = trainer.where, self.stream.test_set
-
-        def score(network: Network, x: torch.Tensor) -> torch.Tensor:
-            scores: torch.Tensor = self.strategy.predict(network, x, where)
-            return scores
-
-        before = self._fingerprint(trainer)
-        learned = sum(where.classes_per_experience[: where.index + 1])
-        with self.audit.evaluation():
-            predictions = test_set.predict(trainer.model, score, learned)
-            probe(test_set, trainer.model, score, derive(self.spec.seeds.training, "probe"), self.audit)
-        self.audit.compare(before, self._fingerprint(trainer))
-        return predictions
-
-    def _fingerprint(self, trainer: Trainer) -> str:
-        return object_graph.weights_sha256(trainer.model) + object_graph.contents_sha256(self._strategy_state())
-
-    def _trainer(self, model: Network, strategy: Strategy[Any], recipe: Recipe) -> Trainer:
-        return Trainer(
-            model=model,
-            strategy=strategy,
-            recipe=recipe,
-            data=self._data(),
-            classes_per_experience=tuple(len(own) for own in self.classes),
-            setting=self.spec.scenario.setting,
-            seeds={"model": self.spec.seeds.network, "training": self.spec.seeds.training},
-            new_model=self._new_model,
-            run=self.name,
-            interruption=self.around.interruption,
-            notify=self.around.notify,
-            wait=torch.cuda.synchronize if self.around.exact_phases and self._asynchronous else None,
-            recorder=GraphRecorder() if self._asynchronous and not self.around.exact_phases else None,
-        )
-
-    @property
-    def _asynchronous(self) -> bool:
-        """Whether the device works behind the program's back, so that only a wait tells what took the time."""
-        return bool(self.spec.device == "cuda")
-
-    def _data(self) -> ExperienceData:
-        stream, labels = self.stream, self.stream.positions
-        if self.spec.scenario.setting == "domain_incremental":
-            labels = labels % len(self.classes[0])  # the experiences have equally many classes
-        seed = self.spec.seeds.training
-        return ExperienceData(stream.rows, stream.images, stream.scaling, labels.to(stream.images.device), seed)
-
-    def _experience(self, trainer: Trainer, index: int, done: Checkpoint) -> None:
-        watch = trainer.timer
-        watch.enter("bookkeeping")
-        self.audit.begin(index)
-        copies = object_graph.kept_networks(self._strategy_state(), trainer.model)
-        try:
-            watch.enter("tuning")
-            tuned = self._tune(trainer, index, done) if self._tunes else None
-            costs = self._learn(trainer, index)
-        except (Exception, SystemExit) as error:
-            raise _StrategyFailed(error, f"in experience {index}, step {trainer.costs.gradient_steps}") from error
-        watch.enter("bookkeeping")
-        if costs.past_data_bytes:
-            self.audit.allow_past()
-        reads = self.audit.close()
-        moved = any(object_graph.weights_sha256(network) != before for network, before in copies)
-        if moved:
-            self.audit.find("warn", "moving copy", "trained, or left in training mode, a network that it keeps")
-        watch.enter("evaluation")
-        try:
-            done.predictions.append(self._evaluate(trainer) if costs.trained else None)
-        except (Exception, SystemExit) as error:
-            raise _StrategyFailed(error, f"in the evaluation after experience {index}") from error
-        watch.enter("bookkeeping")
-        scaling = self.stream.scaling
-        shape = Shape(*self.stream.shape, scaling)
-        kept = self.audit.weigh(self._strategy_state(), self.module, trainer.model, self.strategy.memory, shape)
-        tuned_seconds = tuned.seconds if tuned else 0.0
-        done.experiences.append(self._result(trainer, index, costs, tuned, Reads(**reads), kept))
-        done.costs.append(self._costs(index, costs, watch.read(), tuned_seconds))
-        for change in self.state.restore():
-            done.notes.append(f"the strategy changed the {change} in experience {index}; it was put back")
-        done.findings = list(self.audit.findings)
-        done.finished, done.model, done.strategy = index + 1, trainer.model, self._strategy_state()
-        done.optimizer = trainer.optimizer_state
-        counts = self.recorder.counts(done.predictions, self.spec.scenario.setting, after=[index])
-        old, new = metrics.old_accuracy(counts)[index], metrics.new_accuracy(counts)[index]
-        self.around.notify(ExperienceFinished(self.name, index, old, new, done.costs[-1].seconds))
-
-    def _learn(self, trainer: Trainer, index: int) -> Costs:
-        """Train an experience; the first is taken from where it has been trained for another strategy already."""
-        if index == 0 and self.around.share and not self._tunes:
-            return learn_shared(trainer, self.spec, self.around.results, self.audit)
-        return trainer.learn(index)
-
-    @property
-    def _tunes(self) -> bool:
-        return isinstance(self.spec.tuning, ContinualTuning)
-
-    def _tune(self, trainer: Trainer, index: int, done: Checkpoint) -> continual_search.Search:
-        """Choose learning rate and stability weight for an experience."""
-        tuning = self.spec.tuning
-        assert isinstance(tuning, ContinualTuning)
-        chosen = done.experiences[0].tuning if index else None
-        first_rate = chosen.lr if chosen else None
-        found = continual_search.search(index, trainer, self._trainer, self.recipe, tuning, first_rate)
-        trainer.protocol = continual_search.with_rate(self.recipe, found.lr)
-        if found.weight is not None and tuning.weight is not None:
-            self.strategy.config = continual_search.with_weight(self.strategy, tuning.weight, found.weight)
-        return found
-
-    def _strategy_state(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self.strategy).items() if name != "config"}
-
-    def _result(
-        self,
-        trainer: Trainer,
-        index: int,
-        costs: Costs,
-        tuned: continual_search.Search | None,
-        reads: Reads,
-        kept: int,
-    ) -> ExperienceResult:
-        """Return what result.json says of an experience."""
-        carried = object_graph.carried_bytes(self._strategy_state(), trainer.model)
-        return ExperienceResult(
-            index=index,
-            classes=tuple(self.classes[index]),
-            trained=costs.trained,
-            samples_seen=costs.samples_seen,
-            gradient_steps=costs.gradient_steps,
-            teacher=costs.teacher,
-            teacher_bytes=costs.teacher_bytes,
-            features_cached=costs.features_cached,
-            past_data_bytes=costs.past_data_bytes,
-            stored_bytes=carried + costs.past_data_bytes,
-            parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
-            weights_sha256=object_graph.weights_sha256(trainer.model),
-            reads=reads,
-            exemplars=kept,
-            tuning=search_result(tuned) if tuned else None,
-        )
-
-    def _costs(self, index: int, costs: Costs, phases: dict[str, float], tuned: float) -> ExperienceCosts:
-        """Return what costs.json says of an experience; `tuned` are the seconds of choosing hyper-parameters."""
-        return ExperienceCosts(
-            index=index,
-            seconds=sum(phases.values()),
-            training_seconds=costs.training_seconds,
-            teacher_seconds=costs.teacher_seconds,
-            evaluation_seconds=phases["evaluation"],
-            tuning_seconds=tuned,
-            phases=phases if self.around.exact_phases or not self._asynchronous else None,
-            shared=costs.shared,
-            replayed_steps=costs.replayed_steps,
-            not_replayed=costs.not_replayed,
-        )
-
-    def _files(self, done: Checkpoint) -> dict[str, bytes]:
-        result = self.recorder.result(done, self.audit, self.strategy.memory, self.source)
-        costs = self.recorder.costs(done.costs, self.start_up_seconds)
-        surroundings = environment.describe(self.spec.device) | {
-            "started": self.started.isoformat(timespec="seconds"),
-            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "resumed_after_experiences": self.resumed_after,
-        }
-        return {
-            "spec.json": store.as_json(self.spec),
-            "result.json": store.as_json(result),
-            "costs.json": store.as_json(costs),
-            "environment.json": store.as_json(surroundings),
-            "predictions.npz": self.recorder.predictions(done.predictions),
-        }

@@ -28,7 +28,8 @@ from clbench.errors import Divergence, PluginError
 from clbench.networks.architectures import build
 from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned, Request, plan
-from clbench.runs.run import Surroundings, execute
+from clbench.runs.run import execute
+from clbench.runs.surroundings import Surroundings
 from clbench.system.seeds import derive
 from clbench.system.signals import Interrupted, Interruption
 

@@ -22,7 +22,8 @@ from clbench.networks.network import Head
 from clbench.plugins.discovery import builtin_folder, load, select
 from clbench.results.spec import protocol
 from clbench.runs.grid import Request, plan
-from clbench.runs.run import Surroundings, execute
+from clbench.runs.run import execute
+from clbench.runs.surroundings import Surroundings
 from clbench.streams.stream import _padded, _padded_statistics
 
 SIZES = (2, 2)

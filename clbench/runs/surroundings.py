@@ -1,0 +1,26 @@
+"""What a run works in, and nothing that its numbers depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clbench.base.events import Listener
+from clbench.results.store import ResultsFolder
+from clbench.system.signals import Interruption
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run works in; nothing of it changes its numbers."""
+
+    results: ResultsFolder
+    data: Path
+    interruption: Interruption
+    notify: Listener
+    share: bool = True
+    """Whether a first experience that several runs learn alike is trained once; see runs/shared_start.py."""
+
+    exact_phases: bool = False
+    """Whether to wait for a GPU at every change of phase, and to capture no steps, so that its time is known; it slows
+    the run down."""
