@@ -118,7 +118,8 @@ def commands(comparison: Comparison) -> list[str]:
 
 
 def _command(spec: RunSpec, rows: Sequence[Row]) -> str:
-    values = {}
+    changes = spec.recipe.changes.items()
+    values = {f"recipe.{path}": ",".join(map(str, v)) if isinstance(v, list) else v for path, v in changes}
     for row in rows:
         for setting in method(row).settings:
             if setting.changed:
@@ -127,7 +128,7 @@ def _command(spec: RunSpec, rows: Sequence[Row]) -> str:
     return run_command(
         [_selector(row) for row in rows],
         to_json(spec.scenario),
-        spec.recipe.name,
+        spec.recipe.base or spec.recipe.name,
         rows[0].seeds,
         spec.device,
         spec.threads,

@@ -62,7 +62,13 @@ class RecipeSpec(Record):
     """How the network is trained."""
 
     name: str
-    """The recipe's name, with `-epochs<n>` if its epochs were changed."""
+    """The recipe's name, followed by what the user changed: `quick-epochs2`, `quick-lr0.05`."""
+
+    base: Annotated[str | None, OMIT_DEFAULT] = None
+    """The name without the `changes`, if there are any."""
+
+    changes: Annotated[dict[str, Any], OMIT_DEFAULT] = Field(default_factory=dict)
+    """What `--set recipe.NAME=VALUE` made different, by path."""
 
     config: Recipe
     """The recipe, fully resolved."""

@@ -36,6 +36,9 @@ class Protocol:
     scenario: type[Scenario]
     recipe_name: str
     recipe: Recipe
+    changes: Mapping[str, Any]
+    """Fields of the recipe that the user set to something else, by path."""
+
     split: str
     class_order: str
     setting: Setting
@@ -67,13 +70,21 @@ def protocol(
         if (shortened := chosen.shortened(epochs)) != chosen:
             chosen, name = shortened, f"{name}-epochs{epochs}"
     chosen, differing = changed(chosen, recipe_values or {})
-    name = named(name, differing)
     if chosen.optimizer_state == "carried" and chosen.head != "fixed":
         raise UsageError(f"recipe {name} carries the optimizer's state, for which the head must be fixed")
     if chosen.schedule == "plateau" and not chosen.validation:
         raise UsageError(f"recipe {name} waits for plateaus of the validation loss, for which it needs validation > 0")
     prescribed = scenario.class_order if chosen.class_order == "scenario" else chosen.class_order
-    return Protocol(plugin, scenario, name, chosen, split or scenario.split, order or prescribed, _setting(setting))
+    return Protocol(
+        plugin, scenario, name, chosen, differing, split or scenario.split, order or prescribed, _setting(setting)
+    )
+
+
+def _recipe_spec(what: Protocol) -> RecipeSpec:
+    if not what.changes:
+        return RecipeSpec(name=what.recipe_name, config=what.recipe)
+    name = named(what.recipe_name, what.changes)
+    return RecipeSpec(name=name, base=what.recipe_name, changes=dict(what.changes), config=what.recipe)
 
 
 def _setting(wanted: str | None) -> Setting:
@@ -181,7 +192,7 @@ def build(
             held_out=held_out,
         ),
         network=NetworkSpec(name=what.recipe.network),
-        recipe=RecipeSpec(name=what.recipe_name, config=what.recipe),
+        recipe=_recipe_spec(what),
         strategy=StrategySpec(
             name=how.plugin.name, preset=how.preset, sha256=how.plugin.sha256, config=how.values(what.setting)
         ),
