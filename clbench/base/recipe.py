@@ -74,7 +74,7 @@ class Recipe:
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """λ of ½λ‖θ‖², added to the gradient of every parameter that trains; decoupled from the gradient in adamw."""
 
-    clip_norm: Annotated[float, Gt(0), OMIT_DEFAULT] | None = None
+    clip_norm: Annotated[Annotated[float, Gt(0)] | None, OMIT_DEFAULT] = None
     """Largest norm of the gradient over all parameters; a longer gradient is scaled down to it. None is no clipping."""
 
     schedule: Literal["constant", "cosine", "milestones", "plateau", "warm_restarts"] = "constant"

@@ -20,7 +20,7 @@ _LONGEST_NAME = 48
 
 _NESTED: dict[str, type[Any]] = {"augmentation": Augmentation, "first": Overrides}
 
-_NEEDS: dict[str, tuple[str, Callable[[Recipe], bool]]] = {
+_NEEDS: dict[str, tuple[str, Callable[[Recipe], Any]]] = {
     "momentum": ("optimizer sgd or rmsprop", lambda recipe: recipe.optimizer in ("sgd", "rmsprop")),
     "milestones": ("schedule milestones", lambda recipe: recipe.schedule == "milestones"),
     "divisor": ("schedule milestones or plateau", lambda recipe: recipe.schedule in ("milestones", "plateau")),
@@ -28,33 +28,35 @@ _NEEDS: dict[str, tuple[str, Callable[[Recipe], bool]]] = {
     "lr_min": ("schedule plateau", lambda recipe: recipe.schedule == "plateau"),
     "restart_epochs": ("schedule warm_restarts", lambda recipe: recipe.schedule == "warm_restarts"),
     "restart_factor": ("schedule warm_restarts", lambda recipe: recipe.schedule == "warm_restarts"),
-    "warmup_epochs": ("another schedule than plateau", lambda recipe: recipe.schedule != "plateau"),
     "epochs": ("iterations 0, since iterations replace epochs", lambda recipe: not recipe.iterations),
+    "warmup_epochs": (
+        "another schedule than plateau, and more epochs than that",
+        lambda recipe: recipe.schedule != "plateau" and (recipe.iterations or recipe.warmup_epochs < recipe.epochs),
+    ),
 }
 """What some fields need to have an effect, in words and as a condition."""
 
 
 def changed(recipe: Recipe, values: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
-    """Return the recipe with these values by path (`lr`, `first.epochs`), and those that differ from the recipe's.
+    """Return the recipe with these values by path (`lr`, `first.epochs`), and all that is then different in it.
 
     Values may be strings as typed on a command line. Raises UsageError for a path or value that a recipe cannot have,
     and for one that would have no effect.
     """
-    before = plain(recipe)
     after = plain(_without_overrides(recipe, values))
     for path, value in values.items():
         _put(after, _checked(path), _typed(path, value))
     made = configure(Recipe, after, "recipe")
     for path in values:
-        needed, met = _NEEDS.get(path, ("", lambda _: True))
+        needed, met = _NEEDS.get(path.rpartition(".")[2], ("", lambda _: True))
         if not met(made):
             raise UsageError(f"recipe.{path} has no effect here: it needs {needed}")
     if "schedule" in values and made.schedule == "milestones" and not made.milestones:
         raise UsageError(
             "recipe.schedule = milestones needs recipe.milestones, for example --set recipe.milestones=2,3"
         )
-    result = plain(made)
-    return made, {path: found for path in values if (found := _at(result, path)) != _at(before, path)}
+    before, result = _by_path(plain(recipe)), _by_path(plain(made))
+    return made, {path: value for path, value in result.items() if value != before.get(path)}
 
 
 def named(recipe: str, values: Mapping[str, Any]) -> str:
@@ -121,7 +123,9 @@ def _put(values: dict[str, Any], parts: list[str], value: Any) -> None:
     values[parts[-1]] = value
 
 
-def _at(values: Any, path: str) -> Any:
-    for part in path.split("."):
-        values = (values or {}).get(part)
-    return values
+def _by_path(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return every value of a recipe by its path, in the order of the fields."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _by_path(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found

@@ -75,9 +75,8 @@ def protocol(
     if chosen.schedule == "plateau" and not chosen.validation:
         raise UsageError(f"recipe {name} waits for plateaus of the validation loss, for which it needs validation > 0")
     prescribed = scenario.class_order if chosen.class_order == "scenario" else chosen.class_order
-    return Protocol(
-        plugin, scenario, name, chosen, differing, split or scenario.split, order or prescribed, _setting(setting)
-    )
+    split, order = split or scenario.split, order or prescribed
+    return Protocol(plugin, scenario, name, chosen, differing, split, order, _setting(setting))
 
 
 def _recipe_spec(what: Protocol) -> RecipeSpec:

@@ -33,6 +33,19 @@ def test_what_is_set_holds_for_every_strategy_and_experience() -> None:
     assert made.for_strategy("lwf").at(1).epochs == 7 and made.at(0).epochs == 9
 
 
+def test_everything_that_becomes_different_is_named_in_the_order_of_the_fields() -> None:
+    recipe = Recipe(lr=0.1, first=Overrides(lr=0.5))
+    assert changed(recipe, {"lr": 0.1})[1] == {"first.lr": None}
+    orders = [{"momentum": 0.5, "lr": 0.05}, {"lr": 0.05, "momentum": 0.5}]
+    assert [list(changed(recipe, values)[1]) for values in orders] == [["lr", "momentum", "first.lr"]] * 2
+
+
+def test_what_is_different_makes_the_recipe_again() -> None:
+    recipe = Recipe(lr=0.1, first=Overrides(lr=0.5), of_strategy={"lwf": Overrides(lr=0.2, epochs=3)})
+    made, differing = changed(recipe, {"lr": 0.3, "of_strategy.ewc.epochs": 2, "augmentation.flip": True})
+    assert changed(recipe, differing) == (made, differing)
+
+
 def test_one_strategys_exception_can_be_set_by_its_own_path() -> None:
     made, _ = changed(Recipe(), {"lr": 0.2, "of_strategy.lwf.lr": 0.05})
     assert made.for_strategy("lwf").lr == 0.05 and made.for_strategy("naive").lr == 0.2
@@ -56,6 +69,9 @@ def test_a_value_that_is_the_recipes_own_changes_nothing() -> None:
         ({"optimizer": "adam", "momentum": 0.9}, "recipe.momentum has no effect here: it needs optimizer sgd or rms"),
         ({"milestones": "1,2"}, "recipe.milestones has no effect here: it needs schedule milestones"),
         ({"schedule": "milestones"}, "recipe.schedule = milestones needs recipe.milestones"),
+        ({"first.milestones": "2"}, "recipe.first.milestones has no effect here: it needs schedule milestones"),
+        ({"iterations": 9, "of_strategy.lwf.epochs": 3}, "recipe.of_strategy.lwf.epochs has no effect here: it nee"),
+        ({"warmup_epochs": 5, "epochs": 2}, "recipe.warmup_epochs has no effect here: it needs another schedule than"),
         ({"patience": 3}, "recipe.patience has no effect here: it needs schedule plateau"),
         ({"restart_epochs": 3}, "recipe.restart_epochs has no effect here: it needs schedule warm_restarts"),
         ({"iterations": 100, "epochs": 3}, "recipe.epochs has no effect here: it needs iterations 0"),

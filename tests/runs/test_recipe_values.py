@@ -18,7 +18,7 @@ def test_what_is_set_acts_and_shows_in_the_recipes_name(data: Path, tmp_path: Pa
     changed = clbench.run("naive", "splitdigits", epochs=1, threads=1, set=values, out=tmp_path, data=data)
     plain = clbench.run("naive", "splitdigits", epochs=1, threads=1, out=tmp_path, data=data)
     (one,), (other,) = changed, plain
-    assert one.path.name.startswith("quick-epochs1-lr0_002-clip_norm0_01-op")
+    assert one.path.name.startswith("quick-epochs1-optimizeradamw-lr0_002-")
     assert other.path.name.startswith("quick-epochs1-seed0")
     assert one.spec.recipe.base == "quick-epochs1" and one.spec.recipe.changes == changes
     hashes = [run.result.experiences[0].weights_sha256 for run in (one, other)]
