@@ -107,4 +107,4 @@ def _unreadable(fault: Unreadable) -> Finding:
     scenario, strategy, run = fault.path.resolve().parts[-3:]
     seed = run.rpartition("-seed")[2].partition("-")[0]
     mend = f"Do it again (the damaged one is moved aside): clbench run -s {strategy} -S {scenario} --seeds {seed},"
-    return Finding(f"run {fault.path}: {fault.problem}", 1, mend)
+    return Finding(f"run {fault.path}: {fault.problem}", 1, "" if fault.other_schema else mend)

@@ -87,7 +87,7 @@ def _digest(strategy: StrategySpec) -> str:
 def _setting(name: str, value: Any, declared: HyperParameter | None) -> Setting:
     text = json.dumps(value, ensure_ascii=False)
     if declared is None:
-        return Setting(name, text, "", "", changed=False)
+        return Setting(name, text, "", "", changed=True)
     return Setting(name, text, _shown(declared.default), declared.doc, changed=declared.default != value)
 
 

@@ -71,6 +71,8 @@ class Unreadable:
 
     path: Path
     problem: str
+    other_schema: bool = False
+    """Whether nothing is wrong but its schema; the problem then says what to do."""
 
 
 def read(path: Path) -> StoredRun | Unreadable:
@@ -80,7 +82,7 @@ def read(path: Path) -> StoredRun | Unreadable:
     try:
         files = {name: (path / f"{name}.json").read_bytes() for name in ("spec", "result", "environment")}
         if problem := _other_schema(path, json.loads(files["spec"])):
-            return Unreadable(path, problem)
+            return Unreadable(path, problem, other_schema=True)
         run = StoredRun(
             path,
             RunSpec.model_validate_json(files["spec"]),

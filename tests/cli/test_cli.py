@@ -315,7 +315,7 @@ def test_a_dry_run_as_json_gives_the_specs_and_only_them(command: Command, here:
     write(here, "mine", top="print('noise at import')")
     done = command("run", "-s", "mine", *SMALL, "--dry-run", "--json")
     (spec,) = json.loads(done.out)
-    assert spec.strategy.name == "mine" and spec.scenario.classes_per_experience == [5, 5]
+    assert spec["strategy"]["name"] == "mine" and spec["scenario"]["classes_per_experience"] == [5, 5]
     assert not (here / "results").exists()
 
 

@@ -76,7 +76,7 @@ def test_a_new_scenario_from_a_file_of_images_runs(here: Path, data: Path) -> No
     done = CliRunner().invoke(app, ["new", "scenario", "flowers", "flowers.npz", "--data", str(data)])
     assert done.exit_code == 0 and "clbench run -s naive,lwf -S flowers" in done.output
     (run,) = clbench.run("naive", "flowers", threads=1, data=data)
-    assert run.spec.scenario.classes_per_experience == [2, 2]
+    assert run.spec.scenario.classes_per_experience == (2, 2)
 
 
 def test_a_dataset_that_cannot_be_read_leaves_no_scenario(here: Path, data: Path) -> None:

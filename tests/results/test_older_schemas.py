@@ -52,7 +52,7 @@ def problem(folder: Path, **changed: Any) -> str:
     for name, content in {**files, store.MANIFEST: store.manifest(files)}.items():
         (folder / name).write_bytes(content)
     found = read(folder)
-    assert isinstance(found, Unreadable)
+    assert isinstance(found, Unreadable) and found.other_schema
     return found.problem
 
 

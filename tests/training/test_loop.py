@@ -603,7 +603,7 @@ def test_uneven_splits_and_a_single_experience_run_from_end_to_end(
     runs = clbench.run(STRATEGIES, scenario, split=split, seeds=(3,), **options)
     assert len(runs) == len(STRATEGIES)
     for run in runs:
-        assert run.spec.scenario.classes_per_experience == sizes
+        assert list(run.spec.scenario.classes_per_experience) == sizes
         predictions, _, counts = numbers(run.path)
         tested = counts["class_incremental"]["total"]
         labels = np.asarray(predictions["labels"])
