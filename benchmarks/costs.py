@@ -105,7 +105,7 @@ import sys
 import numpy as np
 import torch
 
-import clbench.cli.app, clbench.api, clbench.runs.run
+import clbench.cli.program, clbench.api, clbench.runs.run
 from clbench.audit import object_graph
 from clbench.data.batches import Images
 from clbench.networks.architectures import build

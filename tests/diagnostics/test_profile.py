@@ -14,7 +14,7 @@ from rich.console import Console
 
 from clbench.diagnostics.profile import PARTS, Profile, profile
 from clbench.errors import ClbenchError, UsageError
-from clbench.runs.grid import Request
+from clbench.runs.request import Request
 from clbench.training.costs import PHASES, PhaseTimer
 
 SLOW = """

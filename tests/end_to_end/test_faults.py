@@ -230,7 +230,7 @@ def test_an_interrupted_grid_of_several_jobs_leaves_no_process_behind(tmp_path: 
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "Traceback" not in errors
     left = subprocess.run(
-        ["pgrep", "-f", f"clbench.executors.workers {out}"], capture_output=True, text=True, check=False
+        ["pgrep", "-f", f"clbench.executors.worker {data}"], capture_output=True, text=True, check=False
     )
     assert left.stdout == ""
 
@@ -243,7 +243,7 @@ def test_workers_stop_when_the_process_that_started_them_is_killed(tmp_path: Pat
     process.communicate()
     deadline = time.monotonic() + 30
     while (
-        subprocess.run(["pgrep", "-f", f"clbench.executors.workers {out}"], capture_output=True, check=False).returncode
+        subprocess.run(["pgrep", "-f", f"clbench.executors.worker {data}"], capture_output=True, check=False).returncode
         == 0
     ):
         assert time.monotonic() < deadline, "a worker goes on without its parent"
