@@ -11,13 +11,13 @@ from typing import IO, NoReturn
 from clbench.cli.app import app
 from clbench.cli.options import terminal
 from clbench.errors import ClbenchError, MachineError
-from clbench.system import gc_freeze
+from clbench.system import own_process
 from clbench.system.signals import Interrupted, Interruption
 
 
 def program() -> None:
     """The command as a process of its own."""
-    gc_freeze.this_process_is_ours()
+    own_process.claim()
     main()
 
 

@@ -27,7 +27,7 @@ from clbench.results.run_spec import RunSpec
 from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned
 from clbench.runs.outcome import Outcome
-from clbench.system import gc_freeze
+from clbench.system import gc_freeze, own_process
 from clbench.system.signals import Interrupted, Interruption
 
 if TYPE_CHECKING:
@@ -159,5 +159,5 @@ def _read_orders(orders: queue.SimpleQueue[str | None], interruption: Interrupti
 
 
 if __name__ == "__main__":
-    gc_freeze.this_process_is_ours()
+    own_process.claim()
     sys.exit(serve(Path(sys.argv[1]), sys.argv[2] == "True"))
