@@ -139,7 +139,7 @@ class Request:
     set: Annotated[
         Mapping[str, Any],
         Option(
-            "A hyper-parameter; repeat for more.",
+            "A hyper-parameter, or recipe.NAME=VALUE for the recipe; repeat for more.",
             "STRATEGY.NAME=VALUE",
             parse=_assignments,
             accept=_values_of,
@@ -147,7 +147,7 @@ class Request:
             default=None,
         ),
     ] = field(default_factory=dict)
-    """By `strategy.name`, or by `name` if only one strategy is asked for."""
+    """By `strategy.name` or `recipe.name`, or by `name` if only one strategy is asked for."""
 
     split: Annotated[
         str | None, Option("Classes per experience: 5, 50+10x5, or 4,3,3.", "SPLIT", unset="the scenario's")

@@ -75,7 +75,7 @@ def test_a_run_without_gradient_steps_has_no_time_a_step() -> None:
 
 
 def test_a_profile_is_of_one_run(data: Path, quiet: Console) -> None:
-    with pytest.raises(UsageError, match="a profile is of one run"):
+    with pytest.raises(UsageError, match="does a single run"):
         profile(request("all", data), quiet)
 
 

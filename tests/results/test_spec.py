@@ -161,7 +161,7 @@ def test_neither_paths_nor_the_number_of_jobs_nor_the_data_folder_count(
     assert ids(jobs=7, out=tmp_path / "other", data=linked) == plain
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("USER", "somebody else")
-    assert ids(strategies=["./mine.py"]) == plain
+    assert ids(strategy=["./mine.py"]) == plain
 
 
 @pytest.mark.parametrize(
