@@ -20,7 +20,8 @@ from clbench.data.datasets import describe
 from clbench.results.run_costs import RunCosts
 from clbench.results.run_result import RunResult
 from clbench.results.store import ResultsFolder
-from clbench.runs.grid import Planned, Request, plan
+from clbench.runs.grid import Planned, plan
+from clbench.runs.request import Request
 from clbench.runs.run import execute
 from clbench.runs.surroundings import Surroundings
 from clbench.streams.stream import open_stream

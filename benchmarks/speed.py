@@ -14,7 +14,7 @@ Groups:
     commands       what a person waits for while typing
     memory         peak memory on Split CIFAR-100 beside the size of its arrays
     flatness       late experiences beside early ones in a stream of 20
-    startup        `clbench run` until its first gradient step beside importing torch and Avalanche
+    startup        `clbench run` until its first gradient step, beyond what importing torch takes
     channels_last  a training step of ResNet-32 in clbench's memory format beside torch's default
 """
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import io
-import operator
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,12 +16,13 @@ from clbench.base.events import Listener
 from clbench.comparison.comparison import compare
 from clbench.comparison.table import print_comparison
 from clbench.errors import AuditError, ClbenchError, UsageError
-from clbench.executors.execute import execute_all
+from clbench.executors.local import Local
 from clbench.results import stored_runs
 from clbench.results.stored_runs import StoredRun
-from clbench.runs.grid import Planned, Request, plan, seeds_from
-from clbench.runs.grid_search import plan_finals, plan_trials
+from clbench.runs.grid import Planned, plan
+from clbench.runs.grid_search import Execute, plan_finals, plan_trials
 from clbench.runs.outcome import Outcome
+from clbench.runs.request import Request, options
 from clbench.system.signals import Interruption
 from clbench.trackers.progress import Watcher
 
@@ -90,30 +92,13 @@ def run(
     """Run strategies on scenarios, as `clbench run` does, and return the stored runs; finished ones are not repeated.
 
     `seeds` is a number of seeds (3: seeds 0, 1 and 2) or the seeds themselves. `set` gives hyper-parameters, by
-    "strategy.name" or, with one strategy, by "name". The other arguments are the command's options.
+    "strategy.name" or, with one strategy, by "name". The other arguments are the command's options, listed below.
 
     Raises UsageError, DataError, MachineError or PluginError before anything is trained, and RunsFailed at the end if
     some runs failed, or with `strict` AuditError if a strategy broke the rules; what has finished is stored in every
     case.
     """
-    request = Request(
-        strategies=[strategy] if isinstance(strategy, str) else list(strategy),
-        scenarios=[scenario] if isinstance(scenario, str) else list(scenario),
-        recipe=recipe,
-        seeds=_seeds(seeds),
-        values=dict(set or {}),
-        split=split,
-        class_order=class_order,
-        epochs=epochs,
-        setting=setting,
-        tune=tune,
-        device=device,
-        threads=threads,
-        jobs=jobs,
-        share=share,
-        results=Path(out),
-        data=None if data is None else Path(data),
-    )
+    request = Request.from_python(locals())  # every argument is an option of the request
     outcomes = run_request(request, Console(file=sys.stderr))
     runs = stored(outcomes)
     failed = [f"{outcome.run} {outcome.message}" for outcome in outcomes if outcome.failed]
@@ -122,6 +107,16 @@ def run(
     if strict:
         require_clean(runs)
     return runs
+
+
+run.__doc__ = "\n".join(
+    [
+        inspect.cleandoc(run.__doc__ or ""),
+        "",
+        "Options:",
+        *(f"    {name}: {each.option.help}" for name, each in options().items()),
+    ]
+)
 
 
 def require_clean(runs: Iterable[StoredRun]) -> None:
@@ -136,36 +131,35 @@ def require_clean(runs: Iterable[StoredRun]) -> None:
         raise AuditError("A strategy broke the rules; the runs are stored:\n" + "\n".join(sorted(found)))
 
 
-def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    try:
-        if isinstance(seeds, bool):
-            raise TypeError
-        if hasattr(seeds, "__iter__"):
-            return tuple(operator.index(seed) for seed in seeds)
-        return seeds_from(str(operator.index(seeds)))
-    except TypeError:
-        raise UsageError(f"seeds={seeds!r}: a number of seeds, or the seeds as whole numbers") from None
-
-
 def run_request(request: Request, console: Console) -> list[Outcome]:
     """Plan the grid and do it, with progress on `console`; return how each run ended, in the order planned."""
     if request.tune != "grid":
         return execute_planned(lambda notify: plan(request, notify), request, console)
-    with Interruption() as interruption, Watcher(console) as watcher:
-
-        def execute(planned: Sequence[Planned], asked: Request) -> list[Outcome]:
-            watcher.expect(len(planned))
-            return execute_all(planned, asked, interruption, watcher)
-
-        return execute(plan_finals(request, plan_trials(request, watcher), execute, watcher), request)
+    with _executing(request, console) as (execute, watcher):
+        finals = plan_finals(request, plan_trials(request, watcher), execute, watcher)
+        return execute(finals, request.out)
 
 
 def execute_planned(planner: Callable[[Listener], list[Planned]], request: Request, console: Console) -> list[Outcome]:
     """Do what `planner` plans on the machine and in the folders of `request`, with progress on `console`."""
-    with Interruption() as interruption, Watcher(console) as watcher:
-        planned = planner(watcher)
-        watcher.expect(len(planned))
-        return execute_all(planned, request, interruption, watcher)
+    with _executing(request, console) as (execute, watcher):
+        return execute(planner(watcher), request.out)
+
+
+@contextlib.contextmanager
+def _executing(request: Request, console: Console) -> Iterator[tuple[Execute, Watcher]]:
+    """Yield what does planned runs, with progress on `console`, and who watches them."""
+    with (
+        Interruption() as interruption,
+        Watcher(console) as watcher,
+        Local(request, interruption, watcher) as executor,
+    ):
+
+        def execute(planned: Sequence[Planned], folder: Path) -> list[Outcome]:
+            watcher.expect(len(planned))
+            return executor.execute(planned, folder)
+
+        yield execute, watcher
 
 
 def stored(outcomes: Iterable[Outcome]) -> Runs:

@@ -33,7 +33,8 @@ from clbench.data.datasets import fetch
 from clbench.errors import ClbenchError, UsageError
 from clbench.plugins.discovery import Plugin
 from clbench.results.stored_runs import StoredRun
-from clbench.runs.grid import Request, load_class
+from clbench.runs.request import Request
+from clbench.runs.selection import load_class
 
 _SCENARIO = '''"""The digits, small: what `clbench check` runs strategies on."""
 
@@ -115,15 +116,15 @@ class Bench:
 
     def _made(self, recipe: str, split: str, out: str, jobs: int) -> StoredRun:
         request = Request(
-            strategies=[str(self.plugin.path)],
-            scenarios=[str(self.scenario)],
+            strategy=[str(self.plugin.path)],
+            scenario=[str(self.scenario)],
             recipe=recipe,
             split=split,
             seeds=(0, 1) if jobs > 1 else (0,),
             device="cpu",
             threads=1,
             jobs=jobs,
-            results=self.folder / out,
+            out=self.folder / out,
             data=self.data,
         )
         try:

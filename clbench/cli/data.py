@@ -1,4 +1,4 @@
-"""`clbench data`: bring in, list and check datasets."""
+"""`clbench data`: fetch, import, list and verify datasets."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from clbench.cli.options import AsJson, DataFolder, terminal
 if TYPE_CHECKING:
     from clbench.data.dataset_info import DatasetInfo
 
-data_app = typer.Typer(help="Bring in, list and check datasets.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(help="Fetch, import, list and verify datasets.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @data_app.command("list")
 def data_list(data: DataFolder = None, as_json: AsJson = False) -> None:
-    """List the datasets and whether they are at hand."""
+    """List the datasets and whether they are ready to use."""
     import dataclasses
 
     from clbench.data.datasets import data_folder, list_datasets
@@ -34,7 +34,7 @@ def data_list(data: DataFolder = None, as_json: AsJson = False) -> None:
     for entry in listed:
         info = entry.info
         if info is None:
-            rows.append([entry.name, entry.problem or "not here yet", "", "", "", ""])
+            rows.append([entry.name, entry.problem or "not fetched", "", "", "", ""])
             continue
         sizes = [f"{info.train_size:,} + {info.test_size:,}", str(len(info.classes)), "×".join(map(str, info.shape))]
         rows.append([entry.name, "ready", *sizes, readable_bytes(info.bytes)])
@@ -46,7 +46,7 @@ def data_list(data: DataFolder = None, as_json: AsJson = False) -> None:
 def data_fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A built-in dataset.")], data: DataFolder = None
 ) -> None:
-    """Download a built-in dataset, or take it from files that lie in the data folder already."""
+    """Download a built-in dataset, or read it from files that are already in the data folder."""
     from clbench.data.datasets import data_folder, fetch
 
     info = fetch(name, data_folder(data), lambda text: print(text, file=sys.stderr))
@@ -55,13 +55,13 @@ def data_fetch(
 
 @data_app.command("import")
 def data_import(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name to give it, or the built-in that it is.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name to give it, or that of a built-in dataset.")],
     path: Annotated[
         Path, typer.Argument(metavar="PATH", help="An .npz file, or a folder train/CLASS/*.png, test/CLASS/*.png.")
     ],
     data: DataFolder = None,
 ) -> None:
-    """Bring in a dataset: an .npz with x_train, y_train, x_test, y_test, or a folder of PNG images."""
+    """Import a dataset: an .npz with x_train, y_train, x_test, y_test, or a folder of PNG images."""
     from clbench.data.datasets import data_folder
     from clbench.data.importing import import_dataset
 
@@ -70,7 +70,7 @@ def data_import(
 
 
 def print_dataset(info: DatasetInfo) -> None:
-    """Print in a line what a dataset holds."""
+    """Print on one line what a dataset holds."""
     shape = "×".join(map(str, info.shape))
     print(
         f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape} in "
@@ -80,15 +80,15 @@ def print_dataset(info: DatasetInfo) -> None:
 
 @data_app.command("verify")
 def data_verify(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One dataset [default: all].")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One dataset [default: all].")] = None,
     data: DataFolder = None,
 ) -> None:
-    """Read the datasets whole and compare them with their recorded hashes."""
+    """Read whole datasets and compare them with their recorded hashes."""
     from clbench.data.datasets import data_folder, verify
     from clbench.errors import DataError
 
     checked = verify(data_folder(data), name)
     for each, problem in checked:
-        print(f"{each}: {problem or 'as recorded'}")
+        print(f"{each}: {problem or 'intact'}")
     if any(problem for _, problem in checked):
         raise DataError("some datasets are damaged", "Remove their folders and fetch or import them again.")

@@ -2,23 +2,83 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import MISSING
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from clbench.runs.request import Declared, Option, Request, options
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from clbench.plugins.discovery import Kind
 
-DataFolder = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="DIR", help="Data folder [default: $CLBENCH_DATA, else the platform's cache]."),
-]
+
+def _help(option: Option) -> str:
+    return f"{option.help} [default: {option.unset}]" if option.unset else option.help
+
+
+DataFolder = Annotated[Path | None, typer.Option("--data", metavar="DIR", help=_help(options()["data"].option))]
+Results = Annotated[list[Path] | None, typer.Argument(metavar="RESULTS", help="Folders [default: results].")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def run_options(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command the options `names` of a run (all by default) instead of its `request`.
+
+    `defaults` replace those that `Request` declares. The command gets the request that the user asks for.
+    """
+    declared = {name: each for name, each in options().items() if not names or name in names}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapper(**given: Any) -> None:
+            asked = {name: given.pop(name) for name in declared}
+            command(request=Request.from_command_line(asked), **given)
+
+        # Where `request` stands in the command's own parameters, its options appear in the help.
+        parameters: list[inspect.Parameter] = []
+        for own in inspect.signature(command, eval_str=True).parameters.values():
+            if own.name == "request":
+                parameters += [_parameter(name, each, defaults) for name, each in declared.items()]
+            else:
+                parameters.append(own.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {each.name: each.annotation for each in parameters}
+        return wrapper
+
+    return decorate
+
+
+def _parameter(name: str, declared: Declared, defaults: dict[str, Any]) -> inspect.Parameter:
+    option = declared.option
+    kind: Any = declared.type
+    default = defaults.get(name, declared.default)
+    if option.repeated:
+        kind = list[str] | None
+    elif option.parse:
+        kind = str
+        default = default if default is MISSING else str(default)
+    described = typer.Option(
+        *(option.flags or (f"--{name.replace('_', '-')}",)),
+        metavar=option.metavar,
+        help=_help(option) if default is None else option.help,
+        autocompletion=complete("strategy" if name == "strategy" else "scenario")
+        if name in ("strategy", "scenario")
+        else None,
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is MISSING else default,
+        annotation=Annotated[kind, described],
+    )
 
 
 def terminal(stderr: bool = False) -> Console:

@@ -1,4 +1,4 @@
-"""Looks at everything that a run depends on and says how to mend what is wrong."""
+"""Looks at everything that a run depends on and says how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _machine() -> Iterator[Finding]:
     free = shutil.disk_usage(Path.cwd()).free
     low = free < 2**30
     yield Finding(
-        f"{free / 1e9:.1f} GB free here", 4 if low else 0, "Make room: a run needs up to 1 GB." if low else ""
+        f"{free / 1e9:.1f} GB free here", 4 if low else 0, "Free disk space: a run needs up to 1 GB." if low else ""
     )
 
 

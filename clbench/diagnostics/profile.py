@@ -14,7 +14,8 @@ from clbench.errors import ClbenchError, UsageError
 from clbench.results.run_costs import RunCosts
 from clbench.results.run_result import RunResult
 from clbench.results.store import ResultsFolder
-from clbench.runs.grid import Request, plan
+from clbench.runs.grid import plan
+from clbench.runs.request import Request
 from clbench.system import gc_freeze
 from clbench.system.signals import Interrupted, Interruption
 from clbench.trackers.progress import Watcher
@@ -80,9 +81,11 @@ def profile(request: Request, console: Console) -> Profile:
     """
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, Interruption() as interruption, Watcher(console) as watcher:
-        planned = plan(replace(request, results=Path(folder)), watcher)
+        planned = plan(replace(request, out=Path(folder)), watcher)
         if len(planned) != 1:
-            raise UsageError(f"a profile is of one run, and these are {len(planned)}", "Name one strategy.")
+            raise UsageError(
+                f"clbench profile does a single run (got {len(planned)})", "Name one strategy and one scenario."
+            )
         watcher.expect(1)
         from clbench.runs.run import execute
         from clbench.runs.surroundings import Surroundings

@@ -77,7 +77,10 @@ class Head(nn.Module):
 
 
 def _empty_linear(features: int, classes: int) -> nn.Linear:
-    return cast(nn.Linear, torch.nn.utils.skip_init(nn.Linear, features, classes))
+    # What it draws is overwritten, and the global generator stays as it is. torch.nn.utils.skip_init would do, but
+    # imports sympy for it, half a second.
+    with torch.random.fork_rng(devices=[]):
+        return nn.Linear(features, classes)
 
 
 def _drawn_linear(features: int, classes: int, seed: int) -> nn.Linear:

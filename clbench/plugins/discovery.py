@@ -116,9 +116,10 @@ def without_dialects(plugins: Sequence[Plugin]) -> list[Plugin]:
 
 
 def _everywhere(kind: Kind) -> Iterator[Plugin]:
-    for path in _plugin_files(Path.cwd() / FOLDERS[kind]):
-        builtin = path.parent.resolve() == builtin_folder(kind).resolve()
-        yield describe(kind, path, "built-in" if builtin else "working folder")
+    here = Path.cwd() / FOLDERS[kind]
+    if here.resolve() != builtin_folder(kind).resolve():
+        for path in _plugin_files(here):
+            yield describe(kind, path, "working folder")
     for point in entry_points(group=f"clbench.{FOLDERS[kind]}"):
         source = f"package {point.dist.name if point.dist else point.value}"
         if path_of := _entry_point_file(point):

@@ -8,7 +8,8 @@ from dataclasses import replace
 from clbench.base.events import Listener
 from clbench.errors import UsageError
 from clbench.reproduction.targets import Target
-from clbench.runs.grid import Planned, Request, plan
+from clbench.runs.grid import Planned, plan
+from clbench.runs.request import Request
 
 
 def chosen(wanted: Sequence[Target], setting: str | None, method: str | None) -> list[Target]:
@@ -34,12 +35,12 @@ def plan_targets(wanted: Sequence[Target], request: Request, notify: Listener) -
         for target in wanted:
             asked = replace(
                 request,
-                strategies=[target.strategy],
-                scenarios=[target.scenario],
+                strategy=[target.strategy],
+                scenario=[target.scenario],
                 recipe=target.recipe,
                 setting=target.setting,
                 seeds=(seed,),
-                values=target.values,
+                set=target.values,
                 tune=target.tune or None,
             )
             for run in plan(asked, notify):

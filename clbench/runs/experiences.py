@@ -65,7 +65,8 @@ class ExperienceByExperience:
         peak_memory.reset_peak_memory()
         torch.set_num_threads(spec.threads)
         # Only kernels that give the same sums every time; on a CPU torch's are so anyway.
-        torch.use_deterministic_algorithms(spec.device == "cuda")
+        if torch.are_deterministic_algorithms_enabled() != (spec.device == "cuda"):  # setting it imports a compiler
+            torch.use_deterministic_algorithms(spec.device == "cuda")
         self.state = GlobalState()
 
         self.recipe = spec.recipe.config.for_strategy(spec.strategy.name)

@@ -1,69 +1,23 @@
-"""A grid of runs: planned and checked whole before anything is computed, then done, one or several at once."""
+"""Plans a grid of runs: everything is resolved and checked before anything is computed."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from clbench.base.events import Listener, Note
 from clbench.data.datasets import data_folder, describe, fetch
 from clbench.errors import MachineError, UsageError
-from clbench.plugins import discovery
-from clbench.plugins.discovery import Kind, Plugin
+from clbench.plugins.discovery import Plugin
 from clbench.results import spec as specs
-from clbench.results.run_spec import GridTuning, RunSpec, folder_name
+from clbench.results.run_spec import RunSpec, folder_name
 from clbench.results.spec import Machine, Method
-from clbench.runs.parallelism import Jobs, jobs_from, threads_of_a_run
-from clbench.system.global_state import GlobalState
-from clbench.system.seeds import LARGEST
+from clbench.runs.parallelism import jobs_from, threads_of_a_run
+from clbench.runs.request import Request
+from clbench.runs.selection import Chosen, choose_strategies, load_class, select_scenarios
 from clbench.system.suggestions import did_you_mean
-
-ALL = "all"
-
-# As many digits as the largest seed has; Python refuses to convert thousands of them.
-_NUMBER = re.compile(r"[0-9]{1,10}")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the user asks for, as typed."""
-
-    strategies: Sequence[str]
-    """Names or paths, with a preset `lwf:pycil`; `all` stands for every strategy that can be found."""
-
-    scenarios: Sequence[str]
-    recipe: str | None = None
-    seeds: Sequence[int] = (0,)
-    values: Mapping[str, Any] = field(default_factory=dict)
-    """Hyper-parameters, by `strategy.name`, or by `name` where only one strategy is asked for."""
-
-    split: str | None = None
-    class_order: str | None = None
-    epochs: int | None = None
-    setting: str | None = None
-    tune: str | None = None
-    """`chf` or `grid`: how hyper-parameters are chosen; None leaves them as they are."""
-
-    held_out: float = 0.0
-    """Share of the training data that takes the place of the test set, to judge candidates by."""
-
-    tuning: GridTuning | None = None
-    """What chose the hyper-parameters of these runs, for their specs."""
-
-    device: str = "auto"
-    threads: int | None = None
-    jobs: Jobs = 1
-    share: bool = True
-    """Whether a first experience that several runs learn alike is trained once; no number depends on it."""
-
-    results: Path = Path("results")
-    data: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -79,36 +33,24 @@ class Planned:
         return folder_name(self.spec)
 
 
-def seeds_from(text: str) -> tuple[int, ...]:
-    """Return the seeds that `text` asks for: `5` the first five (0 to 4), `0,3` these, `7,` this one, or UsageError."""
-    parts = [part.strip() for part in text.split(",")]
-    if parts[-1] == "" and len(parts) > 1:
-        parts.pop()
-    elif len(parts) == 1:
-        if not _NUMBER.fullmatch(parts[0]) or not 1 <= int(parts[0]) <= 10_000:
-            raise UsageError(f"--seeds {text}: a number of seeds from 1 to 10000, or a list: 0,3 (one seed: 3,)")
-        return tuple(range(int(parts[0])))
-    if not all(_NUMBER.fullmatch(part) for part in parts):
-        raise UsageError(f"--seeds {text}: seeds are whole numbers from 0 to {LARGEST}")
-    return tuple(int(part) for part in parts)
-
-
 def plan(request: Request, notify: Listener) -> list[Planned]:
     """Resolve and check every run of the grid. Brings in datasets that are missing; computes nothing.
 
     Raises UsageError, PluginError, DataError or MachineError before anything is trained.
     """
     if len(set(request.seeds)) != len(request.seeds) or not request.seeds:
-        raise UsageError(f"seeds {', '.join(map(str, request.seeds))}: name at least one, and each once")
+        raise UsageError(f"--seeds needs at least one seed, and none twice (got {list(request.seeds)})")
     jobs_from(str(request.jobs))
     if request.tune not in (None, "chf", "grid"):
-        raise UsageError(f"--tune {request.tune}: chf or grid{did_you_mean(request.tune, ('chf', 'grid'))}")
-    strategies = choose_strategies(request.strategies, notify)
-    recipe_values, values = divided(request.values)
+        raise UsageError(
+            f"--tune must be 'chf' or 'grid' (got '{request.tune}'){did_you_mean(request.tune, ('chf', 'grid'))}"
+        )
+    strategies = choose_strategies(request.strategy, notify)
+    recipe_values, values = divided(request.set)
     if request.epochs is not None and "epochs" in recipe_values:
         raise UsageError("--epochs and --set recipe.epochs are both given", "Give one of them.")
     protocols = []
-    for plugin in _select("scenario", request.scenarios):
+    for plugin in select_scenarios(request.scenario):
         scenario = load_class(plugin)
         protocols.append(
             specs.protocol(
@@ -135,75 +77,6 @@ def plan(request: Request, notify: Listener) -> list[Planned]:
                 spec = specs.build(protocol, method, seed, info, machine, request.held_out, tuning)
                 planned.append(Planned(spec, method.plugin))
     return planned
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """A strategy as the user named it."""
-
-    plugin: Plugin
-    preset: str | None = None
-
-    @property
-    def name(self) -> str:
-        """`lwf`, or with a preset `lwf:pycil`."""
-        return f"{self.plugin.name}:{self.preset}" if self.preset else self.plugin.name
-
-    @property
-    def typed(self) -> str:
-        """What selects it again, wherever it comes from."""
-        return f"{self.plugin.path}:{self.preset}" if self.preset else str(self.plugin.path)
-
-
-def choose_strategies(wanted: Sequence[str], notify: Listener) -> list[Chosen]:
-    """Return the strategies of these names, files and presets, or all. Raises UsageError and PluginError."""
-    if list(wanted) == [ALL]:
-        found = discovery.without_dialects(discovery.discover("strategy"))
-        for plugin in found:
-            if plugin.problem:
-                notify(Note(f"strategy {plugin.name} ({plugin.path}) is broken and left out: {plugin.problem}"))
-        return [Chosen(discovery.select("strategy", plugin.name)) for plugin in found if not plugin.problem]
-    chosen = []
-    for name in _distinct(wanted, "strategy"):
-        file, colon, preset = name.rpartition(":")
-        if not colon or "/" in preset or preset.endswith(".py"):
-            file, preset = name, ""
-        elif not preset:
-            raise UsageError(f"strategy {name}: name the preset after the colon; see: clbench show {file}")
-        chosen.append(Chosen(discovery.select("strategy", file, preset), preset or None))
-    for one in chosen:
-        if [other.name for other in chosen].count(one.name) > 1:
-            raise UsageError(f"strategy {one.name} is named twice: {', '.join(wanted)}")
-    return chosen
-
-
-def _distinct(names: Sequence[str], kind: Kind) -> Sequence[str]:
-    if not names or "" in names:
-        raise UsageError(f"no {kind} is named", f"Known ones: clbench list {discovery.FOLDERS[kind]}")
-    for name in names:
-        if names.count(name) > 1:
-            raise UsageError(f"{kind} {name} is named twice")
-    return names
-
-
-def _select(kind: Kind, names: Sequence[str]) -> list[Plugin]:
-    chosen: dict[str, Plugin] = {}
-    for name in _distinct(names, kind):
-        plugin = discovery.select(kind, name)
-        if plugin.name in chosen:
-            raise UsageError(f"{kind} {plugin.name} is named twice: {', '.join(names)}")
-        chosen[plugin.name] = plugin
-    return list(chosen.values())
-
-
-def load_class(plugin: Plugin) -> type[Any]:
-    """Load a plug-in for planning: what it prints is no result, and what it changes is put back."""
-    state = GlobalState()
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            return discovery.load(plugin)
-    finally:
-        state.restore()
 
 
 def divided(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -260,7 +133,7 @@ def _machine(request: Request) -> Machine:
     if request.device not in ("auto", "cpu", "cuda"):
         known = ("auto", "cpu", "cuda")
         raise UsageError(
-            f"no device '{request.device}'{did_you_mean(request.device, known)} (known: {', '.join(known)})"
+            f"--device must be one of {', '.join(known)} (got '{request.device}'){did_you_mean(request.device, known)}"
         )
     if request.device == "cpu":
         return Machine("cpu", threads)
@@ -270,5 +143,5 @@ def _machine(request: Request) -> Machine:
 
     available = torch.cuda.is_available()
     if request.device == "cuda" and not available:
-        raise MachineError("there is no CUDA device that torch can use", "Leave out --device, or say --device cpu.")
+        raise MachineError("torch finds no CUDA device", "Leave out --device, or use --device cpu.")
     return Machine("cuda" if available else "cpu", threads)

@@ -11,6 +11,7 @@ import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from clbench.base.events import Listener, Note
@@ -18,8 +19,10 @@ from clbench.errors import ClbenchError, UsageError
 from clbench.results import stored_runs
 from clbench.results.run_spec import GridCandidate, GridTuning
 from clbench.results.stored_runs import StoredRun
-from clbench.runs.grid import Chosen, Planned, Request, choose_strategies, divided, given_to, load_class, plan
+from clbench.runs.grid import Planned, divided, given_to, plan
 from clbench.runs.outcome import Outcome
+from clbench.runs.request import Request
+from clbench.runs.selection import Chosen, choose_strategies, load_class
 from clbench.system.seeds import derive
 
 FOLDER = ".tuning"
@@ -32,7 +35,8 @@ HELD_OUT = 0.1
 LADDER = (1.0, 1 / 4, 1 / 16, 1 / 64)
 """What of its declared first value a stability weight is tried with, where the user names no candidates."""
 
-Execute = Callable[[Sequence[Planned], Request], list[Outcome]]
+Execute = Callable[[Sequence[Planned], Path], list[Outcome]]
+"""Does the runs planned, in a results folder."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +53,18 @@ class Tuning:
 
 def plan_trials(request: Request, notify: Listener) -> list[Tuning]:
     """Return what must be tried before the runs of `request` can be planned. Raises what `plan` raises."""
-    chosen = choose_strategies(request.strategies, notify)
-    of_recipe, values = divided(request.values)
+    chosen = choose_strategies(request.strategy, notify)
+    of_recipe, values = divided(request.set)
     given = given_to(chosen, values)
     protocol = {f"recipe.{path}": value for path, value in of_recipe.items()}
     tunings = []
-    for scenario in request.scenarios:
+    for scenario in request.scenario:
         for each in chosen:
             candidates = _candidates(each, given[each.name], protocol)
             asked = _asked(request, each, scenario)
-            reported = [run.spec.scenario.class_order for run in plan(replace(asked, values=candidates[0]), notify)]
+            reported = [run.spec.scenario.class_order for run in plan(replace(asked, set=candidates[0]), notify)]
             trials = [
-                tuple(_on_validation_streams(replace(asked, values=values), reported, notify)) for values in candidates
+                tuple(_on_validation_streams(replace(asked, set=values), reported, notify)) for values in candidates
             ]
             tunings.append(Tuning(each, scenario, tuple(candidates), tuple(trials if len(candidates) > 1 else ())))
     return tunings
@@ -70,8 +74,8 @@ def plan_finals(request: Request, tunings: Sequence[Tuning], execute: Execute, n
     """Do the trials and return the runs of `request` with what was chosen, seed by seed."""
     trials = [run for tuning in tunings for runs in tuning.trials for run in runs]
     if trials:
-        notify(Note(f"{len(trials)} trials on validation streams, kept in {request.results / FOLDER}"))
-    execute(trials, replace(request, results=request.results / FOLDER))
+        notify(Note(f"{len(trials)} trials on validation streams, kept in {request.out / FOLDER}"))
+    execute(trials, request.out / FOLDER)
     finals = [run for tuning in tunings for run in _finals(request, tuning, notify)]
     return sorted(finals, key=lambda run: request.seeds.index(run.spec.seeds.run))
 
@@ -93,7 +97,7 @@ def _candidates(chosen: Chosen, given: Mapping[str, Any], protocol: Mapping[str,
 
 
 def _asked(request: Request, chosen: Chosen, scenario: str) -> Request:
-    return replace(request, strategies=[chosen.typed], scenarios=[scenario], tune=None)
+    return replace(request, strategy=[chosen.typed], scenario=[scenario], tune=None)
 
 
 def _on_validation_streams(request: Request, reported: Sequence[Sequence[int]], notify: Listener) -> list[Planned]:
@@ -118,7 +122,7 @@ def _finals(request: Request, tuning: Tuning, notify: Listener) -> list[Planned]
         notify(
             Note(f"{tuning.strategy.name} has nothing to choose, and runs as it is; name values with --set to try them")
         )
-        return plan(replace(asked, values=tuning.candidates[0]), notify)
+        return plan(replace(asked, set=tuning.candidates[0]), notify)
     judged = [[_trial(run, request) for run in runs] for runs in tuning.trials]
     scores = [_score(runs) for runs in judged]
     if max(scores) < 0:
@@ -141,11 +145,11 @@ def _finals(request: Request, tuning: Tuning, notify: Listener) -> list[Planned]
     )
     said = ", ".join(f"{name}={value}" for name, value in chosen.items())
     notify(Note(f"chosen for {tuning.strategy.name} on {tuning.scenario}: {said or 'its defaults'}"))
-    return plan(replace(asked, values=chosen, tuning=record), notify)
+    return plan(replace(asked, set=chosen, tuning=record), notify)
 
 
 def _trial(run: Planned, request: Request) -> StoredRun | None:
-    read = stored_runs.read(request.results / FOLDER / run.name)
+    read = stored_runs.read(request.out / FOLDER / run.name)
     return read if isinstance(read, StoredRun) else None
 
 

@@ -19,7 +19,7 @@ def jobs_from(text: str) -> Jobs:
     if text == "auto":
         return "auto"
     if not text.isdecimal() or not 1 <= int(text) <= 10_000:
-        raise UsageError(f"--jobs {text}: auto, or a number of runs at once from 1 on")
+        raise UsageError(f"--jobs must be 'auto' or an integer from 1 to 10000 (got {text})")
     return int(text)
 
 
@@ -28,7 +28,7 @@ def threads_of_a_run(threads: int | None, jobs: Jobs) -> int:
     if threads is None:
         return 1 if jobs == "auto" else available_cores()
     if not 1 <= threads <= 1024:
-        raise UsageError(f"--threads {threads}: between 1 and 1024")
+        raise UsageError(f"--threads must be an integer from 1 to 1024 (got {threads})")
     return threads
 
 
@@ -46,12 +46,12 @@ def advice(jobs: Jobs, runs: int, threads: int, device: str) -> str | None:
         return None
     if at_once * threads > cores:
         return (
-            f"{at_once} runs at once with {threads} threads each on {cores} cores slow each other down; --threads "
-            f"{max(1, cores // at_once)} would not (threads are part of what a run is: other runs)"
+            f"{at_once} runs at once with {threads} threads each on {cores} cores slow each other down; use --threads "
+            f"{max(1, cores // at_once)} (threads are part of what identifies a run, so these will be new runs)"
         )
     if jobs == 1 and cores > 1:
         return (
-            f"One run at a time; --jobs auto does {min(runs, cores)} at once, with one thread each, which is faster"
-            + ("" if threads == 1 else " (threads are part of what a run is: other runs)")
+            f"One run at a time; --jobs auto does {min(runs, cores)} at once with one thread each, which is faster"
+            + ("" if threads == 1 else " (threads are part of what identifies a run, so these will be new runs)")
         )
     return None

@@ -34,7 +34,7 @@ def execute(spec: RunSpec, plugin: Plugin, around: Surroundings, wait: bool = Tr
     except Timeout:
         if not wait:
             return None
-        around.notify(Note(f"{name} is being done by another process; waiting for it"))
+        around.notify(Note(f"{name} is being done by another process, waiting for it"))
         lock.acquire()
     try:
         outcome = _execute(spec, plugin, around)
@@ -63,7 +63,7 @@ def _execute(spec: RunSpec, plugin: Plugin, around: Surroundings) -> Outcome:
         where = f" ({error.filename})" if error.filename else ""
         raise MachineError(
             f"{name}: {error.strerror or error}{where}. What was finished is intact.",
-            "Make room or mend the folder, then give the same command again: it goes on from there.",
+            "Free disk space or fix the folder, then rerun the same command to resume.",
         ) from error
     finally:
         state.restore()

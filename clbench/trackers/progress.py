@@ -57,7 +57,7 @@ class Watcher:
         """Show an event."""
         if isinstance(event, RunStarted):
             self._started[event.run] = event
-            resumed = f", going on after experience {event.resumed_after - 1}" if event.resumed_after else ""
+            resumed = f", resuming after experience {event.resumed_after - 1}" if event.resumed_after else ""
             self._print(f"{event.run}: {event.experiences} experiences, {event.length} each{resumed}")
             self._tasks[event.run] = self._live.add_task(
                 _short(event.run), total=event.experiences, completed=event.resumed_after, detail=""
@@ -95,7 +95,7 @@ class Watcher:
             kept = f"; traceback in {event.path}/traceback.txt" if event.path else ""
             self._print(f"{count} {event.run} FAILED {event.message}{kept}", style="red")
         elif isinstance(event, RunSkipped):
-            self._print(f"{count} {event.run} is there already")
+            self._print(f"{count} {event.run} already done, skipped")
         else:
             self._print(f"{count} {event.run} finished")
 

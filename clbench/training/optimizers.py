@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from clbench.base.recipe import Recipe
+from clbench.system import lazy_dynamo
+
+lazy_dynamo.put_off()  # or the first optimizer would load it
 
 
 def build_optimizer(

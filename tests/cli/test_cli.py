@@ -17,7 +17,7 @@ import torch
 from stored_runs import fail, publish
 
 import clbench
-from clbench.cli import app
+from clbench.cli import program
 from clbench.errors import UsageError
 
 STRATEGY = '''"""Fine-tuning, with a place for mischief."""
@@ -73,7 +73,7 @@ def command(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         monkeypatch.setattr(sys, "argv", ["clbench", *arguments])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            app.main()
+            program.main()
         streams = capsys.readouterr()
         return Done(int(ended.value.code or 0), streams.out, streams.err)
 
@@ -136,7 +136,7 @@ def failure(here: Path, strategy: str) -> tuple[dict[str, Any], str]:
 
 WITHOUT_TORCH = """
 import sys
-from clbench.cli.app import main
+from clbench.cli.program import main
 code = 0
 try:
     main()
@@ -242,14 +242,14 @@ RUN = ["run", "-s", "naive", "-S", "splitdigits", "--threads", "1", "--device", 
         ([*RUN, "--split", "4,3"], "covers 7 classes"),
         ([*RUN, "--class-order", "0,1,2"], "exactly once"),
         ([*RUN, "--class-order", "0 1,2,3"], "class order"),
-        ([*RUN, "--seeds", "0"], "--seeds 0"),
+        ([*RUN, "--seeds", "0"], "--seeds must be"),
         ([*RUN, "--seeds", "-1,"], "--seeds"),
-        ([*RUN, "--seeds", "1,1"], "each once"),
+        ([*RUN, "--seeds", "1,1"], "none twice"),
         ([*RUN, "--seeds", "4294967296,"], "seed 4294967296 is not between"),
         ([*RUN, "--epochs", "0"], "epochs"),
         ([*RUN, "--epochs", "many"], "--epochs"),
-        ([*RUN, "--threads", "0"], "--threads 0"),
-        ([*RUN, "--jobs", "0"], "--jobs 0"),
+        ([*RUN, "--threads", "0"], "--threads must be"),
+        ([*RUN, "--jobs", "0"], "--jobs must be"),
         ([*RUN, "--device", "cudaa"], "did you mean 'cuda'"),
         ([*RUN, "--sead", "1"], "--seeds"),
         (["lits"], "list"),
@@ -458,9 +458,21 @@ def test_report_ends_with_the_exit_code_of_what_is_wrong(
 
 
 def test_list_runs_names_each_stored_run(grid: Path, command: Command) -> None:
-    rows = json.loads(command("list", "runs", "--out", str(grid / "results"), "--json").out)
+    rows = json.loads(command("list", "runs", str(grid / "results"), "--json").out)
     assert {row["run"] for row in rows} == {str(run) for run in run_folders(grid / "results")}
     assert {row["status"] for row in rows} == {"finished"}
+
+
+def test_list_runs_takes_folders_as_compare_does_and_the_other_lists_take_none(command: Command, here: Path) -> None:
+    for folder, strategy in (("a", "naive"), ("b", "lwf"), ("results", "l2")):
+        publish(here / folder, strategy)
+
+    def listed(*folders: str) -> list[str]:
+        return [row["run"].split("/")[2] for row in json.loads(command("list", "runs", *folders, "--json").out)]
+
+    assert listed("a", "b") == ["naive", "lwf"] and listed() == ["l2"]
+    refused = command("list", "scenarios", "a")
+    assert (refused.code, refused.out) == (2, "") and "takes no folders (got a)" in refused.err
 
 
 def test_python_has_the_errors_of_the_command(here: Path) -> None:

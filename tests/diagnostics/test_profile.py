@@ -14,7 +14,7 @@ from rich.console import Console
 
 from clbench.diagnostics.profile import PARTS, Profile, profile
 from clbench.errors import ClbenchError, UsageError
-from clbench.runs.grid import Request
+from clbench.runs.request import Request
 from clbench.training.costs import PHASES, PhaseTimer
 
 SLOW = """
@@ -75,7 +75,7 @@ def test_a_run_without_gradient_steps_has_no_time_a_step() -> None:
 
 
 def test_a_profile_is_of_one_run(data: Path, quiet: Console) -> None:
-    with pytest.raises(UsageError, match="a profile is of one run"):
+    with pytest.raises(UsageError, match="does a single run"):
         profile(request("all", data), quiet)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clbench.plugins.discovery import builtin_folder
+from clbench.plugins.discovery import discover, without_dialects
 from clbench.results import store
 
 # l2 carries state from experience to experience; a resume that lost or changed it would end in other weights.
@@ -86,13 +86,13 @@ def test_killed_at_random_moments_and_repeated_a_run_ends_bit_identical(
     for experience in (0, 1, 3):  # the last one that it is seen to finish
         process = start(out, data)
         with contextlib.suppress(AssertionError):
-            read_until(process, rf"experience {experience}:|going on after experience [{experience}-9]")
+            read_until(process, rf"experience {experience}:|resuming after experience [{experience}-9]")
         time.sleep(chance.uniform(0, 0.3))
         process.kill()
         process.communicate()
         assert list(store.published_runs(out)) == []
     code, errors = finish(out, data)
-    assert code == 0 and "going on after experience" in errors
+    assert code == 0 and "resuming after experience" in errors
     assert_bit_identical(out, uninterrupted)
     assert list((out / store.WORK).iterdir()) == []
 
@@ -107,7 +107,7 @@ def test_a_signal_stops_at_the_next_batch_with_its_exit_code_and_the_run_goes_on
     process.send_signal(signum)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == code
-    assert "goes on from there" in errors and "Traceback" not in errors
+    assert "rerun the same command to resume" in errors and "Traceback" not in errors
     assert finish(out, data)[0] == 0
     assert_bit_identical(out, uninterrupted)
 
@@ -125,7 +125,7 @@ def test_a_checkpoint_that_was_changed_is_not_used_and_the_run_starts_over(
     content[len(content) // 2] ^= 1
     checkpoint.write_bytes(content)
     code, errors = finish(out, data)
-    assert code == 0 and "going on" not in errors
+    assert code == 0 and "resuming" not in errors
     assert_bit_identical(out, uninterrupted)
 
 
@@ -134,7 +134,7 @@ def test_two_processes_on_one_run_do_it_once(uninterrupted: Path, tmp_path: Path
     both = [start(out, data), start(out, data)]
     errors = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
-    assert sorted("is there already" in text for text in errors) == [False, True]
+    assert sorted("already done, skipped" in text for text in errors) == [False, True]
     assert_bit_identical(out, uninterrupted)
 
 
@@ -146,7 +146,7 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path, data: Path) -> None:
     read_until(waiting, "another process; waiting")
     holder.kill()
     holder.communicate()
-    read_until(waiting, "going on after experience")
+    read_until(waiting, "resuming after experience")
     waiting.kill()
     waiting.communicate()
 
@@ -184,7 +184,7 @@ def test_runs_at_once_give_what_runs_in_turn_give(tmp_path: Path, data: Path) ->
         )
         assert done.returncode == 0, done.stderr
     in_turn = sorted(path.relative_to(tmp_path / "1") for path in store.published_runs(tmp_path / "1"))
-    assert len(in_turn) == 2 * len(list(builtin_folder("strategy").glob("*.py")))
+    assert len(in_turn) == 2 * len(without_dialects(discover("strategy")))
     for run in in_turn:
         for file in ("spec.json", "result.json", "predictions.npz"):
             one, other = ((tmp_path / jobs / run / file).read_bytes() for jobs in ("1", "2"))
@@ -230,7 +230,7 @@ def test_an_interrupted_grid_of_several_jobs_leaves_no_process_behind(tmp_path: 
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "Traceback" not in errors
     left = subprocess.run(
-        ["pgrep", "-f", f"clbench.executors.workers {out}"], capture_output=True, text=True, check=False
+        ["pgrep", "-f", f"clbench.executors.worker {data}"], capture_output=True, text=True, check=False
     )
     assert left.stdout == ""
 
@@ -243,7 +243,7 @@ def test_workers_stop_when_the_process_that_started_them_is_killed(tmp_path: Pat
     process.communicate()
     deadline = time.monotonic() + 30
     while (
-        subprocess.run(["pgrep", "-f", f"clbench.executors.workers {out}"], capture_output=True, check=False).returncode
+        subprocess.run(["pgrep", "-f", f"clbench.executors.worker {data}"], capture_output=True, check=False).returncode
         == 0
     ):
         assert time.monotonic() < deadline, "a worker goes on without its parent"

@@ -13,7 +13,8 @@ import clbench
 from clbench.errors import UsageError
 from clbench.plugins.discovery import builtin_folder, describe, discover, select, without_dialects
 from clbench.plugins.scaffold import new_strategy
-from clbench.runs.grid import Request, plan
+from clbench.runs.grid import plan
+from clbench.runs.request import Request
 
 FAMILY = '''"""Dialects of naive."""
 
@@ -35,7 +36,7 @@ def strategies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def spec(data: Path, strategy: str, **values: Any) -> dict[str, Any]:
-    (run,) = plan(Request([strategy], ["splitdigits"], values=values, data=data, device="cpu"), lambda event: None)
+    (run,) = plan(Request([strategy], ["splitdigits"], set=values, data=data, device="cpu"), lambda event: None)
     found: dict[str, Any] = run.spec["strategy"]
     return found
 

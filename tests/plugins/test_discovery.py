@@ -332,7 +332,7 @@ def test_a_file_with_a_very_long_expression_does_not_keep_the_others_from_being_
 def test_a_scenario_with_odd_attributes_breaks_neither_names_nor_lists(
     tmp_path: Path, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from clbench.cli.app import list_
+    from clbench.cli.plugins import list_
     from clbench.plugins.description import describe_in_full
 
     text = SCENARIO + f"    {line}\n"

@@ -286,7 +286,7 @@ import socket, sys
 def refuse(*arguments): raise AssertionError("the network was asked")
 socket.socket.connect = refuse
 sys.argv = ["clbench", "report", {str(tmp_path / "results")!r}, "--out", {str(tmp_path / "report")!r}]
-from clbench.cli.app import main
+from clbench.cli.program import main
 try:
     main()
 except SystemExit as ended:

@@ -25,7 +25,8 @@ from clbench.results import spec
 from clbench.results.record import Record, to_json
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
 from clbench.results.spec import Machine
-from clbench.runs.grid import Request, plan, seeds_from
+from clbench.runs.grid import plan
+from clbench.runs.request import Request, seeds_from
 
 DATA = DatasetInfo(
     name="digits",
@@ -150,17 +151,17 @@ def test_neither_paths_nor_the_number_of_jobs_nor_the_data_folder_count(
     mine: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ids(**changed: Any) -> list[str]:
-        request = Request(**{"strategies": [str(mine)], "scenarios": ["splitdigits"], "data": data, **CPU, **changed})
+        request = Request(**{"strategy": [str(mine)], "scenario": ["splitdigits"], "data": data, **CPU, **changed})
         return [run_id(run.spec) for run in plan(request, lambda event: None)]
 
     CPU = {"device": "cpu", "threads": 1}
     plain = ids()
     linked = tmp_path / "linked data"
     linked.symlink_to(data)
-    assert ids(jobs=7, results=tmp_path / "other", data=linked) == plain
+    assert ids(jobs=7, out=tmp_path / "other", data=linked) == plain
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("USER", "somebody else")
-    assert ids(strategies=["./mine.py"]) == plain
+    assert ids(strategy=["./mine.py"]) == plain
 
 
 @pytest.mark.parametrize(

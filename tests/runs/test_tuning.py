@@ -213,7 +213,7 @@ def test_lists_of_values_are_tried_in_every_combination(tuned: Path) -> None:
 
 
 def test_a_search_that_does_not_exist_is_a_mistake(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="chf or grid"):
+    with pytest.raises(UsageError, match="must be 'chf' or 'grid'"):
         clbench.run("lwf", "splitdigits", tune="random", out=tmp_path, data=data)
 
 

@@ -27,7 +27,8 @@ from clbench.base.events import Event, ExperienceFinished
 from clbench.errors import Divergence, PluginError
 from clbench.networks.architectures import build
 from clbench.results.store import ResultsFolder
-from clbench.runs.grid import Planned, Request, plan
+from clbench.runs.grid import Planned, plan
+from clbench.runs.request import Request
 from clbench.runs.run import execute
 from clbench.runs.surroundings import Surroundings
 from clbench.system.seeds import derive

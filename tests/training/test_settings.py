@@ -21,7 +21,8 @@ from clbench.networks.architectures import build
 from clbench.networks.network import Head
 from clbench.plugins.discovery import builtin_folder, load, select
 from clbench.results.spec import protocol
-from clbench.runs.grid import Request, plan
+from clbench.runs.grid import plan
+from clbench.runs.request import Request
 from clbench.runs.run import execute
 from clbench.runs.surroundings import Surroundings
 from clbench.streams.stream import _padded, _padded_statistics
@@ -114,7 +115,7 @@ def test_class_incrementally_they_do() -> None:
 
 @pytest.mark.parametrize("setting", READINGS)
 def test_a_run_is_counted_in_the_readings_of_its_setting_alone(setting: str, data: Path, tmp_path: Path) -> None:
-    request = Request(["naive"], ["splitdigits"], epochs=1, setting=setting, threads=1, results=tmp_path, data=data)
+    request = Request(["naive"], ["splitdigits"], epochs=1, setting=setting, threads=1, out=tmp_path, data=data)
     (planned,) = plan(request, lambda event: None)
     outcome = execute(planned.spec, planned.plugin, surroundings(tmp_path, data))
     assert outcome and outcome.status == "finished"
@@ -249,7 +250,7 @@ def specs(data: Path, *strategies: str, **options: Any) -> dict[str, Any]:
 
 
 def test_presets_of_one_strategy_run_side_by_side_each_with_its_values(data: Path) -> None:
-    found = specs(data, "lwf", "lwf:pycil", "lwf:mammoth", values={"lwf.temperature": "3", "lwf:pycil.alpha": "5"})
+    found = specs(data, "lwf", "lwf:pycil", "lwf:mammoth", set={"lwf.temperature": "3", "lwf:pycil.alpha": "5"})
     assert [found[name].preset for name in found] == ["li2016", "pycil", "mammoth"]
     assert [found[name].config["alpha"] for name in found] == [1.0, 5.0, 0.5]
     assert [found[name].config["temperature"] for name in found] == [3.0, 3.0, 3.0]
@@ -264,7 +265,7 @@ def test_a_preset_may_have_other_values_in_another_setting(data: Path) -> None:
 
 
 def test_what_the_user_sets_comes_before_the_preset_in_every_setting(data: Path) -> None:
-    found = specs(data, "l2:hsu2018", setting="task", values={"strength": "7"})
+    found = specs(data, "l2:hsu2018", setting="task", set={"strength": "7"})
     assert found["l2:hsu2018"].config["strength"] == 7
 
 

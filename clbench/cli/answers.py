@@ -1,0 +1,44 @@
+"""What several commands answer with: comparisons of runs, and which runs failed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from clbench.cli.options import terminal
+
+if TYPE_CHECKING:
+    from clbench.runs.outcome import Outcome
+
+
+def print_comparisons(runs: Any, as_json: bool) -> None:
+    from clbench.comparison.comparison import compare as group
+    from clbench.comparison.table import print_comparison, rows_for_json
+    from clbench.results.record import to_json
+
+    comparisons = group(runs)
+    if as_json:
+        rows = [
+            {"comparison": c.title, "warnings": c.warnings, "notes": c.notes, "rows": rows_for_json(c)}
+            for c in comparisons
+        ]
+        paths = [{"run": run.path.as_posix(), **to_json(run.result), "costs": to_json(run.costs)} for run in runs]
+        print(json.dumps({"comparisons": rows, "runs": paths}, indent=1, ensure_ascii=False))
+        return
+    console = terminal()
+    for comparison in comparisons:
+        console.print()
+        print_comparison(console, comparison)
+
+
+def end_if_some_failed(outcomes: Sequence[Outcome]) -> None:
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    if failed:
+        names = "\n".join(f"  {outcome.run} {outcome.message}" for outcome in failed)
+        others = "; the others are stored" if len(failed) < len(outcomes) else ""
+        print(f"{len(failed)} of {len(outcomes)} runs failed{others}:\n{names}", file=sys.stderr)
+        raise typer.Exit(1)

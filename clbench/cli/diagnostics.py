@@ -1,0 +1,46 @@
+"""`clbench doctor` and `clbench profile`."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from clbench.cli.options import AsJson, DataFolder, Results, run_options, terminal
+from clbench.runs.request import Request
+
+
+@run_options("strategy", "scenario", "recipe", "set", "split", "epochs", "setting", "device", "threads", "data")
+def profile(request: Request, as_json: AsJson = False) -> None:
+    """Show where a run's time goes: data, forward, backward, optimizer, strategy, evaluation, start-up.
+
+    Does one run, of one strategy on one scenario with seed 0, and keeps nothing of it.
+    """
+    from clbench.diagnostics.profile import HEADINGS
+    from clbench.diagnostics.profile import profile as measure
+    from clbench.system.tables import print_table
+
+    found = measure(request, terminal(stderr=True))
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+        return
+    threads_used = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
+    print_table(terminal(), f"{found.run}, {found.device}, {threads_used}", HEADINGS, found.rows(), numbers=(1, 2, 3))
+    print(found.summary())
+
+
+def doctor(
+    results: Results = None,
+    data: DataFolder = None,
+) -> None:
+    """Check the installation, the machine, the data and the stored runs; say how to fix what is wrong."""
+    from clbench.diagnostics.doctor import examine
+
+    findings = examine(results, data)
+    for finding in findings:
+        print(f"{'ok  ' if finding.healthy else 'FAIL'}  {finding.what}")
+        if finding.mend:
+            print(f"      {finding.mend}")
+    codes = [finding.exit_code for finding in findings if not finding.healthy]
+    if codes:
+        raise typer.Exit(max(codes))

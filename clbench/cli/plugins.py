@@ -1,0 +1,163 @@
+"""Plug-ins: `clbench list`, `clbench show`, `clbench check` and `clbench new`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clbench.cli.data import print_dataset
+from clbench.cli.options import AsJson, DataFolder, complete, terminal
+from clbench.cli.stored import list_runs
+from clbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from clbench.checks.contract import Result
+    from clbench.plugins.discovery import Kind
+
+new_app = typer.Typer(help="Write a new strategy or scenario file.", no_args_is_help=True, rich_markup_mode=None)
+
+
+def list_(
+    what: Annotated[str, typer.Argument(metavar="strategies|scenarios|runs")] = "",
+    results: Annotated[
+        list[Path] | None, typer.Argument(metavar="RESULTS", help="Folders, for runs [default: results].")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List strategies and scenarios, or stored runs."""
+    from clbench.system.suggestions import did_you_mean
+
+    kinds = ("strategies", "scenarios", "runs")
+    if what and what not in kinds:
+        raise UsageError(f"cannot list '{what}'{did_you_mean(what, kinds)} (known: {', '.join(kinds)})")
+    if what == "runs":
+        list_runs(results, as_json)
+        return
+    if results:
+        raise UsageError(f"clbench list {what} takes no folders (got {', '.join(map(str, results))})")
+    listed: dict[str, list[dict[str, str]]] = {}
+    if what != "scenarios":
+        listed["strategies"] = _described("strategy")
+    if what != "strategies":
+        listed["scenarios"] = _described("scenario")
+    if as_json:
+        print(json.dumps(listed, indent=1, ensure_ascii=False))
+        return
+    from clbench.system.tables import print_table
+
+    for kind, rows in listed.items():
+        headings = list(rows[0]) if rows else ["name"]
+        print_table(terminal(), kind, headings, [list(row.values()) for row in rows])
+        print()
+    print("Details: clbench show NAME")
+
+
+def _described(kind: Kind) -> list[dict[str, str]]:
+    from clbench.plugins.discovery import discover, without_dialects
+
+    rows = []
+    for plugin in without_dialects(discover(kind)):
+        row = {"name": plugin.name, "what": f"broken: {plugin.problem}" if plugin.problem else plugin.summary}
+        if kind == "strategy":
+            row |= {"presets": ", ".join(plugin.all_presets)}
+        if kind == "scenario":
+            row |= {
+                "recipes": ", ".join(plugin.recipes),
+                "aliases": ", ".join(plugin.attributes.get("aliases", ())),
+            }
+        rows.append(row | {"from": plugin.source})
+    return rows
+
+
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A strategy, a scenario, or a file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show a strategy's source, equation and hyper-parameters, or a scenario's split and recipes."""
+    from clbench.plugins.description import describe_in_full, find
+
+    plugin = find(name)
+    if as_json:
+        print(json.dumps(describe_in_full(plugin), indent=1, ensure_ascii=False))
+        return
+    from clbench.plugins.description import print_in_full
+
+    print_in_full(plugin)
+
+
+def check(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME_OR_FILE", help="A strategy.", autocompletion=complete("strategy"))
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Check a strategy against the contract: run it on small data in many ways; say what is wrong and how to fix it."""
+    from clbench.plugins.discovery import select
+
+    plugin = select("strategy", name)
+    from clbench.checks.contract import examine
+
+    results = []
+    for result in examine(plugin):
+        results.append(result)
+        if not as_json:
+            _print_check(result)
+    failed = [result for result in results if result.status == "failed"]
+    if as_json:
+        print(json.dumps([vars(result) for result in results], indent=1, ensure_ascii=False))
+    else:
+        print(f"{plugin.name}: {len(results) - len(failed)} of {len(results)} checks passed")
+        if not failed:
+            print(f"Compare it with others: clbench run -s naive,{name} -S splitmnist --seeds 5")
+    if failed:
+        raise typer.Exit(1)
+
+
+@new_app.command("strategy")
+def new_strategy(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the strategy and its file, for example my_idea.")],
+    original: Annotated[
+        str | None,
+        typer.Option("--from", metavar="NAME", help="A strategy to begin with.", autocompletion=complete("strategy")),
+    ] = None,
+) -> None:
+    """Write strategies/NAME.py here: a commented skeleton that runs, or a copy of another strategy."""
+    from clbench.plugins.scaffold import new_strategy as write
+
+    path = write(name, original)
+    print(f"{path} is written and runs: clbench run -s naive,{name} -S splitdigits")
+    print(f"Check it against the contract: clbench check {name}")
+
+
+@new_app.command("scenario")
+def new_scenario(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the scenario and its file, for example my_data.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="An .npz file, or a folder train/CLASS/*.png, test/CLASS/*.png.")
+    ],
+    data: DataFolder = None,
+) -> None:
+    """Import a dataset of your own and write scenarios/NAME.py for it here."""
+    from clbench.data.datasets import data_folder
+    from clbench.data.importing import import_dataset
+    from clbench.plugins.scaffold import new_scenario as write
+
+    written = write(name, name, 2)  # fails before anything is imported if the name is taken
+    try:
+        info = import_dataset(name, path, data_folder(data), lambda text: print(text, file=sys.stderr))
+    finally:
+        written.unlink()
+    print_dataset(info)
+    print(f"{write(name, name, len(info.classes))} is written and runs: clbench run -s naive,lwf -S {name}")
+
+
+def _print_check(result: Result) -> None:
+    marks = {"passed": "ok  ", "failed": "FAIL", "skipped": "skip"}
+    print(f"{marks[result.status]}  {result.check}")
+    for text in (result.found, result.mend):
+        for line in text.splitlines():
+            print(f"      {line}")

@@ -1,0 +1,97 @@
+"""The command as a program: its streams, what it says when it fails or is stopped, and its exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from typing import IO, NoReturn
+
+from clbench.cli.app import app
+from clbench.cli.options import terminal
+from clbench.errors import ClbenchError, MachineError
+from clbench.system import own_process
+from clbench.system.signals import Interrupted, Interruption
+
+
+def program() -> None:
+    """The command as a process of its own."""
+    own_process.claim()
+    main()
+
+
+def main() -> None:
+    """Run the command; end with the exit code that its failure has, and a message rather than a traceback."""
+    _open_streams()
+    try:
+        with Interruption():
+            try:
+                app()
+            except SystemExit:  # typer always ends so
+                with contextlib.suppress(OSError):
+                    _write_out(sys.stderr)
+                with contextlib.suppress(BrokenPipeError):
+                    _write_out(sys.stdout)  # here, while a loss can still be reported
+                raise
+    except ClbenchError as error:
+        _fail(error)
+        sys.exit(error.exit_code)
+    except Interrupted as interruption:
+        _stop(interruption)
+    except OSError as error:
+        _output_failed(error)
+    except SystemExit as ended:
+        # Click turns it into exit code 1, which here means that a run failed.
+        if isinstance(ended.__context__, BrokenPipeError):
+            _output_failed(ended.__context__)
+        raise
+    except RuntimeError as error:
+        # While a class is made, Python before 3.12 hides what interrupts it behind an error of its own.
+        if not isinstance(error.__cause__, Interrupted):
+            raise
+        _stop(error.__cause__)
+
+
+def _open_streams() -> None:
+    """Replace standard streams that the caller has closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - open until the end
+
+
+def _write_out(stream: IO[str]) -> None:
+    """Flush what was printed. If that fails, discard the rest, or Python would try again at exit and complain."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise
+
+
+def _output_failed(error: OSError) -> NoReturn:
+    """End after standard output could not be written; raise any other error."""
+    with contextlib.suppress(OSError):
+        _write_out(sys.stdout)
+    if isinstance(error, BrokenPipeError):
+        sys.exit(0)  # the reader has closed the pipe
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) or error.filename:
+        raise error
+    failure = MachineError(f"cannot write the output: {error.strerror}")
+    _fail(failure)
+    sys.exit(failure.exit_code)
+
+
+def _stop(interruption: Interrupted) -> NoReturn:
+    kept = "Finished work is kept; rerun the same command to resume." if interruption.kept else "Nothing is kept."
+    print(f"\nStopped. {kept}", file=sys.stderr)
+    sys.exit(interruption.exit_code)
+
+
+def _fail(error: ClbenchError) -> None:
+    from rich.text import Text
+
+    console = terminal(stderr=True)
+    console.print(Text.assemble(("Error: ", "bold red"), error.message), soft_wrap=True)
+    if error.hint:
+        console.print(Text(error.hint), soft_wrap=True)

@@ -1,0 +1,66 @@
+"""`clbench reproduce`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clbench.cli.answers import end_if_some_failed
+from clbench.cli.options import run_options, terminal
+from clbench.runs.request import Request
+
+if TYPE_CHECKING:
+    from clbench.reproduction.targets import Target
+
+
+@run_options("seeds", "device", "threads", "jobs", "out", "data", seeds=10, threads=1)
+def reproduce(
+    request: Request,
+    protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="A published protocol; see --list.")] = "",
+    listing: Annotated[bool, typer.Option("--list", help="List the protocols and their published numbers.")] = False,
+    setting: Annotated[
+        str | None, typer.Option(metavar="class|task|domain", help="Only the cells of this setting.")
+    ] = None,
+    method: Annotated[str | None, typer.Option(metavar="NAME", help="Only the cells of this method.")] = None,
+) -> None:
+    """Run the protocol of a published table and compare the measured numbers with the published ones.
+
+    Finished runs are skipped, as by `run`. A cell agrees if the means differ by at most two combined standard errors.
+    """
+    from clbench.reproduction.targets import targets
+
+    if listing or not protocol:
+        _print_targets(targets(protocol or None))
+        return
+    from clbench.api import execute_planned, stored
+    from clbench.reproduction.campaign import chosen, plan_targets
+
+    wanted = chosen(targets(protocol), setting, method)
+    outcomes = execute_planned(lambda notify: plan_targets(wanted, request, notify), request, terminal(stderr=True))
+    runs = stored(outcomes)
+    from clbench.reproduction import table
+    from clbench.reproduction.targets import cells
+    from clbench.system.tables import print_table
+
+    found = cells(wanted, runs)
+    print_table(terminal(), f"{protocol}: {wanted[0].source}", table.HEADINGS, table.rows(found), numbers=range(2, 7))
+    print("Percent; ± is the standard deviation over runs as published, and as measured.")
+    file = request.out / "reproduction" / f"{protocol}.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(table.as_csv(found), encoding="utf-8")
+    print(f"Stored in {request.out}/, this table in {file}. It is also in the report: clbench report {request.out}")
+    end_if_some_failed(outcomes)
+
+
+def _print_targets(targets: Sequence[Target]) -> None:
+    from clbench.system.tables import print_table
+
+    rows = []
+    for t in targets:
+        spread = "" if t.spread is None else f" ±{t.spread:.2f}"
+        rows.append([t.protocol, t.method, t.setting.replace("_", "-"), f"{t.mean:.2f}{spread}", str(t.n), t.source])
+    headings = ["protocol", "method", "setting", "published, %", "n", "source"]
+    print_table(terminal(), "published numbers", headings, rows, numbers=(3, 4))
+    print("One of them: clbench reproduce PROTOCOL")

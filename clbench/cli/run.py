@@ -1,0 +1,66 @@
+"""`clbench run`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from clbench.cli.answers import end_if_some_failed, print_comparisons
+from clbench.cli.options import AsJson, run_options, terminal
+from clbench.runs.request import Request
+
+
+@run_options()
+def run(
+    request: Request,
+    as_json: AsJson = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and list the runs; train nothing.")
+    ] = False,
+) -> None:
+    """Run strategies on scenarios, over several seeds.
+
+    Finished runs are skipped and interrupted ones are resumed, so it is always safe to repeat a command.
+    """
+    if dry_run:
+        _print_plan(request, as_json)
+        return
+    from clbench.api import require_clean, run_request, stored
+
+    outcomes = run_request(request, terminal(stderr=True))
+    runs = stored(outcomes)
+    try:
+        print_comparisons(runs, as_json)
+        if runs and not as_json:
+            print(f"\nStored in {request.out}/. Compare with everything stored there: clbench compare {request.out}")
+    finally:  # whether or not the table was read to its end
+        end_if_some_failed(outcomes)
+    if request.strict:
+        require_clean(runs)
+
+
+def _print_plan(request: Request, as_json: bool) -> None:
+    from clbench.results.record import to_json
+    from clbench.runs.grid import plan
+
+    def notify(event: Any) -> None:
+        print(getattr(event, "text", event), file=sys.stderr)
+
+    place = request.out
+    if request.tune == "grid":
+        from clbench.runs.grid_search import FOLDER, plan_trials
+
+        planned = [run for tuning in plan_trials(request, notify) for runs in tuning.trials for run in runs]
+        place = place / FOLDER
+        print("These are the trials; the runs follow from what they choose.", file=sys.stderr)
+    else:
+        planned = plan(request, notify)
+    if as_json:
+        print(json.dumps([to_json(run.spec) for run in planned], indent=1, ensure_ascii=False))
+        return
+    for run in planned:
+        state = "done" if (place / run.name).is_dir() else "to do"
+        print(f"{place / run.name}  {state}")

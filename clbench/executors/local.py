@@ -1,0 +1,156 @@
+"""Does planned runs on this machine: in this process, or several at once in worker processes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from types import TracebackType
+
+from clbench.base.events import Event, Listener, Note, RunFailed, RunSkipped
+from clbench.data.datasets import data_folder
+from clbench.executors.queue import RunQueue
+from clbench.executors.worker import Died, Worker
+from clbench.results.run_spec import run_id
+from clbench.results.store import ResultsFolder
+from clbench.runs.grid import Planned
+from clbench.runs.outcome import Outcome
+from clbench.runs.parallelism import advice, runs_at_once
+from clbench.runs.request import Request
+from clbench.system import gc_freeze
+from clbench.system.signals import Interrupted, Interruption
+
+
+class Local:
+    """Does runs for one command. Its workers start when they are first needed and stay until the command ends."""
+
+    def __init__(self, request: Request, interruption: Interruption, notify: Listener) -> None:
+        self._request, self._interruption, self._notify = request, interruption, notify
+        self._pool: Pool | None = None
+
+    def __enter__(self) -> Local:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool:
+            self._pool.close(stop=error is not None)
+
+    def execute(self, planned: Sequence[Planned], folder: Path) -> list[Outcome]:
+        """Do every run that is not published in the results `folder` yet; return the outcomes in the order planned.
+
+        A failed run does not keep the others from running. Raises what concerns them all, and Interrupted.
+        """
+        results = ResultsFolder(folder)
+        outcomes = self._published(planned, results)
+        if missing := [run for run in planned if run.name not in outcomes]:
+            outcomes |= {outcome.run: outcome for outcome in self._execute(missing, results)}
+        results.discard_first_experiences()
+        return [outcomes[run.name] for run in planned]
+
+    def _published(self, planned: Sequence[Planned], results: ResultsFolder) -> dict[str, Outcome]:
+        outcomes = {}
+        for run in planned:
+            if folder := results.settled(run.name, run_id(run.spec)):
+                outcomes[run.name] = Outcome(run.name, "skipped", folder)
+                self._notify(RunSkipped(run.name, str(folder)))
+        return outcomes
+
+    def _execute(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
+        threads, device = planned[0].spec.threads, planned[0].spec.device
+        if text := advice(self._request.jobs, len(planned), threads, device):
+            self._notify(Note(text))
+        at_once = runs_at_once(self._request.jobs, len(planned), threads, device)
+        if at_once == 1 and self._pool is None:
+            return self._in_this_process(planned, results)
+        if self._pool is None:
+            self._pool = Pool(data_folder(self._request.data), self._request.share, self._notify)
+        return self._pool.execute(planned, results, at_once)
+
+    def _in_this_process(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
+        from clbench.runs.run import execute  # imports torch
+        from clbench.runs.surroundings import Surroundings
+
+        gc_freeze.spare_imports()
+        data, share = data_folder(self._request.data), self._request.share
+        around = Surroundings(results, data, self._interruption, self._notify, share)
+        outcomes: dict[str, Outcome | None] = {}
+        for wait in (False, True):  # what another process is doing comes last, when it may be finished
+            for run in planned:
+                if outcomes.get(run.name) is None:
+                    outcomes[run.name] = execute(run.spec, run.plugin, around, wait)
+        return [outcome for outcome in outcomes.values() if outcome]
+
+
+class Pool:
+    """Worker processes that share the runs of a grid, each of which does one run after another."""
+
+    def __init__(self, data: Path, share: bool, notify: Listener) -> None:
+        self._data, self._share, self._listener = data, share, notify
+        self._notifying = threading.Lock()
+        self._idle: list[Worker] = []
+        self._alive: set[Worker] = set()
+        self._stopping = False
+        self._threads: ThreadPoolExecutor | None = None
+
+    def execute(self, planned: Sequence[Planned], results: ResultsFolder, at_once: int) -> list[Outcome]:
+        """Do all runs, `at_once` at a time, and return their outcomes in the order planned."""
+        self._threads = ThreadPoolExecutor(at_once)
+        outcomes: dict[str, Outcome | None] = {}
+        for wait in (False, True):  # what another process is doing comes last, when it may be finished
+            missing = [run for run in planned if outcomes.get(run.name) is None]
+            runs = RunQueue(missing)
+            futures = [self._threads.submit(self._next, runs, results, wait) for _ in missing]
+            for future in as_completed(futures):
+                run, outcomes[run.name] = future.result()
+        self._threads.shutdown()
+        return [outcome for run in planned if (outcome := outcomes[run.name])]
+
+    def close(self, stop: bool) -> None:
+        """End the workers; with `stop` at the next batch, else when they have nothing more to do."""
+        self._stopping = stop
+        if self._threads:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        try:
+            for worker in list(self._alive):
+                worker.end(stop)
+            for worker in list(self._alive):
+                worker.ended()
+        except Interrupted:  # a second Ctrl-C
+            for worker in list(self._alive):
+                worker.process.kill()
+            raise
+
+    def _notify(self, event: Event) -> None:
+        with self._notifying:
+            self._listener(event)
+
+    def _next(self, runs: RunQueue, results: ResultsFolder, wait: bool) -> tuple[Planned, Outcome | None]:
+        run, began = runs.take(), time.perf_counter()
+        outcome = self._one(run, results, wait)
+        if outcome and outcome.status == "finished":
+            runs.took(run, time.perf_counter() - began)
+        return run, outcome
+
+    def _one(self, run: Planned, results: ResultsFolder, wait: bool) -> Outcome | None:
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            worker = Worker(self._data, self._share, self._notify)
+            self._alive.add(worker)
+        try:
+            outcome = worker.execute(run, results.path, wait)
+        except Died as death:
+            self._alive.discard(worker)
+            message = f"its worker process ended with {death}"
+            if not self._stopping:
+                self._notify(RunFailed(run.name, message, ""))
+            return Outcome(run.name, "failed", results.path, message)
+        except BaseException:
+            self._idle.append(worker)
+            raise
+        self._idle.append(worker)
+        return outcome

@@ -1,0 +1,163 @@
+"""A worker process, which imports torch once and does one run after another: both ends of the conversation with it.
+
+A worker reads orders as JSON lines from its standard input and answers with events and outcomes as JSON lines. It gets
+the plug-in's path and hash, never an object. If a worker dies, its run has failed, and a new one takes its place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clbench import errors
+from clbench.base import events
+from clbench.base.events import Listener
+from clbench.plugins.discovery import Plugin
+from clbench.results.record import to_json
+from clbench.results.run_spec import RunSpec
+from clbench.results.store import ResultsFolder
+from clbench.runs.grid import Planned
+from clbench.runs.outcome import Outcome
+from clbench.system import gc_freeze, own_process
+from clbench.system.signals import Interrupted, Interruption
+
+if TYPE_CHECKING:
+    from clbench.runs.surroundings import Surroundings
+
+
+class Died(Exception):
+    """The worker process ended in the middle of a run."""
+
+
+class Worker:
+    """One worker process, as the process that started it sees it."""
+
+    def __init__(self, data: Path, share: bool, notify: Listener) -> None:
+        self.notify = notify
+        # A session of its own: Ctrl-C in the terminal reaches the parent, which tells the workers.
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "clbench.executors.worker", str(data), str(share)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def execute(self, run: Planned, results: Path, wait: bool) -> Outcome | None:
+        """Have the run done; return what runs.run.execute returns and raise what it raises, or Died."""
+        answer = self._answer_to(
+            {"spec": to_json(run.spec), "plugin": _as_json(run.plugin), "results": str(results), "wait": wait}
+        )
+        if "error" in answer:
+            kind: type[errors.ClbenchError] = getattr(errors, answer["error"])
+            raise kind(answer["message"], answer["hint"])
+        outcome = answer["outcome"]
+        return outcome and Outcome(**{**outcome, "path": Path(outcome["path"])})
+
+    def _answer_to(self, order: dict[str, Any]) -> dict[str, Any]:
+        assert self.process.stdin and self.process.stdout
+        try:
+            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.flush()
+            for line in self.process.stdout:
+                answer: dict[str, Any] = json.loads(line)
+                if "event" not in answer:
+                    return answer
+                self.notify(events.from_json(answer))
+        except BrokenPipeError:
+            pass
+        code = self.ended()
+        raise Died(f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
+
+    def end(self, stop: bool) -> None:
+        """Tell the process that there is nothing more to do, or that it shall `stop` at the next batch."""
+        assert self.process.stdin
+        if stop:
+            self.process.terminate()  # unlike SIGINT, it ends a process that does not handle signals yet silently
+        self.process.stdin.close()
+
+    def ended(self) -> int:
+        """Wait until the process has ended; return its exit code."""
+        assert self.process.stdout
+        code = self.process.wait()
+        self.process.stdout.close()
+        return code
+
+
+def _as_json(plugin: Plugin) -> dict[str, Any]:
+    return {
+        "kind": plugin.kind,
+        "name": plugin.name,
+        "path": str(plugin.path),
+        "source": plugin.source,
+        "sha256": plugin.sha256,
+    }
+
+
+def serve(data: Path, share: bool) -> int:
+    """The worker's end: do the runs that are ordered until there are no more. Returns the exit code."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a plug-in or a library writes to standard output must not mix with the answers
+
+    def answer(values: dict[str, Any]) -> None:
+        try:
+            answers.write(json.dumps(values) + "\n")
+            answers.flush()
+        except BrokenPipeError:  # the parent was killed; nobody reads the answer, and the run is soon told to stop
+            os.dup2(os.open(os.devnull, os.O_WRONLY), answers.fileno())
+
+    orders: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    try:
+        with Interruption() as interruption:
+            threading.Thread(target=_read_orders, args=(orders, interruption), daemon=True).start()
+            from clbench.runs.run import execute  # imports torch
+            from clbench.runs.surroundings import Surroundings
+
+            gc_freeze.spare_imports()
+
+            def surroundings(results: Path) -> Surroundings:
+                return Surroundings(
+                    ResultsFolder(results), data, interruption, lambda event: answer(events.to_json(event)), share
+                )
+
+            while (line := orders.get()) is not None:
+                answer(_carried_out(json.loads(line), execute, surroundings))
+    except Interrupted as interrupted:
+        return interrupted.exit_code
+    return 0
+
+
+def _carried_out(
+    order: dict[str, Any],
+    execute: Callable[[RunSpec, Plugin, Surroundings, bool], Outcome | None],
+    surroundings: Callable[[Path], Surroundings],
+) -> dict[str, Any]:
+    plugin = Plugin(**{**order["plugin"], "path": Path(order["plugin"]["path"])})
+    try:
+        around = surroundings(Path(order["results"]))
+        outcome = execute(RunSpec.model_validate(order["spec"]), plugin, around, order["wait"])
+    except errors.ClbenchError as error:
+        return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+    return {"outcome": outcome and {**dataclasses.asdict(outcome), "path": str(outcome.path)}}
+
+
+def _read_orders(orders: queue.SimpleQueue[str | None], interruption: Interruption) -> None:
+    for line in sys.stdin:
+        orders.put(line)
+    # The parent has ended, or has nothing more to do.
+    orders.put(None)
+    interruption.request(signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    own_process.claim()
+    sys.exit(serve(Path(sys.argv[1]), sys.argv[2] == "True"))

@@ -1,0 +1,232 @@
+"""The options of a run, declared once: the command line, `clbench.run` and the request all come from `Request`."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+
+from clbench.errors import UsageError
+from clbench.runs.parallelism import Jobs, jobs_from
+from clbench.system.seeds import LARGEST
+
+if TYPE_CHECKING:
+    from clbench.results.run_spec import GridTuning
+
+# As many digits as the largest seed has; Python refuses to convert thousands of them.
+_NUMBER = re.compile(r"[0-9]{1,10}")
+
+
+def seeds_from(text: str) -> tuple[int, ...]:
+    """Return the seeds that `text` asks for: `5` the first five (0 to 4), `0,3` these, `7,` this one, or UsageError."""
+    parts = [part.strip() for part in text.split(",")]
+    if parts[-1] == "" and len(parts) > 1:
+        parts.pop()
+    elif len(parts) == 1:
+        if not _NUMBER.fullmatch(parts[0]) or not 1 <= int(parts[0]) <= 10_000:
+            raise UsageError(
+                f"--seeds must be a number of seeds from 1 to 10000 or a list like 0,3 (got {text})",
+                "For a single seed, end the list with a comma: --seeds 3,",
+            )
+        return tuple(range(int(parts[0])))
+    if not all(_NUMBER.fullmatch(part) for part in parts):
+        raise UsageError(f"--seeds: every seed must be an integer from 0 to {LARGEST} (got {text})")
+    return tuple(int(part) for part in parts)
+
+
+def _seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    try:
+        if isinstance(seeds, bool):
+            raise TypeError
+        if hasattr(seeds, "__iter__"):
+            return tuple(operator.index(seed) for seed in seeds)
+        return seeds_from(str(operator.index(seeds)))
+    except TypeError:
+        raise UsageError(f"seeds must be an integer or a sequence of integers (got {seeds!r})") from None
+
+
+def _assignments(texts: Sequence[str] | None) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set must have the form STRATEGY.NAME=VALUE, for example lwf.alpha=2 (got {text})")
+        if name in values:
+            raise UsageError(f"--set {name} is given twice")
+        values[name] = value
+    return values
+
+
+def _values_of(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    return dict(values or {})
+
+
+def _names_in(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _names_of(names: str | Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _path_of(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+@dataclass(frozen=True)
+class Option:
+    """How users give a field of `Request`."""
+
+    help: str
+    metavar: str | None = None
+    flags: tuple[str, ...] = ()
+    """On the command line, if not just the field's name."""
+
+    unset: str = ""
+    """What None stands for."""
+
+    parse: Callable[[Any], Any] | None = None
+    """Reads the field from the command line's text; None if it has the field's own type."""
+
+    accept: Callable[[Any], Any] = _as_it_is
+    """Reads the field from what Python's `clbench.run` is given."""
+
+    repeated: bool = False
+    """Whether the command line takes it several times."""
+
+    default: Any = ...
+    """As users would give it, if the request holds it in another form; `...` if not."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for, before anything is looked up. Fields with an `Option` are the options of a run."""
+
+    strategy: Annotated[
+        Sequence[str],
+        Option(
+            "Strategies, by name or file; see `show` for presets.",
+            "NAME[:PRESET][,NAME…]|all",
+            ("--strategy", "-s"),
+            parse=_names_in,
+            accept=_names_of,
+        ),
+    ]
+    scenario: Annotated[
+        Sequence[str],
+        Option(
+            "Scenarios, by name or file.",
+            "NAME[,NAME…]",
+            ("--scenario", "-S"),
+            parse=_names_in,
+            accept=_names_of,
+        ),
+    ]
+    recipe: Annotated[str | None, Option("Training protocol.", "NAME", unset="the scenario's first")] = None
+    seeds: Annotated[
+        Sequence[int],
+        Option("5: seeds 0 to 4. 0,3: these. 7,: this one.", "N|LIST", parse=seeds_from, accept=_seeds_of, default=1),
+    ] = (0,)
+    set: Annotated[
+        Mapping[str, Any],
+        Option(
+            "A hyper-parameter, or recipe.NAME=VALUE for the recipe; repeat for more.",
+            "STRATEGY.NAME=VALUE",
+            parse=_assignments,
+            accept=_values_of,
+            repeated=True,
+            default=None,
+        ),
+    ] = field(default_factory=dict)
+    """By `strategy.name` or `recipe.name`, or by `name` if only one strategy is asked for."""
+
+    split: Annotated[
+        str | None, Option("Classes per experience: 5, 50+10x5, or 4,3,3.", "SPLIT", unset="the scenario's")
+    ] = None
+    class_order: Annotated[
+        str | None, Option("Order in which classes are learned.", "seed|natural|LIST", unset="the recipe's")
+    ] = None
+    epochs: Annotated[int | None, Option("Epochs per experience.", "N", unset="the recipe's")] = None
+    setting: Annotated[str | None, Option("The incremental-learning setting.", "class|task|domain", unset="class")] = (
+        None
+    )
+    tune: Annotated[
+        str | None, Option("How to choose hyper-parameters; see the README.", "chf|grid", unset="not at all")
+    ] = None
+    device: Annotated[str, Option("Where to train.", "auto|cpu|cuda")] = "auto"
+    threads: Annotated[
+        int | None, Option("Threads of a run; part of what identifies a run.", "N", unset="all cores")
+    ] = None
+    jobs: Annotated[
+        Jobs,
+        Option("Runs at once. auto: one per core, with one thread each.", "N|auto", parse=jobs_from),
+    ] = 1
+    share: Annotated[
+        bool,
+        Option("Train a first experience that several runs have in common only once.", flags=("--share/--no-share",)),
+    ] = True
+    out: Annotated[Path, Option("Results folder.", "DIR", accept=Path)] = Path("results")
+    data: Annotated[
+        Path | None,
+        Option(
+            "Data folder.",
+            "DIR",
+            unset="$CLBENCH_DATA, else the platform's cache",
+            accept=_path_of,
+        ),
+    ] = None
+    strict: Annotated[
+        bool, Option("End with exit code 6 if a strategy broke the rules; see the README.", flags=("--strict",))
+    ] = False
+
+    held_out: float = 0.0
+    """Share of the training data that takes the place of the test set, to judge candidates by."""
+
+    tuning: GridTuning | None = None
+    """What chose the hyper-parameters of these runs, for their specs."""
+
+    @classmethod
+    def from_command_line(cls, given: Mapping[str, Any]) -> Request:
+        """Return the request for options as the command line reads them; a command may choose the runs by itself."""
+        known = options()
+        parsed = {name: (known[name].option.parse or _as_it_is)(value) for name, value in given.items()}
+        return cls(**{"strategy": (), "scenario": (), **parsed})
+
+    @classmethod
+    def from_python(cls, given: Mapping[str, Any]) -> Request:
+        """Return the request for the arguments of `clbench.run`."""
+        known = options()
+        return cls(**{name: known[name].option.accept(value) for name, value in given.items()})
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An option of a run, as `Request` declares it."""
+
+    option: Option
+    type: Any
+    default: Any
+    """What it is if users leave it out; MISSING if they must give it."""
+
+
+@functools.cache
+def options() -> Mapping[str, Declared]:
+    """Return the options of a run by name, in the order in which they are declared."""
+    # The command line needs the options at every start, and not the records, which take long to import.
+    hints = get_type_hints(Request, vars(sys.modules[__name__]), {"GridTuning": Any}, include_extras=True)
+    found = {}
+    for each in fields(Request):
+        if get_origin(hint := hints[each.name]) is not Annotated:
+            continue
+        kind, option = get_args(hint)
+        found[each.name] = Declared(option, kind, each.default if option.default is ... else option.default)
+    return found

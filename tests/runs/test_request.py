@@ -1,0 +1,78 @@
+"""The options of a run: one declaration, which the command line and `clbench.run` follow."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import clbench
+from clbench.cli.app import app
+from clbench.errors import UsageError
+from clbench.runs.request import Request, options
+
+
+def on_the_command_line() -> dict[str, Any]:
+    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    return {parameter.name: parameter for parameter in command.params}
+
+
+def test_python_takes_the_options_that_are_declared_in_their_order_and_with_their_defaults() -> None:
+    parameters = inspect.signature(clbench.run).parameters
+    assert list(parameters) == list(options())
+    for name, declared in options().items():
+        if declared.default is MISSING:
+            assert parameters[name].default is inspect.Parameter.empty
+        else:
+            assert declared.option.accept(parameters[name].default) == declared.option.accept(declared.default)
+
+
+def test_the_command_line_takes_them_too_and_two_of_its_own() -> None:
+    parameters = on_the_command_line()
+    assert [name for name in parameters if name != "help"] == [*options(), "as_json", "dry_run"]
+    for name, declared in options().items():
+        assert parameters[name].required == (declared.default is MISSING)
+        assert parameters[name].help.startswith(declared.option.help)
+
+
+def test_leaving_an_option_out_means_the_same_everywhere() -> None:
+    needed: dict[str, Any] = {"strategy": ["naive"], "scenario": ["splitdigits"]}
+    parameters = inspect.signature(clbench.run).parameters
+    given = {name: each.default for name, each in parameters.items() if name not in needed}
+    typed = {name: each.default for name, each in on_the_command_line().items() if name in given}
+    assert Request.from_python({**needed, **given}) == Request(**needed)
+    assert Request.from_command_line({"strategy": "naive", "scenario": "splitdigits", **typed}) == Request(**needed)
+
+
+def test_the_help_of_the_function_tells_every_option() -> None:
+    text = inspect.getdoc(clbench.run) or ""
+    assert text.startswith("Run strategies on scenarios")
+    for name, declared in options().items():
+        assert f"    {name}: {declared.option.help}" in text
+
+
+def test_command_line_and_python_ask_for_the_same_request() -> None:
+    typed = {"strategy": "naive,lwf:pycil", "scenario": "splitdigits", "seeds": "0,3", "set": ["lwf.alpha=2"]}
+    given = {"strategy": ["naive", "lwf:pycil"], "scenario": "splitdigits", "seeds": [0, 3], "set": {"lwf.alpha": "2"}}
+    places = {"out": "runs", "data": "pixels"}
+    request = Request.from_python({**given, **places})
+    assert Request.from_command_line({**typed, **{name: Path(path) for name, path in places.items()}}) == request
+    assert (request.out, request.data) == (Path("runs"), Path("pixels"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("jobs", "0", r"--jobs must be 'auto' or an integer from 1 to 10000 \(got 0\)"),
+        ("seeds", "many", r"--seeds must be a number of seeds .* \(got many\)"),
+        ("seeds", "0,x", r"--seeds: every seed must be an integer .* \(got 0,x\)"),
+        ("set", ["alpha"], r"--set must have the form STRATEGY.NAME=VALUE, .* \(got alpha\)"),
+    ],
+)
+def test_an_error_says_what_an_option_must_be_and_what_it_got(name: str, text: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Request.from_command_line({name: text})
