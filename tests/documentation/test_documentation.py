@@ -1,12 +1,13 @@
 """README and docs/: every command and Python block runs as it stands, and every relative link leads somewhere.
 
-A page's blocks run in order, in one empty folder, on the bundled digits. ```sh and ```python blocks are run. Blocks of
-commands that take too long are ```console blocks under a line that says so to the reader; their commands are parsed by
-the real command line. ```text blocks are output and layouts.
+A page's blocks run in order, in one empty folder, on the bundled digits, and with one epoch per experience unless they
+say otherwise. ```sh and ```python blocks are run. Blocks of commands that take too long are ```console blocks under a
+line that says so to the reader; their commands are parsed by the real command line. ```text blocks are output.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import clbench
 from clbench.cli.app import app
 from clbench.errors import ClbenchError
 
@@ -59,6 +61,8 @@ def name(page: Path) -> str:
 
 
 def run_command(words: list[str]) -> None:
+    if words[0] == "run" and "--epochs" not in words:
+        words = [*words, "--epochs", "1"]
     try:
         app(words, prog_name="clbench")
     except SystemExit as ended:
@@ -89,6 +93,7 @@ def test_the_blocks_of_a_page_run_as_they_stand(
 ) -> None:
     monkeypatch.setenv("CLBENCH_DATA", str(data))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(clbench, "run", functools.partial(clbench.run, epochs=1))
     variables: dict[str, object] = {"__name__": "page"}
     for block in blocks(page.read_text()):
         if block.language == "sh":
