@@ -1,4 +1,4 @@
-"""The examples, and the README's own strategy, run as they stand there."""
+"""The examples, and the strategy that the documentation shows, run as they stand there."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "strategies"
 
 
-def test_the_strategy_of_the_readme_is_the_example() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_strategy_of_the_documentation_is_the_example() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "own-strategy.md").read_text(), re.DOTALL)
     assert (EXAMPLES / "fading.py").read_text() in blocks
 
 
