@@ -68,6 +68,7 @@ def test_synthetic_data_are_a_dataset_with_every_class_in_both_parts(benchmark: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["naive", "l2", "lwf", "frozen"])
 def test_a_bare_loop_learns_what_clbench_learns(benchmark: Any, data: Path, tmp_path: Path, strategy: str) -> None:
     """The bare loops are worth comparing with only if they do the same: final accuracies lie close together."""
@@ -90,6 +91,7 @@ def test_a_bare_loop_learns_what_clbench_learns(benchmark: Any, data: Path, tmp_
     assert learner.accuracy(*bare.chosen(digits.x_test, test_labels, 0, old)) == pytest.approx(ours, abs=0.12)
 
 
+@pytest.mark.slow
 def test_growth_measures_a_point_from_end_to_end(benchmark: Any, tmp_path: Path) -> None:
     growth, synthetic = benchmark("growth.__main__"), benchmark("growth.synthetic")
     under = growth.Conditions(threads=1, quick=True, place=tmp_path, say=lambda text: None)
@@ -112,6 +114,7 @@ def test_the_share_of_the_peak_is_that_of_the_counted_operations(benchmark: Any)
     assert step.share_of_peak == pytest.approx(step.flops / step.seconds / 1e12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["speed", "growth", "device"])
 def test_a_benchmark_says_what_it_does(name: str) -> None:
     command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", "--help"]

@@ -145,6 +145,7 @@ def test_only_what_is_missing_or_damaged_is_done_again(tmp_path: Path, data: Pat
     assert len(list((tmp_path / ".damaged").rglob("spec.json"))) == 1
 
 
+@pytest.mark.slow
 def test_jobs_auto_gives_the_numbers_of_one_run_at_a_time(tmp_path: Path, data: Path) -> None:
     options: dict[str, Any] = {"seeds": 2, "epochs": 1, "device": "cpu", "threads": 1, "data": data}
     together = clbench.run(["naive", "lwf"], "splitdigits", jobs="auto", out=tmp_path / "auto", **options)
