@@ -1,14 +1,46 @@
-"""What several test files need."""
+"""What several test files need, and how the tests are divided among processes."""
+
+import os
+
+# Before torch is imported. The tests' networks are so small that threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import functools
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from stored_runs import RESULTS
 
 from clbench.data.datasets import fetch
 from clbench.reporting.publication import Report, Selection, write_report
+from clbench.system.machine import available_cores
+
+MOST_WORKERS = 8
+"""Each imports torch, which takes 300 MB and seconds; the longest group of tests bounds what more of them bring."""
+
+Once = Callable[[str, Callable[[Path], None]], Path]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker per core, and none for single files or tests: these are done before workers have started."""
+    chosen = [argument.partition("::")[0] for argument in config.args]
+    if all(argument.endswith(".py") for argument in chosen):
+        return 0
+    return min(available_cores(), MOST_WORKERS)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a fixture of their module are done by one worker, so that it is made once."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        definitions = item._fixtureinfo.name2fixturedefs.values()
+        if any(definition.scope == "module" for stack in definitions for definition in stack):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
@@ -20,13 +52,37 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def report_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Report]:
-    """The report of some results of stored_runs.RESULTS by name, made once; the results lie beside it."""
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """`once(name, make)` is a folder that `make` filled once for all workers; tests only read it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = shared / "once" / name, shared / "once" / f"{name}.done"
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def report_of(once: Once) -> Callable[[str], Report]:
+    """The report of some results of stored_runs.RESULTS by name, made once; the results lie next to it."""
+
+    def make(name: str, folder: Path) -> None:
+        RESULTS[name](folder / "results")
+        report = write_report([folder / "results"], folder / "report", Selection())
+        (folder / "report.pickle").write_bytes(pickle.dumps(report))
 
     @functools.cache
     def made(name: str) -> Report:
-        folder = tmp_path_factory.mktemp(name)
-        RESULTS[name](folder / "results")
-        return write_report([folder / "results"], folder / "report", Selection())
+        folder = once(f"report-of-{name}", functools.partial(make, name))
+        report: Report = pickle.loads((folder / "report.pickle").read_bytes())
+        return report
 
     return made

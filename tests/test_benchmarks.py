@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
 def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Imports a file of benchmarks/, whose files import each other plainly."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module
+    """Imports a module of benchmarks/, a package of the checkout that is not installed."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    return lambda name: importlib.import_module(f"benchmarks.{name}")
 
 
 def test_a_ratio_is_the_median_over_the_pairs_and_not_that_of_the_medians(benchmark: Any) -> None:
@@ -38,7 +38,7 @@ def test_pairs_take_turns_in_who_comes_first(benchmark: Any) -> None:
 
 
 def test_a_line_through_points_on_a_line_is_that_line(benchmark: Any) -> None:
-    line = benchmark("linear_growth").Line.through([5, 10, 20, 50], [7 + 0.5 * x for x in (5, 10, 20, 50)])
+    line = benchmark("growth.linear_growth").Line.through([5, 10, 20, 50], [7 + 0.5 * x for x in (5, 10, 20, 50)])
     assert (line.constant, line.slope, line.r2) == pytest.approx((7, 0.5, 1))
 
 
@@ -46,17 +46,17 @@ def test_the_memory_that_a_process_allocates_is_seen(benchmark: Any) -> None:
     if not Path("/proc/self/status").exists():
         pytest.skip("memory is read in /proc, which is Linux's")
     code = "import time; held = bytearray(b'x') * 300_000_000; time.sleep(0.3)"
-    watched = benchmark("watched_process").watch([sys.executable, "-c", code])
+    watched = benchmark("growth.watched_process").watch([sys.executable, "-c", code])
     assert 300e6 < watched.anonymous_bytes < 400e6
 
 
 def test_a_failing_command_is_no_measurement(benchmark: Any) -> None:
     with pytest.raises(RuntimeError, match="no such thing"):
-        benchmark("watched_process").watch([sys.executable, "-c", "raise SystemExit('no such thing')"])
+        benchmark("growth.watched_process").watch([sys.executable, "-c", "raise SystemExit('no such thing')"])
 
 
 def test_synthetic_data_are_a_dataset_with_every_class_in_both_parts(benchmark: Any, tmp_path: Path) -> None:
-    synthetic = benchmark("synthetic")
+    synthetic = benchmark("growth.synthetic")
     asked = synthetic.Synthetic(train_size=40, test_size=20, classes=10, experiences=5)
     with synthetic.prepared(asked, tmp_path) as (folder, scenario):
         from clbench.data.datasets import open_dataset, verify
@@ -68,6 +68,7 @@ def test_synthetic_data_are_a_dataset_with_every_class_in_both_parts(benchmark: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["naive", "l2", "lwf", "frozen"])
 def test_a_bare_loop_learns_what_clbench_learns(benchmark: Any, data: Path, tmp_path: Path, strategy: str) -> None:
     """The bare loops are worth comparing with only if they do the same: final accuracies lie close together."""
@@ -77,7 +78,7 @@ def test_a_bare_loop_learns_what_clbench_learns(benchmark: Any, data: Path, tmp_
     torch.manual_seed(0)
     options: dict[str, Any] = {"out": tmp_path, "data": data, "device": "cpu", "threads": 1, "epochs": 10}
     (run,) = clbench.run(strategy, "splitdigits", **options)
-    bare = benchmark("bare_loops")
+    bare = benchmark("speed.bare_loops")
     digits, spec = open_dataset("digits", data), run.spec
     learner, old = bare.BARE[strategy](spec.recipe.config, digits.info), 0
     position = torch.from_numpy(np.argsort(spec.scenario.class_order))
@@ -90,8 +91,9 @@ def test_a_bare_loop_learns_what_clbench_learns(benchmark: Any, data: Path, tmp_
     assert learner.accuracy(*bare.chosen(digits.x_test, test_labels, 0, old)) == pytest.approx(ours, abs=0.12)
 
 
+@pytest.mark.slow
 def test_growth_measures_a_point_from_end_to_end(benchmark: Any, tmp_path: Path) -> None:
-    growth, synthetic = benchmark("growth"), benchmark("synthetic")
+    growth, synthetic = benchmark("growth.__main__"), benchmark("growth.synthetic")
     under = growth.Conditions(threads=1, quick=True, place=tmp_path, say=lambda text: None)
     asked = synthetic.Synthetic(train_size=200, test_size=40, classes=4, experiences=2)
     with synthetic.prepared(asked, tmp_path) as made:
@@ -103,7 +105,7 @@ def test_growth_measures_a_point_from_end_to_end(benchmark: Any, tmp_path: Path)
 
 
 def test_the_share_of_the_peak_is_that_of_the_counted_operations(benchmark: Any) -> None:
-    device = benchmark("device")
+    device = benchmark("device.__main__")
     peak = device.Device("cpu", {"float32": 1e12, "bfloat16": 1e12}, 1e10)
     (step,) = device.measure(peak, "mlp", 4, "float32", 1)
     # 3072x400, 400x400 and 400x100 forward and twice backward, but for the gradient of the images.
@@ -112,9 +114,9 @@ def test_the_share_of_the_peak_is_that_of_the_counted_operations(benchmark: Any)
     assert step.share_of_peak == pytest.approx(step.flops / step.seconds / 1e12)
 
 
-def test_the_scripts_say_what_they_do(benchmark: Any) -> None:
-    for name in ("speed", "growth", "device"):
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", str(BENCHMARKS / f"{name}.py"), "--help"], capture_output=True, text=True
-        )
-        assert done.returncode == 0 and "--json" in done.stdout, done.stderr
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["speed", "growth", "device"])
+def test_a_benchmark_says_what_it_does(name: str) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 0 and "--json" in done.stdout, done.stderr

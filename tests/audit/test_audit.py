@@ -77,19 +77,23 @@ def test_every_built_in_strategy_passes(name: str, small: str, data: Path, tmp_p
     assert (audit.verdict, audit.findings) == ("pass", ())
 
 
+@pytest.mark.slow
 def test_strict_ends_with_exit_code_6_and_names_what_was_found(small: str, data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "clbench", "run", "-S", small, "--threads", "1", "--data", str(data), "--strict"]
     out = ["--out", str(tmp_path / "out")]
     cheater = str(ZOO / "votes_over_the_test_batch.py")
-    bad = subprocess.run([*command, *out, "-s", f"naive,{cheater}"], capture_output=True, text=True, check=False)
+    bad = subprocess.run(
+        [*command, *out, "-s", f"naive,{cheater}"], capture_output=True, text=True, check=False, timeout=300
+    )
     assert bad.returncode == 6 and "batch mates" in bad.stderr and "naive/" not in bad.stderr.split("Error:")[1]
     assert "violation" in bad.stdout
-    good = subprocess.run([*command, *out, "-s", "naive"], capture_output=True, text=True, check=False)
+    good = subprocess.run([*command, *out, "-s", "naive"], capture_output=True, text=True, check=False, timeout=300)
     assert good.returncode == 0
     with pytest.raises(AuditError, match="batch mates"):
         run(cheater, small, data, tmp_path / "out", strict=True)
 
 
+@pytest.mark.slow
 def test_what_was_found_before_an_interruption_is_found_after_it(small: str, data: Path, tmp_path: Path) -> None:
     cheater = str(ZOO / "peeks_at_future_data.py")  # which it does in experience 0 only
     command = [sys.executable, "-m", "clbench", "run", "-s", cheater, "-S", small, "--threads", "1"]
@@ -100,7 +104,7 @@ def test_what_was_found_before_an_interruption_is_found_after_it(small: str, dat
             if "experience 0:" in line:
                 process.kill()
                 break
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
     (path,) = tmp_path.glob("smalldigits/*/*/result.json")
     assert json.loads(path.read_text())["audit"]["verdict"] == "violation(future data)"
 

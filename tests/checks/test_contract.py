@@ -119,29 +119,33 @@ def test_every_check_says_what_it_checks() -> None:
     assert all(check.__doc__ and check.__doc__.endswith(".") for check in CHECKS)
 
 
+@pytest.mark.slow
 def test_the_command_prints_every_check_and_how_to_mend_what_fails(tmp_path: Path) -> None:
     path = tmp_path / "faulty.py"
     path.write_text(FAULTY["trains_on_batches_of_one"])
     command = [sys.executable, "-m", "clbench", "check", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 1
     assert all(check.__name__ in done.stdout for check in CHECKS)
     assert done.stdout.count("FAIL") == 1
     assert "trains_on_batches_of_one\n      in experience 0" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_strategy_of_a_package_behaves_as_one_of_the_working_folder(tmp_path: Path) -> None:
     package = Path(__file__).parents[1] / "package"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     site = tmp_path / "site"
-    subprocess.run([*install, "--target", str(site), str(package)], check=True, capture_output=True)
+    subprocess.run([*install, "--target", str(site), str(package)], check=True, capture_output=True, timeout=300)
 
     def clbench(*arguments: str) -> subprocess.CompletedProcess[str]:
         import os
 
         environment = {**os.environ, "PYTHONPATH": str(site)}
         command = [sys.executable, "-m", "clbench", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=300
+        )
 
     listed = clbench("list", "strategies")
     assert "idea" in listed.stdout and "package clbench-idea" in listed.stdout

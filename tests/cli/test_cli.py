@@ -147,6 +147,7 @@ sys.exit(f"imported {sorted(loaded)}" if loaded else code)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -177,7 +178,7 @@ def test_what_trains_nothing_imports_neither_torch_nor_avalanche(grid: Path, dat
 
 def test_importing_clbench_imports_neither_torch_nor_avalanche() -> None:
     code = "import clbench, sys; sys.exit('torch' in sys.modules or 'avalanche' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=300).returncode == 0
 
 
 def test_a_list_as_json_has_a_row_for_each_plugin_and_says_which_are_broken(command: Command, here: Path) -> None:

@@ -61,7 +61,7 @@ def digits(tmp_path: Path) -> Path:
 def test_importing_the_modules_imports_no_slow_library() -> None:
     slow = ("torch", "torchvision", "sklearn", "scipy", "pandas", "avalanche")
     code = f"import sys, clbench.data.datasets, clbench.data.importing; print([m for m in {slow} if m in sys.modules])"
-    assert run_python(code).communicate()[0].strip() == "[]"
+    assert run_python(code).communicate(timeout=300)[0].strip() == "[]"
 
 
 def test_data_folder_is_the_explicit_one_then_the_environments_then_the_platforms(
@@ -324,6 +324,7 @@ print(datasets.open_dataset("digits", folder, print).info.sha256)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_need_the_same_dataset_prepare_it_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
     both = [run_python(SLOW_LOAD, tmp_path, log) for _ in range(2)]
@@ -341,6 +342,7 @@ datasets.fetch("digits", pathlib.Path(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_leftovers_of_a_killed_process_are_not_read_and_the_same_command_starts_over(tmp_path: Path) -> None:
     process = run_python(KILLED_LOAD, tmp_path)
     process.communicate(timeout=60)
@@ -490,6 +492,7 @@ def test_a_truncated_mnist_file_is_named_and_left_for_inspection(
     assert bad.stat().st_size == size
 
 
+@pytest.mark.slow
 def test_real_mnist_is_read_as_published(tmp_path: Path) -> None:
     raw = datasets.data_folder() / "MNIST" / "raw"
     if not (raw / "train-images-idx3-ubyte").is_file():

@@ -118,6 +118,7 @@ def test_what_is_requested_is_read_from_the_disk(tmp_path: Path) -> None:
     assert array[rows, 0].tolist() == [row % 251 for row in rows.tolist()]
 
 
+@pytest.mark.slow
 def test_a_run_on_more_data_than_memory_gives_the_same_numbers_and_reads_ahead(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

@@ -85,6 +85,7 @@ def test_a_strategy_that_fails_is_an_error_and_no_table(tmp_path: Path, data: Pa
         profile(request(str(tmp_path / "failing.py"), data), quiet)
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_parts_and_leaves_nothing_behind(tmp_path: Path, data: Path) -> None:
     command = [sys.executable, "-m", "clbench", "profile", "-s", "lwf", "-S", "splitdigits", "--epochs", "1"]
     options = {"cwd": tmp_path, "capture_output": True, "text": True, "check": True}

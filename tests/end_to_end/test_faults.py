@@ -28,14 +28,29 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "clbench", *map(str, arguments)]
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def none_outlives_its_test() -> Iterator[None]:
+    """A process that a failed test would leave running is killed."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.communicate(timeout=60)
+
+
 def start(out: Path, data: Path, *more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command("run", *RUN, "--out", out, "--data", data, *more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=out.parent,
     )
+    STARTED.append(process)
+    return process
 
 
 def finish(out: Path, data: Path, *more: str) -> tuple[int, str]:
@@ -79,6 +94,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_repeated_a_run_ends_bit_identical(
     uninterrupted: Path, tmp_path: Path, data: Path
 ) -> None:
@@ -89,7 +105,7 @@ def test_killed_at_random_moments_and_repeated_a_run_ends_bit_identical(
             read_until(process, rf"experience {experience}:|resuming after experience [{experience}-9]")
         time.sleep(chance.uniform(0, 0.3))
         process.kill()
-        process.communicate()
+        process.communicate(timeout=300)
         assert list(store.published_runs(out)) == []
     code, errors = finish(out, data)
     assert code == 0 and "resuming after experience" in errors
@@ -97,6 +113,7 @@ def test_killed_at_random_moments_and_repeated_a_run_ends_bit_identical(
     assert list((out / store.WORK).iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_at_the_next_batch_with_its_exit_code_and_the_run_goes_on(
     uninterrupted: Path, tmp_path: Path, data: Path, signum: int, code: int
@@ -112,6 +129,7 @@ def test_a_signal_stops_at_the_next_batch_with_its_exit_code_and_the_run_goes_on
     assert_bit_identical(out, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_was_changed_is_not_used_and_the_run_starts_over(
     uninterrupted: Path, tmp_path: Path, data: Path
 ) -> None:
@@ -119,7 +137,7 @@ def test_a_checkpoint_that_was_changed_is_not_used_and_the_run_starts_over(
     process = start(out, data)
     read_until(process, "experience 2:")
     process.kill()
-    process.communicate()
+    process.communicate(timeout=300)
     (checkpoint,) = (out / store.WORK).glob("*/checkpoint")
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
@@ -129,6 +147,7 @@ def test_a_checkpoint_that_was_changed_is_not_used_and_the_run_starts_over(
     assert_bit_identical(out, uninterrupted)
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_run_do_it_once(uninterrupted: Path, tmp_path: Path, data: Path) -> None:
     out = tmp_path / "results"
     both = [start(out, data), start(out, data)]
@@ -138,6 +157,7 @@ def test_two_processes_on_one_run_do_it_once(uninterrupted: Path, tmp_path: Path
     assert_bit_identical(out, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_lock_dies_with_its_holder(tmp_path: Path, data: Path) -> None:
     long = ("--epochs", "300")
     holder = start(tmp_path / "results", data, *long)
@@ -145,10 +165,10 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path, data: Path) -> None:
     waiting = start(tmp_path / "results", data, *long)
     read_until(waiting, "another process; waiting")
     holder.kill()
-    holder.communicate()
+    holder.communicate(timeout=300)
     read_until(waiting, "resuming after experience")
     waiting.kill()
-    waiting.communicate()
+    waiting.communicate(timeout=300)
 
 
 @pytest.fixture
@@ -157,12 +177,13 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(disk)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False, timeout=300).returncode:
         pytest.skip("needs the right to mount a tmpfs")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    subprocess.run(["umount", str(disk)], check=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_with_exit_4_and_the_run_goes_on_once_there_is_room(
     uninterrupted: Path, small_disk: Path, data: Path
 ) -> None:
@@ -171,16 +192,21 @@ def test_a_full_disk_ends_with_exit_4_and_the_run_goes_on_once_there_is_room(
     assert code == 4, errors
     assert "No space left" in errors and "same command" in errors and "Traceback" not in errors
     assert list(store.published_runs(out)) == []
-    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True, timeout=300)
     assert finish(out, data)[0] == 0
     assert_bit_identical(out, uninterrupted)
 
 
+@pytest.mark.slow
 def test_runs_at_once_give_what_runs_in_turn_give(tmp_path: Path, data: Path) -> None:
     grid = ["-s", "all", "-S", "splitdigits", "--epochs", "2", "--seeds", "2", "--threads", "1", "--data", data]
     for jobs in ("1", "2"):
         done = subprocess.run(
-            command("run", *grid, "--jobs", jobs, "--out", tmp_path / jobs), capture_output=True, text=True, check=False
+            command("run", *grid, "--jobs", jobs, "--out", tmp_path / jobs),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr
     in_turn = sorted(path.relative_to(tmp_path / "1") for path in store.published_runs(tmp_path / "1"))
@@ -205,6 +231,7 @@ class Crashing(clbench.Strategy):
 '''
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_fails_its_run_and_no_other(tmp_path: Path, data: Path) -> None:
     (tmp_path / "crashing.py").write_text(CRASHING)
     done = subprocess.run(
@@ -215,6 +242,7 @@ def test_a_worker_that_dies_fails_its_run_and_no_other(tmp_path: Path, data: Pat
         capture_output=True,
         text=True,
         check=False,
+        timeout=300,
     )
     assert done.returncode == 1
     assert "ended with signal SIGKILL" in done.stderr
@@ -222,6 +250,7 @@ def test_a_worker_that_dies_fails_its_run_and_no_other(tmp_path: Path, data: Pat
     assert names == ["joint", "naive"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_grid_of_several_jobs_leaves_no_process_behind(tmp_path: Path, data: Path) -> None:
     out = tmp_path / "results"
     process = start(out, data, "--jobs", "2", "--seeds", "4")
@@ -230,20 +259,27 @@ def test_an_interrupted_grid_of_several_jobs_leaves_no_process_behind(tmp_path: 
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "Traceback" not in errors
     left = subprocess.run(
-        ["pgrep", "-f", f"clbench.executors.worker {data}"], capture_output=True, text=True, check=False
+        ["pgrep", "-f", f"clbench.executors.worker {data}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert left.stdout == ""
 
 
+@pytest.mark.slow
 def test_workers_stop_when_the_process_that_started_them_is_killed(tmp_path: Path, data: Path) -> None:
     out = tmp_path / "results"
     process = start(out, data, "--jobs", "2", "--seeds", "4", "--epochs", "150")
     read_until(process, "experience 0:")
     process.kill()
-    process.communicate()
+    process.communicate(timeout=300)
     deadline = time.monotonic() + 30
     while (
-        subprocess.run(["pgrep", "-f", f"clbench.executors.worker {data}"], capture_output=True, check=False).returncode
+        subprocess.run(
+            ["pgrep", "-f", f"clbench.executors.worker {data}"], capture_output=True, check=False, timeout=300
+        ).returncode
         == 0
     ):
         assert time.monotonic() < deadline, "a worker goes on without its parent"
@@ -328,10 +364,11 @@ def test_reading_somebody_elses_predictions_never_unpickles(copy: Path, tmp_path
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_run_is_named_left_out_and_done_again(copy: Path, uninterrupted: Path, data: Path) -> None:
     out = copy.parents[2]
     os.truncate(copy / "predictions.npz", 100)
-    compared = subprocess.run(command("compare", out), capture_output=True, text=True, check=False)
+    compared = subprocess.run(command("compare", out), capture_output=True, text=True, check=False, timeout=300)
     assert compared.returncode == 2 and "predictions.npz is not what MANIFEST.json says" in compared.stderr
     code, _ = finish(out, data)
     assert code == 0

@@ -115,10 +115,11 @@ def test_dialects_of_something_other_than_a_name_make_the_file_broken(strategies
     assert describe("strategy", strategies / "mine.py", "").problem == "its dialects_of is not the name of a strategy"
 
 
+@pytest.mark.slow
 def test_list_and_show_have_the_presets_of_both_files() -> None:
     for arguments in (["list", "strategies", "--json"], ["show", "lwf"]):
         command = [sys.executable, "-m", "clbench", *arguments]
-        shown = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+        shown = subprocess.run(command, capture_output=True, check=True, text=True, timeout=300).stdout
         assert all(preset in shown for preset in ("li2016", "pycil", "avalanche"))
     assert "lwf.distillation_over" in shown and shown.count("lwf.temperature:") == 1
 

@@ -479,7 +479,7 @@ def test_an_instance_of_a_plugins_class_is_unpickled_in_a_process_that_loaded_th
         f"from pathlib import Path; from clbench.plugins.importing import import_file; import_file(Path({str(path)!r}))"
     )
     code = f"{loads}; import pickle, sys; it = pickle.load(sys.stdin.buffer); print(type(it).__name__, it.config.alpha)"
-    done = subprocess.run([sys.executable, "-c", code], input=stored, capture_output=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], input=stored, capture_output=True, check=False, timeout=300)
     assert (done.stdout.split(), done.stderr) == ([b"Mine", b"2.5"], b"")
 
 

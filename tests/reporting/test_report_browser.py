@@ -15,6 +15,8 @@ CHROMIUM = Path("/usr/bin/chromium")
 if not CHROMIUM.exists():
     pytest.skip(f"needs a browser: there is no {CHROMIUM}", allow_module_level=True)
 
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
 CASES = ("usual", "hostile", "crowd", "long", "single")
 Open = Callable[..., Any]
 

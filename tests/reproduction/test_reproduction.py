@@ -195,5 +195,5 @@ def test_listing_the_targets_loads_neither_torch_nor_avalanche() -> None:
         "app(standalone_mode=False)\n"
         "print('torch' in sys.modules or 'avalanche' in sys.modules, file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
     assert done.stderr.strip() == "False" and "19.71 ±0.08" in done.stdout and "1810.12488" in done.stdout

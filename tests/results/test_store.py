@@ -187,9 +187,11 @@ def torn_after_kills(path: Path, writer: str, kills: int) -> int:
     return torn
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     assert torn_after_kills(tmp_path / "file", "ours", 12) == 0
 
 
+@pytest.mark.slow
 def test_the_same_kills_tear_the_file_of_a_naive_writer(tmp_path: Path) -> None:
     assert torn_after_kills(tmp_path / "file", "naive", 40) > 0

@@ -59,16 +59,20 @@ def apart(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return run(tmp_path_factory.mktemp("apart"), share=False)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_runs_that_share_are_to_the_byte_those_that_do_not(jobs: int, apart: Any, run: Run, tmp_path: Path) -> None:
-    shared = run(tmp_path / "results", jobs=jobs)
-    assert shared.keys() == apart.keys()
-    for key, one in shared.items():
-        assert numbers(one) == numbers(apart[key]), key
+@pytest.fixture(scope="module")
+def shared(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The same runs, one at a time, in which a first experience is trained once for all that learn it alike."""
+    return run(tmp_path_factory.mktemp("shared"), jobs=1)
 
 
-def test_each_seed_is_trained_once_for_all_that_start_plainly(apart: Any, run: Run, tmp_path: Path) -> None:
-    shared = run(tmp_path / "results")
+def test_runs_that_share_are_to_the_byte_those_that_do_not(apart: Any, shared: Any, run: Run, tmp_path: Path) -> None:
+    for runs in (shared, run(tmp_path / "results", jobs=2)):
+        assert runs.keys() == apart.keys()
+        for key, one in runs.items():
+            assert numbers(one) == numbers(apart[key]), key
+
+
+def test_each_seed_is_trained_once_for_all_that_start_plainly(apart: Any, shared: Any) -> None:
     for seed in (0, 1):
         taken = [shared[name, seed].costs.experiences[0].shared for name in ALIKE]
         assert taken == [False] + [True] * (len(ALIKE) - 1)
@@ -77,8 +81,7 @@ def test_each_seed_is_trained_once_for_all_that_start_plainly(apart: Any, run: R
     assert not any(entry.shared for one in shared.values() for entry in one.costs.experiences[1:])
 
 
-def test_a_run_that_shares_reports_what_the_training_took(run: Run, tmp_path: Path) -> None:
-    shared = run(tmp_path / "results", seeds=1)
+def test_a_run_that_shares_reports_what_the_training_took(shared: Any) -> None:
     naive, l2 = shared["naive", 0], shared["l2", 0]
     for cost in ("samples_seen", "gradient_steps", "reads"):
         assert getattr(l2.result.experiences[0], cost) == getattr(naive.result.experiences[0], cost)
@@ -99,9 +102,9 @@ def test_other_budgets_and_other_softmaxes_are_trained_by_themselves(run: Run, t
     assert [one.costs.experiences[0].shared for one in softmaxes.values()] == [False, False, True]
 
 
-def test_what_was_kept_is_gone_when_the_command_has_ended(run: Run, tmp_path: Path) -> None:
-    run(tmp_path / "results", seeds=1)
-    assert list((tmp_path / "results" / WORK).iterdir()) == []
+def test_what_was_kept_is_gone_when_the_command_has_ended(shared: Any) -> None:
+    results = shared["naive", 0].path.parents[2]
+    assert list((results / WORK).iterdir()) == []
 
 
 def test_damage_to_what_was_kept_is_noticed_and_it_is_trained_again(

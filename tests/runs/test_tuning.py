@@ -136,12 +136,13 @@ def tuned(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_table_says_how_every_row_was_tuned(tuned: Path) -> None:
     kinds = {(run.spec.strategy.name, how_tuned(run)) for run in stored(tuned)}
     lwf = {("lwf", how) for how in ("chf", "grid (8 trials)", "default", "preset", "by hand")}
     assert kinds == {*lwf, ("naive", "chf"), ("naive", "default")}
     command = [sys.executable, "-m", "clbench", "compare", str(tuned)]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
     assert "tuned" in text and "grid (8" in text and "by hand" in text
 
 
@@ -156,6 +157,7 @@ def test_continual_search_stands_in_the_result_with_its_cost(tuned: Path) -> Non
     assert run.result.totals.tuning_samples_seen == sum(entry.samples_seen for entry in entries) > 0
 
 
+@pytest.mark.slow
 def test_a_tuned_run_that_is_interrupted_ends_as_one_that_was_not(data: Path, tmp_path: Path) -> None:
     whole = clbench.run("lwf", "splitdigits", tune="chf", epochs=1, threads=1, out=tmp_path / "whole", data=data)[0]
     command = [sys.executable, "-m", "clbench", "run", "-s", "lwf", "-S", "splitdigits", "--tune", "chf"]
@@ -166,7 +168,7 @@ def test_a_tuned_run_that_is_interrupted_ends_as_one_that_was_not(data: Path, tm
             if "experience 1:" in line:
                 process.kill()
                 break
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
     (again,) = stored(tmp_path / "cut")
     assert again.environment["resumed_after_experiences"] >= 1
     for file in ("spec.json", "result.json", "predictions.npz"):

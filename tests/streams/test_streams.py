@@ -22,6 +22,7 @@ def shell(line: str, data: Path, **variables: str) -> subprocess.CompletedProces
     return subprocess.run(["bash", "-c", start + line], capture_output=True, text=True, timeout=300, env=environment)
 
 
+@pytest.mark.slow
 @FULL
 @pytest.mark.parametrize("buffered", [True, False])
 @pytest.mark.parametrize("arguments", ["--version", "list", "list --json", "show lwf", "show lwf --json"])
@@ -43,6 +44,7 @@ def test_a_command_without_standard_output_does_its_work(data: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_runs_go_on_when_nobody_reads_their_progress(data: Path, tmp_path: Path) -> None:
     done = shell(f"clbench {RUN} {tmp_path} --seeds 2 --jobs 2 2>&1 >/dev/null | head -c 1", data)
     assert done.returncode == 0

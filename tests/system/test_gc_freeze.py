@@ -32,6 +32,7 @@ class Mine(clbench.Strategy):
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_imports_are_left_out_and_an_open_file_is_written_to_its_end(jobs: str, data: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(WRITES_A_LOG)

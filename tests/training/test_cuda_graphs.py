@@ -259,6 +259,7 @@ def test_replayed_steps_can_be_interrupted() -> None:
     assert len(steps) == WARM_UP + 2
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU whose graphs could be recorded")
 def test_a_graph_replays_what_was_recorded() -> None:
     recorder, memory = GraphRecorder(), torch.ones(4, device="cuda")

@@ -466,13 +466,14 @@ print(clbench.run(strategy, scenario, recipe=recipe, threads=1, out=out, data=da
 """
 
 
+@pytest.mark.slow
 def test_two_processes_compute_the_same_bits(scenario: str, data: Path, tmp_path: Path) -> None:
     started = []
     for out in ("one", "other"):
         command = [sys.executable, "-c", RUN, "lwf", scenario, "rough", str(tmp_path / out), str(data)]
         environment = {**os.environ, "PYTHONHASHSEED": "random"}
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment))
-    outputs = [process.communicate()[0].strip() for process in started]
+    outputs = [process.communicate(timeout=300)[0].strip() for process in started]
     assert [process.returncode for process in started] == [0, 0]
     one, other = (numbers(Path(output)) for output in outputs)
     assert outputs[0] != outputs[1]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from measuring import SEED, Bench, Row, alternating, ours_over_theirs
 
+from benchmarks.measuring import SEED, Bench, Row, alternating, ours_over_theirs
 from clbench.networks.architectures import build
 
 BATCH = 128

@@ -1,6 +1,6 @@
 """Measures how much of what a processor or GPU can do a training step uses: images per second, and of its peak.
 
-    python benchmarks/device.py [--device cpu|cuda] [--networks LIST] [--batches LIST] [--steps N] [--threads N]
+    python -m benchmarks.device [--device cpu|cuda] [--networks LIST] [--batches LIST] [--steps N] [--threads N]
                                 [--json FILE]
 
 A step is forward, backward and the optimizer's update, on a batch of noise that is on the device already. Its peak is
@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measuring import SEED, open_console
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.measuring import SEED, open_console
 from clbench.networks.architectures import ARCHITECTURES, build
 from clbench.results import environment
 from clbench.training.cuda_graphs import GraphRecorder

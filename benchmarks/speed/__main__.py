@@ -1,6 +1,6 @@
 """Measures clbench beside its peers, in one run on one machine.
 
-    python benchmarks/speed.py [--json FILE] [--only GROUP] [--repeats N] [--threads N] [--data DIR]
+    python -m benchmarks.speed [--json FILE] [--only GROUP] [--repeats N] [--threads N] [--data DIR]
 
 A row is a ratio within this run, never an absolute time, which would say more about the machine than about the code.
 What is compared alternates (A B, B A, …) and a row is the median over the pairs: a neighbour on the machine then slows
@@ -28,13 +28,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from costs import commands, flatness, memory, startup
-from measuring import Bench, Row, Unavailable, open_console, print_rows
-from memory_format import channels_last
-from peers import avalanche, grid
 from rich.console import Console
-from training import training
 
+from benchmarks.measuring import Bench, Row, Unavailable, open_console, print_rows
+from benchmarks.speed.costs import commands, flatness, memory, startup
+from benchmarks.speed.memory_format import channels_last
+from benchmarks.speed.peers import avalanche, grid
+from benchmarks.speed.training import training
 from clbench.data.datasets import data_folder
 from clbench.results import environment
 

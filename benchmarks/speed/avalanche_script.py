@@ -1,6 +1,6 @@
 """Split MNIST as a user of Avalanche runs it: its datasets, loaders, strategies, evaluation and logging.
 
-    python benchmarks/avalanche_script.py STRATEGY SEED DATA THREADS
+    python benchmarks/speed/avalanche_script.py STRATEGY SEED DATA THREADS
 
 The protocol is that of clbench's recipe `quick`: an MLP of two layers of 400, Adam at 0.001, batches of 128, two epochs
 an experience, and the test stream evaluated after each. Avalanche has no penalty towards old weights and no frozen

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from measuring import SEED
 from torch import Tensor, nn
 
+from benchmarks.measuring import SEED
 from clbench.base.recipe import Recipe
 from clbench.data.dataset_info import DatasetInfo
 from clbench.data.datasets import Dataset

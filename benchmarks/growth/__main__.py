@@ -1,6 +1,6 @@
 """Measures how time and memory grow with the stream, the classes, the data and the seeds, on synthetic images.
 
-    python benchmarks/growth.py [--json FILE] [--figure FILE.svg] [--only AXIS] [--data DIR] [--threads N] [--quick]
+    python -m benchmarks.growth [--json FILE] [--figure FILE.svg] [--only AXIS] [--data DIR] [--threads N] [--quick]
 
 Every measurement is one `clbench run` of its own, of an MLP and one epoch an experience, so that nothing hides what
 the harness costs; its images are not in the system's cache when it begins. Time is that of the whole process.
@@ -22,13 +22,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from linear_growth import Fit, Line, Panel, draw
-from measuring import command, open_console
 from rich.console import Console
 from rich.table import Table
-from synthetic import Synthetic, drop_from_cache, prepared
-from watched_process import Unlimited, watch
 
+from benchmarks.growth.linear_growth import Fit, Line, Panel, draw
+from benchmarks.growth.synthetic import Synthetic, drop_from_cache, prepared
+from benchmarks.growth.watched_process import Unlimited, watch
+from benchmarks.measuring import command, open_console
 from clbench.results import environment
 from clbench.results.stored_runs import read_all
 

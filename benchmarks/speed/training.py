@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from bare_loops import BareRun, bare_run
-from measuring import Bench, Row, Run, need, ours_over_theirs, pair, plan_run, run_clbench
 
+from benchmarks.measuring import Bench, Row, Run, need, ours_over_theirs, pair, plan_run, run_clbench
+from benchmarks.speed.bare_loops import BareRun, bare_run
 from clbench.data.datasets import open_dataset
 from clbench.data.importing import import_dataset
 

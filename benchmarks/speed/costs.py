@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from measuring import (
+
+from benchmarks.measuring import (
     Bench,
     Row,
     Run,
@@ -22,10 +23,9 @@ from measuring import (
     run_clbench,
     wall_seconds,
 )
-
 from clbench.data.datasets import open_dataset
 
-REFERENCE = Path(__file__).parent.parent / "results" / "reference" / "splitmnist"
+REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "splitmnist"
 HEAVY = {"torch", "avalanche"}
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from measuring import (
+from benchmarks.measuring import (
     SEED,
     Bench,
     Row,
@@ -27,7 +27,6 @@ from measuring import (
     speed,
     wall_seconds,
 )
-
 from clbench.system.machine import available_cores
 
 SCRIPT = Path(__file__).with_name("avalanche_script.py")
@@ -40,7 +39,7 @@ def avalanche(bench: Bench) -> list[Row]:
     """Learning time of one epoch per experience, ours beside Avalanche's strategies with its datasets and loaders."""
     need_mnist_twice(bench)
     with quiet():
-        import avalanche_script
+        from benchmarks.speed import avalanche_script
 
         stream = avalanche_script.stream(str(bench.data), SEED)
     rows = []
@@ -73,7 +72,7 @@ def quiet() -> Iterator[None]:
 def avalanche_seconds(strategy: str, stream: Any) -> float:
     """Return how long Avalanche's strategy trains one epoch on each experience, without evaluation."""
     with quiet():
-        import avalanche_script
+        from benchmarks.speed import avalanche_script
 
         learner = avalanche_script.learner(strategy, avalanche_script.EvaluationPlugin(loggers=[]), epochs=1)
         began = time.perf_counter()

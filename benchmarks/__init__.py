@@ -1,0 +1,1 @@
+"""What clbench costs, measured: `python -m benchmarks.speed`, `.growth` and `.device`, from the checkout."""

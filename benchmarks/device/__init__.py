@@ -1,0 +1,1 @@
+"""How much of a processor or GPU a training step uses."""

@@ -1,0 +1,1 @@
+"""clbench and its peers doing the same work, compared on one machine."""
