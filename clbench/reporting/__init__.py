@@ -4,7 +4,9 @@
     page           fills the page's template
     sections       what the page says of one comparison: sentences, table, figures
     findings       the sentences, with numbers and intervals
-    figures        what is drawn, panel by panel
+    figures        which panels a figure has, and their numbers
+    drawing        how each panel is drawn
+    labels         names in a drawing, shortened and kept apart
     rendering      a panel as SVG for the page; a figure as SVG, PNG and PDF files
     appearance     the colour, marker and dash of a strategy
     exports        the table as CSV, Markdown and LaTeX

@@ -22,7 +22,7 @@ from stored_runs import HOSTILE, publish, source
 from clbench.comparison import table as comparison_table
 from clbench.comparison.comparison import Comparison, compare
 from clbench.errors import MachineError, UsageError
-from clbench.reporting import figures, provenance
+from clbench.reporting import figures, labels, provenance
 from clbench.reporting.appearance import COLOURS, GREY, appearance
 from clbench.reporting.publication import Report, Selection, write_report
 from clbench.reporting.sections import across
@@ -542,19 +542,19 @@ def test_configurations_of_one_strategy_share_its_colour_and_differ_otherwise(tm
 def test_a_label_keeps_within_its_room_and_shows_both_ends(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        label = figures.short(name, 9)
+        label = labels.short(name, 9)
     assert label == name or (len(label) > 4 and label[0] == name[0] and label[-1] == name[-1] and "…" in label)
     # No character of a usual font is wider than 1 em; the narrow ones, as i, leave room for more.
     assert len(label) <= 9 or set(name) & set("xi abcdef")
-    assert len(figures.short("i" * 90, 9)) > len(figures.short("W" * 90, 9))
+    assert len(labels.short("i" * 90, 9)) > len(labels.short("W" * 90, 9))
 
 
 def test_labels_at_line_ends_keep_their_order_and_distance_and_stay_within_bounds() -> None:
     # 10 and 11 share the middle, 10.5, and move 2 to each side; 95 has room; 99.5 is held below 100.
-    assert figures.spread([11, 10], 4, 0, 100) == pytest.approx([12.5, 8.5])
-    assert figures.spread([50, 95, 99.5], 2, 0, 100) == pytest.approx([50, 95, 99.5])
-    assert figures.spread([99.5, 99.5], 2, 0, 100) == pytest.approx([98, 100])
-    assert figures.spread([], 2, 0, 100) == []
+    assert labels.spread([11, 10], 4, 0, 100) == pytest.approx([12.5, 8.5])
+    assert labels.spread([50, 95, 99.5], 2, 0, 100) == pytest.approx([50, 95, 99.5])
+    assert labels.spread([99.5, 99.5], 2, 0, 100) == pytest.approx([98, 100])
+    assert labels.spread([], 2, 0, 100) == []
 
 
 # -- hostile names ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,239 @@
+"""How each figure is drawn on a pair of axes, in percent; experiences are counted from 1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clbench.comparison.comparison import Comparison, Row
+from clbench.comparison.statistics import Estimate
+from clbench.reporting.appearance import Appearance, appearance
+from clbench.reporting.labels import label_points, short
+from clbench.system.tables import readable_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LEFT_TO_RIGHT = "\u200e"
+"""Around a name, Hebrew or Arabic as it may be, it keeps the number behind it there."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A value per experience for one row: the estimate over seeds, and each seed's own; None where undefined."""
+
+    row: Row
+    estimates: tuple[Estimate | None, ...]
+    seeds: tuple[tuple[float | None, ...], ...]
+
+
+def _line_style(look: Appearance) -> dict[str, Any]:
+    return {"color": look.colour, "linestyle": (0, look.dash) if look.dash else "-"}
+
+
+def draw_curves(
+    axes: Axes,
+    *,
+    title: str,
+    found: Sequence[Curve],
+    start: int,
+    chance: Sequence[float] | None = None,
+    label: str = "accuracy, %",
+) -> None:
+    """A line per row from experience `start` on: seeds thin, mean thick, the t-interval a band, names at the ends."""
+    from matplotlib.ticker import MaxNLocator
+
+    count = len(found[0].estimates)
+    axes.set_title(title)
+    axes.set_xlabel("experiences learned")
+    axes.set_ylabel(label)
+    if start >= count:
+        axes.text(0.5, 0.5, "one experience: no earlier classes", ha="center", transform=axes.transAxes)
+        axes.set(xticks=[], yticks=[])
+        return
+    lowest = 0.0
+    for curve in found:
+        look = appearance(curve.row)
+        for seed in curve.seeds:
+            for xs, ys in _pieces(seed):
+                alone = "." if len(xs) == 1 else ""
+                axes.plot(xs, ys, marker=alone, linewidth=0.6, alpha=0.45, **_line_style(look))
+                lowest = min(lowest, *ys)
+        for xs, ys in _pieces([each.mean if each else None for each in curve.estimates]):
+            marker_every = max(1, count // 10)
+            axes.plot(
+                xs, ys, linewidth=2, marker=look.marker, markersize=5, markevery=marker_every, **_line_style(look)
+            )
+            widths = [100 * (curve.estimates[x - 1].half_width or 0) for x in xs]  # type: ignore[union-attr]
+            low = [y - width for y, width in zip(ys, widths, strict=True)]
+            high = [y + width for y, width in zip(ys, widths, strict=True)]
+            axes.fill_between(xs, low, high, color=look.colour, alpha=0.13, linewidth=0)
+    if chance:
+        axes.plot(
+            range(start + 1, count + 1),
+            [100 * value for value in chance[start:]],
+            color=axes.xaxis.label.get_color(),
+            linestyle=":",
+            linewidth=1,
+        )
+    beside = 0.03 * count if count > start + 1 else 0.5
+    axes.set_xlim(start + 1 - beside, count + beside)
+    axes.set_ylim(lowest - 3, 103)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    _name_lines(axes, [(curve.row, curve.estimates[-1]) for curve in found], count, chance)
+
+
+def _pieces(values: Sequence[float | None]) -> Iterator[tuple[list[int], list[float]]]:
+    """Yield the unbroken stretches of a curve as experiences, counted from 1, and percent."""
+    xs: list[int] = []
+    ys: list[float] = []
+    for i, value in enumerate(values):
+        if value is not None:
+            xs.append(i + 1)
+            ys.append(100 * value)
+        if xs and (value is None or i == len(values) - 1):
+            yield xs, ys
+            xs, ys = [], []
+
+
+def _name_lines(
+    axes: Axes, ends: Sequence[tuple[Row, Estimate | None]], last: int, chance: Sequence[float] | None
+) -> None:
+    """Write each row's name and last value beside the end of its line, apart from each other."""
+    named: list[tuple[float, str, Any]] = [
+        (
+            100 * end.mean,
+            f"{_LEFT_TO_RIGHT}{short(row.strategy, 11)}{_LEFT_TO_RIGHT} {100 * end.mean:.1f}",
+            appearance(row).colour,
+        )
+        for row, end in ends
+        if end
+    ]
+    if chance:
+        named.append((100 * chance[-1], "guessing", axes.xaxis.label.get_color()))
+    label_points(axes, [(last, height, text, colour) for height, text, colour in named])
+
+
+def draw_matrix(axes: Axes, *, title: str, means: Sequence[Sequence[float | None]]) -> None:
+    import numpy as np
+    import seaborn
+
+    cells = np.array([[np.nan if value is None else 100 * value for value in line] for line in means])
+    count = len(cells)
+    names = [str(i + 1) if i % (1 + count // 11) == 0 else "" for i in range(count)]
+    seaborn.heatmap(
+        cells,
+        mask=np.isnan(cells),
+        vmin=0,
+        vmax=100,
+        cmap="cividis",
+        annot=count <= 25,  # in smaller cells the numbers would run into each other
+        fmt=".0f",
+        annot_kws={"size": 8 if count <= 10 else 5},
+        xticklabels=names,
+        yticklabels=names,
+        cbar_kws={"ticks": [0, 50, 100], "pad": 0.05, "aspect": 14},
+        ax=axes,
+    )
+    axes.set_title(title)
+    axes.set(xlabel="tested on experience", ylabel="after experience")
+    axes.tick_params(length=0)
+
+
+def draw_trade_off(
+    axes: Axes, *, title: str, points: Sequence[tuple[Row, Sequence[tuple[float, float] | None]]]
+) -> None:
+    from matplotlib.lines import Line2D
+
+    axes.set_title(title)
+    axes.set(xlabel="old classes, %", ylabel="new classes, %", xlim=(-4, 104), ylim=(-4, 104))
+    handles = []
+    for row, ends in points:
+        look = appearance(row)
+        seen = [(100 * end[0], 100 * end[1]) for end in ends if end]
+        if not seen:
+            continue
+        xs, ys = zip(*seen, strict=True)
+        axes.plot(xs, ys, look.marker, color=look.colour, markersize=4, alpha=0.55, markeredgewidth=0)
+        mean = (sum(xs) / len(xs), sum(ys) / len(ys))
+        axes.plot(*mean, look.marker, color=look.colour, markersize=10, markeredgecolor="white", markeredgewidth=0.8)
+        handles.append(
+            Line2D([], [], color=look.colour, marker=look.marker, linestyle="", label=short(row.strategy, 10.5))
+        )
+    if handles:
+        axes.legend(
+            handles=handles, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8, handlelength=1
+        )
+    else:
+        axes.text(0.5, 0.5, "one experience: no earlier classes", ha="center", transform=axes.transAxes)
+
+
+def draw_cost(axes: Axes, *, title: str, comparison: Comparison, column: str) -> None:
+    axes.set_title(title)
+    axes.set_ylabel("final accuracy, %")
+    axes.set_ylim(-3, 103)
+    ends = []
+    for row in comparison.rows:
+        final, spent = row.estimates["final_accuracy"], row.estimates[column]
+        if final is None or spent is None:
+            continue
+        look = appearance(row)
+        half = None if final.half_width is None else 100 * final.half_width
+        x = max(spent.mean, 0.01) if column == "seconds" else spent.mean  # a logarithm has no place for 0
+        axes.errorbar(
+            x,
+            100 * final.mean,
+            yerr=half,
+            fmt=look.marker,
+            color=look.colour,
+            markersize=7,
+            capsize=2,
+            elinewidth=1,
+        )
+        ends.append((row, final, x))
+    if column == "seconds":
+        axes.set_xscale("log")
+        axes.set_xlabel("seconds a run")
+        _plain_log_ticks(axes, lambda value, _: f"{value:g}")
+    else:
+        axes.set_xscale("symlog", linthresh=1000)
+        axes.set_xlabel("bytes kept")
+        axes.set_xlim(left=-300, right=max([1e4, *(10 * spent for _, _, spent in ends)]))
+        axes.set_xticks([0, 1e3, 1e5, 1e7, 1e9][: 2 + sum(edge < axes.get_xlim()[1] for edge in (1e5, 1e7, 1e9))])
+        axes.xaxis.set_major_formatter(lambda value, _: readable_bytes(value))
+        axes.minorticks_off()
+    label_points(
+        axes,
+        [(x, 100 * final.mean, short(row.strategy, 12), appearance(row).colour) for row, final, x in ends],
+    )
+
+
+def _plain_log_ticks(axes: Axes, text: Callable[[float, float], str]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axes.get_xlim()
+    low, high = low / 1.3, high * 1.3
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 100 else (1.0,), numticks=12))
+    axes.xaxis.set_major_formatter(text)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def draw_settings(axes: Axes, *, title: str, comparison: Comparison) -> None:
+    axes.set_title(title, x=-0.6)
+    chance = comparison.rows[0].runs[0].result.chance
+    for setting in ("class_incremental", "task_incremental"):
+        axes.axvline(100 * chance[setting][-1], linestyle=":", linewidth=1, color=axes.xaxis.label.get_color())
+    for height, row in enumerate(comparison.rows):
+        look = appearance(row)
+        ends = [row.estimates[name] for name in ("final_accuracy", "task_incremental_accuracy")]
+        if ends[0] is None or ends[1] is None:
+            continue
+        filled, hollow = (100 * end.mean for end in ends if end)
+        line = {"arrowstyle": "-", "color": look.colour, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 4.5}
+        axes.annotate("", xy=(hollow, height), xytext=(filled, height), arrowprops=line)
+        axes.plot(filled, height, look.marker, color=look.colour, markersize=6)
+        axes.plot(hollow, height, look.marker, color=look.colour, markersize=9, markerfacecolor="none")
+    axes.set_yticks(range(len(comparison.rows)), [short(row.strategy, 12.5) for row in comparison.rows])
+    axes.set(xlim=(-3, 103), ylim=(-0.6, len(comparison.rows) - 0.4), xlabel="final accuracy, % (dotted: guessing)")

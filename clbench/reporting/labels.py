@@ -1,0 +1,93 @@
+"""Labels in a drawing: shortened to the room there is, and written next to the points they name."""
+
+from __future__ import annotations
+
+import unicodedata
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LABEL_GAP = 0.052
+"""Distance between two labels at line ends, in heights of the axes."""
+
+_AT_THE_LEFT = {"relpos": (0, 0.5)}
+"""Where a leader meets its label, so that it does not run through others."""
+
+
+def short(label: str, room: float) -> str:
+    """Return a label at most `room` em wide; what is left out of the middle is an ellipsis."""
+    label = "".join(character if character.isprintable() else "�" for character in label)
+    if sum(map(_em, label)) <= room:
+        return label
+    tail = _beginning(label[::-1], 0.4 * (room - _em("…")))[::-1]
+    return f"{_beginning(label, room - sum(map(_em, f'…{tail}')))}…{tail}"
+
+
+def _beginning(text: str, room: float) -> str:
+    widths = accumulate(map(_em, text))
+    return "".join(character for character, width in zip(text, widths, strict=True) if width <= room)
+
+
+@cache
+def _em(character: str) -> float:
+    """Return the width of a character in em: that of DejaVu Sans, which is wide, and 1 in a script of wide ones."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    if unicodedata.east_asian_width(character) in "WF":
+        return 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a character that the font lacks is measured as the box that stands for it
+        size = FontProperties(family="DejaVu Sans", size=1000)
+        return text_to_path.get_text_width_height_descent(character, size, ismath=False)[0] / 1000
+
+
+def label_points(axes: Axes, labels: Sequence[tuple[float, float, str, Any]]) -> None:
+    """Write labels beside the axes, apart from each other, each with a line to the point x, y that it names."""
+    low, high = axes.get_ylim()
+    gap = min(_LABEL_GAP, 0.98 / max(1, len(labels))) * (high - low)
+    heights = spread([y for _, y, _, _ in labels], gap, low, high)
+    for (x, y, text, colour), height in zip(labels, heights, strict=True):
+        axes.annotate(
+            text,
+            xy=(x, y),
+            xytext=(1.05, height),
+            textcoords=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=8,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.7,
+                "shrinkA": 1,
+                "shrinkB": 4,
+                **_AT_THE_LEFT,
+            },
+        )
+
+
+def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return heights as near as can be to `values` that are `gap` apart and, if they fit, within `low` and `high`.
+
+    The least squares solution: neighbours that would overlap are pooled into a block around their mean.
+    """
+    order = sorted(range(len(values)), key=lambda position: (values[position], position))
+    blocks: list[list[float]] = []  # [sum of (value - rank·gap), members]
+    for rank, position in enumerate(order):
+        blocks.append([values[position] - rank * gap, 1])
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] >= blocks[-1][0] / blocks[-1][1]:
+            total, members = blocks.pop()
+            blocks[-1][0] += total
+            blocks[-1][1] += members
+    starts = [total / members for total, members in blocks for _ in range(int(members))]
+    ceiling = max(low, high - (len(values) - 1) * gap)
+    result = [0.0] * len(values)
+    for rank, position in enumerate(order):
+        result[position] = min(max(starts[rank], low), ceiling) + rank * gap
+    return result
