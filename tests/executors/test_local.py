@@ -57,6 +57,7 @@ def test_only_what_is_missing_or_damaged_is_done_again(tmp_path: Path, data: Pat
     assert len(list((tmp_path / ".damaged").rglob("spec.json"))) == 1
 
 
+@pytest.mark.slow
 def test_jobs_auto_gives_the_numbers_of_one_run_at_a_time(tmp_path: Path, data: Path) -> None:
     options: dict[str, Any] = {"seeds": 2, "epochs": 1, "device": "cpu", "threads": 1, "data": data}
     together = clbench.run(["naive", "lwf"], "splitdigits", jobs="auto", out=tmp_path / "auto", **options)
@@ -95,7 +96,7 @@ def test_a_command_starts_each_worker_once_and_each_worker_imports_torch_once(
     what = ["-s", "naive,lwf", "-S", "splitdigits", "--epochs", "1", "--threads", "1", "--device", "cpu", *options]
     where = ["--jobs", "2", "--data", str(data), "--out", str(tmp_path / "results")]
     command = [sys.executable, "-m", "clbench", "run", *what, *where]
-    subprocess.run(command, env=environment, capture_output=True, check=True)
+    subprocess.run(command, env=environment, capture_output=True, check=True, timeout=300)
     results = tmp_path / "results"
     assert len([*results.glob("*/*/*/MANIFEST.json"), *results.glob(".tuning/*/*/*/MANIFEST.json")]) == runs
     imports = [json.loads(line) for line in (tmp_path / "witnessed").read_text().splitlines()]
