@@ -30,6 +30,10 @@ class LabelledRows:
     read: Callable[[Tensor], Tensor]
     """Gives the samples at some rows (n,) as the network reads them: (n, channels, height, width)."""
 
+    def dataset(self, experience: int) -> ArrayDataset:
+        """Return the samples of an experience."""
+        return ArrayDataset(self, experience)
+
 
 class ArrayDataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """One sample at a time, as Avalanche's data loaders read them."""
@@ -67,7 +71,7 @@ class ClassExperience(DatasetExperience):  # type: ignore[misc]
     def dataset(self) -> Any:
         """Avalanche's classification dataset of the experience's samples."""
         if self._made is None:
-            samples = ArrayDataset(self._samples, self._index)
+            samples = self._samples.dataset(self._index)
             labels = DataAttribute(samples.targets, "targets")
             tasks = DataAttribute(ConstantSequence(0, len(samples)), "targets_task_labels", use_in_getitem=True)
             self._made = TaskAwareSupervisedClassificationDataset([samples], data_attributes=[labels, tasks])
@@ -85,6 +89,9 @@ def class_incremental(sizes: Sequence[int], **streams: LabelledRows) -> CLScenar
             for name, samples in streams.items()
         ]
     )
+    for stream in benchmark.streams.values():
+        for experience in stream:
+            experience.benchmark = benchmark  # some plug-ins of Avalanche's still ask for it
     benchmark.n_experiences, benchmark.n_classes = len(sizes), sum(sizes)
-    benchmark.n_classes_per_exp = list(sizes)
+    benchmark.n_classes_per_exp, benchmark.classes_order = list(sizes), list(range(sum(sizes)))
     return benchmark

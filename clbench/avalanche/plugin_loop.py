@@ -32,7 +32,7 @@ class PluginLoop(SupervisedTemplate):  # type: ignore[misc]
             train_mb_size=training.recipe.batch_size,
             train_epochs=training.epochs,
             device=training.device,
-            evaluator=_no_metrics(),
+            evaluator=no_metrics(),
         )
         self.plugins.remove(self.evaluator)  # it has nothing to do
         self.plugins[:0] = plugins  # before Avalanche's clock, which must be the last
@@ -101,7 +101,8 @@ class _NoLossYet:
         return loss
 
 
-def _no_metrics() -> EvaluationPlugin:
+def no_metrics() -> EvaluationPlugin:
+    """Return an evaluator for one of Avalanche's templates that measures nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it has no loggers is intended
         return EvaluationPlugin(collect_all=False)

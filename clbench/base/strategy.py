@@ -38,6 +38,8 @@ from clbench.errors import PluginError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from clbench.base.recipe import Recipe
+    from clbench.base.settings import Setting
     from clbench.base.training import Training
     from clbench.networks.network import Network
 
@@ -75,6 +77,9 @@ class Strategy(Generic[ConfigT]):
     """The hyper-parameter that trades plasticity for stability, and the value from which `--tune` starts: `chf` decays
     it until the new classes are learned well enough."""
 
+    package: ClassVar[str | None] = None
+    """The package, with its version, whose training loop the strategy runs in; None for the harness's own."""
+
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for old, new in RENAMED_HOOKS.items():
@@ -83,6 +88,10 @@ class Strategy(Generic[ConfigT]):
 
     def __init__(self, config: ConfigT) -> None:
         self.config = config
+
+    @classmethod
+    def check_protocol(cls, config: ConfigT, recipe: Recipe, setting: Setting) -> None:
+        """Raise UsageError for a recipe or setting that the strategy cannot follow; called when a run is planned."""
 
     def start(self, model: Network) -> None:
         """Called once, before any data is read. Raise UsageError for a config that does not fit this network."""

@@ -43,6 +43,9 @@ class Training(Protocol):
     data: Any
     """TrainingSamples of the stream."""
 
+    timer: Any
+    """A PhaseTimer."""
+
     def begin_epoch(self, epoch: int) -> Iterator[Inputs]:
         """Freeze the modules that the strategy wants frozen, and return the epoch's batches."""
 

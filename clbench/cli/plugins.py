@@ -53,7 +53,7 @@ def list_(
         headings = list(rows[0]) if rows else ["name"]
         print_table(terminal(), kind, headings, [list(row.values()) for row in rows])
         print()
-    print("Details: clbench show NAME")
+    print("Details: clbench show NAME. Any strategy of Avalanche can be named, too: avalanche:Replay")
 
 
 def _described(kind: Kind) -> list[dict[str, str]]:

@@ -185,6 +185,7 @@ def _comparison(runs: Sequence[StoredRun]) -> Comparison:
     ]
     rows.sort(key=_order)
     warnings = [*_seed_warnings(shared, dict(zip(labels, methods.values(), strict=True))), *_budget_warnings(rows)]
+    warnings += _loop_warnings(rows)
     notes = [_reference_lines(rows[0].runs[0])]
     if shared:
         rows, said = _with_evidence(rows)
@@ -257,6 +258,18 @@ def _budget_warnings(rows: Sequence[Row]) -> list[str]:
     least = min(filter(None, budgets.values()))
     more = ", ".join(f"{name} {budget / least:.1f}×" for name, budget in budgets.items() if budget > least)
     return [f"Unequal budgets: samples seen, beside the smallest: {more}."]
+
+
+def _loop_warnings(rows: Sequence[Row]) -> list[str]:
+    """Say which rows were trained by another package's loop, since their seconds are mostly that loop's."""
+    packages: dict[str, list[str]] = {}
+    for row in rows:
+        if package := row.runs[0].spec.strategy.package:
+            packages.setdefault(package, []).append(row.strategy)
+    return [
+        f"Trained by the loop of {package}: {', '.join(names)}. Do not compare their seconds with other rows."
+        for package, names in sorted(packages.items())
+    ]
 
 
 def _reference_lines(run: StoredRun) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from clbench.errors import UsageError
-from clbench.plugins.discovery import Kind, Plugin, describe, discover, select
+from clbench.plugins.discovery import Kind, Plugin, describe, discover, is_avalanches, select
 from clbench.plugins.syntax import Field
 from clbench.system.suggestions import did_you_mean
 
@@ -18,6 +18,8 @@ from clbench.system.suggestions import did_you_mean
 def find(name: str) -> Plugin:
     """Return the strategy or scenario of this name or at this path. Raises UsageError where there is none."""
     kinds: tuple[Kind, ...] = ("strategy", "scenario")
+    if is_avalanches(name):
+        return select("strategy", name)
     name, _, preset = name.partition(":") if not name.endswith(".py") else (name, "", "")
     if preset:
         return _preset(select("strategy", name, preset), preset)

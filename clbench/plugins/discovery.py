@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from clbench.avalanche import catalogue
 from clbench.errors import PluginError, UsageError
 from clbench.plugins.syntax import Field, base_name, hyper_parameters, literals, recipes
 from clbench.system.signals import Interrupted
@@ -163,6 +164,8 @@ def describe(kind: Kind, path: Path, source: str) -> Plugin:
 def describe_content(kind: Kind, name: str, content: bytes, path: Path = Path(), source: str = "stored") -> Plugin:
     """Describe a plug-in from the bytes of its file, which may be the copy that a stored run carries."""
     sha256 = hashlib.sha256(content).hexdigest()
+    if kind == "strategy" and is_avalanches(name):
+        return _avalanches_own(name, content, path, sha256)
     if not NAME.fullmatch(name):
         return Plugin(kind, name, path, source, sha256, problem="the name may hold letters, digits, _ and - only")
     try:
@@ -172,6 +175,20 @@ def describe_content(kind: Kind, name: str, content: bytes, path: Path = Path(),
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         problem = f"{type(error).__name__}{line}: {reason or 'it is too deeply nested'}"
         return Plugin(kind, name, path, source, sha256, problem=problem)
+
+
+def _avalanches_own(name: str, content: bytes, path: Path, sha256: str) -> Plugin:
+    """Describe one of Avalanche's own strategies, `avalanche:Replay`, from the file that defines it."""
+    class_name = name.removeprefix(catalogue.PREFIX)
+    plugin = Plugin("strategy", name, path, catalogue.PACKAGE, sha256, class_name=class_name)
+    try:
+        found = catalogue.described(class_name, content)
+    except (PluginError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return replace(plugin, problem=str(error))
+    if found.out_of_reach:
+        return replace(plugin, doc=found.doc, problem=f"it needs {', '.join(found.out_of_reach)}, which are no values")
+    fields = [Field(each.name, each.annotation, repr(each.default), each.doc) for each in found.parameters]
+    return replace(plugin, doc=found.doc, fields=tuple(fields))
 
 
 def _described(plugin: Plugin, tree: ast.Module) -> Plugin:
@@ -209,12 +226,21 @@ def select(kind: Kind, wanted: str, preset: str | None = None) -> Plugin:
 
     Raises UsageError if there is none or if the name is not unique, PluginError if the file cannot be a plug-in.
     """
-    plugin = _at(kind, Path(wanted)) if wanted.endswith(".py") or "/" in wanted else _named(kind, wanted)
+    if kind == "strategy" and is_avalanches(wanted):
+        path = catalogue.source_file(wanted.removeprefix(catalogue.PREFIX))
+        plugin = describe_content(kind, wanted, path.read_bytes(), path)
+    else:
+        plugin = _at(kind, Path(wanted)) if wanted.endswith(".py") or "/" in wanted else _named(kind, wanted)
     if preset:
         plugin = _with_preset(plugin, preset)
     if plugin.problem:
         raise PluginError(f"{kind} {plugin.name} ({plugin.path}) is broken: {plugin.problem}")
     return plugin
+
+
+def is_avalanches(name: str) -> bool:
+    """Return whether this is the name of one of Avalanche's own strategies: `avalanche:Replay`."""
+    return name.startswith(catalogue.PREFIX)
 
 
 def _at(kind: Kind, path: Path) -> Plugin:
@@ -268,6 +294,10 @@ def load(plugin: Plugin) -> type[Any]:
     """
     from clbench.plugins.importing import import_file
 
+    if is_avalanches(plugin.name):
+        from clbench.avalanche.whole_strategy import strategy_class
+
+        return strategy_class(plugin.class_name)
     if describe(plugin.kind, plugin.path, plugin.source).sha256 != plugin.sha256:
         raise PluginError(f"{plugin.path} changed after the run was planned", "Start the command again.")
     try:

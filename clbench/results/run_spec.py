@@ -89,6 +89,9 @@ class StrategySpec(Record):
     config: dict[str, Any]
     """Its hyper-parameters, fully resolved."""
 
+    package: Annotated[str | None, OMIT_DEFAULT] = None
+    """The package, with its version, whose training loop ran; None for clbench's own."""
+
 
 class GridCandidate(Record):
     """A configuration that the grid search tried."""

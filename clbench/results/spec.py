@@ -177,6 +177,9 @@ def build(
         raise UsageError(
             f"split {what.split}: domain-incremental experiences share outputs, so all need as many classes"
         )
+    values = how.values(what.setting)
+    config = configure(config_class(how.strategy), values, how.plugin.name)
+    how.strategy.check_protocol(config, what.recipe.for_strategy(how.plugin.name), what.setting)
     return RunSpec(
         engine=ENGINE,
         scenario=ScenarioSpec(
@@ -193,7 +196,11 @@ def build(
         network=NetworkSpec(name=what.recipe.network),
         recipe=_recipe_spec(what),
         strategy=StrategySpec(
-            name=how.plugin.name, preset=how.preset, sha256=how.plugin.sha256, config=how.values(what.setting)
+            name=how.plugin.name,
+            preset=how.preset,
+            sha256=how.plugin.sha256,
+            config=values,
+            package=how.strategy.package,
         ),
         tuning=tuned,
         seeds=Seeds(run=seed, class_order=seeds["class_order"], network=seeds["model"], training=seeds["training"]),

@@ -86,9 +86,12 @@ def divided(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def given_to(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the hyper-parameters set for each strategy, by its name, or by name and preset for that one only."""
+    """Return the hyper-parameters set for each strategy, by its name, or by name and preset for that one only.
+
+    `avalanche` stands for all of Avalanche's own that run.
+    """
     given: dict[str, dict[str, Any]] = {chosen.name: {} for chosen in strategies}
-    owners = {*given, *(chosen.plugin.name for chosen in strategies)}
+    owners = {owner for chosen in strategies for owner in chosen.owners}
     for key, value in values.items():
         owner, dot, name = key.rpartition(".")
         if not dot:
@@ -101,7 +104,7 @@ def given_to(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> dict[st
                 f"--set {key}: strategy '{owner}' does not run here{did_you_mean(owner, owners)} ({known})"
             )
         for chosen in strategies:
-            if owner in (chosen.name, chosen.plugin.name):
+            if owner in chosen.owners:
                 if name in given[chosen.name]:
                     raise UsageError(f"--set {owner}.{name} is given twice")
                 given[chosen.name][name] = value

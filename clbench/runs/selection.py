@@ -30,8 +30,16 @@ class Chosen:
         return f"{self.plugin.name}:{self.preset}" if self.preset else self.plugin.name
 
     @property
+    def owners(self) -> set[str]:
+        """What may stand before the dot in `--set` for its hyper-parameters."""
+        family = {"avalanche"} if discovery.is_avalanches(self.plugin.name) else set()
+        return {self.name, self.plugin.name, *family}
+
+    @property
     def typed(self) -> str:
         """What selects it again, wherever it comes from."""
+        if discovery.is_avalanches(self.plugin.name):
+            return self.plugin.name
         return f"{self.plugin.path}:{self.preset}" if self.preset else str(self.plugin.path)
 
 
@@ -45,6 +53,9 @@ def choose_strategies(wanted: Sequence[str], notify: Listener) -> list[Chosen]:
         return [Chosen(discovery.select("strategy", plugin.name)) for plugin in found if not plugin.problem]
     chosen = []
     for name in _distinct(wanted, "strategy"):
+        if discovery.is_avalanches(name):
+            chosen.append(Chosen(discovery.select("strategy", name)))
+            continue
         file, colon, preset = name.rpartition(":")
         if not colon or "/" in preset or preset.endswith(".py"):
             file, preset = name, ""

@@ -1,0 +1,66 @@
+"""A plug-in that tells the harness what Avalanche's loop does: its steps, its losses and the samples that it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from clbench.avalanche.importing import importing_avalanche
+from clbench.base.training import Training
+
+with importing_avalanche():
+    from avalanche.core import SupervisedPlugin
+
+
+class Listener(SupervisedPlugin):  # type: ignore[misc]
+    """Counts a step for every iteration and a sample whenever one passes the network in training, with gradients.
+
+    So samples count that a strategy asks for beyond its batches, and not those of a teacher or an importance estimate.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.training: Training | None = None
+        self.samples = 0
+        """Since the last step."""
+
+    @contextmanager
+    def listening(self, training: Training) -> Iterator[None]:
+        """Within, the harness is told."""
+        self.training, self.samples = training, 0
+        trunk = training.model.blocks
+
+        def count(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            if module is trunk and module.training and torch.is_grad_enabled():
+                self.samples += len(inputs[0])
+
+        # A hook on the network itself would be copied with it, into every teacher.
+        hook = register_module_forward_pre_hook(count)
+        training.timer.enter("strategy")
+        try:
+            yield
+        finally:
+            hook.remove()
+            self.training = None
+
+    def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Stop here if the user asked for it."""
+        assert self.training is not None
+        self.training.begin_step()
+
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        """Count the step."""
+        assert self.training is not None
+        self.training.end_step(strategy.loss.detach(), self.samples)
+        self.training.timer.enter("strategy")
+        self.samples = 0
+
+    def after_training_epoch(self, strategy: Any, **kwargs: Any) -> None:
+        """Check the losses."""
+        assert self.training is not None
+        self.training.end_epoch(strategy.clock.train_exp_epochs)
