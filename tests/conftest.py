@@ -16,21 +16,24 @@ from stored_runs import RESULTS
 
 from clbench.data.datasets import fetch
 from clbench.reporting.publication import Report, Selection, write_report
-from clbench.system.machine import available_cores
+from clbench.system.machine import available_cores, available_memory
 
 MOST_WORKERS = 8
-"""Each imports torch, which takes 300 MB and seconds; the longest group of tests bounds what more of them bring."""
+"""Each imports torch, which takes seconds; the longest group of tests bounds what more of them bring."""
+
+WORKER_MEMORY = 2**30
+"""What a worker and the processes that its tests start may need, in bytes."""
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """A worker per core, and none for single files or tests: these are done before workers have started."""
+    """A worker per core, as far as memory goes; none for single files or tests, which are done before workers start."""
     chosen = [argument.partition("::")[0] for argument in config.args]
     if all(argument.endswith(".py") for argument in chosen):
         return 0
-    return min(available_cores(), MOST_WORKERS)
+    return max(1, min(available_cores(), MOST_WORKERS, available_memory() // WORKER_MEMORY))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -40,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         assert isinstance(item, pytest.Function)
         definitions = item._fixtureinfo.name2fixturedefs.values()
         if any(definition.scope == "module" for stack in definitions for definition in stack):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")

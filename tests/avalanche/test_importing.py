@@ -24,6 +24,7 @@ print([name for name in sys.modules if name.startswith(("qpsolvers.", "wandb."))
     assert python(program) == "[]"
 
 
+@pytest.mark.slow
 def test_a_plugin_that_is_the_first_to_import_avalanche_does_not_wait_either(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("from avalanche.training.plugins import GEMPlugin")
     program = f"""
@@ -35,6 +36,7 @@ print([name for name in sys.modules if name.startswith(("qpsolvers.", "wandb."))
     assert python(program) == "[]"
 
 
+@pytest.mark.slow
 def test_avalanches_plugin_that_solves_quadratic_programs_still_does() -> None:
     """GEM keeps the product with an old gradient from being negative: (1, -1) becomes (1, 0) beside (0, 1)."""
     program = """

@@ -70,6 +70,7 @@ FAULTY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", sorted(FAULTY))
 def test_a_fault_is_found_by_the_check_of_its_name(check: str, tmp_path: Path) -> None:
     (tmp_path / "faulty.py").write_text(FAULTY[check])
@@ -97,6 +98,7 @@ def test_a_built_in_strategy_holds(check: Callable[[], None]) -> None:
     check()
 
 
+@pytest.mark.slow
 @parametrize_with_checks(
     Path(__file__).parents[1] / "cheating_strategies" / "hoards_arrays.py",
     expected_failures={

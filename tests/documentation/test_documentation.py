@@ -87,6 +87,7 @@ def parse_command(words: list[str]) -> None:
         rest = rest or [""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_the_blocks_of_a_page_run_as_they_stand(
     page: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

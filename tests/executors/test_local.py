@@ -82,6 +82,7 @@ sys.meta_path.insert(0, Witness())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "runs"),
     [(["--seeds", "3"], 6), (["--tune", "grid", "-s", "lwf", "--set", "lwf.alpha=1,2", "--seeds", "2"], 6)],

@@ -65,6 +65,7 @@ def shared(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return run(tmp_path_factory.mktemp("shared"), jobs=1)
 
 
+@pytest.mark.slow
 def test_runs_that_share_are_to_the_byte_those_that_do_not(apart: Any, shared: Any, run: Run, tmp_path: Path) -> None:
     for runs in (shared, run(tmp_path / "results", jobs=2)):
         assert runs.keys() == apart.keys()
@@ -72,6 +73,7 @@ def test_runs_that_share_are_to_the_byte_those_that_do_not(apart: Any, shared: A
             assert numbers(one) == numbers(apart[key]), key
 
 
+@pytest.mark.slow
 def test_each_seed_is_trained_once_for_all_that_start_plainly(apart: Any, shared: Any) -> None:
     for seed in (0, 1):
         taken = [shared[name, seed].costs.experiences[0].shared for name in ALIKE]
@@ -81,6 +83,7 @@ def test_each_seed_is_trained_once_for_all_that_start_plainly(apart: Any, shared
     assert not any(entry.shared for one in shared.values() for entry in one.costs.experiences[1:])
 
 
+@pytest.mark.slow
 def test_a_run_that_shares_reports_what_the_training_took(shared: Any) -> None:
     naive, l2 = shared["naive", 0], shared["l2", 0]
     for cost in ("samples_seen", "gradient_steps", "reads"):
@@ -102,11 +105,13 @@ def test_other_budgets_and_other_softmaxes_are_trained_by_themselves(run: Run, t
     assert [one.costs.experiences[0].shared for one in softmaxes.values()] == [False, False, True]
 
 
+@pytest.mark.slow
 def test_what_was_kept_is_gone_when_the_command_has_ended(shared: Any) -> None:
     results = shared["naive", 0].path.parents[2]
     assert list((results / WORK).iterdir()) == []
 
 
+@pytest.mark.slow
 def test_damage_to_what_was_kept_is_noticed_and_it_is_trained_again(
     apart: Any, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +143,7 @@ def test_a_first_loss_and_a_loop_of_its_own_do_not_go_together(run: Run, tmp_pat
         run(tmp_path / "results", strategy=str(strategy), seeds=1)
 
 
+@pytest.mark.slow
 def test_a_first_experience_that_cannot_be_kept_does_no_harm(
     apart: Any, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def test_the_table_says_how_every_row_was_tuned(tuned: Path) -> None:
     assert "tuned" in text and "grid (8" in text and "by hand" in text
 
 
+@pytest.mark.slow
 def test_continual_search_stands_in_the_result_with_its_cost(tuned: Path) -> None:
     (run,) = [r for r in stored(tuned) if r.spec.strategy.name == "lwf" and how_tuned(r) == "chf"]
     entries = [entry.tuning for entry in run.result.experiences]
@@ -175,6 +176,7 @@ def test_a_tuned_run_that_is_interrupted_ends_as_one_that_was_not(data: Path, tm
         assert (again.path / file).read_bytes() == (whole.path / file).read_bytes(), file
 
 
+@pytest.mark.slow
 def test_grid_trials_run_on_other_class_orders_than_those_reported_and_on_no_test_data(tuned: Path) -> None:
     trials, finals = stored(tuned / ".tuning"), [r for r in stored(tuned) if r.spec.tuning]
     reported = {tuple(run.spec.scenario.class_order) for run in finals if isinstance(run.spec.tuning, GridTuning)}
@@ -189,6 +191,7 @@ def test_grid_trials_run_on_other_class_orders_than_those_reported_and_on_no_tes
     assert all("held_out" not in json.loads((run.path / "spec.json").read_bytes())["scenario"] for run in finals)
 
 
+@pytest.mark.slow
 def test_the_best_candidate_of_the_grid_is_reported_with_all_that_was_tried(tuned: Path) -> None:
     for run in stored(tuned):
         record = run.spec.tuning
@@ -207,6 +210,7 @@ def test_the_best_candidate_of_the_grid_is_reported_with_all_that_was_tried(tune
         assert {round(score, 12) for score in scored} <= means
 
 
+@pytest.mark.slow
 def test_lists_of_values_are_tried_in_every_combination(tuned: Path) -> None:
     grids = [run.spec.tuning.candidates for run in stored(tuned) if isinstance(run.spec.tuning, GridTuning)]
     (candidates,) = [each for each in grids if len(each) == 4 and "temperature" in each[0].values]
