@@ -13,6 +13,7 @@ import clbench
 from clbench.errors import UsageError
 from clbench.plugins.discovery import builtin_folder, describe, discover, select, without_dialects
 from clbench.plugins.scaffold import new_strategy
+from clbench.results.record import to_json
 from clbench.runs.grid import plan
 from clbench.runs.request import Request
 
@@ -37,7 +38,7 @@ def strategies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def spec(data: Path, strategy: str, **values: Any) -> dict[str, Any]:
     (run,) = plan(Request([strategy], ["splitdigits"], set=values, data=data, device="cpu"), lambda event: None)
-    found: dict[str, Any] = run.spec["strategy"]
+    found: dict[str, Any] = to_json(run.spec.strategy)
     return found
 
 
