@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -65,33 +65,39 @@ def report(
 
 def list_runs(results: Sequence[Path] | None, as_json: bool) -> None:
     """Print the stored runs with their final accuracy and forgetting."""
-    from clbench.results.stored_runs import StoredRun, read_all
+    from clbench.results.stored_runs import failures, read_all
     from clbench.system.tables import print_table
 
     places = results or [Path("results")]
     runs, unreadable = read_all(places)
-
-    def row(run: StoredRun) -> dict[str, Any]:
-        return {
+    rows = [
+        {
             "run": run.path.as_posix(),
             "status": run.result.status,
             "final_accuracy": run.metric("final_accuracy"),
             "forgetting": run.metric("forgetting"),
         }
-
-    rows = [row(run) for run in runs]
-    rows += [
-        {"run": f.path.as_posix(), "status": f"damaged: {f.problem}", "final_accuracy": None, "forgetting": None}
-        for f in unreadable
+        for run in runs
     ]
+    unfinished = [(failed.run, "failed") for failed in failures(places)]
+    unfinished += [(fault.path.as_posix(), "unreadable") for fault in unreadable]
+    rows += [{"run": run, "status": how, "final_accuracy": None, "forgetting": None} for run, how in unfinished]
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    cells = [[str(v) if not isinstance(v, float) else f"{100 * v:.1f}" for v in row.values()] for row in rows]
+    cells = [[_cell(value) for value in row.values()] for row in rows]
     print_table(
         terminal(),
         f"runs in {', '.join(map(str, places))}",
-        ["run", "status", "final accuracy", "forgetting"],
+        ["run", "status", "final accuracy, %", "forgetting, points"],
         cells,
         numbers=(2, 3),
     )
+    for fault in unreadable:
+        print(f"{fault.path}: {fault.problem}", file=sys.stderr)
+
+
+def _cell(value: str | float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f}" if isinstance(value, float) else value

@@ -160,7 +160,7 @@ class Request:
         None
     )
     tune: Annotated[
-        str | None, Option("How to choose hyper-parameters; see the README.", "chf|grid", unset="not at all")
+        str | None, Option("Choose hyper-parameters; see docs/recipes-and-tuning.md.", "chf|grid", unset="do not")
     ] = None
     device: Annotated[str, Option("Where to train.", "auto|cpu|cuda")] = "auto"
     threads: Annotated[
@@ -185,7 +185,7 @@ class Request:
         ),
     ] = None
     strict: Annotated[
-        bool, Option("End with exit code 6 if a strategy broke the rules; see the README.", flags=("--strict",))
+        bool, Option("End with exit code 6 if a strategy broke the rules; see docs/audit.md.", flags=("--strict",))
     ] = False
 
     held_out: float = 0.0
