@@ -205,7 +205,7 @@ def _situation(model: Network, strategy: object) -> Any:
 
 def _contents(model: Network, strategy: object) -> str:
     """Return a hash of what a strategy holds, beside the network in training, which it may refer to."""
-    return contents_sha256(vars(strategy), besides=(*model.parameters(), *model.buffers()))
+    return contents_sha256(vars(strategy), excluding=(*model.parameters(), *model.buffers()))
 
 
 def _tensors(model: Network, optimizer: torch.optim.Optimizer) -> list[Tensor]:
