@@ -18,7 +18,7 @@ from clbench.runs.grid import plan
 from clbench.runs.request import Request
 from clbench.system import gc_freeze
 from clbench.system.signals import Interrupted, Interruption
-from clbench.trackers.progress import Watcher
+from clbench.trackers.progress import ProgressDisplay
 from clbench.training.costs import PHASES
 
 if TYPE_CHECKING:
@@ -78,19 +78,21 @@ def profile(request: Request, console: Console) -> Profile:
     and what `plan` raises.
     """
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, Interruption() as interruption, Watcher(console) as watcher:
-        planned = plan(replace(request, out=Path(folder)), watcher)
+    with tempfile.TemporaryDirectory() as folder, Interruption() as interruption, ProgressDisplay(console) as progress:
+        planned = plan(replace(request, out=Path(folder)), progress)
         if len(planned) != 1:
             raise UsageError(
                 f"clbench profile does a single run (got {len(planned)})", "Name one strategy and one scenario."
             )
-        watcher.expect(1)
+        progress.expect(1)
         from clbench.runs.run import execute
         from clbench.runs.surroundings import Surroundings
 
-        gc_freeze.spare_imports()
+        gc_freeze.freeze_imports()
         results = ResultsFolder(Path(folder))
-        around = Surroundings(results, data_folder(request.data), interruption, watcher, share=False, exact_phases=True)
+        around = Surroundings(
+            results, data_folder(request.data), interruption, progress, share=False, exact_phases=True
+        )
         before = time.perf_counter() - began
         try:
             outcome = execute(planned[0].spec, planned[0].plugin, around)
