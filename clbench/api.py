@@ -24,7 +24,7 @@ from clbench.runs.grid_search import Execute, plan_finals, plan_trials
 from clbench.runs.outcome import Outcome
 from clbench.runs.request import Request, options
 from clbench.system.signals import Interruption
-from clbench.trackers.progress import Watcher
+from clbench.trackers.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,31 +135,31 @@ def run_request(request: Request, console: Console) -> list[Outcome]:
     """Plan the grid and do it, with progress on `console`; return how each run ended, in the order planned."""
     if request.tune != "grid":
         return execute_planned(lambda notify: plan(request, notify), request, console)
-    with _executing(request, console) as (execute, watcher):
-        finals = plan_finals(request, plan_trials(request, watcher), execute, watcher)
+    with _executing(request, console) as (execute, progress):
+        finals = plan_finals(request, plan_trials(request, progress), execute, progress)
         return execute(finals, request.out)
 
 
 def execute_planned(planner: Callable[[Listener], list[Planned]], request: Request, console: Console) -> list[Outcome]:
     """Do what `planner` plans on the machine and in the folders of `request`, with progress on `console`."""
-    with _executing(request, console) as (execute, watcher):
-        return execute(planner(watcher), request.out)
+    with _executing(request, console) as (execute, progress):
+        return execute(planner(progress), request.out)
 
 
 @contextlib.contextmanager
-def _executing(request: Request, console: Console) -> Iterator[tuple[Execute, Watcher]]:
-    """Yield what does planned runs, with progress on `console`, and who watches them."""
+def _executing(request: Request, console: Console) -> Iterator[tuple[Execute, ProgressDisplay]]:
+    """Yield what does planned runs, with progress on `console`, and the progress display."""
     with (
         Interruption() as interruption,
-        Watcher(console) as watcher,
-        Local(request, interruption, watcher) as executor,
+        ProgressDisplay(console) as progress,
+        Local(request, interruption, progress) as executor,
     ):
 
         def execute(planned: Sequence[Planned], folder: Path) -> list[Outcome]:
-            watcher.expect(len(planned))
+            progress.expect(len(planned))
             return executor.execute(planned, folder)
 
-        yield execute, watcher
+        yield execute, progress
 
 
 def stored(outcomes: Iterable[Outcome]) -> Runs:

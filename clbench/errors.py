@@ -1,4 +1,4 @@
-"""Every failure that clbench reports: what happened, what goes on from here, and the exit code it ends with."""
+"""Every failure that clbench reports: what happened, how to fix it, and the exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 class ClbenchError(Exception):
     """A failure that the user can understand and act on.
 
-    `message` says what happened and what was kept; `hint`, where there is one, is what to do next, often a command.
+    `message` says what happened and what was kept; `hint`, if given, is the fix, often a command.
     """
 
     exit_code = 1
@@ -36,7 +36,7 @@ class DataError(ClbenchError):
 
 
 class MachineError(ClbenchError):
-    """The machine cannot do it: no such device, a folder that cannot be written, a full disk, a broken installation."""
+    """A problem of the machine: no such device, a folder that cannot be written, a full disk, a broken installation."""
 
     exit_code = 4
 
@@ -48,7 +48,7 @@ class PluginError(ClbenchError):
 
 
 class AuditError(ClbenchError):
-    """A strategy read or kept what it may not; the run is stored all the same, with the finding in its result."""
+    """A strategy read or kept what it must not; the run is stored anyway, with the finding in its result."""
 
     exit_code = 6
 

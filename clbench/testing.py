@@ -1,4 +1,4 @@
-"""For the tests of a plug-in's author: the contract of clbench/checks/contract.py as pytest parameters.
+"""For a plug-in's own tests: the checks of clbench/checks/contract.py as pytest parameters.
 
 from clbench.testing import parametrize_with_checks
 
@@ -15,22 +15,24 @@ from pathlib import Path
 
 import pytest
 
-from clbench.checks.contract import CHECKS, Bench, perform
+from clbench.checks.bench import Bench
+from clbench.checks.contract import CHECKS, perform
 from clbench.plugins.discovery import select
 
 
 def parametrize_with_checks(
     *strategies: str | Path, expected_failures: Mapping[str, str] | None = None
 ) -> pytest.MarkDecorator:
-    """Return a decorator that gives a test function its argument `check`, to be called, for every check and strategy.
+    """Return a decorator that runs a test once per check and strategy, with the argument `check` to be called.
 
-    `strategies` are names or paths. A check named in `expected_failures`, with the reason, must fail; that it passes is
-    a failure. Test ids are `strategy-check`. Raises UsageError for a strategy, ValueError for a check, that is unknown.
+    `strategies` are names or paths. `expected_failures` maps checks that must fail to the reason; if one passes, the
+    test fails. Test ids are `strategy-check`. Raises UsageError for an unknown strategy and ValueError for an unknown
+    check.
     """
     expected = dict(expected_failures or {})
     names = [check.__name__ for check in CHECKS]
     if unknown := sorted(set(expected) - set(names)):
-        raise ValueError(f"no check is called {', '.join(unknown)}; there are {', '.join(names)}")
+        raise ValueError(f"unknown check {', '.join(unknown)} (known: {', '.join(names)})")
     parameters = []
     for strategy in map(str, strategies):
         for name in names:
@@ -45,7 +47,7 @@ def _call(strategy: str, name: str) -> Callable[[], None]:
         if result.status == "skipped":
             pytest.skip(result.found)
         if result.status == "failed":
-            pytest.fail(f"{result.doc}\n{result.found}\n{result.mend}", pytrace=False)
+            pytest.fail(f"{result.doc}\n{result.found}\n{result.fix}", pytrace=False)
 
     return check
 

@@ -1,1 +1,1 @@
-"""What a strategy reads and keeps, against what it may."""
+"""What a strategy reads and keeps, recorded from outside and judged."""

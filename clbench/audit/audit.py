@@ -1,6 +1,6 @@
-"""What a strategy reads and keeps, watched from outside: which training samples, which files, how many exemplars.
+"""What a strategy reads and keeps: which training samples, which files, how many exemplars.
 
-It catches mistakes and casual cheating. It does not catch a determined author, who runs in the same process.
+This catches mistakes and casual cheating. It cannot stop a determined author, whose code runs in the same process.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from clbench.data.batches import Scaling
 
 Severity = Literal["violation", "warn"]
 
-_PENDING = 2**20
-"""Rows whose reads are noted before they are counted."""
+_BUFFERED_READS = 2**20
+"""Rows whose reads are buffered before they are counted."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a strategy did and may not do."""
+    """Something that a strategy did and must not do."""
 
     severity: Severity
     name: str
-    """Short and always the same for the same misdeed: `old data`, `memory`, …"""
+    """The kind of violation: `old data`, `memory`, …"""
 
     experience: int
     what: str
@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass
 class Audit:
-    """The costs of one run."""
+    """What one run read and kept, and the findings about it."""
 
     rows_of: Sequence[Tensor]
     """Training rows of each experience."""
@@ -66,8 +66,8 @@ class Audit:
 
     # -- reads --------------------------------------------------------------------------------------------------------
 
-    def begin(self, experience: int) -> None:
-        """An experience begins: from here on its own samples may be read."""
+    def begin_experience(self, experience: int) -> None:
+        """Begin an experience: from now on its own samples may be read."""
         self._experience, self._whole_past = experience, False
         self._count()
         self._counts.zero_()
@@ -77,51 +77,51 @@ class Audit:
         self._count()
         return self._counts.clone()
 
-    def read_elsewhere(self, counts: Tensor) -> None:
-        """Training rows were read so often, (n,), in a training that this run goes on from."""
+    def add_reads(self, counts: Tensor) -> None:
+        """Add the reads of each training row, (n,), by a training that this run continues from."""
         self._counts += counts
 
     def allow_past(self) -> None:
-        """The strategy has declared that it trains on all data so far."""
+        """Allow reading earlier experiences: the strategy has declared that it trains on all data so far."""
         self._whole_past = True
 
     def read_training(self, rows: Tensor) -> None:
-        """Training rows were read, (n,)."""
+        """Note that training rows, (n,), were read."""
         self._pending.append(rows)
         self._pending_rows += len(rows)
-        if self._pending_rows > _PENDING:
+        if self._pending_rows > _BUFFERED_READS:
             self._count()
 
     def _count(self) -> None:
-        for device in {rows.device for rows in self._pending}:  # all of a GPU at once, which must be waited for
+        for device in {rows.device for rows in self._pending}:  # once per device: copying from a GPU waits for it
             rows = torch.cat([rows for rows in self._pending if rows.device == device]).cpu()
             self._counts += torch.bincount(rows, minlength=len(self._counts))
         self._pending.clear()
         self._pending_rows = 0
 
     def read_test(self, rows: Tensor) -> None:
-        """Test rows were read, (n,), which only an evaluation may do."""
+        """Note that test rows, (n,), were read, which is allowed in an evaluation only."""
         if not self._evaluating:
-            self.find("violation", "test data", f"read {len(rows)} test samples while it trained")
+            self.add("violation", "test data", f"read {len(rows)} test samples while it trained")
 
     def read_test_labels(self) -> None:
-        """The classes of the test samples were read while the strategy predicted."""
-        self.find("violation", "task label", "read the test samples' labels while it predicted")
+        """Note that the labels of the test samples were read while the strategy predicted."""
+        self.add("violation", "task label", "read the test samples' labels while it predicted")
 
-    def close(self) -> dict[str, int]:
-        """The experience ends: judge what was read of it, and return the numbers of reads by where they belong."""
+    def end_experience(self) -> dict[str, int]:
+        """Judge what was read in this experience; return the number of reads of current, earlier and later samples."""
         self._count()
         past, future = self._owner < self._experience, self._owner > self._experience
         read = self._counts > 0
         if bool((read & future).any()):
-            self.find("violation", "future data", f"read {int((read & future).sum())} samples of later experiences")
+            self.add("violation", "future data", f"read {int((read & future).sum())} samples of later experiences")
         if bool((read & past).any()) and not self._whole_past:
-            self.find("violation", "old data", f"read {int((read & past).sum())} samples of earlier experiences")
-        of = {"current": self._owner == self._experience, "earlier": past, "later": future}
-        return {name: int(self._counts[rows].sum()) for name, rows in of.items()}
+            self.add("violation", "old data", f"read {int((read & past).sum())} samples of earlier experiences")
+        rows_by_age = {"current": self._owner == self._experience, "earlier": past, "later": future}
+        return {name: int(self._counts[rows].sum()) for name, rows in rows_by_age.items()}
 
     @contextmanager
-    def evaluation(self) -> Iterator[None]:
+    def evaluating(self) -> Iterator[None]:
         """Within, the test set may be read."""
         self._evaluating = True
         try:
@@ -130,53 +130,53 @@ class Audit:
             self._evaluating = False
 
     @contextmanager
-    def files(self) -> Iterator[None]:
-        """Within, opening a file of the data folder is found."""
-        _WATCHING.append(self)
-        if not _HOOKED:
-            _HOOKED.append(True)
-            sys.addaudithook(_opened)
+    def watching_files(self) -> Iterator[None]:
+        """Within, opening a file in the data folder is a finding."""
+        _ACTIVE.append(self)
+        if not _HOOK_INSTALLED:
+            _HOOK_INSTALLED.append(True)
+            sys.addaudithook(_on_audit_event)
         try:
             yield
         finally:
-            _WATCHING.remove(self)
+            _ACTIVE.remove(self)
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
-    def weigh(
-        self, state: dict[str, Any], module: types.ModuleType | None, model: nn.Module, allowed: int, shape: Shape
+    def count_exemplars(
+        self, state: dict[str, Any], module: types.ModuleType | None, model: nn.Module, allowed: int, shape: SampleShape
     ) -> int:
-        """Count the samples that a strategy keeps, on itself, in its file's globals, and on the network.
+        """Count the training samples that a strategy keeps on itself, in its module's globals, and on the network.
 
-        `allowed` is how many it declares; `shape` says what a sample looks like. Returns the number kept.
+        `allowed` is the number it declares. Returns the number kept.
         """
         parameters = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
-        kept, where = 0, []
+        kept, locations = 0, []
         extras = {f"the network's {name}": value for name, value in _extras(model)}
         places = [("itself", state), *extras.items()]
         if module is not None:
-            places += [(f"the file's global {name}", value) for name, value in _globals(module)]
+            places += [(f"the module's global {name}", value) for name, value in _globals(module)]
         for place, value in places:
             found = sum(_samples_in(leaf, shape) for leaf in _leaves(value, parameters))
             if found:
                 kept += found
-                where.append(f"{found} on {place}" if place == "itself" else f"{found} in {place}")
+                locations.append(f"{found} on {place}" if place == "itself" else f"{found} in {place}")
         if kept > allowed:
-            what = f"keeps {kept} training samples ({', '.join(where)}) and declares {allowed}"
-            self.find("violation", "memory", what)
+            what = f"keeps {kept} training samples ({', '.join(locations)}) but declares {allowed}"
+            self.add("violation", "memory", what)
         return kept
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
-    def compare(self, before: str, after: str) -> None:
-        """`before` and `after` are hashes of network and strategy around an evaluation."""
+    def check_unchanged(self, before: str, after: str) -> None:
+        """Compare the hashes of network and strategy before and after an evaluation."""
         if before != after:
-            self.find("violation", "learning in evaluation", "its state changed while it was evaluated")
+            self.add("violation", "learning in evaluation", "its state changed while it was evaluated")
 
     # -- verdict ------------------------------------------------------------------------------------------------------
 
-    def find(self, severity: Severity, name: str, what: str) -> None:
-        """Note a finding; of one name once an experience."""
+    def add(self, severity: Severity, name: str, what: str) -> None:
+        """Add a finding, at most one of each name per experience."""
         if not any((each.name, each.experience) == (name, self._experience) for each in self.findings):
             self.findings.append(Finding(severity, name, self._experience, what))
 
@@ -189,23 +189,23 @@ class Audit:
         return "pass"
 
 
-_WATCHING: list[Audit] = []
-_HOOKED: list[bool] = []
+_ACTIVE: list[Audit] = []
+_HOOK_INSTALLED: list[bool] = []
 
 
-def _opened(event: str, arguments: tuple[Any, ...]) -> None:
-    """Python's audit hook: it cannot be taken away again, so it is one for the process and mostly returns at once."""
-    if not _WATCHING or event != "open" or not isinstance(arguments[0], (str, bytes, os.PathLike)):
+def _on_audit_event(event: str, arguments: tuple[Any, ...]) -> None:
+    """Python's audit hook. It cannot be removed, so there is one per process, and it usually returns at once."""
+    if not _ACTIVE or event != "open" or not isinstance(arguments[0], (str, bytes, os.PathLike)):
         return
     path = Path.cwd() / os.fsdecode(arguments[0])
-    for audit in list(_WATCHING):
+    for audit in list(_ACTIVE):
         if audit.data_folder in path.parents:
-            audit.find("violation", "data files", f"opened {path.name} in the data folder")
+            audit.add("violation", "data files", f"opened {path.name} in the data folder")
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What a sample looks like, as it is stored and as the network gets it."""
+class SampleShape:
+    """Shape and scaling of a sample, by which stored pixels are recognized."""
 
     height: int
     width: int
@@ -214,12 +214,12 @@ class Shape:
 
     @property
     def values(self) -> int:
-        """Numbers in a sample."""
+        """Number of values in a sample."""
         return self.height * self.width * self.channels
 
 
 def _extras(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Yield what is set on a network's modules beside modules, parameters, buffers and torch's own attributes."""
+    """Yield the attributes of a network's modules other than modules, parameters, buffers and torch's own."""
     usual = set(vars(nn.Linear(1, 1))) | set(vars(nn.BatchNorm2d(1))) | set(vars(nn.Conv2d(1, 1, 1)))
     for module in model.modules():
         for name, value in vars(module).items():
@@ -239,7 +239,7 @@ def _globals(module: types.ModuleType) -> Iterator[tuple[str, Any]]:
 
 
 def _leaves(value: Any, parameters: set[int]) -> Iterator[Any]:
-    """Yield the tensors, arrays, byte strings and exemplar memories that can be reached from `value`, each once."""
+    """Yield the tensors, arrays, byte strings and exemplar memories reachable from `value`, each once."""
     waiting, visited = [value], set(parameters)
     while waiting:
         item = waiting.pop()
@@ -259,10 +259,10 @@ def _leaves(value: Any, parameters: set[int]) -> Iterator[Any]:
             waiting.extend(vars(item).values())
 
 
-def _samples_in(leaf: Any, shape: Shape) -> int:
-    """Return how many samples a value holds: pixels as they are stored, in 0..1, or scaled as for the network.
+def _samples_in(leaf: Any, shape: SampleShape) -> int:
+    """Return how many samples a value holds, as stored pixels, in 0..1, or scaled as for the network.
 
-    A plain row of numbers other than bytes is taken for labels or counts, not for pixels.
+    A one-dimensional array other than bytes is assumed to hold labels or counts.
     """
     if isinstance(leaf, ExemplarMemory):
         return len(leaf)
@@ -288,8 +288,8 @@ def _as_tensor(array: Any) -> Tensor | None:
         return None
 
 
-def _is_pixels(tensor: Tensor, shape: Shape) -> bool:
-    """Whether all values lie on the grid of 256 pixel values, however scaled."""
+def _is_pixels(tensor: Tensor, shape: SampleShape) -> bool:
+    """Whether all values are on the grid of 256 pixel values, in any scaling."""
     flat = tensor.reshape(-1, shape.values)[:8]
     factor, offset = shape.scaling.factor.cpu(), shape.scaling.offset.cpu()
     first = flat.view(-1, shape.channels, shape.height, shape.width).permute(0, 2, 3, 1)

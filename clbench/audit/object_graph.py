@@ -1,4 +1,4 @@
-"""What a strategy holds: everything reachable from its attributes, hashed, weighed and compared."""
+"""Everything that is reachable from a strategy's attributes: hashed, and its size measured."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch import nn
 
 
 def kept_networks(state: dict[str, Any], model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Return the copies of the network among a strategy's own attributes, with the hashes of their weights."""
+    """Return the copies of the network among a strategy's attributes, with the hashes of their weights."""
     networks = [value for value in state.values() if type(value) is type(model) and value is not model]
     return [(network, weights_sha256(network)) for network in networks]
 
 
-def contents_sha256(state: Any, besides: Iterable[Any] = ()) -> str:
+def contents_sha256(state: Any, excluding: Iterable[Any] = ()) -> str:
     """Return a SHA-256 of all tensors, arrays, generators, byte strings and plain values reachable from `state`.
 
-    In order, and without the objects `besides`.
+    In order, leaving out the objects in `excluding`.
     """
-    digest, visited, waiting = hashlib.sha256(), {id(value) for value in besides}, [state]
+    digest, visited, waiting = hashlib.sha256(), {id(value) for value in excluding}, [state]
     while waiting:
         value = waiting.pop()
         if isinstance(value, (int, float, str, bool, bytes, bytearray)) or value is None:
@@ -47,9 +47,9 @@ def contents_sha256(state: Any, besides: Iterable[Any] = ()) -> str:
 
 
 def carried_bytes(state: Any, model: nn.Module) -> int:
-    """Return the bytes of all tensors, arrays and byte strings reachable from `state`, each memory counted once.
+    """Return the bytes of all tensors, arrays and byte strings reachable from `state`, each storage counted once.
 
-    What belongs to `model`, the network in training, is not counted: every strategy has it.
+    Tensors of `model`, the network in training, are not counted, because every strategy has them.
     """
     visited = {id(part) for part in model.modules()} | {id(tensor) for tensor in _tensors(model)}
     storages = {tensor.untyped_storage().data_ptr() for tensor in _tensors(model)}
@@ -92,6 +92,6 @@ def weights_sha256(model: nn.Module) -> str:
 
 
 def _bytes_of(tensor: torch.Tensor) -> Any:
-    """Return the bytes of a tensor of any type, also of those that NumPy does not know."""
+    """Return the bytes of a tensor of any type, including those that NumPy lacks."""
     plain = tensor.detach().to_dense() if tensor.layout is not torch.strided else tensor.detach()
     return plain.cpu().contiguous().flatten().view(torch.uint8).numpy()

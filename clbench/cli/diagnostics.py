@@ -39,8 +39,8 @@ def doctor(
     findings = examine(results, data)
     for finding in findings:
         print(f"{'ok  ' if finding.healthy else 'FAIL'}  {finding.what}")
-        if finding.mend:
-            print(f"      {finding.mend}")
+        if finding.fix:
+            print(f"      {finding.fix}")
     codes = [finding.exit_code for finding in findings if not finding.healthy]
     if codes:
         raise typer.Exit(max(codes))

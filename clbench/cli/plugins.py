@@ -158,6 +158,6 @@ def new_scenario(
 def _print_check(result: Result) -> None:
     marks = {"passed": "ok  ", "failed": "FAIL", "skipped": "skip"}
     print(f"{marks[result.status]}  {result.check}")
-    for text in (result.found, result.mend):
+    for text in (result.found, result.fix):
         for line in text.splitlines():
             print(f"      {line}")

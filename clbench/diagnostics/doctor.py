@@ -1,4 +1,4 @@
-"""Looks at everything that a run depends on and says how to fix what is wrong."""
+"""Check everything that a run depends on, and say how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from clbench.system import machine
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at."""
+    """The state of one thing that was checked."""
 
     what: str
     exit_code: int = 0
-    """0 where it is well; else the exit code of the failure that it would lead to."""
+    """0 if nothing is wrong; else the exit code of the failure that it would cause."""
 
-    mend: str = ""
+    fix: str = ""
 
     @property
     def healthy(self) -> bool:
@@ -33,7 +33,7 @@ class Finding:
 
 
 def examine(results: Sequence[Path] | None, data: Path | None) -> list[Finding]:
-    """Look at the installation, the machine, the plug-ins, the data and the stored runs."""
+    """Check the installation, the machine, the plug-ins, the data and the stored runs."""
     folders = list(results or [path for path in [Path("results")] if path.is_dir()])
     return [*_installation(), *_machine(), *_plugins(), *_data(data_folder(data)), *_runs(folders)]
 
@@ -42,17 +42,17 @@ def _installation() -> Iterator[Finding]:
     versions = environment.describe("cpu")["packages"]
     yield Finding(", ".join(f"{name} {version or 'missing'}" for name, version in versions.items()))
     for module in ("torchvision", "avalanche.training.templates"):
-        # In a process of its own: what cannot be imported may also crash.
+        # In a separate process, because a broken package may crash on import.
         command = [sys.executable, "-W", "ignore", "-c", f"import {module}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             yield Finding(f"{module} imports")
             continue
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        yield Finding(f"{module} does not import: {last}", 4, _mend_import(done.stderr))
+        yield Finding(f"{module} does not import: {last}", 4, _fix_import(done.stderr))
 
 
-def _mend_import(message: str) -> str:
+def _fix_import(message: str) -> str:
     if "torchvision::nms" in message or "undefined symbol" in message:
         return "torch and torchvision are of different builds: pip install --force-reinstall torch torchvision"
     if "distutils" in message:
@@ -80,16 +80,16 @@ def _plugins() -> Iterator[Finding]:
         yield Finding(f"{len(found) - len(broken)} {discovery.FOLDERS[kind]}")
         for plugin in broken:
             yield Finding(
-                f"{kind} {plugin.name}: {plugin.problem}", 5, f"Mend {plugin.path}, or rename it to begin with _"
+                f"{kind} {plugin.name}: {plugin.problem}", 5, f"Fix {plugin.path}, or rename it to begin with _"
             )
 
 
 def _data(folder: Path) -> Iterator[Finding]:
     for name, problem in verify(folder):
-        mend = (
+        fix = (
             f"Remove {folder / 'arrays' / name}, then fetch or import it again: clbench data --help" if problem else ""
         )
-        yield Finding(f"dataset {name}: {problem or 'as recorded'}", 3 if problem else 0, mend)
+        yield Finding(f"dataset {name}: {problem or 'as recorded'}", 3 if problem else 0, fix)
 
 
 def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
@@ -106,5 +106,5 @@ def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
 def _unreadable(fault: Unreadable) -> Finding:
     scenario, strategy, run = fault.path.resolve().parts[-3:]
     seed = run.rpartition("-seed")[2].partition("-")[0]
-    mend = f"Do it again (the damaged one is moved aside): clbench run -s {strategy} -S {scenario} --seeds {seed},"
-    return Finding(f"run {fault.path}: {fault.problem}", 1, "" if fault.other_schema else mend)
+    fix = f"Rerun it (the damaged one is moved aside): clbench run -s {strategy} -S {scenario} --seeds {seed},"
+    return Finding(f"run {fault.path}: {fault.problem}", 1, "" if fault.other_schema else fix)

@@ -1,4 +1,4 @@
-"""Where a run's time goes: a run that is not kept, read by the clock that every run keeps in its costs.json."""
+"""Profile a run that is not kept, from the seconds by phase that every run stores."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from clbench.runs.grid import plan
 from clbench.runs.request import Request
 from clbench.system import gc_freeze
 from clbench.system.signals import Interrupted, Interruption
-from clbench.trackers.progress import Watcher
+from clbench.trackers.progress import ProgressDisplay
 from clbench.training.costs import PHASES
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 PARTS = {
-    "start-up": "importing torch and Avalanche, opening the data, drawing the network",
+    "start-up": "importing torch, opening the data, initializing the network",
     **PHASES,
     "publishing": "writing the result",
 }
-_OF_EVERY_STEP = ("data", "forward", "backward", "optimizer", "strategy", "replayed")
+_STEP_PARTS = ("data", "forward", "backward", "optimizer", "strategy", "replayed")
 
 HEADINGS = ("part", "seconds", "share", "ms a step", "what")
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What one run took."""
+    """The time of one run."""
 
     run: str
     device: str
     threads: int
     seconds: dict[str, float]
-    """By part, as in PARTS; they add up to the whole."""
+    """By part, as in PARTS; they add up to the total."""
 
     gradient_steps: int
     samples_seen: int
@@ -59,9 +59,7 @@ class Profile:
         for part, seconds in self.seconds.items():
             if seconds >= 0.001:
                 step = (
-                    f"{1000 * seconds / self.gradient_steps:.2f}"
-                    if part in _OF_EVERY_STEP and self.gradient_steps
-                    else ""
+                    f"{1000 * seconds / self.gradient_steps:.2f}" if part in _STEP_PARTS and self.gradient_steps else ""
                 )
                 rows.append((part, f"{seconds:.2f}", f"{100 * seconds / whole:.1f} %", step, PARTS[part]))
         return [*rows, ("all", f"{whole:.2f}", "100.0 %", "", "")]
@@ -73,26 +71,28 @@ class Profile:
 
 
 def profile(request: Request, console: Console) -> Profile:
-    """Do the one run that is asked for in a folder of its own, with progress on `console`; return what it took.
+    """Make the one requested run in a temporary folder, with progress on `console`; return its profile.
 
-    On a GPU the run waits for the device at every change of phase, and does not capture its steps, so that what takes
-    the time is known; it is slower for it. Raises UsageError for more than one run, ClbenchError for one that fails,
+    On a GPU the run waits for the device at every change of phase, and does not capture its steps, so that the time can
+    be attributed; this slows it down. Raises UsageError for more than one run, ClbenchError for one that fails,
     and what `plan` raises.
     """
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, Interruption() as interruption, Watcher(console) as watcher:
-        planned = plan(replace(request, out=Path(folder)), watcher)
+    with tempfile.TemporaryDirectory() as folder, Interruption() as interruption, ProgressDisplay(console) as progress:
+        planned = plan(replace(request, out=Path(folder)), progress)
         if len(planned) != 1:
             raise UsageError(
                 f"clbench profile does a single run (got {len(planned)})", "Name one strategy and one scenario."
             )
-        watcher.expect(1)
+        progress.expect(1)
         from clbench.runs.run import execute
         from clbench.runs.surroundings import Surroundings
 
-        gc_freeze.spare_imports()
+        gc_freeze.freeze_imports()
         results = ResultsFolder(Path(folder))
-        around = Surroundings(results, data_folder(request.data), interruption, watcher, share=False, exact_phases=True)
+        around = Surroundings(
+            results, data_folder(request.data), interruption, progress, share=False, exact_phases=True
+        )
         before = time.perf_counter() - began
         try:
             outcome = execute(planned[0].spec, planned[0].plugin, around)
@@ -102,7 +102,7 @@ def profile(request: Request, console: Console) -> Profile:
         assert outcome is not None
         whole = time.perf_counter() - began
         if outcome.failed:
-            raise ClbenchError(f"{outcome.run}: {outcome.message}", "Its traceback is kept by: clbench run")
+            raise ClbenchError(f"{outcome.run}: {outcome.message}", "`clbench run` keeps the traceback.")
         result = RunResult.model_validate_json((outcome.path / "result.json").read_bytes())
         costs = RunCosts.model_validate_json((outcome.path / "costs.json").read_bytes())
     seconds = {"start-up": before + costs.start_up_seconds}

@@ -74,7 +74,7 @@ class Local:
         from clbench.runs.run import execute  # imports torch
         from clbench.runs.surroundings import Surroundings
 
-        gc_freeze.spare_imports()
+        gc_freeze.freeze_imports()
         data, share = data_folder(self._request.data), self._request.share
         around = Surroundings(results, data, self._interruption, self._notify, share)
         outcomes: dict[str, Outcome | None] = {}

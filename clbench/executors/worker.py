@@ -122,7 +122,7 @@ def serve(data: Path, share: bool) -> int:
             from clbench.runs.run import execute  # imports torch
             from clbench.runs.surroundings import Surroundings
 
-            gc_freeze.spare_imports()
+            gc_freeze.freeze_imports()
 
             def surroundings(results: Path) -> Surroundings:
                 return Surroundings(

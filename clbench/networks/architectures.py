@@ -1,4 +1,4 @@
-"""The architectures that a recipe can name, and how one is built from a seed."""
+"""The architectures that a recipe can choose, and how one is initialized from a seed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def mlp(shape: tuple[int, int, int]) -> Network:
 def cnn(shape: tuple[int, int, int]) -> Network:
     """Three 3x3 convolutions of 32, 64 and 128 channels, each with 2x2 max pooling, batch normalisation and ReLU.
 
-    Pooling comes before normalisation, which then works on a quarter of the values.
+    Pooling precedes normalisation, which then processes a quarter of the values.
     """
 
     def block(inputs: int, outputs: int) -> nn.Sequential:
@@ -109,8 +109,8 @@ ARCHITECTURES = {"mlp": mlp, "cnn": cnn, "resnet18": resnet18, "resnet32": resne
 def build(name: str, shape: tuple[int, int, int], seed: int) -> Network:
     """Return the network `name` for images of `shape` (height, width, channels), its weights drawn from `seed`.
 
-    The head has no rows yet. The global random state is left as it was. Convolutions are kept channels-last, in which
-    the images are stored and which the processors' kernels prefer.
+    The head has no rows yet. The global random state is unchanged. Convolutions are in channels-last memory format, in
+    which the images are stored and which CPU kernels prefer.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

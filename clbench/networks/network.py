@@ -1,4 +1,4 @@
-"""What every network is: a trunk of blocks that can be frozen, and a head that grows with the classes."""
+"""A network: a trunk of blocks that can be frozen, and a head that grows with the classes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 class Head(nn.Module):
     """A linear layer with a row per class seen so far; or, fixed, per class of the whole stream from the start.
 
-    The rows of earlier experiences (`old`, None in experience 0) and those of the current one (`new`) are layers of
-    their own, so that a strategy can anchor, freeze or warm up either; the output is that of one layer. In a fixed
-    head every row is there from the start and none is new: `old` has them all, `new` is None.
+    The rows of earlier experiences (`old`, None in experience 0) and those of the current one (`new`) are separate
+    layers, so that a strategy can regularize, freeze or warm up either; their outputs are concatenated. In a fixed
+    head all rows exist from the start: `old` has them all, and `new` is None.
     """
 
     def __init__(self, features: int) -> None:
@@ -23,7 +23,7 @@ class Head(nn.Module):
         self.features = features
         self.fixed = False
         self.seen = 0
-        """Number of rows whose classes have come."""
+        """Number of classes seen so far."""
 
         self.old: nn.Linear | None = None
         self.new: nn.Linear | None = None
@@ -44,9 +44,9 @@ class Head(nn.Module):
         return torch.cat([part.bias for part in (self.old, self.new) if part is not None])
 
     def grow(self, classes: int, seed: int) -> None:
-        """Add a row for each of `classes` new classes, drawn from `seed` in torch's usual way for a linear layer.
+        """Add a row for each of `classes` new classes, drawn from `seed` as torch initializes a linear layer.
 
-        U(-1/√features, 1/√features) for weights and biases. The rows so far keep their values.
+        U(-1/√features, 1/√features) for weights and biases. Existing rows keep their values.
         """
         self.seen += classes
         if self.fixed:
@@ -61,12 +61,12 @@ class Head(nn.Module):
         self.new = _drawn_linear(self.features, classes, seed).to(device)
 
     def share(self) -> None:
-        """Let the rows of the first experience, which all later ones share, count as old ones."""
+        """Treat the rows of the first experience, which all later ones share, as old."""
         if not self.fixed:
             self.old, self.new = self.new, None
 
     def fix(self, classes: int, seed: int) -> None:
-        """Have all rows from the start, before the first `grow`, drawn from `seed` as `grow` draws them."""
+        """Create all rows at once, before the first `grow`, initialized from `seed` as in `grow`."""
         self.fixed = True
         self.old = _drawn_linear(self.features, classes, seed)
 
@@ -112,7 +112,7 @@ class Network(nn.Module):
         return trunk | {"head.weight": self.head.weight, "head.bias": self.head.bias}
 
     def older_weights(self) -> dict[str, Tensor]:
-        """Return the weights that were there before this experience: the same names, without the head's new rows."""
+        """Return the weights that existed before this experience: the same names, without the head's new rows."""
         trunk: dict[str, Tensor] = {f"blocks.{name}": weight for name, weight in self.blocks.named_parameters()}
         if self.head.old is None:
             return trunk
@@ -127,7 +127,7 @@ class Network(nn.Module):
         return joined
 
     def in_evaluation(self) -> Network:
-        """Return a copy in evaluation mode, to ask without leaving a trace."""
+        """Return a copy in evaluation mode."""
         return copy.deepcopy(self).eval()
 
     def freeze(self, modules: Iterable[nn.Module]) -> None:
@@ -146,7 +146,7 @@ class Network(nn.Module):
         return all(id(block) in frozen for block in self.blocks)
 
     def train(self, mode: bool = True) -> Network:
-        """Set training mode, but for what is frozen."""
+        """Set training mode, except for frozen modules."""
         super().train(mode)
         for module in self._frozen:
             module.eval()

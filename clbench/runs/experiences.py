@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from clbench.audit import object_graph
-from clbench.audit.audit import Audit, Shape
-from clbench.audit.probes import probe
+from clbench.audit.audit import Audit, SampleShape
+from clbench.audit.batch_independence import check_batch_independence
 from clbench.base.config import configure
 from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.events import ExperienceFinished, Note, RunStarted
@@ -139,7 +139,7 @@ class ExperienceByExperience:
         stream.images.on_read, stream.test_set.images.on_read = audit.read_training, audit.read_test
         stream.test_set.on_labels_read = audit.read_test_labels
         try:
-            with audit.files():
+            with audit.watching_files():
                 yield
         finally:
             stream.images.on_read = stream.test_set.images.on_read = stream.test_set.on_labels_read = None
@@ -154,10 +154,11 @@ class ExperienceByExperience:
 
         before = self._fingerprint(trainer)
         learned = sum(where.classes_per_experience[: where.index + 1])
-        with self.audit.evaluation():
+        with self.audit.evaluating():
             predictions = test_set.predict(trainer.model, score, learned)
-            probe(test_set, trainer.model, score, derive(self.spec.seeds.training, "probe"), self.audit)
-        self.audit.compare(before, self._fingerprint(trainer))
+            seed = derive(self.spec.seeds.training, "probe")
+            check_batch_independence(test_set, trainer.model, score, seed, self.audit)
+        self.audit.check_unchanged(before, self._fingerprint(trainer))
         return predictions
 
     def _fingerprint(self, trainer: Trainer) -> str:
@@ -195,7 +196,7 @@ class ExperienceByExperience:
     def _experience(self, trainer: Trainer, index: int, done: Checkpoint) -> None:
         watch = trainer.timer
         watch.enter("bookkeeping")
-        self.audit.begin(index)
+        self.audit.begin_experience(index)
         copies = object_graph.kept_networks(self._strategy_state(), trainer.model)
         try:
             watch.enter("tuning")
@@ -206,10 +207,10 @@ class ExperienceByExperience:
         watch.enter("bookkeeping")
         if costs.past_data_bytes:
             self.audit.allow_past()
-        reads = self.audit.close()
+        reads = self.audit.end_experience()
         moved = any(object_graph.weights_sha256(network) != before for network, before in copies)
         if moved:
-            self.audit.find("warn", "moving copy", "trained, or left in training mode, a network that it keeps")
+            self.audit.add("warn", "moving copy", "trained, or left in training mode, a network that it keeps")
         watch.enter("evaluation")
         try:
             done.predictions.append(self._evaluate(trainer) if costs.trained else None)
@@ -217,8 +218,9 @@ class ExperienceByExperience:
             raise StrategyFailed(error, f"in the evaluation after experience {index}") from error
         watch.enter("bookkeeping")
         scaling = self.stream.scaling
-        shape = Shape(*self.stream.shape, scaling)
-        kept = self.audit.weigh(self._strategy_state(), self.module, trainer.model, self.strategy.memory, shape)
+        shape = SampleShape(*self.stream.shape, scaling)
+        state, allowed = self._strategy_state(), self.strategy.memory
+        kept = self.audit.count_exemplars(state, self.module, trainer.model, allowed, shape)
         tuned_seconds = tuned.seconds if tuned else 0.0
         done.experiences.append(self._result(trainer, index, costs, tuned, Reads(**reads), kept))
         done.costs.append(self._costs(index, costs, watch.read(), tuned_seconds))

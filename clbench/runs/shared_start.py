@@ -49,7 +49,7 @@ def _train_or_take(trainer: Trainer, kept: Path, audit: Audit) -> None:
         trainer.model, trainer.optimizer_state = there["model"].to(trainer.device), there["optimizer"]
         trainer.costs = replace(there["costs"], shared=True)
         trainer.timer.add(there["phases"])
-        audit.read_elsewhere(there["reads"])
+        audit.add_reads(there["reads"])
         restore_random_state(there["random"])
         return
     before = trainer.timer.so_far()

@@ -9,38 +9,38 @@ from clbench.errors import UsageError
 
 
 def parse_split(text: str, classes: int) -> tuple[int, ...]:
-    """Return how many classes each experience brings.
+    """Return the number of classes of each experience.
 
-    `5` makes five equal experiences, `50+10x5` a base of 50 classes and then ten experiences of 5, `4,3,3` is the
-    list itself. Raises UsageError if the result does not cover the `classes` exactly.
+    `5` makes five equal experiences, `50+10x5` a base of 50 classes followed by ten experiences of 5, and
+    `4,3,3` lists the sizes. Raises UsageError if they do not add up to `classes`.
     """
     text = text.replace(" ", "")
     if re.search(r"\d{7}", text):
-        raise UsageError(f"split {text[:40]}: no dataset has that many classes")
+        raise UsageError(f"invalid split {text[:40]!r}: no dataset has that many classes")
     if re.fullmatch(r"\d+", text):
         count = int(text)
         if count < 1 or classes % count:
             raise UsageError(
                 f"{classes} classes do not divide into {text} equal experiences",
-                f"Give the sizes as a list instead, for example --split {_nearly_equal(classes, max(1, count))}",
+                f"List the sizes instead, for example --split {_nearly_equal(classes, max(1, count))}",
             )
         return (classes // count,) * count
     if match := re.fullmatch(r"(\d+)\+(\d+)[x×](\d+)", text):
         base, steps, size = map(int, match.groups())
         if base + steps * size != classes:
-            raise UsageError(f"split {text} covers {base + steps * size} classes, and the dataset has {classes}")
+            raise UsageError(f"split {text} covers {base + steps * size} classes, but the dataset has {classes}")
         sizes = (base, *(size,) * steps)
     elif re.fullmatch(r"\d+(,\d+)*,?", text):
         sizes = tuple(int(part) for part in text.split(",") if part)
     else:
         raise UsageError(
-            f"'{text}' is no split",
-            "A split is a number of equal experiences (5), a base and steps (50+10x5), or a list (4,3,3).",
+            f"invalid split {text!r}",
+            "Give a number of equal experiences (5), a base and steps (50+10x5), or a list of sizes (4,3,3).",
         )
     if min(sizes) < 1:
         raise UsageError(f"split {text}: every experience needs at least one class")
     if sum(sizes) != classes:
-        raise UsageError(f"split {text} covers {sum(sizes)} classes, and the dataset has {classes}")
+        raise UsageError(f"split {text} covers {sum(sizes)} classes, but the dataset has {classes}")
     return sizes
 
 
@@ -50,7 +50,7 @@ def _nearly_equal(classes: int, count: int) -> str:
 
 
 def describe_split(sizes: Sequence[int]) -> str:
-    """Return the split as people write it: `5×2` for five experiences of two classes, else `4+3+3`."""
+    """Return the split in short notation: `5×2` for five experiences of two classes, else `4+3+3`."""
     if len(set(sizes)) == 1:
         return f"{len(sizes)}×{sizes[0]}"
     if len(sizes) > 2 and len(set(sizes[1:])) == 1:
@@ -67,12 +67,12 @@ def class_order(choice: str, classes: int, seed: int) -> tuple[int, ...]:
     if choice == "natural":
         return tuple(range(classes))
     if choice == "seed":
-        import numpy as np  # here, because listing commands need this module and not NumPy
+        import numpy as np  # here, because listing commands import this module but do not need NumPy
 
         return tuple(int(c) for c in np.random.default_rng(seed).permutation(classes))
     choice = re.sub(r"\s*,\s*", ",", choice.strip())
     if not re.fullmatch(r"\d{1,6}(,\d{1,6})*", choice):
-        raise UsageError(f"'{choice}' is no class order", "A class order is `seed`, `natural`, or a list: 3,0,1,2")
+        raise UsageError(f"invalid class order {choice!r}", "Give `seed`, `natural`, or a list of class ids: 3,0,1,2")
     order = tuple(int(part) for part in choice.split(","))
     if sorted(order) != list(range(classes)):
         raise UsageError(f"class order {choice} does not name each of the classes 0 to {classes - 1} exactly once")

@@ -1,4 +1,4 @@
-"""The stream of a run: which training samples come in which experience, and the test set."""
+"""The stream of a run: the training samples of each experience, and the test set."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def experience_rows(positions: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
     """Return the rows of the samples of each experience, ascending, (n,) each.
 
-    `positions` (n,) are the positions of all samples' classes; experience i brings the next `sizes[i]` of them.
+    `positions` (n,) are the positions of all samples' classes; experience i has the next `sizes[i]` of them.
     """
     experience = np.repeat(np.arange(len(sizes)), sizes)[positions.numpy()]  # (n,)
     order = np.argsort(experience, kind="stable")
@@ -38,7 +38,7 @@ def experience_rows(positions: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ..
 
 @dataclass(frozen=True)
 class Stream:
-    """Everything that a run reads and never changes."""
+    """The data of a run; read-only."""
 
     classes_per_experience: tuple[int, ...]
 
@@ -78,7 +78,7 @@ class Stream:
         )
 
 
-# The strategies that a process runs one after another on the same seed share the arrays, padded where they are.
+# Cached because a process often runs several strategies on the same seed, and padding copies the arrays.
 @lru_cache(maxsize=1)
 def open_stream(
     dataset: str,
@@ -95,13 +95,13 @@ def open_stream(
 ) -> Stream:
     """Open a dataset and divide it. `padding`, `normalization` and `precision` as in Recipe.
 
-    With `share_held_out` this share of each class's training data takes the place of the test set, which is not read.
+    With `share_held_out`, this share of each class's training data replaces the test set, which is not read.
 
-    Raises DataError if the dataset is not at hand or is another one than that of hash `sha256`.
+    Raises DataError if the dataset is missing or its hash is not `sha256`.
     """
     data = open_dataset(dataset, folder)
     if data.info.sha256 != sha256:
-        raise DataError(f"dataset {dataset} changed after the run was planned", "Start the command again.")
+        raise DataError(f"dataset {dataset} changed after the run was planned", "Rerun the same command.")
     place = torch.device(device)
     mean, std = _padded_statistics(data.info.shape, data.info.mean, data.info.std, padding)
     scaling = Scaling(normalization, mean, std, place)
@@ -127,7 +127,7 @@ Labelled = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 
 
 def _held_out(x: npt.NDArray[np.uint8], y: npt.NDArray[np.int64], share: float) -> tuple[Labelled, Labelled]:
-    """Divide training data into what is trained on and what is judged by, the same way for every run."""
+    """Split training data into a part to train on and a part to evaluate on, identically for every run."""
     generator = torch.Generator().manual_seed(0)
     parts = held_out(torch.arange(len(y)), torch.from_numpy(y), share, generator)
     kept, held = ((x[rows.numpy()], y[rows.numpy()]) for rows in parts)
@@ -135,7 +135,7 @@ def _held_out(x: npt.NDArray[np.uint8], y: npt.NDArray[np.int64], share: float) 
 
 
 def _images(images: npt.NDArray[np.uint8], device: torch.device, fits_in_memory: bool) -> Images:
-    if fits_in_memory or not isinstance(images, np.memmap):  # what was padded or divided is a copy in memory
+    if fits_in_memory or not isinstance(images, np.memmap):  # padded or split arrays are copies in memory
         return Images(images, device)
     return Images(images, device, ReadAhead(images))
 
@@ -147,7 +147,7 @@ def _padded(images: npt.NDArray[np.uint8], padding: int) -> npt.NDArray[np.uint8
 def _padded_statistics(
     shape: tuple[int, int, int], mean: tuple[float, ...], std: tuple[float, ...], padding: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel of images when zeros are put around them."""
+    """Return mean and standard deviation per channel of zero-padded images."""
     share = shape[0] * shape[1] / ((shape[0] + 2 * padding) * (shape[1] + 2 * padding))
     means = tuple(share * m for m in mean)
     squares = tuple(share * (s * s + m * m) for m, s in zip(mean, std, strict=True))

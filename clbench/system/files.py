@@ -1,4 +1,4 @@
-"""Writing so that a crash or a power cut leaves the old content or the new, and never something in between."""
+"""Atomic writes: after a crash or a power cut a file has its old content or its new one, never a mixture."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ def write_synced(path: Path, content: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Within, a new file to write; it takes the place of `path` at once when all went well.
-
-    A reader, or a crash, finds the old file or the new one.
-    """
+    """Within, a new file to write; it replaces `path` atomically if nothing was raised."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         with temporary.open("wb") as file:
@@ -37,13 +34,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` in the place of `path`; see `replacing`."""
+    """Replace the content of `path`; see `replacing`."""
     with replacing(path) as file:
         file.write(content)
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in `folder` are on the disk."""
+    """Wait until the directory entries of `folder` are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What a plug-in may not change for the runs after it: noticed at every boundary, put back, and reported."""
+"""Process-wide settings that a plug-in must not change for later runs: checked after each experience and restored."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 
 class GlobalState:
-    """The process's global settings as they were when this was made."""
+    """The process's global settings at the time of creation."""
 
     def __init__(self) -> None:
         self._expected = _read()
 
     def restore(self) -> list[str]:
-        """Put back what has changed and return its names."""
+        """Restore what has changed and return its names."""
         now, expected = _read(), self._expected
         changed = [name for name in now if now[name] != expected[name]]
         os.chdir(expected["working folder"])
@@ -37,7 +37,7 @@ def _read() -> dict[str, Any]:
         "handler of SIGINT": signal.getsignal(signal.SIGINT),
         "handler of SIGTERM": signal.getsignal(signal.SIGTERM),
     }
-    # Nothing here brings torch in: where it is not loaded yet, its settings are those it comes with.
+    # torch is not imported here: until it is loaded, its settings are the defaults.
     torch = sys.modules.get("torch")
     return state | {
         "default dtype": torch.get_default_dtype() if torch else None,
@@ -48,6 +48,6 @@ def _read() -> dict[str, Any]:
 
 def _working_folder() -> str | None:
     try:
-        return os.getcwd()  # noqa: PTH109 (what is put back must be the text that was there)
+        return os.getcwd()  # noqa: PTH109 (the exact string must be restored)
     except FileNotFoundError:  # it was removed
         return None

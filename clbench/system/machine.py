@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory."""
+"""The cores and memory that this process may use."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def available_cores() -> int:
 
 
 def available_memory() -> int:
-    """Return how many bytes of memory this process may have: the machine's, or what its control group allows."""
+    """Return how many bytes of memory this process may use: the machine's, or the limit of its control group."""
     limits = [path.read_text().strip() for path in _memory_limits() if path.exists()]
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *(int(limit) for limit in limits if limit.isdigit())])
 
 
 def _memory_limits() -> Iterator[Path]:
-    """Yield the files in which Linux keeps the limits of this process's control groups, of either version."""
+    """Yield the files with the memory limits of this process's control groups, of either version."""
     groups = Path("/proc/self/cgroup")
     for line in groups.read_text().splitlines() if groups.exists() else ():
         _, controllers, name = line.split(":", 2)

@@ -1,4 +1,4 @@
-"""The most memory that this process has held at one time."""
+"""The peak memory of this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def reset_peak_memory() -> None:
-    """Start measuring afresh, where the system allows it (Linux); elsewhere the peak is that of the whole process."""
+    """Reset the peak if the system supports it (Linux); otherwise the peak is that of the process's lifetime."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     try:
@@ -20,7 +20,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory() -> dict[str, int]:
-    """Return the highest resident memory in bytes since the reset, and that of the GPU where there is one."""
+    """Return the highest resident memory in bytes since the reset, and that of the GPU if there is one."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     status = Path("/proc/self/status")
     if status.exists():

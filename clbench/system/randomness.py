@@ -1,4 +1,4 @@
-"""The global random states: seeded, kept and put back together, Python's, NumPy's, torch's and its devices'."""
+"""All global random states, Python's, NumPy's, torch's and CUDA's: seed, save and restore them together."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def random_state() -> RandomState:
 
 
 def restore_random_state(state: RandomState) -> None:
-    """Put every global random state back to what `random_state` returned."""
+    """Restore every global random state to what `random_state` returned."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])

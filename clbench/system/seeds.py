@@ -1,8 +1,8 @@
-"""One seed per run, and from it a separate stream of random numbers for every purpose.
+"""One seed per run, from which every purpose gets a random stream of its own.
 
-Nothing random is carried from one experience to the next: every generator is made afresh from the run's seed, the
-purpose and the experience. So a resumed run draws the numbers of an uninterrupted one, and a method that draws more
-numbers than another does not shift the batches of either.
+No random state is carried from one experience to the next: every generator is created from the run's seed, the purpose
+and the experience. So a resumed run draws the same numbers as an uninterrupted one, and a method that draws more
+numbers than another sees the same batches.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ LARGEST = 2**32 - 1
 
 
 def derive(seed: int, *purpose: str | int) -> int:
-    """Return the seed, from 0 to 2^32 - 1, that `purpose` has under `seed`; different purposes are independent."""
+    """Return the seed, from 0 to 2^32 - 1, of `purpose` in a run with `seed`; different purposes are independent."""
     name = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
 
 
 def run_seeds(seed: int) -> dict[str, int]:
-    """Return the streams of a run: its class order, its initial weights, and its training."""
+    """Return the seeds of a run: of its class order, its initial weights, and its training."""
     return {"run": seed} | {purpose: derive(seed, purpose) for purpose in ("class_order", "model", "training")}

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: stop at the next batch and keep what is finished; a second one stops at once."""
+"""Ctrl-C and SIGTERM: stop at the next batch and keep what is finished; a second signal stops at once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 
 class Interrupted(BaseException):
-    """The run was asked to stop. A BaseException, so that nothing takes it for a failure of the run."""
+    """The run was asked to stop. A BaseException, so that it is not handled as a failure of the run."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
         self.signum = signum
         self.kept = True
-        """Whether what is finished by then stays."""
+        """Whether finished work was kept."""
 
     @property
     def exit_code(self) -> int:
@@ -26,7 +26,7 @@ class Interrupted(BaseException):
 
 
 class Interruption:
-    """Catches both signals while it is entered, where this is possible: in the main thread."""
+    """Catches both signals within its context, if entered in the main thread."""
 
     def __init__(self) -> None:
         self._requested: int | None = None
@@ -46,12 +46,12 @@ class Interruption:
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         again, self._requested = self._requested is not None, signum
-        # Whatever this interrupts may swallow it; the next `check` raises it again.
+        # The interrupted code may swallow the exception; the next `check` raises it again.
         if again or not self._deferred:
             raise Interrupted(signum)
 
     def request(self, signum: int) -> None:
-        """Do as if the signal had come, from any thread; it takes effect at the next `check`."""
+        """Act as if the signal had arrived, from any thread; it takes effect at the next `check`."""
         self._requested = signum
 
     @contextlib.contextmanager
@@ -66,6 +66,6 @@ class Interruption:
             self.check()
 
     def check(self) -> None:
-        """Raise Interrupted if a signal has come."""
+        """Raise Interrupted if a signal has arrived."""
         if self._requested is not None:
             raise Interrupted(self._requested)

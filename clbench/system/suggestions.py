@@ -1,4 +1,4 @@
-"""The "did you mean" behind every name that a user can mistype."""
+"""The "did you mean" suggestion for mistyped names."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from collections.abc import Iterable
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the nearest of the `known` names, or nothing where none is near."""
+    """Return "; did you mean 'x'?" for the closest of the `known` names, or nothing if none is close."""
     nearest = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.55)
     return f"; did you mean '{nearest[0]}'?" if nearest else ""

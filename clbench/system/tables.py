@@ -1,4 +1,4 @@
-"""Lists as tables, for a terminal or as plain text."""
+"""Tables and text for a terminal."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def readable_bytes(count: float) -> str:
 
 
 def legible(text: str) -> str:
-    """Return a line of text with a � for each character that commands a terminal or turns the text around it."""
-    return "".join("�" if _commands(character) else character for character in text)
+    """Return a line of text with � for each control character and each change of text direction."""
+    return "".join("�" if _is_control(character) else character for character in text)
 
 
-def _commands(character: str) -> bool:
-    turns = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-    return unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in turns
+def _is_control(character: str) -> bool:
+    directions = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    return unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in directions
 
 
 def listed(names: Sequence[str]) -> str:
@@ -37,7 +37,7 @@ def listed(names: Sequence[str]) -> str:
 def print_table(
     console: Console, title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()
 ) -> None:
-    """Print rows under headings; the columns in `numbers` are aligned right. Nothing in a cell is taken for markup."""
+    """Print rows under headings; the columns in `numbers` are aligned right. Cells are not parsed as markup."""
     right = set(numbers)
     table = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False, header_style="bold")
     for position, heading in enumerate(headings):

@@ -1,1 +1,1 @@
-"""Listeners to the events of a run."""
+"""Listeners to the events of runs: so far the progress display."""

@@ -1,4 +1,4 @@
-"""What a person sees while runs go on: a live line on a terminal, a line per experience elsewhere."""
+"""The progress of runs: a live bar in a terminal, and a line per experience."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from clbench.base.events import (
 )
 
 
-class Watcher:
-    """Listens to the events of a grid of runs and shows them on `console` (standard error)."""
+class ProgressDisplay:
+    """Shows the events of a grid of runs on `console` (standard error)."""
 
     def __init__(self, console: Console) -> None:
         self.total = 0
@@ -41,10 +41,10 @@ class Watcher:
         )
 
     def expect(self, runs: int) -> None:
-        """Count from here on towards so many runs."""
+        """Start counting towards this number of runs."""
         self.total, self._ended = runs, 0
 
-    def __enter__(self) -> Watcher:
+    def __enter__(self) -> ProgressDisplay:
         self._live.start()
         return self
 
@@ -100,7 +100,7 @@ class Watcher:
             self._print(f"{count} {event.run} finished")
 
     def _print(self, text: str, style: str = "") -> None:
-        with contextlib.suppress(OSError):  # nobody reads it any more; the runs go on
+        with contextlib.suppress(OSError):  # the reader has closed the pipe; the runs continue
             self._live.console.print(Text(text, style=style), soft_wrap=True)
 
 

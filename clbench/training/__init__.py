@@ -1,1 +1,1 @@
-"""One experience, from data to weights."""
+"""Training one experience, from its data to the weights."""

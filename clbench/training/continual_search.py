@@ -1,10 +1,10 @@
-"""`--tune chf`: learning rate and stability weight chosen anew in every experience, from its own training data alone.
+"""`--tune chf`: choose learning rate and stability weight in every experience, from its own training data alone.
 
 The continual hyper-parameter framework of Masana et al. 2020 (arXiv 2010.15277, after De Lange et al. 2019, arXiv
-1909.08383), with the values of its code FACIL. First plasticity: the network is fine-tuned on the experience with
-several learning rates, and the one with the best accuracy on held-out data of the same experience is kept. Then
-stability: the method itself is trained with a large weight of its stability term, which is halved until its accuracy
-there is at most a fifth below that of fine-tuning. Nothing earlier, later, or of the test set is read.
+1909.08383), with FACIL's values. First plasticity: the network is fine-tuned on the experience with several learning
+rates, and the one with the best accuracy on held-out data of the same experience is kept. Then stability: the method
+itself is trained with a large weight of its stability term, which is halved until its accuracy on the held-out data is
+at most a fifth below that of fine-tuning. No earlier, later, or test data are read.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from clbench.training.loop import Trainer
 
 @dataclass
 class Search:
-    """What was tried in one experience, what was chosen, and what it cost."""
+    """The trials in one experience, the choice, and the cost of the search."""
 
     lr: float
     weight: float | None = None
     trials: list[dict[str, Any]] = field(default_factory=list)
-    """Of each its `lr`, its `weight` (None for fine-tuning) and its `validation_accuracy` (None if it diverged)."""
+    """For each trial `lr`, `weight` (None for fine-tuning) and `validation_accuracy` (None if it diverged)."""
 
     samples_seen: int = 0
     gradient_steps: int = 0
@@ -50,17 +50,17 @@ def search(
     tuning: ContinualTuning,
     first_rate: float | None,
 ) -> Search:
-    """Choose for experience `index`, which `trainer` is about to train; its network and strategy stay as they are.
+    """Search for experience `index`, which `trainer` is about to train; its network and strategy are not changed.
 
-    `make_trainer` makes an trainer of copies for a trial; `recipe` is the strategy's, before anything was chosen;
-    `first_rate` is the rate chosen in experience 0, None there.
+    `make_trainer` makes the trainer of a trial from copies; `recipe` is the strategy's, before any choice; `first_rate`
+    is the rate chosen in experience 0, None in experience 0.
     """
     began = time.perf_counter()
-    watched = replace(recipe, validation=recipe.validation or tuning.validation)
+    with_validation = replace(recipe, validation=recipe.validation or tuning.validation)
     found = Search(lr=recipe.at(index).lr)
 
     def attempt(network: Network, strategy: Strategy[Any], rate: float, weight: float | None) -> float:
-        trial = make_trainer(network, strategy, with_rate(watched, rate))
+        trial = make_trainer(network, strategy, with_rate(with_validation, rate))
         trial.optimizer_state = copy.deepcopy(trainer.optimizer_state)
         accuracy = None
         try:
@@ -104,5 +104,5 @@ def with_rate(recipe: Recipe, rate: float) -> Recipe:
 
 
 def with_weight(strategy: Strategy[Any], name: str, weight: float) -> Any:
-    """Return the strategy's configuration with another value of its stability weight."""
+    """Return the strategy's config with a new value of its stability weight."""
     return configure(config_class(type(strategy)), {**plain(strategy.config), name: weight}, name)

@@ -1,4 +1,4 @@
-"""What an experience costs: samples, steps, bytes, and seconds by what they were spent on."""
+"""The costs of an experience: samples, gradient steps, bytes, and seconds by phase."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Literal
 
 PHASES = {
     "data": "choosing, gathering, augmenting and scaling batches",
-    "forward": "the network's answers",
+    "forward": "the network's forward pass",
     "backward": "gradients",
     "optimizer": "updates of the weights",
-    "replayed": "whole steps, replayed from a recorded CUDA graph",
-    "strategy": "the strategy's loss and its other hooks, its recorded answers among them",
+    "replayed": "whole steps, replayed as a CUDA graph",
+    "strategy": "the strategy's loss and other hooks, including teacher outputs",
     "tuning": "choosing hyper-parameters",
-    "evaluation": "predicting the test set, and the audit's questions to the network",
+    "evaluation": "predicting the test set, and the audit's checks of the predictions",
     "bookkeeping": "counts, hashes, audit and checkpoint",
 }
-"""What a run spends its time on, each second in one of them."""
+"""What a run spends its time on; each second counts towards exactly one phase."""
 
 
 class PhaseTimer:
-    """Adds up seconds by phase. It is in one phase at any time, so that nothing is left over or counted twice."""
+    """Adds up seconds by phase. It is always in exactly one phase, so that every second counts once."""
 
     def __init__(self, wait: Callable[[], None] | None = None) -> None:
-        """`wait` is called at every change of phase; for a device that works behind the program's back."""
+        """`wait` is called at every change of phase, to synchronize an asynchronous device."""
         self._wait = wait
         self._seconds = dict.fromkeys(PHASES, 0.0)
         self._phase = "bookkeeping"
         self._since = time.perf_counter()
 
     def enter(self, phase: str) -> str:
-        """From here on the time belongs to `phase`; return the phase that ends here."""
+        """Start `phase`; return the phase that ends."""
         if self._wait is not None:
             self._wait()
         now = time.perf_counter()
@@ -42,39 +42,39 @@ class PhaseTimer:
         return ended
 
     def skip(self) -> None:
-        """What has passed since the last change of phase is not counted."""
+        """Discard the time since the last change of phase."""
         self._since = time.perf_counter()
 
     def so_far(self) -> dict[str, float]:
-        """Return the seconds by phase since the last reading."""
+        """Return the seconds by phase since the last `read`."""
         self.enter(self._phase)
         return dict(self._seconds)
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Count seconds by phase that were spent elsewhere."""
+        """Add seconds by phase that were spent elsewhere."""
         for phase, value in seconds.items():
             self._seconds[phase] += value
 
     def read(self) -> dict[str, float]:
-        """Return the seconds by phase since the last reading, and begin again."""
+        """Return the seconds by phase since the last call, and reset them."""
         seconds, self._seconds = self.so_far(), dict.fromkeys(PHASES, 0.0)
         return seconds
 
 
 @dataclass
 class Costs:
-    """What one experience cost."""
+    """The costs of one experience."""
 
     samples_seen: int = 0
     gradient_steps: int = 0
     replayed_steps: int = 0
-    """Gradient steps that were replayed from a recorded CUDA graph; see training/cuda_graphs.py."""
+    """Gradient steps that were replayed as a CUDA graph; see training/cuda_graphs.py."""
 
     not_replayed: str | None = None
-    """Why steps were not, on a device that can."""
+    """Why steps were not replayed, on a device that can."""
 
     teacher: Literal["recorded", "online"] | None = None
-    """How the old network answers: `recorded` once before training, `online` at every step, or not at all."""
+    """When teacher outputs are computed: `recorded` before training, `online` at every step; None without a teacher."""
     teacher_bytes: int = 0
     features_cached: bool = False
     training_seconds: float = 0.0
@@ -83,7 +83,7 @@ class Costs:
     """Whether the strategy trained in the experience at all."""
 
     past_data_bytes: int = 0
-    """Training data of earlier experiences that this one read again."""
+    """Size of the training data of earlier experiences that this one read."""
 
     shared: bool = False
-    """Whether it was trained once for several strategies; its costs are those of that training."""
+    """Whether the experience was trained once for several strategies; the costs are those of that training."""

@@ -1,10 +1,9 @@
-"""A gradient step recorded once and replayed: on a GPU, one call in place of the hundreds of kernels it consists of.
+"""Capture a gradient step as a CUDA graph and replay it: one launch instead of hundreds of kernel launches.
 
-A small network's step is a few milliseconds of launching kernels that each take microseconds. A CUDA graph has them
-launched together, and they then read and write fixed memory: batches are copied into it, the weights are in it, and
-whatever was a number in Python at the time stays what it was. So a step is replayed only where that makes no
-difference, and this is tried rather than assumed: the first step is done both ways, and everything must be equal to the
-bit.
+The step of a small network spends milliseconds on launching kernels that take microseconds each. A CUDA graph launches
+them together. They then read and write fixed memory: batches are copied into it, the weights are in it, and Python
+numbers keep the value that they had at capture. So a step is replayed only if that makes no difference. This is tested,
+not assumed: the first step is computed both ways, and the results must be bit-identical.
 """
 
 from __future__ import annotations
@@ -22,37 +21,37 @@ from clbench.networks.network import Network
 from clbench.system.randomness import random_state
 
 WARM_UP = 3
-"""Steps that are done one by one first: libraries choose their kernels, optimizers make their buffers."""
+"""Steps computed as usual first, in which libraries choose kernels and optimizers allocate buffers."""
 
 Step = Callable[[Inputs], Tensor]
-"""A whole step on x, labels, rows and recorded values: updates the weights and returns the loss, detached."""
+"""A whole step on x, labels, rows and teacher outputs: updates the weights and returns the detached loss."""
 
 Witness = Callable[[], Mapping[str, str]]
-"""Gives what a step that is replayed does not change, by what is wrong with one that does."""
+"""Returns hashes of what a replayed step would not change, by the reason that a step which changes it is refused."""
 
 
 class Recorder(Protocol):
-    """What can record a computation."""
+    """Something that can capture a computation."""
 
     def aside(self) -> AbstractContextManager[None]:
-        """Where a computation is done that will then be recorded."""
+        """Within, do the computation that will then be captured."""
 
     def record(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """Record `compute` without doing it; return what does it, and the memory into which its result then goes.
+        """Capture `compute` without doing it; return the function that replays it, and the memory of its result.
 
-        Raises whatever `compute` does that cannot be recorded.
+        Raises if `compute` cannot be captured.
         """
 
 
 class GraphRecorder:
-    """Records CUDA graphs."""
+    """Captures CUDA graphs."""
 
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """On the stream that is then recorded."""
+        """Within, compute on the stream that is then captured."""
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             yield
@@ -67,7 +66,7 @@ class GraphRecorder:
 
 
 class NotCaptured(Exception):
-    """Why a step cannot be replayed. The step itself has been done nevertheless, and its `loss` is here."""
+    """Why a step cannot be replayed. The step itself was done, and this is its `loss`."""
 
     def __init__(self, reason: str, loss: Tensor) -> None:
         super().__init__(reason)
@@ -86,10 +85,10 @@ class CapturedStep:
         witness: Witness,
         recorder: Recorder,
     ) -> None:
-        """Do `step` on `inputs`, and record it; `loss` is then what it gave.
+        """Do `step` on `inputs`, and capture it; `loss` is its result.
 
-        Raises NotCaptured if `witness` changes with the step, where it cannot be recorded, or where it does not give
-        the same when it is replayed. Either way `model` and `optimizer` are as the step leaves them.
+        Raises NotCaptured if the step changes `witness`, cannot be captured, or gives another result when replayed. In
+        any case `model` and `optimizer` are as the step leaves them.
         """
         self._memory = cast(Inputs, tuple(None if value is None else value.clone() for value in inputs))
         changing = _tensors(model, optimizer)
@@ -106,16 +105,16 @@ class CapturedStep:
             self._replay()
             same = torch.equal(self._result, self.loss) and all(map(torch.equal, changing, after))
         except Exception as error:
-            optimizer.zero_grad()  # what was recorded of the gradients is gone
+            optimizer.zero_grad()  # the captured gradients are invalid
             _write(changing, after)
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             raise NotCaptured(reason, self.loss) from error
         if not same:
             _write(changing, after)
-            raise NotCaptured("replayed, a step does not give the same", self.loss)
+            raise NotCaptured("a replayed step gives another result", self.loss)
 
     def fits(self, inputs: Inputs) -> bool:
-        """Whether a batch has the recorded shapes; the last one of an epoch may be smaller."""
+        """Whether a batch has the captured shapes; the last one of an epoch may be smaller."""
         return all(
             (held is None) == (value is None) and (held is None or value is None or held.shape == value.shape)
             for held, value in zip(self._memory, inputs, strict=True)
@@ -131,7 +130,7 @@ class CapturedStep:
 
 
 class Replay:
-    """The steps of one experience: which are replayed, and why others are not."""
+    """Replays the steps of one experience if possible, and knows why not."""
 
     def __init__(
         self,
@@ -142,27 +141,27 @@ class Replay:
         asked_for: Callable[[], int],
         recorder: Recorder,
     ) -> None:
-        """`step` trains `model` by `optimizer` with the loss of `strategy`; `asked_for` counts what is asked for
-        beyond the batch."""
+        """`step` trains `model` by `optimizer` with the loss of `strategy`; `asked_for` counts the
+        images requested beyond the batch."""
         self._step, self._model, self._optimizer, self._strategy = step, model, optimizer, strategy
         self._asked_for, self._recorder = asked_for, recorder
         self._captured: CapturedStep | None = None
         self._situation: Any = None
         self._warm_up = WARM_UP
         self.steps = 0
-        """How many were replayed."""
+        """Number of replayed steps."""
 
         self.reason: str | None = None
-        """Why none is from here on."""
+        """Why no further step is replayed."""
 
     def begin_epoch(self) -> None:
-        """Start again with recording where something else trains than in the last epoch."""
+        """Capture again if other parts train than in the last epoch."""
         situation = _situation(self._model, self._strategy)
         if situation != self._situation:
             self._captured, self._situation, self._warm_up = None, situation, WARM_UP
 
     def train(self, inputs: Inputs) -> Tensor | None:
-        """Do the step on a batch and return its loss; None where the caller must do it, one operation after another."""
+        """Do the step on a batch and return its loss; None if the caller must compute it as usual."""
         if self.reason is not None:
             return None
         if self._captured is not None:
@@ -175,7 +174,7 @@ class Replay:
             return None
         home = next(self._model.parameters()).device
         if any(value.device != home for value in inputs if value is not None):
-            self.reason = "a batch is not whole in the device's memory"
+            self.reason = "a batch is not entirely in the device's memory"
             return None
         try:
             self._captured = CapturedStep(
@@ -187,25 +186,25 @@ class Replay:
         return self._captured.loss
 
     def _witness(self) -> dict[str, str]:
-        """Return what a replayed step would leave as it is, by what is wrong with a step that does not."""
+        """See Witness."""
         return {
             "a step changes the strategy": _contents(self._model, self._strategy),
             "a step draws random numbers": contents_sha256(random_state()),
-            "a step asks for further images": str(self._asked_for()),
+            "a step requests further images": str(self._asked_for()),
         }
 
 
 def _situation(model: Network, strategy: object) -> Any:
-    """Return what a recorded step takes for granted: which parts train, in which mode, and what the strategy holds."""
+    """Return what a captured step assumes: which parts train, in which mode, and what the strategy holds."""
     trains = tuple(parameter.requires_grad for parameter in model.parameters())
     modes = tuple(module.training for module in model.modules())
-    held = {name: id(value) for name, value in vars(strategy).items()}  # memory that is read, beside its contents
+    held = {name: id(value) for name, value in vars(strategy).items()}  # identity of the memory, not only its content
     return trains, modes, held, _contents(model, strategy)
 
 
 def _contents(model: Network, strategy: object) -> str:
-    """Return a hash of what a strategy holds, beside the network in training, which it may refer to."""
-    return contents_sha256(vars(strategy), besides=(*model.parameters(), *model.buffers()))
+    """Return a hash of what a strategy holds, except the network in training, which it may refer to."""
+    return contents_sha256(vars(strategy), excluding=(*model.parameters(), *model.buffers()))
 
 
 def _tensors(model: Network, optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Which samples an experience trains on, and which of them are held out for validation."""
+"""The samples that an experience trains on, and those held out for validation."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class ExperienceData:
     images: Images
     scaling: Scaling
     labels: Tensor
-    """The output that stands for each sample's class, of all `images`, (n,)."""
+    """Index of the output for each sample's class, for all `images`, (n,)."""
 
     seed: int
-    """Draws what is held out."""
+    """Seed of the held-out samples."""
 
     def divided(self, index: int, share: float) -> tuple[TrainingSet, TrainingSet]:
-        """Return what of an experience's data is trained on, and the `share` of it that is kept for validation."""
+        """Return an experience's training samples, and the `share` of its data that is held out for validation."""
         rows = self.rows[index]
         generator = torch.Generator().manual_seed(derive(self.seed, "validation", index))
         trained, held = held_out(rows, self.labels[rows.to(self.labels.device)].cpu(), share, generator)
@@ -44,17 +44,17 @@ class ExperienceData:
         return TrainingSet(self.images, self.scaling, rows, self.labels[rows.to(self.labels.device)])
 
     def scaled(self, rows: Tensor) -> Tensor:
-        """Return samples as the network reads them, without augmentation: (n, channels, height, width)."""
+        """Return samples as the network's input, without augmentation: (n, channels, height, width)."""
         return self.scaling(self.images.read(rows))
 
     def with_exemplars(self, own: TrainingSet, strategy: object, alone: bool) -> TrainingSet:
-        """Return the strategy's exemplars as training data, after the experience's `own` unless they stand `alone`.
+        """Return the strategy's exemplars as training data, after the experience's `own` samples unless `alone`.
 
-        Raises PluginError if the strategy has none to train on.
+        Raises PluginError if the strategy has no exemplar memory.
         """
         kept = getattr(strategy, "exemplars", None)
         if not isinstance(kept, ExemplarMemory):
-            raise PluginError(f"{type(strategy).__name__} trains on exemplars and has no ExemplarMemory `exemplars`")
+            raise PluginError(f"{type(strategy).__name__} trains on exemplars but has no ExemplarMemory `exemplars`")
         if not len(kept):
             return own
         images, labels, names = [kept.images], [kept.labels], [torch.full((len(kept),), -1)]

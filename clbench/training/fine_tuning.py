@@ -1,4 +1,4 @@
-"""Plain fine-tuning: what a first experience is mostly learned by, and what plasticity is measured with."""
+"""Plain fine-tuning: the loss of most first experiences, and the measure of plasticity in `--tune chf`."""
 
 from __future__ import annotations
 

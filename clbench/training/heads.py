@@ -1,4 +1,4 @@
-"""Which rows the head has in an experience, by the setting and the recipe."""
+"""The rows of the head in each experience, which depend on the setting and the recipe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clbench.system.seeds import derive
 
 
 def fix_head(model: Network, recipe: Recipe, where: Experience, seed: int) -> None:
-    """Give the head all rows of the stream at once, if the recipe's head is fixed; drawn from `seed`."""
+    """Create all rows of the head at once, initialized from `seed`, if the recipe's head is fixed."""
     if recipe.head == "fixed":
         sizes = where.classes_per_experience
         outputs = sizes[0] if where.setting == "domain_incremental" else sum(sizes)
@@ -19,7 +19,7 @@ def fix_head(model: Network, recipe: Recipe, where: Experience, seed: int) -> No
 
 
 def grow_head(model: Network, where: Experience, seed: int) -> None:
-    """Add the rows of the experience's classes, drawn from `seed`; domain-incrementally all share the first's."""
+    """Add rows for the experience's classes, initialized from `seed`; domain-incrementally all share the first's."""
     index, sizes = where.index, where.classes_per_experience
     if index == 0 or where.setting != "domain_incremental":
         device = next(model.parameters()).device

@@ -1,6 +1,7 @@
 """The training loop: one experience, from its data to the weights, the same code on every device.
 
-Read it from `learn` down. A strategy's hooks, in the order in which they are called, are
+The whole loop is in this file, which is therefore longer than others. Read it from `learn` down. A strategy's hooks are
+called in this order:
 
     training_data, reinitialize, teacher_output, before_experience, weight_decay
     frozen                                      before every epoch
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -74,16 +76,16 @@ class Trainer:
         self.classes_per_experience, self.setting = classes_per_experience, setting
         self.seeds, self.new_model = seeds, new_model
         self.optimizer_state: dict[str, Any] | None = None
-        """What the optimizer of the last experience left, if the recipe carries it on."""
+        """State of the last experience's optimizer, if the recipe carries it over."""
         self.interruption = interruption
         self.costs, self.timer = Costs(), PhaseTimer(wait)
         self.losses = LossWatch(run, notify)
         self.recorder = recorder
         self.optimizer: torch.optim.Optimizer
         self._teacher: Network | None = None
-        """A frozen copy of the old network, if it answers batch by batch."""
+        """A frozen copy of the old network, if its outputs are computed batch by batch."""
         self._requests = 0
-        """Images that the strategy asked for beyond its batches."""
+        """Number of images that the strategy requested beyond its batches."""
 
     # -- one experience -----------------------------------------------------------------------------------------------
 
@@ -97,12 +99,12 @@ class Trainer:
         return self.costs
 
     def fit(self, index: int) -> bool:
-        """Train experience `index` without `after_experience`; return whether the strategy trains there at all."""
+        """Train experience `index` without `after_experience`; return whether the strategy trains in it at all."""
         self.begin(index)
         return self.train_current()
 
     def begin(self, index: int) -> None:
-        """Get ready for experience `index`: what is the same however it is then learned."""
+        """Prepare experience `index`, in the same way however it is then trained."""
         self.timer.enter("data")
         self.costs = Costs()
         self.recipe = self.protocol.at(index)
@@ -114,17 +116,17 @@ class Trainer:
         plain = self.strategy.first_loss() if index == 0 else None
         if plain and trains_itself(self.strategy):
             raise PluginError(f"{type(self.strategy).__name__} has both a first_loss and a training loop of its own")
-        # In the first experience the current classes are those seen.
+        # In the first experience the classes seen are the current ones.
         self.acting = self.strategy if plain is None else FineTuning("all" if plain == "all" else "seen")
         """The strategy, or plain fine-tuning if that is how the strategy's first experience is trained."""
 
     @property
     def first_loss_is_shared(self) -> bool:
-        """Whether the strategy has no part in training the experience that was begun."""
+        """Whether the current experience is trained by plain fine-tuning, without the strategy."""
         return self.acting is not self.strategy
 
     def train_current(self) -> bool:
-        """Train the experience that was begun; return whether the strategy trains there at all."""
+        """Train the current experience; return whether the strategy trains in it at all."""
         self.timer.enter("strategy")
         choice = self.acting.training_data(replace(self.where, samples=self.own_data))
         self.timer.enter("data")
@@ -182,7 +184,7 @@ class Trainer:
         return loss.detach()
 
     def conclude(self) -> None:
-        """Let the strategy take what it needs of the experience that was trained."""
+        """Call `after_experience`, in which the strategy keeps what it needs."""
         self.timer.enter("strategy")
         self.strategy.after_experience(self.model, replace(self.where, samples=self.own_data))
 
@@ -212,24 +214,24 @@ class Trainer:
         )
 
     def _prepare(self) -> None:
-        """Ask the teacher, grow the head, and make a new optimizer for what is then to be trained."""
+        """Compute the teacher's outputs, grow the head, and make a new optimizer."""
         strategy, where = self.acting, self.where
         self.timer.enter("strategy")
-        afresh = strategy.reinitialize(where)
-        if afresh:
+        reinitialized = strategy.reinitialize(where)
+        if reinitialized:
             self._reinitialize()
         else:
             if where.index > 0 and has_teacher(strategy):
-                self._ask_teacher()
+                self._prepare_teacher()
             grow_head(self.model, where, self.seeds["model"])
         strategy.before_experience(self.model, where)
         self.timer.enter("optimizer")
         decay = self.recipe.weight_decay + strategy.weight_decay(where)
-        carried = None if afresh else self.optimizer_state
+        carried = None if reinitialized else self.optimizer_state
         self.optimizer = build_optimizer(self.recipe, list(self.model.parameters()), decay, carried)
         self._plateau = Plateau(self.recipe) if self.recipe.schedule == "plateau" else None
-        self._adjusts_gradients = type(strategy).before_step is not Strategy.before_step
-        self._follows_steps = type(strategy).after_step is not Strategy.after_step
+        self._has_before_step = type(strategy).before_step is not Strategy.before_step
+        self._has_after_step = type(strategy).after_step is not Strategy.after_step
         self.losses.begin(where.index, self.steps)
 
     def _reinitialize(self) -> None:
@@ -239,10 +241,10 @@ class Trainer:
             grow_head(self.model, replace(self.where, index=index), self.seeds["model"])
         self.model = self.model.to(self.device).train()
 
-    def _ask_teacher(self) -> None:
-        """Have the old network answer for all training data now, or keep a frozen copy of it to answer batch by batch.
+    def _prepare_teacher(self) -> None:
+        """Compute the old network's outputs on all training data now, or keep a frozen copy to compute them per batch.
 
-        Augmented images are never the same twice, so that only the copy can answer for them.
+        Augmented images differ in every epoch, so they need the copy.
         """
         began = time.perf_counter()
         old = copy.deepcopy(self.model).eval().requires_grad_(False)
@@ -250,23 +252,24 @@ class Trainer:
             self._teacher = old
             self.costs.teacher = "online"
         else:
-            self.training_set.teacher_outputs = self.training_set.map_images(lambda x: self._answer(old, x))
+            output = partial(self._teacher_output, old)
+            self.training_set.teacher_outputs = self.training_set.map_images(output)
             if self.recipe.schedule == "plateau":
-                self.validation_set.teacher_outputs = self.validation_set.map_images(lambda x: self._answer(old, x))
+                self.validation_set.teacher_outputs = self.validation_set.map_images(output)
             self.costs.teacher_bytes = self.training_set.teacher_outputs.nbytes
             self.costs.teacher = "recorded"
         self.costs.teacher_seconds = time.perf_counter() - began
 
-    def _answer(self, old: Network, x: Tensor) -> Tensor:
+    def _teacher_output(self, old: Network, x: Tensor) -> Tensor:
         with torch.no_grad(), self._precision():
             return self.acting.teacher_output(old, x, self.where).float()
 
     def _replay(self) -> Replay | None:
-        """Return what replays the steps of this experience; None if each is computed as usual."""
+        """Return the replay of this experience's steps; None if they are computed as usual."""
         if self.recorder is None:
             return None
-        if self._adjusts_gradients or self._follows_steps:
-            self.costs.not_replayed = "the strategy acts between the operations of a step"
+        if self._has_before_step or self._has_after_step:
+            self.costs.not_replayed = "the strategy has a before_step or after_step hook"
             return None
         return Replay(self.step, self.model, self.optimizer, self.acting, lambda: self._requests, self.recorder)
 
@@ -293,7 +296,7 @@ class Trainer:
             return cast(Tensor, self.model.blocks(x)).float()
 
     def end_epoch(self, epoch: int) -> bool:
-        """Follow the validation loss if the recipe says so; return whether the experience ends early."""
+        """Follow the validation loss if the recipe's schedule does; return whether the experience ends here."""
         self.losses.check(self.costs.gradient_steps)
         if self._plateau is None:
             return False
@@ -307,18 +310,18 @@ class Trainer:
     # -- one step -----------------------------------------------------------------------------------------------------
 
     def begin_step(self) -> None:
-        """Stop here if the user asked for it, and set the learning rate."""
+        """Stop if the user requested it, and set the learning rate."""
         self.interruption.check()
         if changes_by_step(self.recipe):
             done = self.costs.gradient_steps
             set_rate(self.optimizer, scheduled_rate(self.recipe, done, self.steps, self.epoch_steps))
 
     def batch(self, inputs: Inputs) -> Batch:
-        """Return what `loss` gets, still without logits; a teacher that was kept answers here."""
+        """Return the strategy's view of a batch, still without logits, with the online teacher's outputs."""
         x, y, rows, teacher_outputs = inputs
         if self._teacher is not None:
             self.timer.enter("strategy")
-            teacher_outputs = self._answer(self._teacher, x)
+            teacher_outputs = self._teacher_output(self._teacher, x)
         self.timer.enter("optimizer")
         return Batch(x, y, rows, x, teacher_outputs, self.model, self.where, self)
 
@@ -346,19 +349,19 @@ class Trainer:
 
     def update(self, batch: Batch) -> None:
         """Update the weights."""
-        if self._adjusts_gradients:
+        if self._has_before_step:
             self.timer.enter("strategy")
             self.acting.before_step(batch)
         self.timer.enter("optimizer")
-        # After the strategy, which may have replaced the gradients: what is clipped is the step that is taken.
+        # After before_step, which may replace the gradients, so that the clipped gradients are those of the step.
         clip_gradients(self.recipe, self.model.parameters())
         self.optimizer.step()
-        if self._follows_steps:
+        if self._has_after_step:
             self.timer.enter("strategy")
             self.acting.after_step(batch)
 
     def end_step(self, loss: Tensor, samples: int) -> None:
-        """Count a step on so many samples; from here on it is the next batch's time."""
+        """Count a step on `samples` samples; the time that follows belongs to the next batch."""
         self.timer.enter("data")
         self.costs.gradient_steps += 1
         self.costs.samples_seen += samples
@@ -386,7 +389,7 @@ class Trainer:
         with torch.no_grad(), randomness_untouched():
             for x, y, rows, teacher_outputs in self.validation_set.in_order(self.recipe.batch_size):
                 if self._teacher is not None:
-                    teacher_outputs = self._answer(self._teacher, x)
+                    teacher_outputs = self._teacher_output(self._teacher, x)
                 batch = Batch(x, y, rows, x, teacher_outputs, self.model, self.where)
                 with self._precision():
                     batch.logits = self.model(x).float()

@@ -1,4 +1,4 @@
-"""The losses of an experience: that none is NaN or infinite, and how far training has come."""
+"""Checks the losses of an experience for NaN and infinity, and reports progress."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from clbench.base.events import Listener, TrainingProgress
 from clbench.errors import Divergence
 from clbench.training.costs import Costs
 
-# Losses are looked at in bunches: reading each would make a GPU wait at every step.
-_LOSSES_AT_ONCE = 50
+# Losses are checked in batches, because reading each would synchronize with the GPU at every step.
+_CHECKED_AT_ONCE = 50
 _SECONDS_BETWEEN_REPORTS = 0.2
 
 
@@ -24,15 +24,15 @@ class LossWatch:
         self.epoch = 0
 
     def begin(self, experience: int, steps: int) -> None:
-        """Start with an experience of so many gradient steps."""
+        """Start an experience of `steps` gradient steps."""
         self._experience, self._steps = experience, steps
-        self._unread: list[Tensor] = []
+        self._unchecked: list[Tensor] = []
         self._reported = self._began = time.perf_counter()
 
     def note(self, loss: Tensor, costs: Costs) -> None:
-        """Take in the loss of the last step, of all that `costs` counts. Raises Divergence, some steps late."""
-        self._unread.append(loss)
-        if len(self._unread) >= _LOSSES_AT_ONCE:
+        """Record the loss of the last step that `costs` counts. Raises Divergence, some steps late."""
+        self._unchecked.append(loss)
+        if len(self._unchecked) >= _CHECKED_AT_ONCE:
             self.check(costs.gradient_steps)
         now = time.perf_counter()
         if now - self._reported > _SECONDS_BETWEEN_REPORTS:
@@ -42,12 +42,12 @@ class LossWatch:
             self._notify(TrainingProgress(self._run, self._experience, self.epoch, fraction, speed))
 
     def check(self, steps: int) -> None:
-        """Raise Divergence if a loss that was not looked at yet is not finite; the last is that of step `steps`."""
-        if not self._unread:
+        """Raise Divergence if an unchecked loss is not finite; the last one is that of step `steps`."""
+        if not self._unchecked:
             return
-        finite = torch.stack([loss.reshape(()) for loss in self._unread]).isfinite().tolist()
+        finite = torch.stack([loss.reshape(()) for loss in self._unchecked]).isfinite().tolist()
         if not all(finite):
             step = steps - len(finite) + finite.index(False)
-            value = float(self._unread[finite.index(False)])
+            value = float(self._unchecked[finite.index(False)])
             raise Divergence(f"in experience {self._experience}, step {step}: the loss became {value}")
-        self._unread.clear()
+        self._unchecked.clear()

@@ -17,7 +17,7 @@ lazy_dynamo.put_off()  # or the first optimizer would load it
 def build_optimizer(
     recipe: Recipe, parameters: list[torch.nn.Parameter], decay: float, carried: dict[str, Any] | None
 ) -> torch.optim.Optimizer:
-    """Return the optimizer of an experience, with weight decay `decay`; `carried` is what an earlier one left."""
+    """Return the optimizer of an experience, with weight decay `decay`; `carried` is the state of an earlier one."""
     optimizer = _fresh(recipe, parameters, decay)
     if carried is not None:
         optimizer.load_state_dict(carried)
@@ -28,7 +28,7 @@ def build_optimizer(
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Let the steps from here on have the learning rate `rate`."""
+    """Set the learning rate of the following steps."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)
@@ -37,7 +37,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def _fresh(recipe: Recipe, parameters: list[torch.nn.Parameter], decay: float) -> torch.optim.Optimizer:
-    # In the GPU's memory, where a captured step reads it; see training/cuda_graphs.py.
+    # In the GPU's memory, so that a captured step reads its current value; see training/cuda_graphs.py.
     on_gpu = parameters[0].device.type == "cuda"
     rate = torch.tensor(recipe.lr, device=parameters[0].device) if on_gpu else recipe.lr
     match recipe.optimizer:
@@ -52,8 +52,8 @@ def _fresh(recipe: Recipe, parameters: list[torch.nn.Parameter], decay: float) -
             return torch.optim.RMSprop(parameters, lr=rate, weight_decay=decay, momentum=momentum, capturable=on_gpu)
     sgd = torch.optim.SGD(parameters, lr=rate, momentum=recipe.momentum, weight_decay=decay, fused=True)
     if recipe.momentum:
-        # Torch's fused step wants the buffers of all parameters or of none, and what is frozen for some epochs
-        # would have none. Starting from 0 gives the same steps: μ·0 + g is g.
+        # Torch's fused step needs the buffers of all parameters or of none, and parameters frozen for some epochs
+        # would have none. Starting from 0 gives the same steps: μ·0 + g = g.
         for parameter in parameters:
             sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return sgd

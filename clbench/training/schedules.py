@@ -46,8 +46,8 @@ def _since_restart(recipe: Recipe, epochs: float) -> float:
 class Plateau:
     """The schedule that follows the validation loss, as in FACIL (Masana et al. 2020, arXiv 2010.15277).
 
-    After `patience` epochs without a lower loss the rate is divided and the best weights so far are taken up again;
-    the optimizer's momentum goes on.
+    After `patience` epochs without a lower loss the rate is divided and the best weights so far are restored; the
+    optimizer keeps its momentum.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -59,7 +59,7 @@ class Plateau:
         """State of the network with the lowest loss so far."""
 
     def after_epoch(self, loss: float, model: Network) -> float | None:
-        """Take in an epoch's validation loss; return the rate of the next, or None where the experience ends."""
+        """Record an epoch's validation loss; return the next epoch's rate, or None if the experience ends."""
         if loss < self.lowest or not self.best:
             self.lowest, self.left, self.best = loss, self.recipe.patience, copy.deepcopy(model.state_dict())
             return self.rate

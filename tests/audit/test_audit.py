@@ -1,4 +1,4 @@
-"""The audit: every cheater of the zoo is caught by name, and every honest strategy passes."""
+"""The audit: every cheating strategy is caught, and every honest one passes."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ import pytest
 import torch
 
 import clbench
-from clbench.audit.audit import Audit, Shape, _samples_in
+from clbench.audit.audit import Audit, SampleShape, _samples_in
 from clbench.base.exemplars import ExemplarMemory
 from clbench.comparison.comparison import compare
 from clbench.data.batches import Scaling
 from clbench.errors import AuditError
 from clbench.plugins.discovery import builtin_folder
 
-ZOO = Path(__file__).parents[1] / "cheating_strategies"
+CHEATERS = Path(__file__).parents[1] / "cheating_strategies"
 CAUGHT = {
     "peeks_at_old_data": "old data",
     "peeks_at_future_data": "future data",
     "peeks_at_test_data": "test data",
     "opens_the_data_again": "data files",
-    "hoards_tensors_in_a_global": "memory",
-    "hoards_arrays": "memory",
-    "hoards_bytes": "memory",
+    "keeps_images_in_a_global": "memory",
+    "keeps_images_as_arrays": "memory",
+    "keeps_images_as_bytes": "memory",
     "keeps_more_than_it_declares": "memory",
     "learns_during_evaluation": "learning in evaluation",
-    "votes_over_the_test_batch": "batch mates",
+    "balances_predictions_over_the_test_batch": "batch mates",
     "normalises_by_the_test_batch": "training mode at test",
     "reads_the_task_label": "task label",
 }
@@ -54,21 +54,21 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def run(strategy: str, small: str, data: Path, out: Path, **more: Any) -> Any:
-    os.environ["ZOO_DATA"] = str(data)
+    os.environ["CHEATER_DATA"] = str(data)
     return clbench.run(strategy, small, threads=1, out=out, data=data, **more)[0]
 
 
 @pytest.mark.parametrize("name", sorted(CAUGHT))
-def test_every_cheater_is_caught_by_name(name: str, small: str, data: Path, tmp_path: Path) -> None:
-    stored = run(str(ZOO / f"{name}.py"), small, data, tmp_path)
+def test_every_cheater_is_caught_for_what_it_does(name: str, small: str, data: Path, tmp_path: Path) -> None:
+    stored = run(str(CHEATERS / f"{name}.py"), small, data, tmp_path)
     assert stored.result.status == "finished"
     found = {finding.name for finding in stored.result.audit.findings}
     assert CAUGHT[name] in found
     assert stored.result.audit.verdict.startswith("violation(") and CAUGHT[name] in compare([stored])[0].rows[0].audit
 
 
-def test_the_zoo_is_whole() -> None:
-    assert {path.stem for path in ZOO.glob("*.py")} == set(CAUGHT)
+def test_every_cheating_strategy_is_tested() -> None:
+    assert {path.stem for path in CHEATERS.glob("*.py")} == set(CAUGHT)
 
 
 @pytest.mark.parametrize("name", HONEST)
@@ -81,7 +81,7 @@ def test_every_built_in_strategy_passes(name: str, small: str, data: Path, tmp_p
 def test_strict_ends_with_exit_code_6_and_names_what_was_found(small: str, data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "clbench", "run", "-S", small, "--threads", "1", "--data", str(data), "--strict"]
     out = ["--out", str(tmp_path / "out")]
-    cheater = str(ZOO / "votes_over_the_test_batch.py")
+    cheater = str(CHEATERS / "balances_predictions_over_the_test_batch.py")
     bad = subprocess.run(
         [*command, *out, "-s", f"naive,{cheater}"], capture_output=True, text=True, check=False, timeout=300
     )
@@ -94,8 +94,8 @@ def test_strict_ends_with_exit_code_6_and_names_what_was_found(small: str, data:
 
 
 @pytest.mark.slow
-def test_what_was_found_before_an_interruption_is_found_after_it(small: str, data: Path, tmp_path: Path) -> None:
-    cheater = str(ZOO / "peeks_at_future_data.py")  # which it does in experience 0 only
+def test_findings_survive_an_interruption(small: str, data: Path, tmp_path: Path) -> None:
+    cheater = str(CHEATERS / "peeks_at_future_data.py")  # which it does in experience 0 only
     command = [sys.executable, "-m", "clbench", "run", "-s", cheater, "-S", small, "--threads", "1"]
     command += ["--data", str(data), "--out", str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
@@ -120,7 +120,7 @@ def test_reads_and_exemplars_are_counted_in_every_experience(small: str, data: P
 
 # -- what counts as a sample ------------------------------------------------------------------------------------------
 
-SHAPE = Shape(4, 4, 3, Scaling("standardized", (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), torch.device("cpu")))
+SHAPE = SampleShape(4, 4, 3, Scaling("standardized", (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), torch.device("cpu")))
 IMAGES = torch.randint(0, 256, (5, 4, 4, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
@@ -146,24 +146,24 @@ IMAGES = torch.randint(0, 256, (5, 4, 4, 3), generator=torch.Generator().manual_
         (np.array(["a"] * 48), 0),
     ],
 )
-def test_images_are_known_in_every_guise_and_weights_are_not(leaf: Any, samples: int) -> None:
+def test_images_are_recognized_in_every_format_and_weights_are_not(leaf: Any, samples: int) -> None:
     assert _samples_in(leaf, SHAPE) == samples
 
 
-def test_reads_are_counted_however_many_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clbench.audit.audit._PENDING", 5)
+def test_reads_are_counted_beyond_the_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clbench.audit.audit._BUFFERED_READS", 5)
     audit = Audit([torch.tensor([0, 2]), torch.tensor([1]), torch.tensor([3])], tmp_path)
-    audit.begin(1)
+    audit.begin_experience(1)
     for rows in ([1, 1], [0, 1, 2], [2, 3], [1]):
         audit.read_training(torch.tensor(rows))
     assert len(audit._pending) < 4
-    assert audit.close() == {"current": 4, "earlier": 3, "later": 1}
+    assert audit.end_experience() == {"current": 4, "earlier": 3, "later": 1}
     assert {finding.what for finding in audit.findings} == {
         "read 2 samples of earlier experiences",
         "read 1 samples of later experiences",
     }
-    audit.begin(2)
-    assert audit.close() == {"current": 0, "earlier": 0, "later": 0}
+    audit.begin_experience(2)
+    assert audit.end_experience() == {"current": 0, "earlier": 0, "later": 0}
 
 
 def test_exemplars_on_the_strategy_and_elsewhere_are_counted_together(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_exemplars_on_the_strategy_and_elsewhere_are_counted_together(tmp_path: 
     audit = Audit([torch.arange(3)], tmp_path)
     model = torch.nn.Linear(2, 2)
     state = {"exemplars": memory, "more": [{"deep": (IMAGES[3:],)}]}
-    assert audit.weigh(state, None, model, allowed=5, shape=SHAPE) == 5 and audit.verdict() == "pass"
-    audit.weigh(state, None, model, allowed=4, shape=SHAPE)
+    assert audit.count_exemplars(state, None, model, allowed=5, shape=SHAPE) == 5 and audit.verdict() == "pass"
+    audit.count_exemplars(state, None, model, allowed=4, shape=SHAPE)
     assert audit.verdict() == "violation(memory)"
     assert "keeps 5 training samples" in audit.findings[0].what

@@ -1,4 +1,4 @@
-"""Has an exemplar memory of twice the size that its config says."""
+"""Has an exemplar memory twice as large as its config declares."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Goes on learning from the test samples that it is shown."""
+"""Updates a statistic with the test samples."""
 
 import torch
 from torch import Tensor

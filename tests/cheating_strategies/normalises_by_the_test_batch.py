@@ -1,4 +1,4 @@
-"""Leaves batch normalisation in training mode when it is evaluated."""
+"""Predicts with batch normalisation in training mode."""
 
 from torch import Tensor
 

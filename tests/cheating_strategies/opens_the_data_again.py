@@ -1,4 +1,4 @@
-"""Loads the dataset from its files, with every class and the test set."""
+"""Reads the dataset's files, with every class and the test set."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ import clbench
 
 class Opens(clbench.Strategy):
     def before_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
-        for path in Path(os.environ["ZOO_DATA"]).rglob("*.npy"):
+        for path in Path(os.environ["CHEATER_DATA"]).rglob("*.npy"):
             path.read_bytes()
 
     def loss(self, batch: clbench.Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""Reads the samples of the next experience ahead of time."""
+"""Reads samples of later experiences."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Reads the samples of earlier experiences again, through the data that it is given."""
+"""Reads the samples of earlier experiences again, through the data of the current one."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Looks up which experience a test sample is from."""
+"""Looks up which experience a test sample belongs to."""
 
 import gc
 

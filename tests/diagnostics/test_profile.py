@@ -49,14 +49,14 @@ def test_the_parts_add_up_to_the_time_that_the_command_takes(data: Path, quiet: 
         assert found.seconds[part] > 0, part
 
 
-def test_time_spent_in_a_strategys_loss_is_the_strategys(tmp_path: Path, data: Path, quiet: Console) -> None:
+def test_time_spent_in_a_strategys_loss_counts_as_the_strategys(tmp_path: Path, data: Path, quiet: Console) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
     found = profile(request(str(tmp_path / "slow.py"), data), quiet)
     assert found.seconds["strategy"] > 0.01 * found.gradient_steps
     assert found.seconds["strategy"] > found.seconds["forward"] + found.seconds["backward"]
 
 
-def test_a_step_has_its_share_of_each_part_in_milliseconds() -> None:
+def test_parts_of_a_step_are_given_in_milliseconds_per_step() -> None:
     seconds = dict.fromkeys(PARTS, 0.0) | {"forward": 3.0, "evaluation": 1.0}
     found = Profile("a/b/c", "cpu", 1, seconds, gradient_steps=600, samples_seen=8000, training_seconds=4.0)
     assert found.rows() == [
@@ -67,14 +67,14 @@ def test_a_step_has_its_share_of_each_part_in_milliseconds() -> None:
     assert found.summary() == "600 gradient steps, 8,000 images seen in training, 2,000 images/s"
 
 
-def test_a_run_without_gradient_steps_has_no_time_a_step() -> None:
+def test_a_run_without_gradient_steps_has_no_time_per_step() -> None:
     seconds = dict.fromkeys(PARTS, 0.0) | {"forward": 3.0}
     found = Profile("a/b/c", "cpu", 1, seconds, gradient_steps=0, samples_seen=0, training_seconds=0.0)
     assert found.rows()[0] == ("forward", "3.00", "100.0 %", "", PARTS["forward"])
     assert found.summary() == "0 gradient steps, 0 images seen in training"
 
 
-def test_a_profile_is_of_one_run(data: Path, quiet: Console) -> None:
+def test_more_than_one_run_is_refused(data: Path, quiet: Console) -> None:
     with pytest.raises(UsageError, match="does a single run"):
         profile(request("all", data), quiet)
 
@@ -98,7 +98,7 @@ def test_the_command_prints_the_parts_and_leaves_nothing_behind(tmp_path: Path, 
     assert set(json.loads(done.stdout)["seconds"]) == set(PARTS)
 
 
-def test_a_stopwatch_is_in_one_phase_at_a_time_and_waits_at_every_change() -> None:
+def test_a_phase_timer_is_in_one_phase_at_a_time_and_waits_at_every_change() -> None:
     waits = []
     watch = PhaseTimer(lambda: waits.append(1))
     watch.enter("forward")

@@ -61,7 +61,7 @@ def test_a_split_too_large_for_any_machine_is_a_usage_error(text: str) -> None:
 
 
 def test_a_split_that_covers_too_little_says_both_numbers() -> None:
-    with pytest.raises(UsageError, match="covers 7 classes, and the dataset has 10"):
+    with pytest.raises(UsageError, match="covers 7 classes, but the dataset has 10"):
         parse_split("4,3", 10)
 
 

@@ -1,4 +1,4 @@
-"""A command ends without looking through what its imports made, and loses nothing of what its runs made."""
+"""A command leaves its imports out of garbage collection, but not what its runs create."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 
 from clbench.results import stored_runs
 
-# What a strategy opens it may leave to Python to close; functions and module refer to each other, so that only a search
-# for garbage finds the file.
+# A strategy may leave a file open. Functions and module refer to each other, so only the garbage collector closes it.
 WRITES_A_LOG = '''"""Fine-tuning that writes a line for each step."""
 
 import atexit
@@ -34,7 +33,7 @@ class Mine(clbench.Strategy):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_imports_are_left_out_and_an_open_file_is_written_to_its_end(jobs: str, data: Path, tmp_path: Path) -> None:
+def test_imports_are_frozen_and_an_open_file_is_still_flushed(jobs: str, data: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(WRITES_A_LOG)
     command = [sys.executable, "-m", "clbench", "run", "-s", "mine.py", "-S", "splitdigits", "--seeds", "2"]
     command += ["--epochs", "1", "--threads", "1", "--device", "cpu", "--jobs", jobs, "--json"]
@@ -47,7 +46,7 @@ def test_imports_are_left_out_and_an_open_file_is_written_to_its_end(jobs: str, 
     assert sum(count > 100_000 for count in frozen) == int(jobs)
 
 
-def test_from_python_nothing_is_left_out_of_the_search_for_garbage(data: Path, tmp_path: Path) -> None:
+def test_nothing_is_frozen_when_called_from_python(data: Path, tmp_path: Path) -> None:
     program = f"""
 import gc, clbench
 clbench.run("naive", "splitdigits", epochs=1, threads=1, device="cpu", data={str(data)!r}, out={str(tmp_path)!r})

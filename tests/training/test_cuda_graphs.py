@@ -118,11 +118,11 @@ def test_every_whole_batch_after_the_warm_up_and_the_recording_is_replayed() -> 
 
 
 @pytest.mark.parametrize("name", ["er", "derpp", "si", "agem"])
-def test_strategies_that_act_within_a_step_are_left_to_the_plain_loop(name: str) -> None:
+def test_strategies_that_act_within_a_step_are_not_captured(name: str) -> None:
     replayed, plain = pair(lambda: builtin(name), PLAIN)
     assert_same(replayed, plain)
     reasons = [costs.not_replayed for costs in replayed.experience_costs if costs.replayed_steps == 0]
-    assert "the strategy acts between the operations of a step" in reasons
+    assert "the strategy has a before_step or after_step hook" in reasons
 
 
 def counting(strategy: Any, batch: Batch) -> Tensor:
@@ -148,8 +148,8 @@ def looking(strategy: Any, batch: Batch) -> Tensor:
     [
         (counting, "a step changes the strategy"),
         (drawing, "a step draws random numbers"),
-        (asking, "a step asks for further images"),
-        (looking, "a step asks for further images"),
+        (asking, "a step requests further images"),
+        (looking, "a step requests further images"),
     ],
 )
 def test_a_loss_that_is_more_than_a_function_of_the_batch_is_not_replayed(
@@ -166,11 +166,11 @@ def test_a_loss_that_is_more_than_a_function_of_the_batch_is_not_replayed(
     ("recorder", "reason"),
     [
         (Refusing(), "RuntimeError: operation not permitted when stream is capturing"),
-        (Forgetful(), "replayed, a step does not give the same"),
+        (Forgetful(), "a replayed step gives another result"),
         (BreakingOff(), "RuntimeError: broken off"),
     ],
 )
-def test_where_recording_fails_the_step_is_done_once_and_the_reason_is_kept(
+def test_if_capture_fails_the_step_is_done_once_and_the_reason_is_kept(
     recorder: Any, reason: str, recipe: Recipe
 ) -> None:
     replayed, plain = pair(lambda: builtin("lwf"), recipe, recorder)

@@ -1,4 +1,4 @@
-"""Output that nobody reads, that has no room, or that has no stream: said where it matters, and never a traceback."""
+"""Closed pipes, full disks and missing output streams: reported if it matters, never with a traceback."""
 
 from __future__ import annotations
 

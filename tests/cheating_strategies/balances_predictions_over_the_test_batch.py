@@ -1,11 +1,11 @@
-"""Shifts the answers to a batch so that every class gets its share of it."""
+"""Shifts the logits of a batch so that every class gets its share of the predictions."""
 
 from torch import Tensor
 
 import clbench
 
 
-class Votes(clbench.Strategy):
+class Balances(clbench.Strategy):
     def predict(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
         logits = model(x)
         return logits - logits.mean(dim=0)

@@ -1,0 +1,127 @@
+"""What a strategy is checked on: a scenario of small runs, each made once however many checks look at it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import sys
+import tempfile
+import weakref
+from pathlib import Path
+
+from rich.console import Console
+
+from clbench.api import run_request, stored
+from clbench.data.datasets import fetch
+from clbench.errors import UsageError
+from clbench.plugins.discovery import Plugin
+from clbench.results.stored_runs import StoredRun
+from clbench.runs.request import Request
+
+_SCENARIO = '''"""Digits with small networks: what `clbench check` runs strategies on."""
+
+import clbench
+from clbench import Augmentation, Recipe
+
+MLP = {"network": "mlp", "optimizer": "adam", "lr": 1e-3}
+CNN = {"network": "cnn", "optimizer": "sgd", "lr": 0.05, "momentum": 0.9}
+
+
+class Contract(clbench.Scenario):
+    dataset = "digits"
+    split = "5"
+    recipes = {
+        f"{name}{suffix}": Recipe(**values, head=head)
+        for suffix, head in (("", "growing"), ("-fixed", "fixed"))
+        for name, values in {
+            "mlp": {**MLP, "batch_size": 40, "epochs": 2},
+            "cnn": {**CNN, "batch_size": 40, "epochs": 1},
+            "augmented": {**CNN, "batch_size": 40, "epochs": 1, "augmentation": Augmentation(crop=1, flip=True)},
+            "single": {**MLP, "batch_size": 1, "iterations": 6},
+        }.items()
+    }
+'''
+
+
+class CheckFailed(Exception):
+    """A check found a fault: what it is, and how to fix it."""
+
+    def __init__(self, found: str, fix: str) -> None:
+        super().__init__(f"{found}\n{fix}")
+        self.found, self.fix = found, fix
+
+
+class Skipped(Exception):
+    """A check does not apply; the message says why."""
+
+
+class Bench:
+    """A strategy and its runs; a run that several checks need is made once."""
+
+    def __init__(self, plugin: Plugin) -> None:
+        self.plugin = plugin
+        self.folder = Path(tempfile.mkdtemp(prefix="clbench-check-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self.scenario = self.folder / "contract.py"
+        self.scenario.write_text(_SCENARIO)
+        self.data = self.folder / "data"
+        fetch("digits", self.data)
+        self._runs: dict[tuple[str, str, str, int], StoredRun] = {}
+        self._failed: dict[tuple[str, str, str, int], str] = {}
+        self.check = ""
+        """Name of the current check."""
+
+        self.recipe_suffix = ""
+        """`-fixed` if the strategy refuses a growing head."""
+
+    def run(self, recipe: str = "mlp", split: str = "5", out: str = "runs", jobs: int = 1) -> StoredRun:
+        """Return the run of this recipe and split, with a fixed head if the strategy refuses a growing one.
+
+        Raises CheckFailed if it fails, and Skipped if it is refused or has failed in an earlier check.
+        """
+        key = (recipe, split, out, jobs)
+        if key in self._failed:
+            raise Skipped(f"its run failed; see {self._failed[key]}")
+        if key not in self._runs:
+            try:
+                self._runs[key] = self._run_with_head(recipe, split, out, jobs)
+            except CheckFailed:
+                self._failed[key] = self.check
+                raise
+        return self._runs[key]
+
+    def _run_with_head(self, recipe: str, split: str, out: str, jobs: int) -> StoredRun:
+        with contextlib.suppress(Skipped):
+            return self._execute(recipe, split, out, jobs)
+        self.recipe_suffix = "-fixed"
+        return self._execute(f"{recipe.removesuffix('-fixed')}-fixed", split, out, jobs)
+
+    def _execute(self, recipe: str, split: str, out: str, jobs: int) -> StoredRun:
+        request = Request(
+            strategy=[str(self.plugin.path)],
+            scenario=[str(self.scenario)],
+            recipe=recipe,
+            split=split,
+            seeds=(0, 1) if jobs > 1 else (0,),
+            device="cpu",
+            threads=1,
+            jobs=jobs,
+            out=self.folder / out,
+            data=self.data,
+        )
+        try:
+            outcomes = run_request(request, Console(file=io.StringIO()))
+        except UsageError as refusal:
+            raise Skipped(f"the strategy refuses recipe {recipe}: {refusal.message}") from None
+        if outcomes[0].failed:
+            trace = (outcomes[0].path / "traceback.txt").read_text().strip() if outcomes[0].path else ""
+            raise CheckFailed(f"{outcomes[0].message}\n{trace}", f"It must run with recipe {recipe} and split {split}.")
+        run: StoredRun = stored(outcomes)[0]
+        return run
+
+    def command(self, out: str) -> list[str]:
+        """Return the command that makes the default run in a separate process."""
+        command = [sys.executable, "-m", "clbench", "run", "-s", str(self.plugin.path), "-S", str(self.scenario)]
+        command += ["--recipe", f"mlp{self.recipe_suffix}", "--threads", "1", "--device", "cpu"]
+        return [*command, "--out", str(self.folder / out), "--data", str(self.data)]
