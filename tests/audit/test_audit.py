@@ -71,6 +71,7 @@ def test_the_zoo_is_whole() -> None:
     assert {path.stem for path in ZOO.glob("*.py")} == set(CAUGHT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HONEST)
 def test_every_built_in_strategy_passes(name: str, small: str, data: Path, tmp_path: Path) -> None:
     audit = run(name, small, data, tmp_path).result.audit

@@ -78,6 +78,7 @@ def test_a_fault_is_found_by_the_check_of_its_name(check: str, tmp_path: Path) -
     assert result.status == "failed" and result.found and result.mend
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cheater", "check"),
     [
