@@ -71,6 +71,7 @@ def test_every_cheating_strategy_is_tested() -> None:
     assert {path.stem for path in CHEATERS.glob("*.py")} == set(CAUGHT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HONEST)
 def test_every_built_in_strategy_passes(name: str, small: str, data: Path, tmp_path: Path) -> None:
     audit = run(name, small, data, tmp_path).result.audit

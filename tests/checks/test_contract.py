@@ -79,6 +79,7 @@ def test_a_fault_is_found_by_its_check(check: str, tmp_path: Path) -> None:
     assert result.status == "failed" and result.found and result.fix
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cheater", "check"),
     [

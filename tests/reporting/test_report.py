@@ -106,9 +106,9 @@ def test_the_table_has_every_strategy_with_its_numbers_its_evidence_and_its_mark
     assert rows["lwf"] == [
         "lwf the one of this test",
         *("74.0 ±6.8 best", "79.8 ±5.3", "48.0 ±13.6", "100.0 ±0.0", "52.0 ±13.6", "82.7 ±4.5"),
-        *("1.5", "80", "2.0 MB", "+24.0 ±6.8", "0.19", "by hand", "no audit", "5"),
+        *("1.5", "80", "2.0 MB", "+24.0 ±6.8", "0.19", "by hand", "pass", "5"),
     ]
-    assert rows["mine"][1] == "65.0 ±0.0 ≈" and rows["naive"][-5:] == ["–", "–", "default", "no audit", "5"]
+    assert rows["mine"][1] == "65.0 ±0.0 ≈" and rows["naive"][-5:] == ["–", "–", "default", "pass", "5"]
 
 
 def test_compare_shows_the_same_numbers_and_marks_as_the_page(report_of: ReportOf) -> None:

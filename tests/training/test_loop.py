@@ -526,6 +526,7 @@ class Carrying(clbench.Strategy):
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "recipe"),
     [*((name, "plain") for name in STRATEGIES), ("carrying", "plain"), ("lwf", "rough"), ("frozen", "rough")],
