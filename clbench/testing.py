@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from clbench.checks.bench import Bench
 from clbench.checks.contract import CHECKS, perform
+from clbench.checks.small_scenario import Bench
 from clbench.plugins.discovery import select
 
 

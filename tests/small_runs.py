@@ -13,8 +13,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from clbench.base.config import configure
+from clbench.base.incremental_setting import Setting
 from clbench.base.recipe import Recipe
-from clbench.base.settings import Setting
 from clbench.base.strategy import Strategy, config_class
 from clbench.data.batches import Images, Scaling
 from clbench.evaluation.test_set import TestSet

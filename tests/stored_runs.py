@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clbench.base.incremental_setting import Setting
 from clbench.base.recipe import Recipe
-from clbench.base.settings import Setting
 from clbench.evaluation import metrics
 from clbench.evaluation.counts import Counts, count
 from clbench.results import store, stored_runs

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from clbench.avalanche.importing import importing_avalanche
-from clbench.base.training import Training
+from clbench.base.own_loop import Training
 
 with importing_avalanche():
     from avalanche.core import SupervisedPlugin

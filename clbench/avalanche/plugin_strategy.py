@@ -4,7 +4,7 @@
         def plugin(self):
             return GEMPlugin(patterns_per_experience=20, memory_strength=0.5)
 
-The plug-in gets the callbacks of training that it knows, from one of Avalanche's templates (see plugin_loop.py). It
+The plug-in gets the callbacks of training that it knows, from one of Avalanche's templates (see plugin_template.py). It
 must be picklable, since it is saved at the end of every experience, and it gets no callbacks of evaluation, which is
 clbench's own. What it keeps is counted and audited as any strategy's is.
 """
@@ -16,8 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from clbench.base.batch import Batch
+from clbench.base.own_loop import Training
 from clbench.base.strategy import ConfigT, Strategy
-from clbench.base.training import Training
 from clbench.networks.network import Network
 
 
@@ -34,7 +34,7 @@ class AvalancheStrategy(Strategy[ConfigT]):
 
     def train(self, training: Training) -> None:
         """Train the experience with the plug-in listening."""
-        from clbench.avalanche.plugin_loop import PluginLoop  # Avalanche takes seconds to import
+        from clbench.avalanche.plugin_template import PluginLoop  # Avalanche takes seconds to import
 
         PluginLoop(training=training, plugins=(self.avalanche,)).run()
 

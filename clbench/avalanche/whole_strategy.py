@@ -29,12 +29,13 @@ from torch import Tensor, nn
 from clbench.avalanche import catalogue
 from clbench.base.config import config as as_config
 from clbench.base.experience import Experience
+from clbench.base.incremental_setting import Setting
+from clbench.base.own_loop import Training
 from clbench.base.recipe import Recipe
-from clbench.base.settings import Setting
 from clbench.base.strategy import ConfigT, Strategy
-from clbench.base.training import Training
 from clbench.errors import MachineError, UsageError
-from clbench.networks.network import Head, Network
+from clbench.networks.head import Head
+from clbench.networks.network import Network
 from clbench.system.seeds import derive
 
 NEEDS_ALL_OUTPUTS = {"DER", "ICaRL"}
@@ -152,7 +153,7 @@ class AvalancheLoop(Strategy[ConfigT]):
     def _new_learner(self, training: Training) -> Any:
         from clbench.avalanche.importing import importing_avalanche
         from clbench.avalanche.listener import Listener
-        from clbench.avalanche.plugin_loop import no_metrics
+        from clbench.avalanche.plugin_template import no_metrics
 
         with importing_avalanche():
             from avalanche.training import supervised

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from clbench.base.settings import Setting
+from clbench.base.incremental_setting import Setting
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

@@ -38,9 +38,9 @@ from clbench.errors import PluginError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from clbench.base.incremental_setting import Setting
+    from clbench.base.own_loop import Training
     from clbench.base.recipe import Recipe
-    from clbench.base.settings import Setting
-    from clbench.base.training import Training
     from clbench.networks.network import Network
 
 RENAMED_HOOKS = {

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from clbench.base.config import configure, plain
 from clbench.base.strategy import config_class
-from clbench.checks.bench import Bench, CheckFailed, Skipped
+from clbench.checks.small_scenario import Bench, CheckFailed, Skipped
 from clbench.errors import ClbenchError
 from clbench.plugins.discovery import Plugin
 from clbench.results.stored_runs import StoredRun

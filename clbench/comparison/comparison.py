@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from clbench.comparison import statistics
+from clbench.comparison.columns import COLUMNS, summary
 from clbench.comparison.how_tuned import how_tuned
 from clbench.comparison.statistics import Difference, Estimate, estimate
 from clbench.results.record import to_json
@@ -116,43 +117,6 @@ class Comparison:
         threads = f"{spec.threads} thread{'s' if spec.threads != 1 else ''}"
         recipe = legible(f"recipe {spec.recipe.name}, {spec.device}, {threads}")
         return f"{self.scenario}, {split} classes, {spec.scenario.setting.replace('_', '-')}, {recipe}"
-
-
-COLUMNS = {
-    "final_accuracy": "final accuracy",
-    "average_incremental_accuracy": "average incremental",
-    "old_accuracy": "old classes",
-    "new_accuracy": "new classes",
-    "forgetting": "forgetting",
-    "task_incremental_accuracy": "task-incremental reading",
-    "seconds": "seconds",
-    "samples_seen": "samples seen",
-    "tuning_samples": "samples seen in tuning",
-    "exemplars": "exemplars",
-    "stored_bytes": "stored bytes",
-}
-SHARES = tuple(COLUMNS)[:6]
-"""Columns that are shares between 0 and 1 (forgetting: -1 to 1)."""
-
-
-def summary(run: StoredRun) -> dict[str, float | None]:
-    """Return a run's value in each column; old and new classes after the last experience."""
-    totals = run.result.totals
-    return {
-        "final_accuracy": run.metric("final_accuracy"),
-        "average_incremental_accuracy": run.metric("average_incremental_accuracy"),
-        "old_accuracy": run.metric("old_accuracy")[-1],
-        "new_accuracy": run.metric("new_accuracy")[-1],
-        "forgetting": run.metric("forgetting"),
-        "task_incremental_accuracy": (
-            run.metric("final_accuracy", "task_incremental") if run.setting == "class_incremental" else None
-        ),
-        "seconds": run.costs.totals.seconds,
-        "samples_seen": totals.samples_seen,
-        "tuning_samples": totals.tuning_samples_seen,
-        "exemplars": totals.exemplars or None,
-        "stored_bytes": totals.stored_bytes,
-    }
 
 
 def compare(runs: Iterable[StoredRun]) -> list[Comparison]:

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
-from clbench.comparison.comparison import COLUMNS, SHARES, Comparison, Row, lower_reference
+from clbench.comparison.columns import COLUMNS, SHARES
+from clbench.comparison.comparison import Comparison, Row, lower_reference
 from clbench.comparison.statistics import Difference, Estimate
 from clbench.system.tables import print_table, readable_bytes
 
@@ -32,7 +33,7 @@ def headings(comparison: Comparison) -> dict[str, str]:
     columns = {"strategy": "strategy", **defined}
     lower = lower_reference(comparison.rows)
     if lower and any(row.to_lower for row in comparison.rows):
-        columns["to_lower"] = f"final, to {lower.strategy}"
+        columns["to_lower"] = f"Δ vs {lower.strategy}"
         if any(row.to_lower and row.to_lower.p_holm is not None for row in comparison.rows):
             columns["p_holm"] = "p (Holm)"
     return {**columns, "tuned": "tuned", "audit": "audit", "n": "n"}

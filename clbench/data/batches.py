@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from clbench.base.recipe import Augmentation
+from clbench.data.augmentation import augment
 from clbench.data.read_ahead import ReadAhead
+from clbench.system.devices import to_device
 
 # Evaluation, teacher outputs and feature extraction keep no gradients, so their batches may be larger than in training.
 # With this many pixel values a convolution's output takes tens of megabytes; on a GPU, which small batches leave idle,
@@ -61,13 +63,6 @@ class Images:
             yield self.read(rows)
 
 
-def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Return `values` on the device; the copy to a GPU is asynchronous."""
-    if device.type == "cpu" or values.device == device:
-        return values.to(device)
-    return values.pin_memory().to(device, non_blocking=True)
-
-
 class Scaling:
     """Turns uint8 pixels into the network's input."""
 
@@ -85,35 +80,6 @@ class Scaling:
     def __call__(self, images: Tensor) -> Tensor:
         """(n, height, width, channels), 0..255 -> float32 (n, channels, height, width)."""
         return images.to(torch.float32).mul_(self.factor).add_(self.offset).permute(0, 3, 1, 2)
-
-
-def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Crop, flip and brighten each image of a batch by its own draw from `generator`, a CPU generator on any device.
-
-    (n, height, width, channels) of uint8 -> the same shape, uint8, or float32 in 0..255 if brightness changes.
-    """
-    n, height, width, _ = images.shape
-    device = images.device
-    if how.crop or how.flip:
-        rows = torch.arange(height, device=device).expand(n, height)
-        columns = torch.arange(width, device=device).expand(n, width)
-        if how.crop:
-            images = torch.nn.functional.pad(images, (0, 0, how.crop, how.crop, how.crop, how.crop))
-            offsets = to_device(torch.randint(2 * how.crop + 1, (2, n, 1), generator=generator), device)
-            rows, columns = rows + offsets[0], columns + offsets[1]
-        if how.flip:
-            flipped = to_device(torch.rand(n, 1, generator=generator) < 0.5, device)
-            columns = torch.where(flipped, columns.flip(1), columns)
-        # One flat gather of whole pixels is several times faster than indexing by three index tensors.
-        padded_height, padded_width = images.shape[1:3]
-        image = torch.arange(n, device=device)[:, None, None]
-        pixel = (image * padded_height + rows[:, :, None]) * padded_width + columns[:, None, :]
-        flat = images.reshape(n * padded_height * padded_width, -1)
-        images = flat.index_select(0, pixel.flatten()).view(n, height, width, -1)
-    if how.brightness:
-        factor = 1 + how.brightness * (2 * torch.rand(n, 1, 1, 1, generator=generator) - 1)
-        images = (images * to_device(factor, device)).clamp_(0, 255)
-    return images
 
 
 def held_out(rows: Tensor, labels: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

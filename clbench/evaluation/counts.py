@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, get_args
 
-from clbench.base.settings import Setting
+from clbench.base.incremental_setting import Setting
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import Any
 
-from clbench.base.settings import Setting
+from clbench.base.incremental_setting import Setting
 from clbench.evaluation.counts import Counts, require
 
 

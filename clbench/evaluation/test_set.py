@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clbench.base.settings import Setting
+from clbench.base.incremental_setting import Setting
 from clbench.data.batches import Images, Scaling
 from clbench.networks.network import Network
 from clbench.system.randomness import randomness_untouched

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from clbench.base.events import Event, Listener, Note, RunFailed, RunSkipped
 from clbench.data.datasets import data_folder
-from clbench.executors.queue import RunQueue
+from clbench.executors.run_queue import RunQueue
 from clbench.executors.worker import Died, Worker
 from clbench.results.run_spec import run_id
 from clbench.results.store import ResultsFolder

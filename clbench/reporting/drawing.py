@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from clbench.comparison.comparison import Comparison, Row
 from clbench.comparison.statistics import Estimate
-from clbench.reporting.appearance import Appearance, appearance
 from clbench.reporting.labels import label_points, short
+from clbench.reporting.strategy_marks import Appearance, appearance
 from clbench.system.tables import readable_bytes
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import csv
 import io
 import re
 
-from clbench.comparison.comparison import COLUMNS, Comparison
+from clbench.comparison.columns import COLUMNS
+from clbench.comparison.comparison import Comparison
 from clbench.comparison.table import cells, headings
 
 _LATEX = {

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from clbench.comparison import statistics
-from clbench.comparison.comparison import COLUMNS, SHARES, Comparison, Row, final_accuracies
+from clbench.comparison.columns import COLUMNS, SHARES
+from clbench.comparison.comparison import Comparison, Row, final_accuracies
 from clbench.comparison.statistics import Aggregate
 from clbench.comparison.table import cells, headings
 from clbench.reporting import exports, figures, findings
@@ -205,7 +206,7 @@ def across(comparisons: Iterable[Comparison]) -> list[Across]:
 
 def run_table(comparisons: Iterable[Comparison]) -> tuple[list[str], list[list[str]]]:
     """Return every run of the comparisons as a row of texts, with headings."""
-    from clbench.comparison.comparison import summary
+    from clbench.comparison.columns import summary
 
     rows = []
     for comparison in comparisons:

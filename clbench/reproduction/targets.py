@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clbench.base.settings import Setting
+from clbench.base.incremental_setting import Setting
 from clbench.errors import UsageError
 from clbench.results.stored_runs import StoredRun
 from clbench.results.strategy_record import literal

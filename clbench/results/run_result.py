@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from clbench.base.settings import Setting
+from clbench.base.incremental_setting import Setting
 from clbench.results.record import SCHEMA, Record
 
 

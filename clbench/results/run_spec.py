@@ -15,8 +15,8 @@ from pydantic import Field
 
 from clbench.base.config import OMIT_DEFAULT
 from clbench.base.continual_tuning import ContinualTuning
+from clbench.base.incremental_setting import Setting
 from clbench.base.recipe import Recipe
-from clbench.base.settings import Setting
 from clbench.results.record import SCHEMA, Record, to_json
 
 

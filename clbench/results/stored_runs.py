@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from clbench.base.settings import READINGS, Setting
+from clbench.base.incremental_setting import READINGS, Setting
 from clbench.errors import UsageError
 from clbench.evaluation import metrics
 from clbench.evaluation.counts import Counts, count

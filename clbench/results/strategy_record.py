@@ -6,7 +6,7 @@ import ast
 import re
 from typing import Any
 
-from clbench.base.settings import Setting
+from clbench.base.incremental_setting import Setting
 from clbench.plugins.discovery import Plugin, describe_content
 from clbench.results.run_result import HyperParameter, StrategyRecord
 from clbench.results.run_spec import RunSpec

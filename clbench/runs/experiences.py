@@ -19,8 +19,8 @@ from clbench.audit.batch_independence import check_batch_independence
 from clbench.base.config import configure
 from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.events import ExperienceFinished, Note, RunStarted
+from clbench.base.incremental_setting import Setting
 from clbench.base.recipe import Recipe
-from clbench.base.settings import Setting
 from clbench.base.strategy import Strategy, config_class
 from clbench.errors import PluginError, UsageError
 from clbench.evaluation import metrics

@@ -11,9 +11,9 @@ from clbench.base.events import Listener, Note
 from clbench.data.datasets import data_folder, describe, fetch
 from clbench.errors import MachineError, UsageError
 from clbench.plugins.discovery import Plugin
-from clbench.results import spec as specs
+from clbench.results import spec_building as specs
 from clbench.results.run_spec import RunSpec, folder_name
-from clbench.results.spec import Machine, Method
+from clbench.results.spec_building import Machine, Method
 from clbench.runs.parallelism import jobs_from, threads_of_a_run
 from clbench.runs.request import Request
 from clbench.runs.selection import Chosen, choose_strategies, load_class, select_scenarios

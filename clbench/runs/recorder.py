@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from clbench.audit.audit import Audit
 from clbench.base.continual_tuning import ContinualTuning
-from clbench.base.settings import READINGS, Setting
+from clbench.base.incremental_setting import READINGS, Setting
 from clbench.evaluation import metrics
 from clbench.evaluation.counts import Counts, count
 from clbench.results.run_costs import CostTotals, ExperienceCosts, PeakMemory, RunCosts

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clbench.base.settings import Setting
+from clbench.base.incremental_setting import Setting
 from clbench.data.batches import Images, Scaling, held_out
 from clbench.data.datasets import open_dataset
 from clbench.data.read_ahead import ReadAhead

@@ -27,10 +27,11 @@ from torch import Tensor
 from clbench.base.batch import Batch
 from clbench.base.events import Listener
 from clbench.base.experience import Experience
+from clbench.base.incremental_setting import Setting
 from clbench.base.recipe import Recipe
-from clbench.base.settings import Setting
 from clbench.base.strategy import Strategy, has_teacher, trains_itself
-from clbench.data.batches import Inputs, TrainingSet, augment
+from clbench.data.augmentation import augment
+from clbench.data.batches import Inputs, TrainingSet
 from clbench.errors import PluginError, UsageError
 from clbench.networks.network import Network
 from clbench.system.randomness import randomness_untouched, seed_everything
@@ -40,7 +41,7 @@ from clbench.training.costs import Costs, PhaseTimer
 from clbench.training.cuda_graphs import Recorder, Replay
 from clbench.training.experience_data import ExperienceData
 from clbench.training.fine_tuning import FineTuning
-from clbench.training.heads import fix_head, grow_head
+from clbench.training.head_rows import fix_head, grow_head
 from clbench.training.loss_watch import LossWatch
 from clbench.training.optimizers import build_optimizer, clip_gradients, set_rate
 from clbench.training.schedules import Plateau, changes_by_step, scheduled_rate

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import assert_never
 
 from clbench.base.recipe import Recipe
 from clbench.system import lazy_dynamo
@@ -50,13 +51,16 @@ def _fresh(recipe: Recipe, parameters: list[torch.nn.Parameter], decay: float) -
         case "rmsprop":  # whose step torch does not fuse
             momentum = recipe.momentum
             return torch.optim.RMSprop(parameters, lr=rate, weight_decay=decay, momentum=momentum, capturable=on_gpu)
-    sgd = torch.optim.SGD(parameters, lr=rate, momentum=recipe.momentum, weight_decay=decay, fused=True)
-    if recipe.momentum:
-        # Torch's fused step needs the buffers of all parameters or of none, and parameters frozen for some epochs
-        # would have none. Starting from 0 gives the same steps: μ·0 + g = g.
-        for parameter in parameters:
-            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return sgd
+        case "sgd":
+            sgd = torch.optim.SGD(parameters, lr=rate, momentum=recipe.momentum, weight_decay=decay, fused=True)
+            if recipe.momentum:
+                # Torch's fused step needs the buffers of all parameters or of none, and parameters frozen for some
+                # epochs would have none. Starting from 0 gives the same steps: μ·0 + g = g.
+                for parameter in parameters:
+                    sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            return sgd
+        case unknown:
+            assert_never(unknown)
 
 
 def clip_gradients(recipe: Recipe, parameters: Iterable[torch.nn.Parameter]) -> None:

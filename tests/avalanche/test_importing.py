@@ -18,7 +18,7 @@ def python(program: str) -> str:
 
 def test_what_avalanche_imports_for_others_is_not_loaded() -> None:
     program = """
-import sys, clbench.avalanche.plugin_loop
+import sys, clbench.avalanche.plugin_template
 print([name for name in sys.modules if name.startswith(("qpsolvers.", "wandb."))])
 """
     assert python(program) == "[]"
@@ -40,7 +40,7 @@ print([name for name in sys.modules if name.startswith(("qpsolvers.", "wandb."))
 def test_avalanches_plugin_that_solves_quadratic_programs_still_does() -> None:
     """GEM keeps the product with an old gradient from being negative: (1, -1) becomes (1, 0) beside (0, 1)."""
     program = """
-import torch, warnings, clbench.avalanche.plugin_loop
+import torch, warnings, clbench.avalanche.plugin_template
 warnings.simplefilter("error")  # of which some of the solvers give cause
 from avalanche.training.plugins import GEMPlugin
 plugin = GEMPlugin(patterns_per_experience=1, memory_strength=0.0)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from clbench.checks.bench import Bench
 from clbench.checks.contract import CHECKS, perform
+from clbench.checks.small_scenario import Bench
 from clbench.plugins.discovery import builtin_folder, describe
 from clbench.testing import parametrize_with_checks
 

@@ -29,7 +29,7 @@ def shell(line: str, data: Path, **variables: str) -> subprocess.CompletedProces
 def test_output_without_room_is_an_error_of_the_machine(arguments: str, buffered: bool, data: Path) -> None:
     done = shell(f"clbench {arguments} > /dev/full", data, **({} if buffered else {"PYTHONUNBUFFERED": "1"}))
     assert done.returncode == 4
-    assert done.stderr == "Error: the output could not be written: No space left on device\n"
+    assert done.stderr == "Error: cannot write the output: No space left on device\n"
 
 
 @pytest.mark.parametrize("arguments", ["list", "list --json", "show lwf"])

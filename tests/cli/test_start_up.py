@@ -1,4 +1,4 @@
-"""What `clbench run` imports before its first gradient step; benchmarks/costs.py measures how long that takes."""
+"""What `clbench run` imports before its first gradient step; benchmarks/speed/costs.py measures how long that takes."""
 
 from __future__ import annotations
 

@@ -364,7 +364,7 @@ def test_the_table_shows_the_difference_and_its_p_and_marks_the_best_and_the_tie
     # Differences 0.125, 0.15 and 0.175 again, and 2 of 2^3 patterns.
     assert "+15.0 ±6.2" in mine and "0.25" in mine and "70.0 ±18.6 best" in mine
     assert "55.0 ±12.4 ≈" in naive and "naive (lower reference)" in naive
-    assert "final, to naive" in text and "p (Holm)" in text
+    assert "Δ vs naive" in text and "p (Holm)" in text
 
 
 # -- hostile names ----------------------------------------------------------------------------------------------------

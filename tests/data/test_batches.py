@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from clbench.base.recipe import Augmentation
-from clbench.data.batches import Images, Scaling, TrainingSet, augment
+from clbench.data.augmentation import augment
+from clbench.data.batches import Images, Scaling, TrainingSet
 
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 4, 6

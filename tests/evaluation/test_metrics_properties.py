@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clbench.base.settings import Setting
+from clbench.base.incremental_setting import Setting
 from clbench.evaluation.counts import Counts, count
 from clbench.evaluation.metrics import chance, derive, intransigence
 

@@ -13,7 +13,7 @@ from small_runs import SmallRun, colours, configured, same, strategy_class
 from torch import Tensor, nn
 
 import clbench
-from clbench.base.settings import Setting
+from clbench.base.incremental_setting import Setting
 from clbench.data.batches import Images, Scaling
 from clbench.evaluation import test_set
 from clbench.networks.architectures import build

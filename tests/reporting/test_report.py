@@ -23,9 +23,9 @@ from clbench.comparison import table as comparison_table
 from clbench.comparison.comparison import Comparison, compare
 from clbench.errors import MachineError, UsageError
 from clbench.reporting import figures, labels, provenance
-from clbench.reporting.appearance import COLOURS, GREY, appearance
 from clbench.reporting.publication import Report, Selection, write_report
 from clbench.reporting.sections import across
+from clbench.reporting.strategy_marks import COLOURS, GREY, appearance
 from clbench.results import store
 from clbench.results.stored_runs import read_all
 

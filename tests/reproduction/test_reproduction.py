@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import stored_runs
 
-from clbench.base.settings import Setting
+from clbench.base.incremental_setting import Setting
 from clbench.errors import UsageError
 from clbench.evaluation.counts import count
 from clbench.plugins.discovery import builtin_folder, select

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from clbench.base.batch import Batch
 from clbench.base.config import configure
 from clbench.base.experience import Experience
-from clbench.base.settings import Setting
+from clbench.base.incremental_setting import Setting
 from clbench.base.strategy import config_class
 from clbench.errors import UsageError
-from clbench.networks.network import Head
+from clbench.networks.head import Head
 
 SIZES = (2, 3, 2)
 OLD, SEEN, N, T = 5, 7, 11, 2.0

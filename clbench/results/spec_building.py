@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from clbench.base.config import configure, plain
 from clbench.base.continual_tuning import ContinualTuning
+from clbench.base.incremental_setting import READINGS, Setting
 from clbench.base.recipe import Recipe
 from clbench.base.recipe_changes import changed, named
 from clbench.base.scenario import Scenario
-from clbench.base.settings import READINGS, Setting
 from clbench.base.strategy import Strategy, config_class
 from clbench.data.dataset_info import DatasetInfo
 from clbench.errors import UsageError

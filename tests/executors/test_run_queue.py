@@ -6,7 +6,7 @@ from pathlib import Path
 
 import stored_runs
 
-from clbench.executors.queue import RunQueue
+from clbench.executors.run_queue import RunQueue
 from clbench.plugins.discovery import Plugin
 from clbench.runs.grid import Planned
 

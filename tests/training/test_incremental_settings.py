@@ -14,13 +14,13 @@ from small_runs import SmallRun, builtin, colours, same
 import clbench
 from clbench import Batch, Recipe, losses
 from clbench.base.experience import Experience
+from clbench.base.incremental_setting import READINGS
 from clbench.base.recipe import Recipe as PlainRecipe
-from clbench.base.settings import READINGS
 from clbench.errors import UsageError
 from clbench.networks.architectures import build
-from clbench.networks.network import Head
+from clbench.networks.head import Head
 from clbench.plugins.discovery import builtin_folder, load, select
-from clbench.results.spec import protocol
+from clbench.results.spec_building import protocol
 from clbench.runs.grid import plan
 from clbench.runs.request import Request
 from clbench.runs.run import execute
@@ -292,7 +292,7 @@ def test_one_preset_named_twice_is_a_mistake(data: Path) -> None:
 
 
 def test_every_builtin_preset_can_be_configured_in_every_setting() -> None:
-    from clbench.results.spec import method
+    from clbench.results.spec_building import method
 
     for path in builtin_folder("strategy").glob("*.py"):
         plugin = select("strategy", str(path))

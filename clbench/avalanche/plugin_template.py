@@ -15,7 +15,7 @@ from torch import Tensor
 
 from clbench.avalanche.benchmark import LabelledRows, class_incremental
 from clbench.avalanche.importing import importing_avalanche
-from clbench.base.training import Training
+from clbench.base.own_loop import Training
 
 with importing_avalanche():
     from avalanche.training.plugins import EvaluationPlugin

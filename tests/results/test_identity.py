@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 import clbench
 from clbench.base.config import OMIT_DEFAULT
 from clbench.base.events import Note
-from clbench.base.settings import Setting
+from clbench.base.incremental_setting import Setting
 from clbench.data.dataset_info import DatasetInfo
 from clbench.errors import UsageError
 from clbench.plugins import discovery
 from clbench.plugins.discovery import builtin_folder
-from clbench.results import spec
+from clbench.results import spec_building as spec
 from clbench.results.record import Record, to_json
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
-from clbench.results.spec import Machine
+from clbench.results.spec_building import Machine
 from clbench.runs.grid import plan
 from clbench.runs.request import Request, seeds_from
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from clbench.networks.architectures import ARCHITECTURES, build
-from clbench.networks.network import Head, Network
+from clbench.networks.head import Head
+from clbench.networks.network import Network
 
 
 def parameters(model: nn.Module) -> int:
