@@ -159,11 +159,11 @@ def test_two_processes_on_one_run_do_it_once(uninterrupted: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_a_lock_dies_with_its_holder(tmp_path: Path, data: Path) -> None:
-    long = ("--epochs", "1500")  # so that the second process has started before the first has finished
+    long = ("--epochs", "300")
     holder = start(tmp_path / "results", data, *long)
     read_until(holder, "experience 0:")
     waiting = start(tmp_path / "results", data, *long)
-    read_until(waiting, "another process; waiting")
+    read_until(waiting, "another process, waiting")
     holder.kill()
     holder.communicate(timeout=300)
     read_until(waiting, "resuming after experience")
