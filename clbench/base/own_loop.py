@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from clbench.networks.network import Network
 
 Inputs = tuple["Tensor", "Tensor", "Tensor", "Tensor | None"]
+"""A batch as it is served: x or the frozen trunk's features, labels, rows of the dataset, the teacher's outputs."""
 
 
 class TrainingSamples(Protocol):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from clbench.base.own_loop import Inputs
 from clbench.base.recipe import Augmentation
 from clbench.data.augmentation import augment
 from clbench.data.read_ahead import ReadAhead
@@ -95,10 +96,6 @@ def held_out(rows: Tensor, labels: Tensor, share: float, generator: torch.Genera
             count = min(max(1, round(share * len(own))), len(own) - 1)
             held[own[torch.randperm(len(own), generator=generator)[:count]]] = True
     return rows[~held], rows[held]
-
-
-Inputs = tuple[Tensor, Tensor, Tensor, Tensor | None]
-"""A batch as it is served: x or the frozen trunk's features, labels, rows of the dataset, the teacher's outputs."""
 
 
 @dataclass

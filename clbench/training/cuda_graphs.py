@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from clbench.audit.object_graph import contents_sha256
-from clbench.data.batches import Inputs
+from clbench.base.own_loop import Inputs
 from clbench.networks.network import Network
 from clbench.system.randomness import random_state
 

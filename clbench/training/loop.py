@@ -28,10 +28,11 @@ from clbench.base.batch import Batch
 from clbench.base.events import Listener
 from clbench.base.experience import Experience
 from clbench.base.incremental_setting import Setting
+from clbench.base.own_loop import Inputs
 from clbench.base.recipe import Recipe
 from clbench.base.strategy import Strategy, has_teacher, trains_itself
 from clbench.data.augmentation import augment
-from clbench.data.batches import Inputs, TrainingSet
+from clbench.data.batches import TrainingSet
 from clbench.errors import PluginError, UsageError
 from clbench.networks.network import Network
 from clbench.system.randomness import randomness_untouched, seed_everything
