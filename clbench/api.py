@@ -22,6 +22,7 @@ from clbench.results.stored_runs import StoredRun
 from clbench.runs.grid import Planned, plan
 from clbench.runs.grid_search import Execute, plan_finals, plan_trials
 from clbench.runs.outcome import Outcome
+from clbench.runs.parallelism import DEFAULT_THREADS
 from clbench.runs.request import Request, options
 from clbench.system.signals import Interruption
 from clbench.trackers.progress import ProgressDisplay
@@ -82,7 +83,7 @@ def run(
     setting: str | None = None,
     tune: str | None = None,
     device: str = "auto",
-    threads: int | None = None,
+    threads: int = DEFAULT_THREADS,
     jobs: int | Literal["auto"] = 1,
     share: bool = True,
     out: str | Path = "results",

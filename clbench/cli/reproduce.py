@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from clbench.reproduction.targets import Target
 
 
-@run_options("seeds", "device", "threads", "jobs", "out", "data", seeds=10, threads=1)
+@run_options("seeds", "device", "threads", "jobs", "out", "data", seeds=10)
 def reproduce(
     request: Request,
     protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="A published protocol; see --list.")] = "",

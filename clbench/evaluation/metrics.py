@@ -49,6 +49,15 @@ def final_accuracy_by_experience(counts: Counts) -> float | None:
     return _mean(accuracy_matrix(counts)[-1])
 
 
+def final_accuracy_macro(counts: Counts) -> float | None:
+    """1/C · Σ_c recall[c] over the C classes with test samples, after the last experience: equal weight per class.
+
+    The same as `final_accuracy` if all classes have equally many test samples. "Balanced accuracy" elsewhere.
+    """
+    recalls = per_class_accuracy(counts)[-1]
+    return None if recalls is None else _mean(recall for recall in recalls if recall is not None)
+
+
 def average_incremental_accuracy(counts: Counts) -> float | None:
     """1/E · Σ_i accuracy_seen[i]; None if an evaluation is missing. Rebuffi et al. 2017."""
     return _mean(accuracy_seen(counts))
@@ -124,6 +133,7 @@ def per_class_accuracy(counts: Counts) -> list[list[float | None] | None]:
 METRICS: tuple[Callable[[Counts], Any], ...] = (
     accuracy_matrix,
     final_accuracy,
+    final_accuracy_macro,
     final_accuracy_by_experience,
     average_incremental_accuracy,
     accuracy_seen,

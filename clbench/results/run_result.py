@@ -77,6 +77,16 @@ class Reads(Record):
     """Of later ones."""
 
 
+class EpochResult(Record):
+    """One pass through an experience's training data."""
+
+    loss: float
+    """Mean of the strategy's loss over the gradient steps."""
+
+    learning_rate: float
+    """Of the last gradient step."""
+
+
 class ExperienceResult(Record):
     """One experience."""
 
@@ -86,6 +96,9 @@ class ExperienceResult(Record):
     classes: tuple[int, ...]
     """The dataset's class ids that it brings."""
 
+    class_names: tuple[str, ...]
+    """The names of these classes."""
+
     trained: bool
     """Whether the strategy trained in it at all."""
 
@@ -94,6 +107,9 @@ class ExperienceResult(Record):
 
     gradient_steps: int
     """Updates of the weights."""
+
+    epochs: tuple[EpochResult, ...]
+    """One after the other; empty for a training loop that does not report its epochs."""
 
     teacher: Literal["recorded", "online"] | None
     """How the old network answers: once before training, at every step, or not at all."""

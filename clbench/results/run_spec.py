@@ -47,8 +47,15 @@ class ScenarioSpec(Record):
     class_order: tuple[int, ...]
     """The dataset's class ids in the order in which they come."""
 
+    class_names: Annotated[tuple[str, ...] | None, OMIT_DEFAULT] = None
+    """The name of class 0, 1, …; null if the dataset's classes are named 0, 1, …"""
+
     held_out: Annotated[float, OMIT_DEFAULT] = 0.0
     """Share of the training data that takes the place of the test set; 0 for the test set itself."""
+
+    def class_name(self, class_id: int) -> str:
+        """Return the name of a class by the dataset's class id."""
+        return str(class_id) if self.class_names is None else self.class_names[class_id]
 
 
 class NetworkSpec(Record):

@@ -191,6 +191,7 @@ def build(
             classes_per_experience=sizes,
             class_order_from=_ORDERS.get(what.class_order, "list"),
             class_order=class_order(what.class_order, classes, seeds["class_order"]),
+            class_names=None if data.classes == tuple(map(str, range(classes))) else data.classes,
             held_out=held_out,
         ),
         network=NetworkSpec(name=what.recipe.network),

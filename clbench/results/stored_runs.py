@@ -51,8 +51,12 @@ class StoredRun:
         return Counts(**dict(self.result.counts[setting or self.setting]))
 
     def metric(self, name: str, setting: Setting | None = None) -> Any:
-        """A stored metric by its name (see evaluation/metrics.py), read in the run's own setting or in another."""
-        return self.result.metrics[setting or self.setting][name]
+        """A metric by its name (see evaluation/metrics.py), read in the run's own setting or in another.
+
+        One that clbench has learned since the run was stored follows from the counts like the others.
+        """
+        stored = self.result.metrics[setting or self.setting]
+        return stored[name] if name in stored else metrics.derive(self.counts(setting))[name]
 
     @property
     def source(self) -> bytes | None:
@@ -122,7 +126,8 @@ def _disagreement(run: StoredRun) -> str | None:
         classes = experience_classes(run.spec)
         if count(arrays[setting], arrays["labels"], classes, evaluated, setting=setting) != counts:
             return f"its {setting} counts are not those of its predictions"
-        if metrics.derive(counts) != run.result.metrics[setting]:
+        derived = metrics.derive(counts)
+        if any(name not in derived or derived[name] != value for name, value in run.result.metrics[setting].items()):
             return f"its {setting} metrics do not follow from its counts"
     return None
 

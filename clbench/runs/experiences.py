@@ -29,7 +29,7 @@ from clbench.networks.network import Network
 from clbench.plugins.discovery import Plugin, load
 from clbench.results import environment, store
 from clbench.results.run_costs import ExperienceCosts
-from clbench.results.run_result import ExperienceResult, Reads
+from clbench.results.run_result import EpochResult, ExperienceResult, Reads
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
 from clbench.runs import checkpoint
 from clbench.runs.checkpoint import Checkpoint
@@ -272,9 +272,11 @@ class ExperienceByExperience:
         return ExperienceResult(
             index=index,
             classes=tuple(self.classes[index]),
+            class_names=tuple(self.spec.scenario.class_name(each) for each in self.classes[index]),
             trained=costs.trained,
             samples_seen=costs.samples_seen,
             gradient_steps=costs.gradient_steps,
+            epochs=tuple(EpochResult(**vars(epoch)) for epoch in costs.epochs),
             teacher=costs.teacher,
             teacher_bytes=costs.teacher_bytes,
             features_cached=costs.features_cached,

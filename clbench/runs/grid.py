@@ -14,7 +14,7 @@ from clbench.plugins.discovery import Plugin
 from clbench.results import spec_building as specs
 from clbench.results.run_spec import RunSpec, folder_name
 from clbench.results.spec_building import Machine, Method
-from clbench.runs.parallelism import jobs_from, threads_of_a_run
+from clbench.runs.parallelism import check_threads, jobs_from
 from clbench.runs.request import Request
 from clbench.runs.selection import Chosen, choose_strategies, load_class, select_scenarios
 from clbench.system.suggestions import did_you_mean
@@ -132,14 +132,14 @@ def _refuse_a_dialects_field(plugin: Plugin, name: str) -> None:
 
 
 def _machine(request: Request) -> Machine:
-    threads = threads_of_a_run(request.threads, request.jobs)
+    check_threads(request.threads)
     if request.device not in ("auto", "cpu", "cuda"):
         known = ("auto", "cpu", "cuda")
         raise UsageError(
             f"--device must be one of {', '.join(known)} (got '{request.device}'){did_you_mean(request.device, known)}"
         )
     if request.device == "cpu":
-        return Machine("cpu", threads)
+        return Machine("cpu", request.threads)
     # Must be set before CUDA starts; without it cuBLAS may sum in another order each time.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
@@ -147,4 +147,4 @@ def _machine(request: Request) -> Machine:
     available = torch.cuda.is_available()
     if request.device == "cuda" and not available:
         raise MachineError("torch finds no CUDA device", "Leave out --device, or use --device cpu.")
-    return Machine("cuda" if available else "cpu", threads)
+    return Machine("cuda" if available else "cpu", request.threads)

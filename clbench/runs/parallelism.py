@@ -11,7 +11,12 @@ from clbench.errors import UsageError
 from clbench.system.machine import available_cores
 
 Jobs = int | Literal["auto"]
-"""Runs at once; `auto` is a run on each core, with one thread each unless threads are asked for."""
+"""Runs at once; `auto` is as many as the cores have room for."""
+
+DEFAULT_THREADS = 1
+"""Threads of a run. A number of its own, not the machine's or that of `--jobs`, so that one command is one run
+everywhere. And 1, since torch's threads wait for each other in a busy loop: on a machine that others use too, two of
+them can be several times slower than one. Measured in docs/performance.md."""
 
 
 def jobs_from(text: str) -> Jobs:
@@ -23,35 +28,31 @@ def jobs_from(text: str) -> Jobs:
     return int(text)
 
 
-def threads_of_a_run(threads: int | None, jobs: Jobs) -> int:
-    """Return how many threads each run gets; `threads` are those asked for. Raises UsageError."""
-    if threads is None:
-        return 1 if jobs == "auto" else available_cores()
+def check_threads(threads: int) -> None:
+    """Raise UsageError for a number of threads that no run can have."""
     if not 1 <= threads <= 1024:
         raise UsageError(f"--threads must be an integer from 1 to 1024 (got {threads})")
-    return threads
 
 
 def runs_at_once(jobs: Jobs, runs: int, threads: int, device: str) -> int:
-    """Return how many processes do so many runs. A GPU is not shared unless a number is asked for."""
-    if jobs != "auto":
-        return min(jobs, runs)
-    return 1 if device == "cuda" else min(max(1, available_cores() // threads), runs)
+    """Return how many processes do so many runs: never more than the cores have room for.
+
+    A GPU is not shared unless a number is asked for.
+    """
+    if device == "cuda":
+        return 1 if jobs == "auto" else min(jobs, runs)
+    room = max(1, available_cores() // threads)
+    return min(room if jobs == "auto" else jobs, room, runs)
 
 
 def advice(jobs: Jobs, runs: int, threads: int, device: str) -> str | None:
-    """Return what would be faster for a grid of so many runs, or None."""
+    """Return what is done otherwise than asked for, or would be faster, in a grid of so many runs; None for nothing."""
     cores, at_once = available_cores(), runs_at_once(jobs, runs, threads, device)
     if device != "cpu" or runs == 1:
         return None
-    if at_once * threads > cores:
-        return (
-            f"{at_once} runs at once with {threads} threads each on {cores} cores slow each other down; use --threads "
-            f"{max(1, cores // at_once)} (threads are part of what identifies a run, so these will be new runs)"
-        )
-    if jobs == 1 and cores > 1:
-        return (
-            f"One run at a time; --jobs auto does {min(runs, cores)} at once with one thread each, which is faster"
-            + ("" if threads == 1 else " (threads are part of what identifies a run, so these will be new runs)")
-        )
+    if jobs != "auto" and at_once < min(jobs, runs):
+        each = "a thread" if threads == 1 else f"{threads} threads"
+        return f"--jobs {jobs}: {at_once} at once, since there are {cores} cores and each run computes with {each}"
+    if jobs == 1 and cores > threads:
+        return f"One run at a time; --jobs auto does {runs_at_once('auto', runs, threads, device)} at once"
     return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 from clbench.errors import UsageError
-from clbench.runs.parallelism import Jobs, jobs_from
+from clbench.runs.parallelism import DEFAULT_THREADS, Jobs, jobs_from
 from clbench.system.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -163,12 +163,10 @@ class Request:
         str | None, Option("Choose hyper-parameters; see docs/recipes-and-tuning.md.", "chf|grid", unset="do not")
     ] = None
     device: Annotated[str, Option("Where to train.", "auto|cpu|cuda")] = "auto"
-    threads: Annotated[
-        int | None, Option("Threads of a run; part of what identifies a run.", "N", unset="all cores")
-    ] = None
+    threads: Annotated[int, Option("Threads of a run; part of what identifies a run.", "N")] = DEFAULT_THREADS
     jobs: Annotated[
         Jobs,
-        Option("Runs at once. auto: one per core, with one thread each.", "N|auto", parse=jobs_from),
+        Option("Runs at once. auto: as many as the cores have room for.", "N|auto", parse=jobs_from),
     ] = 1
     share: Annotated[
         bool,

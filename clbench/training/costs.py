@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 PHASES = {
@@ -61,12 +61,24 @@ class PhaseTimer:
         return seconds
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to."""
+
+    loss: float
+    """Mean of the strategy's loss over the gradient steps."""
+
+    learning_rate: float
+    """Of the last gradient step."""
+
+
 @dataclass
 class Costs:
-    """The costs of one experience."""
+    """The costs of one experience, and what its epochs came to."""
 
     samples_seen: int = 0
     gradient_steps: int = 0
+    epochs: list[Epoch] = field(default_factory=list)
     replayed_steps: int = 0
     """Gradient steps that were replayed as a CUDA graph; see training/cuda_graphs.py."""
 

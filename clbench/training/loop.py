@@ -38,13 +38,13 @@ from clbench.networks.network import Network
 from clbench.system.randomness import randomness_untouched, seed_everything
 from clbench.system.seeds import derive
 from clbench.system.signals import Interruption
-from clbench.training.costs import Costs, PhaseTimer
+from clbench.training.costs import Costs, Epoch, PhaseTimer
 from clbench.training.cuda_graphs import Recorder, Replay
 from clbench.training.experience_data import ExperienceData
 from clbench.training.fine_tuning import FineTuning
 from clbench.training.head_rows import fix_head, grow_head
 from clbench.training.loss_watch import LossWatch
-from clbench.training.optimizers import build_optimizer, clip_gradients, set_rate
+from clbench.training.optimizers import build_optimizer, clip_gradients, rate_of, set_rate
 from clbench.training.schedules import Plateau, changes_by_step, scheduled_rate
 
 
@@ -290,7 +290,7 @@ class Trainer:
         batches = self.training_set.epoch(
             self.recipe.batch_size, self._order, self.recipe.augmentation, self._augmentation
         )
-        self.losses.epoch = epoch
+        self.losses.begin_epoch(epoch)
         return itertools.islice(batches, min(self.steps - self.costs.gradient_steps, self.epoch_steps))
 
     def _features(self, x: Tensor) -> Tensor:
@@ -299,7 +299,8 @@ class Trainer:
 
     def end_epoch(self, epoch: int) -> bool:
         """Follow the validation loss if the recipe's schedule does; return whether the experience ends here."""
-        self.losses.check(self.costs.gradient_steps)
+        if (loss := self.losses.mean(self.costs.gradient_steps)) is not None:
+            self.costs.epochs.append(Epoch(loss, rate_of(self.optimizer)))
         if self._plateau is None:
             return False
         rate = self._plateau.after_epoch(self._validation_loss(), self.model)

@@ -1,7 +1,8 @@
-"""Checks the losses of an experience for NaN and infinity, and reports progress."""
+"""Follows the losses of an experience: their mean, whether one is NaN or infinite, and the progress."""
 
 from __future__ import annotations
 
+import math
 import time
 
 import torch
@@ -17,17 +18,27 @@ _SECONDS_BETWEEN_REPORTS = 0.2
 
 
 class LossWatch:
-    """Checks losses and reports progress."""
+    """Averages losses by epoch, checks them, and reports progress."""
 
     def __init__(self, run: str, notify: Listener) -> None:
         self._run, self._notify = run, notify
-        self.epoch = 0
 
     def begin(self, experience: int, steps: int) -> None:
         """Start an experience of `steps` gradient steps."""
         self._experience, self._steps = experience, steps
         self._unchecked: list[Tensor] = []
+        self.begin_epoch(0)
         self._reported = self._began = time.perf_counter()
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Start epoch number `epoch`."""
+        self._epoch = epoch
+        self._losses: list[float] = []
+
+    def mean(self, steps: int) -> float | None:
+        """Return the mean loss of the epoch's steps, the last of which is step `steps`; None if there were none."""
+        self.check(steps)
+        return math.fsum(self._losses) / len(self._losses) if self._losses else None
 
     def note(self, loss: Tensor, costs: Costs) -> None:
         """Record the loss of the last step that `costs` counts. Raises Divergence, some steps late."""
@@ -39,15 +50,15 @@ class LossWatch:
             self._reported = now
             speed = costs.samples_seen / (now - self._began)
             fraction = costs.gradient_steps / self._steps
-            self._notify(TrainingProgress(self._run, self._experience, self.epoch, fraction, speed))
+            self._notify(TrainingProgress(self._run, self._experience, self._epoch, fraction, speed))
 
     def check(self, steps: int) -> None:
         """Raise Divergence if an unchecked loss is not finite; the last one is that of step `steps`."""
         if not self._unchecked:
             return
-        finite = torch.stack([loss.reshape(()) for loss in self._unchecked]).isfinite().tolist()
-        if not all(finite):
-            step = steps - len(finite) + finite.index(False)
-            value = float(self._unchecked[finite.index(False)])
-            raise Divergence(f"in experience {self._experience}, step {step}: the loss became {value}")
+        losses = torch.stack([loss.reshape(()) for loss in self._unchecked]).tolist()
+        for step, loss in enumerate(losses, steps - len(losses)):
+            if not math.isfinite(loss):
+                raise Divergence(f"in experience {self._experience}, step {step}: the loss became {loss}")
+        self._losses += losses
         self._unchecked.clear()

@@ -37,6 +37,11 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"] = rate
 
 
+def rate_of(optimizer: torch.optim.Optimizer) -> float:
+    """Return the learning rate of the last step."""
+    return float(optimizer.param_groups[0]["lr"])
+
+
 def _fresh(recipe: Recipe, parameters: list[torch.nn.Parameter], decay: float) -> torch.optim.Optimizer:
     # In the GPU's memory, so that a captured step reads its current value; see training/cuda_graphs.py.
     on_gpu = parameters[0].device.type == "cuda"

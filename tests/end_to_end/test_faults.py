@@ -318,6 +318,17 @@ def test_a_metric_that_does_not_follow_from_the_counts_is_found(copy: Path) -> N
     assert "metrics do not follow" in problem(copy)
 
 
+def test_a_run_from_before_a_metric_was_added_has_it_all_the_same(copy: Path) -> None:
+    from clbench.results.stored_runs import StoredRun, read
+
+    result = json.loads((copy / "result.json").read_text())
+    macro = result["metrics"]["class_incremental"].pop("final_accuracy_macro")
+    republish(copy, "result.json", store.as_json(result))
+    run = read(copy)
+    assert isinstance(run, StoredRun)
+    assert run.metric("final_accuracy_macro") == macro
+
+
 def test_counts_that_are_not_those_of_the_predictions_are_found(copy: Path) -> None:
     with np.load(copy / "predictions.npz") as arrays:
         changed = {name: arrays[name].copy() for name in arrays.files}

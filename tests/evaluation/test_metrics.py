@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from sklearn.metrics import balanced_accuracy_score
 
 from clbench.evaluation import metrics
 from clbench.evaluation.counts import Counts, count
@@ -219,10 +220,25 @@ def test_accuracy_matrix_has_a_gap_above_the_diagonal():
     assert derive(uneven())["accuracy_matrix"] == [[3 / 5, None, None], [3 / 5, 1.0, None], [1 / 5, 0.0, 2 / 4]]
 
 
-def test_final_accuracy_weighs_samples_and_its_macro_form_weighs_experiences():
+def test_final_accuracy_weighs_samples_and_its_other_form_weighs_experiences():
     derived = derive(uneven())
     assert derived["final_accuracy"] == 3 / 10  # (1 + 0 + 2) / (5 + 1 + 4)
     assert derived["final_accuracy_by_experience"] == pytest.approx(7 / 30)  # (1/5 + 0/1 + 2/4) / 3
+
+
+def test_macro_accuracy_weighs_classes():
+    # 90 of 100 of one class and 1 of 2 of another are right: micro 91/102, macro (0.9 + 0.5) / 2. The third class has
+    # no test samples, and so no recall to average.
+    counts = Counts(((91,),), (102,), ((90, 1, 0),), (100, 2, 0), (3,), (None,))
+    assert metrics.final_accuracy_macro(counts) == pytest.approx(0.7)
+    assert metrics.final_accuracy(counts) == pytest.approx(91 / 102)
+
+
+def test_macro_accuracy_is_that_of_scikit_learn():
+    draw = np.random.default_rng(3)
+    labels, predicted = draw.choice(4, 500, p=(0.7, 0.2, 0.07, 0.03)), draw.integers(0, 4, 500)
+    counts = count([predicted], labels, [[0, 1, 2, 3]], [True], setting="class_incremental")
+    assert metrics.final_accuracy_macro(counts) == pytest.approx(balanced_accuracy_score(labels, predicted))
 
 
 def test_accuracy_seen_weighs_samples_and_its_mean_is_the_average_incremental_accuracy():
@@ -286,6 +302,7 @@ def test_one_experience_has_accuracies_and_nothing_to_forget():
     assert derive(Counts(((3,),), (4,), ((1, 2),), (2, 2), (2,), (None,))) == {
         "accuracy_matrix": [[3 / 4]],
         "final_accuracy": 3 / 4,
+        "final_accuracy_macro": 3 / 4,
         "final_accuracy_by_experience": 3 / 4,
         "average_incremental_accuracy": 3 / 4,
         "accuracy_seen": [3 / 4],
@@ -307,6 +324,7 @@ def test_a_joint_run_evaluated_at_the_last_experience_only_has_final_accuracies_
     assert derive(counts) == {
         "accuracy_matrix": [[None] * 3, [None] * 3, [1 / 5, 0.0, 2 / 4]],
         "final_accuracy": 3 / 10,
+        "final_accuracy_macro": pytest.approx(1 / 3),  # (0 + 1/3 + 0 + 1 + 1/3) / 5
         "final_accuracy_by_experience": pytest.approx(7 / 30),
         "average_incremental_accuracy": None,
         "accuracy_seen": [None, None, 3 / 10],

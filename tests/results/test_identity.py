@@ -83,6 +83,14 @@ def built(
     return spec.build(what, how, seed, data, Machine(device, threads))
 
 
+def test_names_of_classes_are_in_the_spec_unless_they_are_numbers(mine: Path) -> None:
+    named = dataclasses.replace(DATA, classes=("cat", "dog", *DATA.classes[2:]))
+    assert built(mine, data=DATA).scenario.class_names is None
+    assert built(mine, data=named).scenario.class_names == named.classes
+    assert [built(mine, data=named).scenario.class_name(each) for each in (1, 9)] == ["dog", "9"]
+    assert [built(mine, data=DATA).scenario.class_name(each) for each in (1, 9)] == ["1", "9"]
+
+
 def test_the_run_id_is_the_hash_of_sorted_compact_json(mine: Path) -> None:
     one = built(mine)
     text = json.dumps(to_json(one), sort_keys=True, separators=(",", ":"))

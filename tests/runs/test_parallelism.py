@@ -9,7 +9,7 @@ import pytest
 from clbench.errors import UsageError
 from clbench.runs import parallelism
 from clbench.runs.grid import plan
-from clbench.runs.parallelism import advice, jobs_from, runs_at_once, threads_of_a_run
+from clbench.runs.parallelism import Jobs, advice, jobs_from, runs_at_once
 from clbench.runs.request import Request
 from clbench.system import machine
 
@@ -27,13 +27,11 @@ def test_jobs_are_a_number_or_auto() -> None:
 
 
 def test_auto_gives_each_core_a_run_of_one_thread() -> None:
-    assert threads_of_a_run(None, "auto") == 1
     assert runs_at_once("auto", runs=25, threads=1, device="cpu") == 4
     assert runs_at_once("auto", runs=3, threads=1, device="cpu") == 3
 
 
 def test_auto_with_threads_asked_for_shares_the_cores_among_them() -> None:
-    assert threads_of_a_run(2, "auto") == 2
     assert runs_at_once("auto", runs=25, threads=2, device="cpu") == 2
     assert runs_at_once("auto", runs=25, threads=8, device="cpu") == 1
 
@@ -43,14 +41,27 @@ def test_a_gpu_is_shared_only_by_as_many_runs_as_asked_for() -> None:
     assert runs_at_once(3, runs=25, threads=1, device="cuda") == 3
 
 
-def test_without_jobs_a_run_has_all_cores() -> None:
-    assert threads_of_a_run(None, 1) == 4
-    assert runs_at_once(1, runs=25, threads=4, device="cpu") == 1
+def test_a_run_has_one_id_whatever_the_cores_and_the_jobs(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def planned(cores: int, jobs: Jobs) -> str:
+        monkeypatch.setattr(parallelism, "available_cores", lambda: cores)
+        request = Request(["naive"], ["splitdigits"], device="cpu", jobs=jobs, data=data, out=tmp_path)
+        return plan(request, lambda event: None)[0].name
+
+    assert len({planned(cores, jobs) for cores in (1, 2, 64) for jobs in (1, 2, "auto")}) == 1
 
 
-def test_advice_is_given_where_a_grid_leaves_cores_idle_or_crowds_them() -> None:
-    assert "--jobs auto" in str(advice(1, runs=25, threads=4, device="cpu"))
-    assert "slow each other down" in str(advice(4, runs=25, threads=4, device="cpu"))
+def test_runs_at_once_never_compute_with_more_threads_than_there_are_cores() -> None:
+    assert runs_at_once(4, runs=25, threads=2, device="cpu") == 2
+    assert runs_at_once(8, runs=25, threads=1, device="cpu") == 4
+    assert runs_at_once(2, runs=25, threads=8, device="cpu") == 1
+
+
+def test_a_grid_that_leaves_cores_idle_or_asks_for_too_many_is_told_so() -> None:
+    assert "--jobs auto does 4 at once" in str(advice(1, runs=25, threads=1, device="cpu"))
+    assert "--jobs 4: 2 at once, since there are 4 cores" in str(advice(4, runs=25, threads=2, device="cpu"))
+    assert advice(1, runs=25, threads=4, device="cpu") is None
     assert advice("auto", runs=25, threads=1, device="cpu") is None
     assert advice(4, runs=25, threads=1, device="cpu") is None
     assert advice(1, runs=1, threads=4, device="cpu") is None

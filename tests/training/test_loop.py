@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import SmallRun, builtin, colours, configured, same, strategy_class
+from small_runs import SmallRun, builtin, colours, configured, digits, same, strategy_class
 from torch import Tensor, nn
 
 import clbench
@@ -300,6 +300,22 @@ def test_the_strategys_weight_decay_is_added_to_the_recipes(recipe_decay: float,
     run = small(Decaying(None), recipe, (5,)).learn()
     for name, w in run.models[0].named_parameters():
         torch.testing.assert_close(w.detach(), before[0][name] * (1 - 0.1 * (recipe_decay + own)))
+
+
+def test_each_epoch_records_its_mean_loss_and_its_last_learning_rate() -> None:
+    class Counting(clbench.Strategy[Any]):
+        steps = 0
+
+        def loss(self, batch: Batch) -> Any:
+            self.steps += 1
+            return batch.logits.sum() * 0 + self.steps
+
+    recipe = Recipe(**{**vars(SGD), "epochs": 3, "batch_size": 10, "lr": 0.5, "schedule": "cosine"})
+    epochs = SmallRun(Counting(None), recipe, digits(40), (10,)).trainer.learn(0).epochs
+    # 4 steps an epoch, with losses 1, 2, …, 12; the rate of step s of 12 is ½(1 + cos πs/12) of the first.
+    assert [epoch.loss for epoch in epochs] == [2.5, 6.5, 10.5]
+    rates = [0.25 * (1 + math.cos(math.pi * step / 12)) for step in (3, 7, 11)]
+    assert [epoch.learning_rate for epoch in epochs] == pytest.approx(rates)
 
 
 def test_momentum_does_not_carry_over_to_the_next_experience() -> None:
