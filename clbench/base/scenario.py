@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from clbench.base.recipe import Recipe
 
 
 class Scenario:
-    """A class-incremental stream. A scenario file defines exactly one subclass; its name is the file's stem."""
+    """A class-incremental stream. A scenario file defines exactly one subclass; its name is the file's stem.
+
+    It gives `dataset` and `split`, or `benchmark`.
+    """
 
     version: ClassVar[int] = 1
     """Raised whenever a change of the file changes results, so that runs from before and after are never mixed up."""
@@ -18,10 +21,16 @@ class Scenario:
     """Name of a built-in dataset, or of one that was imported with `clbench data import`."""
 
     split: ClassVar[str]
-    """`5` equal experiences, a base and steps `50+10x5`, or a list `4,3,3`; see clbench/streams/splits.py."""
+    """`5` equal experiences, sizes with repeats `50+10x5`, or a list `4,3,3`; see clbench/streams/splits.py."""
 
     class_order: ClassVar[str] = "seed"
-    """`seed` (drawn from the run's seed), `natural`, or a list of class ids."""
+    """`seed` (drawn from the run's seed), `natural`, or a list of class ids. Of a `benchmark` it is its own, unless the
+    file says otherwise."""
+
+    benchmark: ClassVar[Callable[..., Any] | None] = None
+    """A static method that builds an Avalanche benchmark (a CLScenario with a train and a test stream), in which each
+    class is in one experience. Called once for each version of the file; a parameter `dataset_root` is given the data
+    folder. Its images must be untransformed: the recipe normalizes and augments."""
 
     recipes: ClassVar[Mapping[str, Recipe]]
     """Training protocols by name. The first is the default."""

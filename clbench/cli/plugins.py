@@ -145,14 +145,17 @@ def new_scenario(
     from clbench.data.datasets import data_folder
     from clbench.data.importing import import_dataset
     from clbench.plugins.scaffold import new_scenario as write
+    from clbench.streams.splits import split_by_two
 
-    written = write(name, name, 2)  # fails before anything is imported if the name is taken
+    written = write(name, name, "2")  # fails before anything is imported if the name is taken
     try:
         info = import_dataset(name, path, data_folder(data), lambda text: print(text, file=sys.stderr))
     finally:
         written.unlink()
     print_dataset(info)
-    print(f"{write(name, name, len(info.classes))} is written and runs: clbench run -s naive,lwf -S {name}")
+    print(
+        f"{write(name, name, split_by_two(len(info.classes)))} is written and runs: clbench run -s naive,lwf -S {name}"
+    )
 
 
 def _print_check(result: Result) -> None:

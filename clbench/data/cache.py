@@ -13,6 +13,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -175,14 +176,22 @@ def building(name: str, folder: Path, report: Report) -> Iterator[Path]:
 
 
 def publish(
-    place: Path, name: str, folder: Path, classes: tuple[str, ...], source: str, report: Report = silent
+    place: Path,
+    name: str,
+    folder: Path,
+    classes: tuple[str, ...],
+    source: str,
+    report: Report = silent,
+    split: str = "",
 ) -> DatasetInfo:
     """Measure the four .npy files in `place`, add dataset.json, and rename the folder to its final place.
+
+    `split` is the dataset's own division of its classes, if it has one.
 
     Raises ValueError if the arrays do not form a dataset or, under a built-in's name, differ from it in size; DataError
     if the name is taken by different content. If the same content is already there, only `report` says so.
     """
-    info = measure(place, name, classes, source)
+    info = replace(measure(place, name, classes, source), split=split)
     _check_builtin(info)
     existing = describe(name, folder)
     if existing is None:

@@ -25,6 +25,7 @@ class DatasetInfo:
     sha256: of the four arrays' dtype, shape and bytes; the same content under another name has the same hash.
     source: where it came from, in words.
     bytes: of the four arrays together.
+    split: how a benchmark that it comes from divides the classes, for `--split`; empty otherwise.
     """
 
     name: str
@@ -37,6 +38,7 @@ class DatasetInfo:
     sha256: str
     source: str
     bytes: int
+    split: str = ""
 
 
 def write_info(place: Path, info: DatasetInfo) -> None:
@@ -61,7 +63,7 @@ def read_info(place: Path, name: str) -> DatasetInfo:
 
 
 def _check_types(info: DatasetInfo) -> None:
-    texts = (info.name, info.sha256, info.source, *info.classes)
+    texts = (info.name, info.sha256, info.source, info.split, *info.classes)
     counts = (*info.shape, info.train_size, info.test_size, info.bytes)
     if not (
         all(isinstance(text, str) for text in texts)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from clbench.avalanche.catalogue import PREFIX
 from clbench.errors import UsageError
 from clbench.plugins.discovery import Kind, Plugin, describe, discover, is_avalanches, select
 from clbench.plugins.syntax import Field
@@ -19,7 +20,7 @@ def find(name: str) -> Plugin:
     """Return the strategy or scenario of this name or at this path. Raises UsageError where there is none."""
     kinds: tuple[Kind, ...] = ("strategy", "scenario")
     if is_avalanches(name):
-        return select("strategy", name)
+        return select("scenario" if name.removeprefix(PREFIX).startswith("Split") else "strategy", name)
     name, _, preset = name.partition(":") if not name.endswith(".py") else (name, "", "")
     if preset:
         return _preset(select("strategy", name, preset), preset)

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from clbench.avalanche import catalogue
+from clbench.avalanche import benchmark_catalogue, catalogue
 from clbench.errors import PluginError, UsageError
 from clbench.plugins.syntax import Field, base_name, hyper_parameters, literals, recipes
 from clbench.system.signals import Interrupted
@@ -164,8 +164,9 @@ def describe(kind: Kind, path: Path, source: str) -> Plugin:
 def describe_content(kind: Kind, name: str, content: bytes, path: Path = Path(), source: str = "stored") -> Plugin:
     """Describe a plug-in from the bytes of its file, which may be the copy that a stored run carries."""
     sha256 = hashlib.sha256(content).hexdigest()
-    if kind == "strategy" and is_avalanches(name):
-        return _avalanches_own(name, content, path, sha256)
+    if is_avalanches(name):
+        own = _avalanches_strategy if kind == "strategy" else _avalanches_benchmark
+        return own(name, content, path, sha256)
     if not NAME.fullmatch(name):
         return Plugin(kind, name, path, source, sha256, problem="the name may hold letters, digits, _ and - only")
     try:
@@ -177,7 +178,22 @@ def describe_content(kind: Kind, name: str, content: bytes, path: Path = Path(),
         return Plugin(kind, name, path, source, sha256, problem=problem)
 
 
-def _avalanches_own(name: str, content: bytes, path: Path, sha256: str) -> Plugin:
+def _avalanches_benchmark(name: str, content: bytes, path: Path, sha256: str) -> Plugin:
+    """Describe one of Avalanche's own benchmarks, `avalanche:SplitMNIST`, from the file that defines it."""
+    function = name.removeprefix(catalogue.PREFIX)
+    plugin = Plugin("scenario", name, path, catalogue.PACKAGE, sha256, class_name=function)
+    try:
+        found = benchmark_catalogue.described(function, content)
+    except (PluginError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return replace(plugin, problem=str(error))
+    attributes = {
+        "dataset": "Avalanche's",
+        "split": "the benchmark's" if found.experiences is None else str(found.experiences),
+    }
+    return replace(plugin, doc=found.doc, attributes=attributes)
+
+
+def _avalanches_strategy(name: str, content: bytes, path: Path, sha256: str) -> Plugin:
     """Describe one of Avalanche's own strategies, `avalanche:Replay`, from the file that defines it."""
     class_name = name.removeprefix(catalogue.PREFIX)
     plugin = Plugin("strategy", name, path, catalogue.PACKAGE, sha256, class_name=class_name)
@@ -226,8 +242,9 @@ def select(kind: Kind, wanted: str, preset: str | None = None) -> Plugin:
 
     Raises UsageError if there is none or if the name is not unique, PluginError if the file cannot be a plug-in.
     """
-    if kind == "strategy" and is_avalanches(wanted):
-        path = catalogue.source_file(wanted.removeprefix(catalogue.PREFIX))
+    if is_avalanches(wanted):
+        files = catalogue if kind == "strategy" else benchmark_catalogue
+        path = files.source_file(wanted.removeprefix(catalogue.PREFIX))
         plugin = describe_content(kind, wanted, path.read_bytes(), path)
     else:
         plugin = _at(kind, Path(wanted)) if wanted.endswith(".py") or "/" in wanted else _named(kind, wanted)
@@ -239,7 +256,7 @@ def select(kind: Kind, wanted: str, preset: str | None = None) -> Plugin:
 
 
 def is_avalanches(name: str) -> bool:
-    """Return whether this is the name of one of Avalanche's own strategies: `avalanche:Replay`."""
+    """Return whether this names one of Avalanche's own: `avalanche:Replay`, `avalanche:SplitMNIST`."""
     return name.startswith(catalogue.PREFIX)
 
 
@@ -295,6 +312,10 @@ def load(plugin: Plugin) -> type[Any]:
     from clbench.plugins.importing import import_file
 
     if is_avalanches(plugin.name):
+        if plugin.kind == "scenario":
+            from clbench.avalanche.whole_benchmark import scenario_class
+
+            return scenario_class(plugin.class_name)
         from clbench.avalanche.whole_strategy import strategy_class
 
         return strategy_class(plugin.class_name)

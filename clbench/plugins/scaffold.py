@@ -59,14 +59,14 @@ class {cls}(clbench.Strategy[Config]):
         """Look once more at experience.samples; keep on self what the next experience needs."""
 '''
 
-_SCENARIO = '''"""{title}: say what the images are and where they are from; {split} classes at a time."""
+_SCENARIO = '''"""{title}: say what the images are and where they are from."""
 
 import clbench
 
 
 class {cls}(clbench.Scenario):
     dataset = "{dataset}"
-    split = "{sizes}"  # also: a number of equal experiences, or a base and steps, 50+10x5
+    split = "{split}"  # times x classes; also a number of equal experiences, or a list: 4,3,3
     recipes = {{
         # Complete training protocols by name, the default first; see clbench/base/recipe.py.
         "quick": clbench.Recipe(network="cnn", optimizer="adam", lr=1e-3, batch_size=64, epochs=5),
@@ -88,15 +88,11 @@ def new_strategy(name: str, original: str | None = None) -> Path:
     return _written(path, _renamed(text, plugin, _class_name(name)))
 
 
-def new_scenario(name: str, dataset: str, classes: int) -> Path:
-    """Write scenarios/NAME.py for a dataset with so many classes, and return its path. Raises as `new_strategy`."""
+def new_scenario(name: str, dataset: str, split: str) -> Path:
+    """Write scenarios/NAME.py for a dataset, and return its path. Raises as `new_strategy`."""
     path = _free("scenario", name)
-    size = 2 if classes >= 4 else 1
-    sizes = ",".join(["2"] * (classes // 2 - 1) + [str(2 + classes % 2)]) if size == 2 else ",".join(["1"] * classes)
-    if size == 2 and classes % 2 == 0:
-        sizes = str(classes // 2)
-    names = {"title": _title(name), "cls": _class_name(name), "dataset": dataset, "sizes": sizes}
-    return _written(path, _SCENARIO.format(split="two" if size == 2 else "one", **names))
+    names = {"title": _title(name), "cls": _class_name(name), "dataset": dataset, "split": split}
+    return _written(path, _SCENARIO.format(**names))
 
 
 def _free(kind: Kind, name: str) -> Path:

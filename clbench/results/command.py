@@ -8,7 +8,7 @@ from typing import Any
 
 from clbench.plugins.discovery import describe_content
 from clbench.results.strategy_record import preset_values
-from clbench.streams.splits import describe_split
+from clbench.streams.splits import split_text
 
 
 def run_command(
@@ -27,7 +27,7 @@ def run_command(
     words = ["clbench", "run", "-s", ",".join(strategies), "-S", scenario["name"], "--recipe", recipe]
     words += ["--setting", scenario["setting"].partition("_")[0]]
     words += ["--epochs", epochs] if epochs else []
-    words += ["--split", _split_option(scenario["classes_per_experience"])]
+    words += ["--split", split_text(scenario["classes_per_experience"])]
     words += ["--class-order", order if order != "list" else ",".join(map(str, scenario["class_order"]))]
     words += ["--seeds", ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")]
     words += ["--device", device, "--threads", str(threads)]
@@ -58,10 +58,3 @@ def command_of_schema_1(spec: Mapping[str, Any], source: bytes) -> str:
         {f"{selector}.{key}": value for key, value in sorted(values.items())},
         tuning.get("how", ""),
     )
-
-
-def _split_option(sizes: Sequence[int]) -> str:
-    if len(set(sizes)) == 1:
-        return str(len(sizes))
-    text = describe_split(sizes).replace("×", "x")
-    return text if "x" in text else ",".join(map(str, sizes))

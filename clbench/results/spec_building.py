@@ -75,7 +75,7 @@ def protocol(
     if chosen.schedule == "plateau" and not chosen.validation:
         raise UsageError(f"recipe {name} waits for plateaus of the validation loss, for which it needs validation > 0")
     prescribed = scenario.class_order if chosen.class_order == "scenario" else chosen.class_order
-    split, order = split or scenario.split, order or prescribed
+    split, order = scenario.split if split is None else split, prescribed if order is None else order
     return Protocol(plugin, scenario, name, chosen, differing, split, order, _setting(setting))
 
 

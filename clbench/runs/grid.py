@@ -14,6 +14,7 @@ from clbench.plugins.discovery import Plugin
 from clbench.results import spec_building as specs
 from clbench.results.run_spec import RunSpec, folder_name
 from clbench.results.spec_building import Machine, Method
+from clbench.runs.benchmark_scenario import with_dataset
 from clbench.runs.parallelism import check_threads, jobs_from
 from clbench.runs.request import Request
 from clbench.runs.selection import Chosen, choose_strategies, load_class, select_scenarios
@@ -49,9 +50,10 @@ def plan(request: Request, notify: Listener) -> list[Planned]:
     recipe_values, values = divided(request.set)
     if request.epochs is not None and "epochs" in recipe_values:
         raise UsageError("--epochs and --set recipe.epochs are both given", "Give one of them.")
+    folder = data_folder(request.data)
     protocols = []
     for plugin in select_scenarios(request.scenario):
-        scenario = load_class(plugin)
+        scenario = with_dataset(plugin, load_class(plugin), folder, lambda text: notify(Note(text)))
         protocols.append(
             specs.protocol(
                 plugin,
@@ -66,7 +68,6 @@ def plan(request: Request, notify: Listener) -> list[Planned]:
         )
     methods = _methods(strategies, values)
     machine = _machine(request)
-    folder = data_folder(request.data)
     planned = []
     for protocol in protocols:
         dataset = protocol.scenario.dataset

@@ -150,7 +150,8 @@ class Request:
     """By `strategy.name` or `recipe.name`, or by `name` if only one strategy is asked for."""
 
     split: Annotated[
-        str | None, Option("Classes per experience: 5, 50+10x5, or 4,3,3.", "SPLIT", unset="the scenario's")
+        str | None,
+        Option("5 equal experiences; or classes per experience: 4,3,3, or 50+10x5.", "SPLIT", unset="the scenario's"),
     ] = None
     class_order: Annotated[
         str | None, Option("Order in which classes are learned.", "seed|natural|LIST", unset="the recipe's")

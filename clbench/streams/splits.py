@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 
 from clbench.errors import UsageError
 
+_WAYS = "Give a number of equal experiences (5), a list of sizes (4,3,3), or sizes with repeats (50+10x5)."
+
 
 def parse_split(text: str, classes: int) -> tuple[int, ...]:
     """Return the number of classes of each experience.
 
-    `5` makes five equal experiences, `50+10x5` a base of 50 classes followed by ten experiences of 5, and
-    `4,3,3` lists the sizes. Raises UsageError if they do not add up to `classes`.
+    `5` makes five equal experiences; `4,3,3` and `4+3+3` list the sizes; `10x5` is ten experiences of 5 classes, also
+    as a part of a list: `50+10x5`. Raises UsageError if they do not add up to `classes`.
     """
-    text = text.replace(" ", "")
+    given, text = text, re.sub(r"\s", "", text).replace("×", "x")
     if re.search(r"\d{7}", text):
-        raise UsageError(f"invalid split {text[:40]!r}: no dataset has that many classes")
+        raise UsageError(f"invalid split {given[:40]!r}: no dataset has that many classes")
     if re.fullmatch(r"\d+", text):
         count = int(text)
         if count < 1 or classes % count:
@@ -25,37 +28,45 @@ def parse_split(text: str, classes: int) -> tuple[int, ...]:
                 f"List the sizes instead, for example --split {_nearly_equal(classes, max(1, count))}",
             )
         return (classes // count,) * count
-    if match := re.fullmatch(r"(\d+)\+(\d+)[x×](\d+)", text):
-        base, steps, size = map(int, match.groups())
-        if base + steps * size != classes:
-            raise UsageError(f"split {text} covers {base + steps * size} classes, but the dataset has {classes}")
-        sizes = (base, *(size,) * steps)
-    elif re.fullmatch(r"\d+(,\d+)*,?", text):
-        sizes = tuple(int(part) for part in text.split(",") if part)
-    else:
-        raise UsageError(
-            f"invalid split {text!r}",
-            "Give a number of equal experiences (5), a base and steps (50+10x5), or a list of sizes (4,3,3).",
-        )
-    if min(sizes) < 1:
-        raise UsageError(f"split {text}: every experience needs at least one class")
-    if sum(sizes) != classes:
-        raise UsageError(f"split {text} covers {sum(sizes)} classes, but the dataset has {classes}")
-    return sizes
+    part = r"\d+(x\d+)?"
+    if not re.fullmatch(rf"{part}([+,]{part})*,?", text):
+        raise UsageError(f"invalid split {given!r}", _WAYS)
+    parts = [[int(number) for number in part.split("x")] for part in re.split("[+,]", text.removesuffix(","))]
+    repeated = [(1, each[0]) if len(each) == 1 else (each[0], each[1]) for each in parts]
+    covered = sum(times * size for times, size in repeated)
+    if min(min(pair) for pair in repeated) < 1:
+        raise UsageError(f"split {given}: every experience needs at least one class")
+    if covered != classes:
+        raise UsageError(f"split {given} covers {covered} classes, but the dataset has {classes}")
+    return tuple(size for times, size in repeated for _ in range(times))
 
 
 def _nearly_equal(classes: int, count: int) -> str:
     count = min(count, classes)
-    return ",".join(str(classes // count + (i < classes % count)) for i in range(count))
+    return _repeats([classes // count + (i < classes % count) for i in range(count)])
+
+
+def split_text(sizes: Sequence[int]) -> str:
+    """Return the split as `parse_split` reads it: `5` for five equal experiences, else with repeats: `3+425x2`."""
+    return str(len(sizes)) if len(set(sizes)) == 1 else _repeats(sizes)
 
 
 def describe_split(sizes: Sequence[int]) -> str:
-    """Return the split in short notation: `5×2` for five experiences of two classes, else `4+3+3`."""
-    if len(set(sizes)) == 1:
-        return f"{len(sizes)}×{sizes[0]}"
-    if len(sizes) > 2 and len(set(sizes[1:])) == 1:
-        return f"{sizes[0]}+{len(sizes) - 1}×{sizes[1]}"
-    return "+".join(str(size) for size in sizes)
+    """Return the split for people to read: `5×2` for five experiences of two classes, `3+425×2`."""
+    return _repeats(sizes).replace("x", "×")
+
+
+def split_by_two(classes: int) -> str:
+    """Return the split into experiences of two classes, the first of three if need be; of one if there are few."""
+    size = 2 if classes >= 4 else 1
+    return split_text([size + classes % size] + [size] * (classes // size - 1))
+
+
+def _repeats(sizes: Sequence[int]) -> str:
+    if len(sizes) == 1:
+        return f"1x{sizes[0]}"  # one number alone is a number of experiences
+    runs = [(size, len(list(run))) for size, run in itertools.groupby(sizes)]
+    return "+".join(f"{times}x{size}" if times > 1 else f"{size}" for size, times in runs)
 
 
 def class_order(choice: str, classes: int, seed: int) -> tuple[int, ...]:

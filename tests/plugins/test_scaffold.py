@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import clbench
 from clbench.cli.app import app
 from clbench.errors import UsageError
-from clbench.plugins.discovery import select
+from clbench.plugins.discovery import load, select
 from clbench.plugins.scaffold import new_scenario, new_strategy
 
 
@@ -58,14 +58,10 @@ def test_a_name_that_cannot_be_is_refused(name: str, here: Path) -> None:
     assert not list(here.rglob("*.py"))
 
 
-@pytest.mark.parametrize("classes", [2, 3, 4, 5, 10])
-def test_a_new_scenario_covers_its_classes(classes: int, here: Path) -> None:
-    from clbench.plugins.discovery import load
-    from clbench.streams.splits import parse_split
-
-    new_scenario("flowers", "flowers", classes)
+def test_a_new_scenario_has_the_dataset_and_the_split(here: Path) -> None:
+    new_scenario("flowers", "petals", "3+425x2")
     scenario = load(select("scenario", "flowers"))
-    assert sum(parse_split(scenario.split, classes)) == classes
+    assert (scenario.dataset, scenario.split) == ("petals", "3+425x2")
 
 
 def test_a_new_scenario_from_a_file_of_images_runs(here: Path, data: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clbench.errors import UsageError
-from clbench.streams.splits import class_order, describe_split, parse_split
+from clbench.streams.splits import class_order, describe_split, parse_split, split_by_two, split_text
 from clbench.system.seeds import LARGEST, derive, run_seeds
 
 
@@ -23,6 +23,11 @@ from clbench.system.seeds import LARGEST, derive, run_seeds
         ("4,3,3", 10, (4, 3, 3)),
         (" 4, 3,3 ", 10, (4, 3, 3)),
         ("10,", 10, (10,)),
+        ("10x1", 10, (1,) * 10),
+        ("8+2x1", 10, (8, 1, 1)),
+        ("2×4 + 2", 10, (4, 4, 2)),
+        ("4+3+3", 10, (4, 3, 3)),
+        ("3+425x2", 853, (3, *(2,) * 425)),
     ],
 )
 def test_a_split_says_how_many_classes_each_experience_brings(text: str, classes: int, sizes: tuple[int, ...]) -> None:
@@ -36,7 +41,11 @@ def test_a_split_says_how_many_classes_each_experience_brings(text: str, classes
         "five",
         "-5",
         "2.5",
-        "5x2",
+        "5x3",
+        "5x",
+        "x2",
+        "0x10",
+        "5x2+",
         "50+10x5",
         "0",
         "3",
@@ -65,9 +74,7 @@ def test_a_split_that_covers_too_little_says_both_numbers() -> None:
         parse_split("4,3", 10)
 
 
-@pytest.mark.parametrize(
-    ("count", "sizes"), [("3", "4,3,3"), ("4", "3,3,2,2"), ("0", "10"), ("12", ",".join("1" * 10))]
-)
+@pytest.mark.parametrize(("count", "sizes"), [("3", "4+2x3"), ("4", "2x3+2x2"), ("0", "1x10"), ("12", "10x1")])
 def test_where_classes_do_not_divide_the_error_proposes_the_nearest_list(count: str, sizes: str) -> None:
     with pytest.raises(UsageError) as raised:
         parse_split(count, 10)
@@ -94,10 +101,28 @@ def test_what_is_accepted_as_a_split_covers_every_class_and_leaves_no_experience
 
 @pytest.mark.parametrize(
     ("sizes", "words"),
-    [((2,) * 5, "5×2"), ((50, *(5,) * 10), "50+10×5"), ((4, 3, 3), "4+2×3"), ((4, 3, 2), "4+3+2"), ((6, 4), "6+4")],
+    [
+        ((2,) * 5, "5×2"),
+        ((50, *(5,) * 10), "50+10×5"),
+        ((4, 3, 3), "4+2×3"),
+        ((4, 3, 2), "4+3+2"),
+        ((6, 4), "6+4"),
+        ((10,), "1×10"),
+    ],
 )
 def test_a_split_is_described_as_people_write_it(sizes: tuple[int, ...], words: str) -> None:
     assert describe_split(sizes) == words
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=12))
+def test_a_split_as_it_is_written_is_read_back(sizes: list[int]) -> None:
+    assert parse_split(split_text(sizes), sum(sizes)) == tuple(sizes)
+    assert parse_split(describe_split(sizes), sum(sizes)) == tuple(sizes)
+
+
+@pytest.mark.parametrize(("classes", "text"), [(2, "2"), (3, "3"), (4, "2"), (5, "3+2"), (100, "50"), (853, "3+425x2")])
+def test_classes_are_divided_by_two_with_the_odd_one_first(classes: int, text: str) -> None:
+    assert split_by_two(classes) == text
 
 
 def test_natural_order_counts_up() -> None:

@@ -1,0 +1,73 @@
+"""A scenario whose images, classes and split come from an Avalanche benchmark: imported once, then like any other."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from clbench.base.scenario import Scenario
+from clbench.data.cache import Report
+from clbench.data.dataset_info import DatasetInfo
+from clbench.data.datasets import describe
+from clbench.errors import ClbenchError, DataError
+from clbench.plugins.discovery import Plugin, is_avalanches
+from clbench.system.global_state import GlobalState
+
+
+def with_dataset(plugin: Plugin, scenario: type[Scenario], folder: Path, report: Report) -> type[Scenario]:
+    """Return the scenario with the dataset and the split of its benchmark; itself if it has none.
+
+    Raises DataError if the benchmark cannot be built or is none that clbench can run, and what importing raises.
+    """
+    if scenario.benchmark is None:
+        return scenario
+    name = _dataset_name(plugin)
+    info = describe(name, folder) or _imported(plugin, scenario.benchmark, name, folder, report)
+    own = vars(scenario)
+    attributes = {
+        "dataset": name,
+        "split": own.get("split", info.split),
+        "class_order": own.get("class_order", "natural"),
+    }
+    return type(scenario.__name__, (scenario,), attributes)
+
+
+def _dataset_name(plugin: Plugin) -> str:
+    """Return a name for the dataset that changes with the file: `avalanche-splitmnist-1a2b3c4d`."""
+    stem = re.sub(r"[^a-z0-9_-]", "-", plugin.name.lower())[:55]
+    return f"{stem}-{plugin.sha256[:8]}"
+
+
+def _imported(plugin: Plugin, benchmark: Callable[..., Any], name: str, folder: Path, report: Report) -> DatasetInfo:
+    # These import torch and Avalanche, for which a scenario without a benchmark need not wait.
+    from clbench.avalanche.benchmark_images import read
+    from clbench.data.sample_import import Samples, import_samples
+    from clbench.streams.splits import split_text
+
+    report(f"building the benchmark {plugin.name}, once")
+    wanted = inspect.signature(benchmark).parameters
+    state = GlobalState()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            built = benchmark(dataset_root=folder) if "dataset_root" in wanted else benchmark()
+        found = read(built)
+        parts = {
+            part: Samples(samples.labels, samples.images)
+            for part, samples in (("train", found.train), ("test", found.test))
+        }
+        classes = tuple(str(class_id) for class_id in found.class_ids)
+        split = split_text(found.classes_per_experience)
+        return import_samples(name, parts, classes, split, f"benchmark {plugin.name}", folder, report)
+    except ClbenchError:
+        raise
+    except Exception as error:
+        hint = f"Avalanche looks for its files in {folder}." if is_avalanches(plugin.name) else f"See {plugin.path}."
+        text = " ".join(str(error).split())
+        raise DataError(f"benchmark {plugin.name}: {type(error).__name__}: {text}", hint) from error
+    finally:
+        state.restore()
