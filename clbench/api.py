@@ -71,14 +71,15 @@ class Runs(Sequence[StoredRun]):
 
 
 def run(
-    strategy: str | Sequence[str],
-    scenario: str | Sequence[str],
+    strategy: str | Path | Sequence[str | Path],
+    scenario: str | Path | Sequence[str | Path],
     *,
     recipe: str | None = None,
     seeds: int | Sequence[int] = 1,
+    seed: int | None = None,
     set: Mapping[str, Any] | None = None,
-    split: str | None = None,
-    class_order: str | None = None,
+    split: str | int | Sequence[int] | None = None,
+    class_order: str | Sequence[int] | None = None,
     epochs: int | None = None,
     setting: str | None = None,
     tune: str | None = None,

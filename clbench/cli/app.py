@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from clbench.cli.command import Command
 from clbench.cli.data import data_app
 from clbench.cli.diagnostics import doctor, profile
 from clbench.cli.plugins import check, list_, new_app, show
@@ -21,9 +22,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (run, compare, reproduce, profile, report, show, check, doctor):
-    app.command()(command)
-app.command("list")(list_)
+EXAMPLES = {
+    "run": "clbench run -s naive,lwf,joint -S splitmnist --seeds 5 --jobs auto",
+    "compare": "clbench compare results",
+    "reproduce": "clbench reproduce hsu2018 --setting class --seeds 3",
+    "profile": "clbench profile -s lwf -S splitcifar10 --epochs 1",
+    "report": "clbench report results --out reports/mine",
+    "show": "clbench show lwf",
+    "check": "clbench check strategies/mine.py",
+    "doctor": "clbench doctor results",
+    "list": "clbench list strategies",
+}
+for command in (run, compare, reproduce, profile, report, show, check, doctor, list_):
+    name = command.__name__.rstrip("_")
+    app.command(name, cls=Command, epilog=f"Example: {EXAMPLES[name]}")(command)
 app.add_typer(new_app, name="new")
 app.add_typer(data_app, name="data")
 

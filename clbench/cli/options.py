@@ -1,4 +1,4 @@
-"""What the commands share: options, completion of names, and where they print."""
+"""What the commands share: options, and where they print."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clbench.cli import completion
 from clbench.runs.request import Declared, Option, Request, options
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from clbench.plugins.discovery import Kind
 
 
 def _help(option: Option) -> str:
@@ -61,7 +60,7 @@ def _parameter(name: str, declared: Declared, defaults: dict[str, Any]) -> inspe
     kind: Any = declared.type
     default = defaults.get(name, declared.default)
     if option.repeated:
-        kind = list[str] | None
+        kind = list[str] if default is MISSING else list[str] | None
     elif option.parse:
         kind = str
         default = default if default is MISSING else str(default)
@@ -69,9 +68,7 @@ def _parameter(name: str, declared: Declared, defaults: dict[str, Any]) -> inspe
         *(option.flags or (f"--{name.replace('_', '-')}",)),
         metavar=option.metavar,
         help=_help(option) if default is None else option.help,
-        autocompletion=complete("strategy" if name == "strategy" else "scenario")
-        if name in ("strategy", "scenario")
-        else None,
+        autocompletion=completion.OF_OPTION.get(name),
     )
     return inspect.Parameter(
         name,
@@ -91,15 +88,3 @@ def terminal(stderr: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     return Terminal(stderr=stderr, highlight=False, width=None if stream.isatty() else 200)
-
-
-def complete(kind: Kind) -> Callable[[str], list[str]]:
-    """Return what completes the last of several names of plug-ins."""
-
-    def names(incomplete: str) -> list[str]:
-        from clbench.plugins.discovery import discover
-
-        before, comma, last = incomplete.rpartition(",")
-        return [before + comma + plugin.name for plugin in discover(kind) if plugin.name.startswith(last)]
-
-    return names

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clbench.cli.completion import one_of, plugins, shown
 from clbench.cli.data import print_dataset
-from clbench.cli.options import AsJson, DataFolder, complete, terminal
+from clbench.cli.options import AsJson, DataFolder, terminal
 from clbench.cli.stored import list_runs
 from clbench.errors import UsageError
 
@@ -22,7 +23,10 @@ new_app = typer.Typer(help="Write a new strategy or scenario file.", no_args_is_
 
 
 def list_(
-    what: Annotated[str, typer.Argument(metavar="strategies|scenarios|runs")] = "",
+    what: Annotated[
+        str,
+        typer.Argument(metavar="strategies|scenarios|runs", autocompletion=one_of("strategies", "scenarios", "runs")),
+    ] = "",
     results: Annotated[
         list[Path] | None, typer.Argument(metavar="RESULTS", help="Folders, for runs [default: results].")
     ] = None,
@@ -74,7 +78,9 @@ def _described(kind: Kind) -> list[dict[str, str]]:
 
 
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A strategy, a scenario, or a file.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A strategy, a scenario, or a file.", autocompletion=shown)
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Show a strategy's source, equation and hyper-parameters, or a scenario's split and recipes."""
@@ -91,7 +97,7 @@ def show(
 
 def check(
     name: Annotated[
-        str, typer.Argument(metavar="NAME_OR_FILE", help="A strategy.", autocompletion=complete("strategy"))
+        str, typer.Argument(metavar="NAME_OR_FILE", help="A strategy.", autocompletion=plugins("strategy"))
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -122,7 +128,7 @@ def new_strategy(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the strategy and its file, for example my_idea.")],
     original: Annotated[
         str | None,
-        typer.Option("--from", metavar="NAME", help="A strategy to begin with.", autocompletion=complete("strategy")),
+        typer.Option("--from", metavar="NAME", help="A strategy to begin with.", autocompletion=plugins("strategy")),
     ] = None,
 ) -> None:
     """Write strategies/NAME.py here: a commented skeleton that runs, or a copy of another strategy."""

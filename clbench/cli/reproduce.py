@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clbench.cli.answers import end_if_some_failed
+from clbench.cli.completion import one_of, protocols
 from clbench.cli.options import run_options, terminal
 from clbench.runs.request import Request
 
@@ -18,10 +19,17 @@ if TYPE_CHECKING:
 @run_options("seeds", "device", "threads", "jobs", "out", "data", seeds=10)
 def reproduce(
     request: Request,
-    protocol: Annotated[str, typer.Argument(metavar="PROTOCOL", help="A published protocol; see --list.")] = "",
+    protocol: Annotated[
+        str, typer.Argument(metavar="PROTOCOL", help="A published protocol; see --list.", autocompletion=protocols)
+    ] = "",
     listing: Annotated[bool, typer.Option("--list", help="List the protocols and their published numbers.")] = False,
     setting: Annotated[
-        str | None, typer.Option(metavar="class|task|domain", help="Only the cells of this setting.")
+        str | None,
+        typer.Option(
+            metavar="class|task|domain",
+            help="Only the cells of this setting.",
+            autocompletion=one_of("class", "task", "domain"),
+        ),
     ] = None,
     method: Annotated[str | None, typer.Option(metavar="NAME", help="Only the cells of this method.")] = None,
 ) -> None:

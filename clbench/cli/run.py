@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any
+import textwrap
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from clbench.cli.answers import end_if_some_failed, print_comparisons
 from clbench.cli.options import AsJson, run_options, terminal
 from clbench.runs.request import Request
+
+if TYPE_CHECKING:
+    from clbench.results.run_spec import RunSpec
 
 
 @run_options()
@@ -57,10 +61,25 @@ def _print_plan(request: Request, as_json: bool) -> None:
         place = place / FOLDER
         print("These are the trials; the runs follow from what they choose.", file=sys.stderr)
     else:
-        planned = plan(request, notify)
+        planned = plan(request, notify, bring=False)
     if as_json:
         print(json.dumps([to_json(run.spec) for run in planned], indent=1, ensure_ascii=False))
         return
+    for text in dict.fromkeys(_experiences(run.spec) for run in planned):
+        print(text, file=sys.stderr)
     for run in planned:
         state = "done" if (place / run.name).is_dir() else "to do"
-        print(f"{place / run.name}  {state}")
+        known = run.spec.scenario.dataset_sha256 != ""
+        name = run.name if known else f"{run.name.rpartition('-')[0]}-…"  # the id depends on the data's hash
+        print(f"{place / name}  {state}")
+
+
+def _experiences(spec: RunSpec) -> str:
+    """Return which classes each experience brings, by name."""
+    from clbench.results.run_spec import experience_classes
+    from clbench.system.tables import legible
+
+    brought = [" ".join(map(spec.scenario.class_name, classes)) for classes in experience_classes(spec)]
+    shown = [textwrap.shorten(legible(names), 60, placeholder=" …") for names in brought[:12]]
+    more = f" | … ({len(brought)} experiences)" if len(brought) > 12 else ""
+    return f"{spec.scenario.name}, seed {spec.seeds.run}, classes: {' | '.join(shown)}{more}"

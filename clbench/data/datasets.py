@@ -96,6 +96,23 @@ def fetch(name: str, folder: Path, report: Report = silent) -> DatasetInfo:
             raise DataError(f"{loaded.source} is not {name}: {error}.") from error
 
 
+def expected(name: str) -> DatasetInfo:
+    """Return what a built-in dataset will be once it is prepared; its hash, statistics and size are still empty."""
+    builtin = BUILTIN[name]
+    return DatasetInfo(
+        name=name,
+        classes=tuple(str(label) for label in range(builtin.classes)),
+        shape=builtin.shape,
+        train_size=builtin.train_size,
+        test_size=builtin.test_size,
+        mean=(0.0,) * builtin.shape[2],
+        std=(0.0,) * builtin.shape[2],
+        sha256="",
+        source="",
+        bytes=0,
+    )
+
+
 def open_dataset(name: str, folder: Path, report: Report = silent) -> Dataset:
     """Return the dataset `name`, mapped from the cache in `folder`; a built-in one is prepared first if necessary.
 

@@ -14,10 +14,10 @@ from clbench.base.recipe_changes import changed, named
 from clbench.base.scenario import Scenario
 from clbench.base.strategy import Strategy, config_class
 from clbench.data.dataset_info import DatasetInfo
-from clbench.errors import UsageError
+from clbench.errors import PluginError, UsageError
 from clbench.plugins.discovery import Plugin
 from clbench.results.run_spec import GridTuning, NetworkSpec, RecipeSpec, RunSpec, ScenarioSpec, Seeds, StrategySpec
-from clbench.streams.splits import class_order, parse_split
+from clbench.streams.splits import as_text, class_order, parse_split
 from clbench.system.seeds import LARGEST, run_seeds
 from clbench.system.suggestions import did_you_mean
 
@@ -74,9 +74,19 @@ def protocol(
         raise UsageError(f"recipe {name} carries the optimizer's state, for which the head must be fixed")
     if chosen.schedule == "plateau" and not chosen.validation:
         raise UsageError(f"recipe {name} waits for plateaus of the validation loss, for which it needs validation > 0")
-    prescribed = scenario.class_order if chosen.class_order == "scenario" else chosen.class_order
-    split, order = scenario.split if split is None else split, prescribed if order is None else order
+    own = {name: _as_text(plugin, scenario, name) for name in ("split", "class_order")}
+    prescribed = own["class_order"] if chosen.class_order == "scenario" else chosen.class_order
+    split, order = own["split"] if split is None else split, prescribed if order is None else order
     return Protocol(plugin, scenario, name, chosen, differing, split, order, _setting(setting))
+
+
+def _as_text(plugin: Plugin, scenario: type[Scenario], name: str) -> str:
+    try:
+        if (text := as_text(getattr(scenario, name, None))) is None:
+            raise TypeError("given")
+    except TypeError as error:
+        raise PluginError(f"{plugin.path}: {name} must be {error}") from None
+    return text
 
 
 def _recipe_spec(what: Protocol) -> RecipeSpec:

@@ -85,29 +85,43 @@ def source_file(results: Path, sha256: str) -> Path:
     return results / SOURCES / f"{sha256}.py"
 
 
+def check_results_folder(path: Path) -> None:
+    """Raise MachineError if `path` is a file, cannot be written, or holds something else than runs; write nothing."""
+    try:
+        if path.exists() and not path.is_dir():
+            raise MachineError(f"{path} is a file, not a folder for results", "Choose a folder with --out.")
+        if path.is_dir() and not _holds_runs_only(path):
+            raise MachineError(
+                f"{path} holds files that are not clbench runs", "Choose an empty or a new folder with --out."
+            )
+        nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        if not nearest.is_dir():
+            raise MachineError(f"cannot write to {path}: {nearest} is a file", "Choose a folder with --out.")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise MachineError(f"cannot write to {path}: permission denied", "Choose a folder with --out.")
+    except OSError as error:
+        raise MachineError(f"cannot write to {path}: {error.strerror}", "Choose a folder with --out.") from error
+
+
+def _holds_runs_only(path: Path) -> bool:
+    visible = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    return not visible or (path / WORK).is_dir() or next(published_runs(path), None) is not None
+
+
 class ResultsFolder:
     """A folder of runs that this process writes to."""
 
     def __init__(self, path: Path) -> None:
         """Raises MachineError where `path` is a file, cannot be written, or holds something else than runs."""
         self.path = path
+        check_results_folder(path)
         try:
-            if path.exists() and not path.is_dir():
-                raise MachineError(f"{path} is a file, not a folder for results", "Choose a folder with --out.")
-            if path.is_dir() and not self._is_ours():
-                raise MachineError(
-                    f"{path} holds files that are no clbench runs", "Choose an empty or a new folder with --out."
-                )
             (path / WORK).mkdir(parents=True, exist_ok=True)
             probe = path / WORK / f".probe-{uuid.uuid4().hex[:8]}"
             probe.touch()
             probe.unlink()
         except OSError as error:
             raise MachineError(f"cannot write to {path}: {error.strerror}", "Choose a folder with --out.") from error
-
-    def _is_ours(self) -> bool:
-        visible = [entry for entry in self.path.iterdir() if not entry.name.startswith(".")]
-        return not visible or (self.path / WORK).is_dir() or next(published_runs(self.path), None) is not None
 
     def settled(self, name: str, run_id: str) -> Path | None:
         """Return the folder of the run `name` (see spec.folder_name) if nothing is left to be done for it.

@@ -19,15 +19,23 @@ from clbench.plugins.discovery import Plugin, is_avalanches
 from clbench.system.global_state import GlobalState
 
 
-def with_dataset(plugin: Plugin, scenario: type[Scenario], folder: Path, report: Report) -> type[Scenario]:
+def with_dataset(
+    plugin: Plugin, scenario: type[Scenario], folder: Path, report: Report, build: bool = True
+) -> type[Scenario] | None:
     """Return the scenario with the dataset and the split of its benchmark; itself if it has none.
 
-    Raises DataError if the benchmark cannot be built or is none that clbench can run, and what importing raises.
+    A benchmark that was never built is built now; without `build` it is not, and None is returned. Raises DataError if
+    the benchmark cannot be built or is none that clbench can run, and what importing raises.
     """
     if scenario.benchmark is None:
         return scenario
     name = _dataset_name(plugin)
-    info = describe(name, folder) or _imported(plugin, scenario.benchmark, name, folder, report)
+    info = describe(name, folder)
+    if info is None:
+        if not build:
+            report(f"the benchmark {plugin.name} is not built yet, so that its runs cannot be listed")
+            return None
+        info = _imported(plugin, scenario.benchmark, name, folder, report)
     own = vars(scenario)
     attributes = {
         "dataset": name,

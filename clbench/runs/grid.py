@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from clbench.base.events import Listener, Note
-from clbench.data.datasets import data_folder, describe, fetch
+from clbench.base.recipe import Recipe
+from clbench.data.datasets import BUILTIN, data_folder, describe, expected, fetch
 from clbench.errors import MachineError, UsageError
 from clbench.plugins.discovery import Plugin
 from clbench.results import spec_building as specs
 from clbench.results.run_spec import RunSpec, folder_name
 from clbench.results.spec_building import Machine, Method
+from clbench.results.store import check_results_folder
 from clbench.runs.benchmark_scenario import with_dataset
 from clbench.runs.parallelism import check_threads, jobs_from
 from clbench.runs.request import Request
 from clbench.runs.selection import Chosen, choose_strategies, load_class, select_scenarios
 from clbench.system.suggestions import did_you_mean
+
+MANY_SEEDS = 100
+"""A larger number of seeds is remarked on, since it may be meant as one seed."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +40,15 @@ class Planned:
         return folder_name(self.spec)
 
 
-def plan(request: Request, notify: Listener) -> list[Planned]:
-    """Resolve and check every run of the grid. Brings in datasets that are missing; computes nothing.
+def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned]:
+    """Resolve and check every run of the grid; compute nothing. Datasets that are missing are brought in.
+
+    Without `bring` they are not: the runs of a built-in one are planned all the same, with an empty `dataset_sha256`,
+    and a note says what is missing; those of a benchmark that was never built are left out.
 
     Raises UsageError, PluginError, DataError or MachineError before anything is trained.
     """
+    check_results_folder(request.out)
     if len(set(request.seeds)) != len(request.seeds) or not request.seeds:
         raise UsageError(f"--seeds needs at least one seed, and none twice (got {list(request.seeds)})")
     jobs_from(str(request.jobs))
@@ -46,6 +56,8 @@ def plan(request: Request, notify: Listener) -> list[Planned]:
         raise UsageError(
             f"--tune must be 'chf' or 'grid' (got '{request.tune}'){did_you_mean(request.tune, ('chf', 'grid'))}"
         )
+    if (count := len(request.seeds)) > MANY_SEEDS:
+        notify(Note(f"{count} seeds; for the seed {count} by itself: --seed {count}"))
     strategies = choose_strategies(request.strategy, notify)
     recipe_values, values = divided(request.set)
     if request.epochs is not None and "epochs" in recipe_values:
@@ -53,31 +65,54 @@ def plan(request: Request, notify: Listener) -> list[Planned]:
     folder = data_folder(request.data)
     protocols = []
     for plugin in select_scenarios(request.scenario):
-        scenario = with_dataset(plugin, load_class(plugin), folder, lambda text: notify(Note(text)))
-        protocols.append(
-            specs.protocol(
-                plugin,
-                scenario,
-                request.recipe,
-                request.epochs,
-                request.split,
-                request.class_order,
-                request.setting,
-                recipe_values,
+        scenario = with_dataset(plugin, load_class(plugin), folder, lambda text: notify(Note(text)), bring)
+        if scenario is None:
+            continue
+        with _explaining_lists(request):
+            protocols.append(
+                specs.protocol(
+                    plugin,
+                    scenario,
+                    request.recipe,
+                    request.epochs,
+                    request.split,
+                    request.class_order,
+                    request.setting,
+                    recipe_values,
+                )
             )
-        )
-    methods = _methods(strategies, values)
+    with _explaining_lists(request):
+        methods = _methods(strategies, values)
     machine = _machine(request)
     planned = []
     for protocol in protocols:
         dataset = protocol.scenario.dataset
-        info = describe(dataset, folder) or fetch(dataset, folder, lambda text: notify(Note(text)))
+        if bring or dataset not in BUILTIN:
+            info = describe(dataset, folder) or fetch(dataset, folder, lambda text: notify(Note(text)))
+        elif (there := describe(dataset, folder)) is not None:
+            info = there
+        else:
+            info = expected(dataset)
+            size = BUILTIN[dataset].download_megabytes
+            notify(Note(f"{dataset} is not in {folder} yet; the run prepares or downloads it first ({size} MB)"))
         for seed in request.seeds:
             for method in methods:
                 tuning = method.search() if request.tune == "chf" else request.tuning
                 spec = specs.build(protocol, method, seed, info, machine, request.held_out, tuning)
                 planned.append(Planned(spec, method.plugin))
     return planned
+
+
+@contextlib.contextmanager
+def _explaining_lists(request: Request) -> Iterator[None]:
+    """Say what a list of values needs, if one is refused."""
+    try:
+        yield
+    except UsageError as error:
+        lists = [name for name, value in request.set.items() if isinstance(value, str) and "," in value]
+        if not error.hint and lists and request.tune != "grid":
+            raise UsageError(error.message, "To choose the best of several values, add --tune grid.") from None
+        raise
 
 
 def divided(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -96,6 +131,10 @@ def given_to(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> dict[st
     for key, value in values.items():
         owner, dot, name = key.rpartition(".")
         if not dot:
+            if key in Recipe.__dataclass_fields__ and not any(
+                key in {field.name for field in chosen.plugin.fields} for chosen in strategies
+            ):
+                raise UsageError(f"--set {key}: it is a field of the recipe", f"--set recipe.{key}={value}")
             if len(strategies) > 1:
                 raise UsageError(f"--set {key}: say of which strategy, for example {strategies[0].name}.{key}={value}")
             owner = strategies[0].name
@@ -136,6 +175,8 @@ def _machine(request: Request) -> Machine:
     check_threads(request.threads)
     if request.device not in ("auto", "cpu", "cuda"):
         known = ("auto", "cpu", "cuda")
+        if request.device.lower().partition(":")[0] in ("gpu", "nvidia", "cuda"):
+            raise UsageError(f"--device has no '{request.device}'", "The GPU is --device cuda.")
         raise UsageError(
             f"--device must be one of {', '.join(known)} (got '{request.device}'){did_you_mean(request.device, known)}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type
 
 from clbench.errors import UsageError
 from clbench.runs.parallelism import DEFAULT_THREADS, Jobs, jobs_from
+from clbench.streams.splits import as_text
 from clbench.system.seeds import LARGEST
 
 if TYPE_CHECKING:
@@ -23,7 +25,10 @@ _NUMBER = re.compile(r"[0-9]{1,10}")
 
 
 def seeds_from(text: str) -> tuple[int, ...]:
-    """Return the seeds that `text` asks for: `5` the first five (0 to 4), `0,3` these, `7,` this one, or UsageError."""
+    """Return the seeds that `text` asks for: `5` the first five (0 to 4), `0,3` these, `7,` this one.
+
+    Raises UsageError.
+    """
     parts = [part.strip() for part in text.split(",")]
     if parts[-1] == "" and len(parts) > 1:
         parts.pop()
@@ -31,7 +36,7 @@ def seeds_from(text: str) -> tuple[int, ...]:
         if not _NUMBER.fullmatch(parts[0]) or not 1 <= int(parts[0]) <= 10_000:
             raise UsageError(
                 f"--seeds must be a number of seeds from 1 to 10000 or a list like 0,3 (got {text})",
-                "For a single seed, end the list with a comma: --seeds 3,",
+                f"For seed {parts[0]} alone: --seed {parts[0]}" if _NUMBER.fullmatch(parts[0]) else "",
             )
         return tuple(range(int(parts[0])))
     if not all(_NUMBER.fullmatch(part) for part in parts):
@@ -62,24 +67,66 @@ def _assignments(texts: Sequence[str] | None) -> dict[str, str]:
     return values
 
 
-def _values_of(values: Mapping[str, Any] | None) -> dict[str, Any]:
+def _values_of(values: Any) -> dict[str, Any]:
+    if values is not None and not isinstance(values, Mapping):
+        raise TypeError("a mapping of names to values")
     return dict(values or {})
 
 
-def _names_in(text: str) -> list[str]:
-    return text.split(",")
+def _names_in(texts: Sequence[str]) -> list[str]:
+    return [name.strip() for text in texts for name in text.split(",")]
 
 
-def _names_of(names: str | Sequence[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
+def _names_of(names: Any) -> list[str]:
+    given = [names] if isinstance(names, str | Path) else names
+    if not isinstance(given, Sequence) or not all(isinstance(name, str | Path) for name in given):
+        raise TypeError("a name, a path, or a list of them")
+    return [str(name) for name in given]
 
 
-def _path_of(path: str | Path | None) -> Path | None:
+def _path_of(path: Any) -> Path | None:
+    if path is not None and not isinstance(path, str | os.PathLike):
+        raise TypeError("a path")
     return None if path is None else Path(path)
+
+
+def _text_of(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError("a string")
+    return value
+
+
+def _integer_of(value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError("an integer") from None
+
+
+def _truth_of(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("True or False")
+    return value
 
 
 def _as_it_is(value: Any) -> Any:
     return value
+
+
+_OF_TYPE: Mapping[Any, Callable[[Any], Any]] = {
+    str: _text_of,
+    str | None: _text_of,
+    int: _integer_of,
+    int | None: _integer_of,
+    bool: _truth_of,
+    Path: _path_of,
+    Path | None: _path_of,
+}
+"""How an argument from Python is read if its option does not say."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +144,9 @@ class Option:
     parse: Callable[[Any], Any] | None = None
     """Reads the field from the command line's text; None if it has the field's own type."""
 
-    accept: Callable[[Any], Any] = _as_it_is
-    """Reads the field from what Python's `clbench.run` is given."""
+    accept: Callable[[Any], Any] | None = None
+    """Reads the field from what Python's `clbench.run` is given; by the field's type if None. Raises TypeError that
+    says what it must be."""
 
     repeated: bool = False
     """Whether the command line takes it several times."""
@@ -119,6 +167,7 @@ class Request:
             ("--strategy", "-s"),
             parse=_names_in,
             accept=_names_of,
+            repeated=True,
         ),
     ]
     scenario: Annotated[
@@ -129,13 +178,15 @@ class Request:
             ("--scenario", "-S"),
             parse=_names_in,
             accept=_names_of,
+            repeated=True,
         ),
     ]
     recipe: Annotated[str | None, Option("Training protocol.", "NAME", unset="the scenario's first")] = None
     seeds: Annotated[
         Sequence[int],
-        Option("5: seeds 0 to 4. 0,3: these. 7,: this one.", "N|LIST", parse=seeds_from, accept=_seeds_of, default=1),
+        Option("5: seeds 0 to 4. 0,3: these two.", "N|LIST", parse=seeds_from, accept=_seeds_of, default=1),
     ] = (0,)
+    seed: Annotated[int | None, Option("One seed by itself, in place of --seeds.", "N")] = None
     set: Annotated[
         Mapping[str, Any],
         Option(
@@ -151,10 +202,16 @@ class Request:
 
     split: Annotated[
         str | None,
-        Option("5 equal experiences; or classes per experience: 4,3,3, or 50+10x5.", "SPLIT", unset="the scenario's"),
+        Option(
+            "5 equal experiences; or classes per experience: 4,3,3, or 50+10x5.",
+            "SPLIT",
+            unset="the scenario's",
+            accept=as_text,
+        ),
     ] = None
     class_order: Annotated[
-        str | None, Option("Order in which classes are learned.", "seed|natural|LIST", unset="the recipe's")
+        str | None,
+        Option("Order in which classes are learned.", "seed|natural|LIST", unset="the recipe's", accept=as_text),
     ] = None
     epochs: Annotated[int | None, Option("Epochs per experience.", "N", unset="the recipe's")] = None
     setting: Annotated[str | None, Option("The incremental-learning setting.", "class|task|domain", unset="class")] = (
@@ -167,20 +224,19 @@ class Request:
     threads: Annotated[int, Option("Threads of a run; part of what identifies a run.", "N")] = DEFAULT_THREADS
     jobs: Annotated[
         Jobs,
-        Option("Runs at once. auto: as many as the cores have room for.", "N|auto", parse=jobs_from),
+        Option("Runs at once. auto: as many as the cores have room for.", "N|auto", parse=jobs_from, accept=_as_it_is),
     ] = 1
     share: Annotated[
         bool,
         Option("Train a first experience that several runs have in common only once.", flags=("--share/--no-share",)),
     ] = True
-    out: Annotated[Path, Option("Results folder.", "DIR", accept=Path)] = Path("results")
+    out: Annotated[Path, Option("Results folder.", "DIR")] = Path("results")
     data: Annotated[
         Path | None,
         Option(
             "Data folder.",
             "DIR",
             unset="$CLBENCH_DATA, else the platform's cache",
-            accept=_path_of,
         ),
     ] = None
     strict: Annotated[
@@ -193,6 +249,12 @@ class Request:
     tuning: GridTuning | None = None
     """What chose the hyper-parameters of these runs, for their specs."""
 
+    def __post_init__(self) -> None:
+        if self.seed is not None:
+            if self.seeds not in ((0,), (self.seed,)):
+                raise UsageError("--seed and --seeds are both given", "Give one of them.")
+            object.__setattr__(self, "seeds", (self.seed,))
+
     @classmethod
     def from_command_line(cls, given: Mapping[str, Any]) -> Request:
         """Return the request for options as the command line reads them; a command may choose the runs by itself."""
@@ -202,9 +264,16 @@ class Request:
 
     @classmethod
     def from_python(cls, given: Mapping[str, Any]) -> Request:
-        """Return the request for the arguments of `clbench.run`."""
-        known = options()
-        return cls(**{name: known[name].option.accept(value) for name, value in given.items()})
+        """Return the request for the arguments of `clbench.run`. Raises UsageError for one of the wrong type."""
+        values = {}
+        for name, value in given.items():
+            declared = options()[name]
+            accept = declared.option.accept or _OF_TYPE[declared.type]
+            try:
+                values[name] = accept(value)
+            except TypeError as error:
+                raise UsageError(f"{name} must be {error} (got {value!r})") from None
+        return cls(**values)
 
 
 @dataclass(frozen=True)

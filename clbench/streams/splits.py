@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from clbench.errors import UsageError
 
@@ -39,6 +40,24 @@ def parse_split(text: str, classes: int) -> tuple[int, ...]:
     if covered != classes:
         raise UsageError(f"split {given} covers {covered} classes, but the dataset has {classes}")
     return tuple(size for times, size in repeated for _ in range(times))
+
+
+def as_text(value: object) -> str | None:
+    """Return a split or class order as its text, from text, a number, or a list, tuple or array of numbers.
+
+    Raises TypeError that says what it must be.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        if isinstance(value, Iterable):
+            numbers = [str(operator.index(each)) for each in value]
+            return ",".join(numbers) + ("," if len(numbers) == 1 else "")
+        return str(operator.index(value))  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError("a string, an integer or a list of integers") from None
 
 
 def _nearly_equal(classes: int, count: int) -> str:
@@ -82,9 +101,9 @@ def class_order(choice: str, classes: int, seed: int) -> tuple[int, ...]:
 
         return tuple(int(c) for c in np.random.default_rng(seed).permutation(classes))
     choice = re.sub(r"\s*,\s*", ",", choice.strip())
-    if not re.fullmatch(r"\d{1,6}(,\d{1,6})*", choice):
+    if not re.fullmatch(r"\d{1,6}(,\d{1,6})*,?", choice):
         raise UsageError(f"invalid class order {choice!r}", "Give `seed`, `natural`, or a list of class ids: 3,0,1,2")
-    order = tuple(int(part) for part in choice.split(","))
+    order = tuple(int(part) for part in choice.removesuffix(",").split(","))
     if sorted(order) != list(range(classes)):
         raise UsageError(f"class order {choice} does not name each of the classes 0 to {classes - 1} exactly once")
     return order

@@ -249,10 +249,23 @@ RUN = ["run", "-s", "naive", "-S", "splitdigits", "--threads", "1", "--device", 
         ([*RUN, "--seeds", "4294967296,"], "seed 4294967296 is not between"),
         ([*RUN, "--epochs", "0"], "epochs"),
         ([*RUN, "--epochs", "many"], "--epochs"),
-        ([*RUN, "--threads", "0"], "--threads must be"),
+        ([*RUN[:5], "--threads", "0"], "--threads must be"),
         ([*RUN, "--jobs", "0"], "--jobs must be"),
-        ([*RUN, "--device", "cudaa"], "did you mean 'cuda'"),
+        ([*RUN[:5], "--device", "cudaa"], "did you mean 'cuda'"),
+        ([*RUN[:5], "--device", "gpu"], "--device cuda"),
         ([*RUN, "--sead", "1"], "--seeds"),
+        ([*RUN, "--epochs", "1", "--epochs", "2"], "--epochs is given 2 times"),
+        ([*RUN, "--seed", "3", "--seeds", "5"], "--seed and --seeds are both given"),
+        ([*RUN, "--seeds", "0"], "--seed 0"),
+        ([*RUN, "--lr", "0.1"], "--set recipe.lr=VALUE"),
+        ([*RUN, "--batch-size", "8"], "--set recipe.batch_size=VALUE"),
+        ([*RUN, "--alpha", "2"], "--set STRATEGY.alpha=VALUE"),
+        ([*RUN, "--set", "lr=0.1"], "--set recipe.lr=0.1"),
+        ([*RUN, "--set", "naive.lr=0.1"], "naive has no hyper-parameter 'lr'"),
+        ([*RUN[:2], "lwf", *RUN[3:], "--set", "alpha=1,2"], "add --tune grid"),
+        ([*RUN, "--set", "recipe.lr=0.1,0.2"], "add --tune grid"),
+        ([*RUN, "--split", ""], "invalid split ''"),
+        (["run", "lwf", "splitdigits"], "clbench run -s lwf -S splitdigits"),
         (["lits"], "list"),
         (["list", "strategeis"], "did you mean 'strategies'"),
         (["show", "lfw"], "did you mean 'lwf'"),
@@ -310,6 +323,52 @@ def test_a_dry_run_lists_the_runs_and_neither_trains_nor_writes(command: Command
     ]
     assert all(line.endswith("to do") for line in done.out.splitlines())
     assert list(here.iterdir()) == []
+
+
+def test_strategies_may_be_named_one_by_one_with_spaces_or_in_a_list(command: Command, here: Path) -> None:
+    def planned(*arguments: str) -> str:
+        return command("run", *arguments, *SMALL, "--dry-run").out
+
+    listed = planned("-s", "lwf,naive")
+    assert len(listed.splitlines()) == 2
+    assert planned("-s", "lwf", "-s", "naive") == planned("-s", " lwf, naive ") == listed
+
+
+def test_a_dry_run_says_which_classes_each_experience_brings(command: Command, here: Path) -> None:
+    done = command(
+        "run", "-s", "naive", "-S", "splitdigits", "--split", "8+2x1", "--class-order", "natural", "--dry-run"
+    )
+    assert "classes: 0 1 2 3 4 5 6 7 | 8 | 9" in done.err
+
+
+def test_a_dry_run_downloads_nothing_and_says_what_is_missing(here: Path, tmp_path: Path) -> None:
+    data = tmp_path / "nothing"
+    done = process(here, "run", "-s", "naive", "-S", "splitcifar10", "--dry-run", data=data)
+    assert done.code == 0 and "cifar10 is not in" in done.err and "171 MB" in done.err
+    assert done.out.endswith("quick-seed0-…  to do\n") and not data.exists()
+
+
+def test_a_dry_run_refuses_an_output_folder_that_the_run_would_refuse(command: Command, here: Path) -> None:
+    (here / "file").touch()
+    for out in ("file", "file/results"):
+        done = command("run", "-s", "naive", *SMALL, "--dry-run", "--out", out)
+        assert (done.code, done.out) == (4, "") and "file" in done.err
+
+
+def test_one_seed_is_that_seed(command: Command, here: Path) -> None:
+    for seed in ("1993", "0"):  # 0 is the first task of a job array
+        (line,) = command("run", "-s", "naive", *SMALL, "--seed", seed, "--dry-run").out.splitlines()
+        assert f"seed{seed}-" in line
+
+
+def test_very_many_seeds_are_remarked_on(command: Command, here: Path) -> None:
+    done = command("run", "-s", "naive", *SMALL, "--seeds", "1993", "--dry-run")
+    assert len(done.out.splitlines()) == 1993 and "--seed 1993" in done.err
+
+
+def test_every_help_has_an_example(command: Command) -> None:
+    for name in ("run", "compare", "reproduce", "profile", "report", "show", "check", "doctor", "list"):
+        assert f"Example: clbench {name} " in " ".join(command(name, "--help").out.split())
 
 
 def test_a_dry_run_as_json_gives_the_specs_and_only_them(command: Command, here: Path) -> None:

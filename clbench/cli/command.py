@@ -1,0 +1,56 @@
+"""A command of the command line: nothing that is typed is dropped silently, and a mistake is told its remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from clbench.errors import UsageError
+
+_TypingError: Any = typer.BadParameter.__bases__[0]
+"""What typer raises for arguments that it cannot parse."""
+
+
+class Command(TyperCommand):
+    """Refuses an option that is given twice, of which typer would take the last, and explains unknown ones."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments. Raises UsageError where there is more to say than typer does."""
+        try:
+            self._refuse_what_would_be_dropped(ctx, args)
+            return super().parse_args(ctx, args)
+        except _TypingError as error:
+            unknown = getattr(error, "option_name", None)
+            if unknown is not None and (hint := _remedy(unknown)):
+                raise UsageError(f"there is no option {unknown}", hint) from None
+            raise
+
+    def _refuse_what_would_be_dropped(self, ctx: Any, args: list[str]) -> None:
+        _, rest, order = self.make_parser(ctx).parse_args(args=list(args))
+        if self.name == "run" and rest:
+            raise UsageError(
+                f"'{' '.join(rest)}': strategies and scenarios are named by options",
+                "For example: clbench run -s lwf -S splitdigits",
+            )
+        for parameter in order:
+            repeatable = getattr(parameter, "multiple", False) or getattr(parameter, "is_flag", False)
+            if parameter.param_type_name == "option" and not repeatable and order.count(parameter) > 1:
+                raise UsageError(f"{'/'.join(parameter.opts)} is given {order.count(parameter)} times", "Give it once.")
+
+
+def _remedy(option: str) -> str | None:
+    """Return how to set what an unknown option seems to mean."""
+    from clbench.base.recipe import Recipe
+    from clbench.plugins.discovery import discover, without_dialects
+    from clbench.system.tables import listed
+
+    name = option.lstrip("-").replace("-", "_")
+    if name in Recipe.__dataclass_fields__:
+        return f"It is a field of the recipe: --set recipe.{name}=VALUE"
+    known = without_dialects(discover("strategy"))
+    owners = [plugin.name for plugin in known if name in {field.name for field in plugin.fields}]
+    if owners:
+        return f"It is a hyper-parameter of {listed(owners)}: --set STRATEGY.{name}=VALUE"
+    return None

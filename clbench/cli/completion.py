@@ -1,0 +1,87 @@
+"""What the shell completes: names of plug-ins, presets, recipes, settings, `--set` and the arguments of commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from clbench.plugins.discovery import Kind
+
+Completer = Callable[[str], list[str]]
+
+
+def plugins(kind: Kind) -> Completer:
+    """Return what completes the last of several names of plug-ins; after a colon, the strategy's presets."""
+
+    def names(incomplete: str) -> list[str]:
+        from clbench.plugins.discovery import discover
+
+        before, comma, last = incomplete.rpartition(",")
+        known = discover(kind)
+        words = [plugin.name for plugin in known]
+        if kind == "strategy":
+            words += [f"{plugin.name}:{preset}" for plugin in known for preset in plugin.all_presets if ":" in last]
+        return [before + comma + word for word in words if word.startswith(last)]
+
+    return names
+
+
+def recipes(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the recipes of the scenarios that are typed already; of all if none is."""
+    from clbench.plugins.discovery import discover
+
+    typed = ctx.params.get("scenario") or []
+    wanted = {name for text in typed for name in text.split(",")}
+    known = discover("scenario")
+    named = [one for one in known if wanted & {one.name, *one.attributes.get("aliases", ())}] or known
+    return _starting(incomplete, (recipe for plugin in named for recipe in plugin.recipes))
+
+
+def set_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete `STRATEGY.NAME=` for the strategies that are typed already, and `recipe.NAME=`."""
+    from clbench.base.recipe import Recipe
+    from clbench.plugins.discovery import discover
+
+    typed = {name.partition(":")[0] for text in ctx.params.get("strategy") or [] for name in text.split(",")}
+    known = discover("strategy")
+    named = [plugin for plugin in known if plugin.name in typed] or known
+    words = [f"{plugin.name}.{field.name}=" for plugin in named for field in plugin.fields]
+    return _starting(incomplete, [*words, *(f"recipe.{name}=" for name in Recipe.__dataclass_fields__)])
+
+
+def shown(incomplete: str) -> list[str]:
+    """Complete what `clbench show` shows."""
+    return [*plugins("strategy")(incomplete), *plugins("scenario")(incomplete)]
+
+
+def protocols(incomplete: str) -> list[str]:
+    """Complete the published protocols."""
+    from clbench.reproduction.targets import targets
+
+    return _starting(incomplete, (target.protocol for target in targets()))
+
+
+def one_of(*words: str) -> Completer:
+    """Return what completes one of these words."""
+    return lambda incomplete: _starting(incomplete, words)
+
+
+OF_OPTION: Mapping[str, Any] = {
+    "strategy": plugins("strategy"),
+    "scenario": plugins("scenario"),
+    "recipe": recipes,
+    "set": set_names,
+    "setting": one_of("class", "task", "domain"),
+    "tune": one_of("chf", "grid"),
+    "device": one_of("auto", "cpu", "cuda"),
+    "class_order": one_of("seed", "natural"),
+    "jobs": one_of("auto"),
+}
+"""By the name of a run's option."""
+
+
+def _starting(incomplete: str, words: Iterable[str]) -> list[str]:
+    return sorted({word for word in words if word.startswith(incomplete)})
