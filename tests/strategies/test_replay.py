@@ -207,6 +207,36 @@ def test_bic_weighs_distillation_by_the_share_of_old_classes() -> None:
     torch.testing.assert_close(bic.loss(batch), 0.5 * F.cross_entropy(batch.logits, y) + 0.5 * kd)
 
 
+def test_earlier_corrections_of_bic_apply_to_the_student_as_to_the_teacher() -> None:
+    # G-U-N/PyCIL, models/bic.py, and mmasana/FACIL, approach/bic.py: the bias layers of all tasks follow the head.
+    model = Linear(classes=6)
+    bic = started("bic", model)
+    bic.corrections = [(2, 4, torch.tensor([0.5, -1.0]))]
+    batch, y = a_batch(model)
+    batch.experience, batch.y = Experience(2, SIZES), y + 2
+    teacher = torch.randn(6, 4, generator=torch.Generator().manual_seed(4))
+    batch.teacher_outputs = bic.teacher_output(lambda x: teacher, batch.x, batch.experience)
+    factor, offset = torch.tensor([1, 1, 0.5, 0.5, 1, 1]), torch.tensor([0, 0, -1.0, -1.0, 0, 0])
+    student, taught = batch.logits * factor + offset, teacher * factor[:4] + offset[:4]
+    kd = -(F.softmax(taught / 2, 1) * F.log_softmax(student[:, :4] / 2, 1)).sum(1).mean()
+    torch.testing.assert_close(bic.loss(batch), F.cross_entropy(student, y + 2) / 3 + 2 / 3 * kd)
+
+
+def test_the_distillation_of_bic_has_no_gradient_while_the_student_is_the_teacher() -> None:
+    model = Linear(classes=6).double()
+    bic = started("bic", model)
+    bic.corrections = [(2, 4, torch.tensor([0.5, -1.0]))]
+    x = torch.randn(6, 1, 2, 2, generator=torch.Generator().manual_seed(0)).double()
+    where = Experience(2, SIZES)
+    logits, answers = (model(x).detach().requires_grad_() for _ in range(2))
+    recorded = bic.teacher_output(lambda x: logits.detach(), x, where)
+    batch = Batch(x, torch.tensor([4, 5, 4, 5, 5, 4]), torch.arange(6), logits, recorded, model, where, Pixels())
+    bic.loss(batch).backward()
+    (F.cross_entropy(bic.corrected(answers), batch.y) / 3).backward()
+    assert logits.grad is not None and answers.grad is not None
+    assert (logits.grad - answers.grad).abs().max() < 1e-15  # what is left is the distillation's
+
+
 def test_bic_corrects_the_new_classes_only() -> None:
     bic = started("bic", Linear())
     bic.corrections = [(2, 4, torch.tensor([0.5, -1.0]))]
