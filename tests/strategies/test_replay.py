@@ -283,6 +283,38 @@ def test_slda_is_the_linear_discriminant_of_all_data_however_it_came() -> None:
     assert (answers == torch.from_numpy(theirs)).float().mean() > 0.9
 
 
+def offered_to_gdumb(memory: int, labels: list[int]) -> list[int]:
+    """The labels that are kept of a stream of them."""
+    gdumb = started("gdumb", Linear(), memory=memory)
+
+    class Images:
+        def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+            return positions.view(-1, 1, 1, 1).to(torch.uint8), torch.tensor(labels)[positions]
+
+    gdumb.fill(Images(), torch.arange(len(labels)), torch.tensor(labels))
+    return [int(y) for y in gdumb.exemplars.labels]
+
+
+def test_gdumb_gives_a_class_its_share_even_before_the_memory_is_full() -> None:
+    # Algorithm 1: a sample of a class seen enters if its class has fewer than k / |Y| exemplars, here 4 / 2.
+    assert offered_to_gdumb(4, [0, 1, 0, 0, 0]) == [0, 1, 0]
+    assert offered_to_gdumb(4, [0, 0, 0, 1, 0]) == [0, 0, 0, 1]
+    assert offered_to_gdumb(5, [0, 1, 0, 0, 0]) == [0, 1, 0, 0]  # k / |Y| is not rounded: 2 < 5 / 2
+
+
+def test_a_class_that_gdumb_has_not_seen_enters_though_there_are_more_classes_than_exemplars() -> None:
+    torch.manual_seed(0)
+    for _ in range(20):
+        kept = Counter(offered_to_gdumb(7, [y for pair in range(5) for y in [2 * pair, 2 * pair + 1] * 20]))
+        assert sum(kept.values()) == 7 and kept[8] == kept[9] == 1
+
+
+def test_gdumb_draws_what_it_replaces_from_all_largest_classes() -> None:
+    torch.manual_seed(0)
+    kept = Counter(label for _ in range(200) for label in offered_to_gdumb(4, [0, 1, 0, 1, 2]))
+    assert kept[2] == 200 and kept[0] == pytest.approx(300, abs=30)
+
+
 def test_gdumb_balances_its_memory_and_trains_on_it_alone() -> None:
     strategy = builtin("gdumb", memory=12)
     run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES)
