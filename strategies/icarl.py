@@ -5,7 +5,8 @@
 φ(x) are the trunk's features, L2-normalised, and μ_c is their mean over the exemplars of class c, normalised again.
 
 Source: Rebuffi et al. 2017 (arXiv 1611.07725), algorithms 1 to 5.
-Variant: the loss is averaged over the C classes seen so far. Herding and class means use no augmentation.
+Variant: the loss is averaged over the C classes seen so far. Herding and class means use no augmentation. Herding
+compares averages of φ as they are, where the paper normalises them again.
 """
 
 from typing import Annotated
