@@ -56,6 +56,45 @@ def test_a_reservoir_keeps_every_sample_with_equal_probability() -> None:
     assert all(count == pytest.approx(2000 * 4 / 10, abs=100) for count in counts.values()) and len(counts) == 10
 
 
+@pytest.mark.parametrize("capacity", [4, 10, 25])
+def test_a_reservoir_keeps_each_image_with_equal_probability_and_once_however_many_epochs_show_it(
+    capacity: int,
+) -> None:
+    torch.manual_seed(0)
+    counts: Counter[int] = Counter()
+    for _ in range(1000):
+        memory = ExemplarMemory(capacity)
+        for _ in range(3):
+            for rows in torch.randperm(10).split(4):
+                memory.reservoir(batch_of(rows.tolist()))
+        kept = memory.images[:, 0, 0, 0].tolist()
+        assert len(set(kept)) == len(kept) == min(capacity, 10) and memory.offered == 10
+        counts.update(kept)
+    assert all(count == pytest.approx(100 * min(capacity, 10), abs=70) for count in counts.values())
+
+
+def test_the_values_of_a_stored_image_are_those_of_any_of_its_epochs_with_equal_probability() -> None:
+    torch.manual_seed(0)
+    counts: Counter[float] = Counter()
+    for _ in range(300):
+        memory = ExemplarMemory(3)
+        for epoch in range(4):
+            for rows in ([0, 1], [2, 3]):
+                memory.reservoir(batch_of(rows, labels=rows), epoch=torch.tensor([[epoch], [epoch]]))
+        assert memory.images[:, 0, 0, 0].tolist() == memory.labels.tolist()
+        counts.update(memory.values["epoch"].flatten().tolist())
+    assert all(counts[epoch] == pytest.approx(300 * 3 / 4, abs=50) for epoch in range(4))
+
+
+def test_a_reservoir_leaves_out_exemplars_that_train_with_the_data_and_goes_on_after_a_limit() -> None:
+    memory = ExemplarMemory(6)
+    memory.reservoir(batch_of([0, 1, -1, 2, 3], labels=[0, 0, 0, 1, 1]))
+    assert memory.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    memory.limit(1)
+    memory.reservoir(batch_of([2, 4, 0, 5], experience=Experience(1, SIZES)))
+    assert memory.images[:, 0, 0, 0].tolist() == [0, 2, 4, 5]
+
+
 def test_what_is_kept_beside_an_exemplar_stays_with_it() -> None:
     torch.manual_seed(0)
     memory = ExemplarMemory(5)
