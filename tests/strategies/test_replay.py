@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +18,15 @@ from clbench.base.batch import Batch
 from clbench.base.exemplars import ExemplarMemory
 from clbench.base.experience import Experience
 from clbench.base.recipe import Recipe
+from clbench.errors import UsageError
 from clbench.networks.network import Network
+from clbench.plugins.discovery import builtin_folder
+from clbench.runs.grid import plan
+from clbench.runs.request import Request
 
 RECIPE = Recipe(network="mlp", optimizer="sgd", lr=0.05, batch_size=16, epochs=2)
 SIZES = (2, 2, 2)
+WITH_MEMORY = ["er", "er_ace", "derpp", "agem", "gdumb", "icarl", "bic"]
 
 
 class Pixels:
@@ -118,7 +124,7 @@ def test_a_limit_keeps_the_first_of_each_class() -> None:
 # -- whole runs -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["er", "er_ace", "derpp", "agem", "gdumb", "icarl", "bic"])
+@pytest.mark.parametrize("name", WITH_MEMORY)
 def test_no_more_exemplars_are_kept_than_the_config_says_and_of_seen_classes_only(name: str) -> None:
     strategy = builtin(name, memory=13)
     run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES)
@@ -143,6 +149,28 @@ def test_replayed_samples_count_as_seen() -> None:
         strategy.start(run.trainer.model)
         counts[name] = run.learn().experience_costs[2].samples_seen
     assert counts["er"] > 1.5 * counts["naive"]
+
+
+def planned(data: Path, strategy: str, memory: int) -> int:
+    """How many runs are planned with this number of exemplars."""
+    request = Request([strategy], ["splitdigits"], data=data, set={"memory": memory})
+    return len(plan(request, lambda event: None))
+
+
+@pytest.mark.parametrize("name", WITH_MEMORY)
+def test_fewer_exemplars_than_classes_are_refused_when_a_run_is_planned(name: str, data: Path) -> None:
+    with pytest.raises(UsageError, match=rf"{name}\.memory = 9 exemplars are fewer than the 10 classes") as refusal:
+        planned(data, name, memory=9)
+    assert str(refusal.value).endswith(f"--set {name}.memory=10")
+    assert planned(data, name, memory=10) == 1
+
+
+def test_the_budget_of_somebody_elses_strategy_is_checked_and_0_is_none(data: Path, tmp_path: Path) -> None:
+    text = (builtin_folder("strategy") / "er.py").read_text().replace("Ge(1)] = 200", "Ge(0)] = 9")
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(UsageError, match=r"mine\.memory = 9 exemplars are fewer than the 10 classes"):
+        planned(data, str(tmp_path / "mine.py"), memory=9)
+    assert planned(data, str(tmp_path / "mine.py"), memory=0) == 1
 
 
 # -- losses -----------------------------------------------------------------------------------------------------------
