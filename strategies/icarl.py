@@ -42,7 +42,7 @@ class ICaRL(clbench.Strategy[Config]):
         )
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
-        share = self.config.memory // experience.seen_classes
+        share = self.exemplars.share(experience)
         self.exemplars.limit(share)
         network = model.in_evaluation()
         with torch.no_grad():
@@ -50,7 +50,7 @@ class ICaRL(clbench.Strategy[Config]):
             phi, y = (torch.cat(part) for part in zip(*parts, strict=True))
             for label in y.unique():
                 own = (y == label).nonzero().squeeze(1)
-                self.exemplars.keep(experience.samples, own[herd(phi[own], share)])
+                self.exemplars.keep(experience.samples, own[herd(phi[own], share)], experience)
             stored = torch.cat(
                 [features(network, experience.samples.scaled(part)) for part in self.exemplars.images.split(500)]
             )

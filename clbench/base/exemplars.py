@@ -124,23 +124,34 @@ class ExemplarMemory:
         x = batch.prepare(self.images[chosen])
         return Drawn(x, self.labels[chosen], {name: value[chosen] for name, value in self.values.items()})
 
-    def keep(self, samples: Samples, chosen: Tensor) -> None:
-        """Append the samples at the positions `chosen` (n,) of an experience's data to the memory."""
+    def keep(self, samples: Samples, chosen: Tensor, experience: Experience | None = None) -> None:
+        """Append the samples at the positions `chosen` (n,) of an experience's data to the memory.
+
+        With `experience`, `limit` tells its classes from those of others that share their outputs domain-incrementally.
+        """
         images, labels = samples.take(chosen)
+        values = {}
+        if experience is not None and experience.setting == "domain_incremental":
+            values = {"experience": torch.full_like(labels, experience.index)}
         if not len(self):
-            self.images, self.labels = images, labels
+            self.images, self.labels, self.values = images, labels, values
             return
         self.images, self.labels = torch.cat([self.images, images]), torch.cat([self.labels, labels])
+        self.values |= {name: torch.cat([self.values[name], value]) for name, value in values.items()}
+
+    def share(self, experience: Experience) -> int:
+        """Return how many exemplars each class of the experiences so far may have, if all have equally many."""
+        return self.capacity // sum(experience.classes_per_experience[: experience.index + 1])
 
     def share_among_classes(self, experience: Experience) -> None:
         """Give each class seen an equal share: old classes keep their first exemplars, new ones are drawn at random."""
         assert experience.samples is not None
-        share = self.capacity // experience.seen_classes
+        share = self.share(experience)
         self.limit(share)
         y = torch.cat([labels for _, labels in experience.samples.batches(1000)])
         for label in y.unique():
             own = (y == label).nonzero().squeeze(1)
-            self.keep(experience.samples, own[torch.randperm(len(own))[:share]])
+            self.keep(experience.samples, own[torch.randperm(len(own))[:share]], experience)
 
     def select(self, kept: Tensor) -> None:
         """Keep the exemplars at these positions, in this order, and no others."""
@@ -151,9 +162,11 @@ class ExemplarMemory:
 
     def limit(self, per_class: int) -> None:
         """Keep the first `per_class` exemplars of each class."""
-        kept = torch.zeros(len(self), dtype=torch.bool)
-        for label in self.labels.unique():
-            kept[(self.labels == label).nonzero().squeeze(1)[:per_class]] = True
+        kept = torch.zeros_like(self.labels, dtype=torch.bool)
+        origin = self.values.get("experience", torch.zeros_like(self.labels))
+        _, classes = torch.stack([origin, self.labels]).unique(dim=1, return_inverse=True)
+        for own in classes.unique():
+            kept[(classes == own).nonzero().squeeze(1)[:per_class]] = True
         self.select(kept.nonzero().squeeze(1))
 
 

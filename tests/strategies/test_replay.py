@@ -141,6 +141,20 @@ def test_no_more_exemplars_are_kept_than_the_config_says_and_of_seen_classes_onl
         assert all(known[i.numpy().tobytes()] == int(y) for i, y in zip(kept.images, kept.labels, strict=True))
 
 
+@pytest.mark.parametrize("name", ["agem", "icarl", "bic"])
+def test_domain_incrementally_every_class_has_its_share_though_experiences_share_outputs(name: str) -> None:
+    strategy = builtin(name, memory=13)
+    run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES, setting="domain_incremental")
+    strategy.start(run.trainer.model)
+    for index, share in enumerate((6, 3, 2)):  # of 13 among 2, 4 and 6 classes
+        run.learn(1)
+        kept = strategy.exemplars
+        known = {image.numpy().tobytes(): int(y) for image, y in zip(run.images.pixels, run.positions, strict=True)}
+        classes = Counter(known[image.numpy().tobytes()] for image in kept.images)
+        assert classes == dict.fromkeys(range(2 * index + 2), share)
+        assert all(known[i.numpy().tobytes()] % 2 == int(y) for i, y in zip(kept.images, kept.labels, strict=True))
+
+
 def test_replayed_samples_count_as_seen() -> None:
     counts = {}
     for name in ("naive", "er"):
