@@ -149,6 +149,7 @@ class Strategy(Generic[ConfigT]):
         """Return the modules that are frozen in this epoch.
 
         Their parameters get no gradient and they stay in evaluation mode, so their buffers do not change either.
+        `model.head.all_but(old_classes, seen_classes)` stands for the rows of old classes, also in a fixed head.
         """
         return ()
 
