@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from clbench.base.config import config
     from clbench.base.exemplars import ExemplarMemory
     from clbench.base.experience import Experience, Samples
+    from clbench.base.incremental_setting import Setting
     from clbench.base.recipe import Augmentation, Overrides, Recipe
     from clbench.base.scenario import Scenario
     from clbench.base.strategy import Strategy, TrainingData
@@ -41,6 +42,7 @@ _HOME = {
     "Runs": "api",
     "Samples": "base.experience",
     "Scenario": "base.scenario",
+    "Setting": "base.incremental_setting",
     "Strategy": "base.strategy",
     "TrainingData": "base.strategy",
     "UsageError": "errors",
@@ -66,6 +68,7 @@ __all__ = [
     "Runs",
     "Samples",
     "Scenario",
+    "Setting",
     "Strategy",
     "TrainingData",
     "UsageError",

@@ -53,5 +53,9 @@ class AuditError(ClbenchError):
     exit_code = 6
 
 
+class UndefinedScores(ClbenchError):
+    """A strategy's `predict` returned NaN for a class that it may predict."""
+
+
 class Divergence(ClbenchError):
     """The loss of a run became NaN or infinite."""

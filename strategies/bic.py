@@ -1,14 +1,16 @@
 """BiC: distillation and replay, then a linear bias correction of the new classes' logits, which are too large.
 
-    L = (1 - λ) CE(o, y) + λ KD_T(o_old, o_old^before),   λ = old classes / classes seen;   q_c = α o_c + β for new c
+    L = (1 - λ) CE(q, y) + λ KD_T(q_old, q_old^before),   λ = old classes / classes seen;   q_c = α_i o_c + β_i
 
-α and β are fitted by cross-entropy with the network frozen, a pair for each experience.
+α_i and β_i belong to the experience i that brought class c. They are 1 and 0 in the first experience and while their
+own is trained, and are then fitted by cross-entropy with the network frozen.
 
 Source: Wu et al. 2019 (arXiv 1905.13260), equations 1 to 5.
 Variant: α and β are fitted on the exemplars of all classes, which are balanced, where the paper holds out a tenth of
-them for this. The teacher's outputs include its corrections.
+them for this. The corrections of earlier experiences stay part of the network: of the student's as of the teacher's.
 """
 
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -52,8 +54,9 @@ class BiC(clbench.Strategy[Config]):
     def loss(self, batch: clbench.Batch) -> Tensor:
         old = batch.experience.old_classes
         share = old / batch.experience.seen_classes
-        distilled = losses.distillation(batch.logits[:, :old], batch.teacher_outputs, self.config.temperature)
-        return (1 - share) * batch.cross_entropy() + share * distilled
+        corrected = replace(batch, logits=self.corrected(batch.logits))
+        distilled = losses.distillation(corrected.logits[:, :old], batch.teacher_outputs, self.config.temperature)
+        return (1 - share) * corrected.cross_entropy() + share * distilled
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
         self.exemplars.share_among_classes(experience)

@@ -5,7 +5,8 @@
 The squared distance is averaged over exemplars and logits.
 
 Source: Buzzega et al. 2020 (arXiv 2004.07211), equation 6.
-Variant: with a growing head, only the logits of classes that existed when the exemplar was stored are matched.
+Variant: with a growing head, only the logits of classes that existed when the exemplar was stored are matched. The
+reservoir counts an image once, however many epochs show it; z is drawn from the image's logits in all of them.
 """
 
 from typing import Annotated

@@ -3,7 +3,8 @@
     L = CE(softmax(o), y)        averaged over the new batch and the drawn exemplars
 
 Source: Chaudhry et al. 2019 (arXiv 1902.10486); reservoir sampling after Vitter 1985, as in Riemer et al. 2019.
-Variant: over all classes seen so far. Exemplars go through the network in a separate forward pass.
+Variant: over all classes seen so far. Exemplars go through the network in a separate forward pass. The reservoir counts
+an image once, however many epochs show it.
 """
 
 from typing import Annotated

@@ -3,7 +3,8 @@
     L = CE(new batch; softmax over its own classes) + CE(exemplars; softmax over all classes seen)
 
 Source: Caccia et al. 2022 (arXiv 2104.05025), equation 3.
-Variant: exemplars from reservoir sampling. The first experience is trained by plain cross-entropy.
+Variant: exemplars from reservoir sampling, which counts an image once, however many epochs show it. The first
+experience is trained by plain cross-entropy.
 """
 
 from typing import Annotated

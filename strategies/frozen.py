@@ -5,7 +5,7 @@
 Source: "feature extraction" in Li & Hoiem 2016 (arXiv 1606.09282), section 2 and figure 2(c).
 Variant: by default the published one, on a single head: the output units of old classes are frozen too, and the
 cross-entropy ranges over the new classes only. Frozen blocks keep their parameters and the running statistics of their
-batch normalisation exactly.
+batch normalisation exactly. Domain-incrementally, where no output unit is new, `head=all_rows` has to be chosen.
 """
 
 from collections.abc import Sequence
@@ -33,6 +33,13 @@ class Config:
 
 
 class Frozen(clbench.Strategy[Config]):
+    @classmethod
+    def check_protocol(cls, config: Config, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
+        if setting == "domain_incremental" and config.head == "new_rows":
+            raise clbench.UsageError(
+                "frozen.head = new_rows: domain-incrementally no output unit is new; set frozen.head=all_rows"
+            )
+
     def start(self, model: clbench.Network) -> None:
         blocks = self.config.blocks
         if blocks != "all" and blocks > len(model.blocks):
@@ -43,7 +50,9 @@ class Frozen(clbench.Strategy[Config]):
 
     def frozen(self, model: clbench.Network, experience: clbench.Experience, epoch: int) -> Sequence[nn.Module]:
         blocks = model.blocks if self.config.blocks == "all" else model.blocks[: self.config.blocks]
-        return (*blocks, model.head.old) if self.config.head == "new_rows" else tuple(blocks)
+        if self.config.head == "all_rows":
+            return tuple(blocks)
+        return (*blocks, model.head.all_but(experience.old_classes, experience.seen_classes))
 
     def loss(self, batch: clbench.Batch) -> Tensor:
         return batch.cross_entropy(self.config.cross_entropy_over)

@@ -3,9 +3,11 @@
     L = CE(softmax(o), y)        over the exemplars only, from new initial weights in every experience
 
 Source: Prabhu, Torr & Dokania 2020 (ECCV), algorithm 1.
-Variant: a sample replaces a random exemplar of the largest class. Trained with the recipe's optimizer and epochs.
+Variant: where several classes are the largest, the exemplar that is replaced is drawn from all of them. Trained with
+the recipe's optimizer and epochs.
 """
 
+from collections import Counter
 from typing import Annotated
 
 import torch
@@ -24,6 +26,8 @@ class Config:
 class GDumb(clbench.Strategy[Config]):
     def start(self, model: clbench.Network) -> None:
         self.exemplars = clbench.ExemplarMemory(self.config.memory)
+        self.classes: set[int] = set()
+        """Y, the classes that samples have come of."""
 
     def training_data(self, experience: clbench.Experience) -> clbench.TrainingData:
         """Fill the memory as if samples arrived one at a time in random order, and train on it."""
@@ -34,19 +38,19 @@ class GDumb(clbench.Strategy[Config]):
 
     def fill(self, samples: clbench.Samples, positions: Tensor, y: Tensor) -> None:
         """Offer the samples at `positions` (n,), with labels `y` (n,), to the balanced memory in this order."""
-        kept = [(int(label), -1 - place) for place, label in enumerate(self.exemplars.labels.tolist())]
-        counts = torch.bincount(self.exemplars.labels, minlength=int(y.max()) + 1).tolist()
+        kept = [(label, -1 - place) for place, label in enumerate(self.exemplars.labels.tolist())]
+        counts = Counter(label for label, _ in kept)
         for position, label in zip(positions.tolist(), y.tolist(), strict=True):
-            full = len(kept) >= self.config.memory
-            if full and counts[label] >= self.config.memory // sum(c > 0 or i == label for i, c in enumerate(counts)):
+            if label in self.classes and counts[label] >= self.config.memory / len(self.classes):
                 continue
-            if full:
-                largest = counts.index(max(counts))
-                of_largest = [i for i, (own, _) in enumerate(kept) if own == largest]
-                kept.pop(of_largest[int(torch.randint(len(of_largest), (1,)))])
-                counts[largest] -= 1
+            if len(kept) == self.config.memory:
+                most = max(counts.values())
+                of_largest = [place for place, (own, _) in enumerate(kept) if counts[own] == most]
+                dropped, _ = kept.pop(of_largest[int(torch.randint(len(of_largest), (1,)))])
+                counts[dropped] -= 1
             kept.append((label, position))
             counts[label] += 1
+            self.classes.add(label)
         self.exemplars.select(torch.tensor([-1 - p for _, p in kept if p < 0], dtype=torch.int64))
         self.exemplars.keep(samples, torch.tensor([p for _, p in kept if p >= 0], dtype=torch.int64))
 

@@ -5,7 +5,8 @@
 φ(x) are the trunk's features, L2-normalised, and μ_c is their mean over the exemplars of class c, normalised again.
 
 Source: Rebuffi et al. 2017 (arXiv 1611.07725), algorithms 1 to 5.
-Variant: the loss is averaged over the C classes seen so far. Herding and class means use no augmentation.
+Variant: the loss is averaged over the C classes seen so far. Herding and class means use no augmentation. Herding
+compares averages of φ as they are, where the paper normalises them again.
 """
 
 from typing import Annotated
@@ -41,7 +42,7 @@ class ICaRL(clbench.Strategy[Config]):
         )
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
-        share = self.config.memory // experience.seen_classes
+        share = self.exemplars.share(experience)
         self.exemplars.limit(share)
         network = model.in_evaluation()
         with torch.no_grad():
@@ -49,7 +50,7 @@ class ICaRL(clbench.Strategy[Config]):
             phi, y = (torch.cat(part) for part in zip(*parts, strict=True))
             for label in y.unique():
                 own = (y == label).nonzero().squeeze(1)
-                self.exemplars.keep(experience.samples, own[herd(phi[own], share)])
+                self.exemplars.keep(experience.samples, own[herd(phi[own], share)], experience)
             stored = torch.cat(
                 [features(network, experience.samples.scaled(part)) for part in self.exemplars.images.split(500)]
             )

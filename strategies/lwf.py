@@ -10,8 +10,9 @@ Source: Li & Hoiem 2016 (arXiv 1606.09282), figure 3 and equations 1 to 3.
 Variant: `li2016`, the published loss on a single head: the cross-entropy ranges over the new classes only, and the
 distillation has a softmax for each earlier experience, where the paper has a head for each earlier task. No factor T².
 R is applied as weight decay, which has the same gradient. The first experience, which the paper takes as given, is
-trained by plain cross-entropy. If the recipe augments images, a frozen copy of the old network computes y_task for each
-batch. What other codebases call LwF (`lwf:pycil`, `lwf:mammoth`, …) is in lwf_dialects.py.
+trained by plain cross-entropy. The warm-up, which the paper has, is off by default; domain-incrementally, where no
+output unit is new, there is none. If the recipe augments images, a frozen copy of the old network computes y_task for
+each batch. What other codebases call LwF (`lwf:pycil`, `lwf:mammoth`, …) is in lwf_dialects.py.
 """
 
 from collections.abc import Sequence
@@ -58,11 +59,11 @@ class LwF(clbench.Strategy[Config]):
         return losses.soften(old, self.config.temperature, experience.old_groups)  # (n, experiences, widest)
 
     def frozen(self, model: clbench.Network, experience: clbench.Experience, epoch: int) -> Sequence[nn.Module]:
-        self.warming_up = epoch < self.config.warmup_epochs
+        new_units = experience.setting != "domain_incremental"
+        self.warming_up = new_units and epoch < self.config.warmup_epochs
         if not self.warming_up:
             return ()
-        # The warm-up's loss gives the old units no gradient. A fixed head has no module for them, and needs none.
-        return (model.blocks,) if model.head.fixed else (model.blocks, model.head.old)
+        return (model.blocks, model.head.all_but(experience.old_classes, experience.seen_classes))
 
     def weight_decay(self, experience: clbench.Experience) -> float:
         return self.config.lambda_r

@@ -7,7 +7,12 @@ The dialects differ in the classes over which each softmax ranges, in the weight
 classes, and in what is trained. The defaults are the loss of the paper, which is in lwf.py.
 
 Source: the codebases named in each preset; the method is Li & Hoiem 2016 (arXiv 1606.09282).
-Variant: by default the paper's loss on a single head; each preset gives its own formula.
+Variant: by default the paper's loss on a single head, without its warm-up; each preset gives its own formula.
+`facil` leaves out the 1e-5/C that FACIL adds to the student's softened probabilities. `mammoth` leaves out Mammoth's
+warm-up, as many epochs again as the recipe has, without weight decay; `der2020` has it, but with weight decay on the
+new units. Mammoth compares an augmented image with the old network's output on the image before augmentation; here, and
+in `der2020`, the old network sees the augmented one. `der2020` begins R with the second experience, its code with the
+first.
 """
 
 from collections.abc import Sequence
@@ -36,9 +41,9 @@ class Config:
     lambda_new: Annotated[float, Ge(0)] = 1.0
     """λ_new, weight of the cross-entropy; dimensionless. The paper has none, which is 1."""
 
-    weighting: Literal["constant", "by_experience"] = "constant"
+    weighting: Literal["constant", "by_experience", "by_old_experiences"] = "constant"
     """Whether the weights are constant (the paper), or in experience n, counted from 1, are multiplied by w_new = 1/n
-    and w_old = 1 - 1/n."""
+    and w_old = 1 - 1/n, or by w_new = 1 and w_old = n - 1."""
 
     lambda_r: Annotated[float, Ge(0)] = 0.0005
     """λ_r, weight of R, added to the recipe's weight decay from the second experience on; dimensionless. The paper uses
@@ -111,8 +116,9 @@ class LwFDialects(clbench.Strategy[Config]):
         },
         "vandeven2022": {
             "source": "van de Ven et al. 2022 (Nature Machine Intelligence), its code",
-            "loss": "CE(all) + KD_T(all), T = 2",
+            "loss": "CE(all) + KD_T(all), T = 2; domain-incrementally CE + (n - 1)·KD_T in experience n",
             "set": {"lambda_r": 0.0, "cross_entropy_over": "all", "distillation_over": "all"},
+            "in_setting": {"domain_incremental": {"weighting": "by_old_experiences"}},
         },
         "pycil": {
             "source": "PyCIL (arXiv 2112.12533), models/lwf.py",
@@ -142,11 +148,11 @@ class LwFDialects(clbench.Strategy[Config]):
         },
         "avalanche": {
             "source": "Avalanche 0.6, training/plugins/lwf.py",
-            "loss": "CE(seen) + KD_T(student over seen, new targets 0), T = 2; teacher in train mode",
+            "loss": "CE(seen) + KD_T(old), T = 2; teacher in train mode",
             "set": {
                 "lambda_r": 0.0,
                 "cross_entropy_over": "seen",
-                "distillation_over": "seen",
+                "distillation_over": "old",
                 "teacher_mode": "train",
             },
         },
@@ -171,11 +177,11 @@ class LwFDialects(clbench.Strategy[Config]):
         return losses.soften(logits[:, : sum(groups)], self.config.temperature, groups)  # (n, groups, widest group)
 
     def frozen(self, model: clbench.Network, experience: clbench.Experience, epoch: int) -> Sequence[nn.Module]:
-        self.warming_up = epoch < self.config.warmup_epochs
-        trunk = (model.blocks,) if self.warming_up else ()
-        # The warm-up's loss gives the old units no gradient. A fixed head has no module for them, and needs none.
-        freeze_old = self.config.old_rows == "frozen" or (self.warming_up and not model.head.fixed)
-        return (*trunk, model.head.old) if freeze_old else trunk
+        new_units = experience.setting != "domain_incremental"
+        self.warming_up = new_units and epoch < self.config.warmup_epochs
+        if self.warming_up:
+            return (model.blocks, model.head.all_but(experience.old_classes, experience.seen_classes))
+        return (model.head.old,) if self.config.old_rows == "frozen" else ()
 
     def weight_decay(self, experience: clbench.Experience) -> float:
         return self.config.lambda_r
@@ -183,10 +189,11 @@ class LwFDialects(clbench.Strategy[Config]):
     def loss(self, batch: clbench.Batch) -> Tensor:
         if self.warming_up:
             return batch.cross_entropy("current")
-        new, old = self.config.lambda_new, self.config.alpha
+        new, old, index = self.config.lambda_new, self.config.alpha, batch.experience.index
         if self.config.weighting == "by_experience":
-            index = batch.experience.index
             new, old = new / (index + 1), old * index / (index + 1)
+        if self.config.weighting == "by_old_experiences":
+            old *= index
         return new * batch.cross_entropy(self.config.cross_entropy_over) + old * self.distillation(batch)
 
     def distillation(self, batch: clbench.Batch) -> Tensor:

@@ -2,11 +2,12 @@
 
     score_c(x) = μ_cᵀ Λ φ(x) - ½ μ_cᵀ Λ μ_c,   Λ = ((1 - ε) Σ + ε I)⁻¹
 
-μ_c is the running mean of the features φ of class c; Σ is their running covariance around μ_c, shared by all classes.
+μ_c is the mean of the features φ of class c; Σ is their covariance around μ_c, shared by all classes.
 
 Source: Hayes & Kanan 2020 (arXiv 1909.01520), equations 1 to 4.
 Variant: the trunk is trained on the first experience with the recipe, where the paper's is pretrained on ImageNet.
-Means and covariance are updated once per experience, which gives the same result as sample by sample.
+Σ is the exact covariance of all data so far around the means of their classes. The paper updates it sample by sample,
+around the means as they are at the time, which on a short stream changes up to a third of the answers.
 """
 
 from typing import Annotated

@@ -66,6 +66,7 @@ class AvalancheLoop(Strategy[ConfigT]):
     """One of Avalanche's strategies; the subclasses are made by `strategy_class`."""
 
     described: ClassVar[catalogue.Described]
+    memory_field = "mem_size"
 
     def __init__(self, config: ConfigT) -> None:
         super().__init__(config)

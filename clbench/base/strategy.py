@@ -77,6 +77,9 @@ class Strategy(Generic[ConfigT]):
     """The hyper-parameter that trades plasticity for stability, and the value from which `--tune` starts: `chf` decays
     it until the new classes are learned well enough."""
 
+    memory_field: ClassVar[str] = "memory"
+    """The config's field with the number of exemplars that may be stored, if it has one."""
+
     package: ClassVar[str | None] = None
     """The package, with its version, whose training loop the strategy runs in; None for the harness's own."""
 
@@ -98,8 +101,8 @@ class Strategy(Generic[ConfigT]):
 
     @property
     def memory(self) -> int:
-        """Number of exemplars that may be stored: the config's field `memory`, or 0."""
-        return int(getattr(self.config, "memory", 0))
+        """Number of exemplars that may be stored: the config's field `memory_field`, or 0."""
+        return int(getattr(self.config, self.memory_field, 0))
 
     def first_loss(self) -> Classes | None:
         """Return the classes over which the softmax ranges if the first experience is trained by plain cross-entropy.
@@ -146,6 +149,7 @@ class Strategy(Generic[ConfigT]):
         """Return the modules that are frozen in this epoch.
 
         Their parameters get no gradient and they stay in evaluation mode, so their buffers do not change either.
+        `model.head.all_but(old_classes, seen_classes)` stands for the rows of old classes, also in a fixed head.
         """
         return ()
 
@@ -178,7 +182,8 @@ class Strategy(Generic[ConfigT]):
         """Return a score for every output, (n, outputs), of x (n, …); the highest admissible one is the prediction.
 
         `experience` is the one that was trained last. Called for evaluation, without gradients, with a copy of the
-        network in evaluation mode. A sample's scores may not depend on the other samples of the batch.
+        network in evaluation mode. A sample's scores may not depend on the other samples of the batch. NaN for a class
+        that may be predicted ends the run with an error.
         """
         scores: Tensor = model(x)
         return scores

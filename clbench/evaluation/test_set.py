@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clbench.base.incremental_setting import Setting
 from clbench.data.batches import Images, Scaling
+from clbench.errors import UndefinedScores
 from clbench.networks.network import Network
 from clbench.system.randomness import randomness_untouched
 
@@ -69,18 +70,24 @@ class TestSet:
         the head has seen, or all in the domain-incremental setting.
 
         Works on a copy of `model` and restores the random state. `score` computes the scores (n, outputs) of a batch;
-        the default is the network's logits.
+        the default is the network's logits. Raises UndefinedScores if one of a class that may be predicted is NaN.
         """
         if learned is None:
             learned = sum(self.classes_per_experience) if self.setting == "domain_incremental" else model.head.seen
         rows = (self.positions < learned).nonzero().squeeze(1)
+        parts, undefined = [], []
         with randomness_untouched():
             frozen = copy.deepcopy(model).eval()
             batches = rows.split(self.images.inference_batch)
-            parts = [
-                self._predicted(self._scores(frozen, images, score), batch, model.head.seen)
-                for images, batch in zip(self.images.read_batches(batches), batches, strict=True)
-            ]
+            for images, batch in zip(self.images.read_batches(batches), batches, strict=True):
+                scores = self._scores(frozen, images, score)
+                if self.setting != "domain_incremental":
+                    scores = scores[:, : model.head.seen]
+                # Read after the last batch, since reading each would wait for the GPU.
+                undefined.append(scores.isnan().any(dim=1).sum())
+                parts.append(self._predicted(scores, batch))
+        if count := int(torch.stack(undefined).sum()):
+            raise UndefinedScores(f"predict gave NaN scores to {count:,} of {len(rows):,} test samples")
         order = np.asarray(self.class_order, dtype=np.int16)
         predictions = {setting: np.full(len(self.positions), -1, dtype=np.int16) for setting in parts[0]}
         for setting, classes in predictions.items():
@@ -100,13 +107,12 @@ class TestSet:
         finally:
             self._scoring = False
 
-    def _predicted(self, logits: Tensor, rows: Tensor, seen: int) -> dict[Setting, Tensor]:
+    def _predicted(self, logits: Tensor, rows: Tensor) -> dict[Setting, Tensor]:
         sizes = torch.tensor(self.classes_per_experience, device=logits.device)
         own = torch.repeat_interleave(sizes)[self.positions[rows].to(logits.device)]  # (n,)
         if self.setting == "domain_incremental":
             first = (sizes.cumsum(0) - sizes)[own]
             return {"domain_incremental": first + logits.argmax(dim=1)}
-        logits = logits[:, :seen]
         other = own[:, None] != torch.repeat_interleave(sizes)[None, : logits.shape[1]]
         within = logits.masked_fill(other, -torch.inf).argmax(dim=1)
         if self.setting == "task_incremental":

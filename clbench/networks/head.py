@@ -8,6 +8,14 @@ import torch
 from torch import Tensor, nn
 
 
+class OtherRows(nn.Module):
+    """Stands for all rows of a fixed head but those from `first` to `end` - 1, among the modules to freeze."""
+
+    def __init__(self, first: int, end: int) -> None:
+        super().__init__()
+        self.first, self.end = first, end
+
+
 class Head(nn.Module):
     """A linear layer with a row per class seen so far; or, fixed, per class of the whole stream from the start.
 
@@ -40,6 +48,13 @@ class Head(nn.Module):
     def bias(self) -> Tensor:
         """All biases, (classes,)."""
         return torch.cat([part.bias for part in (self.old, self.new) if part is not None])
+
+    def all_but(self, first: int, end: int) -> nn.Module | None:
+        """Return what a strategy freezes so that of all rows only the new ones, `first` to `end` - 1, train.
+
+        In a growing head these are `old`, None in experience 0.
+        """
+        return OtherRows(first, end) if self.fixed else self.old
 
     def grow(self, classes: int, seed: int) -> None:
         """Add a row for each of `classes` new classes, drawn from `seed` as torch initializes a linear layer.

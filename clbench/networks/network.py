@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from clbench.networks.head import Head
+from clbench.networks.head import Head, OtherRows
 
 
 class Network(nn.Module):
@@ -63,6 +63,11 @@ class Network(nn.Module):
         """Whether every block of the trunk is frozen, so that the features of an image do not change."""
         frozen = {id(part) for module in self._frozen for part in module.modules()}
         return all(id(block) in frozen for block in self.blocks)
+
+    @property
+    def trained_rows(self) -> slice | None:
+        """The rows of a fixed head that train if the others are frozen; None if all train, or if it is not fixed."""
+        return next((slice(rows.first, rows.end) for rows in self._frozen if isinstance(rows, OtherRows)), None)
 
     def train(self, mode: bool = True) -> Network:
         """Set training mode, except for frozen modules."""

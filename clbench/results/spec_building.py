@@ -164,6 +164,18 @@ class Machine:
     """Threads that torch computes with."""
 
 
+def _check_memory(how: Method, config: Any, classes: int) -> None:
+    """Raise UsageError if there are fewer exemplars than classes, so that a class's share rounds to none."""
+    field = how.strategy.memory_field
+    memory = getattr(config, field, None) or 0
+    if 0 < memory < classes:
+        owner = f"{how.plugin.name}.{field}"
+        raise UsageError(
+            f"{owner} = {memory} exemplars are fewer than the {classes} classes of the stream, so a class would have none",
+            f"At least {classes} are needed: --set {owner}={classes}",
+        )
+
+
 def build(
     what: Protocol,
     how: Method,
@@ -190,6 +202,7 @@ def build(
     values = how.values(what.setting)
     config = configure(config_class(how.strategy), values, how.plugin.name)
     how.strategy.check_protocol(config, what.recipe.for_strategy(how.plugin.name), what.setting)
+    _check_memory(how, config, sum(sizes))
     return RunSpec(
         engine=ENGINE,
         scenario=ScenarioSpec(

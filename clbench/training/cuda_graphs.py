@@ -199,7 +199,7 @@ def _situation(model: Network, strategy: object) -> Any:
     trains = tuple(parameter.requires_grad for parameter in model.parameters())
     modes = tuple(module.training for module in model.modules())
     held = {name: id(value) for name, value in vars(strategy).items()}  # identity of the memory, not only its content
-    return trains, modes, held, _contents(model, strategy)
+    return trains, modes, model.trained_rows, held, _contents(model, strategy)
 
 
 def _contents(model: Network, strategy: object) -> str:

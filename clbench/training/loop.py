@@ -44,7 +44,7 @@ from clbench.training.experience_data import ExperienceData
 from clbench.training.fine_tuning import FineTuning
 from clbench.training.head_rows import fix_head, grow_head
 from clbench.training.loss_watch import LossWatch
-from clbench.training.optimizers import build_optimizer, clip_gradients, rate_of, set_rate
+from clbench.training.optimizers import build_optimizer, clip_gradients, rate_of, set_rate, take_step
 from clbench.training.schedules import Plateau, changes_by_step, scheduled_rate
 
 
@@ -358,7 +358,7 @@ class Trainer:
         self.timer.enter("optimizer")
         # After before_step, which may replace the gradients, so that the clipped gradients are those of the step.
         clip_gradients(self.recipe, self.model.parameters())
-        self.optimizer.step()
+        take_step(self.optimizer, self.model)
         if self._has_after_step:
             self.timer.enter("strategy")
             self.acting.after_step(batch)

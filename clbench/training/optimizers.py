@@ -1,8 +1,8 @@
-"""A recipe's optimizer: one fused step over all parameters, if torch has it; and the clipping of gradients."""
+"""A recipe's optimizer, with one fused step over all parameters if torch has it; clipped gradients and frozen rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from typing_extensions import assert_never
 
 from clbench.base.recipe import Recipe
+from clbench.networks.network import Network
 from clbench.system import lazy_dynamo
 
 lazy_dynamo.put_off()  # or the first optimizer would load it
@@ -40,6 +41,53 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def rate_of(optimizer: torch.optim.Optimizer) -> float:
     """Return the learning rate of the last step."""
     return float(optimizer.param_groups[0]["lr"])
+
+
+def take_step(optimizer: torch.optim.Optimizer, model: Network) -> None:
+    """Update the weights. The frozen rows of a fixed head stay as they are, and so does the optimizer's state for them.
+
+    They share a parameter with the rows that train, so weight decay and momentum would move them without any gradient.
+    """
+    before = [
+        (
+            parameter,
+            rows,
+            parameter.detach().clone(),
+            {name: value.clone() for name, value in _moments(optimizer, parameter)},
+        )
+        for parameter, rows in _partly_frozen(model)
+    ]
+    optimizer.step()
+    for parameter, rows, weight, moments in before:
+        _restore(parameter.detach(), weight, rows)
+        for name, value in _moments(optimizer, parameter):
+            _restore(value, moments.get(name, torch.zeros_like(value)), rows)
+
+
+def _partly_frozen(model: Network) -> Iterator[tuple[torch.nn.Parameter, slice]]:
+    """Yield each parameter of a fixed head of which some rows are frozen, with the rows that train."""
+    trained = model.trained_rows
+    if trained is None:
+        return
+    first = 0
+    for layer in model.head.modules():
+        if isinstance(layer, torch.nn.Linear):
+            rows = slice(max(trained.start - first, 0), max(trained.stop - first, 0))
+            first += layer.out_features
+            for parameter in layer.parameters():
+                yield parameter, rows
+
+
+def _moments(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -> list[tuple[str, Tensor]]:
+    """Return what the optimizer keeps for each entry of a parameter."""
+    state = optimizer.state.get(parameter, {})
+    return [(name, value) for name, value in state.items() if getattr(value, "shape", None) == parameter.shape]
+
+
+def _restore(value: Tensor, before: Tensor, changed: slice) -> None:
+    """Set all rows of `value` but those `changed` back to `before`."""
+    before[changed] = value[changed]
+    value.copy_(before)
 
 
 def _fresh(recipe: Recipe, parameters: list[torch.nn.Parameter], decay: float) -> torch.optim.Optimizer:

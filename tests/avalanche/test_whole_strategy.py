@@ -170,6 +170,11 @@ def test_other_settings_are_refused(data: Path, tmp_path: Path) -> None:
         ("avalanche:Replya", {}, "no strategy 'Replya'; did you mean 'Replay'"),
         ("avalanche:Replay", {"avalanche:Replay.mem_siz": 1}, "no hyper-parameter 'mem_siz'; did you mean 'mem_size'"),
         ("avalanche:Replay", {"avalanche.mem_size": "many"}, "avalanche:Replay.mem_size = 'many'"),
+        (
+            "avalanche:Replay",
+            {"avalanche.mem_size": 9},
+            "mem_size = 9 exemplars are fewer than the 10 classes",
+        ),
         ("avalanche:MIR", {}, "avalanche:MIR needs a value for mem_size"),
     ],
 )

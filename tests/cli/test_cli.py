@@ -602,6 +602,23 @@ def test_a_strategy_that_fails_ends_its_own_run_only_and_is_not_compared(
     assert [row["strategy"] for row in comparison["rows"]] == ["naive"]
 
 
+def test_nan_scores_are_an_error_of_their_own_and_no_violation(command: Command, here: Path) -> None:
+    path = write(here, "mine")
+    predict = """
+    def predict(self, model, x, experience):
+        scores = model(x)
+        if experience.index == 1:
+            scores[::2] = float("nan")
+        return scores
+"""
+    path.write_text(path.read_text() + predict)
+    done = command("run", "-s", "mine", *SMALL)
+    assert done.code == 1 and "violation" not in done.err
+    stored, trace = failure(here, "mine")
+    assert re.search(r"after experience 1: predict gave NaN scores to \d+ of \d+ test samples", stored["error"])
+    assert "UndefinedScores" in trace
+
+
 def test_a_diverged_run_says_at_which_step(command: Command, here: Path) -> None:
     write(here, "mine", loss="self.n = getattr(self, 'n', -1) + 1; loss = loss * (float('nan') if self.n == 7 else 1)")
     assert command("run", "-s", "mine", *SMALL).code == 1

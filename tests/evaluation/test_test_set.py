@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,11 @@ from small_runs import SmallRun, colours, configured, same, strategy_class
 from torch import Tensor, nn
 
 import clbench
+from clbench.audit.audit import Audit
+from clbench.audit.batch_independence import check_batch_independence
 from clbench.base.incremental_setting import Setting
 from clbench.data.batches import Images, Scaling
+from clbench.errors import UndefinedScores
 from clbench.evaluation import test_set
 from clbench.networks.architectures import build
 from clbench.networks.network import Network
@@ -210,3 +214,30 @@ def test_evaluating_at_every_batch_changes_nothing_in_training() -> None:
     watched = SmallRun(configured(Curious), recipe, colours(), SIZES)
     watched.learn()
     assert all(same(*pair) for pair in zip(watched.models, plain.models, strict=True))
+
+
+def with_nan(column: int, samples: range) -> test_set.Score:
+    """Scores by the network, NaN in a column for the samples whose first pixel is in `samples`."""
+
+    def score(network: Network, x: Tensor) -> Tensor:
+        scores = nn.functional.pad(network(x), (0, 5 - network.head.classes))
+        scores[[int(pixel * 255 + 0.5) in samples for pixel in x[:, 0, 0, 0]], column] = torch.nan
+        return scores
+
+    return score
+
+
+@pytest.mark.parametrize("setting", ["class_incremental", "task_incremental"])
+def test_nan_scores_of_classes_seen_are_an_error_of_their_own_that_counts_the_samples(setting: Setting) -> None:
+    tests = answered(LOGITS, CLASSES, setting)
+    with pytest.raises(UndefinedScores, match="NaN scores to 2 of 5 test samples"):
+        tests.predict(echo(SIZES), with_nan(3, range(6, 9)))
+
+
+def test_scores_of_classes_to_come_may_be_nan() -> None:
+    tests, audit = answered(LOGITS, CLASSES), Audit([torch.arange(5)], Path("nowhere"))
+    network, score = echo((2, 1)), with_nan(4, range(10))
+    by_class, _ = both_settings(tests.predict(network, score))
+    assert by_class.tolist() == [3, 4, 3, -1, -1]
+    check_batch_independence(tests, network, score, seed=0, audit=audit)
+    assert audit.verdict() == "pass"

@@ -102,8 +102,10 @@ def der2020(s: Tensor, t: Tensor, y: Tensor) -> Tensor:
 
 
 def avalanche(s: Tensor, t: Tensor, y: Tensor) -> Tensor:
-    log_p = torch.log_softmax(s / T, dim=1)[:, :OLD]
-    q = torch.softmax(t[:, :OLD] / T, dim=1)  # of a teacher whose head has the old classes only
+    # ContinualAI/avalanche v0.6.0, avalanche/training/regularization.py, lines 83 to 99; since v0.2.0 the old units are
+    # selected before the student's softmax, not after it.
+    log_p = torch.log_softmax(s[:, :OLD] / T, dim=1)
+    q = torch.softmax(t[:, :OLD] / T, dim=1)
     return F.cross_entropy(s, y) + F.kl_div(log_p, q, reduction="batchmean")
 
 
@@ -134,6 +136,29 @@ def test_a_presets_loss_and_its_gradient_are_those_of_its_formula(name: str) -> 
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+def test_the_avalanche_preset_has_the_gradient_of_avalanches_own_regularizer() -> None:
+    regularization = pytest.importorskip("avalanche.training.regularization")
+    student, teacher, y = draw()
+    ours = loss_of(preset("avalanche"), student, teacher[:, :OLD], y, Experience(2, SIZES))
+    plugin = regularization.LearningWithoutForgetting(alpha=1, temperature=T)
+    theirs = F.cross_entropy(student, y) + plugin._distillation_loss(student, teacher[:, :OLD], range(OLD))
+    torch.testing.assert_close(torch.autograd.grad(ours, student), torch.autograd.grad(theirs, student))
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_vandeven2022_multiplies_the_distillation_by_the_number_of_earlier_experiences_domain_incrementally(
+    n: int,
+) -> None:
+    # GMvandeVen/continual-learning 0fa419e, models/classifier.py: loss_replay *= (context-1), except scenario 'class'.
+    student, teacher, y = draw(columns=2, classes=range(2))
+    strategy = preset("vandeven2022", "domain_incremental")
+    ours = loss_of(strategy, student, teacher, y, Experience(n - 1, (2, 2, 2, 2), "domain_incremental"))
+    kd = -(F.softmax(teacher / T, dim=1) * F.log_softmax(student / T, dim=1)).sum(dim=1).mean()
+    theirs = F.cross_entropy(student, y) + (n - 1) * kd
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(torch.autograd.grad(ours, student), torch.autograd.grad(theirs, student))
+
+
 def test_vandeven2022_ranges_over_all_outputs_of_a_fixed_head() -> None:
     student, teacher, y = draw(columns=10)
     where = Experience(2, (*SIZES, 3))
@@ -158,7 +183,7 @@ def test_no_two_presets_of_different_codebases_have_the_same_loss() -> None:
     assert len({round(value, 4) for value in values}) == len(names)
 
 
-@pytest.mark.parametrize("name", ["li2016", "pycil", "facil", "mammoth"])
+@pytest.mark.parametrize("name", ["li2016", "pycil", "facil", "mammoth", "avalanche"])
 def test_distillation_has_no_gradient_where_the_student_is_the_teacher(name: str) -> None:
     student, _, y = draw()
     where = Experience(2, SIZES)
@@ -269,9 +294,10 @@ def test_while_only_the_new_rows_warm_up_the_loss_is_the_cross_entropy_over_the_
         blocks, head = object(), Head(4)
 
     Model.head.fix(SEEN, seed=0)
-    assert strategy.frozen(Model(), where, epoch=49) == (Model.blocks,)
+    blocks, others = strategy.frozen(Model(), where, epoch=49)
+    assert blocks is Model.blocks and (others.first, others.end) == (OLD, SEEN)
     warm = loss_of(strategy, student, teacher[:, :OLD], y, where)
     torch.testing.assert_close(warm, F.cross_entropy(student[:, OLD:], y - OLD))
-    assert not torch.autograd.grad(warm, student)[0][:, :OLD].any()  # so that a fixed head's old rows stay
+    assert not torch.autograd.grad(warm, student)[0][:, :OLD].any()
     assert strategy.frozen(Model(), where, epoch=50) == ()
     torch.testing.assert_close(loss_of(strategy, student, teacher[:, :OLD], y, where), der2020(student, teacher, y))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +18,15 @@ from clbench.base.batch import Batch
 from clbench.base.exemplars import ExemplarMemory
 from clbench.base.experience import Experience
 from clbench.base.recipe import Recipe
+from clbench.errors import UsageError
 from clbench.networks.network import Network
+from clbench.plugins.discovery import builtin_folder
+from clbench.runs.grid import plan
+from clbench.runs.request import Request
 
 RECIPE = Recipe(network="mlp", optimizer="sgd", lr=0.05, batch_size=16, epochs=2)
 SIZES = (2, 2, 2)
+WITH_MEMORY = ["er", "er_ace", "derpp", "agem", "gdumb", "icarl", "bic"]
 
 
 class Pixels:
@@ -56,6 +62,45 @@ def test_a_reservoir_keeps_every_sample_with_equal_probability() -> None:
     assert all(count == pytest.approx(2000 * 4 / 10, abs=100) for count in counts.values()) and len(counts) == 10
 
 
+@pytest.mark.parametrize("capacity", [4, 10, 25])
+def test_a_reservoir_keeps_each_image_with_equal_probability_and_once_however_many_epochs_show_it(
+    capacity: int,
+) -> None:
+    torch.manual_seed(0)
+    counts: Counter[int] = Counter()
+    for _ in range(1000):
+        memory = ExemplarMemory(capacity)
+        for _ in range(3):
+            for rows in torch.randperm(10).split(4):
+                memory.reservoir(batch_of(rows.tolist()))
+        kept = memory.images[:, 0, 0, 0].tolist()
+        assert len(set(kept)) == len(kept) == min(capacity, 10) and memory.offered == 10
+        counts.update(kept)
+    assert all(count == pytest.approx(100 * min(capacity, 10), abs=70) for count in counts.values())
+
+
+def test_the_values_of_a_stored_image_are_those_of_any_of_its_epochs_with_equal_probability() -> None:
+    torch.manual_seed(0)
+    counts: Counter[float] = Counter()
+    for _ in range(300):
+        memory = ExemplarMemory(3)
+        for epoch in range(4):
+            for rows in ([0, 1], [2, 3]):
+                memory.reservoir(batch_of(rows, labels=rows), epoch=torch.tensor([[epoch], [epoch]]))
+        assert memory.images[:, 0, 0, 0].tolist() == memory.labels.tolist()
+        counts.update(memory.values["epoch"].flatten().tolist())
+    assert all(counts[epoch] == pytest.approx(300 * 3 / 4, abs=50) for epoch in range(4))
+
+
+def test_a_reservoir_leaves_out_exemplars_that_train_with_the_data_and_goes_on_after_a_limit() -> None:
+    memory = ExemplarMemory(6)
+    memory.reservoir(batch_of([0, 1, -1, 2, 3], labels=[0, 0, 0, 1, 1]))
+    assert memory.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    memory.limit(1)
+    memory.reservoir(batch_of([2, 4, 0, 5], experience=Experience(1, SIZES)))
+    assert memory.images[:, 0, 0, 0].tolist() == [0, 2, 4, 5]
+
+
 def test_what_is_kept_beside_an_exemplar_stays_with_it() -> None:
     torch.manual_seed(0)
     memory = ExemplarMemory(5)
@@ -79,7 +124,7 @@ def test_a_limit_keeps_the_first_of_each_class() -> None:
 # -- whole runs -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["er", "er_ace", "derpp", "agem", "gdumb", "icarl", "bic"])
+@pytest.mark.parametrize("name", WITH_MEMORY)
 def test_no_more_exemplars_are_kept_than_the_config_says_and_of_seen_classes_only(name: str) -> None:
     strategy = builtin(name, memory=13)
     run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES)
@@ -96,6 +141,20 @@ def test_no_more_exemplars_are_kept_than_the_config_says_and_of_seen_classes_onl
         assert all(known[i.numpy().tobytes()] == int(y) for i, y in zip(kept.images, kept.labels, strict=True))
 
 
+@pytest.mark.parametrize("name", ["agem", "icarl", "bic"])
+def test_domain_incrementally_every_class_has_its_share_though_experiences_share_outputs(name: str) -> None:
+    strategy = builtin(name, memory=13)
+    run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES, setting="domain_incremental")
+    strategy.start(run.trainer.model)
+    for index, share in enumerate((6, 3, 2)):  # of 13 among 2, 4 and 6 classes
+        run.learn(1)
+        kept = strategy.exemplars
+        known = {image.numpy().tobytes(): int(y) for image, y in zip(run.images.pixels, run.positions, strict=True)}
+        classes = Counter(known[image.numpy().tobytes()] for image in kept.images)
+        assert classes == dict.fromkeys(range(2 * index + 2), share)
+        assert all(known[i.numpy().tobytes()] % 2 == int(y) for i, y in zip(kept.images, kept.labels, strict=True))
+
+
 def test_replayed_samples_count_as_seen() -> None:
     counts = {}
     for name in ("naive", "er"):
@@ -104,6 +163,28 @@ def test_replayed_samples_count_as_seen() -> None:
         strategy.start(run.trainer.model)
         counts[name] = run.learn().experience_costs[2].samples_seen
     assert counts["er"] > 1.5 * counts["naive"]
+
+
+def planned(data: Path, strategy: str, memory: int) -> int:
+    """How many runs are planned with this number of exemplars."""
+    request = Request([strategy], ["splitdigits"], data=data, set={"memory": memory})
+    return len(plan(request, lambda event: None))
+
+
+@pytest.mark.parametrize("name", WITH_MEMORY)
+def test_fewer_exemplars_than_classes_are_refused_when_a_run_is_planned(name: str, data: Path) -> None:
+    with pytest.raises(UsageError, match=rf"{name}\.memory = 9 exemplars are fewer than the 10 classes") as refusal:
+        planned(data, name, memory=9)
+    assert str(refusal.value).endswith(f"--set {name}.memory=10")
+    assert planned(data, name, memory=10) == 1
+
+
+def test_the_budget_of_somebody_elses_strategy_is_checked_and_0_is_none(data: Path, tmp_path: Path) -> None:
+    text = (builtin_folder("strategy") / "er.py").read_text().replace("Ge(1)] = 200", "Ge(0)] = 9")
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(UsageError, match=r"mine\.memory = 9 exemplars are fewer than the 10 classes"):
+        planned(data, str(tmp_path / "mine.py"), memory=9)
+    assert planned(data, str(tmp_path / "mine.py"), memory=0) == 1
 
 
 # -- losses -----------------------------------------------------------------------------------------------------------
@@ -207,6 +288,36 @@ def test_bic_weighs_distillation_by_the_share_of_old_classes() -> None:
     torch.testing.assert_close(bic.loss(batch), 0.5 * F.cross_entropy(batch.logits, y) + 0.5 * kd)
 
 
+def test_earlier_corrections_of_bic_apply_to_the_student_as_to_the_teacher() -> None:
+    # G-U-N/PyCIL, models/bic.py, and mmasana/FACIL, approach/bic.py: the bias layers of all tasks follow the head.
+    model = Linear(classes=6)
+    bic = started("bic", model)
+    bic.corrections = [(2, 4, torch.tensor([0.5, -1.0]))]
+    batch, y = a_batch(model)
+    batch.experience, batch.y = Experience(2, SIZES), y + 2
+    teacher = torch.randn(6, 4, generator=torch.Generator().manual_seed(4))
+    batch.teacher_outputs = bic.teacher_output(lambda x: teacher, batch.x, batch.experience)
+    factor, offset = torch.tensor([1, 1, 0.5, 0.5, 1, 1]), torch.tensor([0, 0, -1.0, -1.0, 0, 0])
+    student, taught = batch.logits * factor + offset, teacher * factor[:4] + offset[:4]
+    kd = -(F.softmax(taught / 2, 1) * F.log_softmax(student[:, :4] / 2, 1)).sum(1).mean()
+    torch.testing.assert_close(bic.loss(batch), F.cross_entropy(student, y + 2) / 3 + 2 / 3 * kd)
+
+
+def test_the_distillation_of_bic_has_no_gradient_while_the_student_is_the_teacher() -> None:
+    model = Linear(classes=6).double()
+    bic = started("bic", model)
+    bic.corrections = [(2, 4, torch.tensor([0.5, -1.0]))]
+    x = torch.randn(6, 1, 2, 2, generator=torch.Generator().manual_seed(0)).double()
+    where = Experience(2, SIZES)
+    logits, answers = (model(x).detach().requires_grad_() for _ in range(2))
+    recorded = bic.teacher_output(lambda x: logits.detach(), x, where)
+    batch = Batch(x, torch.tensor([4, 5, 4, 5, 5, 4]), torch.arange(6), logits, recorded, model, where, Pixels())
+    bic.loss(batch).backward()
+    (F.cross_entropy(bic.corrected(answers), batch.y) / 3).backward()
+    assert logits.grad is not None and answers.grad is not None
+    assert (logits.grad - answers.grad).abs().max() < 1e-15  # what is left is the distillation's
+
+
 def test_bic_corrects_the_new_classes_only() -> None:
     bic = started("bic", Linear())
     bic.corrections = [(2, 4, torch.tensor([0.5, -1.0]))]
@@ -251,6 +362,38 @@ def test_slda_is_the_linear_discriminant_of_all_data_however_it_came() -> None:
         LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(phi.numpy(), y.numpy()).predict(phi.numpy())
     )
     assert (answers == torch.from_numpy(theirs)).float().mean() > 0.9
+
+
+def offered_to_gdumb(memory: int, labels: list[int]) -> list[int]:
+    """The labels that are kept of a stream of them."""
+    gdumb = started("gdumb", Linear(), memory=memory)
+
+    class Images:
+        def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+            return positions.view(-1, 1, 1, 1).to(torch.uint8), torch.tensor(labels)[positions]
+
+    gdumb.fill(Images(), torch.arange(len(labels)), torch.tensor(labels))
+    return [int(y) for y in gdumb.exemplars.labels]
+
+
+def test_gdumb_gives_a_class_its_share_even_before_the_memory_is_full() -> None:
+    # Algorithm 1: a sample of a class seen enters if its class has fewer than k / |Y| exemplars, here 4 / 2.
+    assert offered_to_gdumb(4, [0, 1, 0, 0, 0]) == [0, 1, 0]
+    assert offered_to_gdumb(4, [0, 0, 0, 1, 0]) == [0, 0, 0, 1]
+    assert offered_to_gdumb(5, [0, 1, 0, 0, 0]) == [0, 1, 0, 0]  # k / |Y| is not rounded: 2 < 5 / 2
+
+
+def test_a_class_that_gdumb_has_not_seen_enters_though_there_are_more_classes_than_exemplars() -> None:
+    torch.manual_seed(0)
+    for _ in range(20):
+        kept = Counter(offered_to_gdumb(7, [y for pair in range(5) for y in [2 * pair, 2 * pair + 1] * 20]))
+        assert sum(kept.values()) == 7 and kept[8] == kept[9] == 1
+
+
+def test_gdumb_draws_what_it_replaces_from_all_largest_classes() -> None:
+    torch.manual_seed(0)
+    kept = Counter(label for _ in range(200) for label in offered_to_gdumb(4, [0, 1, 0, 1, 2]))
+    assert kept[2] == 200 and kept[0] == pytest.approx(300, abs=30)
 
 
 def test_gdumb_balances_its_memory_and_trains_on_it_alone() -> None:

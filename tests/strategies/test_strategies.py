@@ -239,6 +239,29 @@ def test_frozen_trains_the_new_rows_of_the_head() -> None:
         assert model.head.new.weight.detach().numpy().tobytes() != untrained
 
 
+@pytest.mark.parametrize("state", ["fresh", "carried"])
+@pytest.mark.parametrize(("optimizer", "momentum"), [("sgd", 0.9), ("adam", 0.0)])
+def test_frozen_trains_the_new_rows_of_a_fixed_head_alone(optimizer: str, momentum: float, state: str) -> None:
+    recipe = replace(
+        MLP, optimizer=optimizer, momentum=momentum, weight_decay=0.01, head="fixed", optimizer_state=state
+    )
+    first, second, third = small(builtin("frozen"), recipe).learn().models
+    for before, after, others, new in ((first, second, [0, 1, 3, 4], [2]), (second, third, [0, 1, 2], [3, 4])):
+        assert same(after.blocks, before.blocks)
+        assert torch.equal(after.head.weight[others], before.head.weight[others])
+        assert torch.equal(after.head.bias[others], before.head.bias[others])
+        assert (after.head.weight[new] != before.head.weight[new]).any(dim=1).all()
+
+
+def test_frozen_is_refused_domain_incrementally_where_it_would_train_no_row() -> None:
+    cls = strategy_class("frozen")
+    for setting in ("class_incremental", "task_incremental"):
+        cls.check_protocol(builtin("frozen").config, MLP, setting)
+    cls.check_protocol(builtin("frozen", head="all_rows").config, MLP, "domain_incremental")
+    with pytest.raises(clbench.UsageError, match=r"frozen\.head=all_rows"):
+        cls.check_protocol(builtin("frozen").config, MLP, "domain_incremental")
+
+
 def test_frozen_trains_old_rows_too_where_asked() -> None:
     first, second, _ = small(builtin("frozen", head="all_rows", cross_entropy_over="seen"), CNN).learn().models
     assert state(second.blocks) == state(first.blocks)
@@ -435,6 +458,45 @@ def test_warm_up_trains_the_new_rows_alone() -> None:
         assert state(later.blocks) == state(earlier.blocks)
         assert rows_of(later, old) == rows_of(earlier, old)
     assert not same(small(builtin("lwf", warmup_epochs=2), CNN).learn(1).models[0], run.new_model())
+
+
+OPTIMIZERS = [("sgd", 0.0), ("sgd", 0.9), ("adam", 0.0), ("adamw", 0.0), ("adagrad", 0.0), ("rmsprop", 0.9)]
+
+
+@pytest.mark.parametrize(("optimizer", "momentum"), OPTIMIZERS)
+def test_the_warm_up_leaves_the_other_rows_of_a_fixed_head_and_their_moments_alone(
+    optimizer: str, momentum: float
+) -> None:
+    """With SGD, weight decay would shrink them by 1 - lr·λ in every step, although the loss gives them no gradient."""
+    recipe = replace(MLP, optimizer=optimizer, momentum=momentum, head="fixed", weight_decay=0.01)
+    run = small(builtin("lwf", warmup_epochs=2, lambda_r=0.05), recipe).learn(2)
+    before, after = (run.models[index].head for index in (0, 1))
+    others = [0, 1, 3, 4]  # experience 1 brings class 2 of 5
+    assert torch.equal(after.weight[others], before.weight[others])
+    assert torch.equal(after.bias[others], before.bias[others])
+    assert not torch.equal(after.weight[2], before.weight[2])
+    for parameter in run.trainer.model.head.parameters():
+        for value in run.trainer.optimizer.state[parameter].values():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                assert (value[others] == 0).all()
+
+
+def test_after_the_warm_up_all_rows_of_a_fixed_head_train() -> None:
+    recipe = replace(MLP, head="fixed")
+    run = small(builtin("lwf", warmup_epochs=1, lambda_r=0.05), recipe).learn(2)
+    changed = (run.models[1].head.weight != run.models[0].head.weight).all(dim=1)
+    assert changed.all()
+
+
+@pytest.mark.parametrize("head", ["growing", "fixed"])
+@pytest.mark.parametrize("name", ["lwf", "lwf_dialects"])
+def test_domain_incrementally_no_unit_is_new_and_there_is_no_warm_up(name: str, head: str) -> None:
+    recipe = replace(MLP, head=head)
+    warm, cold = (
+        SmallRun(builtin(name, warmup_epochs=w), recipe, colours(classes=4), (2, 2), setting="domain_incremental")
+        for w in (2, 0)
+    )
+    assert all(map(same, warm.learn().models, cold.learn().models))
 
 
 @pytest.mark.parametrize(("optimizer", "momentum"), [("sgd", 0.0), ("sgd", 0.9), ("adam", 0.0)])
