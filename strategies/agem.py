@@ -4,7 +4,7 @@
 
 Source: Chaudhry et al. 2019 (arXiv 1812.00420), equation 11.
 Variant: class-incremental, over all classes seen so far. The memory is divided equally among the classes and filled at
-random after each experience, where the paper divides it among tasks.
+random after each experience, where the paper divides it among tasks. It never holds more than `memory` samples.
 """
 
 from typing import Annotated

@@ -267,10 +267,8 @@ class Request:
         """Return the request for the arguments of `clbench.run`. Raises UsageError for one of the wrong type."""
         values = {}
         for name, value in given.items():
-            declared = options()[name]
-            accept = declared.option.accept or _OF_TYPE[declared.type]
             try:
-                values[name] = accept(value)
+                values[name] = options()[name].accept(value)
             except TypeError as error:
                 raise UsageError(f"{name} must be {error} (got {value!r})") from None
         return cls(**values)
@@ -284,6 +282,10 @@ class Declared:
     type: Any
     default: Any
     """What it is if users leave it out; MISSING if they must give it."""
+
+    def accept(self, value: Any) -> Any:
+        """Read the field from what Python's `clbench.run` is given. Raises TypeError that says what it must be."""
+        return (self.option.accept or _OF_TYPE[self.type])(value)
 
 
 @functools.cache
