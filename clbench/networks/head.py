@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -13,7 +15,8 @@ class Head(nn.Module):
 
     The rows of earlier experiences (`old`, None in experience 0) and those of the current one (`new`) are separate
     layers, so that a strategy can regularize, freeze or warm up either; their outputs are concatenated. In a fixed
-    head all rows exist from the start: `old` has them all, and `new` is None.
+    head all rows exist from the start: `old` has them all, as one layer or as a layer for each experience, and `new` is
+    None.
     """
 
     def __init__(self, features: int) -> None:
@@ -23,7 +26,7 @@ class Head(nn.Module):
         self.seen = 0
         """Number of classes seen so far."""
 
-        self.old: nn.Linear | None = None
+        self.old: nn.Linear | LayerPerExperience | None = None
         self.new: nn.Linear | None = None
 
     @property
@@ -47,15 +50,15 @@ class Head(nn.Module):
         U(-1/√features, 1/√features) for weights and biases. Existing rows keep their values.
         """
         self.seen += classes
+        if isinstance(self.old, LayerPerExperience):
+            self.old.reached += 1
         if self.fixed:
             return
         device = self.new.weight.device if self.new is not None else torch.device("cpu")
         if self.new is not None:
             with torch.no_grad():
                 weight, bias = self.weight, self.bias
-                self.old = _empty_linear(self.features, len(weight)).to(device)
-                self.old.weight.copy_(weight)
-                self.old.bias.copy_(bias)
+                self.old = _layer(weight, bias).to(device)
         self.new = _drawn_linear(self.features, classes, seed).to(device)
 
     def share(self) -> None:
@@ -68,10 +71,67 @@ class Head(nn.Module):
         self.fixed = True
         self.old = _drawn_linear(self.features, classes, seed)
 
+    def divide(self, sizes: Sequence[int]) -> None:
+        """Make the rows of a fixed head, before the first `grow`, a layer for each experience, of `sizes` rows."""
+        rows = zip(self.weight.split(list(sizes)), self.bias.split(list(sizes)), strict=True)
+        self.old = LayerPerExperience([_layer(weight, bias) for weight, bias in rows])
+
     def forward(self, features: Tensor) -> Tensor:
         """(n, features) -> (n, classes)."""
         parts = [cast(Tensor, part(features)) for part in (self.old, self.new) if part is not None]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+class LayerPerExperience(nn.Module):
+    """All rows of a fixed head, with those of each experience as a layer of its own.
+
+    The logits of experiences to come give their layers no gradient, not even one of 0, so that an optimizer leaves
+    those parameters out until their experience, or a penalty on them, comes.
+    """
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.reached = 0
+        """Number of experiences so far."""
+
+    @property
+    def out_features(self) -> int:
+        """Number of rows."""
+        return len(self.bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """All rows, (classes, features)."""
+        return torch.cat([layer.weight for layer in self._linear])
+
+    @property
+    def bias(self) -> Tensor:
+        """All biases, (classes,)."""
+        return torch.cat([layer.bias for layer in self._linear])
+
+    @property
+    def _linear(self) -> list[nn.Linear]:
+        return [cast(nn.Linear, layer) for layer in self.layers]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, features) -> (n, classes)."""
+        logits = [
+            F.linear(features, layer.weight.detach(), layer.bias.detach())
+            if self.training and position >= self.reached
+            else layer(features)
+            for position, layer in enumerate(self._linear)
+        ]
+        return torch.cat(logits, dim=1)
+
+
+def _layer(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """Return a layer with copies of these values."""
+    layer = _empty_linear(weight.shape[1], len(weight))
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer
 
 
 def _empty_linear(features: int, classes: int) -> nn.Linear:

@@ -15,6 +15,8 @@ def fix_head(model: Network, recipe: Recipe, where: Experience, seed: int) -> No
         outputs = sizes[0] if where.setting == "domain_incremental" else sum(sizes)
         device = next(model.parameters()).device
         model.head.fix(outputs, derive(seed, "head"))
+        if recipe.head_parameters == "per_experience":
+            model.head.divide(sizes)
         model.head.to(device)
 
 

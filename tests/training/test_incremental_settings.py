@@ -241,6 +241,19 @@ def test_a_recipe_prescribes_the_class_order_unless_the_user_does() -> None:
     assert protocol(plugin, scenario, "quick").class_order == "seed"
 
 
+def test_hsu2018_has_a_parameter_for_each_experience_only_if_the_task_is_given() -> None:
+    plugin = select("scenario", str(builtin_folder("scenario") / "splitmnist.py"))
+    scenario = load(plugin)
+    found = {name: protocol(plugin, scenario, "hsu2018", setting=name).recipe for name in ("class", "domain", "task")}
+    shared = {name: recipe.head_parameters for name, recipe in found.items()}
+    assert shared == {"class": "shared", "domain": "shared", "task": "per_experience"}
+    asked_for = {"head_parameters": "per_experience"}
+    with pytest.raises(UsageError, match="needs setting task"):
+        protocol(plugin, scenario, "vandeven2019", setting="class", recipe_values=asked_for)
+    with pytest.raises(UsageError, match="needs head fixed"):
+        protocol(plugin, scenario, "quick", setting="task", recipe_values=asked_for)
+
+
 # -- presets ----------------------------------------------------------------------------------------------------------
 
 
