@@ -114,7 +114,7 @@ class Trainer:
         seed_everything(derive(self.seeds["training"], "global", index))
         if index == 0:
             fix_head(self.model, self.recipe, self.where, self.seeds["model"])
-        self.own_data, self.validation_set = self.data.divided(index, self.recipe.validation)
+        self.own_data, self.validation_set = self.data.divided(index, self.recipe)
         plain = self.strategy.first_loss() if index == 0 else None
         if plain and trains_itself(self.strategy):
             raise PluginError(f"{type(self.strategy).__name__} has both a first_loss and a training loop of its own")
@@ -195,7 +195,7 @@ class Trainer:
     def _training_set(self, choice: str) -> TrainingSet:
         """Return the samples that the strategy chose; see base.strategy.TrainingData."""
         if choice == "seen":
-            past = [self.data.divided(index, self.recipe.validation)[0] for index in range(self.where.index)]
+            past = [self.data.divided(index, self.recipe)[0] for index in range(self.where.index)]
             self.costs.past_data_bytes = sum(map(len, past)) * self.data.images.pixels[0].nbytes
             return self.data.joined([*past, self.own_data])
         if choice in ("memory", "with_memory"):
