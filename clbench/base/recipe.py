@@ -60,6 +60,10 @@ class Recipe:
     network: Literal["mlp", "cnn", "resnet18", "resnet32", "resnet32b"] = "mlp"
     """The architecture; see clbench/networks/architectures.py."""
 
+    initialization: Annotated[Literal["architecture", "torch"], OMIT_DEFAULT] = "architecture"
+    """How the trunk's convolutions are initialized: as the architecture says (residual networks as He et al. 2015),
+    or as torch does by default."""
+
     optimizer: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] = "sgd"
     """See `optimizer_state` for what becomes of it between experiences."""
 
@@ -134,6 +138,10 @@ class Recipe:
     head: Literal["growing", "fixed"] = "growing"
     """Rows of the head that are drawn when their classes come, or all at the start. Classes that have not come yet are
     never predicted, and take part in a loss only where the strategy says so."""
+
+    head_initialization: Annotated[Literal["torch", "lecun"], OMIT_DEFAULT] = "torch"
+    """How the head's rows are drawn, of f features: weights and biases from U(-1/√f, 1/√f), or weights from
+    U(-√(3/f), √(3/f)) and biases of 0."""
 
     head_parameters: Annotated[Literal["shared", "per_experience"], OMIT_DEFAULT] = "shared"
     """Task-incrementally, with a fixed head: whether all its rows are one parameter, or the rows of each experience are

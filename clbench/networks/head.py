@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,10 @@ class Head(nn.Module):
     head all rows exist from the start: `old` has them all, as one layer or as a layer for each experience, and `new` is
     None.
     """
+
+    initialization: Literal["torch", "lecun"] = "torch"
+    """How rows are drawn, of f features: weights and biases from U(-1/√f, 1/√f), as torch initializes a linear layer;
+    or weights from U(-√(3/f), √(3/f)) (LeCun et al. 1998) and biases of 0, as in PyCIL."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -45,10 +49,7 @@ class Head(nn.Module):
         return torch.cat([part.bias for part in (self.old, self.new) if part is not None])
 
     def grow(self, classes: int, seed: int) -> None:
-        """Add a row for each of `classes` new classes, drawn from `seed` as torch initializes a linear layer.
-
-        U(-1/√features, 1/√features) for weights and biases. Existing rows keep their values.
-        """
+        """Add a row for each of `classes` new classes, drawn from `seed`. Existing rows keep their values."""
         self.seen += classes
         if isinstance(self.old, LayerPerExperience):
             self.old.reached += 1
@@ -59,7 +60,7 @@ class Head(nn.Module):
             with torch.no_grad():
                 weight, bias = self.weight, self.bias
                 self.old = _layer(weight, bias).to(device)
-        self.new = _drawn_linear(self.features, classes, seed).to(device)
+        self.new = self._drawn(classes, seed).to(device)
 
     def share(self) -> None:
         """Treat the rows of the first experience, which all later ones share, as old."""
@@ -67,14 +68,28 @@ class Head(nn.Module):
             self.old, self.new = self.new, None
 
     def fix(self, classes: int, seed: int) -> None:
-        """Create all rows at once, before the first `grow`, initialized from `seed` as in `grow`."""
+        """Create all rows at once, before the first `grow`, drawn from `seed`."""
         self.fixed = True
-        self.old = _drawn_linear(self.features, classes, seed)
+        self.old = self._drawn(classes, seed)
 
     def divide(self, sizes: Sequence[int]) -> None:
         """Make the rows of a fixed head, before the first `grow`, a layer for each experience, of `sizes` rows."""
         rows = zip(self.weight.split(list(sizes)), self.bias.split(list(sizes)), strict=True)
         self.old = LayerPerExperience([_layer(weight, bias) for weight, bias in rows])
+
+    def _drawn(self, classes: int, seed: int) -> nn.Linear:
+        layer = _empty_linear(self.features, classes)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            if self.initialization == "lecun":
+                bound = (3 / self.features) ** 0.5
+                layer.weight.uniform_(-bound, bound, generator=generator)
+                layer.bias.zero_()
+            else:
+                bound = self.features**-0.5
+                layer.weight.uniform_(-bound, bound, generator=generator)
+                layer.bias.uniform_(-bound, bound, generator=generator)
+        return layer
 
     def forward(self, features: Tensor) -> Tensor:
         """(n, features) -> (n, classes)."""
@@ -139,13 +154,3 @@ def _empty_linear(features: int, classes: int) -> nn.Linear:
     # imports sympy for it, half a second.
     with torch.random.fork_rng(devices=[]):
         return nn.Linear(features, classes)
-
-
-def _drawn_linear(features: int, classes: int, seed: int) -> nn.Linear:
-    layer = _empty_linear(features, classes)
-    generator = torch.Generator().manual_seed(seed)
-    bound = features**-0.5
-    with torch.no_grad():
-        layer.weight.uniform_(-bound, bound, generator=generator)
-        layer.bias.uniform_(-bound, bound, generator=generator)
-    return layer

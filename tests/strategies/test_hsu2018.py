@@ -23,7 +23,7 @@ import clbench
 from clbench.base.experience import Experience
 from clbench.base.recipe import Recipe
 from clbench.networks.network import Network
-from clbench.training.head_rows import fix_head
+from clbench.training.head_rows import prepare_head
 
 SIZES = (2, 3, 2)
 RECIPE = Recipe(
@@ -137,7 +137,7 @@ def test_the_weights_are_those_of_a_network_with_a_head_for_each_task(name: str)
     run = task_incremental(strategy)
     batches = recorded(run)
     start = run.new_model()
-    fix_head(start, RECIPE, Experience(0, SIZES, "task_incremental"), run.seeds["model"])
+    prepare_head(start, RECIPE, Experience(0, SIZES, "task_incremental"), run.seeds["model"])
     run.learn()
     theirs = Theirs(start, name.removesuffix("_dialects"), getattr(strategy.config, "strength", 0.0))
     for task in range(len(SIZES)):
@@ -153,7 +153,7 @@ def test_the_weights_are_those_of_a_network_with_a_head_for_each_task(name: str)
 def test_a_head_with_a_layer_for_each_experience_starts_with_the_rows_of_one_in_a_layer() -> None:
     networks = [task_incremental(builtin("naive")).new_model() for _ in range(2)]
     for network, recipe in zip(networks, (RECIPE, replace(RECIPE, head_parameters="shared")), strict=True):
-        fix_head(network, recipe, Experience(0, SIZES, "task_incremental"), seed=1)
+        prepare_head(network, recipe, Experience(0, SIZES, "task_incremental"), seed=1)
     x = torch.randn(5, 3, 8, 8)
     torch.testing.assert_close(networks[0](x), networks[1](x))
     assert [layer.out_features for layer in networks[0].head.old.layers] == list(SIZES)  # type: ignore[union-attr]

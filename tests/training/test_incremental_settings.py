@@ -216,6 +216,26 @@ def test_the_rows_of_a_fixed_head_are_there_from_the_start_and_those_to_come_wai
     assert not torch.equal(first.old.weight[:2], fresh.old.weight[:2])
 
 
+@pytest.mark.parametrize("head", ["growing", "fixed"])
+def test_the_recipe_says_how_rows_of_the_head_are_initialized(head: str) -> None:
+    zero = []
+
+    class Fresh(Watching):
+        def reinitialize(self, experience: Experience) -> bool:
+            return experience.index == 1
+
+        def before_experience(self, model: clbench.Network, experience: Experience) -> None:
+            zero.append(not model.head.bias.any())
+
+    for initialization in ("torch", "lecun"):
+        run = SmallRun(
+            Fresh(None), changed(head=head, head_initialization=initialization), colours(classes=6), (2, 2, 2)
+        )
+        run.trainer.strategy.start(run.trainer.model)
+        run.learn(2)
+    assert zero == [False, False, True, True]
+
+
 def first_seed(run: SmallRun) -> int:
     from clbench.system.seeds import derive
 
