@@ -21,6 +21,7 @@ from clbench.networks.architectures import build
 from clbench.networks.head import Head
 from clbench.plugins.discovery import builtin_folder, load, select
 from clbench.results.spec_building import protocol
+from clbench.runs.experiences import ExperienceByExperience
 from clbench.runs.grid import plan
 from clbench.runs.request import Request
 from clbench.runs.run import execute
@@ -234,6 +235,17 @@ def test_the_recipe_says_how_rows_of_the_head_are_initialized(head: str) -> None
         run.trainer.strategy.start(run.trainer.model)
         run.learn(2)
     assert zero == [False, False, True, True]
+
+
+def test_the_recipe_says_how_the_networks_convolutions_are_initialized(data: Path, tmp_path: Path) -> None:
+    """He et al. 2015 draw the first of 16 channels, of nine inputs, from N(0, 2/(9·16)); torch from U(-1/3, 1/3)."""
+    variances = {}
+    for initialization in ("architecture", "torch"):
+        values = {"recipe.network": "resnet32", "recipe.initialization": initialization}
+        (planned,) = plan(Request(["naive"], ["splitdigits"], set=values, data=data), lambda event: None)
+        run = ExperienceByExperience(planned.spec, planned.plugin, surroundings(tmp_path, data))
+        variances[initialization] = run._new_model().blocks[0][0].weight.var().item()  # type: ignore[index]
+    assert variances == {"architecture": pytest.approx(2 / 144, rel=0.4), "torch": pytest.approx(1 / 27, rel=0.4)}
 
 
 def first_seed(run: SmallRun) -> int:
