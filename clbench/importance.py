@@ -1,8 +1,8 @@
 """Importance of each weight for what a network has learned: the diagonals that EWC, MAS and similar methods use.
 
-They are sums over samples of squared or absolute per-sample gradients, of the network in evaluation mode. If all its
-parameters are in linear layers, one backward pass per batch gives them, since (g aᵀ)² = g² (a²)ᵀ; otherwise torch.func
-computes the per-sample gradients.
+They are sums over samples of squared or absolute per-sample gradients, of the network in evaluation mode unless it says
+otherwise. If all its parameters are in linear layers, one backward pass per batch gives them, since (g aᵀ)² = g² (a²)ᵀ;
+otherwise torch.func computes the per-sample gradients.
 """
 
 from __future__ import annotations
@@ -31,45 +31,61 @@ def fisher(
     batch_size: int = 1,
     samples: int | None = None,
     seed: int = 0,
+    *,
+    over: Literal["seen", "all"] = "seen",
+    scale: Literal["sample", "batch"] = "sample",
+    in_training: bool = False,
 ) -> dict[str, Tensor]:
     """Return the diagonal of the Fisher information, F = 1/n Σ_x (∂ log p(y|x) / ∂w)², by name as in `Network.weights`.
 
     y is the label (`true`, the "empirical Fisher"; `true_weighted`, weighted by its probability), the most probable
     class (`predicted`), one sampled from the network's output (`sampled`), or every class, weighted by its probability
-    (`exact`). p ranges over the classes of the setting. With a `batch_size` above 1 the gradients of that many samples
-    are averaged before they are squared, and the squares are multiplied by `batch_size`. `samples` limits the number of
-    samples; they, and the sampled labels, are drawn with `seed`.
+    (`exact`). p ranges over the classes of the setting; class-incrementally over those `seen` so far or, with a fixed
+    head, `all` of the stream. `samples` limits the number of samples; they, and the sampled labels, are drawn with
+    `seed`.
+
+    With a `batch_size` B above 1 the gradients of that many samples, in random order, are averaged before they are
+    squared: with g_b of the n_b samples of batch b, F is Σ_b n_b² g_b² / n, which counts them per `sample`, or Σ_b g_b²
+    divided by the number of batches, which counts them per `batch`.
+
+    With `in_training` the images are augmented as in training, and batch normalisation uses the statistics of each
+    batch (of each sample's pixels, for B = 1); its running statistics in `model` move accordingly.
     Source: Kirkpatrick et al. 2017 (arXiv 1612.00796); on its variants, van de Ven 2025 (arXiv 2502.11756).
     """
-    model = model.in_evaluation()
+    by_batches = batch_size > 1 or (in_training and _has_batch_norm(model))
+    mode = model.training
+    network = model.train() if in_training and by_batches else model.in_evaluation()
     generator = torch.Generator().manual_seed(seed)
-    columns = _columns(experience)
-    total = _zeros(model)
+    columns = _columns(experience, over)
+    total = _zeros(network)
     counted = 0
-    for x, y in _limited(_samples(experience), samples, batch_size if batch_size > 1 else _BATCH, generator):
-        with torch.no_grad():
-            log_p = F.log_softmax(model(x)[:, columns], dim=1)  # (n, classes)
-        for target, weight in _targets(log_p, y - columns.start, labels, generator):
-            if batch_size > 1:
-                gradients = _batch_gradient(model, x, columns, target, weight)
-                _add(total, tuple(len(x) ** 2 * gradient.square() for gradient in gradients))
-            else:
-                _add_squares(total, model, x, columns, target, weight)
-        counted += len(x)
+    size = batch_size if by_batches else _BATCH
+    for x, y in _limited(_samples(experience), samples, size, generator, by_batches, in_training):
+        if by_batches:
+            _add_squared_means(total, network, x, y, columns, labels, generator, len(x) if scale == "sample" else 1)
+        else:
+            with torch.no_grad():
+                log_p = F.log_softmax(network(x)[:, columns], dim=1)  # (n, classes)
+            for target, weight in _targets(log_p, y - columns.start, labels, generator):
+                _add_squares(total, network, x, columns, target, weight)
+        counted += 1 if by_batches and scale == "batch" else len(x)
+    model.train(mode)
     return {name: value / counted for name, value in model.join_rows(total).items()}
 
 
 def sensitivity(model: Network, experience: Experience, batch_size: int = 1) -> dict[str, Tensor]:
     """Return 1/n Σ_x |∂ ‖f(x)‖² / ∂w| with the setting's logits f, by name as in `Network.weights`.
 
-    With a `batch_size` above 1 gradients are averaged over that many samples before the absolute value is taken.
+    With a `batch_size` above 1 gradients are averaged over that many samples, in random order, before the absolute
+    value is taken.
     Source: Aljundi et al. 2018 (arXiv 1711.09601), section 4.1.
     """
     model = model.in_evaluation()
     columns = _columns(experience)
     total = _zeros(model)
     counted = 0
-    for x, _ in _samples(experience).batches(batch_size if batch_size > 1 else _BATCH):
+    data = _samples(experience)
+    for x, _ in data.shuffled(batch_size) if batch_size > 1 else data.batches(_BATCH):
         if batch_size > 1:
             norms = model(x)[:, columns].square().sum(dim=1).mean()
             gradients = torch.autograd.grad(norms, list(model.parameters()))
@@ -99,9 +115,15 @@ def _samples(experience: Experience) -> Samples:
     return experience.samples
 
 
-def _columns(experience: Experience) -> slice:
+def _columns(experience: Experience, over: Literal["seen", "all"] = "seen") -> slice:
     """Return the columns of the logits over which predictions for the experience's data range."""
+    if over == "all" and experience.setting == "class_incremental":
+        return slice(0, None)
     return slice(experience.old_classes if experience.setting == "task_incremental" else 0, experience.seen_classes)
+
+
+def _has_batch_norm(model: Network) -> bool:
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
 
 
 def _zeros(model: Network) -> dict[str, Tensor]:
@@ -109,10 +131,14 @@ def _zeros(model: Network) -> dict[str, Tensor]:
 
 
 def _limited(
-    data: Samples, samples: int | None, size: int, generator: torch.Generator
+    data: Samples, samples: int | None, size: int, generator: torch.Generator, shuffled: bool, augmented: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
     left = len(data) if samples is None else min(samples, len(data))
-    for x, y in data.batches(size, None if left == len(data) else generator):
+    if shuffled or augmented:
+        batches = data.shuffled(size, augmented)
+    else:
+        batches = data.batches(size, None if left == len(data) else generator)
+    for x, y in batches:
         if left <= 0:
             return
         yield x[:left], y[:left]
@@ -140,9 +166,25 @@ def _add(total: dict[str, Tensor], values: tuple[Tensor, ...]) -> None:
         sum_so_far += value
 
 
-def _batch_gradient(model: Network, x: Tensor, columns: slice, y: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
-    losses = F.cross_entropy(model(x)[:, columns], y, reduction="none")
-    return torch.autograd.grad((losses * weight.sqrt()).mean(), list(model.parameters()))
+def _add_squared_means(
+    total: dict[str, Tensor],
+    model: Network,
+    x: Tensor,
+    y: Tensor,
+    columns: slice,
+    labels: Labels,
+    generator: torch.Generator,
+    factor: int,
+) -> None:
+    """Add the square of `factor` times the batch's mean gradient, from a single forward pass."""
+    logits = model(x)[:, columns]
+    log_p = F.log_softmax(logits.detach(), dim=1)
+    for target, weight in _targets(log_p, y - columns.start, labels, generator):
+        loss = (F.cross_entropy(logits, target, reduction="none") * weight.sqrt()).mean()
+        gradients = torch.autograd.grad(
+            loss, list(model.parameters()), retain_graph=labels == "exact", materialize_grads=True
+        )
+        _add(total, tuple(factor**2 * gradient.square() for gradient in gradients))
 
 
 def _add_squares(

@@ -23,10 +23,11 @@ class SplitCIFAR10(clbench.Scenario):
             augmentation=Augmentation(crop=4, flip=True),
             precision="bfloat16",
         ),
-        # Buzzega et al. 2020 (arXiv 2004.07211), by the first commit of its code: a fixed head, SGD without momentum, a
-        # learning rate per method. LwF's warm-up takes 50 additional epochs (lwf:der2020).
+        # Buzzega et al. 2020 (arXiv 2004.07211), by the first commit of its code: torch's initialization, a fixed head,
+        # SGD without momentum, a learning rate per method. LwF's warm-up takes 50 additional epochs (lwf:der2020).
         "der2020": clbench.Recipe(
             network="resnet18",
+            initialization="torch",
             optimizer="sgd",
             lr=0.1,
             batch_size=32,

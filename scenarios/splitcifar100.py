@@ -43,6 +43,7 @@ class SplitCIFAR100(clbench.Scenario):
             batch_size=128,
             epochs=80,
             augmentation=Augmentation(crop=4, flip=True, brightness=63 / 255),
+            head_initialization="lecun",
             class_order=_ORDER_1993,
             first=Overrides(epochs=200, weight_decay=5e-4, milestones=(60, 120, 170)),
             of_strategy={

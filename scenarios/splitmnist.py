@@ -9,7 +9,8 @@ class SplitMNIST(clbench.Scenario):
     recipes = {
         "quick": clbench.Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=2),
         "standard": clbench.Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=128, epochs=10),
-        # Hsu et al. 2018 (arXiv 1810.12488): their code never resets the optimizer, and its head is fixed.
+        # Hsu et al. 2018 (arXiv 1810.12488): their code never resets the optimizer, and its head is fixed;
+        # task-incrementally there is one for each task.
         "hsu2018": clbench.Recipe(
             network="mlp",
             optimizer="adam",
@@ -19,6 +20,7 @@ class SplitMNIST(clbench.Scenario):
             epochs=4,
             padding=2,
             head="fixed",
+            head_parameters="per_experience",
             class_order="natural",
         ),
         "hsu2018-sgd": clbench.Recipe(

@@ -24,7 +24,8 @@ class Config:
     """c (λ in the paper), weight of the penalty; dimensionless. The paper uses 1."""
 
     batch: Annotated[int, Gt(0)] = 1
-    """Samples whose gradients are averaged before the absolute value is taken; 1 is the definition of Ω."""
+    """Samples, drawn at random, whose gradients are averaged before the absolute value is taken; 1 is the definition of
+    Ω."""
 
 
 class MAS(clbench.Strategy[Config]):

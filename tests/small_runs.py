@@ -91,7 +91,9 @@ class SmallRun:
         pixels = samples.x.reshape(-1, samples.x.shape[-1]) / 255
         self.scaling = Scaling(recipe.normalization, tuple(pixels.mean(0)), tuple(pixels.std(0)), CPU)
         self.test_set = TestSet(self.images, self.scaling, self.positions, order, sizes, recipe.precision, setting)
-        self.new_model: Callable[[], Network] = lambda: build(recipe.network, samples.x.shape[1:], self.seeds["model"])
+        self.new_model: Callable[[], Network] = lambda: build(
+            recipe.network, samples.x.shape[1:], self.seeds["model"], recipe.initialization
+        )
         self.sizes = sizes
         labels = self.positions % sizes[0] if setting == "domain_incremental" else self.positions
         rows = experience_rows(self.positions, sizes)

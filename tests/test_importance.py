@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from small_runs import builtin, strategy_class
+from small_runs import Samples, SmallRun, builtin, colours, same, strategy_class
 from torch import Tensor, nn
 
 from clbench import importance, losses
 from clbench.base.batch import Batch
 from clbench.base.experience import Experience
+from clbench.base.recipe import Augmentation, Recipe
 from clbench.networks.network import Network
 
 WHERE = Experience(0, (3, 2))
@@ -33,6 +35,11 @@ class Given:
         order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
         for rows in order.split(size):
             yield self.x[rows], self.y[rows]
+
+    def shuffled(self, size: int, augmented: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        """In the given order, so that a transcription can follow; augmented images are mirrored."""
+        for x, y in self.batches(size):
+            yield (x.flip(-1) if augmented else x), y
 
 
 def of(given: Given, where: Experience) -> Experience:
@@ -207,33 +214,111 @@ def test_online_ewc_keeps_one_term_and_separate_ewc_one_for_each_experience() ->
         assert len(ewc.anchors) == len(ewc.importances) == expected
 
 
-def transcribed_pycil(model: Network, given: Given) -> Tensor:
-    """getFisherDiagonal of PyCIL's models/ewc.py, for the head's weight: a mean over batches of 128."""
-    fisher, batches = torch.zeros_like(model.head.weight), 0
-    for rows in torch.arange(len(given)).split(128):
-        loss = F.cross_entropy(model(given.x[rows]), given.y[rows])
-        parts = [part.weight for part in (model.head.old, model.head.new) if part is not None]
-        fisher += torch.cat(torch.autograd.grad(loss, parts)).pow(2)
-        batches += 1
-    return torch.min(fisher / batches, torch.tensor(0.0001))
+def convolution_with_batch_norm(outputs: int = 3) -> Network:
+    """Of float64, with running statistics that are not the first ones."""
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(1, 3, 3, bias=False)  # a bias would have no effect
+    trunk = nn.Sequential(convolution, nn.BatchNorm2d(3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = Network([trunk], 3)
+    model.head.grow(outputs, seed=1)
+    model = model.double()
+    model(torch.randn(16, 1, 6, 6, dtype=torch.float64))
+    return model
 
 
-def test_ewc_as_in_pycil_averages_clipped_fisher_information_of_batches_over_the_classes() -> None:
-    model, given = linear_model(), data(n=256)
-    given.x *= 0.3  # some entries below the limit, some above
+def doubles(n: int) -> Given:
+    given = data((1, 6, 6), n)
+    return Given(given.x.double(), given.y)
+
+
+def transcribed_pycil(network: Network, given: Given) -> tuple[dict[str, Tensor], Network]:
+    """getFisherDiagonal, G-U-N/PyCIL at 87cc411, models/ewc.py lines 204 to 225, and the network that it leaves."""
+    network = copy.deepcopy(network)
+    fisher = {n: torch.zeros_like(p) for n, p in network.named_parameters()}
+    network.train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    batches = list(given.shuffled(128, augmented=True))
+    for inputs, targets in batches:
+        loss = F.cross_entropy(network(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        for n, p in network.named_parameters():
+            assert p.grad is not None
+            fisher[n] += p.grad.pow(2).clone()
+    for n, p in fisher.items():
+        fisher[n] = torch.min(p / len(batches), torch.tensor(0.0001, dtype=p.dtype))
+    return network.join_rows(fisher), network
+
+
+def transcribed_mammoth(network: Network, given: Given) -> tuple[dict[str, Tensor], Network]:
+    """end_task, aimagelab/mammoth at e75a491, models/ewc_on.py lines 44 to 61, and the network that it leaves."""
+    network = copy.deepcopy(network)
+    fish = {n: torch.zeros_like(p) for n, p in network.named_parameters()}
+    network.train()
+    for x, y in given.shuffled(1, augmented=True):
+        network.zero_grad()
+        loss = -F.nll_loss(F.log_softmax(network(x), dim=1), y, reduction="none")
+        exp_cond_prob = torch.mean(torch.exp(loss.detach().clone()))
+        torch.mean(loss).backward()
+        for n, p in network.named_parameters():
+            assert p.grad is not None
+            fish[n] += exp_cond_prob * p.grad**2
+    return network.join_rows({n: value / len(given) for n, value in fish.items()}), network
+
+
+def equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-10, atol=0)
+
+
+def test_ewc_as_in_pycil_has_the_fisher_information_and_leaves_the_network_of_its_code() -> None:
+    model, given = convolution_with_batch_norm(), doubles(300)  # the last batch is smaller
+    given.y.clamp_(max=1)
+    expected, left = transcribed_pycil(model, given)
+    clipped = torch.cat([value.flatten() for value in expected.values()]) == 0.0001
+    assert clipped.any() and not clipped.all()
     ewc = preset_of("ewc_dialects", "pycil")
     ewc.start(model)
+    ewc.after_experience(model, of(given, Experience(0, (3, 2))))
+    equal(ewc.importances[0], expected)
+    equal(dict(model.state_dict()), dict(left.state_dict()))
+
+
+def test_ewc_as_in_pycil_averages_the_fisher_information_over_the_classes() -> None:
+    model, given = convolution_with_batch_norm(), doubles(256)
+    ewc = preset_of("ewc_dialects", "pycil")
+    ewc.start(model)
+    first, _ = transcribed_pycil(model, given)
     ewc.after_experience(model, of(given, Experience(0, (3, 2, 2))))
-    first = transcribed_pycil(model, given).detach()
-    assert (first == 0.0001).any() and (first < 0.0001).any()
     model.head.grow(2, seed=2)
-    second = transcribed_pycil(model, given).detach()
+    model.double()
+    second, _ = transcribed_pycil(model, given)
     ewc.after_experience(model, of(given, Experience(1, (3, 2, 2))))
-    expected = second.clone()
     alpha = 3 / 5  # known classes / total classes
-    expected[:3] = alpha * first + (1 - alpha) * second[:3]
-    (found,) = ewc.importances
-    torch.testing.assert_close(found["head.weight"], expected)
+    for name, value in first.items():
+        second[name][: len(value)] = alpha * value + (1 - alpha) * second[name][: len(value)]
+    equal(ewc.importances[0], second)
+
+
+@pytest.mark.parametrize("preset", ["pycil", "mammoth"])
+def test_running_statistics_follow_the_fisher_information_also_in_the_last_experience(preset: str) -> None:
+    model, given = convolution_with_batch_norm(), doubles(16)
+    model.head.fixed = True
+    transcribed = {"pycil": transcribed_pycil, "mammoth": transcribed_mammoth}[preset]
+    _, left = transcribed(model, given)
+    ewc = preset_of("ewc_dialects", preset)
+    ewc.start(model)
+    ewc.after_experience(model, of(given, Experience(0, (3,))))
+    equal(dict(model.state_dict()), dict(left.state_dict()))
+
+
+def test_in_evaluation_mode_the_fisher_information_leaves_running_statistics_alone() -> None:
+    model, given = convolution_with_batch_norm(), doubles(16)
+    before = copy.deepcopy(model.state_dict())
+    for batch_size in (1, 4):
+        importance.fisher(model, of(given, WHERE), batch_size=batch_size)
+    equal(dict(model.state_dict()), dict(before))
 
 
 def test_ewc_as_in_pycil_classifies_among_the_current_classes() -> None:
@@ -247,17 +332,106 @@ def test_ewc_as_in_pycil_classifies_among_the_current_classes() -> None:
     torch.testing.assert_close(ewc.loss(batch), F.cross_entropy(batch.logits[:, 3:], y - 3))  # nothing has moved yet
 
 
+def test_ewc_as_in_mammoth_has_the_fisher_information_over_all_classes_and_leaves_the_network_of_its_code() -> None:
+    model, given = convolution_with_batch_norm(outputs=5), doubles(32)
+    model.head.fixed = True  # five outputs, of which three are seen
+    expected, left = transcribed_mammoth(model, given)
+    ewc = preset_of("ewc_dialects", "mammoth")
+    ewc.start(model)
+    ewc.after_experience(model, of(given, WHERE))
+    equal(ewc.importances[0], expected)
+    equal(dict(model.state_dict()), dict(left.state_dict()))
+    assert expected["head.weight"][3:].any()
+
+
 def test_ewc_as_in_mammoth_weighs_each_samples_square_by_the_probability_of_its_label() -> None:
     model, given = linear_model(), data()
     model.head.fixed = True
     ewc = preset_of("ewc_dialects", "mammoth")
     ewc.start(model)
     ewc.after_experience(model, of(given, WHERE))
-    p = model(given.x).softmax(dim=1).detach()
+    x = given.x.flip(-1)  # augmented
+    p = model(x).softmax(dim=1).detach()
     residual = F.one_hot(given.y, 3) - p
     own = p.gather(1, given.y[:, None])
-    expected = torch.einsum("nc,nk->ck", own * residual**2, given.x**2) / len(given)
+    expected = torch.einsum("nc,nk->ck", own * residual**2, x**2) / len(given)
     torch.testing.assert_close(ewc.importances[0]["head.weight"], expected)
+
+
+def test_online_ewc_has_the_decay_in_the_penalty_too() -> None:
+    """Schwarz et al. 2018, equation 9, and ewc_loss in continual_learner.py of GMvandeVen/continual-learning."""
+    penalties = {}
+    for decay in (0.8, 1.0):
+        model, given = linear_model(), data()
+        ewc = builtin("ewc_dialects", strength=10, terms="online", decay=decay)
+        ewc.start(model)
+        ewc.after_experience(model, of(given, Experience(0, (3, 2))))
+        model.head.grow(2, seed=2)
+        with torch.no_grad():
+            model.head.old.weight += 0.1  # type: ignore[union-attr]
+        penalties[decay] = penalty(ewc, model, given)
+    assert penalties[1.0] / penalties[0.8] == pytest.approx(1.25, rel=1e-4)
+
+
+class Reversed(Given):
+    """Data whose random order is known."""
+
+    def shuffled(self, size: int, augmented: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from Given(self.x.flip(0), self.y.flip(0)).batches(size)
+
+
+def test_batches_whose_gradients_are_averaged_are_in_random_order() -> None:
+    model, drawn = linear_model(), data(n=7)
+    given, reordered = Reversed(drawn.x, drawn.y), Given(drawn.x.flip(0), drawn.y.flip(0))
+    for scale in ("sample", "batch"):
+        found, expected = (
+            importance.fisher(model, of(samples, WHERE), "true", 2, scale=scale)  # type: ignore[arg-type]
+            for samples in (given, reordered)
+        )
+        equal(found, expected)
+    equal(importance.sensitivity(model, of(given, WHERE), 2), importance.sensitivity(model, of(reordered, WHERE), 2))
+
+
+def test_a_batchs_square_counts_by_its_samples_or_once() -> None:
+    model, given = linear_model(), data(n=6)
+    where = of(given, WHERE)
+    squares = []
+    for rows in (slice(0, 4), slice(4, 6)):  # the second batch is smaller
+        (gradient,) = torch.autograd.grad(F.cross_entropy(model(given.x[rows]), given.y[rows]), [model.head.new.weight])  # type: ignore[union-attr]
+        squares.append(gradient**2)
+    by_sample = importance.fisher(model, where, "true", 4)["head.weight"]
+    by_batch = importance.fisher(model, where, "true", 4, scale="batch")["head.weight"]
+    torch.testing.assert_close(by_sample, (16 * squares[0] + 4 * squares[1]) / 6)
+    torch.testing.assert_close(by_batch, (squares[0] + squares[1]) / 2)
+
+
+@pytest.mark.parametrize("preset", ["pycil", "mammoth"])
+def test_a_run_whose_fisher_information_is_of_augmented_images_resumes_bit_for_bit(preset: str) -> None:
+    recipe = Recipe(
+        network="cnn",
+        optimizer="adam",
+        lr=1e-3,
+        batch_size=16,
+        augmentation=Augmentation(crop=1, flip=True),
+        head="fixed",
+    )
+
+    small = colours(classes=6)
+    images = Samples(small.x.repeat(2, axis=1).repeat(2, axis=2), small.y)  # 16x16, since the cnn divides by 8
+
+    def run() -> SmallRun:
+        strategy = preset_of("ewc_dialects", preset)
+        made = SmallRun(strategy, recipe, images, (2, 2, 2))
+        fixed = made.new_model()
+        fixed.head.fixed = True
+        strategy.start(fixed)
+        return made
+
+    whole, first, resumed = run().learn(), run().learn(2), run()
+    resumed.trainer.model, resumed.trainer.strategy = first.trainer.model, first.trainer.strategy
+    torch.manual_seed(123)
+    resumed.trainer.learn(2)
+    assert same(resumed.trainer.model, whole.models[2])
 
 
 def test_mas_holds_each_weight_by_its_sensitivity() -> None:

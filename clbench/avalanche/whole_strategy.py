@@ -209,7 +209,7 @@ class _OneLayerHead(Head):
     def of(cls, head: Head) -> _OneLayerHead:
         """Return the same head in one layer."""
         made = cls(head.features)
-        made.seen, made.old, made.new = head.seen, head.old, head.new
+        made.seen, made.old, made.new, made.initialization = head.seen, head.old, head.new, head.initialization
         made._join()
         return made
 

@@ -65,6 +65,12 @@ class Samples(Protocol):
         The order is drawn from `generator`, or without one is the dataset's. The last batch may be smaller.
         """
 
+    def shuffled(self, size: int, augmented: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield x and y of every sample in an order drawn from the run's training seed, the same in every call.
+
+        With `augmented` the images are changed as the recipe says, by draws from that seed too.
+        """
+
     def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return the stored images, (m, height, width, channels) of uint8, and y (m,), at these positions (m,)."""
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from clbench.base.config import OMIT_DEFAULT, config
+from clbench.base.incremental_setting import Setting
 
 Milestones = tuple[Annotated[float, Gt(0)], ...]
 
@@ -58,6 +59,10 @@ class Recipe:
 
     network: Literal["mlp", "cnn", "resnet18", "resnet32", "resnet32b"] = "mlp"
     """The architecture; see clbench/networks/architectures.py."""
+
+    initialization: Annotated[Literal["architecture", "torch"], OMIT_DEFAULT] = "architecture"
+    """How the trunk's convolutions are initialized: as the architecture says (residual networks as He et al. 2015),
+    or as torch does by default."""
 
     optimizer: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] = "sgd"
     """See `optimizer_state` for what becomes of it between experiences."""
@@ -134,6 +139,15 @@ class Recipe:
     """Rows of the head that are drawn when their classes come, or all at the start. Classes that have not come yet are
     never predicted, and take part in a loss only where the strategy says so."""
 
+    head_initialization: Annotated[Literal["torch", "lecun"], OMIT_DEFAULT] = "torch"
+    """How the head's rows are drawn, of f features: weights and biases from U(-1/√f, 1/√f), or weights from
+    U(-√(3/f), √(3/f)) and biases of 0."""
+
+    head_parameters: Annotated[Literal["shared", "per_experience"], OMIT_DEFAULT] = "shared"
+    """Task-incrementally, with a fixed head: whether all its rows are one parameter, or the rows of each experience are
+    one of their own, as in a network with a head per task. Adam counts the steps of a parameter from its first gradient
+    on. In the other settings it is always shared."""
+
     class_order: str = "scenario"
     """The order of classes that the protocol prescribes: `natural` (0, 1, 2, …), `seed` (drawn from the seed), or the
     class ids as a list; else the scenario's."""
@@ -151,6 +165,10 @@ class Recipe:
     def for_strategy(self, name: str) -> Recipe:
         """Return the recipe as it is for a strategy."""
         return replace(self, **_set(self.of_strategy.get(name, Overrides())), of_strategy={})
+
+    def in_setting(self, setting: Setting) -> Recipe:
+        """Return the recipe as it is in a setting."""
+        return self if setting == "task_incremental" else replace(self, head_parameters="shared")
 
     def at(self, experience: int) -> Recipe:
         """Return the recipe as it is in an experience, 0 the first."""

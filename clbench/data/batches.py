@@ -7,7 +7,7 @@ channels-last memory format, a view of the same memory, so nothing is copied.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -20,6 +20,7 @@ from clbench.base.recipe import Augmentation
 from clbench.data.augmentation import augment
 from clbench.data.read_ahead import ReadAhead
 from clbench.system.devices import to_device
+from clbench.system.seeds import derive
 
 # Evaluation, teacher outputs and feature extraction keep no gradients, so their batches may be larger than in training.
 # With this many pixel values a convolution's output takes tens of megabytes; on a GPU, which small batches leave idle,
@@ -119,6 +120,12 @@ class TrainingSet:
     features: Tensor | None = None
     """The frozen trunk's output per sample, (n, features), in the order of `rows`; served instead of images."""
 
+    seed: int = 0
+    """Seed of `shuffled`."""
+
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """The recipe's, for `shuffled`."""
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -134,6 +141,17 @@ class TrainingSet:
         labels = self.labels[order.to(self.labels.device)].split(size)
         for images, label in zip(self.images.read_batches(self.rows[order].split(size)), labels, strict=True):
             yield self.scaling(images), label
+
+    def shuffled(self, size: int, augmented: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield x and labels of every sample in an order of their own; see base.experience.Samples."""
+        drawing, augmenting = (
+            torch.Generator().manual_seed(derive(self.seed, purpose)) for purpose in ("order", "augmentation")
+        )
+        order = torch.randperm(len(self), generator=drawing)
+        rows = self.rows[order].to(self.images.pixels.device).split(size)
+        labels = self.labels[order.to(self.labels.device)].split(size)
+        augmentation = self.augmentation if augmented else Augmentation()
+        yield from zip(self._augmented(rows, augmentation, augmenting), labels, strict=True)
 
     def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return stored images and labels of some samples; see base.experience.Samples."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +74,7 @@ class PadChannels(nn.Module):
 
 
 def _resnet(channels: int, widths: Sequence[int], depth: int, projection: bool) -> Network:
+    """Return a residual network whose convolutions are drawn as in He et al. 2015 (arXiv 1502.01852), by fan-out."""
     stem = nn.Sequential(nn.Conv2d(channels, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
     blocks: list[nn.Module] = [stem]
     inputs = widths[0]
@@ -99,20 +101,30 @@ def resnet32b(shape: tuple[int, int, int]) -> Network:
 
 
 def resnet18(shape: tuple[int, int, int]) -> Network:
-    """ResNet-18 with a 3x3 stem for 32x32 images: 64-128-256-512 channels, two blocks a stage, as in Mammoth."""
+    """ResNet-18 with a 3x3 stem for 32x32 images: 64-128-256-512 channels, two blocks a stage, as in Mammoth.
+
+    Mammoth leaves the convolutions as torch initializes them; recipes that follow it say `initialization="torch"`.
+    """
     return _resnet(shape[2], (64, 128, 256, 512), depth=2, projection=True)
 
 
 ARCHITECTURES = {"mlp": mlp, "cnn": cnn, "resnet18": resnet18, "resnet32": resnet32, "resnet32b": resnet32b}
 
 
-def build(name: str, shape: tuple[int, int, int], seed: int) -> Network:
+def build(
+    name: str, shape: tuple[int, int, int], seed: int, initialization: Literal["architecture", "torch"] = "architecture"
+) -> Network:
     """Return the network `name` for images of `shape` (height, width, channels), its weights drawn from `seed`.
 
+    With the `initialization` torch, convolutions are initialized as torch does by default, U(-1/√n, 1/√n) for n inputs.
     The head has no rows yet. The global random state is unchanged. Convolutions are in channels-last memory format, in
     which the images are stored and which CPU kernels prefer.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ARCHITECTURES[name](shape)
+        if initialization == "torch":
+            for module in network.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.reset_parameters()
     return network.to(memory_format=torch.channels_last)

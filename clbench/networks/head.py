@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Sequence
+from typing import Literal, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -21,8 +23,13 @@ class Head(nn.Module):
 
     The rows of earlier experiences (`old`, None in experience 0) and those of the current one (`new`) are separate
     layers, so that a strategy can regularize, freeze or warm up either; their outputs are concatenated. In a fixed
-    head all rows exist from the start: `old` has them all, and `new` is None.
+    head all rows exist from the start: `old` has them all, as one layer or as a layer for each experience, and `new` is
+    None.
     """
+
+    initialization: Literal["torch", "lecun"] = "torch"
+    """How rows are drawn, of f features: weights and biases from U(-1/√f, 1/√f), as torch initializes a linear layer;
+    or weights from U(-√(3/f), √(3/f)) (LeCun et al. 1998) and biases of 0, as in PyCIL."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -31,7 +38,7 @@ class Head(nn.Module):
         self.seen = 0
         """Number of classes seen so far."""
 
-        self.old: nn.Linear | None = None
+        self.old: nn.Linear | LayerPerExperience | None = None
         self.new: nn.Linear | None = None
 
     @property
@@ -57,21 +64,18 @@ class Head(nn.Module):
         return OtherRows(first, end) if self.fixed else self.old
 
     def grow(self, classes: int, seed: int) -> None:
-        """Add a row for each of `classes` new classes, drawn from `seed` as torch initializes a linear layer.
-
-        U(-1/√features, 1/√features) for weights and biases. Existing rows keep their values.
-        """
+        """Add a row for each of `classes` new classes, drawn from `seed`. Existing rows keep their values."""
         self.seen += classes
+        if isinstance(self.old, LayerPerExperience):
+            self.old.reached += 1
         if self.fixed:
             return
         device = self.new.weight.device if self.new is not None else torch.device("cpu")
         if self.new is not None:
             with torch.no_grad():
                 weight, bias = self.weight, self.bias
-                self.old = _empty_linear(self.features, len(weight)).to(device)
-                self.old.weight.copy_(weight)
-                self.old.bias.copy_(bias)
-        self.new = _drawn_linear(self.features, classes, seed).to(device)
+                self.old = _layer(weight, bias).to(device)
+        self.new = self._drawn(classes, seed).to(device)
 
     def share(self) -> None:
         """Treat the rows of the first experience, which all later ones share, as old."""
@@ -79,9 +83,28 @@ class Head(nn.Module):
             self.old, self.new = self.new, None
 
     def fix(self, classes: int, seed: int) -> None:
-        """Create all rows at once, before the first `grow`, initialized from `seed` as in `grow`."""
+        """Create all rows at once, before the first `grow`, drawn from `seed`."""
         self.fixed = True
-        self.old = _drawn_linear(self.features, classes, seed)
+        self.old = self._drawn(classes, seed)
+
+    def divide(self, sizes: Sequence[int]) -> None:
+        """Make the rows of a fixed head, before the first `grow`, a layer for each experience, of `sizes` rows."""
+        rows = zip(self.weight.split(list(sizes)), self.bias.split(list(sizes)), strict=True)
+        self.old = LayerPerExperience([_layer(weight, bias) for weight, bias in rows])
+
+    def _drawn(self, classes: int, seed: int) -> nn.Linear:
+        layer = _empty_linear(self.features, classes)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            if self.initialization == "lecun":
+                bound = (3 / self.features) ** 0.5
+                layer.weight.uniform_(-bound, bound, generator=generator)
+                layer.bias.zero_()
+            else:
+                bound = self.features**-0.5
+                layer.weight.uniform_(-bound, bound, generator=generator)
+                layer.bias.uniform_(-bound, bound, generator=generator)
+        return layer
 
     def forward(self, features: Tensor) -> Tensor:
         """(n, features) -> (n, classes)."""
@@ -89,18 +112,60 @@ class Head(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
+class LayerPerExperience(nn.Module):
+    """All rows of a fixed head, with those of each experience as a layer of its own.
+
+    The logits of experiences to come give their layers no gradient, not even one of 0, so that an optimizer leaves
+    those parameters out until their experience, or a penalty on them, comes.
+    """
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.reached = 0
+        """Number of experiences so far."""
+
+    @property
+    def out_features(self) -> int:
+        """Number of rows."""
+        return len(self.bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """All rows, (classes, features)."""
+        return torch.cat([layer.weight for layer in self._linear])
+
+    @property
+    def bias(self) -> Tensor:
+        """All biases, (classes,)."""
+        return torch.cat([layer.bias for layer in self._linear])
+
+    @property
+    def _linear(self) -> list[nn.Linear]:
+        return [cast(nn.Linear, layer) for layer in self.layers]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, features) -> (n, classes)."""
+        logits = [
+            F.linear(features, layer.weight.detach(), layer.bias.detach())
+            if self.training and position >= self.reached
+            else layer(features)
+            for position, layer in enumerate(self._linear)
+        ]
+        return torch.cat(logits, dim=1)
+
+
+def _layer(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """Return a layer with copies of these values."""
+    layer = _empty_linear(weight.shape[1], len(weight))
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer
+
+
 def _empty_linear(features: int, classes: int) -> nn.Linear:
     # What it draws is overwritten, and the global generator stays as it is. torch.nn.utils.skip_init would do, but
     # imports sympy for it, half a second.
     with torch.random.fork_rng(devices=[]):
         return nn.Linear(features, classes)
-
-
-def _drawn_linear(features: int, classes: int, seed: int) -> nn.Linear:
-    layer = _empty_linear(features, classes)
-    generator = torch.Generator().manual_seed(seed)
-    bound = features**-0.5
-    with torch.no_grad():
-        layer.weight.uniform_(-bound, bound, generator=generator)
-        layer.bias.uniform_(-bound, bound, generator=generator)
-    return layer

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from clbench.networks.head import Head, OtherRows
+from clbench.networks.head import Head, LayerPerExperience, OtherRows
 
 
 class Network(nn.Module):
@@ -26,7 +26,12 @@ class Network(nn.Module):
         return cast(Tensor, self.head(self.blocks(x)))
 
     def weights(self) -> dict[str, Tensor]:
-        """Return every weight by name, the head's old and new rows together as `head.weight` and `head.bias`."""
+        """Return every weight by name, the head's old and new rows together as `head.weight` and `head.bias`.
+
+        Of a head with a layer for each experience, the weights of each layer.
+        """
+        if isinstance(self.head.old, LayerPerExperience):
+            return self.older_weights()
         trunk: dict[str, Tensor] = {f"blocks.{name}": weight for name, weight in self.blocks.named_parameters()}
         return trunk | {"head.weight": self.head.weight, "head.bias": self.head.bias}
 
@@ -35,10 +40,12 @@ class Network(nn.Module):
         trunk: dict[str, Tensor] = {f"blocks.{name}": weight for name, weight in self.blocks.named_parameters()}
         if self.head.old is None:
             return trunk
-        return trunk | {"head.weight": self.head.old.weight, "head.bias": self.head.old.bias}
+        return trunk | {f"head.{name}": weight for name, weight in self.head.old.named_parameters()}
 
     def join_rows(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return a value per parameter (named as in `named_parameters`) under the names of `weights`."""
+        if isinstance(self.head.old, LayerPerExperience):
+            return {name.replace("head.old.", "head."): value for name, value in values.items()}
         joined = {name: value for name, value in values.items() if not name.startswith("head.")}
         for part in ("weight", "bias"):
             rows = [values[name] for name in (f"head.old.{part}", f"head.new.{part}") if name in values]

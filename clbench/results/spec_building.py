@@ -74,10 +74,13 @@ def protocol(
         raise UsageError(f"recipe {name} carries the optimizer's state, for which the head must be fixed")
     if chosen.schedule == "plateau" and not chosen.validation:
         raise UsageError(f"recipe {name} waits for plateaus of the validation loss, for which it needs validation > 0")
+    trained_in = _setting(setting)
+    if chosen.in_setting(trained_in) != chosen and "head_parameters" in differing:
+        raise UsageError("recipe.head_parameters has no effect here: it needs setting task")
     own = {name: _as_text(plugin, scenario, name) for name in ("split", "class_order")}
     prescribed = own["class_order"] if chosen.class_order == "scenario" else chosen.class_order
     split, order = own["split"] if split is None else split, prescribed if order is None else order
-    return Protocol(plugin, scenario, name, chosen, differing, split, order, _setting(setting))
+    return Protocol(plugin, scenario, name, chosen.in_setting(trained_in), differing, split, order, trained_in)
 
 
 def _as_text(plugin: Plugin, scenario: type[Scenario], name: str) -> str:

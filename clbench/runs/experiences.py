@@ -105,7 +105,8 @@ class ExperienceByExperience:
         )
 
     def _new_model(self) -> Network:
-        network = build(self.spec.network.name, self.stream.shape, self.spec.seeds.network)
+        seed, initialization = self.spec.seeds.network, self.recipe.initialization
+        network = build(self.spec.network.name, self.stream.shape, seed, initialization)
         network.head.fixed = self.recipe.head == "fixed"
         return network
 

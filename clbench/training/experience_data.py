@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from clbench.base.exemplars import ExemplarMemory
+from clbench.base.recipe import Recipe
 from clbench.data.batches import Images, Scaling, TrainingSet, held_out
 from clbench.errors import PluginError
 from clbench.system.seeds import derive
@@ -27,14 +28,17 @@ class ExperienceData:
     """Index of the output for each sample's class, for all `images`, (n,)."""
 
     seed: int
-    """Seed of the held-out samples."""
+    """The run's training seed, of which the held-out samples and the order of `Samples.shuffled` are drawn."""
 
-    def divided(self, index: int, share: float) -> tuple[TrainingSet, TrainingSet]:
-        """Return an experience's training samples, and the `share` of its data that is held out for validation."""
+    def divided(self, index: int, recipe: Recipe) -> tuple[TrainingSet, TrainingSet]:
+        """Return an experience's training samples, and those that the recipe holds out for validation."""
         rows = self.rows[index]
         generator = torch.Generator().manual_seed(derive(self.seed, "validation", index))
-        trained, held = held_out(rows, self.labels[rows.to(self.labels.device)].cpu(), share, generator)
-        return self._samples(trained), self._samples(held)
+        trained, held = held_out(rows, self.labels[rows.to(self.labels.device)].cpu(), recipe.validation, generator)
+        own = replace(
+            self._samples(trained), seed=derive(self.seed, "shuffled", index), augmentation=recipe.augmentation
+        )
+        return own, self._samples(held)
 
     def joined(self, parts: Sequence[TrainingSet]) -> TrainingSet:
         """Return the samples of several experiences as one set."""

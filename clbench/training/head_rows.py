@@ -8,13 +8,16 @@ from clbench.networks.network import Network
 from clbench.system.seeds import derive
 
 
-def fix_head(model: Network, recipe: Recipe, where: Experience, seed: int) -> None:
-    """Create all rows of the head at once, initialized from `seed`, if the recipe's head is fixed."""
+def prepare_head(model: Network, recipe: Recipe, where: Experience, seed: int) -> None:
+    """Have rows initialized as the recipe says, and all of them created at once, from `seed`, if its head is fixed."""
+    model.head.initialization = recipe.head_initialization
     if recipe.head == "fixed":
         sizes = where.classes_per_experience
         outputs = sizes[0] if where.setting == "domain_incremental" else sum(sizes)
         device = next(model.parameters()).device
         model.head.fix(outputs, derive(seed, "head"))
+        if recipe.head_parameters == "per_experience":
+            model.head.divide(sizes)
         model.head.to(device)
 
 

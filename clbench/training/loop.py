@@ -42,7 +42,7 @@ from clbench.training.costs import Costs, Epoch, PhaseTimer
 from clbench.training.cuda_graphs import Recorder, Replay
 from clbench.training.experience_data import ExperienceData
 from clbench.training.fine_tuning import FineTuning
-from clbench.training.head_rows import fix_head, grow_head
+from clbench.training.head_rows import grow_head, prepare_head
 from clbench.training.loss_watch import LossWatch
 from clbench.training.optimizers import build_optimizer, clip_gradients, rate_of, set_rate, take_step
 from clbench.training.schedules import Plateau, changes_by_step, scheduled_rate
@@ -113,8 +113,8 @@ class Trainer:
         self.where = Experience(index, self.classes_per_experience, self.setting)
         seed_everything(derive(self.seeds["training"], "global", index))
         if index == 0:
-            fix_head(self.model, self.recipe, self.where, self.seeds["model"])
-        self.own_data, self.validation_set = self.data.divided(index, self.recipe.validation)
+            prepare_head(self.model, self.recipe, self.where, self.seeds["model"])
+        self.own_data, self.validation_set = self.data.divided(index, self.recipe)
         plain = self.strategy.first_loss() if index == 0 else None
         if plain and trains_itself(self.strategy):
             raise PluginError(f"{type(self.strategy).__name__} has both a first_loss and a training loop of its own")
@@ -195,7 +195,7 @@ class Trainer:
     def _training_set(self, choice: str) -> TrainingSet:
         """Return the samples that the strategy chose; see base.strategy.TrainingData."""
         if choice == "seen":
-            past = [self.data.divided(index, self.recipe.validation)[0] for index in range(self.where.index)]
+            past = [self.data.divided(index, self.recipe)[0] for index in range(self.where.index)]
             self.costs.past_data_bytes = sum(map(len, past)) * self.data.images.pixels[0].nbytes
             return self.data.joined([*past, self.own_data])
         if choice in ("memory", "with_memory"):
@@ -238,7 +238,7 @@ class Trainer:
 
     def _reinitialize(self) -> None:
         self.model = self.new_model()
-        fix_head(self.model, self.recipe, self.where, self.seeds["model"])
+        prepare_head(self.model, self.recipe, self.where, self.seeds["model"])
         for index in range(self.where.index + 1):
             grow_head(self.model, replace(self.where, index=index), self.seeds["model"])
         self.model = self.model.to(self.device).train()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -233,3 +235,33 @@ def test_batches_served_in_order_may_be_changed_in_place() -> None:
     assert torch.equal(samples.labels, untouched.labels)
     assert samples.teacher_outputs is not None and untouched.teacher_outputs is not None
     assert torch.equal(samples.teacher_outputs, untouched.teacher_outputs)
+
+
+# Reading again
+
+
+def test_reading_again_serves_every_sample_once_in_an_order_that_its_seed_alone_draws() -> None:
+    served = {}
+    for seed in (1, 2):
+        samples = replace(training_set(), seed=seed)
+        once, twice = ([y.tolist() for _, y in samples.shuffled(4)] for _ in range(2))
+        assert once == twice
+        served[seed] = [label for batch in once for label in batch]
+        assert sorted(served[seed]) == sorted(samples.labels.tolist()) != served[seed]
+    assert served[1] != served[2]
+
+
+def test_reading_again_augments_if_it_is_asked_to_and_pairs_images_with_their_labels() -> None:
+    images, scaling = Images(noise(20).numpy(), CPU), Scaling("unit", (0.0,) * 3, (1.0,) * 3, CPU)
+    rows = torch.arange(20)
+    samples = TrainingSet(images, scaling, rows, rows, seed=1, augmentation=Augmentation(flip=True))
+    plain, augmented = (list(samples.shuffled(4, augmented=value)) for value in (False, True))
+    flips = []
+    for (x, y), (changed, same_y) in zip(plain, augmented, strict=True):
+        assert torch.equal(y, same_y)
+        for image, other, label in zip(x, changed, y, strict=True):
+            stored = images.pixels[int(label)].permute(2, 0, 1) / 255
+            torch.testing.assert_close(image, stored)
+            flips.append(bool(torch.equal(other, image.flip(-1))))
+            assert flips[-1] or torch.equal(other, image)
+    assert 0 < sum(flips) < len(flips)

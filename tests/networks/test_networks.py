@@ -110,6 +110,32 @@ def test_new_rows_are_uniform_between_plus_and_minus_one_over_the_root_of_the_fe
         assert histogram.sub(0.1).abs().max() < 0.025  # five standard deviations of a bin of 4000 draws
 
 
+@pytest.mark.parametrize("fixed", [False, True])
+def test_with_lecuns_initialization_rows_are_uniform_with_variance_one_over_the_features_and_biases_zero(
+    fixed: bool,
+) -> None:
+    """SimpleLinear.reset_parameters, G-U-N/PyCIL at 87cc411, convs/linears.py lines 27 to 29."""
+    head = Head(12)
+    head.initialization = "lecun"
+    head.fix(4000, seed=0) if fixed else head.grow(4000, seed=0)
+    assert not head.bias.any()
+    histogram = torch.histc(head.weight.detach(), bins=10, min=-1 / 2, max=1 / 2) / head.weight.numel()
+    assert head.weight.abs().max() <= 1 / 2 and histogram.sub(0.1).abs().max() < 0.025
+    assert head.weight.var().item() == pytest.approx(1 / 12, rel=0.03)
+
+
+def test_torchs_initialization_of_resnet18_is_uniform_by_the_inputs_of_each_convolution() -> None:
+    """aimagelab/mammoth at e75a491, backbone/ResNetBlock.py, which initializes nothing by itself."""
+    own, torchs = (build("resnet18", (32, 32, 3), 0, initialization=name) for name in ("architecture", "torch"))  # type: ignore[arg-type]
+    for mine, theirs in zip(own.modules(), torchs.modules(), strict=True):
+        if isinstance(theirs, nn.Conv2d) and isinstance(mine, nn.Conv2d):
+            inputs = theirs.weight[0].numel()
+            assert theirs.weight.abs().max() <= inputs**-0.5
+            assert theirs.weight.var().item() == pytest.approx(1 / (3 * inputs), rel=0.1)
+            if theirs.in_channels == theirs.out_channels:  # He's variance by fan-out is 2/n, six times 1/3n
+                assert (mine.weight.var() / theirs.weight.var()).item() == pytest.approx(6, rel=0.1)
+
+
 def test_new_rows_depend_on_the_seed_alone() -> None:
     heads = [Head(5) for _ in range(3)]
     torch.manual_seed(1)

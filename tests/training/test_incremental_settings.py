@@ -21,6 +21,7 @@ from clbench.networks.architectures import build
 from clbench.networks.head import Head
 from clbench.plugins.discovery import builtin_folder, load, select
 from clbench.results.spec_building import protocol
+from clbench.runs.experiences import ExperienceByExperience
 from clbench.runs.grid import plan
 from clbench.runs.request import Request
 from clbench.runs.run import execute
@@ -216,6 +217,37 @@ def test_the_rows_of_a_fixed_head_are_there_from_the_start_and_those_to_come_wai
     assert not torch.equal(first.old.weight[:2], fresh.old.weight[:2])
 
 
+@pytest.mark.parametrize("head", ["growing", "fixed"])
+def test_the_recipe_says_how_rows_of_the_head_are_initialized(head: str) -> None:
+    zero = []
+
+    class Fresh(Watching):
+        def reinitialize(self, experience: Experience) -> bool:
+            return experience.index == 1
+
+        def before_experience(self, model: clbench.Network, experience: Experience) -> None:
+            zero.append(not model.head.bias.any())
+
+    for initialization in ("torch", "lecun"):
+        run = SmallRun(
+            Fresh(None), changed(head=head, head_initialization=initialization), colours(classes=6), (2, 2, 2)
+        )
+        run.trainer.strategy.start(run.trainer.model)
+        run.learn(2)
+    assert zero == [False, False, True, True]
+
+
+def test_the_recipe_says_how_the_networks_convolutions_are_initialized(data: Path, tmp_path: Path) -> None:
+    """He et al. 2015 draw the first of 16 channels, of nine inputs, from N(0, 2/(9·16)); torch from U(-1/3, 1/3)."""
+    variances = {}
+    for initialization in ("architecture", "torch"):
+        values = {"recipe.network": "resnet32", "recipe.initialization": initialization}
+        (planned,) = plan(Request(["naive"], ["splitdigits"], set=values, data=data), lambda event: None)
+        run = ExperienceByExperience(planned.spec, planned.plugin, surroundings(tmp_path, data))
+        variances[initialization] = run._new_model().blocks[0][0].weight.var().item()  # type: ignore[index]
+    assert variances == {"architecture": pytest.approx(2 / 144, rel=0.4), "torch": pytest.approx(1 / 27, rel=0.4)}
+
+
 def first_seed(run: SmallRun) -> int:
     from clbench.system.seeds import derive
 
@@ -239,6 +271,19 @@ def test_a_recipe_prescribes_the_class_order_unless_the_user_does() -> None:
     assert protocol(plugin, scenario, "hsu2018").class_order == "natural"
     assert protocol(plugin, scenario, "hsu2018", order="seed").class_order == "seed"
     assert protocol(plugin, scenario, "quick").class_order == "seed"
+
+
+def test_hsu2018_has_a_parameter_for_each_experience_only_if_the_task_is_given() -> None:
+    plugin = select("scenario", str(builtin_folder("scenario") / "splitmnist.py"))
+    scenario = load(plugin)
+    found = {name: protocol(plugin, scenario, "hsu2018", setting=name).recipe for name in ("class", "domain", "task")}
+    shared = {name: recipe.head_parameters for name, recipe in found.items()}
+    assert shared == {"class": "shared", "domain": "shared", "task": "per_experience"}
+    asked_for = {"head_parameters": "per_experience"}
+    with pytest.raises(UsageError, match="needs setting task"):
+        protocol(plugin, scenario, "vandeven2019", setting="class", recipe_values=asked_for)
+    with pytest.raises(UsageError, match="needs head fixed"):
+        protocol(plugin, scenario, "quick", setting="task", recipe_values=asked_for)
 
 
 # -- presets ----------------------------------------------------------------------------------------------------------

@@ -166,7 +166,7 @@ def test_what_is_held_out_is_never_trained_on_also_not_by_joint_training() -> No
 
     recipe = Recipe(validation=0.25, epochs=2, batch_size=16)
     run = SmallRun(Watching(builtin("joint").config), recipe, colours(classes=4), (2, 2)).learn()
-    held = {row for index in (0, 1) for row in run.trainer.data.divided(index, 0.25)[1].rows.tolist()}
+    held = {row for index in (0, 1) for row in run.trainer.data.divided(index, recipe)[1].rows.tolist()}
     assert len(held) == 20 and len(seen) == 60 and not held & seen
 
 
