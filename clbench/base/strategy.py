@@ -97,7 +97,11 @@ class Strategy(Generic[ConfigT]):
         """Raise UsageError for a recipe or setting that the strategy cannot follow; called when a run is planned."""
 
     def start(self, model: Network) -> None:
-        """Called once, before any data is read. Raise UsageError for a config that does not fit this network."""
+        """Called once, before any data is read, with the network in its initial weights, without a head.
+
+        Weights that are set here are those that the first experience starts from. Raise UsageError for a config that
+        does not fit this network.
+        """
 
     @property
     def memory(self) -> int:

@@ -82,7 +82,10 @@ class ExperienceByExperience:
         self.module = sys.modules[cls.__module__]
         try:
             self.strategy = cls(configure(config_class(cls), spec.strategy.config, plugin.name))
-            self.strategy.start(self._new_model())
+            self.initial = self._new_model()
+            drawn = object_graph.weights_sha256(self.initial)
+            self.strategy.start(self.initial)
+            self.own_weights = object_graph.weights_sha256(self.initial) != drawn
         except UsageError:  # a configuration that this network cannot meet
             raise
         except (Exception, SystemExit) as error:
@@ -113,7 +116,7 @@ class ExperienceByExperience:
     def to_the_end(self) -> Path:
         """Train what is not trained yet and publish; return the folder of the published run."""
         work = self.around.results.work(self.identity)
-        done = checkpoint.load(work) or Checkpoint(0, self._new_model(), {}, [], [], [], self.notes)
+        done = checkpoint.load(work) or Checkpoint(0, self.initial, {}, [], [], [], self.notes)
         if done.finished:
             vars(self.strategy).update(done.strategy)
         self.resumed_after = done.finished
@@ -236,7 +239,8 @@ class ExperienceByExperience:
 
     def _learn(self, trainer: Trainer, index: int) -> Costs:
         """Train an experience; the first is taken from where it has been trained for another strategy already."""
-        if index == 0 and self.around.share and not self._tunes:
+        # What starts from weights of its own is not what other runs start from.
+        if index == 0 and self.around.share and not self._tunes and not self.own_weights:
             return learn_shared(trainer, self.spec, self.around.results, self.audit)
         return trainer.learn(index)
 
