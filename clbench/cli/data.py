@@ -14,6 +14,8 @@ from clbench.cli.options import AsJson, DataFolder, terminal
 if TYPE_CHECKING:
     from clbench.data.dataset_info import DatasetInfo
 
+_SHOWN_CLASSES = 20
+
 data_app = typer.Typer(help="Fetch, import, list and verify datasets.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -70,12 +72,23 @@ def data_import(
 
 
 def print_dataset(info: DatasetInfo) -> None:
-    """Print on one line what a dataset holds."""
+    """Print what a dataset holds, and which id each class has."""
     shape = "×".join(map(str, info.shape))
     print(
         f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape} in "
         f"{len(info.classes)} classes ({info.source})"
     )
+    if info.classes != tuple(map(str, range(len(info.classes)))):
+        print(f"classes by id: {numbered_classes(info)}")
+
+
+def numbered_classes(info: DatasetInfo) -> str:
+    """Return the classes with their ids: `0 cat, 1 dog`, the first of them if there are many."""
+    from clbench.system.tables import legible
+
+    shown = ", ".join(f"{class_id} {legible(name)}" for class_id, name in enumerate(info.classes[:_SHOWN_CLASSES]))
+    more = len(info.classes) - _SHOWN_CLASSES
+    return f"{shown}, … and {more} more (clbench data list --json has all)" if more > 0 else shown
 
 
 @data_app.command("verify")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clbench.cli.completion import one_of, plugins, shown
-from clbench.cli.data import print_dataset
+from clbench.cli.data import numbered_classes, print_dataset
 from clbench.cli.options import AsJson, DataFolder, terminal
 from clbench.cli.stored import list_runs
 from clbench.errors import UsageError
@@ -93,6 +93,17 @@ def show(
     from clbench.plugins.description import print_in_full
 
     print_in_full(plugin)
+    if plugin.kind == "scenario":
+        _print_classes(str(plugin.attributes.get("dataset", "")))
+
+
+def _print_classes(dataset: str) -> None:
+    """Print which id each class of a dataset has, if it is in the data folder."""
+    from clbench.data.datasets import cached_names, data_folder, describe
+
+    folder = data_folder()
+    if dataset in cached_names(folder) and (info := describe(dataset, folder)):
+        print(f"\nclasses by id: {numbered_classes(info)}")
 
 
 def check(

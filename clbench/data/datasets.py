@@ -16,7 +16,6 @@ from clbench.data import sources
 from clbench.data.cache import (
     Report,
     building,
-    cached_names,
     check_content,
     check_name,
     dataset_folder,
@@ -25,6 +24,7 @@ from clbench.data.cache import (
     silent,
     unknown,
 )
+from clbench.data.cache import cached_names as cached_names
 from clbench.data.cache import describe as describe
 from clbench.data.dataset_info import DatasetInfo
 from clbench.data.npy_files import ARRAYS, npy_file
@@ -133,6 +133,12 @@ def open_dataset(name: str, folder: Path, report: Report = silent) -> Dataset:
         for images in ("x_train", "x_test"):
             mapped[images]._mmap.madvise(mmap.MADV_RANDOM)
     return Dataset(info, **mapped, fits_in_memory=fits)
+
+
+def class_counts(name: str, folder: Path) -> tuple[int, ...]:
+    """Return the number of training images of each class of a dataset that is in the cache."""
+    labels = np.load(dataset_folder(name, folder) / "y_train.npy", mmap_mode="r", allow_pickle=False)
+    return tuple(np.bincount(labels).tolist())
 
 
 def list_datasets(folder: Path) -> list[ListedDataset]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import lzma
 import math
+import re
 import shutil
 import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def import_dataset(name: str, path: Path, folder: Path, report: Report = silent)
     An .npz holds x_train and x_test, uint8 (n, height, width) or (n, height, width, channels) with 1 or 3 channels;
     y_train and y_test, integers (n,) or (n, 1), every class 0 .. K-1 in both; and optionally `classes`, K
     names. A folder holds train/CLASS/*.png and test/CLASS/*.png, all of one size and of mode L or RGB; its classes
-    are numbered in the order of their names; hidden files are skipped.
+    are numbered in the order of their names, in numerical order if all are whole numbers; hidden files are skipped.
 
     Under a built-in's name it must have that dataset's shape, sizes and number of classes. Raises UsageError for an
     invalid name, DataError if the file is refused or the name is taken by different content, MachineError if
@@ -204,7 +205,7 @@ def _copy_folder(path: Path, place: Path) -> tuple[str, ...]:
         images = {part: _images_by_class(root, root / part) for part in ("train", "test")}
         if unpaired := sorted(images["train"].keys() ^ images["test"].keys()):
             raise ValueError(f"train and test must have the same classes; only one of them has {', '.join(unpaired)}")
-        classes = _checked_names(list(images["train"]))
+        classes = _checked_names(_ordered(images["train"]))
         if not 0 < len(classes) <= MAX_CLASSES:
             raise ValueError(f"it has {len(classes)} classes, not 1 to {MAX_CLASSES}")
     first = images["train"][classes[0]][0]
@@ -216,13 +217,20 @@ def _copy_folder(path: Path, place: Path) -> tuple[str, ...]:
         _check_space(place, sum(sizes.values()) * (math.prod(image_shape) + 8))
     for part, size in sizes.items():
         with npy_file(place / f"x_{part}.npy", np.dtype(np.uint8), (size, *image_shape)) as file:
-            for files in images[part].values():
-                for image in files:
+            for name in classes:
+                for image in images[part][name]:
                     file.write(_pixels(image, mode, (width, height)))
         with npy_file(place / f"y_{part}.npy", np.dtype(np.int64), (size,)) as file:
-            for label, files in enumerate(images[part].values()):
-                file.write(np.full(len(files), label, dtype=np.int64).data)
+            for label, name in enumerate(classes):
+                file.write(np.full(len(images[part][name]), label, dtype=np.int64).data)
     return classes
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    """Return names of classes in alphabetical order; in numerical order if all are whole numbers."""
+    given = sorted(names)
+    numbers = all(re.fullmatch(r"[0-9]{1,18}", name) for name in given)
+    return sorted(given, key=int) if numbers else given
 
 
 def _images_by_class(root: Path, part: Path) -> dict[str, list[Path]]:

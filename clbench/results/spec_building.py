@@ -216,7 +216,7 @@ def build(
             dataset_sha256=data.sha256,
             classes_per_experience=sizes,
             class_order_from=_ORDERS.get(what.class_order, "list"),
-            class_order=class_order(what.class_order, classes, seeds["class_order"]),
+            class_order=class_order(what.class_order, data.classes, seeds["class_order"]),
             class_names=None if data.classes == tuple(map(str, range(classes))) else data.classes,
             held_out=held_out,
         ),

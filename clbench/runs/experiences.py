@@ -24,7 +24,6 @@ from clbench.base.recipe import Recipe
 from clbench.base.strategy import Strategy, config_class
 from clbench.errors import PluginError, UsageError
 from clbench.evaluation import metrics
-from clbench.networks.architectures import build
 from clbench.networks.network import Network
 from clbench.plugins.discovery import Plugin, load
 from clbench.results import environment, store
@@ -33,6 +32,7 @@ from clbench.results.run_result import EpochResult, ExperienceResult, Reads
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
 from clbench.runs import checkpoint
 from clbench.runs.checkpoint import Checkpoint
+from clbench.runs.initial_network import initial_network
 from clbench.runs.recorder import Recorder, search_result
 from clbench.runs.shared_start import learn_shared
 from clbench.runs.surroundings import Surroundings
@@ -108,10 +108,7 @@ class ExperienceByExperience:
         )
 
     def _new_model(self) -> Network:
-        seed, initialization = self.spec.seeds.network, self.recipe.initialization
-        network = build(self.spec.network.name, self.stream.shape, seed, initialization)
-        network.head.fixed = self.recipe.head == "fixed"
-        return network
+        return initial_network(self.spec, self.stream.shape)
 
     def to_the_end(self) -> Path:
         """Train what is not trained yet and publish; return the folder of the published run."""

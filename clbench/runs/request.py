@@ -211,7 +211,12 @@ class Request:
     ] = None
     class_order: Annotated[
         str | None,
-        Option("Order in which classes are learned.", "seed|natural|LIST", unset="the recipe's", accept=as_text),
+        Option(
+            "Order in which classes are learned: LIST of names or ids, or a file with one per line.",
+            "seed|natural|LIST|FILE",
+            unset="the recipe's",
+            accept=as_text,
+        ),
     ] = None
     epochs: Annotated[int | None, Option("Epochs per experience.", "N", unset="the recipe's")] = None
     setting: Annotated[str | None, Option("The incremental-learning setting.", "class|task|domain", unset="class")] = (

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import operator
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from clbench.errors import UsageError
+from clbench.system.suggestions import did_you_mean
 
 _WAYS = "Give a number of equal experiences (5), a list of sizes (4,3,3), or sizes with repeats (50+10x5)."
 
@@ -43,21 +46,23 @@ def parse_split(text: str, classes: int) -> tuple[int, ...]:
 
 
 def as_text(value: object) -> str | None:
-    """Return a split or class order as its text, from text, a number, or a list, tuple or array of numbers.
+    """Return a split or class order as its text, from text, a number, a path, or a list, tuple or array.
 
     Raises TypeError that says what it must be.
     """
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, Path):
+        return str(value)
     try:
         if isinstance(value, bool):
             raise TypeError
         if isinstance(value, Iterable):
-            numbers = [str(operator.index(each)) for each in value]
-            return ",".join(numbers) + ("," if len(numbers) == 1 else "")
+            listed = [each if isinstance(each, str) else str(operator.index(each)) for each in value]
+            return ",".join(listed) + ("," if len(listed) == 1 else "")
         return str(operator.index(value))  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError("a string, an integer or a list of integers") from None
+        raise TypeError("a string, an integer or a list") from None
 
 
 def _nearly_equal(classes: int, count: int) -> str:
@@ -88,22 +93,41 @@ def _repeats(sizes: Sequence[int]) -> str:
     return "+".join(f"{times}x{size}" if times > 1 else f"{size}" for size, times in runs)
 
 
-def class_order(choice: str, classes: int, seed: int) -> tuple[int, ...]:
-    """Return the dataset's class ids in the order in which they are learned.
+def class_order(choice: str, names: Sequence[str], seed: int) -> tuple[int, ...]:
+    """Return the dataset's class ids in the order in which they are learned; `names` are those of class 0, 1, …
 
-    `choice` is `seed` (a permutation drawn from `seed`), `natural` (0, 1, 2, …) or the ids as a list (`3,0,1,2`).
-    Raises UsageError if a list does not name every class exactly once.
+    `choice` is `seed` (a permutation drawn from `seed`), `natural` (0, 1, 2, …), the names or ids of all classes as a
+    list (`3,0,1,2`, `cat,dog`), or a file with one of them per line. Raises UsageError if a list does not name every
+    class exactly once.
     """
     if choice == "natural":
-        return tuple(range(classes))
+        return tuple(range(len(names)))
     if choice == "seed":
         import numpy as np  # here, because listing commands import this module but do not need NumPy
 
-        return tuple(int(c) for c in np.random.default_rng(seed).permutation(classes))
-    choice = re.sub(r"\s*,\s*", ",", choice.strip())
-    if not re.fullmatch(r"\d{1,6}(,\d{1,6})*,?", choice):
-        raise UsageError(f"invalid class order {choice!r}", "Give `seed`, `natural`, or a list of class ids: 3,0,1,2")
-    order = tuple(int(part) for part in choice.removesuffix(",").split(","))
-    if sorted(order) != list(range(classes)):
-        raise UsageError(f"class order {choice} does not name each of the classes 0 to {classes - 1} exactly once")
+        return tuple(int(c) for c in np.random.default_rng(seed).permutation(len(names)))
+    listed = _listed_classes(choice)
+    by_name = {name: class_id for class_id, name in enumerate(names)}
+    by_id = {str(class_id): class_id for class_id in range(len(names))}
+    # Names that are numbers are names, unless the list makes sense only as ids.
+    known = max((by_name, by_id), key=lambda known: sum(each in known for each in listed))
+    if unknown := [each for each in listed if each not in known]:
+        raise UsageError(
+            f"class order: no class '{unknown[0][:40]}'{did_you_mean(unknown[0][:40], [*by_name, 'seed', 'natural'])}",
+            "Give `seed`, `natural`, the names or the ids of all classes as a list, or a file with one per line.",
+        )
+    order = tuple(known[each] for each in listed)
+    if sorted(order) != list(range(len(names))):
+        raise UsageError(
+            f"a class order must name each of the {len(names)} classes exactly once (got {len(order)} names, "
+            f"{len(set(order))} of them different)"
+        )
     return order
+
+
+def _listed_classes(choice: str) -> list[str]:
+    path = Path(choice)
+    with contextlib.suppress(OSError, ValueError):  # names too long for a path
+        if path.is_file():
+            return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [each.strip() for each in choice.strip().removesuffix(",").split(",")]

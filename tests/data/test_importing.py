@@ -338,6 +338,17 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
+def test_classes_whose_names_are_whole_numbers_are_in_numerical_order(tmp_path: Path) -> None:
+    for number in range(12):
+        for part in ("train", "test"):
+            path = tmp_path / "images" / part / str(number) / "0.png"
+            write_png(path, np.full((5, 4, 3), 20 * number, dtype=np.uint8))
+    info = import_dataset("mine", tmp_path / "images", tmp_path)
+    opened = datasets.open_dataset("mine", tmp_path)
+    assert info.classes == tuple(str(number) for number in range(12))
+    assert [int(image[0, 0, 0]) for image in opened.x_train] == [20 * label for label in opened.y_train]
+
+
 def test_images_of_a_folder_arrive_in_the_order_of_their_classes_names(folder: Path, tmp_path: Path) -> None:
     (folder / "train" / ".DS_Store").touch()
     (folder / "train" / "ape" / ".hidden.png").touch()

@@ -2,6 +2,7 @@
 
 import hashlib
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -126,12 +127,12 @@ def test_classes_are_divided_by_two_with_the_odd_one_first(classes: int, text: s
 
 
 def test_natural_order_counts_up() -> None:
-    assert class_order("natural", 4, seed=7) == (0, 1, 2, 3)
+    assert class_order("natural", "0123", seed=7) == (0, 1, 2, 3)
 
 
 @pytest.mark.parametrize("text", ["3,0,2,1", "3, 0, 2, 1"])
 def test_a_listed_class_order_is_taken_as_it_stands_whatever_the_seed(text: str) -> None:
-    assert class_order(text, 4, seed=1) == class_order(text, 4, seed=2) == (3, 0, 2, 1)
+    assert class_order(text, "0123", seed=1) == class_order(text, "0123", seed=2) == (3, 0, 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -139,24 +140,46 @@ def test_a_listed_class_order_is_taken_as_it_stands_whatever_the_seed(text: str)
 )
 def test_a_class_order_that_does_not_name_each_class_once_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError):
-        class_order(text, 4, seed=0)
+        class_order(text, "0123", seed=0)
 
 
 @pytest.mark.parametrize("text", ["0 1,2,3", "0,1,2,3" + "0" * 5000])
 def test_a_class_order_that_is_no_list_of_numbers_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError):
-        class_order(text, 4, seed=0)
+        class_order(text, "0123", seed=0)
+
+
+@pytest.mark.parametrize("text", ["dog,ant,cat", " dog , ant,cat", "2,0,1"])
+def test_classes_are_ordered_by_name_or_by_id(text: str) -> None:
+    assert class_order(text, ["ant", "cat", "dog"], seed=0) == (2, 0, 1)
+
+
+def test_numbers_that_are_names_are_taken_as_names() -> None:
+    """Folders called 1, 2 and 3 are classes 0, 1 and 2."""
+    assert class_order("3,1,2", ["1", "2", "3"], seed=0) == (2, 0, 1)
+    assert class_order("2,0,1", ["1", "2", "3"], seed=0) == (2, 0, 1)  # not all are names, and all are ids
+
+
+def test_a_class_order_comes_from_a_file_with_a_name_on_each_line(tmp_path: Path) -> None:
+    file = tmp_path / "order.txt"
+    file.write_text("dog, small\n\nant\n cat \n")  # a comma is part of a name here
+    assert class_order(str(file), ["ant", "cat", "dog, small"], seed=0) == (2, 0, 1)
+
+
+def test_a_class_that_the_dataset_does_not_have_is_named_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="no class 'dgo'; did you mean 'dog'"):
+        class_order("ant,cat,dgo", ["ant", "cat", "dog"], seed=0)
 
 
 @given(st.integers(1, 100), st.integers(0, LARGEST))
 def test_a_drawn_class_order_names_each_class_once_and_is_the_same_again(classes: int, seed: int) -> None:
-    order = class_order("seed", classes, seed)
+    order = class_order("seed", [str(each) for each in range(classes)], seed)
     assert sorted(order) == list(range(classes))
-    assert order == class_order("seed", classes, seed)
+    assert order == class_order("seed", [str(each) for each in range(classes)], seed)
 
 
 def test_drawn_class_orders_differ_from_seed_to_seed() -> None:
-    assert len({class_order("seed", 10, seed) for seed in range(20)}) == 20
+    assert len({class_order("seed", "0123456789", seed) for seed in range(20)}) == 20
 
 
 def test_a_derived_seed_is_the_first_four_bytes_of_a_hash_of_seed_and_purpose() -> None:

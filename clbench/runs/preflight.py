@@ -1,0 +1,95 @@
+"""What can be known of planned runs before any is trained, from their strategies, networks and training labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from clbench.base.config import configure
+from clbench.base.continual_tuning import ContinualTuning
+from clbench.base.strategy import Strategy, config_class
+from clbench.data.dataset_info import DatasetInfo
+from clbench.data.datasets import class_counts
+from clbench.errors import UsageError
+from clbench.plugins.discovery import Plugin
+from clbench.results.run_spec import RunSpec, experience_classes
+from clbench.runs.selection import load_class
+from clbench.system.global_state import GlobalState
+
+
+def check_protocol(spec: RunSpec, data: DatasetInfo, folder: Path) -> None:
+    """Raise UsageError if the hyper-parameters, or the end of training, cannot be chosen in each experience."""
+    recipe, tuning = spec.recipe.config.for_strategy(spec.strategy.name), spec.tuning
+    if isinstance(tuning, ContinualTuning):
+        _check_criterion(spec)
+    share = recipe.validation or (tuning.validation if isinstance(tuning, ContinualTuning) else 0.0)
+    if share or spec.scenario.held_out:
+        _check_held_out(spec, class_counts(data.name, folder))
+
+
+def _check_criterion(spec: RunSpec) -> None:
+    single = [index for index, size in enumerate(spec.scenario.classes_per_experience) if size == 1]
+    if single:
+        raise UsageError(
+            "--tune chf chooses by the accuracy among an experience's own classes, which is always 100 % if there is "
+            f"only one ({_experiences(single)})",
+            "Choose a --split with at least two classes in each experience, or --tune grid.",
+        )
+
+
+def _check_held_out(spec: RunSpec, counts: Sequence[int]) -> None:
+    none = [i for i, own in enumerate(experience_classes(spec)) if all(counts[label] < 2 for label in own)]
+    if none:
+        raise UsageError(
+            f"{spec.scenario.name} has no image to hold out for validation in {_experiences(none)}: each class there "
+            "has a single training image",
+            "Merge these experiences with others by --split, or leave out what needs validation data: --tune, or a "
+            "recipe with validation > 0.",
+        )
+
+
+def check_strategy(spec: RunSpec, plugin: Plugin, data: DatasetInfo) -> None:
+    """Raise UsageError if the strategy, in its configuration, does not accept the network of the run."""
+    cls = load_class(plugin)
+    if cls.start is Strategy.start:
+        return
+    state = GlobalState()
+    try:
+        if (refusal := _refusal(spec, cls, data, fixed=None)) is not None:
+            selector = f"{spec.strategy.name}:{spec.strategy.preset}" if spec.strategy.preset else spec.strategy.name
+            problem = f"{selector} on {spec.scenario.name}, recipe {spec.recipe.name}: {refusal.message}"
+            raise UsageError(problem, refusal.hint or _remedy(spec, cls, data)) from None
+    finally:
+        state.restore()
+
+
+def _refusal(spec: RunSpec, cls: type[Any], data: DatasetInfo, fixed: bool | None) -> UsageError | None:
+    """Return why the strategy refuses the network; `fixed` replaces the recipe's kind of head unless None."""
+    from clbench.runs.initial_network import initial_network  # torch
+
+    padding = spec.recipe.config.padding
+    shape = (data.shape[0] + 2 * padding, data.shape[1] + 2 * padding, data.shape[2])
+    network = initial_network(spec, shape)
+    if fixed is not None:
+        network.head.fixed = fixed
+    try:
+        cls(configure(config_class(cls), spec.strategy.config, spec.strategy.name)).start(network)
+    except UsageError as error:
+        return error
+    except Exception:  # a fault of its own, which its run reports with a traceback, and which concerns no other run
+        return None
+    return None
+
+
+def _remedy(spec: RunSpec, cls: type[Any], data: DatasetInfo) -> str:
+    other = "growing" if spec.recipe.config.head == "fixed" else "fixed"
+    if _refusal(spec, cls, data, fixed=other == "fixed") is None:
+        return f"It accepts --set recipe.head={other}; a recipe that has it: see clbench show {spec.scenario.name}"
+    return ""
+
+
+def _experiences(indices: Iterable[int]) -> str:
+    given = [str(index) for index in indices]
+    shown = ", ".join(given[:5]) + (", …" if len(given) > 5 else "")
+    return f"experience{'s' if len(given) > 1 else ''} {shown}"

@@ -1,0 +1,91 @@
+"""What is refused before anything is trained, for all strategies of a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+import clbench
+from clbench.data.importing import import_dataset
+from clbench.errors import UsageError
+from clbench.runs.grid import plan
+from clbench.runs.request import Request
+
+FEW = """
+import clbench
+class Few(clbench.Scenario):
+    dataset, split, class_order = "few", "8,1,1", "natural"
+    recipes = {"quick": clbench.Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=32, epochs=1)}
+"""
+TIRED = """
+import clbench
+class Tired(clbench.Strategy):
+    def start(self, model):
+        raise ERROR
+    def loss(self, batch):
+        return batch.cross_entropy()
+"""
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with digits of which class 9 has a single training image."""
+    folder = tmp_path_factory.mktemp("few")
+    bundled = load_digits()
+    images, labels = (bundled.images * 15).astype(np.uint8), bundled.target
+    train = np.concatenate([np.flatnonzero(labels == c)[: 1 if c == 9 else 40] for c in range(10)])
+    test = np.concatenate([np.flatnonzero(labels == c)[100:120] for c in range(10)])
+    arrays = {"x_train": images[train], "y_train": labels[train], "x_test": images[test], "y_test": labels[test]}
+    np.savez(folder / "few.npz", **arrays)
+    import_dataset("few", folder / "few.npz", folder)
+    (folder / "few.py").write_text(FEW)
+    return folder
+
+
+def refusal(data: Path, strategies: Any = "naive", scenario: Any = "splitdigits", **given: Any) -> UsageError:
+    asked = {"strategy": strategies, "scenario": scenario, "device": "cpu", "data": data, **given}
+    with pytest.raises(UsageError) as raised:
+        plan(Request.from_python(asked), lambda event: None)
+    return raised.value
+
+
+def test_a_preset_that_does_not_fit_the_recipe_is_refused_with_what_fits_and_nothing_is_trained(
+    data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UsageError) as raised:
+        clbench.run(["naive", "lwf:vandeven2022", "er"], "splitdigits", epochs=1, data=data, out=out)
+    assert "lwf:vandeven2022 on splitdigits, recipe quick-epochs1" in str(raised.value)
+    assert raised.value.hint and "--set recipe.head=fixed" in raised.value.hint
+    assert not list(out.rglob("result.json"))
+    asked = Request.from_python(
+        {"strategy": "lwf:vandeven2022", "scenario": "splitdigits", "set": {"recipe.head": "fixed"}, "data": data}
+    )
+    assert plan(asked, lambda event: None)
+
+
+def test_another_fault_of_a_strategy_at_its_start_concerns_its_own_run_only(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tired.py"
+    path.write_text(TIRED.replace("ERROR", "ValueError('no')"))
+    asked = {"strategy": ["naive", path], "scenario": "splitdigits", "data": data}
+    assert len(plan(Request.from_python(asked), lambda event: None)) == 2
+    path.write_text(TIRED.replace("ERROR", "clbench.UsageError('needs rest')"))
+    assert "tired on splitdigits, recipe quick: needs rest" in str(refusal(data, ["naive", path]))
+
+
+def test_continual_tuning_is_refused_where_its_criterion_is_constant(data: Path) -> None:
+    error = refusal(data, split="8,1,1", tune="chf")
+    assert "always 100 %" in str(error) and "experiences 1, 2" in str(error)
+    assert error.hint and "--tune grid" in error.hint
+
+
+def test_validation_data_are_refused_where_no_image_can_be_held_out(few: Path) -> None:
+    values = {"recipe.schedule": "plateau", "recipe.validation": 0.1}
+    error = refusal(few, scenario=few / "few.py", set=values)
+    assert "no image to hold out for validation in experience 2" in str(error)
+    asked = {"strategy": "naive", "scenario": few / "few.py", "split": "8,2", "set": values, "data": few}
+    assert plan(Request.from_python(asked), lambda event: None)
