@@ -32,6 +32,8 @@ def run(
     if dry_run:
         _print_plan(request, as_json)
         return
+    if sys.stderr.isatty():  # importing torch takes a second or more; the first line that follows replaces this one
+        print("Starting …", end="\r", file=sys.stderr, flush=True)
     from clbench.api import require_clean, run_request, stored
 
     outcomes = run_request(request, terminal(stderr=True))

@@ -7,6 +7,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 from clbench.base.events import (
@@ -20,29 +21,45 @@ from clbench.base.events import (
     TrainingProgress,
 )
 
+_NAME_WIDTH = 28
+_ESTIMATED_OVER_SECONDS = 300.0
+
 
 class ProgressDisplay:
-    """Shows the events of a grid of runs on `console` (standard error)."""
+    """Shows the events of a grid of runs on `console` (standard error).
+
+    In a terminal each run that is under way has a bar, and a grid of several has one for all of them on top.
+    """
 
     def __init__(self, console: Console) -> None:
         self.total = 0
         self._started: dict[str, RunStarted] = {}
         self._latest: dict[str, str] = {}
         self._tasks: dict[str, TaskID] = {}
-        self._ended = 0
+        self._shares: dict[str, float] = {}
+        """Of each run under way, the share that is done."""
+
+        self._ended = self._skipped = 0
+        self._all: TaskID | None = None
+        # The name, the bar and the time left are never cut; the detail takes what is left of the line.
         self._live = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
-            TextColumn("{task.fields[detail]}"),
-            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=12),
+            TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[detail]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             console=console,
             transient=True,
             disable=not console.is_terminal,
+            expand=True,
+            speed_estimate_period=_ESTIMATED_OVER_SECONDS,
         )
 
     def expect(self, runs: int) -> None:
         """Start counting towards this number of runs."""
-        self.total, self._ended = runs, 0
+        self.total, self._ended, self._skipped = runs, 0, 0
+        if self._all is not None:
+            self._live.remove_task(self._all)
+        self._all = self._live.add_task("all runs", total=runs, detail="") if runs > 1 else None
 
     def __enter__(self) -> ProgressDisplay:
         self._live.start()
@@ -62,6 +79,7 @@ class ProgressDisplay:
             self._tasks[event.run] = self._live.add_task(
                 _short(event.run), total=event.experiences, completed=event.resumed_after, detail=""
             )
+            self._shares[event.run] = 0.0
         elif isinstance(event, TrainingProgress):
             self._show_training(event)
         elif isinstance(event, ExperienceFinished):
@@ -74,22 +92,42 @@ class ProgressDisplay:
     def _show_training(self, event: TrainingProgress) -> None:
         started = self._started[event.run]
         detail = (
-            f"experience {event.experience}, {100 * event.fraction:.0f} % of {started.length}, "
-            f"{event.images_per_second:,.0f} images/s{self._latest.get(event.run, '')}"
+            f"experience {event.experience}, {100 * event.fraction:.0f} % of {started.length}"
+            f"{self._latest.get(event.run, '')} | {event.images_per_second:,.0f} images/s"
         )
-        self._live.update(self._tasks[event.run], completed=event.experience + event.fraction, detail=detail)
+        self._advance(event.run, event.experience + event.fraction, detail)
+
+    def _advance(self, run: str, experiences: float, detail: str | None = None) -> None:
+        """Move the bars: that many of the run's experiences are done."""
+        self._live.update(self._tasks[run], completed=experiences)
+        if detail is not None:
+            self._live.update(self._tasks[run], detail=detail)
+        self._shares[run] = experiences / self._started[run].experiences
+        self._advance_all()
+
+    def _advance_all(self) -> None:
+        if self._all is None:
+            return
+        # Runs that were there already took no time: without them the time left is that of the others.
+        worked = self._ended - self._skipped + sum(self._shares.values())
+        detail = f"{self._ended} of {self.total} done"
+        self._live.update(self._all, total=self.total - self._skipped, completed=worked, detail=detail)
 
     def _show_experience(self, event: ExperienceFinished) -> None:
         old, new = _percent(event.old_accuracy), _percent(event.new_accuracy)
         self._latest[event.run] = f" | old {old} new {new}"
-        self._live.update(self._tasks[event.run], completed=event.experience + 1)
-        what = f"old classes {old:>6}, new classes {new:>6}" if event.new_accuracy is not None else "not evaluated"
-        self._print(f"  {_short(event.run)} experience {event.experience}: {what}   ({event.seconds:.1f} s)")
+        self._advance(event.run, event.experience + 1)
+        what = f"old {old:>6}, new {new:>6}" if event.new_accuracy is not None else "not evaluated"
+        seconds = f"{event.seconds:.1f}" if event.seconds < 100 else f"{event.seconds:.0f}"
+        self._print(f"  {_short(event.run)} experience {event.experience}: {what} ({seconds} s)")
 
     def _show_end(self, event: RunFinished | RunSkipped | RunFailed) -> None:
         self._ended += 1
+        self._skipped += isinstance(event, RunSkipped)
+        self._shares.pop(event.run, None)
         if event.run in self._tasks:
             self._live.remove_task(self._tasks.pop(event.run))
+        self._advance_all()
         count = f"[{self._ended}/{self.total}]"
         if isinstance(event, RunFailed):
             kept = f"; traceback in {event.path}/traceback.txt" if event.path else ""
@@ -105,9 +143,12 @@ class ProgressDisplay:
 
 
 def _short(run: str) -> str:
-    """`splitmnist/lwf/quick-seed0-1cc8f1cc` -> `splitmnist lwf seed 0`."""
+    """`splitmnist/lwf/quick-seed0-1cc8f1cc` -> `splitmnist lwf seed 0`; long names are cut, and the seed never."""
     scenario, strategy, rest = run.split("/")
-    return f"{scenario} {strategy} seed {rest.rpartition('-seed')[2].partition('-')[0]}"
+    seed = f"seed {rest.rpartition('-seed')[2].partition('-')[0]}"
+    names = f"{scenario} {strategy}"
+    width = _NAME_WIDTH - len(seed) - 1
+    return f"{names if len(names) <= width else names[: width - 1] + '…'} {seed}"
 
 
 def _percent(value: float | None) -> str:

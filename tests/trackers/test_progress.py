@@ -1,0 +1,67 @@
+"""The progress of runs in a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from clbench.base.events import ExperienceFinished, RunFinished, RunSkipped, RunStarted, TrainingProgress
+from clbench.trackers.progress import ProgressDisplay
+
+LONG = "a-scenario-with-a-long-name/and-a-strategy-of-a-third-party/quick-seed1993-0123abcd"
+
+
+def screen(display: ProgressDisplay, width: int = 80) -> list[str]:
+    """What the live display shows now."""
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    console.print(display._live.get_renderable())
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert all(len(line) <= width for line in lines)
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def terminal() -> ProgressDisplay:
+    return ProgressDisplay(Console(file=io.StringIO(), width=80, force_terminal=True))
+
+
+def test_the_line_of_a_run_keeps_seed_bar_and_time_left() -> None:
+    display = terminal()
+    display.expect(1)
+    display(RunStarted(LONG, 5, "200 epochs", 0))
+    display(ExperienceFinished(LONG, 0, None, 0.99, 3.0))
+    display(TrainingProgress(LONG, 1, 0, 0.5, 12345.0))
+    (line,) = screen(display)
+    assert "… seed 1993 " in line and "━" in line and ":" in line
+    assert line.endswith("…")  # the detail gives way
+
+
+def test_a_grid_has_one_bar_for_all_its_runs_that_counts_only_what_is_to_be_done() -> None:
+    display = terminal()
+    runs = [f"digits/naive/quick-seed{seed}-0123abcd" for seed in range(4)]
+    display.expect(4)
+    display(RunSkipped(runs[0], ""))
+    for run in runs[1:3]:
+        display(RunStarted(run, 2, "1 epoch", 0))
+    display(ExperienceFinished(runs[1], 0, None, 1.0, 1.0))
+    (task,) = [task for task in display._live.tasks if task.description == "all runs"]
+    assert (task.completed, task.total) == (0.5, 3)
+    assert "1 of 4 done" in screen(display)[0] and len(screen(display)) == 3
+    display(RunFinished(runs[1], ""))
+    assert (task.completed, task.total) == (1.0, 3)
+    assert "2 of 4 done" in screen(display)[0]
+
+
+def test_a_single_run_has_its_own_bar_only() -> None:
+    display = terminal()
+    display.expect(1)
+    display(RunStarted("digits/naive/quick-seed0-0123abcd", 2, "1 epoch", 0))
+    assert len(screen(display)) == 1
+
+
+def test_the_line_of_an_experience_fits() -> None:
+    out = io.StringIO()
+    display = ProgressDisplay(Console(file=out, width=80))
+    display(RunStarted(LONG, 20, "1 epoch", 0))
+    display(ExperienceFinished(LONG, 10, 1.0, 1.0, 1234.5))
+    assert len(out.getvalue().splitlines()[-1]) <= 80
