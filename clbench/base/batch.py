@@ -25,6 +25,9 @@ class Source(Protocol):
     def prepare(self, images: Tensor) -> Tensor:
         """Augment and scale stored images."""
 
+    def note_cross_entropy(self, outputs: int) -> None:
+        """Take note of over how many outputs a cross-entropy ranges: over a single one it is 0 whatever is learned."""
+
 
 @dataclass(slots=True)
 class Batch:
@@ -86,6 +89,8 @@ class Batch:
         from clbench import losses
 
         experience = self.experience
+        if self.source is not None:
+            self.source.note_cross_entropy(self._outputs(over))
         if experience.setting == "class_incremental" and over == "all":
             return losses.cross_entropy(self.logits, self.y)
         seen, classes = self.logits, experience.seen_classes
@@ -95,3 +100,10 @@ class Batch:
             return losses.cross_entropy_within(seen, self.y, experience.classes_per_experience[: experience.index + 1])
         first = experience.old_classes if experience.setting == "class_incremental" and over == "current" else 0
         return losses.cross_entropy(seen, self.y, first)
+
+    def _outputs(self, over: Classes) -> int:
+        """Return over how many outputs the softmax of the cross-entropy ranges for the current experience's samples."""
+        experience = self.experience
+        if experience.setting != "class_incremental" or over == "current":
+            return experience.classes_per_experience[experience.index]
+        return self.logits.shape[1] if over == "all" else experience.seen_classes

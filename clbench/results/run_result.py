@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from clbench.base.config import OMIT_DEFAULT
 from clbench.base.incremental_setting import Setting
 from clbench.results.record import SCHEMA, Record
 
@@ -110,6 +111,9 @@ class ExperienceResult(Record):
 
     epochs: tuple[EpochResult, ...]
     """One after the other; empty for a training loop that does not report its epochs."""
+
+    constant_cross_entropy: Annotated[bool, OMIT_DEFAULT] = False
+    """Whether the cross-entropy ranged over a single class, so that it was 0 whatever was learned."""
 
     teacher: Literal["recorded", "online"] | None
     """How the old network answers: once before training, at every step, or not at all."""

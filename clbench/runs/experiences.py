@@ -278,6 +278,7 @@ class ExperienceByExperience:
             trained=costs.trained,
             samples_seen=costs.samples_seen,
             gradient_steps=costs.gradient_steps,
+            constant_cross_entropy=costs.informative_cross_entropy is False,
             epochs=tuple(EpochResult(**vars(epoch)) for epoch in costs.epochs),
             teacher=costs.teacher,
             teacher_bytes=costs.teacher_bytes,

@@ -19,7 +19,7 @@ from clbench.results.spec_building import Machine, Method
 from clbench.results.store import check_results_folder
 from clbench.runs.benchmark_scenario import with_dataset
 from clbench.runs.parallelism import check_threads, jobs_from
-from clbench.runs.preflight import check_protocol, check_strategy
+from clbench.runs.preflight import check_protocol, check_strategy, unlearnable_classes
 from clbench.runs.request import Request
 from clbench.runs.selection import Chosen, choose_strategies, load_class, select_scenarios
 from clbench.system.suggestions import did_you_mean
@@ -105,6 +105,8 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
                     check_protocol(spec, info, folder)
                 if seed == request.seeds[0]:
                     check_strategy(spec, method.plugin, info)
+                    if text := unlearnable_classes(spec, method.plugin):
+                        notify(Note(text))
     return planned
 
 

@@ -12,7 +12,7 @@ from clbench.base.strategy import Strategy, config_class
 from clbench.data.dataset_info import DatasetInfo
 from clbench.data.datasets import class_counts
 from clbench.errors import UsageError
-from clbench.plugins.discovery import Plugin
+from clbench.plugins.discovery import Plugin, discover
 from clbench.results.run_spec import RunSpec, experience_classes
 from clbench.runs.selection import load_class
 from clbench.system.global_state import GlobalState
@@ -93,3 +93,31 @@ def _experiences(indices: Iterable[int]) -> str:
     given = [str(index) for index in indices]
     shown = ", ".join(given[:5]) + (", …" if len(given) > 5 else "")
     return f"experience{'s' if len(given) > 1 else ''} {shown}"
+
+
+def unlearnable_classes(spec: RunSpec, plugin: Plugin) -> str | None:
+    """Return what to say if the strategy's cross-entropy will be constant: a softmax over one class is always 1."""
+    sizes = spec.scenario.classes_per_experience
+    single = [index for index, size in enumerate(sizes) if size == 1 and index > 0]
+    if not single or spec.scenario.setting != "class_incremental":
+        return None
+    field, source = "cross_entropy_over", plugin.path.read_text(encoding="utf-8", errors="replace")
+    over = spec.strategy.config.get(field, "current" if 'cross_entropy("current")' in source else "seen")
+    if over != "current":
+        return None
+    selector = f"{spec.strategy.name}:{spec.strategy.preset}" if spec.strategy.preset else spec.strategy.name
+    presets = {**plugin.all_presets, **_presets_of(plugin.name)}
+    others = [name for name, preset in presets.items() if preset.get("set", {}).get(field) == "seen"]
+    ways = [f"-s {spec.strategy.name}:{name}" for name in others[:3]]
+    if field in spec.strategy.config:
+        ways.insert(0, f"--set {selector}.{field}=seen")
+    return (
+        f"{selector}: {_experiences(single)} {'bring' if len(single) > 1 else 'brings'} one class, and its "
+        f"cross-entropy ranges over the new classes alone. Over one class it is always 0: that class is not learned by it."
+        + (f" What ranges over all classes seen: {', '.join(ways)}" if ways else "")
+    )
+
+
+def _presets_of(name: str) -> dict[str, dict[str, Any]]:
+    """Return all presets of a strategy by its name, also those of other files."""
+    return next((plugin.all_presets for plugin in discover("strategy") if plugin.name == name), {})

@@ -94,6 +94,9 @@ class Costs:
     trained: bool = False
     """Whether the strategy trained in the experience at all."""
 
+    informative_cross_entropy: bool | None = None
+    """Whether some cross-entropy of the batches ranged over more than one output; None if none was asked for."""
+
     past_data_bytes: int = 0
     """Size of the training data of earlier experiences that this one read."""
 

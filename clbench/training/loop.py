@@ -383,6 +383,10 @@ class Trainer:
             images = augment(images, self.recipe.augmentation, self._augmentation)
         return self.data.scaling(images)
 
+    def note_cross_entropy(self, outputs: int) -> None:
+        """Take note of over how many outputs a cross-entropy ranges; see base.batch.Source."""
+        self.costs.informative_cross_entropy = bool(self.costs.informative_cross_entropy) or outputs > 1
+
     # -- validation ---------------------------------------------------------------------------------------------------
 
     def _validation_loss(self) -> float:

@@ -89,3 +89,34 @@ def test_validation_data_are_refused_where_no_image_can_be_held_out(few: Path) -
     assert "no image to hold out for validation in experience 2" in str(error)
     asked = {"strategy": "naive", "scenario": few / "few.py", "split": "8,2", "set": values, "data": few}
     assert plan(Request.from_python(asked), lambda event: None)
+
+
+def said_before_training(strategy: str, data: Path, **given: Any) -> str:
+    notes: list[Any] = []
+    plan(Request.from_python({"strategy": strategy, "scenario": "splitdigits", "data": data, **given}), notes.append)
+    return " ".join(note.text for note in notes)
+
+
+@pytest.mark.parametrize("strategy", ["lwf", "lwf:pycil", "naive:pycil"])
+def test_a_cross_entropy_over_one_class_is_announced_with_what_ranges_over_all(strategy: str, data: Path) -> None:
+    """A softmax over one class is 1, and its cross-entropy 0."""
+    said = said_before_training(strategy, data, split="8,1,1")
+    assert "experiences 1, 2 bring one class" in said and "always 0" in said
+    assert "-s lwf:vandeven2019" in said or "cross_entropy_over=seen" in said
+
+
+@pytest.mark.parametrize(
+    ("strategy", "given"),
+    [("lwf", {}), ("naive", {"split": "8,1,1"}), ("lwf:vandeven2019", {"split": "8,1,1"}), ("lwf", {"split": "1,9"})],
+)
+def test_nothing_is_announced_where_the_cross_entropy_says_something(
+    strategy: str, given: dict[str, Any], data: Path
+) -> None:
+    assert "one class" not in said_before_training(strategy, data, **given)
+
+
+def test_a_run_records_in_which_experiences_the_cross_entropy_was_constant(data: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"split": "8,1,1", "epochs": 1, "data": data, "out": tmp_path}
+    lwf, naive = clbench.run(["lwf", "naive"], "splitdigits", **options)
+    assert [each.constant_cross_entropy for each in lwf.result.experiences] == [False, True, True]
+    assert [each.constant_cross_entropy for each in naive.result.experiences] == [False, False, False]
