@@ -17,7 +17,7 @@ from clbench.results.record import to_json
 from clbench.results.run_spec import RunSpec
 from clbench.results.stored_runs import StoredRun
 from clbench.streams.splits import describe_split
-from clbench.system.tables import legible, listed
+from clbench.system.tables import legible
 
 Reference = Literal["lower", "upper"]
 
@@ -41,11 +41,14 @@ class Row:
     to_lower: Difference | None = None
     """Its final accuracy less the lower reference's, with equal seeds; None for that reference, and where none is."""
 
-    to_best: Difference | None = None
-    """The same to the best row."""
+    to_best: Estimate | None = None
+    """The same to the best row, without a test of its own: it was chosen as the best by these numbers."""
+
+    p_best: float | None = None
+    """The p of its being as good as the best (`statistics.p_as_good_as_best`); None with one seed."""
 
     standing: Literal["best", "tied"] | None = None
-    """Whether it has the highest mean final accuracy of all rows but the upper reference, or cannot be told from it.
+    """Whether it has the highest mean final accuracy of all rows but the upper reference, or may be as good as it.
 
     With one seed, which tells nothing, tied is what equals the best.
     """
@@ -95,9 +98,8 @@ class Comparison:
 
     @property
     def testable(self) -> bool:
-        """Whether the exact test could tell some strategy from the best with these seeds, if it were much worse."""
-        tests = sum(row.to_best is not None for row in self.rows)
-        return bool(tests) and statistics.smallest_p(len(self.seeds), tests) <= statistics.LEVEL
+        """Whether a test over so many seeds could tell some strategy from the best, if it were much worse."""
+        return statistics.smallest_joint_p(len(self.seeds)) <= statistics.LEVEL
 
     @property
     def spec(self) -> RunSpec:
@@ -259,27 +261,27 @@ def _with_evidence(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     measured = [row for row in rows if row.estimates["final_accuracy"]]
     lower = lower_reference(measured)
     to_lower = _differences(measured, lower) if lower else {}
-    notes: list[str] = []
     rows = [replace(row, to_lower=to_lower.get(row.strategy)) for row in rows]
     contenders = [row for row in measured if row.reference != "upper"]
-    if len(contenders) > 1:
-        best = contenders[-1]
-        found = _differences(contenders, best)
-        tied = {name for name, each in found.items() if _ties(each)}
-        rows = [
-            replace(
-                row,
-                to_best=found.get(row.strategy),
-                standing="best" if row.strategy == best.strategy else "tied" if row.strategy in tied else None,
-            )
-            for row in rows
-        ]
-        notes += _notes_on_ties(best, found, tied)
-    return rows, notes
+    if len(contenders) < 2:
+        return rows, []
+    standings = _standings(contenders)
+    rows = [replace(row, **standings.get(row.strategy, {})) for row in rows]
+    return rows, _notes_on_ties(contenders[-1], any(row.standing == "tied" for row in rows))
 
 
-def _ties(difference: Difference) -> bool:
-    return difference.estimate.mean == 0 if difference.p_holm is None else difference.p_holm > statistics.LEVEL
+def _standings(contenders: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Return by label what a row says of the best, which is the last of the contenders."""
+    best = contenders[-1]
+    p_values: Sequence[float | None] = [None] * len(contenders)
+    if len(best.runs) > 1:
+        p_values = statistics.p_as_good_as_best([final_accuracies(row) for row in contenders])
+    found: dict[str, dict[str, Any]] = {best.strategy: {"standing": "best"}}
+    for row, p in zip(contenders[:-1], p_values[:-1], strict=True):
+        difference = statistics.paired(final_accuracies(row), final_accuracies(best))
+        tied = difference.mean == 0 if p is None else p > statistics.LEVEL
+        found[row.strategy] = {"to_best": difference, "p_best": p, "standing": "tied" if tied else None}
+    return found
 
 
 def _differences(rows: Sequence[Row], to: Row) -> dict[str, Difference]:
@@ -294,29 +296,22 @@ def final_accuracies(row: Row) -> list[float]:
     return [run.metric("final_accuracy") for run in row.runs]
 
 
-def _notes_on_ties(best: Row, found: dict[str, Difference], tied: set[str]) -> list[str]:
+def _notes_on_ties(best: Row, some_tied: bool) -> list[str]:
     seeds = len(best.runs)
     if seeds == 1:
-        same = [f"≈ marks what ends exactly as high as {best.strategy}."] if tied else []
+        same = [f"≈ marks what ends exactly as high as {best.strategy}."] if some_tied else []
         return ["One seed: no interval and no test. No difference here says anything about other seeds.", *same]
-    least = statistics.smallest_p(seeds, len(found))
-    family = f"{len(found)} comparison{'s' if len(found) > 1 else ''}"
-    if least <= statistics.LEVEL:
-        return (
-            [
-                f"≈ marks what cannot be told from the best: exact sign-flip test of the paired differences in final "
-                f"accuracy, p > {statistics.LEVEL} after Holm's correction for {family}."
-            ]
-            if tied
-            else []
-        )
-    enough = next(n for n in range(seeds, 100) if statistics.smallest_p(n, len(found)) <= statistics.LEVEL)
-    clear = [name for name, each in found.items() if each.interval_excludes_zero]
-    said = (
-        f"≈ marks what the exact sign-flip test cannot tell from the best. With {seeds} seeds that is everything: its "
-        f"least possible p is {2 / 2**seeds:.2g}, {least:.2g} after Holm's correction for {family}, "
-        f"whatever the numbers; {enough} seeds could reach {statistics.LEVEL}."
-    )
-    if clear:
-        said += f" The paired t-interval, which takes the differences for normal, excludes 0 for {listed(clear)}."
-    return [said]
+    least = statistics.smallest_joint_p(seeds)
+    if least > statistics.LEVEL:
+        enough = next(n for n in range(seeds, 100) if statistics.smallest_joint_p(n) <= statistics.LEVEL)
+        return [
+            f"≈ marks what may be as good as the best. With {seeds} seeds that is everything: the test's smallest "
+            f"possible p is {least:.2g}, whatever the numbers; it takes {enough} seeds to reach {statistics.LEVEL}."
+        ]
+    if not some_tied:
+        return []
+    return [
+        "≈ marks what may be as good as the best. While the strategies that remain differ by a joint sign-flip test of "
+        "their largest paired t, the lower one of that pair is eliminated; ≈ is what remains. Of strategies that are "
+        f"all as good as the best, one loses its mark with a probability of at most {statistics.LEVEL}."
+    ]

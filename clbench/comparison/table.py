@@ -87,6 +87,7 @@ def rows_for_json(comparison: Comparison) -> list[dict[str, object]]:
             "standing": row.standing,
             "to_lower": asdict(row.to_lower) if row.to_lower else None,
             "to_best": asdict(row.to_best) if row.to_best else None,
+            "p_best": row.p_best,
         }
 
     return [listed(row) for row in comparison.rows]

@@ -54,10 +54,8 @@ def _doubt(comparison: Comparison, best: Row) -> str:
     if len(comparison.seeds) == 1:
         return f", with {listed(tied)}"
     if comparison.testable:
-        return f", from which an exact test cannot tell {listed(tied)}"
-    clear = [row.strategy for row in comparison.rows if row.to_best and row.to_best.interval_excludes_zero]
-    apart = f" above {listed(clear)} by the paired t-interval," if clear else ""
-    return f",{apart} though {len(comparison.seeds)} seeds are too few for an exact test"
+        return f", and {listed(tied)} may be as good"
+    return f", though {len(comparison.seeds)} seeds are too few to tell the strategies apart"
 
 
 def _reference(comparison: Comparison, kind: str) -> Row | None:

@@ -181,6 +181,11 @@ class Across:
     means: tuple[tuple[str, Aggregate], ...]
     """A label with its interquartile mean of the final accuracy, from the lowest to the highest."""
 
+    @property
+    def trimmed(self) -> bool:
+        """Whether the interquartile mean is not the plain mean."""
+        return statistics.trims(len(self.scenarios))
+
 
 def across(comparisons: Iterable[Comparison]) -> list[Across]:
     """Return the aggregates of each recipe with three scenarios or more, of the strategies that are in all of them."""

@@ -301,25 +301,25 @@ def test_one_strategy_is_not_called_the_best() -> None:
 UP, DOWN = [12, 10, 14, 11, 13, 10, 12, 14], [10, 11, 12, 12, 11, 11, 11, 13]
 
 
-def test_tied_with_the_best_is_what_the_paired_test_cannot_tell_from_it() -> None:
+def test_tied_with_the_best_is_what_the_joint_test_cannot_tell_from_it() -> None:
     runs = [*over_seeds("up", UP), *over_seeds("down", DOWN), *over_seeds("naive", [0] * 8)]
     comparison = only(runs)
     rows = {row.strategy: row for row in comparison.rows}
     assert {name: row.standing for name, row in rows.items()} == {"naive": None, "down": "tied", "up": "best"}
-    # naive is below in every seed: 2 of 2^8 patterns, twice that for two comparisons.
-    assert rows["naive"].to_best and rows["naive"].to_best.p_holm == pytest.approx(2 * 2 / 2**8)
-    assert rows["down"].to_best and rows["down"].to_best.estimate.mean == pytest.approx(-5 / 8 / 40)
-    assert rows["up"].to_best is None
+    # naive is below by nearly the same in every seed: 2 of 2^8 patterns, however many comparisons there are.
+    assert rows["naive"].p_best == pytest.approx(2 / 2**8)
+    assert rows["down"].to_best and rows["down"].to_best.mean == pytest.approx(-5 / 8 / 40)
+    assert rows["up"].to_best is None and rows["up"].p_best is None
     assert comparison.testable
     text = printed(comparison)
-    assert "≈" in text and "for 2 comparisons." in text and "whatever the numbers" not in text
+    assert "≈ marks what may be as good as the best." in text and "whatever the numbers" not in text
 
 
 def test_a_small_difference_that_every_seed_shows_is_no_tie_though_the_seeds_spread_widely() -> None:
     # An unpaired test of 0, 2, …, 14 against 1, 3, …, 15 has p = 0.69.
     rows = by_name([*over_seeds("low", range(0, 16, 2)), *over_seeds("high", range(1, 17, 2))])
     assert rows["low"].standing is None
-    assert rows["low"].to_best and rows["low"].to_best.p == pytest.approx(2 / 2**8)
+    assert rows["low"].p_best == pytest.approx(2 / 2**8)
 
 
 def test_where_the_seeds_are_too_few_for_any_test_all_are_tied_and_a_note_says_how_many_could_do() -> None:
@@ -328,9 +328,16 @@ def test_where_the_seeds_are_too_few_for_any_test_all_are_tied_and_a_note_says_h
     assert not comparison.testable
     (note,) = [note for note in comparison.notes if "≈" in note]
     # Two of 2^5 patterns are 0.0625; with six seeds two of 2^6 are 0.031.
-    assert "With 5 seeds that is everything" in note and "is 0.062, 0.062 after" in note
-    assert "6 seeds could reach 0.05" in note
-    assert note.endswith("excludes 0 for low.")
+    assert "With 5 seeds that is everything" in note and "possible p is 0.062" in note
+    assert note.endswith("it takes 6 seeds to reach 0.05.")
+
+
+def test_no_note_names_rows_by_an_interval_that_is_not_corrected_for_their_number() -> None:
+    for seeds in (3, 5, 6, 8):
+        comparison = only(
+            [*over_seeds("low", [0] * seeds), *over_seeds("high", [9 + seed % 3 for seed in range(seeds)])]
+        )
+        assert not any("t-interval" in note and "low" in note for note in comparison.notes)
 
 
 def test_one_seed_is_said_to_test_nothing_and_has_no_p() -> None:
