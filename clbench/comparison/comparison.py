@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any, Literal
 
 from clbench.comparison import statistics
@@ -49,6 +50,8 @@ class Row:
 
     standing: Literal["best", "tied"] | None = None
     """Whether it has the highest mean final accuracy of all rows but the upper reference, or may be as good as it.
+
+    None for all if nothing is above guessing.
 
     With one seed, which tells nothing, tied is what equals the best.
     """
@@ -265,6 +268,9 @@ def _with_evidence(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     contenders = [row for row in measured if row.reference != "upper"]
     if len(contenders) < 2:
         return rows, []
+    guessing = chance(contenders[-1])
+    if fmean(final_accuracies(contenders[-1])) <= guessing:
+        return rows, [f"No strategy ends above guessing ({100 * guessing:.1f}), so none is called the best."]
     standings = _standings(contenders)
     rows = [replace(row, **standings.get(row.strategy, {})) for row in rows]
     return rows, _notes_on_ties(contenders[-1], any(row.standing == "tied" for row in rows))
@@ -289,6 +295,12 @@ def _differences(rows: Sequence[Row], to: Row) -> dict[str, Difference]:
     others = [row for row in rows if row is not to]
     found = statistics.differences([final_accuracies(row) for row in others], final_accuracies(to))
     return {row.strategy: difference for row, difference in zip(others, found, strict=True)}
+
+
+def chance(row: Row) -> float:
+    """Return what guessing among all classes gets right, in the setting of the row's runs."""
+    run = row.runs[0]
+    return run.result.chance[run.setting][-1]
 
 
 def final_accuracies(row: Row) -> list[float]:

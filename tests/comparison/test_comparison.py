@@ -298,6 +298,18 @@ def test_one_strategy_is_not_called_the_best() -> None:
     assert by_name([stored("alone")])["alone"].standing is None
 
 
+def test_where_nothing_ends_above_guessing_none_is_called_the_best(tmp_path: Path) -> None:
+    # Of four classes guessing gets a quarter right; the old 0 of two and the new half of the other two are as much.
+    runs = [
+        stored_runs.publish(tmp_path, name, seed, old=0.0, new=new)
+        for name, new in (("naive", 0.4), ("a", 0.5))
+        for seed in range(6)
+    ]
+    comparison = only(runs)
+    assert all(row.standing is None and row.to_best is None for row in comparison.rows)
+    assert "No strategy ends above guessing (25.0), so none is called the best." in comparison.notes
+
+
 UP, DOWN = [12, 10, 14, 11, 13, 10, 12, 14], [10, 11, 12, 12, 11, 11, 11, 13]
 
 
