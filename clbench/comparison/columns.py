@@ -6,6 +6,7 @@ from clbench.results.stored_runs import StoredRun
 
 COLUMNS = {
     "final_accuracy": "final accuracy",
+    "final_accuracy_macro": "macro accuracy",
     "average_incremental_accuracy": "average incremental",
     "old_accuracy": "old classes",
     "new_accuracy": "new classes",
@@ -17,7 +18,7 @@ COLUMNS = {
     "exemplars": "exemplars",
     "stored_bytes": "stored bytes",
 }
-SHARES = tuple(COLUMNS)[:6]
+SHARES = tuple(COLUMNS)[:7]
 """Columns that are shares between 0 and 1 (forgetting: -1 to 1)."""
 
 
@@ -26,6 +27,7 @@ def summary(run: StoredRun) -> dict[str, float | None]:
     totals = run.result.totals
     return {
         "final_accuracy": run.metric("final_accuracy"),
+        "final_accuracy_macro": run.metric("final_accuracy_macro"),
         "average_incremental_accuracy": run.metric("average_incremental_accuracy"),
         "old_accuracy": run.metric("old_accuracy")[-1],
         "new_accuracy": run.metric("new_accuracy")[-1],

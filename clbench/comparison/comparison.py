@@ -22,6 +22,9 @@ from clbench.system.tables import legible
 
 Reference = Literal["lower", "upper"]
 
+MANY_TIMES = 5
+"""A test class so many times as large as another is warned of."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -105,6 +108,12 @@ class Comparison:
         return statistics.smallest_joint_p(len(self.seeds)) <= statistics.LEVEL
 
     @property
+    def imbalance(self) -> float:
+        """How many times as many test samples the largest class has as the smallest that has any."""
+        least, most = _class_sizes(self.rows[0].runs[0])
+        return most / least
+
+    @property
     def spec(self) -> RunSpec:
         """The spec of one of the runs, for what they have in common."""
         return self.rows[0].runs[0].spec
@@ -154,7 +163,7 @@ def _comparison(runs: Sequence[StoredRun]) -> Comparison:
     ]
     rows.sort(key=_order)
     warnings = [*_seed_warnings(shared, dict(zip(labels, methods.values(), strict=True))), *_budget_warnings(rows)]
-    warnings += _loop_warnings(rows)
+    warnings += [*_loop_warnings(rows), *_imbalance_warnings(rows[0].runs[0])]
     notes = [_reference_lines(rows[0].runs[0])]
     if shared:
         rows, said = _with_evidence(rows)
@@ -239,6 +248,22 @@ def _loop_warnings(rows: Sequence[Row]) -> list[str]:
         f"Trained by the loop of {package}: {', '.join(names)}. Do not compare their seconds with other rows."
         for package, names in sorted(packages.items())
     ]
+
+
+def _imbalance_warnings(run: StoredRun) -> list[str]:
+    least, most = _class_sizes(run)
+    if most < MANY_TIMES * least:
+        return []
+    return [
+        f"Unequal classes: the largest has {most:,} test samples, the smallest {least:,}. Accuracies count samples, so "
+        "large classes dominate them; macro accuracy is the mean over classes."
+    ]
+
+
+def _class_sizes(run: StoredRun) -> tuple[int, int]:
+    """Return how many test samples the smallest class has, of those that have any, and how many the largest."""
+    totals = [total for total in run.counts().class_total if total]
+    return min(totals), max(totals)
 
 
 def _reference_lines(run: StoredRun) -> str:

@@ -12,6 +12,9 @@ from clbench.comparison.comparison import Comparison, Row, lower_reference
 from clbench.comparison.statistics import Difference, Estimate
 from clbench.system.tables import print_table, readable_bytes
 
+IMBALANCED = 1.5
+"""Macro accuracy is shown if the largest test class has at least so many times the samples of the smallest."""
+
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print the table of a comparison with its warnings and notes."""
@@ -28,8 +31,14 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
 
 
 def headings(comparison: Comparison) -> dict[str, str]:
-    """Return the table's columns, name to heading; those that are undefined in every row are left out."""
+    """Return the table's columns, name to heading.
+
+    Those that are undefined in every row are left out, and macro accuracy where the classes of the test set are nearly
+    of one size, so that it is the final accuracy over again.
+    """
     defined = {key: text for key, text in COLUMNS.items() if any(row.estimates[key] for row in comparison.rows)}
+    if comparison.imbalance < IMBALANCED:
+        defined.pop("final_accuracy_macro", None)
     columns = {"strategy": "strategy", **defined}
     lower = lower_reference(comparison.rows)
     if lower and any(row.to_lower for row in comparison.rows):

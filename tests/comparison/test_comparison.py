@@ -152,6 +152,41 @@ def test_the_reference_lines_are_chance_and_knowing_the_last_experience_only() -
     assert line.endswith("last experience gives 50.0 class-incrementally.")
 
 
+# -- unequal classes --------------------------------------------------------------------------------------------------
+
+
+def with_class_sizes(folder: Path, *sizes: int) -> StoredRun:
+    """A run on four classes with so many test samples each, which gets classes 0 and 2 right and no other."""
+    labels = np.repeat(np.arange(4), sizes)
+    said = np.where(labels % 2 == 0, labels, labels - 1)
+    first = np.where(labels < 2, said, -1)
+    both = np.stack([first, said]).astype(np.int16)
+    arrays = {"labels": labels.astype(np.int16), "class_incremental": both, "task_incremental": both}
+    return stored_runs.publish(folder, predictions=arrays)
+
+
+def test_where_classes_are_of_unequal_size_the_mean_over_classes_is_a_column(tmp_path: Path) -> None:
+    comparison = only([with_class_sizes(tmp_path, 6, 4, 2, 1)])
+    values = comparison.rows[0].estimates
+    # Of 13 samples the 6 and 2 of classes 0 and 2 are right; of four classes, two.
+    assert values["final_accuracy"] and values["final_accuracy"].mean == pytest.approx(8 / 13)
+    assert values["final_accuracy_macro"] and values["final_accuracy_macro"].mean == pytest.approx(1 / 2)
+    assert "macro accuracy" in printed(comparison)
+    assert "macro accuracy" in table.headings(comparison).values()
+
+
+def test_where_classes_are_nearly_of_one_size_there_is_no_such_column_but_programs_have_it(tmp_path: Path) -> None:
+    comparison = only([with_class_sizes(tmp_path, 9, 10, 8, 10)])
+    assert "final_accuracy_macro" not in table.headings(comparison)
+    assert table.rows_for_json(comparison)[0]["final_accuracy_macro"] == {"mean": 0.5, "half_width": None}
+
+
+def test_a_test_class_many_times_as_large_as_another_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = only([with_class_sizes(tmp_path / "a", 500, 20, 3, 1)]).warnings
+    assert warning.startswith("Unequal classes: the largest has 500 test samples, the smallest 1.")
+    assert only([with_class_sizes(tmp_path / "b", 6, 4, 2, 2)]).warnings == []
+
+
 # -- labels -----------------------------------------------------------------------------------------------------------
 
 
