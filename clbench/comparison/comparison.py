@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import defaultdict
@@ -11,7 +12,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from clbench.comparison import statistics
-from clbench.comparison.columns import COLUMNS, summary
+from clbench.comparison.columns import COLUMNS, SHARES, lowest, summary, uninformative
 from clbench.comparison.how_tuned import how_tuned
 from clbench.comparison.statistics import Difference, Estimate, estimate
 from clbench.results.record import to_json
@@ -102,6 +103,9 @@ class Comparison:
     notes: list[str]
     """How to read it: reference values, and what the tests can and cannot say."""
 
+    distinction: str = ""
+    """What tells it from another comparison whose protocol would read the same, as the class order."""
+
     @property
     def testable(self) -> bool:
         """Whether a test over so many seeds could tell some strategy from the best, if it were much worse."""
@@ -130,7 +134,8 @@ class Comparison:
         split = describe_split(spec.scenario.classes_per_experience)
         threads = f"{spec.threads} thread{'s' if spec.threads != 1 else ''}"
         recipe = legible(f"recipe {spec.recipe.name}, {spec.device}, {threads}")
-        return f"{self.scenario}, {split} classes, {spec.scenario.setting.replace('_', '-')}, {recipe}"
+        title = f"{self.scenario}, {split} classes, {spec.scenario.setting.replace('_', '-')}, {recipe}"
+        return f"{title}, {self.distinction}" if self.distinction else title
 
 
 def compare(runs: Iterable[StoredRun]) -> list[Comparison]:
@@ -138,16 +143,69 @@ def compare(runs: Iterable[StoredRun]) -> list[Comparison]:
     groups: dict[str, list[StoredRun]] = defaultdict(list)
     for run in runs:
         groups[_protocol(run.spec)].append(run)
-    return [_comparison(group) for _, group in sorted(groups.items())]
+    return _told_apart([_comparison(group) for _, group in sorted(groups.items())])
 
 
 def _protocol(spec: RunSpec) -> str:
-    scenario = to_json(spec.scenario)
+    """Return what two runs must share to be compared, beginning with the scenario's name, by which they are sorted."""
+    return json.dumps([spec.scenario.name, _shared(spec)], sort_keys=True)
+
+
+def _shared(spec: RunSpec) -> dict[str, Any]:
+    shared = to_json(spec)
     if spec.scenario.class_order_from == "seed":
-        del scenario["class_order"]
-    protocol = [scenario, to_json(spec.network), to_json(spec.recipe)]
-    shared = [spec.scenario.name, *protocol, spec.device, spec.threads, spec.engine]
-    return json.dumps(shared, sort_keys=True)
+        del shared["scenario"]["class_order"]
+    return {key: shared[key] for key in ("scenario", "network", "recipe", "device", "threads", "engine")}
+
+
+def _told_apart(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Add to comparisons of one title in what they differ."""
+    same: dict[str, list[Comparison]] = defaultdict(list)
+    for comparison in comparisons:
+        same[comparison.title].append(comparison)
+    return [
+        replace(comparison, distinction=_distinction(comparison, others)) if len(others) > 1 else comparison
+        for comparison in comparisons
+        for others in [same[comparison.title]]
+    ]
+
+
+def _distinction(comparison: Comparison, others: Sequence[Comparison]) -> str:
+    entries = [_entries(_shared(other.spec)) for other in others]
+    own = _entries(_shared(comparison.spec))
+    paths = dict.fromkeys(path for other in entries for path in other)
+    differing = [path for path in paths if any(other.get(path) != own.get(path) for other in entries)]
+    said = []
+    if any("class_order" in path for path in differing):
+        said.append(_class_order(comparison.spec))
+    for path in differing:
+        if "class_order" not in path:
+            name = path.rpartition(".")[2].replace("_", " ")
+            said.append(f"{name} {_brief(own[path]) if path in own else 'default'}")
+    return legible(", ".join(said))
+
+
+def _class_order(spec: RunSpec) -> str:
+    """Return from where the classes have their order, or the order itself."""
+    if spec.scenario.class_order_from == "list":
+        return f"class order {_brief(' '.join(map(str, spec.scenario.class_order)))}"
+    return {"seed": "class order by seed", "natural": "natural class order"}[spec.scenario.class_order_from]
+
+
+def _entries(tree: Any, path: str = "") -> dict[str, Any]:
+    """Return the leaves of nested objects by their path: `scenario.name`."""
+    if not isinstance(tree, dict):
+        return {path: tree}
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= _entries(value, f"{path}.{key}" if path else key)
+    return leaves
+
+
+def _brief(value: Any) -> str:
+    """Return a value in at most 40 characters; what is cut off stands as a few digits of a hash."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:30]}… ({hashlib.sha256(text.encode()).hexdigest()[:6]})"
 
 
 def _comparison(runs: Sequence[StoredRun]) -> Comparison:
@@ -164,7 +222,7 @@ def _comparison(runs: Sequence[StoredRun]) -> Comparison:
     rows.sort(key=_order)
     warnings = [*_seed_warnings(shared, dict(zip(labels, methods.values(), strict=True))), *_budget_warnings(rows)]
     warnings += [*_loop_warnings(rows), *_imbalance_warnings(rows[0].runs[0])]
-    notes = [_reference_lines(rows[0].runs[0])]
+    notes = [_reference_lines(rows[0].runs[0]), *_interval_notes(rows)]
     if shared:
         rows, said = _with_evidence(rows)
         notes += said
@@ -235,7 +293,7 @@ def _budget_warnings(rows: Sequence[Row]) -> list[str]:
         return []
     least = min(filter(None, budgets.values()))
     more = ", ".join(f"{name} {budget / least:.1f}×" for name, budget in budgets.items() if budget > least)
-    return [f"Unequal budgets: samples seen, beside the smallest: {more}."]
+    return [f"Unequal budgets: samples seen, as multiples of the least: {more}."]
 
 
 def _loop_warnings(rows: Sequence[Row]) -> list[str]:
@@ -276,6 +334,13 @@ def _reference_lines(run: StoredRun) -> str:
         f"{chance['task_incremental']:.1f} task-incrementally; knowing only the last experience gives "
         f"{100 * total[-1] / sum(total):.1f} class-incrementally."
     )
+
+
+def _interval_notes(rows: Sequence[Row]) -> list[str]:
+    shares = ((column, row.estimates[column]) for row in rows for column in SHARES)
+    if not any(made and uninformative(made, lowest(column)) for column, made in shares):
+        return []
+    return ["±? is an interval that covers every possible value: so few seeds say nothing about that mean."]
 
 
 def lower_reference(rows: Sequence[Row]) -> Row | None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
-from clbench.comparison.columns import COLUMNS, SHARES
+from clbench.comparison.columns import COLUMNS, SHARES, lowest, percent
 from clbench.comparison.comparison import Comparison, Row, lower_reference
 from clbench.comparison.statistics import Difference, Estimate
 from clbench.system.tables import print_table, readable_bytes
@@ -66,8 +66,7 @@ def text_of(value: Estimate | None, column: str) -> str:
     if value is None:
         return "–"
     if column in SHARES:
-        interval = "" if value.half_width is None else f" ±{100 * value.half_width:.1f}"
-        return f"{100 * value.mean:.1f}{interval}"
+        return percent(value, lowest(column))
     if column == "seconds":
         return f"{value.mean:.1f}"
     return readable_bytes(value.mean) if column == "stored_bytes" else f"{value.mean:,.0f}"
@@ -75,10 +74,7 @@ def text_of(value: Estimate | None, column: str) -> str:
 
 def difference_text(difference: Difference | None) -> str:
     """Return a difference in percentage points with its sign and interval: `+31.9 ±25.1`."""
-    if difference is None:
-        return "–"
-    width = difference.estimate.half_width
-    return f"{100 * difference.estimate.mean:+.1f}" + ("" if width is None else f" ±{100 * width:.1f}")
+    return percent(difference.estimate if difference else None, -1.0, "+.1f")
 
 
 def rows_for_json(comparison: Comparison) -> list[dict[str, object]]:

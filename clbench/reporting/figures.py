@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
+from clbench.comparison.columns import percent
 from clbench.comparison.comparison import Comparison, Row
-from clbench.comparison.statistics import Estimate, estimate
+from clbench.comparison.statistics import estimate
 from clbench.reporting.drawing import Curve, draw_cost, draw_curves, draw_matrix, draw_settings, draw_trade_off
 from clbench.reporting.labels import short
 from clbench.reporting.rendering import Panel
 from clbench.results.stored_runs import StoredRun
 from clbench.system.tables import readable_bytes
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -49,30 +46,28 @@ def metric(name: str) -> Callable[[StoredRun], Sequence[float | None]]:
     return lambda run: run.metric(name)
 
 
-def percent(value: Estimate | None) -> str:
-    """Return `54.6 ±14.0`, `54.6` where no interval is known, or a dash."""
-    if value is None:
-        return "–"
-    return f"{100 * value.mean:.1f}" + ("" if value.half_width is None else f" ±{100 * value.half_width:.1f}")
-
-
 def experiences(comparison: Comparison) -> int:
     """Return how many experiences the stream has."""
     return len(comparison.spec.scenario.classes_per_experience)
 
 
+def chance_after(comparison: Comparison) -> Sequence[float]:
+    """Return what guessing among the classes seen gets right, after every experience."""
+    return comparison.rows[0].runs[0].result.chance[comparison.spec.scenario.setting]
+
+
 def all_figures(comparison: Comparison) -> list[Figure]:
     """Return every figure of a comparison, in the order of the report."""
-    own = [old_and_new, matrices, forgetting, stability_and_plasticity, cost]
+    own = [old_and_new, seen, matrices, forgetting, stability_and_plasticity, cost]
     if comparison.spec.scenario.setting == "class_incremental":  # of which there is another reading
-        own = [*own[:4], errors, cost, settings]
+        own = [*own[:5], errors, cost, settings]
     return [draw(comparison) for draw in own]
 
 
 def old_and_new(comparison: Comparison) -> Figure:
     """Accuracy on classes of earlier experiences, and on those just learned, after every experience."""
     old, new = (curves(comparison, metric(name)) for name in ("old_accuracy", "new_accuracy"))
-    chance = comparison.rows[0].runs[0].result.chance[comparison.spec.scenario.setting]
+    chance = chance_after(comparison)
     titles = ("Old classes: those of earlier experiences", "New classes: those just learned")
     panels = tuple(
         (title, Panel(partial(draw_curves, title=title, found=found, start=start, chance=chance)))
@@ -101,12 +96,21 @@ def matrices(comparison: Comparison) -> Figure:
     return Figure("matrices", "Accuracy matrices", tuple(panels), headings, tuple(rows))
 
 
+def seen(comparison: Comparison) -> Figure:
+    """Accuracy over all classes seen so far, after every experience."""
+    title = "Accuracy over all classes seen"
+    found = curves(comparison, metric("accuracy_seen"))
+    guessing = chance_after(comparison)
+    panel = Panel(partial(draw_curves, title=title, found=found, start=0, chance=guessing))
+    return Figure("seen", title, ((title, panel),), *_curve_table(found, "all classes seen, %", 0))
+
+
 def forgetting(comparison: Comparison) -> Figure:
     """Forgetting after every experience."""
     title = "Forgetting: best earlier accuracy less the present one"
     found = curves(comparison, metric("forgetting_after"))
     panel = Panel(partial(draw_curves, title=title, found=found, start=1, label="forgetting, points"))
-    return Figure("forgetting", "Forgetting", ((title, panel),), *_curve_table(found, "forgetting, points", 1))
+    return Figure("forgetting", "Forgetting", ((title, panel),), *_curve_table(found, "forgetting, points", 1, -1.0))
 
 
 def errors(comparison: Comparison) -> Figure:
@@ -180,9 +184,11 @@ def mean_matrix(row: Row) -> list[list[float | None]]:
     return [[cell.mean if cell else None for cell in line] for line in made]
 
 
-def _curve_table(found: Sequence[Curve], value: str, start: int) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+def _curve_table(
+    found: Sequence[Curve], value: str, start: int, low: float = 0.0
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     rows = [
-        (curve.row.strategy, str(i + 1), percent(curve.estimates[i]))
+        (curve.row.strategy, str(i + 1), percent(curve.estimates[i], low))
         for curve in found
         for i in range(start, len(curve.estimates))
     ]

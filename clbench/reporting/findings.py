@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clbench.comparison.columns import lowest, percent
 from clbench.comparison.comparison import Comparison, Row, chance
 from clbench.comparison.statistics import Estimate
-from clbench.reporting.figures import experiences, mean_matrix, percent
+from clbench.reporting.figures import experiences, mean_matrix
 from clbench.system.tables import listed, readable_bytes
 
 
@@ -107,7 +108,11 @@ def _plural(verb: str) -> str:
 
 
 def _told(rows: Sequence[Row], column: str, unit: str = " %") -> str:
-    said = [f"{row.strategy} {percent(row.estimates[column])}{unit}" for row in rows if row.estimates[column]]
+    said = [
+        f"{row.strategy} {percent(row.estimates[column], lowest(column))}{unit}"
+        for row in rows
+        if row.estimates[column]
+    ]
     return ", ".join(said)
 
 
@@ -119,19 +124,21 @@ def old_and_new(comparison: Comparison) -> str:
     forgetful = [row for row in rows if _lost(row)]
     if not rows:
         return "No strategy was evaluated after the last experience."
-    text = f"Accuracy on old classes after the last experience: {_told(rows, 'old_accuracy')}."
+    parts = []
     if forgetful:
         names = listed([row.strategy for row in forgetful])
-        text += (
-            f" {names} {'has' if len(forgetful) == 1 else 'have'} forgotten: nearly all of the old classes are lost, "
+        parts.append(
+            f"{names} {'has' if len(forgetful) == 1 else 'have'} forgotten: nearly all of the old classes are lost, "
             "while the new ones are learned. That is catastrophic forgetting."
         )
+    if kept := [row for row in rows if row not in forgetful]:
+        parts.append(f"Accuracy on old classes after the last experience: {_told(kept, 'old_accuracy')}.")
     guessing = _guessing(comparison)
     unlearned = [row for row in rows if row.estimates["new_accuracy"] and _new(row) <= guessing]
     if unlearned:
         told = _told(unlearned, "new_accuracy")
-        text += f" New classes not learned, at or below guessing ({100 * guessing:.1f} %): {told}."
-    return text
+        parts.append(f"New classes not learned, at or below guessing ({100 * guessing:.1f} %): {told}.")
+    return " ".join(parts)
 
 
 def _new(row: Row) -> float:
@@ -141,6 +148,14 @@ def _new(row: Row) -> float:
 def _lost(row: Row) -> bool:
     old, new = row.estimates["old_accuracy"], row.estimates["new_accuracy"]
     return bool(old and new and old.mean < 0.05 and new.mean > 0.5)
+
+
+def seen(comparison: Comparison) -> str:
+    """Return the finding of the figure of accuracy over all classes seen: its mean over the experiences."""
+    rows = [row for row in comparison.rows if row.estimates["average_incremental_accuracy"]]
+    if not rows:
+        return "Its mean is undefined here: it takes an evaluation after each experience."
+    return f"Mean over the experiences: {_told(rows, 'average_incremental_accuracy')}."
 
 
 def matrices(comparison: Comparison) -> str:

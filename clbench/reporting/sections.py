@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from clbench.comparison import statistics
-from clbench.comparison.columns import COLUMNS, SHARES
+from clbench.comparison.columns import COLUMNS, MEANINGS, SHARES
 from clbench.comparison.comparison import Comparison, Row, final_accuracies
 from clbench.comparison.statistics import Aggregate
 from clbench.comparison.table import cells, headings
@@ -20,10 +20,12 @@ from clbench.reproduction.targets import cells as cells_of
 from clbench.reproduction.targets import targets
 from clbench.results.record import to_json
 from clbench.results.stored_runs import StoredRun
+from clbench.system.tables import legible
 
 Finding = Callable[[Comparison], str]
 FINDINGS: dict[str, Finding] = {
     "old-new": findings.old_and_new,
+    "seen": findings.seen,
     "matrices": findings.matrices,
     "forgetting": findings.forgetting,
     "stability-plasticity": findings.stability_and_plasticity,
@@ -67,20 +69,36 @@ class Section:
     """A comparison as the page shows it."""
 
     anchor: str
+    label: str
+    """The shortest name that no other section has: the scenario, with its recipe, or the whole title."""
+
     comparison: Comparison
     answer: str
     headings: tuple[str, ...]
+    meanings: tuple[str, ...]
+    """What each heading says."""
+
     table: tuple[TableRow, ...]
     figures: tuple[ShownFigure, ...]
     commands: tuple[str, ...]
+
+    @property
+    def lead(self) -> tuple[ShownFigure, ...]:
+        """The figure of old and new classes, which comes before the table."""
+        return tuple(shown for shown in self.figures if shown.figure.key == "old-new")
+
+    @property
+    def further(self) -> tuple[ShownFigure, ...]:
+        """All other figures, which come after it."""
+        return tuple(shown for shown in self.figures if shown.figure.key != "old-new")
 
 
 def sections(comparisons: Sequence[Comparison]) -> tuple[list[Section], dict[str, bytes]]:
     """Return the sections of the page, and the files that belong to them by their path within the report."""
     made: list[Section] = []
     written: dict[str, bytes] = {}
-    anchors = _anchors(comparisons)
-    for anchor, comparison in zip(anchors, comparisons, strict=True):
+    named = zip(_anchors(comparisons), _labels(comparisons), comparisons, strict=True)
+    for anchor, label, comparison in named:
         shown = []
         for figure in figures.all_figures(comparison):
             place = f"figures/{anchor}-{figure.key}"
@@ -95,20 +113,32 @@ def sections(comparisons: Sequence[Comparison]) -> tuple[list[Section], dict[str
             written |= {f"{place}.{ending}": content for ending, content in drawn.files.items()}
         for ending, export in (("csv", exports.as_csv), ("md", exports.as_markdown), ("tex", exports.as_latex)):
             written[f"tables/{anchor}.{ending}"] = export(comparison).encode(errors="replace")
-        made.append(_section(anchor, comparison, shown))
+        made.append(_section(anchor, label, comparison, shown))
     return made, written
 
 
 def _anchors(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return a name for each, by scenario and recipe, with a number where these do not tell two apart."""
-    names = [slug(f"{each.scenario}-{each.spec.recipe.name}") for each in comparisons]
+    """Return a name for each, by scenario, recipe and distinction, with a number where these do not tell two apart."""
+    names = [
+        "-".join(slug(part) for part in (f"{each.scenario}-{each.spec.recipe.name}", each.distinction) if part)
+        for each in comparisons
+    ]
     return [
         name if names.count(name) == 1 else f"{name}--{names[: position + 1].count(name)}"
         for position, name in enumerate(names)
     ]
 
 
-def _section(anchor: str, comparison: Comparison, shown: Sequence[ShownFigure]) -> Section:
+def _labels(comparisons: Sequence[Comparison]) -> list[str]:
+    scenarios = [each.scenario for each in comparisons]
+    recipes = [f"{each.scenario} · {legible(each.spec.recipe.name)}" for each in comparisons]
+    return [
+        scenario if scenarios.count(scenario) == 1 else recipe if recipes.count(recipe) == 1 else each.title
+        for scenario, recipe, each in zip(scenarios, recipes, comparisons, strict=True)
+    ]
+
+
+def _section(anchor: str, label: str, comparison: Comparison, shown: Sequence[ShownFigure]) -> Section:
     columns = headings(comparison)
     rows = []
     for row in comparison.rows:
@@ -118,9 +148,11 @@ def _section(anchor: str, comparison: Comparison, shown: Sequence[ShownFigure]) 
         rows.append(TableRow(row, described.variant, described.anchor, sortable))
     return Section(
         anchor,
+        label,
         comparison,
         findings.answer(comparison),
         tuple(columns.values()),
+        tuple(MEANINGS[column] for column in columns),
         tuple(rows),
         tuple(shown),
         tuple(commands(comparison)),

@@ -14,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from clbench.comparison import table
+from clbench.base.recipe import Recipe
+from clbench.comparison import columns, table
 from clbench.comparison.comparison import Comparison, Row, compare, estimate
+from clbench.comparison.statistics import Estimate
 from clbench.evaluation.counts import count
+from clbench.results.run_spec import RecipeSpec
 from clbench.results.stored_runs import StoredRun
 from clbench.system import tables
 
@@ -247,8 +250,8 @@ def test_a_strategy_that_trained_on_nothing_does_not_break_the_comparison() -> N
 @pytest.mark.parametrize(
     "change",
     [
-        {"recipe": {"name": "standard", "lr": 0.1}},
-        {"recipe": {"name": "quick", "lr": 0.2}},
+        {"recipe": RecipeSpec(name="standard", config=Recipe(lr=0.1))},
+        {"recipe": RecipeSpec(name="quick", config=Recipe(lr=0.2))},
         {"device": "cuda"},
         {"threads": 2},
         {"engine": 2},
@@ -263,6 +266,24 @@ def test_a_strategy_that_trained_on_nothing_does_not_break_the_comparison() -> N
 def test_runs_of_different_protocols_are_never_in_one_table(change: dict[str, Any]) -> None:
     comparisons = compare([stored("naive"), stored("lwf"), stored("naive", **change)])
     assert sorted(len(comparison.rows) for comparison in comparisons) == [1, 2]
+    assert len({comparison.title for comparison in comparisons}) == 2
+
+
+def test_a_heading_names_the_class_order_if_another_differs_in_nothing_else() -> None:
+    orders = [("natural", [0, 1, 2, 3]), ("list", [3, 2, 1, 0]), ("seed", [1, 0, 3, 2])]
+    runs = [stored("naive", scenario={"class_order_from": how, "class_order": order}) for how, order in orders]
+    ends = {comparison.title.rpartition(", ")[2] for comparison in compare(runs)}
+    assert ends == {"natural class order", "class order 3 2 1 0", "class order by seed"}
+    (alone,) = compare(runs[:1])
+    assert alone.title.endswith("1 thread")
+
+
+def test_headings_differ_whatever_the_protocols_differ_in() -> None:
+    hashes = [{"dataset_sha256": digit * 64} for digit in "12"]
+    long_orders = [{"class_order_from": "list", "class_order": [*range(60), *end]} for end in ([60, 61], [61, 60])]
+    for scenarios in (hashes, long_orders, [{"held_out": 0.1}, {}], [{"version": 1}, {"version": 2}]):
+        titles = [comparison.title for comparison in compare([stored(scenario=scenario) for scenario in scenarios])]
+        assert len(set(titles)) == 2 and max(map(len, titles)) < 160, titles
 
 
 def test_seeds_with_class_orders_drawn_from_them_are_in_one_table() -> None:
@@ -448,10 +469,44 @@ def test_a_hyper_parameter_in_a_heading_is_never_taken_for_markup() -> None:
 
 
 def test_a_table_shows_shares_in_percent_with_their_interval() -> None:
-    text = printed(only([stored(seed=0, kept=0), stored(seed=1, kept=20)]))
-    # Old classes 0 and 1: s = 1/√2, t(0.975, 1) = 12.706, so half the width is 12.706 · s / √2 = 6.353.
-    assert "50.0 ±635.3" in text
+    text = printed(only(over_seeds("naive", [0, 8, 16])))
+    # Final accuracies 0.5, 0.7 and 0.9: s = 0.2 and t(0.975, 2) = 4.303, so half the width is 4.303 · 0.2 / √3 = 0.497.
+    assert "70.0 [20.3, 100.0]" in text
     assert "95 % t-intervals" in text and "One seed" not in text
+
+
+def test_an_interval_that_says_nothing_is_not_shown_as_a_number_and_a_note_says_so() -> None:
+    comparison = only([stored(seed=0, kept=0), stored(seed=1, kept=20)])
+    # Old classes 0 and 1: s = 1/√2, t(0.975, 1) = 12.706, so half the width is 12.706 · s / √2 = 6.353.
+    text = printed(comparison)
+    assert "50.0 ±?" in text and "635.3" not in text
+    (note,) = [note for note in comparison.notes if note.startswith("±?")]
+    assert note.endswith("so few seeds say nothing about that mean.")
+    assert not any(note.startswith("±?") for note in only([stored(seed=0), stored(seed=1)]).notes)
+
+
+@pytest.mark.parametrize(
+    ("mean", "half_width", "low", "text"),
+    [
+        (0.546, 0.14, 0.0, "54.6 ±14.0"),
+        (0.94, 0.172, 0.0, "94.0 [76.8, 100.0]"),
+        (0.1, 0.3, 0.0, "10.0 [0.0, 40.0]"),
+        (0.1, 0.3, -1.0, "10.0 ±30.0"),
+        (0.468, 0.675, 0.0, "46.8 ±?"),
+        (0.468, 0.675, -1.0, "46.8 [-20.7, 100.0]"),
+        (1.0, 1e-12, 0.0, "100.0 ±0.0"),
+        (0.3, None, 0.0, "30.0"),
+    ],
+)
+def test_an_interval_is_cut_where_it_leaves_what_a_share_can_be(
+    mean: float, half_width: float | None, low: float, text: str
+) -> None:
+    assert columns.percent(Estimate(mean, half_width), low) == text
+
+
+def test_every_column_of_the_table_is_explained() -> None:
+    shown = table.headings(only([*over_seeds("naive", [0, 2, 4]), *over_seeds("mine", [5, 8, 11])]))
+    assert set(columns.COLUMNS) | set(shown) <= set(columns.MEANINGS)
 
 
 def test_a_table_of_one_seed_says_that_there_is_no_interval() -> None:

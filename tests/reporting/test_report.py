@@ -29,7 +29,7 @@ from clbench.reporting.strategy_marks import COLOURS, GREY, appearance
 from clbench.results import store
 from clbench.results.stored_runs import read_all
 
-FIGURES = ("old-new", "matrices", "forgetting", "stability-plasticity", "errors", "cost", "settings")
+FIGURES = ("old-new", "seen", "matrices", "forgetting", "stability-plasticity", "errors", "cost", "settings")
 ReportOf = Callable[[str], Report]
 
 
@@ -112,6 +112,46 @@ def test_the_table_has_every_strategy_with_its_numbers_its_evidence_and_its_mark
     assert rows["mine"][1] == "65.0 ±0.0 ≈" and rows["naive"][-5:] == ["–", "–", "default", "pass", "5"]
 
 
+def test_the_page_begins_with_old_and_new_classes_then_the_answer_then_the_table(report_of: ReportOf) -> None:
+    markup = page(report_of("usual"))
+    parts = (
+        '<figure id="tiny-quick-old-new"',
+        '<p class="answer"',
+        '<table class="sort',
+        '<figure id="tiny-quick-seen"',
+    )
+    places = [markup.index(part) for part in parts]
+    assert places == sorted(places)
+    assert markup.count('<figure id="tiny-quick-old-new"') == 1
+
+
+def test_every_column_is_explained_in_the_page(report_of: ReportOf) -> None:
+    markup = page(report_of("usual"))
+    (legend,) = re.findall(r'<details class="legend">(.*?)</details>', markup, re.DOTALL)
+    (headings,) = re.findall(r'<table class="sortable">.*?<thead>(.*?)</thead>', markup, re.DOTALL)
+    explained = [shown(text) for text in re.findall(r"<dt>(.*?)</dt><dd>[a-z].{10,}?</dd>", legend)]
+    assert explained == [shown(text) for text in re.findall(r"<th.*?</th>", headings)]
+
+
+@pytest.mark.usefixtures("drawn")
+def test_sections_that_differ_in_the_class_order_alone_say_so_in_heading_contents_and_file_names(
+    tmp_path: Path,
+) -> None:
+    publish(tmp_path / "r")
+    publish(tmp_path / "r", order=(1, 0, 3, 2))
+    write_report([tmp_path / "r"], tmp_path / "report", Selection())
+    markup = (tmp_path / "report" / "index.html").read_text()
+    headings = [shown(text) for text in re.findall("<h2>(.*?)</h2>", markup)]
+    assert len(set(headings)) == len(headings)
+    assert [text.rpartition(", ")[2] for text in headings[:2]] == ["natural class order", "class order by seed"]
+    links = re.findall(r'<li><a href="#(tiny[^"]*)">(.*?)</a>', markup)
+    assert len({anchor for anchor, _ in links}) == len({text for _, text in links}) == 2
+    assert {path.name for path in (tmp_path / "report" / "tables").glob("*.csv")} == {
+        "tiny-quick-natural-class-order.csv",
+        "tiny-quick-class-order-by-seed.csv",
+    }
+
+
 def test_compare_shows_the_same_numbers_and_marks_as_the_page(report_of: ReportOf) -> None:
     report = report_of("usual")
     text = io.StringIO()
@@ -128,9 +168,9 @@ def test_the_banner_names_failed_damaged_left_out_and_unequal_runs(report_of: Re
         r"Damaged, left out: tiny/spoilt/quick-seed0-\w{8}: result.json is not what MANIFEST.json says", said[0]
     )
     assert said[1] == "Failed, left out: mine on tiny, seed 5: KeyError: 'lost' in experience 1"
-    assert [text.split(": ", 1)[1] for text in said[2:]] == [
+    assert said[2:] == [
         *(f"Seeds 5 of {name} are left out: not every strategy has them." for name in ("joint", "lwf", "naive")),
-        "Unequal budgets: samples seen, beside the smallest: joint 3.0×.",
+        "Unequal budgets: samples seen, as multiples of the least: joint 3.0×.",
     ]
     assert "spoilt" not in table(page(report)) and list(report.left_out) == said[:2]
 
@@ -152,6 +192,7 @@ def test_the_facts_have_date_number_versions_and_device(report_of: ReportOf) -> 
 def test_every_figure_states_what_its_numbers_do(report_of: ReportOf) -> None:
     markup = page(report_of("usual"))
     assert "naive has forgotten" in finding(markup, "old-new") and "mine have" not in finding(markup, "old-new")
+    assert finding(markup, "seen").startswith("Mean over the experiences: naive ")
     assert "mine from 80 to 50, lwf from 100 to 48" in finding(markup, "matrices")
     assert finding(markup, "forgetting") == (
         "Forgotten after the last experience: naive 100.0 ±0.0 points, mine 30.0 ±0.0 points, lwf 52.0 ±13.6 points, "
@@ -269,7 +310,7 @@ def test_the_table_as_markdown_and_latex_has_what_the_page_shows(report_of: Repo
         row = " & ".join(cells[1:]).replace("±", r"$\pm$").replace("≈", r"$\approx$")
         assert rf"& {row} \\" in latex
     assert r"\toprule" in latex and r"\begin{tabular}{lrrrrrrrrrrrrrr}" in latex
-    assert "- Unequal budgets: samples seen, beside the smallest: joint 3.0×." in markdown
+    assert "- Unequal budgets: samples seen, as multiples of the least: joint 3.0×." in markdown
 
 
 def test_the_tidy_data_have_a_row_for_each_count_of_each_run(report_of: ReportOf) -> None:
