@@ -57,9 +57,9 @@ def uninformative(value: Estimate, low: float = 0.0) -> bool:
 
 
 def percent(value: Estimate | None, low: float = 0.0, form: str = ".1f") -> str:
-    """Return a share in percent with its interval, cut where it leaves the values that a share can have.
+    """Return a share in percent with its interval, which ends where the values end that a share can have.
 
-    `54.6 ±14.0`; `94.0 [76.8, 100.0]` if cut; `46.8 ±?` if the interval says nothing; `54.6` if there is none.
+    `54.6 ±14.0`; `94.0 (≥76.8)` if the interval reaches above 100; `46.8 ±?` if it says nothing; `54.6` without one.
     """
     if value is None:
         return "–"
@@ -71,7 +71,7 @@ def percent(value: Estimate | None, low: float = 0.0, form: str = ".1f") -> str:
     below, above = value.mean - value.half_width, value.mean + value.half_width
     if (low <= below and above <= 1) or value.half_width < 0.0005:
         return f"{mean} ±{100 * value.half_width:.1f}"
-    return f"{mean} [{100 * max(below, low):{form}}, {100 * min(above, 1):{form}}]"
+    return f"{mean} (≤{100 * above:{form}})" if below < low else f"{mean} (≥{100 * below:{form}})"
 
 
 def summary(run: StoredRun) -> dict[str, float | None]:

@@ -292,6 +292,11 @@ def _budget_warnings(rows: Sequence[Row]) -> list[str]:
     if len(set(budgets.values())) <= 1:
         return []
     least = min(filter(None, budgets.values()))
+    if len(budgets) > 8:
+        most = max(budgets, key=budgets.__getitem__)
+        return [
+            f"Unequal budgets: {most} has seen {budgets[most] / least:.1f}× the samples of the least; see the column."
+        ]
     more = ", ".join(f"{name} {budget / least:.1f}×" for name, budget in budgets.items() if budget > least)
     return [f"Unequal budgets: samples seen, as multiples of the least: {more}."]
 

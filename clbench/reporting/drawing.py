@@ -84,6 +84,22 @@ def draw_curves(
     _name_lines(axes, [(curve.row, curve.estimates[-1]) for curve in found], count, chance)
 
 
+def draw_old_and_new(axes: Axes, *, title: str, old: Curve, new: Curve, chance: Sequence[float]) -> None:
+    """Draw the means of one row: old classes solid, new classes dashed, guessing dotted."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(title)
+    count = len(new.estimates)
+    for curve, dashes in ((old, "-"), (new, (0, (4, 2)))):
+        for xs, ys in _pieces([each.mean if each else None for each in curve.estimates]):
+            alone = "." if len(xs) == 1 else ""
+            axes.plot(xs, ys, color=appearance(curve.row).colour, linestyle=dashes, marker=alone, linewidth=1.8)
+    own = axes.xaxis.label.get_color()
+    axes.plot(range(1, count + 1), [100 * value for value in chance], color=own, linestyle=":", linewidth=1)
+    axes.set(ylim=(-3, 103), yticks=[0, 50, 100])
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
+
+
 def _pieces(values: Sequence[float | None]) -> Iterator[tuple[list[int], list[float]]]:
     """Yield the unbroken stretches of a curve as experiences, counted from 1, and percent."""
     xs: list[int] = []

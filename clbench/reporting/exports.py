@@ -16,6 +16,8 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "≈": r"$\approx$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
     "Δ": r"$\Delta$",
     "–": "--",
     "<": r"\textless{}",

@@ -12,11 +12,22 @@ from functools import partial
 from clbench.comparison.columns import percent
 from clbench.comparison.comparison import Comparison, Row
 from clbench.comparison.statistics import estimate
-from clbench.reporting.drawing import Curve, draw_cost, draw_curves, draw_matrix, draw_settings, draw_trade_off
+from clbench.reporting.drawing import (
+    Curve,
+    draw_cost,
+    draw_curves,
+    draw_matrix,
+    draw_old_and_new,
+    draw_settings,
+    draw_trade_off,
+)
 from clbench.reporting.labels import short
 from clbench.reporting.rendering import Panel
 from clbench.results.stored_runs import StoredRun
 from clbench.system.tables import readable_bytes
+
+LEGIBLE = 8
+"""Lines in one panel that can be told apart; of more rows the references and the highest remedies are drawn."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,9 @@ class Figure:
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    note: str = ""
+    """What is to be known of the drawing, as that it has some of the rows only."""
+
 
 def curves(comparison: Comparison, values: Callable[[StoredRun], Sequence[float | None]]) -> list[Curve]:
     """Return a curve per row of what `values` gives of a run, a value per experience."""
@@ -39,6 +53,25 @@ def curves(comparison: Comparison, values: Callable[[StoredRun], Sequence[float 
         seeds = tuple(tuple(values(run)) for run in row.runs)
         found.append(Curve(row, tuple(estimate(column) for column in zip(*seeds, strict=True)), seeds))
     return found
+
+
+def drawn(comparison: Comparison) -> list[Row]:
+    """Return the rows that are drawn where all share a panel: all, or the references and the highest remedies."""
+    if len(comparison.rows) <= LEGIBLE:
+        return comparison.rows
+    references = [row for row in comparison.rows if row.reference]
+    remedies = [row for row in comparison.rows if not row.reference]
+    kept = [*references, *remedies[-max(1, LEGIBLE - len(references)) :]]
+    return [row for row in comparison.rows if row in kept]
+
+
+def _shown(comparison: Comparison, found: Sequence[Curve]) -> tuple[list[Curve], str]:
+    """Return the curves that are drawn, with what is to be said if they are not all."""
+    rows = drawn(comparison)
+    if len(rows) == len(comparison.rows):
+        return list(found), ""
+    said = f"Drawn are {len(rows)} of {len(comparison.rows)} strategies: references, and what ends highest."
+    return [curve for curve in found if curve.row in rows], said
 
 
 def metric(name: str) -> Callable[[StoredRun], Sequence[float | None]]:
@@ -61,6 +94,8 @@ def all_figures(comparison: Comparison) -> list[Figure]:
     own = [old_and_new, seen, matrices, forgetting, stability_and_plasticity, cost]
     if comparison.spec.scenario.setting == "class_incremental":  # of which there is another reading
         own = [*own[:5], errors, cost, settings]
+    if len(comparison.rows) > LEGIBLE:
+        own.insert(1, each_alone)
     return [draw(comparison) for draw in own]
 
 
@@ -70,7 +105,10 @@ def old_and_new(comparison: Comparison) -> Figure:
     chance = chance_after(comparison)
     titles = ("Old classes: those of earlier experiences", "New classes: those just learned")
     panels = tuple(
-        (title, Panel(partial(draw_curves, title=title, found=found, start=start, chance=chance)))
+        (
+            title,
+            Panel(partial(draw_curves, title=title, found=_shown(comparison, found)[0], start=start, chance=chance)),
+        )
         for title, found, start in zip(titles, (old, new), (1, 0), strict=True)
     )
     rows = tuple(
@@ -79,7 +117,23 @@ def old_and_new(comparison: Comparison) -> Figure:
         for i in range(experiences(comparison))
     )
     headings = ("strategy", "experiences learned", "old classes, %", "new classes, %")
-    return Figure("old-new", "Old-class and new-class accuracy", panels, headings, rows)
+    return Figure("old-new", "Old-class and new-class accuracy", panels, headings, rows, _shown(comparison, old)[1])
+
+
+def each_alone(comparison: Comparison) -> Figure:
+    """Old-class and new-class accuracy again, with a small panel for each of many strategies."""
+    old, new = (curves(comparison, metric(name)) for name in ("old_accuracy", "new_accuracy"))
+    panels = []
+    for before, after in zip(old, new, strict=True):
+        title = short(before.row.strategy, 11)
+        draw = partial(draw_old_and_new, title=title, old=before, new=after, chance=chance_after(comparison))
+        panels.append((before.row.title, Panel(draw, 2.1, 1.7, left=0.4, right=0.1, top=0.28, bottom=0.3)))
+    rows = tuple(
+        (row.strategy, percent(row.estimates["old_accuracy"]), percent(row.estimates["new_accuracy"]))
+        for row in comparison.rows
+    )
+    headings = ("strategy", "old classes, %", "new classes, %")
+    return Figure("each", "Old and new classes, each strategy alone", tuple(panels), headings, rows)
 
 
 def matrices(comparison: Comparison) -> Figure:
@@ -101,24 +155,31 @@ def seen(comparison: Comparison) -> Figure:
     title = "Accuracy over all classes seen"
     found = curves(comparison, metric("accuracy_seen"))
     guessing = chance_after(comparison)
-    panel = Panel(partial(draw_curves, title=title, found=found, start=0, chance=guessing))
-    return Figure("seen", title, ((title, panel),), *_curve_table(found, "all classes seen, %", 0))
+    few, note = _shown(comparison, found)
+    panel = Panel(partial(draw_curves, title=title, found=few, start=0, chance=guessing))
+    return Figure("seen", title, ((title, panel),), *_curve_table(found, "all classes seen, %", 0), note)
 
 
 def forgetting(comparison: Comparison) -> Figure:
     """Forgetting after every experience."""
     title = "Forgetting: best earlier accuracy less the present one"
     found = curves(comparison, metric("forgetting_after"))
-    panel = Panel(partial(draw_curves, title=title, found=found, start=1, label="forgetting, points"))
-    return Figure("forgetting", "Forgetting", ((title, panel),), *_curve_table(found, "forgetting, points", 1, -1.0))
+    few, note = _shown(comparison, found)
+    panel = Panel(partial(draw_curves, title=title, found=few, start=1, label="forgetting, points"))
+    return Figure(
+        "forgetting", "Forgetting", ((title, panel),), *_curve_table(found, "forgetting, points", 1, -1.0), note
+    )
 
 
 def errors(comparison: Comparison) -> Figure:
     """Share of the old classes' test samples that are predicted as one of the newest classes."""
     title = "Old-class samples taken for the newest classes"
     found = curves(comparison, metric("recency_bias"))
-    panel = Panel(partial(draw_curves, title=title, found=found, start=1, label="share of old-class samples, %"))
-    return Figure("errors", "Where the errors go", ((title, panel),), *_curve_table(found, "taken for newest, %", 1))
+    few, note = _shown(comparison, found)
+    panel = Panel(partial(draw_curves, title=title, found=few, start=1, label="share of old-class samples, %"))
+    return Figure(
+        "errors", "Where the errors go", ((title, panel),), *_curve_table(found, "taken for newest, %", 1), note
+    )
 
 
 def stability_and_plasticity(comparison: Comparison) -> Figure:

@@ -60,8 +60,8 @@ def _doubt(comparison: Comparison, best: Row) -> str:
     return f"; {len(comparison.seeds)} seeds are too few to test that"
 
 
-def _some(names: Sequence[str]) -> str:
-    return listed(names) if len(names) <= 3 else f"{len(names)} others"
+def _some(names: Sequence[str], more: str = "others") -> str:
+    return listed(names) if len(names) <= 3 else f"{len(names)} {more}"
 
 
 def _guessing(comparison: Comparison) -> float:
@@ -107,13 +107,26 @@ def _plural(verb: str) -> str:
     return verb.removesuffix("s")
 
 
+MANY = 8
+"""Of more rows a sentence tells the references and the highest remedies; the numbers under the figure have all."""
+
+
 def _told(rows: Sequence[Row], column: str, unit: str = " %") -> str:
-    said = [
-        f"{row.strategy} {percent(row.estimates[column], lowest(column))}{unit}"
-        for row in rows
-        if row.estimates[column]
-    ]
-    return ", ".join(said)
+    known = [row for row in rows if row.estimates[column]]
+    said = [f"{row.strategy} {percent(row.estimates[column], lowest(column))}{unit}" for row in _few(known)]
+    return ", ".join(said) + _rest(known)
+
+
+def _few(rows: Sequence[Row]) -> Sequence[Row]:
+    if len(rows) <= MANY:
+        return rows
+    highest = [row for row in rows if row.reference is None][-4:]
+    return [row for row in rows if row.reference or row in highest]
+
+
+def _rest(rows: Sequence[Row]) -> str:
+    left_out = len(rows) - len(_few(rows))
+    return f", and {left_out} others" if left_out else ""
 
 
 def old_and_new(comparison: Comparison) -> str:
@@ -126,7 +139,7 @@ def old_and_new(comparison: Comparison) -> str:
         return "No strategy was evaluated after the last experience."
     parts = []
     if forgetful:
-        names = listed([row.strategy for row in forgetful])
+        names = _some([row.strategy for row in forgetful], "strategies")
         parts.append(
             f"{names} {'has' if len(forgetful) == 1 else 'have'} forgotten: nearly all of the old classes are lost, "
             "while the new ones are learned. That is catastrophic forgetting."
@@ -150,6 +163,11 @@ def _lost(row: Row) -> bool:
     return bool(old and new and old.mean < 0.05 and new.mean > 0.5)
 
 
+def each_alone(comparison: Comparison) -> str:
+    """Return what the lines are in the small panels of one strategy each."""
+    return "Means over the seeds: old classes solid, new classes dashed, guessing dotted. What ends highest is last."
+
+
 def seen(comparison: Comparison) -> str:
     """Return the finding of the figure of accuracy over all classes seen: its mean over the experiences."""
     rows = [row for row in comparison.rows if row.estimates["average_incremental_accuracy"]]
@@ -164,13 +182,14 @@ def matrices(comparison: Comparison) -> str:
     if last == 0:
         return "One experience: a single cell each."
     fates = []
-    for row in comparison.rows:
+    for row in _few(comparison.rows):
         means = mean_matrix(row)
         first, now = means[0][0], means[last][0]
         if first is not None and now is not None:
             fates.append(f"{row.strategy} from {100 * first:.0f} to {100 * now:.0f}")
     text = "A bright diagonal over dark cells is forgetting: learned well, then lost."
-    return f"{text} Accuracy on the first experience, from when it was learned to the end: {', '.join(fates)} %."
+    told = f"{', '.join(fates)} %{_rest(comparison.rows)}"
+    return f"{text} Accuracy on the first experience, from when it was learned to the end: {told}."
 
 
 def forgetting(comparison: Comparison) -> str:
@@ -207,13 +226,14 @@ def stability_and_plasticity(comparison: Comparison) -> str:
 def errors(comparison: Comparison) -> str:
     """Return the finding of the figure of old-class samples that are taken for the newest classes."""
     shares = []
-    for row in comparison.rows:
+    for row in _few(comparison.rows):
         values = [run.metric("recency_bias")[-1] for run in row.runs]
         if None not in values:
             shares.append((sum(values) / len(values), row.strategy))
     if not shares:
         return "Undefined here: it takes two experiences."
     told = ", ".join(f"{name} {100 * share:.0f} %" for share, name in sorted(shares, reverse=True))
+    told += _rest(comparison.rows)
     return f"Old-class test samples that are given to one of the newest classes, at the end: {told}."
 
 
@@ -222,14 +242,14 @@ def cost(comparison: Comparison) -> str:
     lower = _reference(comparison.rows, "lower") if len(comparison.rows) > 1 else None
     base = lower.estimates["seconds"] if lower else None
     told = []
-    for row in comparison.rows:
+    for row in _few(comparison.rows):
         seconds, kept = row.estimates["seconds"], row.estimates["stored_bytes"]
         if seconds is None or kept is None:
             continue
         times = f"{seconds.mean / base.mean:.1f}×" if base and base.mean else f"{seconds.mean:.1f} s"
         told.append(f"{row.strategy} {times} and {readable_bytes(kept.mean)}")
     against = f" Times are multiples of {lower.strategy}'s." if lower and base and base.mean else ""
-    return f"Time and bytes kept between experiences: {', '.join(told)}.{against}"
+    return f"Time and bytes kept between experiences: {', '.join(told)}{_rest(comparison.rows)}.{against}"
 
 
 def settings(comparison: Comparison) -> str:

@@ -25,6 +25,7 @@ from clbench.system.tables import legible
 Finding = Callable[[Comparison], str]
 FINDINGS: dict[str, Finding] = {
     "old-new": findings.old_and_new,
+    "each": findings.each_alone,
     "seen": findings.seen,
     "matrices": findings.matrices,
     "forgetting": findings.forgetting,
@@ -102,7 +103,7 @@ def sections(comparisons: Sequence[Comparison]) -> tuple[list[Section], dict[str
         shown = []
         for figure in figures.all_figures(comparison):
             place = f"figures/{anchor}-{figure.key}"
-            finding = FINDINGS[figure.key](comparison)
+            finding = f"{FINDINGS[figure.key](comparison)} {figure.note}".strip()
             drawn = render(
                 [panel for _, panel in figure.panels],
                 f"{anchor}-{figure.key}",

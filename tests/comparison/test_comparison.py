@@ -471,7 +471,7 @@ def test_a_hyper_parameter_in_a_heading_is_never_taken_for_markup() -> None:
 def test_a_table_shows_shares_in_percent_with_their_interval() -> None:
     text = printed(only(over_seeds("naive", [0, 8, 16])))
     # Final accuracies 0.5, 0.7 and 0.9: s = 0.2 and t(0.975, 2) = 4.303, so half the width is 4.303 · 0.2 / √3 = 0.497.
-    assert "70.0 [20.3, 100.0]" in text
+    assert "70.0 (≥20.3)" in text
     assert "95 % t-intervals" in text and "One seed" not in text
 
 
@@ -489,11 +489,11 @@ def test_an_interval_that_says_nothing_is_not_shown_as_a_number_and_a_note_says_
     ("mean", "half_width", "low", "text"),
     [
         (0.546, 0.14, 0.0, "54.6 ±14.0"),
-        (0.94, 0.172, 0.0, "94.0 [76.8, 100.0]"),
-        (0.1, 0.3, 0.0, "10.0 [0.0, 40.0]"),
+        (0.94, 0.172, 0.0, "94.0 (≥76.8)"),
+        (0.1, 0.3, 0.0, "10.0 (≤40.0)"),
         (0.1, 0.3, -1.0, "10.0 ±30.0"),
         (0.468, 0.675, 0.0, "46.8 ±?"),
-        (0.468, 0.675, -1.0, "46.8 [-20.7, 100.0]"),
+        (0.468, 0.675, -1.0, "46.8 (≥-20.7)"),
         (1.0, 1e-12, 0.0, "100.0 ±0.0"),
         (0.3, None, 0.0, "30.0"),
     ],

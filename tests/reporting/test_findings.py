@@ -91,6 +91,18 @@ def test_the_answer_calls_a_remedy_highest_only_among_several_and_above_naive(tm
     assert "; ewc 90.0 % (highest of 3 remedies); guessing" in findings.answer(comparison(tmp_path))
 
 
+def test_of_many_strategies_a_sentence_tells_the_references_and_the_highest_and_how_many_are_left(
+    tmp_path: Path,
+) -> None:
+    publish(tmp_path, "naive", old=0.0)
+    for n in range(10):
+        publish(tmp_path, f"s{n}", old=0.1 * n)
+    said = findings.old_and_new(comparison(tmp_path))
+    assert "s6 60.0 %, s7 70.0 %, s8 80.0 %, s9 90.0 %, and 5 others." in said
+    for finding in ALL:
+        assert len(finding(comparison(tmp_path))) < 500
+
+
 def test_a_single_row_has_seconds_and_no_multiples_of_its_own(tmp_path: Path) -> None:
     publish(tmp_path, "naive", seconds=2.0)
     assert findings.cost(comparison(tmp_path)) == "Time and bytes kept between experiences: naive 2.0 s and 0 B."

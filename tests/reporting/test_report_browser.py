@@ -174,6 +174,13 @@ def test_print_leaves_out_what_paper_cannot_do_and_keeps_table_and_figures(opene
     assert page.pdf().startswith(b"%PDF")
 
 
+@pytest.mark.parametrize("case", ["usual", "crowd", "long"])
+def test_on_paper_no_column_is_cut(opened: Open, case: str) -> None:
+    page = opened(case, width=718)  # A4 less margins of 10 mm
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_at_375_pixels_the_document_does_not_scroll_sideways(opened: Open, case: str) -> None:
     page = opened(case, width=375)
