@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import defaultdict
@@ -14,6 +13,7 @@ from typing import Any, Literal
 from clbench.comparison import statistics
 from clbench.comparison.columns import COLUMNS, SHARES, lowest, summary, uninformative
 from clbench.comparison.how_tuned import how_tuned
+from clbench.comparison.protocol import distinction, protocol
 from clbench.comparison.statistics import Difference, Estimate, estimate
 from clbench.results.record import to_json
 from clbench.results.run_spec import RunSpec
@@ -142,20 +142,8 @@ def compare(runs: Iterable[StoredRun]) -> list[Comparison]:
     """Group the runs by everything that two strategies must share to be compared, and summarise each group."""
     groups: dict[str, list[StoredRun]] = defaultdict(list)
     for run in runs:
-        groups[_protocol(run.spec)].append(run)
+        groups[protocol(run.spec)].append(run)
     return _told_apart([_comparison(group) for _, group in sorted(groups.items())])
-
-
-def _protocol(spec: RunSpec) -> str:
-    """Return what two runs must share to be compared, beginning with the scenario's name, by which they are sorted."""
-    return json.dumps([spec.scenario.name, _shared(spec)], sort_keys=True)
-
-
-def _shared(spec: RunSpec) -> dict[str, Any]:
-    shared = to_json(spec)
-    if spec.scenario.class_order_from == "seed":
-        del shared["scenario"]["class_order"]
-    return {key: shared[key] for key in ("scenario", "network", "recipe", "device", "threads", "engine")}
 
 
 def _told_apart(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -164,48 +152,9 @@ def _told_apart(comparisons: Sequence[Comparison]) -> list[Comparison]:
     for comparison in comparisons:
         same[comparison.title].append(comparison)
     return [
-        replace(comparison, distinction=_distinction(comparison, others)) if len(others) > 1 else comparison
+        replace(comparison, distinction=distinction(comparison.spec, [other.spec for other in same[comparison.title]]))
         for comparison in comparisons
-        for others in [same[comparison.title]]
     ]
-
-
-def _distinction(comparison: Comparison, others: Sequence[Comparison]) -> str:
-    entries = [_entries(_shared(other.spec)) for other in others]
-    own = _entries(_shared(comparison.spec))
-    paths = dict.fromkeys(path for other in entries for path in other)
-    differing = [path for path in paths if any(other.get(path) != own.get(path) for other in entries)]
-    said = []
-    if any("class_order" in path for path in differing):
-        said.append(_class_order(comparison.spec))
-    for path in differing:
-        if "class_order" not in path:
-            name = path.rpartition(".")[2].replace("_", " ")
-            said.append(f"{name} {_brief(own[path]) if path in own else 'default'}")
-    return legible(", ".join(said))
-
-
-def _class_order(spec: RunSpec) -> str:
-    """Return from where the classes have their order, or the order itself."""
-    if spec.scenario.class_order_from == "list":
-        return f"class order {_brief(' '.join(map(str, spec.scenario.class_order)))}"
-    return {"seed": "class order by seed", "natural": "natural class order"}[spec.scenario.class_order_from]
-
-
-def _entries(tree: Any, path: str = "") -> dict[str, Any]:
-    """Return the leaves of nested objects by their path: `scenario.name`."""
-    if not isinstance(tree, dict):
-        return {path: tree}
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        leaves |= _entries(value, f"{path}.{key}" if path else key)
-    return leaves
-
-
-def _brief(value: Any) -> str:
-    """Return a value in at most 40 characters; what is cut off stands as a few digits of a hash."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else f"{text[:30]}… ({hashlib.sha256(text.encode()).hexdigest()[:6]})"
 
 
 def _comparison(runs: Sequence[StoredRun]) -> Comparison:
@@ -415,10 +364,10 @@ def _notes_on_ties(best: Row, some_tied: bool) -> list[str]:
             f"≈ marks what may be as good as the best. With {seeds} seeds that is everything: the test's smallest "
             f"possible p is {least:.2g}, whatever the numbers; it takes {enough} seeds to reach {statistics.LEVEL}."
         ]
-    if not some_tied:
-        return []
+    here = "" if some_tied else ": here nothing"
     return [
-        "≈ marks what may be as good as the best. While the strategies that remain differ by a joint sign-flip test of "
-        "their largest paired t, the lower one of that pair is eliminated; ≈ is what remains. Of strategies that are "
-        f"all as good as the best, one loses its mark with a probability of at most {statistics.LEVEL}."
+        f"≈ marks what may be as good as the best{here}. While the strategies that remain differ by a joint sign-flip "
+        "test of their largest paired t, the lower one of that pair is eliminated; what remains is marked. Of "
+        "strategies that are all as good as the best, one loses its mark with a probability of at most "
+        f"{statistics.LEVEL}."
     ]

@@ -144,25 +144,37 @@ def p_as_good_as_best(values: Sequence[Sequence[float]]) -> list[float]:
     observed = scaled.sum(axis=1)
     flipped = np.abs(scaled @ _sign_patterns(scores.shape[1]).T)  # (pairs, flips)
 
-    remaining = np.ones(len(scores), dtype=bool)
-    tests: list[tuple[int, Any, float]] = []  # who is eliminated, with the pairs that go, by which statistic
-    while remaining.sum() > 1:
-        pairs = np.flatnonzero(remaining[left] & remaining[right])
-        widest = pairs[np.abs(observed[pairs]).argmax()]
-        one, other = int(left[widest]), int(right[widest])
-        lower = one if other == best or (one != best and observed[widest] < 0) else other
-        tests.append((lower, pairs[(left[pairs] == lower) | (right[pairs] == lower)], abs(observed[widest])))
-        remaining[lower] = False
+    tests = _eliminations(observed, left, right, best)
 
     farthest = np.zeros(flipped.shape[1])  # of the pairs that remain at a test, for each flip
     p_values = []
-    for _, going, statistic in reversed(tests):
-        farthest = np.maximum(farthest, flipped[going].max(axis=0))
+    for _, pairs, statistic in reversed(tests):
+        farthest = np.maximum(farthest, flipped[pairs].max(axis=0))
         p_values.append(float(np.mean(farthest >= statistic - _ROUNDING)))
     found = [1.0] * len(scores)
     for (lower, _, _), p in zip(tests, accumulate(reversed(p_values), max), strict=True):
         found[lower] = p
     return found
+
+
+def _eliminations(observed: Any, left: Any, right: Any, best: int) -> list[tuple[int, Any, float]]:
+    """Return the tests in their order: who is eliminated, the pairs that go with it, and the statistic.
+
+    The statistic of pair i, of `left[i]` and `right[i]`, is `observed[i]`; the largest of those that remain is tested.
+    """
+    import numpy as np
+
+    remaining = np.ones(1 + right.max(), dtype=bool)
+    tests = []
+    while remaining.sum() > 1:
+        pairs = np.flatnonzero(remaining[left] & remaining[right])
+        widest = pairs[np.abs(observed[pairs]).argmax()]
+        one, other = int(left[widest]), int(right[widest])
+        lower = one if other == best or (one != best and observed[widest] < 0) else other
+        going = pairs[(left[pairs] == lower) | (right[pairs] == lower)]
+        tests.append((lower, going, float(abs(observed[widest]))))
+        remaining[lower] = False
+    return tests
 
 
 def smallest_joint_p(seeds: int) -> float:

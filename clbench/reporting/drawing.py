@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from clbench.comparison.columns import uninformative
 from clbench.comparison.comparison import Comparison, Row
 from clbench.comparison.statistics import Estimate
 from clbench.reporting.labels import label_points, short
@@ -65,10 +66,11 @@ def draw_curves(
             axes.plot(
                 xs, ys, linewidth=2, marker=look.marker, markersize=5, markevery=marker_every, **_line_style(look)
             )
-            widths = [100 * (curve.estimates[x - 1].half_width or 0) for x in xs]  # type: ignore[union-attr]
-            low = [y - width for y, width in zip(ys, widths, strict=True)]
-            high = [y + width for y, width in zip(ys, widths, strict=True)]
-            axes.fill_between(xs, low, high, color=look.colour, alpha=0.13, linewidth=0)
+            made = [each for x in xs if (each := curve.estimates[x - 1])]
+            low = [100 * (each.mean - (each.half_width or 0)) for each in made]
+            high = [100 * (each.mean + (each.half_width or 0)) for each in made]
+            told = [not uninformative(each) for each in made]
+            axes.fill_between(xs, low, high, where=told, color=look.colour, alpha=0.13, linewidth=0)
     if chance:
         axes.plot(
             range(start + 1, count + 1),

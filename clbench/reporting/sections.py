@@ -131,11 +131,15 @@ def _anchors(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _labels(comparisons: Sequence[Comparison]) -> list[str]:
-    scenarios = [each.scenario for each in comparisons]
-    recipes = [f"{each.scenario} · {legible(each.spec.recipe.name)}" for each in comparisons]
+    """Return the shortest name of each that no other has."""
+    names = []
+    for each in comparisons:
+        named = f"{each.scenario} · {legible(each.spec.recipe.name)}"
+        names.append((each.scenario, named, f"{named} · {each.distinction}" if each.distinction else named, each.title))
+    taken = [[name[length] for name in names] for length in range(4)]
     return [
-        scenario if scenarios.count(scenario) == 1 else recipe if recipes.count(recipe) == 1 else each.title
-        for scenario, recipe, each in zip(scenarios, recipes, comparisons, strict=True)
+        next((text for text, others in zip(name, taken, strict=True) if others.count(text) == 1), name[-1])
+        for name in names
     ]
 
 

@@ -390,6 +390,12 @@ def test_a_small_difference_that_every_seed_shows_is_no_tie_though_the_seeds_spr
     assert rows["low"].p_best == pytest.approx(2 / 2**8)
 
 
+def test_the_rule_is_stated_also_where_nothing_is_tied() -> None:
+    comparison = only([*over_seeds("low", range(0, 16, 2)), *over_seeds("high", range(1, 17, 2))])
+    (note,) = [note for note in comparison.notes if note.startswith("≈")]
+    assert "as good as the best: here nothing." in note and note.endswith("at most 0.05.")
+
+
 def test_where_the_seeds_are_too_few_for_any_test_all_are_tied_and_a_note_says_how_many_could_do() -> None:
     comparison = only([*over_seeds("low", [0] * 5), *over_seeds("high", [9, 10, 11, 9, 10])])
     assert {row.strategy: row.standing for row in comparison.rows} == {"low": "tied", "high": "best"}
