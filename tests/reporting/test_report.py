@@ -144,6 +144,7 @@ def test_sections_that_differ_in_the_class_order_alone_say_so_in_heading_content
     headings = [shown(text) for text in re.findall("<h2>(.*?)</h2>", markup)]
     assert len(set(headings)) == len(headings)
     assert [text.rpartition(", ")[2] for text in headings[:2]] == ["natural class order", "class order by seed"]
+    assert set(pd.read_csv(tmp_path / "report" / "data.csv").class_order) == {"natural", "seed"}
     links = re.findall(r'<li><a href="#(tiny[^"]*)">(.*?)</a>', markup)
     assert len({anchor for anchor, _ in links}) == len({text for _, text in links}) == 2
     assert {path.name for path in (tmp_path / "report" / "tables").glob("*.csv")} == {
@@ -229,7 +230,7 @@ def test_methods_are_described_by_the_file_that_ran_with_its_settings_and_hash(r
 
 def test_the_command_makes_the_runs_again(report_of: ReportOf) -> None:
     assert provenance.commands(comparison(results(report_of("usual")))) == [
-        "clbench run -s naive,mine,lwf,joint -S tiny --recipe quick --setting class --split 2,1,3 "
+        "clbench run -s naive,mine,lwf,joint -S tiny --recipe quick --setting class --split 2+1+3 "
         "--class-order natural --seeds 0,1,2,3,4 --device cpu --threads 1 --set lwf.alpha=2.0"
     ]
 
