@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from clbench.comparison.statistics import Estimate
 from clbench.results.stored_runs import StoredRun
 
 COLUMNS = {
     "final_accuracy": "final accuracy",
+    "final_accuracy_macro": "macro accuracy",
     "average_incremental_accuracy": "average incremental",
     "old_accuracy": "old classes",
     "new_accuracy": "new classes",
@@ -17,8 +19,59 @@ COLUMNS = {
     "exemplars": "exemplars",
     "stored_bytes": "stored bytes",
 }
-SHARES = tuple(COLUMNS)[:6]
+SHARES = tuple(COLUMNS)[:7]
 """Columns that are shares between 0 and 1 (forgetting: -1 to 1)."""
+
+MEANINGS = {
+    "strategy": "the method with its preset; below it the variant that its file says it is",
+    "final_accuracy": "after the last experience, over all test samples of all classes",
+    "final_accuracy_macro": "the same as a mean over classes, each with equal weight",
+    "average_incremental_accuracy": "mean over the experiences of the accuracy over the classes seen until then",
+    "old_accuracy": "after the last experience, on the classes of all earlier experiences",
+    "new_accuracy": "after the last experience, on the classes that it brought",
+    "forgetting": "best accuracy that an earlier experience ever had less that at the end, their mean, in points",
+    "task_incremental_accuracy": "final accuracy of the same runs if the experience of each sample is told and the "
+    "classes of all others are masked",
+    "seconds": "time of a run, with evaluation",
+    "samples_seen": "training samples that passed through the network, repetitions counted",
+    "tuning_samples": "the same in the runs that chose the hyper-parameters",
+    "exemplars": "training samples kept from earlier experiences",
+    "stored_bytes": "what the strategy keeps from one experience to the next: exemplars, weights, statistics",
+    "to_lower": "final accuracy less that of the lower reference, paired by seed, in points",
+    "p_holm": "exact sign-flip test of that difference, corrected for the number of rows (Holm)",
+    "tuned": "how the hyper-parameters came about",
+    "audit": "whether the strategy looked at what it must not: other experiences, test data, task labels",
+    "n": "number of seeds",
+}
+"""What each column of the table says, and those beside them; accuracies are in percent."""
+
+
+def lowest(column: str) -> float:
+    """Return the least value that a share can have."""
+    return -1.0 if column == "forgetting" else 0.0
+
+
+def uninformative(value: Estimate, low: float = 0.0) -> bool:
+    """Whether the interval covers all values that a share can have, from `low` to 1."""
+    return value.half_width is not None and value.mean - value.half_width <= low and value.mean + value.half_width >= 1
+
+
+def percent(value: Estimate | None, low: float = 0.0, form: str = ".1f") -> str:
+    """Return a share in percent with its interval, which ends where the values end that a share can have.
+
+    `54.6 ±14.0`; `94.0 (≥76.8)` if the interval reaches above 100; `46.8 ±?` if it says nothing; `54.6` without one.
+    """
+    if value is None:
+        return "–"
+    mean = f"{100 * value.mean:{form}}"
+    if value.half_width is None:
+        return mean
+    if uninformative(value, low):
+        return f"{mean} ±?"
+    below, above = value.mean - value.half_width, value.mean + value.half_width
+    if (low <= below and above <= 1) or value.half_width < 0.0005:
+        return f"{mean} ±{100 * value.half_width:.1f}"
+    return f"{mean} (≤{100 * above:{form}})" if below < low else f"{mean} (≥{100 * below:{form}})"
 
 
 def summary(run: StoredRun) -> dict[str, float | None]:
@@ -26,6 +79,7 @@ def summary(run: StoredRun) -> dict[str, float | None]:
     totals = run.result.totals
     return {
         "final_accuracy": run.metric("final_accuracy"),
+        "final_accuracy_macro": run.metric("final_accuracy_macro"),
         "average_incremental_accuracy": run.metric("average_incremental_accuracy"),
         "old_accuracy": run.metric("old_accuracy")[-1],
         "new_accuracy": run.metric("new_accuracy")[-1],

@@ -7,19 +7,24 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any, Literal
 
 from clbench.comparison import statistics
-from clbench.comparison.columns import COLUMNS, summary
+from clbench.comparison.columns import COLUMNS, SHARES, lowest, summary, uninformative
 from clbench.comparison.how_tuned import how_tuned
+from clbench.comparison.protocol import distinction, protocol
 from clbench.comparison.statistics import Difference, Estimate, estimate
 from clbench.results.record import to_json
 from clbench.results.run_spec import RunSpec
 from clbench.results.stored_runs import StoredRun
 from clbench.streams.splits import describe_split
-from clbench.system.tables import legible, listed
+from clbench.system.tables import legible
 
 Reference = Literal["lower", "upper"]
+
+MANY_TIMES = 5
+"""A test class so many times as large as another is warned of."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,16 @@ class Row:
     to_lower: Difference | None = None
     """Its final accuracy less the lower reference's, with equal seeds; None for that reference, and where none is."""
 
-    to_best: Difference | None = None
-    """The same to the best row."""
+    to_best: Estimate | None = None
+    """The same to the best row, without a test of its own: it was chosen as the best by these numbers."""
+
+    p_best: float | None = None
+    """The p of its being as good as the best (`statistics.p_as_good_as_best`); None with one seed."""
 
     standing: Literal["best", "tied"] | None = None
-    """Whether it has the highest mean final accuracy of all rows but the upper reference, or cannot be told from it.
+    """Whether it has the highest mean final accuracy of all rows but the upper reference, or may be as good as it.
+
+    None for all if nothing is above guessing.
 
     With one seed, which tells nothing, tied is what equals the best.
     """
@@ -93,11 +103,19 @@ class Comparison:
     notes: list[str]
     """How to read it: reference values, and what the tests can and cannot say."""
 
+    distinction: str = ""
+    """What tells it from another comparison whose protocol would read the same, as the class order."""
+
     @property
     def testable(self) -> bool:
-        """Whether the exact test could tell some strategy from the best with these seeds, if it were much worse."""
-        tests = sum(row.to_best is not None for row in self.rows)
-        return bool(tests) and statistics.smallest_p(len(self.seeds), tests) <= statistics.LEVEL
+        """Whether a test over so many seeds could tell some strategy from the best, if it were much worse."""
+        return statistics.smallest_joint_p(len(self.seeds)) <= statistics.LEVEL
+
+    @property
+    def imbalance(self) -> float:
+        """How many times as many test samples the largest class has as the smallest that has any."""
+        least, most = _class_sizes(self.rows[0].runs[0])
+        return most / least
 
     @property
     def spec(self) -> RunSpec:
@@ -116,24 +134,27 @@ class Comparison:
         split = describe_split(spec.scenario.classes_per_experience)
         threads = f"{spec.threads} thread{'s' if spec.threads != 1 else ''}"
         recipe = legible(f"recipe {spec.recipe.name}, {spec.device}, {threads}")
-        return f"{self.scenario}, {split} classes, {spec.scenario.setting.replace('_', '-')}, {recipe}"
+        title = f"{self.scenario}, {split} classes, {spec.scenario.setting.replace('_', '-')}, {recipe}"
+        return f"{title}, {self.distinction}" if self.distinction else title
 
 
 def compare(runs: Iterable[StoredRun]) -> list[Comparison]:
     """Group the runs by everything that two strategies must share to be compared, and summarise each group."""
     groups: dict[str, list[StoredRun]] = defaultdict(list)
     for run in runs:
-        groups[_protocol(run.spec)].append(run)
-    return [_comparison(group) for _, group in sorted(groups.items())]
+        groups[protocol(run.spec)].append(run)
+    return _told_apart([_comparison(group) for _, group in sorted(groups.items())])
 
 
-def _protocol(spec: RunSpec) -> str:
-    scenario = to_json(spec.scenario)
-    if spec.scenario.class_order_from == "seed":
-        del scenario["class_order"]
-    protocol = [scenario, to_json(spec.network), to_json(spec.recipe)]
-    shared = [spec.scenario.name, *protocol, spec.device, spec.threads, spec.engine]
-    return json.dumps(shared, sort_keys=True)
+def _told_apart(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Add to comparisons of one title in what they differ."""
+    same: dict[str, list[Comparison]] = defaultdict(list)
+    for comparison in comparisons:
+        same[comparison.title].append(comparison)
+    return [
+        replace(comparison, distinction=distinction(comparison.spec, [other.spec for other in same[comparison.title]]))
+        for comparison in comparisons
+    ]
 
 
 def _comparison(runs: Sequence[StoredRun]) -> Comparison:
@@ -149,8 +170,8 @@ def _comparison(runs: Sequence[StoredRun]) -> Comparison:
     ]
     rows.sort(key=_order)
     warnings = [*_seed_warnings(shared, dict(zip(labels, methods.values(), strict=True))), *_budget_warnings(rows)]
-    warnings += _loop_warnings(rows)
-    notes = [_reference_lines(rows[0].runs[0])]
+    warnings += [*_loop_warnings(rows), *_imbalance_warnings(rows[0].runs[0])]
+    notes = [_reference_lines(rows[0].runs[0]), *_interval_notes(rows)]
     if shared:
         rows, said = _with_evidence(rows)
         notes += said
@@ -220,8 +241,13 @@ def _budget_warnings(rows: Sequence[Row]) -> list[str]:
     if len(set(budgets.values())) <= 1:
         return []
     least = min(filter(None, budgets.values()))
+    if len(budgets) > 8:
+        most = max(budgets, key=budgets.__getitem__)
+        return [
+            f"Unequal budgets: {most} has seen {budgets[most] / least:.1f}× the samples of the least; see the column."
+        ]
     more = ", ".join(f"{name} {budget / least:.1f}×" for name, budget in budgets.items() if budget > least)
-    return [f"Unequal budgets: samples seen, beside the smallest: {more}."]
+    return [f"Unequal budgets: samples seen, as multiples of the least: {more}."]
 
 
 def _loop_warnings(rows: Sequence[Row]) -> list[str]:
@@ -236,6 +262,22 @@ def _loop_warnings(rows: Sequence[Row]) -> list[str]:
     ]
 
 
+def _imbalance_warnings(run: StoredRun) -> list[str]:
+    least, most = _class_sizes(run)
+    if most < MANY_TIMES * least:
+        return []
+    return [
+        f"Unequal classes: the largest has {most:,} test samples, the smallest {least:,}. Accuracies count samples, so "
+        "large classes dominate them; macro accuracy is the mean over classes."
+    ]
+
+
+def _class_sizes(run: StoredRun) -> tuple[int, int]:
+    """Return how many test samples the smallest class has, of those that have any, and how many the largest."""
+    totals = [total for total in run.counts().class_total if total]
+    return min(totals), max(totals)
+
+
 def _reference_lines(run: StoredRun) -> str:
     chance = {setting: 100 * values[-1] for setting, values in run.result.chance.items()}
     if run.setting != "class_incremental":
@@ -246,6 +288,13 @@ def _reference_lines(run: StoredRun) -> str:
         f"{chance['task_incremental']:.1f} task-incrementally; knowing only the last experience gives "
         f"{100 * total[-1] / sum(total):.1f} class-incrementally."
     )
+
+
+def _interval_notes(rows: Sequence[Row]) -> list[str]:
+    shares = ((column, row.estimates[column]) for row in rows for column in SHARES)
+    if not any(made and uninformative(made, lowest(column)) for column, made in shares):
+        return []
+    return ["±? is an interval that covers every possible value: so few seeds say nothing about that mean."]
 
 
 def lower_reference(rows: Sequence[Row]) -> Row | None:
@@ -259,27 +308,30 @@ def _with_evidence(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     measured = [row for row in rows if row.estimates["final_accuracy"]]
     lower = lower_reference(measured)
     to_lower = _differences(measured, lower) if lower else {}
-    notes: list[str] = []
     rows = [replace(row, to_lower=to_lower.get(row.strategy)) for row in rows]
     contenders = [row for row in measured if row.reference != "upper"]
-    if len(contenders) > 1:
-        best = contenders[-1]
-        found = _differences(contenders, best)
-        tied = {name for name, each in found.items() if _ties(each)}
-        rows = [
-            replace(
-                row,
-                to_best=found.get(row.strategy),
-                standing="best" if row.strategy == best.strategy else "tied" if row.strategy in tied else None,
-            )
-            for row in rows
-        ]
-        notes += _notes_on_ties(best, found, tied)
-    return rows, notes
+    if len(contenders) < 2:
+        return rows, []
+    guessing = chance(contenders[-1])
+    if fmean(final_accuracies(contenders[-1])) <= guessing:
+        return rows, [f"No strategy ends above guessing ({100 * guessing:.1f}), so none is called the best."]
+    standings = _standings(contenders)
+    rows = [replace(row, **standings.get(row.strategy, {})) for row in rows]
+    return rows, _notes_on_ties(contenders[-1], any(row.standing == "tied" for row in rows))
 
 
-def _ties(difference: Difference) -> bool:
-    return difference.estimate.mean == 0 if difference.p_holm is None else difference.p_holm > statistics.LEVEL
+def _standings(contenders: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Return by label what a row says of the best, which is the last of the contenders."""
+    best = contenders[-1]
+    p_values: Sequence[float | None] = [None] * len(contenders)
+    if len(best.runs) > 1:
+        p_values = statistics.p_as_good_as_best([final_accuracies(row) for row in contenders])
+    found: dict[str, dict[str, Any]] = {best.strategy: {"standing": "best"}}
+    for row, p in zip(contenders[:-1], p_values[:-1], strict=True):
+        difference = statistics.paired(final_accuracies(row), final_accuracies(best))
+        tied = difference.mean == 0 if p is None else p > statistics.LEVEL
+        found[row.strategy] = {"to_best": difference, "p_best": p, "standing": "tied" if tied else None}
+    return found
 
 
 def _differences(rows: Sequence[Row], to: Row) -> dict[str, Difference]:
@@ -289,34 +341,33 @@ def _differences(rows: Sequence[Row], to: Row) -> dict[str, Difference]:
     return {row.strategy: difference for row, difference in zip(others, found, strict=True)}
 
 
+def chance(row: Row) -> float:
+    """Return what guessing among all classes gets right, in the setting of the row's runs."""
+    run = row.runs[0]
+    return run.result.chance[run.setting][-1]
+
+
 def final_accuracies(row: Row) -> list[float]:
     """Return the final accuracy of each seed of a row that has one."""
     return [run.metric("final_accuracy") for run in row.runs]
 
 
-def _notes_on_ties(best: Row, found: dict[str, Difference], tied: set[str]) -> list[str]:
+def _notes_on_ties(best: Row, some_tied: bool) -> list[str]:
     seeds = len(best.runs)
     if seeds == 1:
-        same = [f"≈ marks what ends exactly as high as {best.strategy}."] if tied else []
+        same = [f"≈ marks what ends exactly as high as {best.strategy}."] if some_tied else []
         return ["One seed: no interval and no test. No difference here says anything about other seeds.", *same]
-    least = statistics.smallest_p(seeds, len(found))
-    family = f"{len(found)} comparison{'s' if len(found) > 1 else ''}"
-    if least <= statistics.LEVEL:
-        return (
-            [
-                f"≈ marks what cannot be told from the best: exact sign-flip test of the paired differences in final "
-                f"accuracy, p > {statistics.LEVEL} after Holm's correction for {family}."
-            ]
-            if tied
-            else []
-        )
-    enough = next(n for n in range(seeds, 100) if statistics.smallest_p(n, len(found)) <= statistics.LEVEL)
-    clear = [name for name, each in found.items() if each.interval_excludes_zero]
-    said = (
-        f"≈ marks what the exact sign-flip test cannot tell from the best. With {seeds} seeds that is everything: its "
-        f"least possible p is {2 / 2**seeds:.2g}, {least:.2g} after Holm's correction for {family}, "
-        f"whatever the numbers; {enough} seeds could reach {statistics.LEVEL}."
-    )
-    if clear:
-        said += f" The paired t-interval, which takes the differences for normal, excludes 0 for {listed(clear)}."
-    return [said]
+    least = statistics.smallest_joint_p(seeds)
+    if least > statistics.LEVEL:
+        enough = next(n for n in range(seeds, 100) if statistics.smallest_joint_p(n) <= statistics.LEVEL)
+        return [
+            f"≈ marks what may be as good as the best. With {seeds} seeds that is everything: the test's smallest "
+            f"possible p is {least:.2g}, whatever the numbers; it takes {enough} seeds to reach {statistics.LEVEL}."
+        ]
+    here = "" if some_tied else ": here nothing"
+    return [
+        f"≈ marks what may be as good as the best{here}. While the strategies that remain differ by a joint sign-flip "
+        "test of their largest paired t, the lower one of that pair is eliminated; what remains is marked. Of "
+        "strategies that are all as good as the best, one loses its mark with a probability of at most "
+        f"{statistics.LEVEL}."
+    ]

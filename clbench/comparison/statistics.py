@@ -1,7 +1,7 @@
 """What numbers over a few seeds allow one to say: intervals, paired differences, tests, and means over scenarios.
 
 Strategies share their seeds (class order, initial weights, order of batches), so they are compared by the differences
-of their runs with equal seeds. The methods are scipy's, but for Holm's correction (Holm 1979), which it lacks.
+of their runs with equal seeds. Quantiles and the bootstrap are scipy's.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 LEVEL = 0.05
-"""At which a difference is called distinguishable, after Holm's correction."""
+"""At which a difference is called distinguishable: the family-wise error of each family of tests."""
 
-_EXACT_UP_TO = 16  # seeds: 2^16 sign patterns are counted in full; beyond, as many are drawn
+_PATTERNS = 2**12  # as many as 13 seeds have, where a pattern and its negative count once
+_ROUNDING = 1e-9  # by which sums that are equal in exact arithmetic may differ
 _RESAMPLES = 9999
 
 
@@ -39,12 +41,6 @@ class Difference:
     p_holm: float | None
     """The same after Holm's correction over the family of differences that it was tested with."""
 
-    @property
-    def interval_excludes_zero(self) -> bool:
-        """Whether the t-interval of the difference lies on one side of 0."""
-        width = self.estimate.half_width
-        return width is not None and abs(self.estimate.mean) > width
-
 
 def estimate(values: Sequence[float | None]) -> Estimate | None:
     """mean ± t(0.975, n-1) · s / √n over seeds; None where a value is undefined."""
@@ -63,22 +59,29 @@ def estimate(values: Sequence[float | None]) -> Estimate | None:
 def sign_flip_p(differences: Sequence[float]) -> float:
     """Return the two-sided p of the mean difference when, under the null, each difference could as well be negative.
 
-    Exact up to 16 differences: the share of all 2^n sign patterns whose mean is at least as far from 0. Of more, a
-    sample of 2^16 patterns, drawn from a fixed seed. Fisher 1935; Good 2005, "Permutation Tests", section 3.2.
+    The share of all 2^n sign patterns whose mean is at least as far from 0; beyond 13 differences, of those patterns
+    that `_sign_patterns` chooses. Fisher 1935; Good 2005, "Permutation Tests", section 3.2.
     """
     import numpy as np
-    from scipy.stats import permutation_test
 
-    tested = permutation_test(
-        (np.asarray(differences),),
-        np.mean,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=2**_EXACT_UP_TO,
-        alternative="two-sided",
-        rng=np.random.default_rng(0),
-    )
-    return float(tested.pvalue)
+    sums = np.abs(_sign_patterns(len(differences)) @ np.asarray(differences, dtype=float))
+    return float(np.mean(sums >= abs(math.fsum(differences)) - _ROUNDING))
+
+
+def _sign_patterns(seeds: int) -> Any:
+    """Return patterns of signs, a row of `seeds` each: of a pattern and its negative, whose |mean| is one, one.
+
+    Beyond 13 seeds a subgroup of the patterns, drawn from a fixed seed. A subgroup keeps the test exact, which a
+    sample of patterns that is not drawn anew for every test would not. Koning & Hemerik 2024, arXiv 2202.00967.
+    """
+    import numpy as np
+
+    free = seeds - 1
+    generators = min(free, _PATTERNS.bit_length() - 1)
+    drawn = np.random.default_rng(0).integers(0, 2, (generators, free - generators))
+    basis = np.hstack([np.eye(generators, dtype=int), drawn])  # (generators, seeds - 1)
+    chosen = np.arange(2**generators)[:, None] >> np.arange(generators) & 1
+    return np.hstack([np.ones((2**generators, 1)), 1 - 2 * (chosen @ basis % 2)])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -91,26 +94,95 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def smallest_p(seeds: int, tests: int) -> float:
-    """Return the least p that the sign-flip test can give with so many seeds, after Holm's correction over `tests`."""
-    return min(1.0, tests * 0.5 ** (seeds - 1))
-
-
 def differences(ours: Sequence[Sequence[float]], theirs: Sequence[float]) -> list[Difference]:
     """Compare each of `ours` with `theirs`, seed by seed, as one family of tests.
 
     Every sequence has the values of the same seeds in the same order.
     """
-    paired = [[a - b for a, b in zip(values, theirs, strict=True)] for values in ours]
+    pairs = [[a - b for a, b in zip(values, theirs, strict=True)] for values in ours]
     tested = len(theirs) > 1
-    p_values = [sign_flip_p(each) for each in paired] if tested else []
+    p_values = [sign_flip_p(each) for each in pairs] if tested else []
     corrected = holm(p_values)
-    found = []
-    for position, each in enumerate(paired):
-        made = estimate(each)
-        assert made is not None
-        found.append(Difference(made, p_values[position] if tested else None, corrected[position] if tested else None))
+    return [
+        Difference(paired(values, theirs), p_values[i] if tested else None, corrected[i] if tested else None)
+        for i, values in enumerate(ours)
+    ]
+
+
+def paired(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
+    """Return the mean paired difference, ours less theirs, with its interval; of the same seeds in the same order."""
+    made = estimate([a - b for a, b in zip(ours, theirs, strict=True)])
+    assert made is not None
+    return made
+
+
+# -- ties with the best -----------------------------------------------------------------------------------------------
+
+
+def p_as_good_as_best(values: Sequence[Sequence[float]]) -> list[float]:
+    """Return for each strategy the p of its being as good as the best; 1 for the one with the highest mean.
+
+    `values` has a row per strategy with the values of the same seeds in the same order. Those whose p is above `LEVEL`
+    are a model confidence set (Hansen, Lunde & Nason 2011, statistic T_R): while more than one strategy is left, test
+    that all that are left are equal by their largest paired |t|, and eliminate the lower one of that pair. A p is
+    the largest of the tests up to the strategy's elimination.
+
+    Each test flips the signs of a seed's differences for all pairs at once, so it holds whatever the correlations and
+    variances of the strategies, if they are equal and the differences symmetric. Every strategy that is
+    as good as the best keeps p > `LEVEL` in 95 of 100 cases, and the number of strategies does not bound p from below:
+    see `smallest_joint_p`.
+    """
+    import numpy as np
+
+    scores = np.asarray(values, dtype=float)  # (strategies, seeds)
+    best = int(scores.mean(axis=1).argmax())
+    left, right = np.triu_indices(len(scores), 1)
+    differences = scores[left] - scores[right]  # (pairs, seeds)
+    # Signs do not change a sum of squares, and the mean over its root rises with |t|: an order is all that is compared.
+    size = np.sqrt((differences**2).sum(axis=1))
+    scaled = differences / np.where(size > 0, size, 1)[:, None]
+    observed = scaled.sum(axis=1)
+    flipped = np.abs(scaled @ _sign_patterns(scores.shape[1]).T)  # (pairs, flips)
+
+    tests = _eliminations(observed, left, right, best)
+
+    farthest = np.zeros(flipped.shape[1])  # of the pairs that remain at a test, for each flip
+    p_values = []
+    for _, pairs, statistic in reversed(tests):
+        farthest = np.maximum(farthest, flipped[pairs].max(axis=0))
+        p_values.append(float(np.mean(farthest >= statistic - _ROUNDING)))
+    found = [1.0] * len(scores)
+    for (lower, _, _), p in zip(tests, accumulate(reversed(p_values), max), strict=True):
+        found[lower] = p
     return found
+
+
+def _eliminations(observed: Any, left: Any, right: Any, best: int) -> list[tuple[int, Any, float]]:
+    """Return the tests in their order: who is eliminated, the pairs that go with it, and the statistic.
+
+    The statistic of pair i, of `left[i]` and `right[i]`, is `observed[i]`; the largest of those that remain is tested.
+    """
+    import numpy as np
+
+    remaining = np.ones(1 + right.max(), dtype=bool)
+    tests = []
+    while remaining.sum() > 1:
+        pairs = np.flatnonzero(remaining[left] & remaining[right])
+        widest = pairs[np.abs(observed[pairs]).argmax()]
+        one, other = int(left[widest]), int(right[widest])
+        lower = one if other == best or (one != best and observed[widest] < 0) else other
+        going = pairs[(left[pairs] == lower) | (right[pairs] == lower)]
+        tests.append((lower, going, float(abs(observed[widest]))))
+        remaining[lower] = False
+    return tests
+
+
+def smallest_joint_p(seeds: int) -> float:
+    """Return the least p that `p_as_good_as_best` can give: of the 2^n patterns two are always as far as the seeds."""
+    return max(0.5 ** (seeds - 1), 1 / _PATTERNS)
+
+
+# -- over scenarios ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -123,12 +195,18 @@ class Aggregate:
     """Bounds of the interval; None where a scenario has one seed."""
 
 
+def trims(scenarios: int) -> bool:
+    """Whether the interquartile mean of so many scenarios leaves any out, and so is not their plain mean."""
+    return scenarios >= 4
+
+
 def interquartile_mean(scenarios: Sequence[Sequence[float]]) -> Aggregate:
     """Return the mean over scenarios, each by its mean over seeds, without the lowest and the highest quarter of them.
 
     The interval is a percentile bootstrap that draws seeds within each scenario (stratified) from a fixed seed: it
     tells what other seeds would give on these scenarios, not what other scenarios would. Seeds never count as
-    scenarios. After Agarwal et al. 2021 (arXiv 2108.13264), who pool runs and trim them together.
+    scenarios. A quarter of three scenarios is none: see `trims`. After Agarwal et al. 2021 (arXiv 2108.13264), who pool
+    runs and trim them together.
     """
     import numpy as np
     from scipy.stats import bootstrap, trim_mean

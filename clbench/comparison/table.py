@@ -7,10 +7,13 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
-from clbench.comparison.columns import COLUMNS, SHARES
+from clbench.comparison.columns import COLUMNS, SHARES, lowest, percent
 from clbench.comparison.comparison import Comparison, Row, lower_reference
 from clbench.comparison.statistics import Difference, Estimate
 from clbench.system.tables import print_table, readable_bytes
+
+IMBALANCED = 1.5
+"""Macro accuracy is shown if the largest test class has at least so many times the samples of the smallest."""
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
@@ -28,8 +31,14 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
 
 
 def headings(comparison: Comparison) -> dict[str, str]:
-    """Return the table's columns, name to heading; those that are undefined in every row are left out."""
+    """Return the table's columns, name to heading.
+
+    Those that are undefined in every row are left out, and macro accuracy where the classes of the test set are nearly
+    of one size, so that it is the final accuracy over again.
+    """
     defined = {key: text for key, text in COLUMNS.items() if any(row.estimates[key] for row in comparison.rows)}
+    if comparison.imbalance < IMBALANCED:
+        defined.pop("final_accuracy_macro", None)
     columns = {"strategy": "strategy", **defined}
     lower = lower_reference(comparison.rows)
     if lower and any(row.to_lower for row in comparison.rows):
@@ -57,8 +66,7 @@ def text_of(value: Estimate | None, column: str) -> str:
     if value is None:
         return "–"
     if column in SHARES:
-        interval = "" if value.half_width is None else f" ±{100 * value.half_width:.1f}"
-        return f"{100 * value.mean:.1f}{interval}"
+        return percent(value, lowest(column))
     if column == "seconds":
         return f"{value.mean:.1f}"
     return readable_bytes(value.mean) if column == "stored_bytes" else f"{value.mean:,.0f}"
@@ -66,10 +74,7 @@ def text_of(value: Estimate | None, column: str) -> str:
 
 def difference_text(difference: Difference | None) -> str:
     """Return a difference in percentage points with its sign and interval: `+31.9 ±25.1`."""
-    if difference is None:
-        return "–"
-    width = difference.estimate.half_width
-    return f"{100 * difference.estimate.mean:+.1f}" + ("" if width is None else f" ±{100 * width:.1f}")
+    return percent(difference.estimate if difference else None, -1.0, "+.1f")
 
 
 def rows_for_json(comparison: Comparison) -> list[dict[str, object]]:
@@ -87,6 +92,7 @@ def rows_for_json(comparison: Comparison) -> list[dict[str, object]]:
             "standing": row.standing,
             "to_lower": asdict(row.to_lower) if row.to_lower else None,
             "to_best": asdict(row.to_best) if row.to_best else None,
+            "p_best": row.p_best,
         }
 
     return [listed(row) for row in comparison.rows]

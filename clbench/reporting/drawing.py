@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from clbench.comparison.columns import uninformative
 from clbench.comparison.comparison import Comparison, Row
 from clbench.comparison.statistics import Estimate
 from clbench.reporting.labels import label_points, short
@@ -65,10 +66,11 @@ def draw_curves(
             axes.plot(
                 xs, ys, linewidth=2, marker=look.marker, markersize=5, markevery=marker_every, **_line_style(look)
             )
-            widths = [100 * (curve.estimates[x - 1].half_width or 0) for x in xs]  # type: ignore[union-attr]
-            low = [y - width for y, width in zip(ys, widths, strict=True)]
-            high = [y + width for y, width in zip(ys, widths, strict=True)]
-            axes.fill_between(xs, low, high, color=look.colour, alpha=0.13, linewidth=0)
+            made = [each for x in xs if (each := curve.estimates[x - 1])]
+            low = [100 * (each.mean - (each.half_width or 0)) for each in made]
+            high = [100 * (each.mean + (each.half_width or 0)) for each in made]
+            told = [not uninformative(each) for each in made]
+            axes.fill_between(xs, low, high, where=told, color=look.colour, alpha=0.13, linewidth=0)
     if chance:
         axes.plot(
             range(start + 1, count + 1),
@@ -82,6 +84,22 @@ def draw_curves(
     axes.set_ylim(lowest - 3, 103)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     _name_lines(axes, [(curve.row, curve.estimates[-1]) for curve in found], count, chance)
+
+
+def draw_old_and_new(axes: Axes, *, title: str, old: Curve, new: Curve, chance: Sequence[float]) -> None:
+    """Draw the means of one row: old classes solid, new classes dashed, guessing dotted."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(title)
+    count = len(new.estimates)
+    for curve, dashes in ((old, "-"), (new, (0, (4, 2)))):
+        for xs, ys in _pieces([each.mean if each else None for each in curve.estimates]):
+            alone = "." if len(xs) == 1 else ""
+            axes.plot(xs, ys, color=appearance(curve.row).colour, linestyle=dashes, marker=alone, linewidth=1.8)
+    own = axes.xaxis.label.get_color()
+    axes.plot(range(1, count + 1), [100 * value for value in chance], color=own, linestyle=":", linewidth=1)
+    axes.set(ylim=(-3, 103), yticks=[0, 50, 100])
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
 
 
 def _pieces(values: Sequence[float | None]) -> Iterator[tuple[list[int], list[float]]]:

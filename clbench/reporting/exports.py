@@ -16,6 +16,8 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "≈": r"$\approx$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
     "Δ": r"$\Delta$",
     "–": "--",
     "<": r"\textless{}",
@@ -31,7 +33,8 @@ def as_csv(comparison: Comparison) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     estimated = [name for column in COLUMNS for name in (column, f"{column}_half_width")]
-    differences = [f"{to}{part}" for to in ("to_lower", "to_best") for part in ("", "_half_width", "_p", "_p_holm")]
+    differences = ["to_lower", "to_lower_half_width", "to_lower_p", "to_lower_p_holm"]
+    differences += ["to_best", "to_best_half_width", "to_best_p"]
     writer.writerow(["strategy", "reference", "tuned", "audit", "standing", "n", "seeds", *estimated, *differences])
     for row in comparison.rows:
         values: list[object] = [row.strategy, row.reference, row.tuned, row.audit, row.standing, len(row.seeds)]
@@ -39,8 +42,9 @@ def as_csv(comparison: Comparison) -> str:
         for column in COLUMNS:
             made = row.estimates[column]
             values += [made.mean, made.half_width] if made else [None, None]
-        for found in (row.to_lower, row.to_best):
-            values += [found.estimate.mean, found.estimate.half_width, found.p, found.p_holm] if found else [None] * 4
+        lower, best = row.to_lower, row.to_best
+        values += [lower.estimate.mean, lower.estimate.half_width, lower.p, lower.p_holm] if lower else [None] * 4
+        values += [best.mean, best.half_width, row.p_best] if best else [None] * 3
         writer.writerow(values)
     return buffer.getvalue()
 

@@ -8,18 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
+from clbench.comparison.columns import percent
 from clbench.comparison.comparison import Comparison, Row
-from clbench.comparison.statistics import Estimate, estimate
-from clbench.reporting.drawing import Curve, draw_cost, draw_curves, draw_matrix, draw_settings, draw_trade_off
+from clbench.comparison.statistics import estimate
+from clbench.reporting.drawing import (
+    Curve,
+    draw_cost,
+    draw_curves,
+    draw_matrix,
+    draw_old_and_new,
+    draw_settings,
+    draw_trade_off,
+)
 from clbench.reporting.labels import short
 from clbench.reporting.rendering import Panel
 from clbench.results.stored_runs import StoredRun
 from clbench.system.tables import readable_bytes
 
-if TYPE_CHECKING:
-    pass
+LEGIBLE = 8
+"""Lines in one panel that can be told apart; of more rows the references and the highest remedies are drawn."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,9 @@ class Figure:
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    note: str = ""
+    """What is to be known of the drawing, as that it has some of the rows only."""
+
 
 def curves(comparison: Comparison, values: Callable[[StoredRun], Sequence[float | None]]) -> list[Curve]:
     """Return a curve per row of what `values` gives of a run, a value per experience."""
@@ -44,16 +55,28 @@ def curves(comparison: Comparison, values: Callable[[StoredRun], Sequence[float 
     return found
 
 
+def drawn(comparison: Comparison) -> list[Row]:
+    """Return the rows that are drawn where all share a panel: all, or the references and the highest remedies."""
+    if len(comparison.rows) <= LEGIBLE:
+        return comparison.rows
+    references = [row for row in comparison.rows if row.reference]
+    remedies = [row for row in comparison.rows if not row.reference]
+    kept = [*references, *remedies[-max(1, LEGIBLE - len(references)) :]]
+    return [row for row in comparison.rows if row in kept]
+
+
+def _shown(comparison: Comparison, found: Sequence[Curve]) -> tuple[list[Curve], str]:
+    """Return the curves that are drawn, with what is to be said if they are not all."""
+    rows = drawn(comparison)
+    if len(rows) == len(comparison.rows):
+        return list(found), ""
+    said = f"Drawn are {len(rows)} of {len(comparison.rows)} strategies: references, and what ends highest."
+    return [curve for curve in found if curve.row in rows], said
+
+
 def metric(name: str) -> Callable[[StoredRun], Sequence[float | None]]:
     """Return the reader of a metric, in the setting of the run."""
     return lambda run: run.metric(name)
-
-
-def percent(value: Estimate | None) -> str:
-    """Return `54.6 ±14.0`, `54.6` where no interval is known, or a dash."""
-    if value is None:
-        return "–"
-    return f"{100 * value.mean:.1f}" + ("" if value.half_width is None else f" ±{100 * value.half_width:.1f}")
 
 
 def experiences(comparison: Comparison) -> int:
@@ -61,21 +84,31 @@ def experiences(comparison: Comparison) -> int:
     return len(comparison.spec.scenario.classes_per_experience)
 
 
+def chance_after(comparison: Comparison) -> Sequence[float]:
+    """Return what guessing among the classes seen gets right, after every experience."""
+    return comparison.rows[0].runs[0].result.chance[comparison.spec.scenario.setting]
+
+
 def all_figures(comparison: Comparison) -> list[Figure]:
     """Return every figure of a comparison, in the order of the report."""
-    own = [old_and_new, matrices, forgetting, stability_and_plasticity, cost]
+    own = [old_and_new, seen, matrices, forgetting, stability_and_plasticity, cost]
     if comparison.spec.scenario.setting == "class_incremental":  # of which there is another reading
-        own = [*own[:4], errors, cost, settings]
+        own = [*own[:5], errors, cost, settings]
+    if len(comparison.rows) > LEGIBLE:
+        own.insert(1, each_alone)
     return [draw(comparison) for draw in own]
 
 
 def old_and_new(comparison: Comparison) -> Figure:
     """Accuracy on classes of earlier experiences, and on those just learned, after every experience."""
     old, new = (curves(comparison, metric(name)) for name in ("old_accuracy", "new_accuracy"))
-    chance = comparison.rows[0].runs[0].result.chance[comparison.spec.scenario.setting]
+    chance = chance_after(comparison)
     titles = ("Old classes: those of earlier experiences", "New classes: those just learned")
     panels = tuple(
-        (title, Panel(partial(draw_curves, title=title, found=found, start=start, chance=chance)))
+        (
+            title,
+            Panel(partial(draw_curves, title=title, found=_shown(comparison, found)[0], start=start, chance=chance)),
+        )
         for title, found, start in zip(titles, (old, new), (1, 0), strict=True)
     )
     rows = tuple(
@@ -84,7 +117,23 @@ def old_and_new(comparison: Comparison) -> Figure:
         for i in range(experiences(comparison))
     )
     headings = ("strategy", "experiences learned", "old classes, %", "new classes, %")
-    return Figure("old-new", "Old-class and new-class accuracy", panels, headings, rows)
+    return Figure("old-new", "Old-class and new-class accuracy", panels, headings, rows, _shown(comparison, old)[1])
+
+
+def each_alone(comparison: Comparison) -> Figure:
+    """Old-class and new-class accuracy again, with a small panel for each of many strategies."""
+    old, new = (curves(comparison, metric(name)) for name in ("old_accuracy", "new_accuracy"))
+    panels = []
+    for before, after in zip(old, new, strict=True):
+        title = short(before.row.strategy, 11)
+        draw = partial(draw_old_and_new, title=title, old=before, new=after, chance=chance_after(comparison))
+        panels.append((before.row.title, Panel(draw, 2.1, 1.7, left=0.4, right=0.1, top=0.28, bottom=0.3)))
+    rows = tuple(
+        (row.strategy, percent(row.estimates["old_accuracy"]), percent(row.estimates["new_accuracy"]))
+        for row in comparison.rows
+    )
+    headings = ("strategy", "old classes, %", "new classes, %")
+    return Figure("each", "Old and new classes, each strategy alone", tuple(panels), headings, rows)
 
 
 def matrices(comparison: Comparison) -> Figure:
@@ -101,20 +150,36 @@ def matrices(comparison: Comparison) -> Figure:
     return Figure("matrices", "Accuracy matrices", tuple(panels), headings, tuple(rows))
 
 
+def seen(comparison: Comparison) -> Figure:
+    """Accuracy over all classes seen so far, after every experience."""
+    title = "Accuracy over all classes seen"
+    found = curves(comparison, metric("accuracy_seen"))
+    guessing = chance_after(comparison)
+    few, note = _shown(comparison, found)
+    panel = Panel(partial(draw_curves, title=title, found=few, start=0, chance=guessing))
+    return Figure("seen", title, ((title, panel),), *_curve_table(found, "all classes seen, %", 0), note)
+
+
 def forgetting(comparison: Comparison) -> Figure:
     """Forgetting after every experience."""
     title = "Forgetting: best earlier accuracy less the present one"
     found = curves(comparison, metric("forgetting_after"))
-    panel = Panel(partial(draw_curves, title=title, found=found, start=1, label="forgetting, points"))
-    return Figure("forgetting", "Forgetting", ((title, panel),), *_curve_table(found, "forgetting, points", 1))
+    few, note = _shown(comparison, found)
+    panel = Panel(partial(draw_curves, title=title, found=few, start=1, label="forgetting, points"))
+    return Figure(
+        "forgetting", "Forgetting", ((title, panel),), *_curve_table(found, "forgetting, points", 1, -1.0), note
+    )
 
 
 def errors(comparison: Comparison) -> Figure:
     """Share of the old classes' test samples that are predicted as one of the newest classes."""
     title = "Old-class samples taken for the newest classes"
     found = curves(comparison, metric("recency_bias"))
-    panel = Panel(partial(draw_curves, title=title, found=found, start=1, label="share of old-class samples, %"))
-    return Figure("errors", "Where the errors go", ((title, panel),), *_curve_table(found, "taken for newest, %", 1))
+    few, note = _shown(comparison, found)
+    panel = Panel(partial(draw_curves, title=title, found=few, start=1, label="share of old-class samples, %"))
+    return Figure(
+        "errors", "Where the errors go", ((title, panel),), *_curve_table(found, "taken for newest, %", 1), note
+    )
 
 
 def stability_and_plasticity(comparison: Comparison) -> Figure:
@@ -180,9 +245,11 @@ def mean_matrix(row: Row) -> list[list[float | None]]:
     return [[cell.mean if cell else None for cell in line] for line in made]
 
 
-def _curve_table(found: Sequence[Curve], value: str, start: int) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+def _curve_table(
+    found: Sequence[Curve], value: str, start: int, low: float = 0.0
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     rows = [
-        (curve.row.strategy, str(i + 1), percent(curve.estimates[i]))
+        (curve.row.strategy, str(i + 1), percent(curve.estimates[i], low))
         for curve in found
         for i in range(start, len(curve.estimates))
     ]

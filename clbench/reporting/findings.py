@@ -4,74 +4,129 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clbench.comparison.comparison import Comparison, Row
+from clbench.comparison.columns import lowest, percent
+from clbench.comparison.comparison import Comparison, Row, chance
 from clbench.comparison.statistics import Estimate
-from clbench.reporting.figures import experiences, mean_matrix, percent
+from clbench.reporting.figures import experiences, mean_matrix
 from clbench.system.tables import listed, readable_bytes
 
 
 def answer(comparison: Comparison) -> str:
-    """Return the result in one sentence: what is forgotten, what the best remedy buys, what is possible."""
+    """Return the result in one short sentence; the table has the numbers with their intervals."""
     if not comparison.seeds:
         return "The strategies have no seed in common, so nothing here tells which of them is better."
+    measured = [row for row in comparison.rows if row.estimates["final_accuracy"]]
+    if not measured:
+        return "No result after the last experience."
+    lower, upper = _reference(measured, "lower"), _reference(measured, "upper")
+    remedies = [row for row in measured if row.reference is None]
     parts = []
-    lower, upper, best = _reference(comparison, "lower"), _reference(comparison, "upper"), _best_remedy(comparison)
     if lower:
-        parts.append(f"{lower.strategy}, with nothing done against forgetting, ends at {_outcome(lower)}")
-    if best:
-        remedies = sum(row.reference is None for row in comparison.rows)
-        which = (
-            f"of {remedies} remedies {best.strategy} ends highest, at" if remedies > 1 else f"{best.strategy} ends at"
-        )
-        parts.append(f"{which} {_outcome(best)}{_doubt(comparison, best)}")
+        parts.append(f"{lower.strategy} {_final(lower)}")
+    if remedies:
+        parts.append(_best_of(comparison, remedies, lower))
     if upper:
-        parts.append(f"{upper.strategy}, which may keep all data, ends at {_outcome(upper)}")
-    return f"{_setting(comparison)}: {'; '.join(parts) or 'no result after the last experience'}."
-
-
-def _setting(comparison: Comparison) -> str:
+        parts.append(f"{upper.strategy}, with all data, {_final(upper)}")
+    parts.append(f"guessing {100 * _guessing(comparison):.1f} %")
     count = experiences(comparison)
     length = f"{count} experiences" if count > 1 else "one experience"
-    seeds = len(comparison.seeds)
-    return f"After {length}, over {seeds} seeds" if seeds > 1 else f"After {length}, with one seed"
+    return f"Accuracy over all classes after {length}: {'; '.join(parts)}."
 
 
-def _outcome(row: Row) -> str:
-    old, new, final = (row.estimates[name] for name in ("old_accuracy", "new_accuracy", "final_accuracy"))
-    if final is None:
-        return "no result after the last experience"
-    parts = f" ({percent(old)} % on old classes, {percent(new)} % on new ones)" if old and new else ""
-    return f"{percent(final)} %{parts}"
+def _final(row: Row) -> str:
+    return f"{100 * _mean(row.estimates['final_accuracy']):.1f} %"
+
+
+def _best_of(comparison: Comparison, remedies: Sequence[Row], lower: Row | None) -> str:
+    """Return the highest remedy, called so only if it is one of several, and above guessing and the lower reference."""
+    best = remedies[-1]
+    bound = _bound(comparison, best, lower, "final_accuracy")
+    if bound:
+        none = f"none of {len(remedies)} remedies" if len(remedies) > 1 else "not"
+        return f"{best.strategy} {_final(best)} ({none} above {bound[0]})"
+    if len(remedies) == 1:
+        return f"{best.strategy} {_final(best)}"
+    return f"{best.strategy} {_final(best)} (highest of {len(remedies)} remedies{_doubt(comparison, best)})"
 
 
 def _doubt(comparison: Comparison, best: Row) -> str:
-    if best.standing != "best":
-        lower = _reference(comparison, "lower")
-        return f", which is not above {lower.strategy}" if lower else ""
-    tied = [row.strategy for row in comparison.rows if row.standing == "tied"]
+    tied = [row.strategy for row in comparison.rows if row.standing == "tied" and row is not best]
     if not tied:
         return ""
     if len(comparison.seeds) == 1:
-        return f", with {listed(tied)}"
+        return f", with {_some(tied)}"
     if comparison.testable:
-        return f", from which an exact test cannot tell {listed(tied)}"
-    clear = [row.strategy for row in comparison.rows if row.to_best and row.to_best.interval_excludes_zero]
-    apart = f" above {listed(clear)} by the paired t-interval," if clear else ""
-    return f",{apart} though {len(comparison.seeds)} seeds are too few for an exact test"
+        return f"; {_some(tied)} may be as good"
+    return f"; {len(comparison.seeds)} seeds are too few to test that"
 
 
-def _reference(comparison: Comparison, kind: str) -> Row | None:
-    return next((row for row in comparison.rows if row.reference == kind), None)
+def _some(names: Sequence[str], more: str = "others") -> str:
+    return listed(names) if len(names) <= 3 else f"{len(names)} {more}"
 
 
-def _best_remedy(comparison: Comparison) -> Row | None:
-    remedies = [row for row in comparison.rows if row.reference is None and row.estimates["final_accuracy"]]
-    return remedies[-1] if remedies else None
+def _guessing(comparison: Comparison) -> float:
+    return chance(comparison.rows[0])
+
+
+def _bound(comparison: Comparison, row: Row, lower: Row | None, column: str) -> tuple[str, str] | None:
+    """Return what the row does not exceed, as shown, with its percentage: guessing, or the lower reference."""
+    value = round(_mean(row.estimates[column]), 3)
+    if value <= _guessing(comparison):
+        return "guessing", f"{100 * _guessing(comparison):.1f}"
+    if lower and lower.estimates[column] and value <= round(_mean(lower.estimates[column]), 3):
+        return lower.strategy, percent(lower.estimates[column])
+    return None
+
+
+def _reference(rows: Sequence[Row], kind: str) -> Row | None:
+    return next((row for row in rows if row.reference == kind), None)
+
+
+def _highest(comparison: Comparison, column: str, verb: str, what: str) -> str:
+    """Return which remedy has most in a column: `of 2 remedies lwf learns most of the new classes, 48.0 %`.
+
+    A single remedy is told next to the lower reference; none has most if that, or guessing, has as much.
+    """
+    rows = [row for row in comparison.rows if row.estimates[column]]
+    remedies = [row for row in rows if row.reference is None]
+    lower = _reference(rows, "lower")
+    if len(remedies) == 1:
+        said = f"{remedies[0].strategy} {verb} {percent(remedies[0].estimates[column])} % of {what}"
+        return f"{said}, {lower.strategy} {percent(lower.estimates[column])} %" if lower else said
+    best = max(remedies, key=lambda row: _mean(row.estimates[column]))
+    if bound := _bound(comparison, best, lower, column):
+        return f"none of {len(remedies)} remedies {verb} more of {what} than {bound[0]} ({bound[1]} %)"
+    equal = [row.strategy for row in remedies if percent(row.estimates[column]) == percent(best.estimates[column])]
+    if len(equal) == len(remedies):
+        return f"all {len(remedies)} remedies {_plural(verb)} {percent(best.estimates[column])} % of {what}"
+    verb = verb if len(equal) == 1 else _plural(verb)
+    return f"of {len(remedies)} remedies {_some(equal)} {verb} most of {what}, {percent(best.estimates[column])} %"
+
+
+def _plural(verb: str) -> str:
+    return verb.removesuffix("s")
+
+
+MANY = 8
+"""Of more rows a sentence tells the references and the highest remedies; the numbers under the figure have all."""
 
 
 def _told(rows: Sequence[Row], column: str, unit: str = " %") -> str:
-    said = [f"{row.strategy} {percent(row.estimates[column])}{unit}" for row in rows if row.estimates[column]]
-    return ", ".join(said)
+    known = [row for row in rows if row.estimates[column]]
+    said = [f"{row.strategy} {percent(row.estimates[column], lowest(column))}{unit}" for row in _few(known)]
+    return ", ".join(said) + _rest(known)
+
+
+def _few(rows: Sequence[Row]) -> Sequence[Row]:
+    if len(rows) <= MANY:
+        return rows
+    highest = [row for row in rows if row.reference is None][-4:]
+    return [row for row in rows if row.reference or row in highest]
+
+
+def _rest(rows: Sequence[Row]) -> str:
+    left_out = len(rows) - len(_few(rows))
+    return f", and {left_out} others" if left_out else ""
 
 
 def old_and_new(comparison: Comparison) -> str:
@@ -82,19 +137,43 @@ def old_and_new(comparison: Comparison) -> str:
     forgetful = [row for row in rows if _lost(row)]
     if not rows:
         return "No strategy was evaluated after the last experience."
-    text = f"Right on old classes after the last experience: {_told(rows, 'old_accuracy')}."
+    parts = []
     if forgetful:
-        names = listed([row.strategy for row in forgetful])
-        text += (
-            f" {names} {'has' if len(forgetful) == 1 else 'have'} forgotten: nearly all of the old classes are lost, "
+        names = _some([row.strategy for row in forgetful], "strategies")
+        parts.append(
+            f"{names} {'has' if len(forgetful) == 1 else 'have'} forgotten: nearly all of the old classes are lost, "
             "while the new ones are learned. That is catastrophic forgetting."
         )
-    return text
+    if kept := [row for row in rows if row not in forgetful]:
+        parts.append(f"Accuracy on old classes after the last experience: {_told(kept, 'old_accuracy')}.")
+    guessing = _guessing(comparison)
+    unlearned = [row for row in rows if row.estimates["new_accuracy"] and _new(row) <= guessing]
+    if unlearned:
+        told = _told(unlearned, "new_accuracy")
+        parts.append(f"New classes not learned, at or below guessing ({100 * guessing:.1f} %): {told}.")
+    return " ".join(parts)
+
+
+def _new(row: Row) -> float:
+    return _mean(row.estimates["new_accuracy"])
 
 
 def _lost(row: Row) -> bool:
     old, new = row.estimates["old_accuracy"], row.estimates["new_accuracy"]
     return bool(old and new and old.mean < 0.05 and new.mean > 0.5)
+
+
+def each_alone(comparison: Comparison) -> str:
+    """Return what the lines are in the small panels of one strategy each."""
+    return "Means over the seeds: old classes solid, new classes dashed, guessing dotted. What ends highest is last."
+
+
+def seen(comparison: Comparison) -> str:
+    """Return the finding of the figure of accuracy over all classes seen: its mean over the experiences."""
+    rows = [row for row in comparison.rows if row.estimates["average_incremental_accuracy"]]
+    if not rows:
+        return "Its mean is undefined here: it takes an evaluation after each experience."
+    return f"Mean over the experiences: {_told(rows, 'average_incremental_accuracy')}."
 
 
 def matrices(comparison: Comparison) -> str:
@@ -103,30 +182,30 @@ def matrices(comparison: Comparison) -> str:
     if last == 0:
         return "One experience: a single cell each."
     fates = []
-    for row in comparison.rows:
+    for row in _few(comparison.rows):
         means = mean_matrix(row)
         first, now = means[0][0], means[last][0]
         if first is not None and now is not None:
             fates.append(f"{row.strategy} from {100 * first:.0f} to {100 * now:.0f}")
     text = "A bright diagonal over dark cells is forgetting: learned well, then lost."
-    return f"{text} Accuracy on the first experience, from when it was learned to the end: {', '.join(fates)} %."
+    told = f"{', '.join(fates)} %{_rest(comparison.rows)}"
+    return f"{text} Accuracy on the first experience, from when it was learned to the end: {told}."
 
 
 def forgetting(comparison: Comparison) -> str:
     """Return the finding of the figure of forgetting."""
-    return _extremes(comparison, "forgetting", "forgets most", "least", "points")
-
-
-def _extremes(comparison: Comparison, column: str, most: str, least: str, unit: str) -> str:
-    rows = [row for row in comparison.rows if row.estimates[column]]
-    ordered = sorted(rows, key=lambda row: (_mean(row.estimates[column]), row.strategy))
-    if not ordered:
+    rows = [row for row in comparison.rows if row.estimates["forgetting"]]
+    if not rows:
         return "Undefined here: it takes two experiences and an evaluation after each."
-    last, first = ordered[-1], ordered[0]
-    text = f"{last.strategy} {most}, {percent(last.estimates[column])} {unit}"
-    if len(ordered) > 1:
-        text += f"; {first.strategy} {least}, {percent(first.estimates[column])}"
-    return f"{text}."
+    remedies = [row for row in rows if row.reference is None]
+    told = f"Forgotten after the last experience: {_told(rows, 'forgetting', ' points')}."
+    if len(remedies) < 2:
+        return told
+    least = min(remedies, key=lambda row: _mean(row.estimates["forgetting"]))
+    new = least.estimates["new_accuracy"]
+    # What was never learned cannot be forgotten.
+    learned = new is not None and new.mean > _guessing(comparison)
+    return f"{told} Of {len(remedies)} remedies {least.strategy} forgets least." if learned else told
 
 
 def _mean(value: Estimate | None) -> float:
@@ -139,43 +218,38 @@ def stability_and_plasticity(comparison: Comparison) -> str:
     rows = [row for row in comparison.rows if row.reference is None and row.estimates["old_accuracy"]]
     if not rows:
         return "Both corners at once, top right, is the goal; the upper reference shows how near one can come."
-    stable = max(rows, key=lambda row: _mean(row.estimates["old_accuracy"]))
-    plastic = max(rows, key=lambda row: (_mean(row.estimates["new_accuracy"]), row is stable))
-    both = (
-        f"Of the remedies {stable.strategy} keeps most of the old classes "
-        f"({percent(stable.estimates['old_accuracy'])} %), "
-    )
-    if stable is plastic:
-        return f"{both}and also learns the new ones best ({percent(stable.estimates['new_accuracy'])} %)."
-    return f"{both}{plastic.strategy} learns the new ones best ({percent(plastic.estimates['new_accuracy'])} %)."
+    old = _highest(comparison, "old_accuracy", "keeps", "the old classes")
+    new = _highest(comparison, "new_accuracy", "learns", "the new ones")
+    return f"{old[0].upper()}{old[1:]}; {new}." if old.startswith(("of", "none", "all")) else f"{old}; {new}."
 
 
 def errors(comparison: Comparison) -> str:
     """Return the finding of the figure of old-class samples that are taken for the newest classes."""
     shares = []
-    for row in comparison.rows:
+    for row in _few(comparison.rows):
         values = [run.metric("recency_bias")[-1] for run in row.runs]
         if None not in values:
             shares.append((sum(values) / len(values), row.strategy))
     if not shares:
         return "Undefined here: it takes two experiences."
     told = ", ".join(f"{name} {100 * share:.0f} %" for share, name in sorted(shares, reverse=True))
+    told += _rest(comparison.rows)
     return f"Old-class test samples that are given to one of the newest classes, at the end: {told}."
 
 
 def cost(comparison: Comparison) -> str:
     """Return the finding of the figures of cost."""
-    lower = _reference(comparison, "lower")
+    lower = _reference(comparison.rows, "lower") if len(comparison.rows) > 1 else None
     base = lower.estimates["seconds"] if lower else None
     told = []
-    for row in comparison.rows:
+    for row in _few(comparison.rows):
         seconds, kept = row.estimates["seconds"], row.estimates["stored_bytes"]
         if seconds is None or kept is None:
             continue
         times = f"{seconds.mean / base.mean:.1f}×" if base and base.mean else f"{seconds.mean:.1f} s"
         told.append(f"{row.strategy} {times} and {readable_bytes(kept.mean)}")
     against = f" Times are multiples of {lower.strategy}'s." if lower and base and base.mean else ""
-    return f"Time and bytes kept between experiences: {', '.join(told)}.{against}"
+    return f"Time and bytes kept between experiences: {', '.join(told)}{_rest(comparison.rows)}.{against}"
 
 
 def settings(comparison: Comparison) -> str:
@@ -187,9 +261,11 @@ def settings(comparison: Comparison) -> str:
             gaps.append((other.mean - one.mean, row.strategy, one.mean, other.mean))
     if not gaps:
         return "No strategy was evaluated after the last experience."
-    _, name, one_mean, other_mean = max(gaps)
-    return (
-        f"The widest gap is {name}'s: {100 * one_mean:.1f} % over all classes, {100 * other_mean:.1f} % when told "
-        "which experience a sample is from. The networks and runs are the same; the second is the easier question, "
-        "and was not trained for."
+    gap, name, one_mean, other_mean = max(gaps)
+    numbers = (
+        f"{100 * one_mean:.1f} % over all classes, {100 * other_mean:.1f} % when told which experience a sample is from"
     )
+    easier = "The networks and runs are the same; the second is the easier question, and was not trained for."
+    if len(gaps) == 1:
+        return f"{name}: {numbers}. {easier}"
+    return f"The widest gap is {name}'s: {numbers}. {easier}" if gap > 0 else f"No strategy gains. {easier}"

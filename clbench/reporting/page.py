@@ -34,6 +34,9 @@ class Content:
     published: Sequence[Published]
     methods: Sequence[Method]
     surroundings: Sequence[tuple[str, str]]
+    remedies: bool
+    """Whether something is done against forgetting in any of the runs."""
+
     run_headings: Sequence[str]
     run_rows: Sequence[Sequence[str]]
 

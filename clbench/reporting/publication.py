@@ -97,7 +97,9 @@ def _files(runs: Sequence[StoredRun], comparisons: Sequence[Comparison], left_ou
     headings, rows = run_table(comparisons)
     described = methods(comparisons)
     warnings = [
-        f"{section.comparison.title}: {warning}" for section in shown for warning in section.comparison.warnings
+        f"{section.label}: {warning}" if len(shown) > 1 else warning
+        for section in shown
+        for warning in section.comparison.warnings
     ]
     content = Content(
         sections=shown,
@@ -107,6 +109,7 @@ def _files(runs: Sequence[StoredRun], comparisons: Sequence[Comparison], left_ou
         published=published(runs),
         methods=described,
         surroundings=surroundings(runs),
+        remedies=any(row.reference is None for comparison in comparisons for row in comparison.rows),
         run_headings=headings,
         run_rows=rows,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from clbench.comparison import statistics
-from clbench.comparison.columns import COLUMNS, SHARES
+from clbench.comparison.columns import COLUMNS, MEANINGS, SHARES
 from clbench.comparison.comparison import Comparison, Row, final_accuracies
 from clbench.comparison.statistics import Aggregate
 from clbench.comparison.table import cells, headings
@@ -20,10 +20,13 @@ from clbench.reproduction.targets import cells as cells_of
 from clbench.reproduction.targets import targets
 from clbench.results.record import to_json
 from clbench.results.stored_runs import StoredRun
+from clbench.system.tables import legible
 
 Finding = Callable[[Comparison], str]
 FINDINGS: dict[str, Finding] = {
     "old-new": findings.old_and_new,
+    "each": findings.each_alone,
+    "seen": findings.seen,
     "matrices": findings.matrices,
     "forgetting": findings.forgetting,
     "stability-plasticity": findings.stability_and_plasticity,
@@ -67,24 +70,40 @@ class Section:
     """A comparison as the page shows it."""
 
     anchor: str
+    label: str
+    """The shortest name that no other section has: the scenario, with its recipe, or the whole title."""
+
     comparison: Comparison
     answer: str
     headings: tuple[str, ...]
+    meanings: tuple[str, ...]
+    """What each heading says."""
+
     table: tuple[TableRow, ...]
     figures: tuple[ShownFigure, ...]
     commands: tuple[str, ...]
+
+    @property
+    def lead(self) -> tuple[ShownFigure, ...]:
+        """The figure of old and new classes, which comes before the table."""
+        return tuple(shown for shown in self.figures if shown.figure.key == "old-new")
+
+    @property
+    def further(self) -> tuple[ShownFigure, ...]:
+        """All other figures, which come after it."""
+        return tuple(shown for shown in self.figures if shown.figure.key != "old-new")
 
 
 def sections(comparisons: Sequence[Comparison]) -> tuple[list[Section], dict[str, bytes]]:
     """Return the sections of the page, and the files that belong to them by their path within the report."""
     made: list[Section] = []
     written: dict[str, bytes] = {}
-    anchors = _anchors(comparisons)
-    for anchor, comparison in zip(anchors, comparisons, strict=True):
+    named = zip(_anchors(comparisons), _labels(comparisons), comparisons, strict=True)
+    for anchor, label, comparison in named:
         shown = []
         for figure in figures.all_figures(comparison):
             place = f"figures/{anchor}-{figure.key}"
-            finding = FINDINGS[figure.key](comparison)
+            finding = f"{FINDINGS[figure.key](comparison)} {figure.note}".strip()
             drawn = render(
                 [panel for _, panel in figure.panels],
                 f"{anchor}-{figure.key}",
@@ -95,20 +114,36 @@ def sections(comparisons: Sequence[Comparison]) -> tuple[list[Section], dict[str
             written |= {f"{place}.{ending}": content for ending, content in drawn.files.items()}
         for ending, export in (("csv", exports.as_csv), ("md", exports.as_markdown), ("tex", exports.as_latex)):
             written[f"tables/{anchor}.{ending}"] = export(comparison).encode(errors="replace")
-        made.append(_section(anchor, comparison, shown))
+        made.append(_section(anchor, label, comparison, shown))
     return made, written
 
 
 def _anchors(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return a name for each, by scenario and recipe, with a number where these do not tell two apart."""
-    names = [slug(f"{each.scenario}-{each.spec.recipe.name}") for each in comparisons]
+    """Return a name for each, by scenario, recipe and distinction, with a number where these do not tell two apart."""
+    names = [
+        "-".join(slug(part) for part in (f"{each.scenario}-{each.spec.recipe.name}", each.distinction) if part)
+        for each in comparisons
+    ]
     return [
         name if names.count(name) == 1 else f"{name}--{names[: position + 1].count(name)}"
         for position, name in enumerate(names)
     ]
 
 
-def _section(anchor: str, comparison: Comparison, shown: Sequence[ShownFigure]) -> Section:
+def _labels(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return the shortest name of each that no other has."""
+    names = []
+    for each in comparisons:
+        named = f"{each.scenario} · {legible(each.spec.recipe.name)}"
+        names.append((each.scenario, named, f"{named} · {each.distinction}" if each.distinction else named, each.title))
+    taken = [[name[length] for name in names] for length in range(4)]
+    return [
+        next((text for text, others in zip(name, taken, strict=True) if others.count(text) == 1), name[-1])
+        for name in names
+    ]
+
+
+def _section(anchor: str, label: str, comparison: Comparison, shown: Sequence[ShownFigure]) -> Section:
     columns = headings(comparison)
     rows = []
     for row in comparison.rows:
@@ -118,9 +153,11 @@ def _section(anchor: str, comparison: Comparison, shown: Sequence[ShownFigure]) 
         rows.append(TableRow(row, described.variant, described.anchor, sortable))
     return Section(
         anchor,
+        label,
         comparison,
         findings.answer(comparison),
         tuple(columns.values()),
+        tuple(MEANINGS[column] for column in columns),
         tuple(rows),
         tuple(shown),
         tuple(commands(comparison)),
@@ -180,6 +217,11 @@ class Across:
     scenarios: tuple[str, ...]
     means: tuple[tuple[str, Aggregate], ...]
     """A label with its interquartile mean of the final accuracy, from the lowest to the highest."""
+
+    @property
+    def trimmed(self) -> bool:
+        """Whether the interquartile mean is not the plain mean."""
+        return statistics.trims(len(self.scenarios))
 
 
 def across(comparisons: Iterable[Comparison]) -> list[Across]:

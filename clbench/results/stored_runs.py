@@ -192,8 +192,9 @@ def _failure(path: Path) -> Failure | None:
 def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
     """Return the counts as a tidy frame, a row per run, setting, `after` (experience trained) and `on` (tested).
 
-    Columns: run (its id), scenario, split, trained (the setting), strategy, preset, config (JSON), recipe, seed,
-    setting (in which it is read), after, on, correct, total, accuracy. Experiences that were not evaluated have none.
+    Columns: run (its id), scenario, split, class_order (seed, natural or list), trained (the setting), strategy, preset,
+    config (JSON), recipe, seed, setting (in which it is read), after, on, correct, total, accuracy. Experiences that
+    were not evaluated have none.
     """
     import pandas as pd
 
@@ -206,6 +207,7 @@ def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
             "run": run.result.run_id,
             "scenario": spec.scenario.name,
             "split": describe_split(spec.scenario.classes_per_experience),
+            "class_order": spec.scenario.class_order_from,
             "trained": run.setting,
             "strategy": spec.strategy.name,
             "preset": spec.strategy.preset,
@@ -219,7 +221,7 @@ def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
                 for on, correct in enumerate(row or ()):
                     place = {"setting": setting, "after": after, "on": on}
                     rows.append(fixed | place | {"correct": correct, "total": counts.total[on]})
-    names = [*("run", "scenario", "split", "trained", "strategy", "preset", "config", "recipe", "seed")]
+    names = ["run", "scenario", "split", "class_order", "trained", "strategy", "preset", "config", "recipe", "seed"]
     table = pd.DataFrame(rows, columns=[*names, "setting", "after", "on", "correct", "total"])
     table["accuracy"] = table["correct"] / table["total"]
     return table

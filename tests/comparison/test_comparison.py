@@ -14,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from clbench.comparison import table
+from clbench.base.recipe import Recipe
+from clbench.comparison import columns, table
 from clbench.comparison.comparison import Comparison, Row, compare, estimate
+from clbench.comparison.statistics import Estimate
 from clbench.evaluation.counts import count
+from clbench.results.run_spec import RecipeSpec
 from clbench.results.stored_runs import StoredRun
 from clbench.system import tables
 
@@ -152,6 +155,41 @@ def test_the_reference_lines_are_chance_and_knowing_the_last_experience_only() -
     assert line.endswith("last experience gives 50.0 class-incrementally.")
 
 
+# -- unequal classes --------------------------------------------------------------------------------------------------
+
+
+def with_class_sizes(folder: Path, *sizes: int) -> StoredRun:
+    """A run on four classes with so many test samples each, which gets classes 0 and 2 right and no other."""
+    labels = np.repeat(np.arange(4), sizes)
+    said = np.where(labels % 2 == 0, labels, labels - 1)
+    first = np.where(labels < 2, said, -1)
+    both = np.stack([first, said]).astype(np.int16)
+    arrays = {"labels": labels.astype(np.int16), "class_incremental": both, "task_incremental": both}
+    return stored_runs.publish(folder, predictions=arrays)
+
+
+def test_where_classes_are_of_unequal_size_the_mean_over_classes_is_a_column(tmp_path: Path) -> None:
+    comparison = only([with_class_sizes(tmp_path, 6, 4, 2, 1)])
+    values = comparison.rows[0].estimates
+    # Of 13 samples the 6 and 2 of classes 0 and 2 are right; of four classes, two.
+    assert values["final_accuracy"] and values["final_accuracy"].mean == pytest.approx(8 / 13)
+    assert values["final_accuracy_macro"] and values["final_accuracy_macro"].mean == pytest.approx(1 / 2)
+    assert "macro accuracy" in printed(comparison)
+    assert "macro accuracy" in table.headings(comparison).values()
+
+
+def test_where_classes_are_nearly_of_one_size_there_is_no_such_column_but_programs_have_it(tmp_path: Path) -> None:
+    comparison = only([with_class_sizes(tmp_path, 9, 10, 8, 10)])
+    assert "final_accuracy_macro" not in table.headings(comparison)
+    assert table.rows_for_json(comparison)[0]["final_accuracy_macro"] == {"mean": 0.5, "half_width": None}
+
+
+def test_a_test_class_many_times_as_large_as_another_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = only([with_class_sizes(tmp_path / "a", 500, 20, 3, 1)]).warnings
+    assert warning.startswith("Unequal classes: the largest has 500 test samples, the smallest 1.")
+    assert only([with_class_sizes(tmp_path / "b", 6, 4, 2, 2)]).warnings == []
+
+
 # -- labels -----------------------------------------------------------------------------------------------------------
 
 
@@ -212,8 +250,8 @@ def test_a_strategy_that_trained_on_nothing_does_not_break_the_comparison() -> N
 @pytest.mark.parametrize(
     "change",
     [
-        {"recipe": {"name": "standard", "lr": 0.1}},
-        {"recipe": {"name": "quick", "lr": 0.2}},
+        {"recipe": RecipeSpec(name="standard", config=Recipe(lr=0.1))},
+        {"recipe": RecipeSpec(name="quick", config=Recipe(lr=0.2))},
         {"device": "cuda"},
         {"threads": 2},
         {"engine": 2},
@@ -228,6 +266,24 @@ def test_a_strategy_that_trained_on_nothing_does_not_break_the_comparison() -> N
 def test_runs_of_different_protocols_are_never_in_one_table(change: dict[str, Any]) -> None:
     comparisons = compare([stored("naive"), stored("lwf"), stored("naive", **change)])
     assert sorted(len(comparison.rows) for comparison in comparisons) == [1, 2]
+    assert len({comparison.title for comparison in comparisons}) == 2
+
+
+def test_a_heading_names_the_class_order_if_another_differs_in_nothing_else() -> None:
+    orders = [("natural", [0, 1, 2, 3]), ("list", [3, 2, 1, 0]), ("seed", [1, 0, 3, 2])]
+    runs = [stored("naive", scenario={"class_order_from": how, "class_order": order}) for how, order in orders]
+    ends = {comparison.title.rpartition(", ")[2] for comparison in compare(runs)}
+    assert ends == {"natural class order", "class order 3 2 1 0", "class order by seed"}
+    (alone,) = compare(runs[:1])
+    assert alone.title.endswith("1 thread")
+
+
+def test_headings_differ_whatever_the_protocols_differ_in() -> None:
+    hashes = [{"dataset_sha256": digit * 64} for digit in "12"]
+    long_orders = [{"class_order_from": "list", "class_order": [*range(60), *end]} for end in ([60, 61], [61, 60])]
+    for scenarios in (hashes, long_orders, [{"held_out": 0.1}, {}], [{"version": 1}, {"version": 2}]):
+        titles = [comparison.title for comparison in compare([stored(scenario=scenario) for scenario in scenarios])]
+        assert len(set(titles)) == 2 and max(map(len, titles)) < 160, titles
 
 
 def test_seeds_with_class_orders_drawn_from_them_are_in_one_table() -> None:
@@ -298,28 +354,46 @@ def test_one_strategy_is_not_called_the_best() -> None:
     assert by_name([stored("alone")])["alone"].standing is None
 
 
+def test_where_nothing_ends_above_guessing_none_is_called_the_best(tmp_path: Path) -> None:
+    # Of four classes guessing gets a quarter right; the old 0 of two and the new half of the other two are as much.
+    runs = [
+        stored_runs.publish(tmp_path, name, seed, old=0.0, new=new)
+        for name, new in (("naive", 0.4), ("a", 0.5))
+        for seed in range(6)
+    ]
+    comparison = only(runs)
+    assert all(row.standing is None and row.to_best is None for row in comparison.rows)
+    assert "No strategy ends above guessing (25.0), so none is called the best." in comparison.notes
+
+
 UP, DOWN = [12, 10, 14, 11, 13, 10, 12, 14], [10, 11, 12, 12, 11, 11, 11, 13]
 
 
-def test_tied_with_the_best_is_what_the_paired_test_cannot_tell_from_it() -> None:
+def test_tied_with_the_best_is_what_the_joint_test_cannot_tell_from_it() -> None:
     runs = [*over_seeds("up", UP), *over_seeds("down", DOWN), *over_seeds("naive", [0] * 8)]
     comparison = only(runs)
     rows = {row.strategy: row for row in comparison.rows}
     assert {name: row.standing for name, row in rows.items()} == {"naive": None, "down": "tied", "up": "best"}
-    # naive is below in every seed: 2 of 2^8 patterns, twice that for two comparisons.
-    assert rows["naive"].to_best and rows["naive"].to_best.p_holm == pytest.approx(2 * 2 / 2**8)
-    assert rows["down"].to_best and rows["down"].to_best.estimate.mean == pytest.approx(-5 / 8 / 40)
-    assert rows["up"].to_best is None
+    # naive is below by nearly the same in every seed: 2 of 2^8 patterns, however many comparisons there are.
+    assert rows["naive"].p_best == pytest.approx(2 / 2**8)
+    assert rows["down"].to_best and rows["down"].to_best.mean == pytest.approx(-5 / 8 / 40)
+    assert rows["up"].to_best is None and rows["up"].p_best is None
     assert comparison.testable
     text = printed(comparison)
-    assert "≈" in text and "for 2 comparisons." in text and "whatever the numbers" not in text
+    assert "≈ marks what may be as good as the best." in text and "whatever the numbers" not in text
 
 
 def test_a_small_difference_that_every_seed_shows_is_no_tie_though_the_seeds_spread_widely() -> None:
     # An unpaired test of 0, 2, …, 14 against 1, 3, …, 15 has p = 0.69.
     rows = by_name([*over_seeds("low", range(0, 16, 2)), *over_seeds("high", range(1, 17, 2))])
     assert rows["low"].standing is None
-    assert rows["low"].to_best and rows["low"].to_best.p == pytest.approx(2 / 2**8)
+    assert rows["low"].p_best == pytest.approx(2 / 2**8)
+
+
+def test_the_rule_is_stated_also_where_nothing_is_tied() -> None:
+    comparison = only([*over_seeds("low", range(0, 16, 2)), *over_seeds("high", range(1, 17, 2))])
+    (note,) = [note for note in comparison.notes if note.startswith("≈")]
+    assert "as good as the best: here nothing." in note and note.endswith("at most 0.05.")
 
 
 def test_where_the_seeds_are_too_few_for_any_test_all_are_tied_and_a_note_says_how_many_could_do() -> None:
@@ -328,9 +402,16 @@ def test_where_the_seeds_are_too_few_for_any_test_all_are_tied_and_a_note_says_h
     assert not comparison.testable
     (note,) = [note for note in comparison.notes if "≈" in note]
     # Two of 2^5 patterns are 0.0625; with six seeds two of 2^6 are 0.031.
-    assert "With 5 seeds that is everything" in note and "is 0.062, 0.062 after" in note
-    assert "6 seeds could reach 0.05" in note
-    assert note.endswith("excludes 0 for low.")
+    assert "With 5 seeds that is everything" in note and "possible p is 0.062" in note
+    assert note.endswith("it takes 6 seeds to reach 0.05.")
+
+
+def test_no_note_names_rows_by_an_interval_that_is_not_corrected_for_their_number() -> None:
+    for seeds in (3, 5, 6, 8):
+        comparison = only(
+            [*over_seeds("low", [0] * seeds), *over_seeds("high", [9 + seed % 3 for seed in range(seeds)])]
+        )
+        assert not any("t-interval" in note and "low" in note for note in comparison.notes)
 
 
 def test_one_seed_is_said_to_test_nothing_and_has_no_p() -> None:
@@ -394,10 +475,44 @@ def test_a_hyper_parameter_in_a_heading_is_never_taken_for_markup() -> None:
 
 
 def test_a_table_shows_shares_in_percent_with_their_interval() -> None:
-    text = printed(only([stored(seed=0, kept=0), stored(seed=1, kept=20)]))
-    # Old classes 0 and 1: s = 1/√2, t(0.975, 1) = 12.706, so half the width is 12.706 · s / √2 = 6.353.
-    assert "50.0 ±635.3" in text
+    text = printed(only(over_seeds("naive", [0, 8, 16])))
+    # Final accuracies 0.5, 0.7 and 0.9: s = 0.2 and t(0.975, 2) = 4.303, so half the width is 4.303 · 0.2 / √3 = 0.497.
+    assert "70.0 (≥20.3)" in text
     assert "95 % t-intervals" in text and "One seed" not in text
+
+
+def test_an_interval_that_says_nothing_is_not_shown_as_a_number_and_a_note_says_so() -> None:
+    comparison = only([stored(seed=0, kept=0), stored(seed=1, kept=20)])
+    # Old classes 0 and 1: s = 1/√2, t(0.975, 1) = 12.706, so half the width is 12.706 · s / √2 = 6.353.
+    text = printed(comparison)
+    assert "50.0 ±?" in text and "635.3" not in text
+    (note,) = [note for note in comparison.notes if note.startswith("±?")]
+    assert note.endswith("so few seeds say nothing about that mean.")
+    assert not any(note.startswith("±?") for note in only([stored(seed=0), stored(seed=1)]).notes)
+
+
+@pytest.mark.parametrize(
+    ("mean", "half_width", "low", "text"),
+    [
+        (0.546, 0.14, 0.0, "54.6 ±14.0"),
+        (0.94, 0.172, 0.0, "94.0 (≥76.8)"),
+        (0.1, 0.3, 0.0, "10.0 (≤40.0)"),
+        (0.1, 0.3, -1.0, "10.0 ±30.0"),
+        (0.468, 0.675, 0.0, "46.8 ±?"),
+        (0.468, 0.675, -1.0, "46.8 (≥-20.7)"),
+        (1.0, 1e-12, 0.0, "100.0 ±0.0"),
+        (0.3, None, 0.0, "30.0"),
+    ],
+)
+def test_an_interval_is_cut_where_it_leaves_what_a_share_can_be(
+    mean: float, half_width: float | None, low: float, text: str
+) -> None:
+    assert columns.percent(Estimate(mean, half_width), low) == text
+
+
+def test_every_column_of_the_table_is_explained() -> None:
+    shown = table.headings(only([*over_seeds("naive", [0, 2, 4]), *over_seeds("mine", [5, 8, 11])]))
+    assert set(columns.COLUMNS) | set(shown) <= set(columns.MEANINGS)
 
 
 def test_a_table_of_one_seed_says_that_there_is_no_interval() -> None:

@@ -130,7 +130,7 @@ def test_without_scripts_the_table_is_complete(opened: Open) -> None:
     cells = "table.sortable >> nth=0 >> tbody >> th, td"
     assert page.locator(cells).all_inner_texts() == other.locator(cells).all_inner_texts()
     assert page.locator("table.sortable >> nth=0 >> tbody tr").count() == 4
-    assert page.locator("thead button").count() == 0 and page.locator("figure svg").count() == 12
+    assert page.locator("thead button").count() == 0 and page.locator("figure svg").count() == 13
 
 
 # -- folds, dark mode, print, narrow screens --------------------------------------------------------------------------
@@ -174,11 +174,34 @@ def test_print_leaves_out_what_paper_cannot_do_and_keeps_table_and_figures(opene
     assert page.pdf().startswith(b"%PDF")
 
 
+@pytest.mark.parametrize("case", ["usual", "crowd", "long"])
+def test_on_paper_no_column_is_cut(opened: Open, case: str) -> None:
+    page = opened(case, width=718)  # A4 less margins of 10 mm
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_at_375_pixels_the_document_does_not_scroll_sideways(opened: Open, case: str) -> None:
     page = opened(case, width=375)
     page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+def test_a_table_wider_than_the_screen_says_that_it_scrolls_and_no_other_does(opened: Open) -> None:
+    page = opened("usual", width=375)
+    hint = "place => getComputedStyle(place, '::before').content"
+    page.wait_for_selector(".scroll.wide > table.sortable")
+    assert "scroll sideways" in page.locator(".scroll:has(> table.sortable)").evaluate(hint)
+    page = opened("single")
+    page.wait_for_selector(".scroll:not(.wide) > table.sortable")
+    assert page.locator(".scroll:has(> table.sortable)").evaluate(hint) == "none"
+
+
+def test_the_first_screen_has_the_figure_of_old_and_new_classes_and_the_answer(opened: Open) -> None:
+    page = opened("usual")
+    figure, answer = (page.locator(name).first.bounding_box() for name in ("figure", "p.answer"))
+    assert figure["y"] < answer["y"] < 900
 
 
 FAULTY_LABELS = """() => {
