@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import inspect
 import io
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from clbench.base.events import Listener
-from clbench.comparison.comparison import compare
+from clbench.comparison.comparison import Comparison, compare
 from clbench.comparison.table import print_comparison
 from clbench.errors import AuditError, ClbenchError, UsageError
 from clbench.executors.local import Local
@@ -40,7 +41,7 @@ class RunsFailed(ClbenchError):
 
 
 class Runs(Sequence[StoredRun]):
-    """Finished runs: a sequence of them, their comparison as text, and a figure of it in a notebook."""
+    """Finished runs: a sequence of them, their comparison as text, and in a notebook a figure and tables."""
 
     def __init__(self, runs: Iterable[StoredRun]) -> None:
         self._runs = list(runs)
@@ -62,12 +63,25 @@ class Runs(Sequence[StoredRun]):
             print_comparison(console, comparison)
         return text.getvalue().rstrip() or "no runs"
 
-    def _repr_png_(self) -> bytes | None:
+    def _repr_html_(self) -> str:
+        from clbench.comparison.table import as_html
+
+        comparisons = compare(self._runs)
+        picture = self._figure(comparisons)
+        return "".join([picture, *map(as_html, comparisons)]) or "no runs"
+
+    @staticmethod
+    def _figure(comparisons: Sequence[Comparison]) -> str:
+        """The old/new figure as HTML."""
         from clbench.reporting.figures import old_and_new
         from clbench.reporting.rendering import png
 
-        panels = [panel for each in compare(self._runs) for _, panel in old_and_new(each).panels]
-        return png(panels, columns=2) if panels else None
+        panels = [panel for each in comparisons for _, panel in old_and_new(each).panels]
+        if not panels:
+            return ""
+        encoded = base64.b64encode(png(panels, columns=2)).decode()
+        said = "Accuracy on old and on new classes after each experience"
+        return f'<img alt="{said}" src="data:image/png;base64,{encoded}" style="max-width: 100%">'
 
 
 def run(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from clbench.runs.outcome import Outcome
 
 
-def print_comparisons(runs: Any, as_json: bool) -> None:
+def print_comparisons(runs: Any, as_json: bool, wide: bool = False) -> None:
     from clbench.comparison.comparison import compare as group
     from clbench.comparison.table import print_comparison, rows_for_json
     from clbench.results.record import to_json
@@ -29,7 +29,7 @@ def print_comparisons(runs: Any, as_json: bool) -> None:
         paths = [{"run": run.path.as_posix(), **to_json(run.result), "costs": to_json(run.costs)} for run in runs]
         print(json.dumps({"comparisons": rows, "runs": paths}, indent=1, ensure_ascii=False))
         return
-    console = terminal()
+    console = terminal(wide=wide)
     for comparison in comparisons:
         console.print()
         print_comparison(console, comparison)

@@ -25,7 +25,11 @@ def _help(option: Option) -> str:
 
 DataFolder = Annotated[Path | None, typer.Option("--data", metavar="DIR", help=_help(options()["data"].option))]
 Results = Annotated[list[Path] | None, typer.Argument(metavar="RESULTS", help="Folders [default: results].")]
+Wide = Annotated[bool, typer.Option("--wide", help="Print all columns in one table, however wide.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+_WIDE = 400
 
 
 def run_options(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -78,8 +82,8 @@ def _parameter(name: str, declared: Declared, defaults: dict[str, Any]) -> inspe
     )
 
 
-def terminal(stderr: bool = False) -> Console:
-    """Return where to print. A table that goes to a file or a pipe is written whole, however wide."""
+def terminal(stderr: bool = False, wide: bool = False) -> Console:
+    """Return where to print. A table that goes to a file or a pipe is written whole, as one that is to be `wide`."""
     from rich.console import Console
 
     class Terminal(Console):
@@ -87,4 +91,4 @@ def terminal(stderr: bool = False) -> Console:
             raise BrokenPipeError  # rich would end the process, and standard output with it
 
     stream = sys.stderr if stderr else sys.stdout
-    return Terminal(stderr=stderr, highlight=False, width=None if stream.isatty() else 200)
+    return Terminal(stderr=stderr, highlight=False, width=_WIDE if wide or not stream.isatty() else None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clbench.cli.answers import end_if_some_failed, print_comparisons
-from clbench.cli.options import AsJson, run_options, terminal
+from clbench.cli.options import AsJson, Wide, run_options, terminal
 from clbench.runs.request import Request
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @run_options()
 def run(
     request: Request,
+    wide: Wide = False,
     as_json: AsJson = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and list the runs; train nothing.")
@@ -39,7 +40,7 @@ def run(
     outcomes = run_request(request, terminal(stderr=True))
     runs = stored(outcomes)
     try:
-        print_comparisons(runs, as_json)
+        print_comparisons(runs, as_json, wide)
         if runs and not as_json:
             print(f"\nStored in {request.out}/. Compare with everything stored there: clbench compare {request.out}")
     finally:  # whether or not the table was read to its end

@@ -11,12 +11,13 @@ from typing import Annotated
 import typer
 
 from clbench.cli.answers import print_comparisons
-from clbench.cli.options import AsJson, Results, terminal
+from clbench.cli.options import AsJson, Results, Wide, terminal
 from clbench.errors import UsageError
 
 
 def compare(
     results: Results = None,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare stored runs in a table: a row per strategy, mean and interval over the seeds."""
@@ -32,7 +33,7 @@ def compare(
         raise UsageError(
             f"no runs in {', '.join(map(str, places))}", "To make some: clbench run -s naive,lwf -S splitdigits"
         )
-    print_comparisons(runs, as_json)
+    print_comparisons(runs, as_json, wide)
 
 
 def report(

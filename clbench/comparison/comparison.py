@@ -19,7 +19,7 @@ from clbench.results.record import to_json
 from clbench.results.run_spec import RunSpec
 from clbench.results.stored_runs import StoredRun
 from clbench.streams.splits import describe_split
-from clbench.system.tables import legible
+from clbench.system.tables import legible, listed
 
 Reference = Literal["lower", "upper"]
 
@@ -55,7 +55,7 @@ class Row:
     standing: Literal["best", "tied"] | None = None
     """Whether it has the highest mean final accuracy of all rows but the upper reference, or may be as good as it.
 
-    None for all if nothing is above guessing.
+    None for all if nothing is above guessing, and for a row whose cross-entropy was constant.
 
     With one seed, which tells nothing, tied is what equals the best.
     """
@@ -80,6 +80,11 @@ class Row:
         """What the audit (see audit/audit.py) says of its runs: `pass`, or the worst it found."""
         verdicts = {run.result.audit.verdict for run in self.runs}
         return max(verdicts, key=lambda verdict: ("pass", "warn", "violation").index(verdict.partition("(")[0]))
+
+    @property
+    def constant_in(self) -> tuple[int, ...]:
+        """The experiences in which its cross-entropy ranged over a single class, so that it learned nothing by it."""
+        return tuple(each.index for each in self.runs[0].result.experiences if each.constant_cross_entropy)
 
     @property
     def title(self) -> str:
@@ -170,7 +175,7 @@ def _comparison(runs: Sequence[StoredRun]) -> Comparison:
     ]
     rows.sort(key=_order)
     warnings = [*_seed_warnings(shared, dict(zip(labels, methods.values(), strict=True))), *_budget_warnings(rows)]
-    warnings += [*_loop_warnings(rows), *_imbalance_warnings(rows[0].runs[0])]
+    warnings += [*_loop_warnings(rows), *_imbalance_warnings(rows[0].runs[0]), *_constant_loss_warnings(rows)]
     notes = [_reference_lines(rows[0].runs[0]), *_interval_notes(rows)]
     if shared:
         rows, said = _with_evidence(rows)
@@ -272,6 +277,19 @@ def _imbalance_warnings(run: StoredRun) -> list[str]:
     ]
 
 
+def _constant_loss_warnings(rows: Sequence[Row]) -> list[str]:
+    found: dict[tuple[int, ...], list[str]] = {}
+    for row in rows:
+        if row.constant_in:
+            found.setdefault(row.constant_in, []).append(row.strategy)
+    return [
+        f"The cross-entropy of {listed(names)} ranges over the new classes alone. Where there is one ("
+        f"experience{'s' if len(where) > 1 else ''} {listed([str(index) for index in where[:8]])}"
+        f"{', …' if len(where) > 8 else ''}), it is 0 always, and does not learn that class. Not called the best."
+        for where, names in found.items()
+    ]
+
+
 def _class_sizes(run: StoredRun) -> tuple[int, int]:
     """Return how many test samples the smallest class has, of those that have any, and how many the largest."""
     totals = [total for total in run.counts().class_total if total]
@@ -309,7 +327,7 @@ def _with_evidence(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     lower = lower_reference(measured)
     to_lower = _differences(measured, lower) if lower else {}
     rows = [replace(row, to_lower=to_lower.get(row.strategy)) for row in rows]
-    contenders = [row for row in measured if row.reference != "upper"]
+    contenders = [row for row in measured if row.reference != "upper" and not row.constant_in]
     if len(contenders) < 2:
         return rows, []
     guessing = chance(contenders[-1])

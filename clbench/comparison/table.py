@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import asdict
 
 from rich.console import Console
@@ -28,6 +29,25 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         console.print(Text(warning, style="bold"))
     for note in comparison.notes:
         console.print(Text(note))
+
+
+def as_html(comparison: Comparison) -> str:
+    """Return the comparison for a notebook: its table, warnings and notes."""
+    columns = headings(comparison)
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in columns.values())
+    rows = [
+        "".join(_html_cell(text, first=key == "strategy") for key, text in cells(row, columns).items())
+        for row in comparison.rows
+    ]
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    said = "".join(f"<li>{html.escape(text)}</li>" for text in (*comparison.warnings, *comparison.notes))
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<p><b>{html.escape(comparison.title)}</b></p><div style="overflow-x: auto">{table}</div><ul>{said}</ul>'
+
+
+def _html_cell(text: str, first: bool) -> str:
+    align = "left" if first else "right"
+    return f'<td style="white-space: nowrap; text-align: {align}">{html.escape(text)}</td>'
 
 
 def headings(comparison: Comparison) -> dict[str, str]:

@@ -19,7 +19,7 @@ def answer(comparison: Comparison) -> str:
     if not measured:
         return "No result after the last experience."
     lower, upper = _reference(measured, "lower"), _reference(measured, "upper")
-    remedies = [row for row in measured if row.reference is None]
+    remedies = [row for row in measured if row.reference is None and not row.constant_in]
     parts = []
     if lower:
         parts.append(f"{lower.strategy} {_final(lower)}")
@@ -88,7 +88,7 @@ def _highest(comparison: Comparison, column: str, verb: str, what: str) -> str:
     A single remedy is told next to the lower reference; none has most if that, or guessing, has as much.
     """
     rows = [row for row in comparison.rows if row.estimates[column]]
-    remedies = [row for row in rows if row.reference is None]
+    remedies = [row for row in rows if row.reference is None and not row.constant_in]
     lower = _reference(rows, "lower")
     if len(remedies) == 1:
         said = f"{remedies[0].strategy} {verb} {percent(remedies[0].estimates[column])} % of {what}"

@@ -113,7 +113,7 @@ def unlearnable_classes(spec: RunSpec, plugin: Plugin) -> str | None:
         ways.insert(0, f"--set {selector}.{field}=seen")
     return (
         f"{selector}: {_experiences(single)} {'bring' if len(single) > 1 else 'brings'} one class, and its "
-        "cross-entropy ranges over the new classes alone. Over one class it is always 0: that class is not learned by it."
+        "cross-entropy ranges over the new classes alone. Over one class it is 0 always: it does not learn that class."
         + (f" What ranges over all classes seen: {', '.join(ways)}" if ways else "")
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -37,11 +38,60 @@ def listed(names: Sequence[str]) -> str:
 def print_table(
     console: Console, title: str, headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()
 ) -> None:
-    """Print rows under headings; the columns in `numbers` are aligned right. Cells are not parsed as markup."""
-    right = set(numbers)
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for position, heading in enumerate(headings):
-        table.add_column(Text(heading), justify="right" if position in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
+    """Print rows under headings; the columns in `numbers` are aligned right, and their cells are never broken.
+
+    Where the columns do not fit, those that are left over follow in further tables, which begin with the first column
+    too. Cells are not parsed as markup.
+    """
+    right, body = set(numbers), [list(row) for row in rows]
+    widths = [_least_width(heading, [row[i] for row in body], i in right) for i, heading in enumerate(headings)]
+    for position, columns in enumerate(_divided(widths, console.width)):
+        spare = console.width - sum(widths[column] + _GAP for column in columns) + _GAP
+        table = Table(
+            title=Text(title, style="bold") if position == 0 else None,
+            title_justify="left",
+            box=None,
+            pad_edge=False,
+            header_style="bold",
+        )
+        for column in columns:
+            if column not in right:
+                table.add_column(Text(headings[column]), overflow="fold")
+                continue
+            wider = min(max(spare, 0), max(cell_len(headings[column]) - widths[column], 0))
+            spare -= wider
+            table.add_column(Text(headings[column]), justify="right", width=widths[column] + wider)
+        for row in body:
+            table.add_row(*(Text(row[column]) for column in columns))
+        if position:
+            console.print()
+        console.print(table)
+
+
+_TEXT_WIDTH = 16
+"""Columns of a text column below which it is not squeezed, if its cells are so long."""
+
+_GAP = 2
+
+
+def _least_width(heading: str, cells: Sequence[str], number: bool) -> int:
+    """Return in how many columns of the terminal a column can be read: a number is whole, a text may be wrapped."""
+    words = max((cell_len(word) for word in heading.split()), default=0)
+    if number:
+        return max([words, *map(cell_len, cells)])
+    longest_words = [cell_len(word) for cell in cells for word in cell.split()]
+    widest = max(map(cell_len, cells), default=0)
+    return max(words, min(widest, max([_TEXT_WIDTH, *longest_words])))
+
+
+def _divided(widths: Sequence[int], width: int) -> list[list[int]]:
+    """Return the columns of each table, so that each fits into `width` if it can."""
+    tables = [[0]]
+    used = widths[0]
+    for column in range(1, len(widths)):
+        if used + _GAP + widths[column] > width and len(tables[-1]) > 1:
+            tables.append([0])
+            used = widths[0]
+        tables[-1].append(column)
+        used += _GAP + widths[column]
+    return tables

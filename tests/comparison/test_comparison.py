@@ -1,9 +1,13 @@
 """Comparisons: fair groups, means and paired differences over the same seeds, and a note where something is unequal."""
 
+import html
 import io
 import math
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -541,3 +545,31 @@ def test_rows_as_json_have_every_column_and_null_for_what_is_undefined() -> None
 )
 def test_bytes_are_shown_with_their_unit(count: float, text: str) -> None:
     assert tables.readable_bytes(count) == text
+
+
+# -- a loss that says nothing ------------------------------------------------------------------------------------------
+
+
+def with_a_constant_loss(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The runs, had their cross-entropy ranged over a single class in experience 1."""
+    constant = tuple(SimpleNamespace(index=index, constant_cross_entropy=index == 1) for index in range(2))
+    return [replace(run, result=run.result.model_copy(update={"experiences": constant})) for run in runs]
+
+
+def test_a_row_whose_cross_entropy_was_constant_is_never_the_best_and_is_warned_of() -> None:
+    lwf = with_a_constant_loss(over_seeds("lwf", [19, 20] * 3))
+    comparison = only([*over_seeds("naive", [5] * 6), *over_seeds("mine", [9, 10] * 3), *lwf])
+    standings = {row.strategy: row.standing for row in comparison.rows}
+    assert standings == {"naive": None, "mine": "best", "lwf": None}
+    (warning,) = [text for text in comparison.warnings if "cross-entropy" in text]
+    assert "The cross-entropy of lwf" in warning and "experience 1" in warning
+
+
+def test_a_notebook_shows_tables_whose_numbers_are_not_broken_and_whose_names_are_escaped() -> None:
+    from clbench.comparison.table import as_html
+
+    comparison = only([*over_seeds("naive", [5, 6]), *over_seeds("<b>mine</b>", [9, 12])])
+    text = as_html(comparison)
+    assert "&lt;b&gt;mine&lt;/b&gt;" in text and "<b>mine" not in text
+    assert re.search(r'<td style="white-space: nowrap; text-align: right">[^<]*±', text)
+    assert all(note in html.unescape(text) for note in comparison.notes)
