@@ -191,7 +191,9 @@ def report(
     scenario: str | Sequence[str] = (),
     recipe: str | Sequence[str] = (),
 ) -> Path:
-    """Write the report of the runs at or below `places` (default: results), as `clbench report` does; return its page.
+    """Write the report of the runs at or below `places`, as `clbench report` does; return its page.
+
+    By default these are the runs in `results`, without those of other results folders inside it.
 
     `strategy`, `scenario` and `recipe` choose among the runs, by name. Raises UsageError where there is nothing to
     report, and MachineError where `out` (default: reports/NAME) cannot be written or holds something else.
@@ -199,7 +201,11 @@ def report(
     from clbench.reporting.publication import Selection, write_report
 
     wanted = ((names,) if isinstance(names, str) else tuple(names) for names in (strategy, scenario, recipe))
-    return write_report(places or ("results",), None if out is None else Path(out), Selection(*wanted)).page
+    if not places and out is None:
+        out = Path("reports") / stored_runs.RESULTS.name
+    return write_report(
+        places or stored_runs.usual_places()[0], None if out is None else Path(out), Selection(*wanted)
+    ).page
 
 
 def load(*places: str | Path) -> pd.DataFrame:
@@ -209,7 +215,7 @@ def load(*places: str | Path) -> pd.DataFrame:
     split, trained, strategy, preset, config, recipe, seed, setting, after, on, correct, total, accuracy. Raises
     UsageError for a place that does not exist or a run that is not as it was published.
     """
-    runs, unreadable = stored_runs.read_all(places or ("results",))
+    runs, unreadable = stored_runs.read_all(places or stored_runs.usual_places()[0])
     if unreadable:
         faults = "\n".join(f"{fault.path}: {fault.problem}" for fault in unreadable)
         raise UsageError(f"{len(unreadable)} runs are not as they were published:\n{faults}", "See: clbench doctor")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,8 +23,8 @@ def compare(
     """Compare stored runs in a table: a row per strategy, mean and interval over the seeds."""
     from clbench.results.stored_runs import failures, read_all
 
-    places = results or [Path("results")]
-    runs, unreadable = read_all(places)
+    places = _places("compare", results)
+    runs, unreadable = read_all(places, _watched)
     for fault in unreadable:
         print(f"Left out: {fault.path}: {fault.problem}", file=sys.stderr)
     for failed in failures(places):
@@ -57,7 +57,9 @@ def report(
     from clbench.reporting.publication import Selection, write_report
 
     names = (tuple(filter(None, given.split(","))) for given in (strategy, scenario, recipe))
-    written = write_report(results or [Path("results")], out, Selection(*names))
+    if not results and out is None:
+        out = Path("reports") / "results"
+    written = write_report(_places("report", results), out, Selection(*names), _watched)
     for text in written.left_out:
         print(text, file=sys.stderr)
     comparisons = f"{written.comparisons} comparison{'s' if written.comparisons > 1 else ''}"
@@ -69,8 +71,8 @@ def list_runs(results: Sequence[Path] | None, as_json: bool) -> None:
     from clbench.results.stored_runs import failures, read_all
     from clbench.system.tables import print_table
 
-    places = results or [Path("results")]
-    runs, unreadable = read_all(places)
+    places = _places("list runs", results)
+    runs, unreadable = read_all(places, _watched)
     rows = [
         {
             "run": run.path.as_posix(),
@@ -96,6 +98,31 @@ def list_runs(results: Sequence[Path] | None, as_json: bool) -> None:
     )
     for fault in unreadable:
         print(f"{fault.path}: {fault.problem}", file=sys.stderr)
+
+
+def _places(command: str, results: Sequence[Path] | None) -> Sequence[Path]:
+    """Return the folders to read, and say what is left out of those that are read if none is named."""
+    from clbench.results.stored_runs import usual_places
+
+    if results:
+        return results
+    own, nested = usual_places()
+    for folder in nested:
+        print(
+            f"Left out: {folder}, a results folder of its own. To read it: clbench {command} {folder}", file=sys.stderr
+        )
+    if not own:
+        raise UsageError("no runs in results", "To make some: clbench run -s naive,lwf -S splitdigits")
+    return own
+
+
+def _watched(paths: Sequence[Path]) -> Iterable[Path]:
+    """Show in a terminal how many of the runs have been read."""
+    if not sys.stderr.isatty():
+        return paths
+    from rich.progress import track
+
+    return track(paths, description="reading runs", console=terminal(stderr=True), transient=True)
 
 
 def _cell(value: str | float | None) -> str:

@@ -87,6 +87,11 @@ class Row:
         return tuple(each.index for each in self.runs[0].result.experiences if each.constant_cross_entropy)
 
     @property
+    def is_remedy(self) -> bool:
+        """Whether it can be called the best: it is no reference, and its loss says something in every experience."""
+        return self.reference is None and not self.constant_in
+
+    @property
     def title(self) -> str:
         """The strategy with what it is in the comparison: `naive (lower reference)`."""
         return f"{self.strategy} ({self.reference} reference)" if self.reference else self.strategy

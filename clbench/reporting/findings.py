@@ -19,7 +19,7 @@ def answer(comparison: Comparison) -> str:
     if not measured:
         return "No result after the last experience."
     lower, upper = _reference(measured, "lower"), _reference(measured, "upper")
-    remedies = [row for row in measured if row.reference is None and not row.constant_in]
+    remedies = [row for row in measured if row.is_remedy]
     parts = []
     if lower:
         parts.append(f"{lower.strategy} {_final(lower)}")
@@ -88,7 +88,7 @@ def _highest(comparison: Comparison, column: str, verb: str, what: str) -> str:
     A single remedy is told next to the lower reference; none has most if that, or guessing, has as much.
     """
     rows = [row for row in comparison.rows if row.estimates[column]]
-    remedies = [row for row in rows if row.reference is None and not row.constant_in]
+    remedies = [row for row in rows if row.is_remedy]
     lower = _reference(rows, "lower")
     if len(remedies) == 1:
         said = f"{remedies[0].strategy} {verb} {percent(remedies[0].estimates[column])} % of {what}"
@@ -197,7 +197,7 @@ def forgetting(comparison: Comparison) -> str:
     rows = [row for row in comparison.rows if row.estimates["forgetting"]]
     if not rows:
         return "Undefined here: it takes two experiences and an evaluation after each."
-    remedies = [row for row in rows if row.reference is None]
+    remedies = [row for row in rows if row.is_remedy]
     told = f"Forgotten after the last experience: {_told(rows, 'forgetting', ' points')}."
     if len(remedies) < 2:
         return told
@@ -215,7 +215,7 @@ def _mean(value: Estimate | None) -> float:
 
 def stability_and_plasticity(comparison: Comparison) -> str:
     """Return the finding of the figure of old against new classes."""
-    rows = [row for row in comparison.rows if row.reference is None and row.estimates["old_accuracy"]]
+    rows = [row for row in comparison.rows if row.is_remedy and row.estimates["old_accuracy"]]
     if not rows:
         return "Both corners at once, top right, is the goal; the upper reference shows how near one can come."
     old = _highest(comparison, "old_accuracy", "keeps", "the old classes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,12 +49,18 @@ class Report:
     """Runs that are not in it, each with the reason."""
 
 
-def write_report(places: Sequence[str | Path], out: Path | None, selection: Selection) -> Report:
+def write_report(
+    places: Sequence[str | Path],
+    out: Path | None,
+    selection: Selection,
+    watch: Callable[[Sequence[Path]], Iterable[Path]] = iter,
+) -> Report:
     """Write the report of the runs at or below `places` to the folder `out` (default: reports/NAME of the first place).
 
-    Raises UsageError where there is nothing to report, MachineError where `out` cannot be written or is no report.
+    The folders of the runs are taken through `watch`, which may show how far it is. Raises UsageError where there is
+    nothing to report, MachineError where `out` cannot be written or is no report.
     """
-    runs, unreadable = read_all(places)
+    runs, unreadable = read_all(places, watch)
     chosen = _chosen(runs, selection)
     if not chosen:
         found = "".join(f"\n{fault.path}: {fault.problem}" for fault in unreadable)

@@ -71,6 +71,13 @@ def published_runs(folder: Path) -> Iterator[Path]:
             yield Path(directory)
 
 
+def own_and_nested(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the folders in a results folder that hold its own runs, and the results folders that lie in it."""
+    inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    nested = [entry for entry in inside if (entry / WORK).is_dir() or any((entry / SOURCES).glob("*.py"))]
+    return [entry for entry in inside if entry not in nested and entry.name != SOURCES], nested
+
+
 def failed_runs(folder: Path) -> Iterator[Path]:
     """Yield the folders of the failed runs that belong at or below `folder`, which may lie inside a results folder."""
     folder = folder.resolve()

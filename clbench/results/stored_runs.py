@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,14 +142,35 @@ def _predictions(content: bytes) -> dict[str, Any]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def read_all(places: Iterable[str | Path]) -> tuple[list[StoredRun], list[Unreadable]]:
-    """Read every run at or below the given folders, each once. Raises UsageError for a place that does not exist."""
-    found: dict[Path, StoredRun | Unreadable] = {}
+RESULTS = Path("results")
+"""Where runs are stored and looked for if no folder is named."""
+
+
+def usual_places() -> tuple[list[Path], list[Path]]:
+    """Return the folders to read if none is named: those of the runs in `results`; and what is left out.
+
+    That are the results folders inside it, such as the reference runs of a checkout.
+    """
+    if not RESULTS.is_dir():
+        return [RESULTS], []
+    own, nested = store.own_and_nested(RESULTS)
+    return (own, nested) if nested else ([RESULTS], [])
+
+
+def read_all(
+    places: Iterable[str | Path], watch: Callable[[Sequence[Path]], Iterable[Path]] = iter
+) -> tuple[list[StoredRun], list[Unreadable]]:
+    """Read every run at or below the given folders, each once. Raises UsageError for a place that does not exist.
+
+    The folders of the runs are taken through `watch`, which may show how far it is.
+    """
+    paths: dict[Path, Path] = {}
     for place in map(Path, places):
         if not place.is_dir():
             raise UsageError(f"there is no folder {place}", "Runs are stored by: clbench run --out FOLDER")
         for path in store.published_runs(place):
-            found.setdefault(path.resolve(), read(path))
+            paths.setdefault(path.resolve(), path)
+    found = {path: read(path) for path in watch(list(paths.values()))}
     runs: dict[str, StoredRun] = {}
     for run in found.values():
         if isinstance(run, StoredRun):

@@ -490,6 +490,27 @@ def test_report_prints_where_the_page_is_and_on_standard_error_what_was_left_out
     assert (stored_runs / "reports" / "results" / "index.html").is_file()
 
 
+def test_a_bare_command_reads_ones_own_runs_and_says_which_results_folders_it_left_out(
+    command: Command, here: Path
+) -> None:
+    publish(here / "results", "mine")
+    publish(here / "results" / "reference", "theirs")
+    for name in ("compare", "list runs", "report"):
+        done = command(*name.split())
+        assert done.code == 0 and f"clbench {name} results/reference" in done.err
+        assert "theirs" not in done.out
+    assert "theirs" not in (here / "reports" / "results" / "index.html").read_text()
+    assert "mine" in command("compare").out
+    assert "theirs" in command("compare", "results/reference").out
+    assert {"mine", "theirs"} <= set(command("compare", "results").out.split())
+
+
+def test_a_bare_command_without_runs_of_ones_own_says_so(command: Command, here: Path) -> None:
+    publish(here / "results" / "reference", "theirs")
+    done = command("report")
+    assert done.code == 2 and "no runs in results" in done.err and "clbench report results/reference" in done.err
+
+
 def test_report_takes_folders_names_and_a_place_and_python_does_the_same(command: Command, stored_runs: Path) -> None:
     chosen = ("results/tiny/naive", "results/tiny/lwf", "--out", "pages/x", "-s", "naive", "-S", "tiny")
     done = command("report", *chosen, "--recipe", "quick")
