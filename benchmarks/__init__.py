@@ -1,1 +1,1 @@
-"""What clbench costs, measured: `python -m benchmarks.speed`, `.growth` and `.device`, from the checkout."""
+"""What clbench costs, measured: `python -m benchmarks.speed`, `.growth`, `.device` and `.peers`, from the checkout."""

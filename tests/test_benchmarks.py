@@ -120,3 +120,23 @@ def test_a_benchmark_says_what_it_does(name: str) -> None:
     command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 0 and "--json" in done.stdout, done.stderr
+
+
+def test_a_peers_function_that_differs_from_our_dialect_is_found(
+    benchmark: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peers = importlib.import_module("benchmarks.peers.__main__")
+    repository = tmp_path / "PyCIL"
+    (repository / "models").mkdir(parents=True)
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a", "--allow-empty"],
+    ):
+        subprocess.run(["git", "-C", str(repository), *command], check=True)
+    body = "    p, q = (pred / T).log_softmax(1), (soft / T).softmax(1)\n    return -(p * q).sum(1).mean()"
+    file = repository / "models" / "lwf.py"
+    file.write_text(f"import a_package_that_is_not_installed\ndef _KD_loss(pred, soft, T):\n{body}\n")
+    assert peers.main(tmp_path) == 0
+    file.write_text(file.read_text().replace(".mean()", ".mean() * T * T"))
+    assert peers.main(tmp_path) == 1
+    assert "DISAGREES" in capsys.readouterr().out
