@@ -15,6 +15,7 @@ Groups:
     memory         peak memory on Split CIFAR-100 beside the size of its arrays
     flatness       late experiences beside early ones in a stream of 20
     startup        `clbench run` until its first gradient step, beyond what importing torch takes
+    threads        the default number of threads beside one and two, idle and with a busy neighbour
     channels_last  a training step of ResNet-32 in clbench's memory format beside torch's default
 """
 
@@ -34,6 +35,7 @@ from benchmarks.measuring import Bench, Row, Unavailable, open_console, print_ro
 from benchmarks.speed.costs import commands, flatness, memory, startup
 from benchmarks.speed.memory_format import channels_last
 from benchmarks.speed.peers import avalanche, grid
+from benchmarks.speed.threads import threads
 from benchmarks.speed.training import training
 from clbench.data.datasets import data_folder
 from clbench.results import environment
@@ -46,6 +48,7 @@ GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
     "memory": memory,
     "flatness": flatness,
     "startup": startup,
+    "threads": threads,
     "channels_last": channels_last,
 }
 
