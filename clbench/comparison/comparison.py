@@ -180,7 +180,12 @@ def _comparison(runs: Sequence[StoredRun]) -> Comparison:
     ]
     rows.sort(key=_order)
     warnings = [*_seed_warnings(shared, dict(zip(labels, methods.values(), strict=True))), *_budget_warnings(rows)]
-    warnings += [*_loop_warnings(rows), *_imbalance_warnings(rows[0].runs[0]), *_constant_loss_warnings(rows)]
+    warnings += [
+        *_exemplar_warnings(rows),
+        *_loop_warnings(rows),
+        *_imbalance_warnings(rows[0].runs[0]),
+        *_constant_loss_warnings(rows),
+    ]
     notes = [_reference_lines(rows[0].runs[0]), *_interval_notes(rows)]
     if shared:
         rows, said = _with_evidence(rows)
@@ -244,6 +249,25 @@ def _seed_warnings(shared: Sequence[int], methods: dict[str, dict[int, StoredRun
         for label, seeds in sorted(left_out.items())
         if seeds
     ]
+
+
+def _exemplar_warnings(rows: Sequence[Row]) -> list[str]:
+    """Say how many exemplars the strategies may keep, if some may keep exemplars and others more, fewer or none."""
+    names: dict[int, list[str]] = defaultdict(list)
+    with_all_data: list[str] = []
+    for row in rows:
+        result = row.runs[0].result
+        again = any(experience.past_data_bytes for experience in result.experiences)
+        (with_all_data if again else names[result.audit.memory]).append(row.strategy)
+    budgets = sorted(filter(None, names))
+    if not budgets or len(names) == 1:
+        return []
+    first, *more = budgets
+    parts = [f"{listed(names[first])} keep{'s' if len(names[first]) == 1 else ''} {first:,} exemplars"]
+    parts += [f"{listed(names[budget])} {budget:,}" for budget in more]
+    parts += [f"{listed(with_all_data)} all data"] if with_all_data else []
+    parts += ["the others none" if len(names[0]) > 1 else f"{names[0][0]} none"] if names[0] else []
+    return [f"Unequal exemplar budgets: {'; '.join(parts)}."]
 
 
 def _budget_warnings(rows: Sequence[Row]) -> list[str]:

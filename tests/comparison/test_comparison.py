@@ -231,6 +231,30 @@ def test_equal_seeds_need_no_note() -> None:
     assert not any("eed" in note for note in only(runs).warnings)
 
 
+def keeping(strategy: str, exemplars: int) -> StoredRun:
+    run = stored(strategy)
+    audit = run.result.audit.model_copy(update={"memory": exemplars})
+    return replace(run, result=run.result.model_copy(update={"audit": audit}))
+
+
+@pytest.mark.parametrize(
+    ("budgets", "warning"),
+    [
+        ({"er": 200, "naive": 0}, "er keeps 200 exemplars; naive none."),
+        ({"er": 200, "icarl": 2000, "l2": 0, "naive": 0}, "er keeps 200 exemplars; icarl 2,000; the others none."),
+        ({"derpp": 200, "er": 200, "icarl": 2000}, "derpp and er keep 200 exemplars; icarl 2,000."),
+    ],
+)
+def test_unequal_numbers_of_exemplars_are_warned_of(budgets: dict[str, int], warning: str) -> None:
+    warnings = only([keeping(strategy, exemplars) for strategy, exemplars in budgets.items()]).warnings
+    assert warnings == [f"Unequal exemplar budgets: {warning}"]
+
+
+def test_equal_numbers_of_exemplars_need_no_warning() -> None:
+    assert only([keeping("er", 200), keeping("icarl", 200)]).warnings == []
+    assert only([keeping("naive", 0), keeping("l2", 0)]).warnings == []
+
+
 def test_strategies_without_a_common_seed_keep_their_own_and_a_note_says_so() -> None:
     comparison = only([stored("a", 0), stored("a", 1), stored("b", 2), stored("b", 3)])
     assert {row.strategy: row.seeds for row in comparison.rows} == {"a": (0, 1), "b": (2, 3)}
@@ -552,7 +576,9 @@ def test_bytes_are_shown_with_their_unit(count: float, text: str) -> None:
 
 def with_a_constant_loss(runs: Sequence[StoredRun]) -> list[StoredRun]:
     """The runs, had their cross-entropy ranged over a single class in experience 1."""
-    constant = tuple(SimpleNamespace(index=index, constant_cross_entropy=index == 1) for index in range(2))
+    constant = tuple(
+        SimpleNamespace(index=index, constant_cross_entropy=index == 1, past_data_bytes=0) for index in range(2)
+    )
     return [replace(run, result=run.result.model_copy(update={"experiences": constant})) for run in runs]
 
 
