@@ -14,12 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clbench.base.exemplars import ExemplarMemory
-from clbench.data.batches import Scaling
+from clbench.audit.sample_search import SampleShape, added_to_builtins, leaves, places, samples_in
 
 Severity = Literal["violation", "warn"]
 
@@ -63,6 +61,9 @@ class Audit:
             self._owner[rows] = index
         self._counts = torch.zeros(size, dtype=torch.int64)
         """Reads of each training row in the current experience."""
+
+        self._left_over = {id(leaf) for leaf in leaves(added_to_builtins(), set())}
+        """What other runs in this process have left in Python's builtins."""
 
     # -- reads --------------------------------------------------------------------------------------------------------
 
@@ -146,25 +147,23 @@ class Audit:
     def count_exemplars(
         self, state: dict[str, Any], module: types.ModuleType | None, model: nn.Module, allowed: int, shape: SampleShape
     ) -> int:
-        """Count the training samples that a strategy keeps on itself, in its module's globals, and on the network.
+        """Count the different training samples that a strategy keeps, wherever it can (see sample_search.py).
 
         `allowed` is the number it declares. Returns the number kept.
         """
-        parameters = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
-        kept, locations = 0, []
-        extras = {f"the network's {name}": value for name, value in _extras(model)}
-        places = [("itself", state), *extras.items()]
-        if module is not None:
-            places += [(f"the module's global {name}", value) for name, value in _globals(module)]
-        for place, value in places:
-            found = sum(_samples_in(leaf, shape) for leaf in _leaves(value, parameters))
-            if found:
-                kept += found
+        kept: set[bytes] = set()
+        visited = set(self._left_over)
+        locations = []
+        for place, value in places(state, module, model):
+            before = len(kept)
+            for leaf in leaves(value, visited):
+                kept |= samples_in(leaf, shape)
+            if found := len(kept) - before:
                 locations.append(f"{found} on {place}" if place == "itself" else f"{found} in {place}")
-        if kept > allowed:
-            what = f"keeps {kept} training samples ({', '.join(locations)}) but declares {allowed}"
+        if len(kept) > allowed:
+            what = f"keeps {len(kept)} training samples ({', '.join(locations)}) but declares {allowed}"
             self.add("violation", "memory", what)
-        return kept
+        return len(kept)
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -201,104 +200,3 @@ def _on_audit_event(event: str, arguments: tuple[Any, ...]) -> None:
     for audit in list(_ACTIVE):
         if audit.data_folder in path.parents:
             audit.add("violation", "data files", f"opened {path.name} in the data folder")
-
-
-@dataclass(frozen=True)
-class SampleShape:
-    """Shape and scaling of a sample, by which stored pixels are recognized."""
-
-    height: int
-    width: int
-    channels: int
-    scaling: Scaling
-
-    @property
-    def values(self) -> int:
-        """Number of values in a sample."""
-        return self.height * self.width * self.channels
-
-
-def _extras(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Yield the attributes of a network's modules other than modules, parameters, buffers and torch's own."""
-    usual = set(vars(nn.Linear(1, 1))) | set(vars(nn.BatchNorm2d(1))) | set(vars(nn.Conv2d(1, 1, 1)))
-    for module in model.modules():
-        for name, value in vars(module).items():
-            if name not in usual and not isinstance(value, (int, float, str, bool)):
-                yield name, value
-
-
-def _globals(module: types.ModuleType) -> Iterator[tuple[str, Any]]:
-    """Yield what a plug-in's file keeps at module level and on its classes."""
-    for name, value in vars(module).items():
-        if name.startswith("__") or isinstance(value, (types.ModuleType, types.FunctionType)):
-            continue
-        if not isinstance(value, type):
-            yield name, value
-        elif value.__module__ == module.__name__:
-            yield from ((f"{name}.{key}", item) for key, item in vars(value).items() if not key.startswith("__"))
-
-
-def _leaves(value: Any, parameters: set[int]) -> Iterator[Any]:
-    """Yield the tensors, arrays, byte strings and exemplar memories reachable from `value`, each once."""
-    waiting, visited = [value], set(parameters)
-    while waiting:
-        item = waiting.pop()
-        if id(item) in visited:
-            continue
-        visited.add(id(item))
-        if isinstance(item, (Tensor, np.ndarray, bytes, bytearray, ExemplarMemory)):
-            yield item
-        elif isinstance(item, dict):
-            waiting.extend(item.values())
-        elif isinstance(item, (list, tuple, set, frozenset)):
-            waiting.extend(item)
-        elif isinstance(item, nn.Module):
-            visited.update(id(tensor) for tensor in (*item.parameters(), *item.buffers()))
-            waiting.extend(extra for _, extra in _extras(item))
-        elif hasattr(item, "__dict__") and not isinstance(item, (type, types.ModuleType, types.FunctionType)):
-            waiting.extend(vars(item).values())
-
-
-def _samples_in(leaf: Any, shape: SampleShape) -> int:
-    """Return how many samples a value holds, as stored pixels, in 0..1, or scaled as for the network.
-
-    A one-dimensional array other than bytes is assumed to hold labels or counts.
-    """
-    if isinstance(leaf, ExemplarMemory):
-        return len(leaf)
-    if isinstance(leaf, (bytes, bytearray)):
-        return len(leaf) // shape.values
-    tensor = leaf.detach().cpu() if isinstance(leaf, Tensor) else _as_tensor(leaf)
-    if tensor is None or tensor.numel() < shape.values or tensor.numel() % shape.values:
-        return 0
-    count = tensor.numel() // shape.values
-    if tensor.dtype == torch.uint8:
-        return count
-    if tensor.dim() < 2:
-        return 0
-    if not tensor.is_floating_point():
-        return count if bool(((tensor >= 0) & (tensor <= 255)).all()) and tensor.unique().numel() > 2 else 0
-    return count if _is_pixels(tensor.float(), shape) else 0
-
-
-def _as_tensor(array: Any) -> Tensor | None:
-    try:
-        return torch.from_numpy(np.ascontiguousarray(array))
-    except TypeError:
-        return None
-
-
-def _is_pixels(tensor: Tensor, shape: SampleShape) -> bool:
-    """Whether all values are on the grid of 256 pixel values, in any scaling."""
-    flat = tensor.reshape(-1, shape.values)[:8]
-    factor, offset = shape.scaling.factor.cpu(), shape.scaling.offset.cpu()
-    first = flat.view(-1, shape.channels, shape.height, shape.width).permute(0, 2, 3, 1)
-    last = flat.view(-1, shape.height, shape.width, shape.channels)
-    candidates = [(first - offset) / factor, (last - offset) / factor, flat * 255, flat]
-    return any(_on_grid(values) for values in candidates)
-
-
-def _on_grid(pixels: Tensor) -> bool:
-    near = (pixels - pixels.round()).abs() < 0.02
-    within = (pixels > -0.5) & (pixels < 255.5)
-    return bool((near & within).all()) and bool(pixels.round().unique().numel() > 2)

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from clbench.audit import object_graph
-from clbench.audit.audit import Audit, SampleShape
+from clbench.audit.audit import Audit
 from clbench.audit.batch_independence import check_batch_independence
+from clbench.audit.sample_search import SampleShape
 from clbench.base.config import configure
 from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.events import ExperienceFinished, Note, RunStarted

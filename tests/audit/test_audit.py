@@ -14,7 +14,8 @@ import pytest
 import torch
 
 import clbench
-from clbench.audit.audit import Audit, SampleShape, _samples_in
+from clbench.audit.audit import Audit
+from clbench.audit.sample_search import SampleShape, samples_in
 from clbench.base.exemplars import ExemplarMemory
 from clbench.comparison.comparison import compare
 from clbench.data.batches import Scaling
@@ -30,6 +31,14 @@ CAUGHT = {
     "keeps_images_in_a_global": "memory",
     "keeps_images_as_arrays": "memory",
     "keeps_images_as_bytes": "memory",
+    "keeps_images_as_weights": "memory",
+    "keeps_images_in_a_closure": "memory",
+    "keeps_images_in_a_default_argument": "memory",
+    "keeps_images_in_a_deque": "memory",
+    "keeps_images_in_a_hook_of_the_network": "memory",
+    "keeps_images_in_a_queue": "memory",
+    "keeps_images_in_builtins": "memory",
+    "keeps_shuffled_images_at_half_precision": "memory",
     "keeps_more_than_it_declares": "memory",
     "learns_during_evaluation": "learning in evaluation",
     "balances_predictions_over_the_test_batch": "batch mates",
@@ -69,6 +78,11 @@ def test_every_cheater_is_caught_for_what_it_does(name: str, small: str, data: P
 
 def test_every_cheating_strategy_is_tested() -> None:
     assert {path.stem for path in CHEATERS.glob("*.py")} == set(CAUGHT)
+
+
+def test_images_that_an_earlier_run_left_in_builtins_are_its_own(small: str, data: Path, tmp_path: Path) -> None:
+    run(str(CHEATERS / "keeps_images_in_builtins.py"), small, data, tmp_path)
+    assert run("naive", small, data, tmp_path).result.audit.verdict == "pass"
 
 
 @pytest.mark.slow
@@ -123,6 +137,8 @@ def test_reads_and_exemplars_are_counted_in_every_experience(small: str, data: P
 
 SHAPE = SampleShape(4, 4, 3, Scaling("standardized", (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), torch.device("cpu")))
 IMAGES = torch.randint(0, 256, (5, 4, 4, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+GREYS = IMAGES // 16 * 16
+"""With values that recur, as those of photographs do, which have more pixels."""
 
 
 @pytest.mark.parametrize(
@@ -137,18 +153,30 @@ IMAGES = torch.randint(0, 256, (5, 4, 4, 3), generator=torch.Generator().manual_
         (IMAGES.float() / 255, 5),
         (SHAPE.scaling(IMAGES), 5),
         (SHAPE.scaling(IMAGES).double().numpy(), 5),
+        (SHAPE.scaling(IMAGES).flatten(), 5),
+        (SHAPE.scaling(IMAGES).half(), 5),
+        (SHAPE.scaling(GREYS).bfloat16(), 5),
+        (SHAPE.scaling(GREYS).half().float().flatten(1)[:, torch.randperm(48)], 5),
+        (torch.nn.Parameter(3 - 0.1 * SHAPE.scaling(GREYS)), 5),
+        (torch.cat([IMAGES, IMAGES]), 5),
+        (IMAGES.numpy().tobytes() * 2, 5),
+        (torch.randn(80, 48).half(), 0),
+        (torch.randn(80, 48).bfloat16(), 0),
+        (torch.randn(80, 48).relu() * (torch.rand(48) < 0.2), 0),
+        (torch.randn(1, 48).expand(80, 48), 0),
+        (torch.randn(80, 48).sign(), 0),
+        (torch.randn(80, 48, dtype=torch.complex64), 0),
         (torch.randn(5, 48), 0),
         (torch.zeros(48), 0),
         (torch.arange(7), 0),
         (torch.arange(48) % 10, 0),
         ((torch.arange(48) % 10).float(), 0),
-        ([n % 10 for n in range(48)], 0),
         (torch.rand(48) * 1e-6, 0),
         (np.array(["a"] * 48), 0),
     ],
 )
 def test_images_are_recognized_in_every_format_and_weights_are_not(leaf: Any, samples: int) -> None:
-    assert _samples_in(leaf, SHAPE) == samples
+    assert len(samples_in(leaf, SHAPE)) == samples
 
 
 def test_reads_are_counted_beyond_the_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,3 +205,13 @@ def test_exemplars_on_the_strategy_and_elsewhere_are_counted_together(tmp_path: 
     audit.count_exemplars(state, None, model, allowed=4, shape=SHAPE)
     assert audit.verdict() == "violation(memory)"
     assert "keeps 5 training samples" in audit.findings[0].what
+
+
+def test_copies_of_an_image_are_one_exemplar_in_whatever_form_they_are_kept(tmp_path: Path) -> None:
+    memory = ExemplarMemory(6)
+    memory.images, memory.labels = IMAGES[[0, 1, 1, 2, 0, 0]], torch.zeros(6, dtype=torch.int64)
+    audit = Audit([torch.arange(3)], tmp_path)
+    forms = [SHAPE.scaling(IMAGES[:2]), IMAGES[1:3] / 255, IMAGES[0].numpy(), IMAGES[2].permute(2, 0, 1)]
+    state = {"exemplars": memory, "forms": forms}
+    assert audit.count_exemplars(state, None, torch.nn.Linear(2, 2), allowed=3, shape=SHAPE) == 3
+    assert audit.verdict() == "pass"
