@@ -5,6 +5,7 @@ This catches mistakes and casual cheating. It cannot stop a determined author, w
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import types
@@ -23,6 +24,13 @@ Severity = Literal["violation", "warn"]
 
 _BUFFERED_READS = 2**20
 """Rows whose reads are buffered before they are counted."""
+
+_NOT_THE_STRATEGY = {"clbench", "torch._dynamo", "torch._inductor", "triton", "linecache"}
+_NOT_THE_STRATEGY |= {"importlib._bootstrap", "importlib._bootstrap_external", "importlib.metadata"}
+"""Packages that open files of their own when a strategy calls them or imports something."""
+
+_CODE = {".py", ".pyc", ".so", ".pyd", ".dylib", ".dll"}
+_DEVICES = {Path("/dev"), Path("/proc"), Path("/sys")}
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class Audit:
     _experience: int = 0
     _evaluating: bool = False
     _whole_past: bool = False
+    _module: types.ModuleType | None = None
+    """The strategy's file, while its opening of files is watched."""
 
     def __post_init__(self) -> None:
         size = 1 + max(int(rows.max()) for rows in self.rows_of)
@@ -131,9 +141,10 @@ class Audit:
             self._evaluating = False
 
     @contextmanager
-    def watching_files(self) -> Iterator[None]:
-        """Within, opening a file in the data folder is a finding."""
+    def watching_files(self, module: types.ModuleType) -> Iterator[None]:
+        """Within, it is a finding if a file in the data folder is opened, or any but code by `module`."""
         _ACTIVE.append(self)
+        self._module = module
         if not _HOOK_INSTALLED:
             _HOOK_INSTALLED.append(True)
             sys.addaudithook(_on_audit_event)
@@ -141,6 +152,25 @@ class Audit:
             yield
         finally:
             _ACTIVE.remove(self)
+
+    def file_opened(self, path: Path) -> None:
+        """Note that a file was opened while files are watched."""
+        if self.data_folder in path.parents:
+            self.add("violation", "data files", f"opened {path.name} in the data folder")
+        elif path.suffix not in _CODE and _DEVICES.isdisjoint(path.parents) and self._strategy_is_running():
+            self.add("warn", "files", f"opened {path.name}")
+
+    def _strategy_is_running(self) -> bool:
+        """Whether the strategy's code opens a file, and not the harness, an import or a compiler on its behalf."""
+        frame: types.FrameType | None = sys._getframe(3)  # of what raised the audit event
+        while frame is not None and self._module is not None:
+            if frame.f_globals is vars(self._module):
+                return True
+            name = str(frame.f_globals.get("__name__"))
+            if any(f"{name}.".startswith(f"{package}.") for package in _NOT_THE_STRATEGY):
+                return False
+            frame = frame.f_back
+        return False
 
     # -- memory -------------------------------------------------------------------------------------------------------
 
@@ -158,12 +188,19 @@ class Audit:
             before = len(kept)
             for leaf in leaves(value, visited):
                 kept |= samples_in(leaf, shape)
+                if isinstance(leaf, io.IOBase):
+                    self._note_open_file(leaf)
             if found := len(kept) - before:
                 locations.append(f"{found} on {place}" if place == "itself" else f"{found} in {place}")
         if len(kept) > allowed:
             what = f"keeps {len(kept)} training samples ({', '.join(locations)}) but declares {allowed}"
             self.add("violation", "memory", what)
         return len(kept)
+
+    def _note_open_file(self, file: io.IOBase) -> None:
+        name = getattr(file, "name", None)
+        if isinstance(name, str) and not file.closed and file.readable() and file not in (sys.stdin, sys.__stdin__):
+            self.add("warn", "files", f"keeps {Path(name).name} open")
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -198,5 +235,4 @@ def _on_audit_event(event: str, arguments: tuple[Any, ...]) -> None:
         return
     path = Path.cwd() / os.fsdecode(arguments[0])
     for audit in list(_ACTIVE):
-        if audit.data_folder in path.parents:
-            audit.add("violation", "data files", f"opened {path.name} in the data folder")
+        audit.file_opened(path)

@@ -85,7 +85,8 @@ class ExperienceByExperience:
             self.strategy = cls(configure(config_class(cls), spec.strategy.config, plugin.name))
             self.initial = self._new_model()
             drawn = object_graph.weights_sha256(self.initial)
-            self.strategy.start(self.initial)
+            with self.audit.watching_files(self.module):
+                self.strategy.start(self.initial)
             self.own_weights = object_graph.weights_sha256(self.initial) != drawn
         except UsageError:  # a configuration that this network cannot meet
             raise
@@ -114,7 +115,9 @@ class ExperienceByExperience:
     def to_the_end(self) -> Path:
         """Train what is not trained yet and publish; return the folder of the published run."""
         work = self.around.results.work(self.identity)
-        done = checkpoint.load(work) or Checkpoint(0, self.initial, {}, [], [], [], self.notes)
+        done = checkpoint.load(work) or Checkpoint(
+            0, self.initial, {}, [], [], [], self.notes, list(self.audit.findings)
+        )
         if done.finished:
             vars(self.strategy).update(done.strategy)
         self.resumed_after = done.finished
@@ -141,7 +144,7 @@ class ExperienceByExperience:
         stream.images.on_read, stream.test_set.images.on_read = audit.read_training, audit.read_test
         stream.test_set.on_labels_read = audit.read_test_labels
         try:
-            with audit.watching_files():
+            with audit.watching_files(self.module):
                 yield
         finally:
             stream.images.on_read = stream.test_set.images.on_read = stream.test_set.on_labels_read = None

@@ -45,6 +45,11 @@ CAUGHT = {
     "normalises_by_the_test_batch": "training mode at test",
     "reads_the_task_label": "task label",
 }
+WARNED_OF = {
+    "keeps_a_file_open": "files",
+    "keeps_images_in_a_file": "files",
+    "loads_the_data_from_elsewhere": "files",
+}
 HONEST = sorted(path.stem for path in builtin_folder("strategy").glob("*.py"))
 
 
@@ -76,8 +81,29 @@ def test_every_cheater_is_caught_for_what_it_does(name: str, small: str, data: P
     assert stored.result.audit.verdict.startswith("violation(") and CAUGHT[name] in compare([stored])[0].rows[0].audit
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("name", sorted(WARNED_OF))
+def test_what_may_be_cheating_is_warned_of(
+    name: str, small: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHEATER_FILE", str(tmp_path / "file.npy"))
+    (tmp_path / "file.npy").touch()
+    stored = run(str(CHEATERS / f"{name}.py"), small, data, tmp_path / "runs", strict=True)
+    assert stored.result.audit.verdict == f"warn({WARNED_OF[name]})"
+
+
 def test_every_cheating_strategy_is_tested() -> None:
-    assert {path.stem for path in CHEATERS.glob("*.py")} == set(CAUGHT)
+    assert {path.stem for path in CHEATERS.glob("*.py")} == set(CAUGHT | WARNED_OF)
+
+
+def test_imports_and_what_they_open_are_no_finding(small: str, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "imports.py").write_text(
+        "import importlib.metadata\nimport clbench\n\n\nclass Imports(clbench.Strategy):\n"
+        "    def loss(self, batch):\n        import wave\n\n        importlib.metadata.version('numpy')\n"
+        "        return batch.cross_entropy()\n"
+    )
+    assert run(str(tmp_path / "imports.py"), small, data, tmp_path / "runs").result.audit.verdict == "pass"
 
 
 def test_images_that_an_earlier_run_left_in_builtins_are_its_own(small: str, data: Path, tmp_path: Path) -> None:
