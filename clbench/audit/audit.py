@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from clbench.audit.per_sample_values import Rows, grown_with_samples, kept_rows
 from clbench.audit.sample_search import SampleShape, added_to_builtins, leaves, places, samples_in
 
 Severity = Literal["violation", "warn"]
@@ -201,6 +202,18 @@ class Audit:
         name = getattr(file, "name", None)
         if isinstance(name, str) and not file.closed and file.readable() and file not in (sys.stdin, sys.__stdin__):
             self.add("warn", "files", f"keeps {Path(name).name} open")
+
+    def check_growth(self, before: Rows, state: dict[str, Any], model: nn.Module, allowed: int) -> None:
+        """Find what a strategy that declares no exemplars keeps of every sample.
+
+        `before` is what `kept_rows` gave before the experience.
+        """
+        if allowed:
+            return
+        samples = int(((self._counts > 0) & (self._owner == self._experience)).sum())
+        for row, more in grown_with_samples(before, kept_rows(state, model), samples).items():
+            what = f"declares no exemplars, but keeps {more} rows of shape {row} more, for {samples} samples"
+            self.add("warn", "per-sample values", what)
 
     # -- evaluation ---------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ import torch
 from clbench.audit import object_graph
 from clbench.audit.audit import Audit
 from clbench.audit.batch_independence import check_batch_independence
+from clbench.audit.per_sample_values import kept_rows
 from clbench.audit.sample_search import SampleShape
 from clbench.base.config import configure
 from clbench.base.continual_tuning import ContinualTuning
@@ -203,6 +204,7 @@ class ExperienceByExperience:
         watch.enter("bookkeeping")
         self.audit.begin_experience(index)
         copies = object_graph.kept_networks(self._strategy_state(), trainer.model)
+        rows = kept_rows(self._strategy_state(), trainer.model)
         try:
             watch.enter("tuning")
             tuned = self._tune(trainer, index, done) if self._tunes else None
@@ -226,6 +228,7 @@ class ExperienceByExperience:
         shape = SampleShape(*self.stream.shape, scaling)
         state, allowed = self._strategy_state(), self.strategy.memory
         kept = self.audit.count_exemplars(state, self.module, trainer.model, allowed, shape)
+        self.audit.check_growth(rows, state, trainer.model, allowed)
         tuned_seconds = tuned.seconds if tuned else 0.0
         done.experiences.append(self._result(trainer, index, costs, tuned, Reads(**reads), kept))
         done.costs.append(self._costs(index, costs, watch.read(), tuned_seconds))

@@ -15,6 +15,7 @@ import torch
 
 import clbench
 from clbench.audit.audit import Audit
+from clbench.audit.per_sample_values import grown_with_samples, kept_rows
 from clbench.audit.sample_search import SampleShape, samples_in
 from clbench.base.exemplars import ExemplarMemory
 from clbench.comparison.comparison import compare
@@ -47,6 +48,7 @@ CAUGHT = {
 }
 WARNED_OF = {
     "keeps_a_file_open": "files",
+    "keeps_features_of_every_sample": "per-sample values",
     "keeps_images_in_a_file": "files",
     "loads_the_data_from_elsewhere": "files",
 }
@@ -241,3 +243,25 @@ def test_copies_of_an_image_are_one_exemplar_in_whatever_form_they_are_kept(tmp_
     state = {"exemplars": memory, "forms": forms}
     assert audit.count_exemplars(state, None, torch.nn.Linear(2, 2), allowed=3, shape=SHAPE) == 3
     assert audit.verdict() == "pass"
+
+
+# -- values of every sample -------------------------------------------------------------------------------------------
+
+
+def test_tensors_that_grow_by_the_number_of_samples_are_told_from_those_that_grow_with_the_stream() -> None:
+    model = torch.nn.Linear(8, 5)
+    features = {"all": [torch.ones(30, 8)], "single": [torch.ones(4) for _ in range(30)], "logits": torch.ones(30, 2)}
+    more = {
+        "all": [torch.ones(30, 8), torch.ones(40, 8)],
+        "single": [torch.ones(4) for _ in range(110)],
+        "logits": torch.ones(40, 2),
+    }
+    found = grown_with_samples(kept_rows(features, model), kept_rows(more, model), samples=40)
+    assert found == {(8,): 40, (4,): 80}
+    importance = {"one": torch.ones(5, 8), "means": {0: torch.ones(8)}, "old": torch.nn.Linear(8, 40)}
+    grown = {
+        "one": [torch.ones(5, 8) for _ in range(9)],
+        "means": {n: torch.ones(8) for n in range(5)},
+        "old": torch.nn.Linear(8, 80),
+    }
+    assert grown_with_samples(kept_rows(importance, model), kept_rows(grown, model), samples=40) == {}
