@@ -17,6 +17,7 @@ from clbench.cli.stored import compare, report
 app = typer.Typer(
     name="clbench",
     help="Measure how much a classifier forgets while it learns classes a few at a time.",
+    epilog="Example: clbench run -s naive,lwf,joint -S splitdigits --seeds 2, and then: clbench report",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

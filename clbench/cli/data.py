@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clbench.cli.command import Command
 from clbench.cli.options import AsJson, DataFolder, terminal
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _SHOWN_CLASSES = 20
 data_app = typer.Typer(help="Fetch, import, list and verify datasets.", no_args_is_help=True, rich_markup_mode=None)
 
 
-@data_app.command("list")
+@data_app.command("list", cls=Command, epilog="Example: clbench data list")
 def data_list(data: DataFolder = None, as_json: AsJson = False) -> None:
     """List the datasets and whether they are ready to use."""
     import dataclasses
@@ -44,7 +45,7 @@ def data_list(data: DataFolder = None, as_json: AsJson = False) -> None:
     print_table(terminal(), f"datasets in {folder}", headings, rows, numbers=(2, 3, 4, 5))
 
 
-@data_app.command("fetch")
+@data_app.command("fetch", cls=Command, epilog="Example: clbench data fetch mnist")
 def data_fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A built-in dataset.")], data: DataFolder = None
 ) -> None:
@@ -55,7 +56,7 @@ def data_fetch(
     print_dataset(info)
 
 
-@data_app.command("import")
+@data_app.command("import", cls=Command, epilog="Example: clbench data import flowers flowers.npz")
 def data_import(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name to give it, or that of a built-in dataset.")],
     path: Annotated[
@@ -91,7 +92,7 @@ def numbered_classes(info: DatasetInfo) -> str:
     return f"{shown}, … and {more} more (clbench data list --json has all)" if more > 0 else shown
 
 
-@data_app.command("verify")
+@data_app.command("verify", cls=Command, epilog="Example: clbench data verify mnist")
 def data_verify(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One dataset [default: all].")] = None,
     data: DataFolder = None,

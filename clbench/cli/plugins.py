@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clbench.cli.command import Command
 from clbench.cli.completion import one_of, plugins, shown
 from clbench.cli.data import numbered_classes, print_dataset
 from clbench.cli.options import AsJson, DataFolder, terminal
@@ -134,7 +135,7 @@ def check(
         raise typer.Exit(1)
 
 
-@new_app.command("strategy")
+@new_app.command("strategy", cls=Command, epilog="Example: clbench new strategy fading --from lwf")
 def new_strategy(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the strategy and its file, for example my_idea.")],
     original: Annotated[
@@ -150,7 +151,7 @@ def new_strategy(
     print(f"Check it against the contract: clbench check {name}")
 
 
-@new_app.command("scenario")
+@new_app.command("scenario", cls=Command, epilog="Example: clbench new scenario flowers flowers.npz")
 def new_scenario(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the scenario and its file, for example my_data.")],
     path: Annotated[

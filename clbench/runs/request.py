@@ -162,7 +162,7 @@ class Request:
     strategy: Annotated[
         Sequence[str],
         Option(
-            "Strategies, by name or file; see `show` for presets.",
+            "Strategies, by name or file, or avalanche:NAME; see `show` for presets.",
             "NAME[:PRESET][,NAME…]|all",
             ("--strategy", "-s"),
             parse=_names_in,
@@ -173,7 +173,7 @@ class Request:
     scenario: Annotated[
         Sequence[str],
         Option(
-            "Scenarios, by name or file.",
+            "Scenarios, by name or file, or avalanche:NAME.",
             "NAME[,NAME…]",
             ("--scenario", "-S"),
             parse=_names_in,

@@ -367,8 +367,11 @@ def test_very_many_seeds_are_remarked_on(command: Command, here: Path) -> None:
 
 
 def test_every_help_has_an_example(command: Command) -> None:
-    for name in ("run", "compare", "reproduce", "profile", "report", "show", "check", "doctor", "list"):
-        assert f"Example: clbench {name} " in " ".join(command(name, "--help").out.split())
+    alone = ("run", "compare", "reproduce", "profile", "report", "show", "check", "doctor", "list")
+    inner = ("data list", "data fetch", "data import", "data verify", "new strategy", "new scenario")
+    for name in (*alone, *inner):
+        assert f"Example: clbench {name}" in " ".join(command(*name.split(), "--help").out.split())
+    assert "Example: clbench run" in command("--help").out
 
 
 def test_a_dry_run_as_json_gives_the_specs_and_only_them(command: Command, here: Path) -> None:
