@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
+from rich.text import Text
 
 from clbench.base.events import Listener
 from clbench.comparison.comparison import Comparison, compare
@@ -26,6 +27,7 @@ from clbench.runs.outcome import Outcome
 from clbench.runs.parallelism import DEFAULT_THREADS
 from clbench.runs.request import Request, options
 from clbench.system.signals import Interruption
+from clbench.system.terminal import Terminal
 from clbench.trackers.progress import ProgressDisplay
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class Runs(Sequence[StoredRun]):
 
     def __repr__(self) -> str:
         text = io.StringIO()
-        console = Console(file=text, width=120)
+        console = Terminal(file=text, width=120)
         for comparison in compare(self._runs):
             print_comparison(console, comparison)
         return text.getvalue().rstrip() or "no runs"
@@ -115,8 +117,9 @@ def run(
     case.
     """
     request = Request.from_python(locals())  # every argument is an option of the request
-    outcomes = run_request(request, Console(file=sys.stderr))
-    runs = stored(outcomes)
+    console = Terminal(file=sys.stderr)
+    outcomes = run_request(request, console)
+    runs = stored(outcomes, console)
     failed = [f"{outcome.run} {outcome.message}" for outcome in outcomes if outcome.failed]
     if failed:
         raise RunsFailed(f"{len(failed)} of {len(outcomes)} runs failed:\n" + "\n".join(failed), runs)
@@ -178,10 +181,18 @@ def _executing(request: Request, console: Console) -> Iterator[tuple[Execute, Pr
         yield execute, progress
 
 
-def stored(outcomes: Iterable[Outcome]) -> Runs:
-    """Return the published runs among the outcomes, read back from their files."""
-    read = [stored_runs.read(outcome.path) for outcome in outcomes if not outcome.failed]
-    return Runs(run for run in read if isinstance(run, StoredRun))
+def stored(outcomes: Iterable[Outcome], console: Console) -> Runs:
+    """Return the published runs among the outcomes, read back from their files; name on `console` what cannot be."""
+    runs = []
+    for outcome in outcomes:
+        if outcome.failed:
+            continue
+        run = stored_runs.read(outcome.path)
+        if isinstance(run, StoredRun):
+            runs.append(run)
+        else:
+            console.print(Text(f"Left out: {run}"), soft_wrap=True)
+    return Runs(runs)
 
 
 def report(
@@ -217,6 +228,6 @@ def load(*places: str | Path) -> pd.DataFrame:
     """
     runs, unreadable = stored_runs.read_all(places or stored_runs.usual_places()[0])
     if unreadable:
-        faults = "\n".join(f"{fault.path}: {fault.problem}" for fault in unreadable)
+        faults = "\n".join(map(str, unreadable))
         raise UsageError(f"{len(unreadable)} runs are not as they were published:\n{faults}", "See: clbench doctor")
     return stored_runs.frame(runs)

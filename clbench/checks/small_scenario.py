@@ -110,14 +110,15 @@ class Bench:
             out=self.folder / out,
             data=self.data,
         )
+        nowhere = Console(file=io.StringIO())
         try:
-            outcomes = run_request(request, Console(file=io.StringIO()))
+            outcomes = run_request(request, nowhere)
         except UsageError as refusal:
             raise Skipped(f"the strategy refuses recipe {recipe}: {refusal.message}") from None
         if outcomes[0].failed:
             trace = (outcomes[0].path / "traceback.txt").read_text().strip() if outcomes[0].path else ""
             raise CheckFailed(f"{outcomes[0].message}\n{trace}", f"It must run with recipe {recipe} and split {split}.")
-        run: StoredRun = stored(outcomes)[0]
+        run: StoredRun = stored(outcomes, nowhere)[0]
         return run
 
     def command(self, out: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from clbench.cli.options import terminal
+from clbench.system.output import say, say_json
 
 if TYPE_CHECKING:
     from clbench.runs.outcome import Outcome
@@ -27,7 +27,7 @@ def print_comparisons(runs: Any, as_json: bool, wide: bool = False) -> None:
             for c in comparisons
         ]
         paths = [{"run": run.path.as_posix(), **to_json(run.result), "costs": to_json(run.costs)} for run in runs]
-        print(json.dumps({"comparisons": rows, "runs": paths}, indent=1, ensure_ascii=False))
+        say_json({"comparisons": rows, "runs": paths})
         return
     console = terminal(wide=wide)
     for comparison in comparisons:
@@ -40,5 +40,5 @@ def end_if_some_failed(outcomes: Sequence[Outcome]) -> None:
     if failed:
         names = "\n".join(f"  {outcome.run} {outcome.message}" for outcome in failed)
         others = "; the others are stored" if len(failed) < len(outcomes) else ""
-        print(f"{len(failed)} of {len(outcomes)} runs failed{others}:\n{names}", file=sys.stderr)
+        say(f"{len(failed)} of {len(outcomes)} runs failed{others}:\n{names}", sys.stderr)
         raise typer.Exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from clbench.cli.command import Command
 from clbench.cli.options import AsJson, DataFolder, terminal
+from clbench.system.output import legible, say, say_json
 
 if TYPE_CHECKING:
     from clbench.data.dataset_info import DatasetInfo
@@ -31,7 +31,7 @@ def data_list(data: DataFolder = None, as_json: AsJson = False) -> None:
     folder = data_folder(data)
     listed = list_datasets(folder)
     if as_json:
-        print(json.dumps([dataclasses.asdict(entry) for entry in listed], indent=1, default=str))
+        say_json([dataclasses.asdict(entry) for entry in listed])
         return
     rows = []
     for entry in listed:
@@ -52,7 +52,7 @@ def data_fetch(
     """Download a built-in dataset, or read it from files that are already in the data folder."""
     from clbench.data.datasets import data_folder, fetch
 
-    info = fetch(name, data_folder(data), lambda text: print(text, file=sys.stderr))
+    info = fetch(name, data_folder(data), lambda text: say(text, sys.stderr))
     print_dataset(info)
 
 
@@ -68,25 +68,23 @@ def data_import(
     from clbench.data.datasets import data_folder
     from clbench.data.importing import import_dataset
 
-    info = import_dataset(name, path, data_folder(data), lambda text: print(text, file=sys.stderr))
+    info = import_dataset(name, path, data_folder(data), lambda text: say(text, sys.stderr))
     print_dataset(info)
 
 
 def print_dataset(info: DatasetInfo) -> None:
     """Print what a dataset holds, and which id each class has."""
     shape = "×".join(map(str, info.shape))
-    print(
+    say(
         f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape} in "
         f"{len(info.classes)} classes ({info.source})"
     )
     if info.classes != tuple(map(str, range(len(info.classes)))):
-        print(f"classes by id: {numbered_classes(info)}")
+        say(f"classes by id: {numbered_classes(info)}")
 
 
 def numbered_classes(info: DatasetInfo) -> str:
     """Return the classes with their ids: `0 cat, 1 dog`, the first of them if there are many."""
-    from clbench.system.tables import legible
-
     shown = ", ".join(f"{class_id} {legible(name)}" for class_id, name in enumerate(info.classes[:_SHOWN_CLASSES]))
     more = len(info.classes) - _SHOWN_CLASSES
     return f"{shown}, … and {more} more (clbench data list --json has all)" if more > 0 else shown
@@ -103,6 +101,6 @@ def data_verify(
 
     checked = verify(data_folder(data), name)
     for each, problem in checked:
-        print(f"{each}: {problem or 'intact'}")
+        say(f"{each}: {problem or 'intact'}")
     if any(problem for _, problem in checked):
         raise DataError("some datasets are damaged", "Remove their folders and fetch or import them again.")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import typer
 
 from clbench.cli.options import AsJson, DataFolder, Results, run_options, terminal
 from clbench.runs.request import Request
+from clbench.system.output import say, say_json
 
 
 @run_options("strategy", "scenario", "recipe", "set", "split", "epochs", "setting", "device", "threads", "data")
@@ -22,11 +21,11 @@ def profile(request: Request, as_json: AsJson = False) -> None:
 
     found = measure(request, terminal(stderr=True))
     if as_json:
-        print(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+        say_json(found.to_json())
         return
     threads_used = f"{found.threads} thread{'s' if found.threads > 1 else ''}"
     print_table(terminal(), f"{found.run}, {found.device}, {threads_used}", HEADINGS, found.rows(), numbers=(1, 2, 3))
-    print(found.summary())
+    say(found.summary())
 
 
 def doctor(
@@ -38,9 +37,9 @@ def doctor(
 
     findings = examine(results, data)
     for finding in findings:
-        print(f"{'ok  ' if finding.healthy else 'FAIL'}  {finding.what}")
+        say(f"{'ok  ' if finding.healthy else 'FAIL'}  {finding.what}")
         if finding.fix:
-            print(f"      {finding.fix}")
+            say(f"      {finding.fix}")
     codes = [finding.exit_code for finding in findings if not finding.healthy]
     if codes:
         raise typer.Exit(max(codes))

@@ -84,11 +84,7 @@ def _parameter(name: str, declared: Declared, defaults: dict[str, Any]) -> inspe
 
 def terminal(stderr: bool = False, wide: bool = False) -> Console:
     """Return where to print. A table that goes to a file or a pipe is written whole, as one that is to be `wide`."""
-    from rich.console import Console
-
-    class Terminal(Console):
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError  # rich would end the process, and standard output with it
+    from clbench.system.terminal import Terminal
 
     stream = sys.stderr if stderr else sys.stdout
     return Terminal(stderr=stderr, highlight=False, width=_WIDE if wide or not stream.isatty() else None)

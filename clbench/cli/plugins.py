@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +14,7 @@ from clbench.cli.data import numbered_classes, print_dataset
 from clbench.cli.options import AsJson, DataFolder, terminal
 from clbench.cli.stored import list_runs
 from clbench.errors import UsageError
+from clbench.system.output import say, say_json
 
 if TYPE_CHECKING:
     from clbench.checks.contract import Result
@@ -50,15 +50,15 @@ def list_(
     if what != "strategies":
         listed["scenarios"] = _described("scenario")
     if as_json:
-        print(json.dumps(listed, indent=1, ensure_ascii=False))
+        say_json(listed)
         return
     from clbench.system.tables import print_table
 
     for kind, rows in listed.items():
         headings = list(rows[0]) if rows else ["name"]
         print_table(terminal(), kind, headings, [list(row.values()) for row in rows])
-        print()
-    print("Details: clbench show NAME. Any strategy of Avalanche can be named, too: avalanche:Replay")
+        say()
+    say("Details: clbench show NAME. Any strategy of Avalanche can be named, too: avalanche:Replay")
 
 
 def _described(kind: Kind) -> list[dict[str, str]]:
@@ -89,7 +89,7 @@ def show(
 
     plugin = find(name)
     if as_json:
-        print(json.dumps(describe_in_full(plugin), indent=1, ensure_ascii=False))
+        say_json(describe_in_full(plugin))
         return
     from clbench.plugins.description import print_in_full
 
@@ -104,7 +104,7 @@ def _print_classes(dataset: str) -> None:
 
     folder = data_folder()
     if dataset in cached_names(folder) and (info := describe(dataset, folder)):
-        print(f"\nclasses by id: {numbered_classes(info)}")
+        say(f"\nclasses by id: {numbered_classes(info)}")
 
 
 def check(
@@ -126,11 +126,11 @@ def check(
             _print_check(result)
     failed = [result for result in results if result.status == "failed"]
     if as_json:
-        print(json.dumps([vars(result) for result in results], indent=1, ensure_ascii=False))
+        say_json([vars(result) for result in results])
     else:
-        print(f"{plugin.name}: {len(results) - len(failed)} of {len(results)} checks passed")
+        say(f"{plugin.name}: {len(results) - len(failed)} of {len(results)} checks passed")
         if not failed:
-            print(f"Compare it with others: clbench run -s naive,{name} -S splitmnist --seeds 5")
+            say(f"Compare it with others: clbench run -s naive,{name} -S splitmnist --seeds 5")
     if failed:
         raise typer.Exit(1)
 
@@ -147,8 +147,8 @@ def new_strategy(
     from clbench.plugins.scaffold import new_strategy as write
 
     path = write(name, original)
-    print(f"{path} is written and runs: clbench run -s naive,{name} -S splitdigits")
-    print(f"Check it against the contract: clbench check {name}")
+    say(f"{path} is written and runs: clbench run -s naive,{name} -S splitdigits")
+    say(f"Check it against the contract: clbench check {name}")
 
 
 @new_app.command("scenario", cls=Command, epilog="Example: clbench new scenario flowers flowers.npz")
@@ -167,18 +167,16 @@ def new_scenario(
 
     written = write(name, name, "2")  # fails before anything is imported if the name is taken
     try:
-        info = import_dataset(name, path, data_folder(data), lambda text: print(text, file=sys.stderr))
+        info = import_dataset(name, path, data_folder(data), lambda text: say(text, sys.stderr))
     finally:
         written.unlink()
     print_dataset(info)
-    print(
-        f"{write(name, name, split_by_two(len(info.classes)))} is written and runs: clbench run -s naive,lwf -S {name}"
-    )
+    say(f"{write(name, name, split_by_two(len(info.classes)))} is written and runs: clbench run -s naive,lwf -S {name}")
 
 
 def _print_check(result: Result) -> None:
     marks = {"passed": "ok  ", "failed": "FAIL", "skipped": "skip"}
-    print(f"{marks[result.status]}  {result.check}")
+    say(f"{marks[result.status]}  {result.check}")
     for text in (result.found, result.fix):
         for line in text.splitlines():
-            print(f"      {line}")
+            say(f"      {line}")

@@ -11,6 +11,7 @@ from clbench.cli.answers import end_if_some_failed
 from clbench.cli.completion import one_of, protocols
 from clbench.cli.options import run_options, terminal
 from clbench.runs.request import Request
+from clbench.system.output import say
 
 if TYPE_CHECKING:
     from clbench.reproduction.targets import Target
@@ -47,18 +48,18 @@ def reproduce(
 
     wanted = chosen(targets(protocol), setting, method)
     outcomes = execute_planned(lambda notify: plan_targets(wanted, request, notify), request, terminal(stderr=True))
-    runs = stored(outcomes)
+    runs = stored(outcomes, terminal(stderr=True))
     from clbench.reproduction import table
     from clbench.reproduction.targets import cells
     from clbench.system.tables import print_table
 
     found = cells(wanted, runs)
     print_table(terminal(), f"{protocol}: {wanted[0].source}", table.HEADINGS, table.rows(found), numbers=range(2, 7))
-    print("Percent; ± is the standard deviation over runs as published, and as measured.")
+    say("Percent; ± is the standard deviation over runs as published, and as measured.")
     file = request.out / "reproduction" / f"{protocol}.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(table.as_csv(found), encoding="utf-8")
-    print(f"Stored in {request.out}/, this table in {file}. It is also in the report: clbench report {request.out}")
+    say(f"Stored in {request.out}/, this table in {file}. It is also in the report: clbench report {request.out}")
     end_if_some_failed(outcomes)
 
 
@@ -71,4 +72,4 @@ def _print_targets(targets: Sequence[Target]) -> None:
         rows.append([t.protocol, t.method, t.setting.replace("_", "-"), f"{t.mean:.2f}{spread}", str(t.n), t.source])
     headings = ["protocol", "method", "setting", "published, %", "n", "source"]
     print_table(terminal(), "published numbers", headings, rows, numbers=(3, 4))
-    print("One of them: clbench reproduce PROTOCOL")
+    say("One of them: clbench reproduce PROTOCOL")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import textwrap
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ import typer
 from clbench.cli.answers import end_if_some_failed, print_comparisons
 from clbench.cli.options import AsJson, Wide, run_options, terminal
 from clbench.runs.request import Request
+from clbench.system.output import legible, say, say_json
 
 if TYPE_CHECKING:
     from clbench.results.run_spec import RunSpec
@@ -38,11 +38,11 @@ def run(
     from clbench.api import require_clean, run_request, stored
 
     outcomes = run_request(request, terminal(stderr=True))
-    runs = stored(outcomes)
+    runs = stored(outcomes, terminal(stderr=True))
     try:
         print_comparisons(runs, as_json, wide)
         if runs and not as_json:
-            print(f"\nStored in {request.out}/. Compare with everything stored there: clbench compare {request.out}")
+            say(f"\nStored in {request.out}/. Compare with everything stored there: clbench compare {request.out}")
     finally:  # whether or not the table was read to its end
         end_if_some_failed(outcomes)
     if request.strict:
@@ -54,7 +54,7 @@ def _print_plan(request: Request, as_json: bool) -> None:
     from clbench.runs.grid import plan
 
     def notify(event: Any) -> None:
-        print(getattr(event, "text", event), file=sys.stderr)
+        say(getattr(event, "text", event), sys.stderr)
 
     place = request.out
     if request.tune == "grid":
@@ -62,25 +62,24 @@ def _print_plan(request: Request, as_json: bool) -> None:
 
         planned = [run for tuning in plan_trials(request, notify) for runs in tuning.trials for run in runs]
         place = place / FOLDER
-        print("These are the trials; the runs follow from what they choose.", file=sys.stderr)
+        say("These are the trials; the runs follow from what they choose.", sys.stderr)
     else:
         planned = plan(request, notify, bring=False)
     if as_json:
-        print(json.dumps([to_json(run.spec) for run in planned], indent=1, ensure_ascii=False))
+        say_json([to_json(run.spec) for run in planned])
         return
     for text in dict.fromkeys(_experiences(run.spec) for run in planned):
-        print(text, file=sys.stderr)
+        say(text, sys.stderr)
     for run in planned:
         state = "done" if (place / run.name).is_dir() else "to do"
         known = run.spec.scenario.dataset_sha256 != ""
         name = run.name if known else f"{run.name.rpartition('-')[0]}-…"  # the id depends on the data's hash
-        print(f"{place / name}  {state}")
+        say(f"{place / name}  {state}")
 
 
 def _experiences(spec: RunSpec) -> str:
     """Return which classes each experience brings, by name."""
     from clbench.results.run_spec import experience_classes
-    from clbench.system.tables import legible
 
     brought = [" ".join(map(spec.scenario.class_name, classes)) for classes in experience_classes(spec)]
     shown = [textwrap.shorten(legible(names), 60, placeholder=" …") for names in brought[:12]]

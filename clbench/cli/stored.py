@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from clbench.cli.answers import print_comparisons
 from clbench.cli.options import AsJson, Results, Wide, terminal
 from clbench.errors import UsageError
+from clbench.system.output import one_line, say, say_json
 
 
 def compare(
@@ -26,9 +26,9 @@ def compare(
     places = _places("compare", results)
     runs, unreadable = read_all(places, _watched)
     for fault in unreadable:
-        print(f"Left out: {fault.path}: {fault.problem}", file=sys.stderr)
+        say(f"Left out: {fault}", sys.stderr)
     for failed in failures(places):
-        print(f"Left out because it failed: {failed.run}: {failed.message}", file=sys.stderr)
+        say(f"Left out because it failed: {one_line(f'{failed.run}: {failed.message}')}", sys.stderr)
     if not runs:
         raise UsageError(
             f"no runs in {', '.join(map(str, places))}", "To make some: clbench run -s naive,lwf -S splitdigits"
@@ -61,9 +61,9 @@ def report(
         out = Path("reports") / "results"
     written = write_report(_places("report", results), out, Selection(*names), _watched)
     for text in written.left_out:
-        print(text, file=sys.stderr)
+        say(text, sys.stderr)
     comparisons = f"{written.comparisons} comparison{'s' if written.comparisons > 1 else ''}"
-    print(f"{written.page}: {written.runs} run{'s' if written.runs > 1 else ''} in {comparisons}")
+    say(f"{written.page}: {written.runs} run{'s' if written.runs > 1 else ''} in {comparisons}")
 
 
 def list_runs(results: Sequence[Path] | None, as_json: bool) -> None:
@@ -86,7 +86,7 @@ def list_runs(results: Sequence[Path] | None, as_json: bool) -> None:
     unfinished += [(fault.path.as_posix(), "unreadable") for fault in unreadable]
     rows += [{"run": run, "status": how, "final_accuracy": None, "forgetting": None} for run, how in unfinished]
     if as_json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        say_json(rows)
         return
     cells = [[_cell(value) for value in row.values()] for row in rows]
     print_table(
@@ -97,7 +97,7 @@ def list_runs(results: Sequence[Path] | None, as_json: bool) -> None:
         numbers=(2, 3),
     )
     for fault in unreadable:
-        print(f"{fault.path}: {fault.problem}", file=sys.stderr)
+        say(fault, sys.stderr)
 
 
 def _places(command: str, results: Sequence[Path] | None) -> Sequence[Path]:

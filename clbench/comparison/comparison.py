@@ -19,7 +19,8 @@ from clbench.results.record import to_json
 from clbench.results.run_spec import RunSpec
 from clbench.results.stored_runs import StoredRun
 from clbench.streams.splits import describe_split
-from clbench.system.tables import legible, listed
+from clbench.system.output import legible
+from clbench.system.tables import listed
 
 Reference = Literal["lower", "upper"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from clbench.results.record import to_json
 from clbench.results.run_spec import RunSpec
-from clbench.system.tables import legible
+from clbench.system.output import legible
 
 
 def protocol(spec: RunSpec) -> str:

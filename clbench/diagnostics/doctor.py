@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from clbench.plugins import discovery
 from clbench.results import environment, store
 from clbench.results.stored_runs import Unreadable, read_all
 from clbench.system import machine
+from clbench.system.output import one_line
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
 
 
 def _unreadable(fault: Unreadable) -> Finding:
-    scenario, strategy, run = fault.path.resolve().parts[-3:]
+    scenario, strategy, run = ("", "", "", *fault.path.resolve().parts)[-3:]
     seed = run.rpartition("-seed")[2].partition("-")[0]
-    fix = f"Rerun it (the damaged one is moved aside): clbench run -s {strategy} -S {scenario} --seeds {seed},"
-    return Finding(f"run {fault.path}: {fault.problem}", 1, "" if fault.other_schema else fix)
+    command = shlex.join(["clbench", "run", "-s", strategy, "-S", scenario, "--seeds", f"{seed},"])
+    fix = one_line(f"Rerun it (the damaged one is moved aside): {command}")
+    return Finding(f"run {fault}", 1, "" if fault.other_schema else fix)

@@ -13,6 +13,7 @@ from clbench.avalanche.catalogue import PREFIX
 from clbench.errors import UsageError
 from clbench.plugins.discovery import Kind, Plugin, describe, discover, is_avalanches, select
 from clbench.plugins.syntax import Field
+from clbench.system.output import say
 from clbench.system.suggestions import did_you_mean
 
 
@@ -69,35 +70,35 @@ def describe_in_full(plugin: Plugin) -> dict[str, Any]:
 
 def print_in_full(plugin: Plugin) -> None:
     """Print a plug-in for a person: what it is, where it is from, and everything that can be set."""
-    print(f"{plugin.kind} {plugin.name}   ({plugin.source}: {plugin.path})\n")
-    print(plugin.doc or "It has no docstring.")
+    say(f"{plugin.kind} {plugin.name}   ({plugin.source}: {plugin.path})\n")
+    say(plugin.doc or "It has no docstring.")
     _print_presets(plugin, plugin.presets)
     if plugin.fields:
-        print("\nHyper-parameters (--set NAME=VALUE):")
+        say("\nHyper-parameters (--set NAME=VALUE):")
         _print_fields(plugin, plugin.fields)
     for dialect in plugin.dialects:
-        print(f"\n{dialect.summary}\n({dialect.source}: {dialect.path})")
+        say(f"\n{dialect.summary}\n({dialect.source}: {dialect.path})")
         _print_presets(plugin, dialect.presets)
-        print(f"\nFurther hyper-parameters of these (--set {plugin.name}:PRESET.NAME=VALUE):")
+        say(f"\nFurther hyper-parameters of these (--set {plugin.name}:PRESET.NAME=VALUE):")
         own = {field.name for field in plugin.fields}
         _print_fields(plugin, [field for field in dialect.fields if field.name not in own])
     if plugin.kind == "scenario":
-        print(f"\ndataset {plugin.attributes.get('dataset', '?')}, split {plugin.attributes.get('split', '?')}")
+        say(f"\ndataset {plugin.attributes.get('dataset', '?')}, split {plugin.attributes.get('split', '?')}")
         for name, value in plugin.recipes.items():
-            print(f"\nrecipe {name}:\n  {value}")
+            say(f"\nrecipe {name}:\n  {value}")
 
 
 def _print_presets(plugin: Plugin, presets: Mapping[str, Mapping[str, Any]]) -> None:
     for name, preset in presets.items():
-        print(f"\npreset {plugin.name}:{name}\n  L = {preset.get('loss', 'not said')}\n  {preset.get('source', '')}")
+        say(f"\npreset {plugin.name}:{name}\n  L = {preset.get('loss', 'not said')}\n  {preset.get('source', '')}")
         for setting, values in {"": preset.get("set", {}), **preset.get("in_setting", {})}.items():
             where = f" ({setting.replace('_', '-')})" if setting else ""
             if values:
-                print(f"  sets {', '.join(f'{key}={value}' for key, value in values.items())}{where}")
+                say(f"  sets {', '.join(f'{key}={value}' for key, value in values.items())}{where}")
 
 
 def _print_fields(plugin: Plugin, fields: Sequence[Field]) -> None:
     for field in fields:
-        print(f"\n  {plugin.name}.{field.name}: {field.type}, default {field.default}")
+        say(f"\n  {plugin.name}.{field.name}: {field.type}, default {field.default}")
         for line in inspect.cleandoc(field.doc).splitlines():
-            print(f"      {line}")
+            say(f"      {line}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 
 from clbench.comparison.columns import COLUMNS
 from clbench.comparison.comparison import Comparison
 from clbench.comparison.table import cells, headings
+from clbench.system import output
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -30,12 +29,11 @@ _LATEX = {
 
 def as_csv(comparison: Comparison) -> str:
     """Return a row per strategy: mean and half width of the interval of each column, differences, p-values, seeds."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     estimated = [name for column in COLUMNS for name in (column, f"{column}_half_width")]
     differences = ["to_lower", "to_lower_half_width", "to_lower_p", "to_lower_p_holm"]
     differences += ["to_best", "to_best_half_width", "to_best_p"]
-    writer.writerow(["strategy", "reference", "tuned", "audit", "standing", "n", "seeds", *estimated, *differences])
+    names = ["strategy", "reference", "tuned", "audit", "standing", "n", "seeds", *estimated, *differences]
+    lines: list[list[object]] = [[*names]]
     for row in comparison.rows:
         values: list[object] = [row.strategy, row.reference, row.tuned, row.audit, row.standing, len(row.seeds)]
         values.append(" ".join(map(str, row.seeds)))
@@ -45,8 +43,8 @@ def as_csv(comparison: Comparison) -> str:
         lower, best = row.to_lower, row.to_best
         values += [lower.estimate.mean, lower.estimate.half_width, lower.p, lower.p_holm] if lower else [None] * 4
         values += [best.mean, best.half_width, row.p_best] if best else [None] * 3
-        writer.writerow(values)
-    return buffer.getvalue()
+        lines.append(values)
+    return output.as_csv(lines)
 
 
 def as_markdown(comparison: Comparison) -> str:

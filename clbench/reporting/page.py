@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from clbench.reporting.provenance import Method
 from clbench.reporting.sections import Across, Published, Section
-from clbench.system.tables import legible
+from clbench.system.output import legible
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

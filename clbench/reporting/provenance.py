@@ -150,15 +150,15 @@ def surroundings(runs: Sequence[StoredRun]) -> list[tuple[str, str]]:
     for run in runs:
         known = run.environment
         entries = {
-            "Python": known.get("python"),
-            "system": known.get("system"),
-            "processor": known.get("processor"),
-            "cores": known.get("cores"),
-            "GPU": known.get("gpu"),
+            "Python": known.python,
+            "system": known.system,
+            "processor": known.processor,
+            "cores": known.cores,
+            "GPU": known.gpu,
             "device": run.spec.device,
-            "clbench's commit": known.get("source"),
-            **(known.get("packages") or {}),
-            **(known.get("variables") or {}),
+            "clbench's commit": known.source,
+            **known.packages,
+            **known.variables,
         }
         for name, value in entries.items():
             if value is not None:
@@ -168,5 +168,5 @@ def surroundings(runs: Sequence[StoredRun]) -> list[tuple[str, str]]:
 
 def dates(runs: Sequence[StoredRun]) -> str:
     """Return the day, or the first and the last day, on which the runs were made; nothing where it is not known."""
-    days = sorted({str(run.environment["finished"])[:10] for run in runs if run.environment.get("finished")})
+    days = sorted({run.environment.finished[:10] for run in runs if run.environment.finished})
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else ""

@@ -15,8 +15,8 @@ from clbench.reporting.provenance import dates, methods, surroundings
 from clbench.reporting.sections import across, published, run_table, sections
 from clbench.results.stored_runs import Failure, StoredRun, Unreadable, failures, frame, read_all
 from clbench.system.files import write_synced
+from clbench.system.output import as_csv, legible
 from clbench.system.suggestions import did_you_mean
-from clbench.system.tables import legible
 
 _ENTRIES = {"index.html", "data.csv", "figures", "tables", "methods"}
 
@@ -119,8 +119,10 @@ def _files(runs: Sequence[StoredRun], comparisons: Sequence[Comparison], left_ou
         run_headings=headings,
         run_rows=rows,
     )
+    data = frame(runs).astype(object)
+    cells = data.where(data.notna(), None).itertuples(index=False)
     written["index.html"] = render(content).encode("utf-8", errors="replace")
-    written["data.csv"] = frame(runs).to_csv(index=False, lineterminator="\n").encode("utf-8", errors="replace")
+    written["data.csv"] = as_csv([data.columns, *cells]).encode("utf-8", errors="replace")
     return written | {each.file: each.source for each in described if each.file}
 
 

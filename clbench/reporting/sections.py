@@ -20,7 +20,7 @@ from clbench.reproduction.targets import cells as cells_of
 from clbench.reproduction.targets import targets
 from clbench.results.record import to_json
 from clbench.results.stored_runs import StoredRun
-from clbench.system.tables import legible
+from clbench.system.output import legible
 
 Finding = Callable[[Comparison], str]
 FINDINGS: dict[str, Finding] = {

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
 from clbench.reproduction.targets import Cell
+from clbench.system import output
 
 HEADINGS = (
     "method",
@@ -45,14 +44,22 @@ def _row(cell: Cell) -> tuple[str, ...]:
 
 def as_csv(cells: Sequence[Cell]) -> str:
     """Return the cells with full numbers and their sources."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     names = ["protocol", "method", "setting", "strategy", "scenario", "recipe", "metric", "published", "spread"]
     names += ["spread_is", "published_n", "measured", "deviation", "n", "z", "agrees", "source", "read", "finding"]
-    writer.writerow(names)
+    lines: list[list[object]] = [[*names]]
     for cell in cells:
         t = cell.target
-        values = [t.protocol, t.method, t.setting, t.strategy, t.scenario, t.recipe, t.metric, t.mean, t.spread]
+        values: list[object] = [
+            t.protocol,
+            t.method,
+            t.setting,
+            t.strategy,
+            t.scenario,
+            t.recipe,
+            t.metric,
+            t.mean,
+            t.spread,
+        ]
         values += [
             t.spread_is,
             t.n,
@@ -65,5 +72,5 @@ def as_csv(cells: Sequence[Cell]) -> str:
             t.read,
             t.finding,
         ]
-        writer.writerow(values)
-    return buffer.getvalue()
+        lines.append(values)
+    return output.as_csv(lines)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import pydantic
 
 from clbench.system.machine import available_cores
 
@@ -21,6 +24,27 @@ VARIABLES = (
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_VISIBLE_DEVICES",
 )
+
+
+class Environment(pydantic.BaseModel):
+    """On what a run was made, as far as it is known; no number depends on what is read from here."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="ignore")
+
+    python: str | None = None
+    system: str | None = None
+    processor: str | None = None
+    cores: int | None = None
+    gpu: str | None = None
+    packages: Mapping[str, str | None] = {}
+    variables: Mapping[str, str] = {}
+
+    source: str | None = None
+    """The commit of clbench, if it ran from a checkout."""
+
+    started: str | None = None
+    finished: str | None = None
+    resumed_after_experiences: int | None = None
 
 
 def describe(device: str) -> dict[str, Any]:

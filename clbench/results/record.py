@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -12,6 +12,12 @@ from clbench.base.config import OMIT_DEFAULT
 
 SCHEMA: Literal[2] = 2
 """Raised whenever the shape of a record changes in a way that a field with `OMIT_DEFAULT` cannot express."""
+
+
+_LARGEST = 2**53  # up to which a float holds every integer
+Count = Annotated[int, pydantic.Field(ge=0, le=_LARGEST)]
+Seconds = Annotated[float, pydantic.Field(ge=0, le=_LARGEST)]
+"""Bounded, so that means of what a stranger's file says are numbers."""
 
 
 class Record(pydantic.BaseModel):

@@ -6,28 +6,28 @@ from typing import Literal
 
 from pydantic import Field
 
-from clbench.results.record import SCHEMA, Record
+from clbench.results.record import SCHEMA, Count, Record, Seconds
 
 
 class ExperienceCosts(Record):
     """One experience."""
 
-    index: int
+    index: Count
     """Its number, from 0."""
 
-    seconds: float
+    seconds: Seconds
     """All of it."""
 
-    training_seconds: float
+    training_seconds: Seconds
     """The epochs."""
 
-    teacher_seconds: float
+    teacher_seconds: Seconds
     """Recording the old network's answers."""
 
-    evaluation_seconds: float
+    evaluation_seconds: Seconds
     """Predicting the test set."""
 
-    tuning_seconds: float
+    tuning_seconds: Seconds
     """Choosing hyper-parameters."""
 
     phases: dict[str, float] | None
@@ -36,7 +36,7 @@ class ExperienceCosts(Record):
     shared: bool
     """Whether it was trained once for several strategies; the seconds are those of that training."""
 
-    replayed_steps: int
+    replayed_steps: Count
     """Gradient steps that were replayed from a recorded CUDA graph."""
 
     not_replayed: str | None
@@ -46,26 +46,26 @@ class ExperienceCosts(Record):
 class CostTotals(Record):
     """Sums over the experiences."""
 
-    seconds: float
+    seconds: Seconds
     """All of it."""
 
-    training_seconds: float
+    training_seconds: Seconds
     """The epochs."""
 
-    teacher_seconds: float
+    teacher_seconds: Seconds
     """Recording the old network's answers."""
 
-    evaluation_seconds: float
+    evaluation_seconds: Seconds
     """Predicting the test set."""
 
 
 class PeakMemory(Record):
     """The most memory that was held at one time."""
 
-    host_bytes: int
+    host_bytes: Count
     """Resident memory of the process."""
 
-    cuda_bytes: int | None = None
+    cuda_bytes: Count | None = None
     """Memory of the GPU; null if there is none."""
 
 
@@ -84,7 +84,7 @@ class RunCosts(Record):
     totals: CostTotals
     """Sums over the experiences."""
 
-    start_up_seconds: float
+    start_up_seconds: Seconds
     """From the start of the run to its first experience."""
 
     peak_memory: PeakMemory

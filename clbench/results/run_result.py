@@ -8,7 +8,7 @@ from pydantic import Field
 
 from clbench.base.config import OMIT_DEFAULT
 from clbench.base.incremental_setting import Setting
-from clbench.results.record import SCHEMA, Record
+from clbench.results.record import SCHEMA, Count, Record
 
 
 class CountsRecord(Record):
@@ -58,23 +58,23 @@ class SearchResult(Record):
     trials: tuple[Trial, ...]
     """What was tried."""
 
-    samples_seen: int
+    samples_seen: Count
     """Samples seen by all trials."""
 
-    gradient_steps: int
+    gradient_steps: Count
     """Gradient steps of all trials."""
 
 
 class Reads(Record):
     """Training samples that the strategy read, by the experience that they belong to."""
 
-    current: int
+    current: Count
     """Of the experience that is trained."""
 
-    earlier: int
+    earlier: Count
     """Of earlier ones."""
 
-    later: int
+    later: Count
     """Of later ones."""
 
 
@@ -91,7 +91,7 @@ class EpochResult(Record):
 class ExperienceResult(Record):
     """One experience."""
 
-    index: int
+    index: Count
     """Its number, from 0."""
 
     classes: tuple[int, ...]
@@ -103,10 +103,10 @@ class ExperienceResult(Record):
     trained: bool
     """Whether the strategy trained in it at all."""
 
-    samples_seen: int
+    samples_seen: Count
     """Training samples that passed through the network, each time anew."""
 
-    gradient_steps: int
+    gradient_steps: Count
     """Updates of the weights."""
 
     epochs: tuple[EpochResult, ...]
@@ -118,19 +118,19 @@ class ExperienceResult(Record):
     teacher: Literal["recorded", "online"] | None
     """How the old network answers: once before training, at every step, or not at all."""
 
-    teacher_bytes: int
+    teacher_bytes: Count
     """Size of the recorded answers."""
 
     features_cached: bool
     """Whether a frozen trunk was computed once for all epochs."""
 
-    past_data_bytes: int
+    past_data_bytes: Count
     """Training data of earlier experiences that this one read again."""
 
-    stored_bytes: int
+    stored_bytes: Count
     """What the strategy carries to the next experience, and the past data that it needs."""
 
-    parameters: int
+    parameters: Count
     """Parameters of the network after the experience."""
 
     weights_sha256: str
@@ -139,7 +139,7 @@ class ExperienceResult(Record):
     reads: Reads
     """Training samples that were read."""
 
-    exemplars: int
+    exemplars: Count
     """Training samples that are kept."""
 
     tuning: SearchResult | None
@@ -155,7 +155,7 @@ class FindingRecord(Record):
     name: str
     """What kind it is: `old data`, `memory`, …"""
 
-    experience: int
+    experience: Count
     """In which experience."""
 
     what: str
@@ -165,35 +165,35 @@ class FindingRecord(Record):
 class AuditResult(Record):
     """What the strategy was seen to read and keep."""
 
-    verdict: str
+    verdict: Annotated[str, Field(pattern=r"^(pass|warn|violation)(\(.*\))?$")]
     """`pass`, or the worst of the findings."""
 
     findings: tuple[FindingRecord, ...]
     """What was found."""
 
-    memory: int
+    memory: Count
     """Training samples that the strategy declares to keep at most."""
 
 
 class Totals(Record):
     """Over all experiences."""
 
-    samples_seen: int
+    samples_seen: Count
     """Sum of the samples seen."""
 
-    gradient_steps: int
+    gradient_steps: Count
     """Sum of the gradient steps."""
 
-    stored_bytes: int
+    stored_bytes: Count
     """The most that was carried from one experience to the next."""
 
-    exemplars: int
+    exemplars: Count
     """The most training samples that were kept."""
 
-    tuning_samples_seen: int | None
+    tuning_samples_seen: Count | None
     """Samples seen to choose the hyper-parameters; null if nothing chose them."""
 
-    tuning_gradient_steps: int | None
+    tuning_gradient_steps: Count | None
     """Gradient steps to choose the hyper-parameters; null if nothing chose them."""
 
 

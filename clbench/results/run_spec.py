@@ -90,7 +90,7 @@ class StrategySpec(Record):
     preset: Annotated[str | None, OMIT_DEFAULT] = None
     """The published variant that it starts from, if it is one."""
 
-    sha256: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     """Hash of the strategy's source file."""
 
     config: dict[str, Any]

@@ -10,6 +10,7 @@ results/.damaged/<scenario>/…                           a finished run that wa
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -18,18 +19,43 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from filelock import FileLock
+from pydantic import Field, ValidationError
 
 from clbench.errors import MachineError
-from clbench.results.record import to_json
-from clbench.system.files import replace_file, sync_folder, write_synced
+from clbench.results.record import Record, to_json
+from clbench.system.files import open_plain, read_plain, replace_file, sync_folder, write_synced
 
 MANIFEST = "MANIFEST.json"
 WORK, FAILED, DAMAGED = ".work", ".failed", ".damaged"
 FIRST = "first-"
 SOURCES = "sources"
+
+LARGEST_JSON = 2**26
+LARGEST_RUN = 2**33
+"""Most bytes that are read of a JSON file, and of all files of a run: a stranger may have sent any number."""
+
+
+class ManifestEntry(Record):
+    """What a manifest says of a file."""
+
+    size: Annotated[int, Field(ge=0)]
+    """In bytes."""
+
+    sha256: str
+    """Hash of its content."""
+
+
+class Manifest(Record):
+    """The files of a run. Written last, so that a folder without one is no run."""
+
+    schema_number: Literal[1] = Field(default=1, alias="schema")
+    """Version of this record's shape."""
+
+    files: dict[str, ManifestEntry]
+    """By name."""
 
 
 def as_json(value: Any) -> bytes:
@@ -47,28 +73,63 @@ def manifest(files: Mapping[str, bytes]) -> bytes:
 
 
 def damage(run: Path) -> str | None:
-    """Return what is wrong with a published run's files, or None where each is as its manifest says."""
+    """Return what is wrong with a published run's files, or None where each is as its manifest says.
+
+    Nothing but plain files in the run's own folder is opened, whatever the manifest lists.
+    """
     try:
-        files = json.loads((run / MANIFEST).read_bytes())["files"]
-        for name, entry in files.items():
-            content = (run / name).read_bytes()
-            if len(content) != entry["size"] or hashlib.sha256(content).hexdigest() != entry["sha256"]:
-                return f"{name} is not what {MANIFEST} says"
-        extra = {path.name for path in run.iterdir()} - set(files) - {MANIFEST}
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        listed = Manifest.model_validate_json(read_plain(run / MANIFEST, LARGEST_JSON)).files
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except ValidationError as error:
+        return f"{MANIFEST} is not valid: {error.errors(include_url=False)[0]['msg']}"
+    except (OSError, ValueError) as error:
         return f"{MANIFEST} cannot be read ({type(error).__name__}: {error})"
-    return f"{sorted(extra)[0]} is not in {MANIFEST}" if extra else None
+    left = LARGEST_RUN
+    for name, entry in listed.items():
+        left -= entry.size
+        if problem := _difference(run, name, entry) if left >= 0 else f"its files have more than {LARGEST_RUN:,} bytes":
+            return problem
+    try:
+        extra = sorted({path.name for path in run.iterdir()} - set(listed) - {MANIFEST})
+    except OSError as error:
+        return f"its folder cannot be read ({error.strerror})"
+    return f"{extra[0]} is not in {MANIFEST}" if extra else None
+
+
+def _difference(run: Path, name: str, entry: ManifestEntry) -> str | None:
+    """Return how a file differs from what the manifest says of it, or None."""
+    if name in ("", ".", "..") or "/" in name:
+        return f"{MANIFEST} lists '{name}', which is outside of the run's folder"
+    digest = hashlib.sha256()
+    try:
+        with open_plain(run / name) as file:
+            same = os.fstat(file.fileno()).st_size == entry.size
+            while same and (block := file.read(2**20)):
+                digest.update(block)
+    except FileNotFoundError:
+        return f"{name} is missing"
+    except OSError as error:
+        return f"{name} cannot be read ({error.strerror})"
+    except ValueError as error:  # a name that no file can have
+        return f"{MANIFEST} lists '{name}' ({error})"
+    return None if same and digest.hexdigest() == entry.sha256 else f"{name} is not what {MANIFEST} says"
 
 
 def published_runs(folder: Path) -> Iterator[Path]:
     """Yield every published run at or below `folder`, in order of path, whether damaged or not."""
-    for directory, names, files in os.walk(folder):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        if MANIFEST in files or "spec.json" in files:
-            names.clear()
-            yield Path(directory)
+    pending = [folder]  # a stack, as os.walk recurses into folders nested ever so deep before Python 3.12
+    while pending:
+        directory = pending.pop()
+        try:
+            entries = sorted(os.scandir(directory), key=lambda entry: entry.name, reverse=True)
+        except OSError:  # a folder that may not be read holds no run that could be
+            continue
+        if any(entry.name in (MANIFEST, "spec.json") for entry in entries):
+            yield directory
+            continue
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+        pending += [directory / entry.name for entry in visible if entry.is_dir(follow_symlinks=False)]
 
 
 def own_and_nested(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -185,9 +246,10 @@ class ResultsFolder:
     def keep_source(self, content: bytes) -> None:
         """Keep a strategy's file under its hash; several processes may do so at once."""
         path = source_file(self.path, hashlib.sha256(content).hexdigest())
-        if path.is_file() and path.read_bytes() == content:
-            return
         path.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(OSError):  # there is none yet, or something that is no file
+            if read_plain(path, len(content)) == content:
+                return
         replace_file(path, content)
 
     def publish(self, name: str, run_id: str, files: Mapping[str, bytes]) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from clbench.base.incremental_setting import READINGS, Setting
 from clbench.errors import UsageError
@@ -19,10 +20,13 @@ from clbench.evaluation import metrics
 from clbench.evaluation.counts import Counts, count
 from clbench.results import store
 from clbench.results.command import command_of_schema_1
+from clbench.results.environment import Environment
 from clbench.results.record import SCHEMA
 from clbench.results.run_costs import RunCosts
 from clbench.results.run_result import FailedRun, RunResult
 from clbench.results.run_spec import RunSpec, experience_classes, run_id
+from clbench.system.files import read_plain
+from clbench.system.output import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +42,7 @@ class StoredRun:
     spec: RunSpec
     result: RunResult
     costs: RunCosts
-    environment: dict[str, Any]
+    environment: Environment
     """On what it was made: versions, processor, times; no number depends on what is read from here."""
 
     @property
@@ -63,7 +67,8 @@ class StoredRun:
         """The file of the strategy that made it, only ever shown, never run; None if its results folder has not got it,
         or has another content under its hash."""
         try:
-            content = store.source_file(self.path.resolve().parents[2], self.spec.strategy.sha256).read_bytes()
+            file = store.source_file(self.path.resolve().parents[2], self.spec.strategy.sha256)
+            content = read_plain(file, store.LARGEST_JSON)
         except (OSError, IndexError):
             return None
         return content if hashlib.sha256(content).hexdigest() == self.spec.strategy.sha256 else None
@@ -78,28 +83,33 @@ class Unreadable:
     other_schema: bool = False
     """Whether nothing is wrong but its schema; the problem then says what to do."""
 
+    def __str__(self) -> str:
+        """Where it is and what is wrong, in a line: a stranger may have written both."""
+        return one_line(f"{self.path}: {self.problem}")
+
 
 def read(path: Path) -> StoredRun | Unreadable:
     """Read the run in the folder `path` and check it all through. Runs no code from it: it is JSON and arrays."""
     if problem := store.damage(path):
         return Unreadable(path, problem)
     try:
-        files = {name: (path / f"{name}.json").read_bytes() for name in ("spec", "result", "environment")}
-        if problem := _other_schema(path, json.loads(files["spec"])):
+        names = ("spec", "result", "costs", "environment")
+        files = {name: read_plain(path / f"{name}.json", store.LARGEST_JSON) for name in names}
+        if problem := _other_schema(path, from_json(files["spec"])):
             return Unreadable(path, problem, other_schema=True)
         run = StoredRun(
             path,
             RunSpec.model_validate_json(files["spec"]),
             RunResult.model_validate_json(files["result"]),
-            RunCosts.model_validate_json((path / "costs.json").read_bytes()),
-            json.loads(files["environment"]),
+            RunCosts.model_validate_json(files["costs"]),
+            Environment.model_validate_json(files["environment"]),
         )
         problem = _disagreement(run)
     except ValidationError as error:
         (first, *_) = error.errors(include_url=False)
         place = ".".join(map(str, first["loc"]))
         problem = f"its {error.title} is not valid: {place}: {first['msg']}"
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever the parsers of JSON, Python, zip and arrays make of a stranger's bytes
         problem = f"{type(error).__name__}: {error}"
     return Unreadable(path, problem) if problem else run
 
@@ -111,7 +121,7 @@ def _other_schema(path: Path, spec: dict[str, Any]) -> str | None:
     problem = f"it has schema {schema}, and this version of clbench reads schema {SCHEMA}"
     if schema != 1:
         return f"{problem}; update clbench to read it"
-    return f"{problem}; run it again with: {command_of_schema_1(spec, (path / 'strategy.py').read_bytes())}"
+    return f"{problem}; run it again with: {command_of_schema_1(spec, read_plain(path / 'strategy.py', store.LARGEST_JSON))}"
 
 
 def _disagreement(run: StoredRun) -> str | None:
@@ -119,16 +129,22 @@ def _disagreement(run: StoredRun) -> str | None:
     for name, record in (("result.json", run.result), ("costs.json", run.costs)):
         if record.run_id != run_id(run.spec):
             return f"{name} belongs to another spec"
-    arrays = _predictions((run.path / "predictions.npz").read_bytes())
+    scenario, classes = run.spec.scenario, experience_classes(run.spec)
+    if tuple(map(len, classes)) != scenario.classes_per_experience or sum(map(len, classes)) < len(scenario.class_order):
+        return "its class order does not have as many classes as its experiences"
+    if scenario.class_names is not None and len(scenario.class_names) <= max(scenario.class_order):
+        return "its class order has classes without a name"
+    arrays = _predictions(read_plain(run.path / "predictions.npz", _LARGEST_PREDICTIONS))
     for setting in READINGS[run.setting]:
         counts = run.counts(setting)
         evaluated = [row is not None for row in counts.correct]
-        classes = experience_classes(run.spec)
         if count(arrays[setting], arrays["labels"], classes, evaluated, setting=setting) != counts:
             return f"its {setting} counts are not those of its predictions"
         derived = metrics.derive(counts)
         if any(name not in derived or derived[name] != value for name, value in run.result.metrics[setting].items()):
             return f"its {setting} metrics do not follow from its counts"
+        if list(run.result.chance[setting]) != metrics.chance(scenario.classes_per_experience, counts.total)[setting]:
+            return f"its {setting} chance does not follow from its classes"
     return None
 
 
@@ -202,8 +218,8 @@ def failures(places: Iterable[str | Path]) -> list[Failure]:
 
 def _failure(path: Path) -> Failure | None:
     try:
-        spec = RunSpec.model_validate_json((path / "spec.json").read_bytes())
-        failed = FailedRun.model_validate_json((path / "result.json").read_bytes())
+        spec = RunSpec.model_validate_json(read_plain(path / "spec.json", store.LARGEST_JSON))
+        failed = FailedRun.model_validate_json(read_plain(path / "result.json", store.LARGEST_JSON))
     except (OSError, ValueError):
         return None
     names = spec.scenario.name, spec.strategy.name, spec.seeds.run

@@ -1,13 +1,35 @@
-"""Atomic writes: after a crash or a power cut a file has its old content or its new one, never a mixture."""
+"""Atomic writes, and reading what a stranger may have put there.
+
+After a crash or a power cut a file has its old content or its new one, never a mixture.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file to read. Raises OSError for a link, a pipe and a device, without opening what it leads to."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise OSError(errno.EINVAL, "not a plain file", str(path))
+    # Where something else has taken its place since, a link is refused and a pipe does not block.
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+
+
+def read_plain(path: Path, most: int) -> bytes:
+    """Return the content of a plain file of at most `most` bytes. Raises OSError for anything else."""
+    with open_plain(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(path))
+    return content
 
 
 def write_synced(path: Path, content: bytes) -> None:

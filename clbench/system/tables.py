@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len
@@ -18,16 +17,6 @@ def readable_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     raise AssertionError
-
-
-def legible(text: str) -> str:
-    """Return a line of text with � for each control character and each change of text direction."""
-    return "".join("�" if _is_control(character) else character for character in text)
-
-
-def _is_control(character: str) -> bool:
-    directions = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-    return unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in directions
 
 
 def listed(names: Sequence[str]) -> str:

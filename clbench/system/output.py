@@ -1,0 +1,52 @@
+"""Text from outside, made harmless where it is printed or written: no terminal and no spreadsheet obeys it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+
+def legible(text: str) -> str:
+    """Return a line of text with � for each control character and each change of text direction."""
+    return "".join("�" if _is_control(character) else character for character in text)
+
+
+def one_line(text: str, most: int = 2000) -> str:
+    """Return a text as one legible line, of at most `most` characters."""
+    line = legible(" ".join(text.split()))
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def say(text: object = "", stream: TextIO | None = None) -> None:
+    """Print a text, on standard output by default, legible line by line."""
+    lines = str(text).expandtabs().split("\n")
+    print("\n".join(map(legible, lines)), file=stream or sys.stdout)
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON on standard output, with the characters escaped that a terminal would obey."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    # Those below U+0020 are escaped already; what is left of them is the layout.
+    print("".join(f"\\u{ord(each):04x}" if each != "\n" and _is_control(each) else each for each in text))
+
+
+def as_csv(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as CSV. A text that a spreadsheet would take for a formula is quoted with '; numbers are left."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerows([_quoted(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    return buffer.getvalue()
+
+
+def _quoted(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
+def _is_control(character: str) -> bool:
+    directions = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    return unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in directions

@@ -1,0 +1,26 @@
+"""The terminal as rich writes to it: no text from outside can move its cursor or clear it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from clbench.system.output import legible
+
+
+class Terminal(Console):
+    """Where tables, errors and progress are printed."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise BrokenPipeError; rich would end the process, and standard output with it."""
+        raise BrokenPipeError
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield what is printed: rich's own control codes as they are, and all text legible."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment("\n".join(map(legible, segment.text.split("\n"))), segment.style)
