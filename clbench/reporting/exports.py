@@ -19,6 +19,8 @@ _LATEX = {
     "≤": r"$\leq$",
     "Δ": r"$\Delta$",
     "–": "--",
+    "�": "?",  # which stops pdflatex
+    "|": r"\textbar{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "[": "{[}",  # after the end of a line it would be that line's optional argument, as the star its variant

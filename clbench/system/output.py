@@ -18,8 +18,8 @@ def legible(text: str) -> str:
 
 def one_line(text: str, most: int = 2000) -> str:
     """Return a text as one legible line, of at most `most` characters."""
-    line = legible(" ".join(text.split()))
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    line = legible(" ".join(text[:most].split()))
+    return line if len(text) <= most else f"{line[: most - 1]}…"
 
 
 def say(text: object = "", stream: TextIO | None = None) -> None:
@@ -36,7 +36,7 @@ def say_json(value: Any) -> None:
 
 
 def as_csv(rows: Iterable[Iterable[object]]) -> str:
-    """Return rows as CSV. A text that a spreadsheet would take for a formula is quoted with '; numbers are left."""
+    """Return rows as CSV, each a line. A text that a spreadsheet would take for a formula gets a ' in front."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerows([_quoted(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
@@ -44,7 +44,8 @@ def as_csv(rows: Iterable[Iterable[object]]) -> str:
 
 
 def _quoted(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+    formula = text.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    return legible(f"'{text}" if formula else text)  # the csv module does not quote a \r, which begins a row
 
 
 def _is_control(character: str) -> bool:

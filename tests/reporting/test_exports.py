@@ -1,0 +1,43 @@
+"""Tables for other programs: no name that somebody gave becomes a formula or a command there."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+from stored_runs import publish
+
+from clbench.comparison.comparison import compare
+from clbench.reporting.exports import as_csv, as_latex
+from clbench.reporting.publication import Selection, write_report
+
+FORMULAS = ("=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1")
+
+
+def test_names_that_a_spreadsheet_would_run_are_quoted_and_numbers_are_not(tmp_path: Path) -> None:
+    for name in FORMULAS:
+        publish(tmp_path / "results", name, scenario="=scenario", recipe="+recipe", old=0.4)
+    publish(tmp_path / "results", "naive", scenario="=scenario", recipe="+recipe", old=0.5)
+    write_report([tmp_path / "results"], tmp_path / "report", Selection())
+    written = [*(tmp_path / "report" / "tables").glob("*.csv"), tmp_path / "report" / "data.csv"]
+    assert len(written) == 2
+    for path in written:
+        cells = [cell for row in csv.reader(io.StringIO(path.read_text(), newline="")) for cell in row]
+        assert {"'=1+1", "'+1", "'-2+3", "'@SUM(A1)"} <= set(cells)
+        running = [cell for cell in cells if re.match(r"[=+\-@\t\r]", cell)]
+        assert all(re.fullmatch(r"-[0-9.e-]+", cell) for cell in running), running
+    assert "'=scenario,2×2" in (tmp_path / "report" / "data.csv").read_text()
+    (table,) = (tmp_path / "report" / "tables").glob("*.csv")
+    rows = {row["strategy"]: row for row in csv.DictReader(io.StringIO(table.read_text(), newline=""))}
+    assert float(rows["'=1+1"]["to_lower"]) < 0  # a negative number, not a text
+
+
+def test_every_special_character_of_latex_is_escaped(tmp_path: Path) -> None:
+    names = [r"\input{/etc/passwd}", "50 % & #1_2^3~$x$ {a} | \x1b", "[b] *c <d>"]
+    runs = [publish(tmp_path, name) for name in names]
+    (comparison,) = compare(runs)
+    latex = as_latex(comparison)
+    assert r"\textbackslash{}input\{/etc/passwd\} & " in latex
+    assert r"50 \% \& \#1\_2\textasciicircum{}3\textasciitilde{}\$x\$ \{a\} \textbar{} ? & " in latex
+    assert r"{[}b] {*}c \textless{}d\textgreater{} & " in latex
+    assert as_csv(comparison).count("\n") == 4
