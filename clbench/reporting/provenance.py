@@ -157,8 +157,8 @@ def surroundings(runs: Sequence[StoredRun]) -> list[tuple[str, str]]:
             "GPU": known.gpu,
             "device": run.spec.device,
             "clbench's commit": known.source,
-            **known.packages,
-            **known.variables,
+            **(known.packages or {}),
+            **(known.variables or {}),
         }
         for name, value in entries.items():
             if value is not None:

@@ -36,8 +36,8 @@ class Environment(pydantic.BaseModel):
     processor: str | None = None
     cores: int | None = None
     gpu: str | None = None
-    packages: Mapping[str, str | None] = {}
-    variables: Mapping[str, str] = {}
+    packages: Mapping[str, str | None] | None = None
+    variables: Mapping[str, str] | None = None
 
     source: str | None = None
     """The commit of clbench, if it ran from a checkout."""

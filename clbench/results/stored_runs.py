@@ -93,25 +93,28 @@ def read(path: Path) -> StoredRun | Unreadable:
     if problem := store.damage(path):
         return Unreadable(path, problem)
     try:
-        names = ("spec", "result", "costs", "environment")
-        files = {name: read_plain(path / f"{name}.json", store.LARGEST_JSON) for name in names}
-        if problem := _other_schema(path, from_json(files["spec"])):
+        spec = _json_file(path, "spec")
+        if problem := _other_schema(path, from_json(spec)):
             return Unreadable(path, problem, other_schema=True)
         run = StoredRun(
             path,
-            RunSpec.model_validate_json(files["spec"]),
-            RunResult.model_validate_json(files["result"]),
-            RunCosts.model_validate_json(files["costs"]),
-            Environment.model_validate_json(files["environment"]),
+            RunSpec.model_validate_json(spec),
+            RunResult.model_validate_json(_json_file(path, "result")),
+            RunCosts.model_validate_json(_json_file(path, "costs")),
+            Environment.model_validate_json(_json_file(path, "environment")),
         )
         problem = _disagreement(run)
     except ValidationError as error:
         (first, *_) = error.errors(include_url=False)
         place = ".".join(map(str, first["loc"]))
-        problem = f"its {error.title} is not valid: {place}: {first['msg']}"
+        problem = f"its {error.title} is not valid: {place}{': ' if place else ''}{first['msg']}"
     except Exception as error:  # whatever the parsers of JSON, Python, zip and arrays make of a stranger's bytes
         problem = f"{type(error).__name__}: {error}"
     return Unreadable(path, problem) if problem else run
+
+
+def _json_file(run: Path, name: str) -> bytes:
+    return read_plain(run / f"{name}.json", store.LARGEST_JSON)
 
 
 def _other_schema(path: Path, spec: dict[str, Any]) -> str | None:
@@ -218,8 +221,8 @@ def failures(places: Iterable[str | Path]) -> list[Failure]:
 
 def _failure(path: Path) -> Failure | None:
     try:
-        spec = RunSpec.model_validate_json(read_plain(path / "spec.json", store.LARGEST_JSON))
-        failed = FailedRun.model_validate_json(read_plain(path / "result.json", store.LARGEST_JSON))
+        spec = RunSpec.model_validate_json(_json_file(path, "spec"))
+        failed = FailedRun.model_validate_json(_json_file(path, "result"))
     except (OSError, ValueError):
         return None
     names = spec.scenario.name, spec.strategy.name, spec.seeds.run

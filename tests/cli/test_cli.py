@@ -19,6 +19,7 @@ from stored_runs import fail, publish
 import clbench
 from clbench.cli import program
 from clbench.errors import UsageError
+from clbench.results import store
 
 STRATEGY = '''"""Fine-tuning, with a place for mischief."""
 
@@ -426,6 +427,21 @@ def test_a_finished_run_is_skipped_and_its_files_are_not_touched(grid: Path, dat
     assert len(runs) == 4
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert len(run_folders(grid / "results")) == 4
+
+
+def test_a_bad_run_is_named_or_done_again_and_the_others_go_on(command: Command, here: Path) -> None:
+    line = ["run", "-s", "naive,frozen", *SMALL, "--jobs", "2"]
+    assert command(*line[:-2]).code == 0
+    frozen, naive = run_folders(here / "results")
+    before = weights(frozen)
+    (frozen / store.MANIFEST).write_bytes(b"[" * 100_000)  # damaged: done again
+    (naive / "environment.json").write_bytes(b"[]")  # as its manifest says, but no run: left out
+    files = {path.name: path.read_bytes() for path in naive.iterdir() if path.name != store.MANIFEST}
+    (naive / store.MANIFEST).write_bytes(store.manifest(files))
+    done = command(*line)
+    assert done.code == 0 and re.search("naive/[^ ]* already done, skipped", done.err)
+    assert weights(frozen) == before and "frozen" in done.out
+    assert re.search(rf"Left out: {naive.relative_to(here)}: its Environment is not valid", done.err)
 
 
 def test_python_makes_the_runs_that_the_command_makes(grid: Path, data: Path, here: Path, monkeypatch: Any) -> None:

@@ -23,6 +23,7 @@ from clbench.comparison import columns, table
 from clbench.comparison.comparison import Comparison, Row, compare, estimate
 from clbench.comparison.statistics import Estimate
 from clbench.evaluation.counts import count
+from clbench.results.environment import Environment
 from clbench.results.run_spec import RecipeSpec
 from clbench.results.stored_runs import StoredRun
 from clbench.system import tables
@@ -63,7 +64,7 @@ def stored(
     told["strategy"] = spec.strategy.model_copy(update={"sha256": sha256} if sha256 else {})
     spec = spec.model_copy(update={**told, **changed})
     result = stored_runs.result_of(spec, counts, text, samples_seen)  # type: ignore[arg-type]
-    return StoredRun(Path(strategy), spec, result, stored_runs.costs_of(spec, 1.5), {})
+    return StoredRun(Path(strategy), spec, result, stored_runs.costs_of(spec, 1.5), Environment())
 
 
 def only(runs: Sequence[StoredRun]) -> Comparison:
