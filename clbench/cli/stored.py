@@ -108,9 +108,7 @@ def _places(command: str, results: Sequence[Path] | None) -> Sequence[Path]:
         return results
     own, nested = usual_places()
     for folder in nested:
-        print(
-            f"Left out: {folder}, a results folder of its own. To read it: clbench {command} {folder}", file=sys.stderr
-        )
+        say(f"Left out: {folder}, a results folder of its own. To read it: clbench {command} {folder}", sys.stderr)
     if not own:
         raise UsageError("no runs in results", "To make some: clbench run -s naive,lwf -S splitdigits")
     return own
