@@ -118,7 +118,7 @@ def test_results_that_are_a_file_or_a_foreign_folder_are_refused_and_left_alone(
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "thesis.tex").write_text("mine")
-    with pytest.raises(MachineError, match="no clbench runs"):
+    with pytest.raises(MachineError, match="not clbench runs"):
         ResultsFolder(foreign)
     assert [path.name for path in foreign.iterdir()] == ["thesis.tex"]
 
