@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import faulthandler
 import os
 import sys
 from typing import IO, NoReturn
@@ -12,13 +13,16 @@ from clbench.cli.app import app
 from clbench.cli.options import terminal
 from clbench.errors import ClbenchError, MachineError
 from clbench.system import own_process
-from clbench.system.signals import Interrupted, Interruption
+from clbench.system.signals import Interrupted, Interruption, LastCall, stopped
 
 
 def program() -> None:
     """The command as a process of its own."""
     own_process.claim()
-    main()
+    _open_streams()
+    faulthandler.enable()  # a crash in native code says where it was
+    with LastCall():
+        main()
 
 
 def main() -> None:
@@ -83,8 +87,7 @@ def _output_failed(error: OSError) -> NoReturn:
 
 
 def _stop(interruption: Interrupted) -> NoReturn:
-    kept = "Finished work is kept; rerun the same command to resume." if interruption.kept else "Nothing is kept."
-    print(f"\nStopped. {kept}", file=sys.stderr)
+    print(f"\n{stopped(interruption.kept)}", file=sys.stderr)
     sys.exit(interruption.exit_code)
 
 

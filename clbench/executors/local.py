@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from clbench.runs.outcome import Outcome
 from clbench.runs.parallelism import advice, runs_at_once
 from clbench.runs.request import Request
 from clbench.system import gc_freeze
-from clbench.system.signals import Interrupted, Interruption
+from clbench.system.signals import GRACE, Interrupted, Interruption
 
 
 class Local:
@@ -91,6 +92,8 @@ class Pool:
     def __init__(self, data: Path, share: bool, notify: Listener) -> None:
         self._data, self._share, self._listener = data, share, notify
         self._notifying = threading.Lock()
+        # Workers end with the thread that starts them, so it has to last as long as they do.
+        self._starter = ThreadPoolExecutor(1)
         self._idle: list[Worker] = []
         self._alive: set[Worker] = set()
         self._stopping = False
@@ -110,19 +113,24 @@ class Pool:
         return [outcome for run in planned if (outcome := outcomes[run.name])]
 
     def close(self, stop: bool) -> None:
-        """End the workers; with `stop` at the next batch, else when they have nothing more to do."""
+        """End the workers; with `stop` at the next batch or after a while, else when they have nothing more to do."""
         self._stopping = stop
+        self._starter.submit(lambda: None).result()  # no worker is being started any more
         if self._threads:
             self._threads.shutdown(wait=False, cancel_futures=True)
         try:
             for worker in list(self._alive):
                 worker.end(stop)
+            deadline = time.monotonic() + 0.75 * GRACE  # before anyone loses patience with this process itself
             for worker in list(self._alive):
-                worker.ended()
-        except Interrupted:  # a second Ctrl-C
+                worker.ended(max(0.0, deadline - time.monotonic()))
+        except (subprocess.TimeoutExpired, Interrupted) as error:  # in code that does not return; or a second Ctrl-C
             for worker in list(self._alive):
-                worker.process.kill()
-            raise
+                worker.kill()
+            if isinstance(error, Interrupted):
+                raise
+        finally:
+            self._starter.shutdown(wait=False)
 
     def _notify(self, event: Event) -> None:
         with self._notifying:
@@ -135,12 +143,18 @@ class Pool:
             runs.took(run, time.perf_counter() - began)
         return run, outcome
 
+    def _start(self) -> Worker:
+        if self._stopping:
+            raise Died("the command before it had begun")
+        worker = Worker(self._data, self._share, self._notify)
+        self._alive.add(worker)
+        return worker
+
     def _one(self, run: Planned, results: ResultsFolder, wait: bool) -> Outcome | None:
         try:
             worker = self._idle.pop()
         except IndexError:
-            worker = Worker(self._data, self._share, self._notify)
-            self._alive.add(worker)
+            worker = self._starter.submit(self._start).result()
         try:
             outcome = worker.execute(run, results.path, wait)
         except Died as death:

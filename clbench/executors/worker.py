@@ -1,12 +1,15 @@
 """A worker process, which imports torch once and does one run after another: both ends of the conversation with it.
 
 A worker reads orders as JSON lines from its standard input and answers with events and outcomes as JSON lines. It gets
-the plug-in's path and hash, never an object. If a worker dies, its run has failed, and a new one takes its place.
+the plug-in's path and hash, never an object. If a worker dies, its run has failed, and a new one takes its place. A
+worker whose parent has died ends too, whatever it is doing: what is finished is on the disk at every moment.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import faulthandler
 import json
 import os
 import queue
@@ -14,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +32,7 @@ from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned
 from clbench.runs.outcome import Outcome
 from clbench.system import gc_freeze, own_process
-from clbench.system.signals import Interrupted, Interruption
+from clbench.system.signals import GRACE, Interrupted, Interruption
 
 if TYPE_CHECKING:
     from clbench.runs.surroundings import Surroundings
@@ -39,7 +43,7 @@ class Died(Exception):
 
 
 class Worker:
-    """One worker process, as the process that started it sees it."""
+    """One worker process, as the process that started it sees it; it ends with the thread that starts it."""
 
     def __init__(self, data: Path, share: bool, notify: Listener) -> None:
         self.notify = notify
@@ -85,10 +89,15 @@ class Worker:
             self.process.terminate()  # unlike SIGINT, it ends a process that does not handle signals yet silently
         self.process.stdin.close()
 
-    def ended(self) -> int:
-        """Wait until the process has ended; return its exit code."""
+    def kill(self) -> None:
+        """End the process and those that a plug-in may have started in it, at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def ended(self, timeout: float | None = None) -> int:
+        """Wait until the process has ended; return its exit code. Raises TimeoutExpired after `timeout` seconds."""
         assert self.process.stdout
-        code = self.process.wait()
+        code = self.process.wait(timeout)
         self.process.stdout.close()
         return code
 
@@ -156,8 +165,12 @@ def _read_orders(orders: queue.SimpleQueue[str | None], interruption: Interrupti
     # The parent has ended, or has nothing more to do.
     orders.put(None)
     interruption.request(signal.SIGTERM)
+    time.sleep(GRACE)
+    os._exit(128 + signal.SIGTERM)  # it never came to a next batch
 
 
 if __name__ == "__main__":
     own_process.claim()
+    own_process.end_with_parent()
+    faulthandler.enable()  # a crash in native code says where it was
     sys.exit(serve(Path(sys.argv[1]), sys.argv[2] == "True"))

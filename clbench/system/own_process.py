@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1  # see prctl(2)
 _own = False
 
 
@@ -14,3 +18,11 @@ def claim() -> None:
 def claimed() -> bool:
     """Return whether this process is a command's."""
     return _own
+
+
+def end_with_parent() -> None:
+    """Have the system kill this process when the thread that started it ends, as far as it can (Linux)."""
+    if sys.platform == "linux":
+        import ctypes  # takes a while, and only workers need it
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

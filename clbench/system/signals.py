@@ -1,13 +1,23 @@
-"""Ctrl-C and SIGTERM: stop at the next batch and keep what is finished; a second signal stops at once."""
+"""Ctrl-C and SIGTERM: stop at the next batch and keep what is finished; a second signal stops at once.
+
+Code that does not return, such as a plug-in's endless loop, never comes to a next batch. What one signal has not
+stopped after a while is therefore treated as if a second one had come, and in the end the process is ended.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
+
+GRACE = 3.5
+"""Seconds that a process has to stop by itself before it is made to."""
 
 
 class Interrupted(BaseException):
@@ -69,3 +79,84 @@ class Interruption:
         """Raise Interrupted if a signal has arrived."""
         if self._requested is not None:
             raise Interrupted(self._requested)
+
+
+class LastCall:
+    """Within its context, in the main thread, one signal ends this process, whatever it is doing.
+
+    If the signal has not ended it after GRACE, it is sent again, which raises Interrupted at once. After as long again
+    a thread ends the process, with the exit code that it should have had: the main thread may be in a call that does
+    not return, and then handles no signal. No thread runs at all if that call keeps the interpreter to itself, as the
+    sum of an endless iterator does. Therefore another process watches, and in the end kills this one. Enter it early:
+    the other process begins as a copy of this one.
+    """
+
+    def __init__(self) -> None:
+        self._stopping = False
+
+    def __enter__(self) -> LastCall:
+        (told, tell), (orders, order), process = os.pipe(), os.pipe(), os.getpid()
+        if os.fork() == 0:
+            try:
+                os.close(tell)  # so that `told` ends with the process
+                _watch(process, told, order)
+            finally:
+                os._exit(0)
+        os.close(told)
+        os.close(order)
+        os.set_blocking(tell, False)  # as set_wakeup_fd demands
+        signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # a signal to a child is not for us
+        threading.Thread(target=self._obey, args=(orders,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """From now on the process stops by itself; it is still ended if it does not, as when a thread hangs."""
+        self._stopping = True
+        signal.set_wakeup_fd(-1)
+
+    def _obey(self, orders: int) -> None:
+        if again := os.read(orders, 1):
+            if not self._stopping:
+                os.kill(os.getpid(), again[0])
+            if end := os.read(orders, 1):
+                if not self._stopping:
+                    _say_stopped()
+                os._exit(128 + end[0])
+
+
+def _watch(process: int, told: int, order: int) -> None:
+    """In another process: wait for a signal to `process`, have it act after a while, and kill it if it does not."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C in a terminal comes here too
+    for stream in (0, 1):
+        os.dup2(os.open(os.devnull, os.O_RDWR), stream)
+    while (byte := os.read(told, 1)) and byte[0] not in (signal.SIGINT, signal.SIGTERM):
+        pass
+    for _ in range(2):
+        if not byte or _ends(told, GRACE):
+            return
+        os.write(order, byte)
+    if not _ends(told, GRACE / 4):
+        _say_stopped()
+        os.kill(process, signal.SIGKILL)
+
+
+def _ends(told: int, within: float) -> bool:
+    """Return whether the process that writes to `told` ends within so many seconds."""
+    deadline = time.monotonic() + within
+    while (left := deadline - time.monotonic()) > 0:
+        if select.select([told], [], [], left)[0] and not os.read(told, 1):
+            return True
+    return False
+
+
+def _say_stopped() -> None:
+    os.write(2, f"\n{stopped(kept=True)}\n".encode())
+
+
+def stopped(kept: bool) -> str:
+    """Return what a command that was interrupted says at its end."""
+    return f"Stopped. {'Finished work is kept; rerun the same command to resume.' if kept else 'Nothing is kept.'}"

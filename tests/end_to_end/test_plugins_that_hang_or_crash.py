@@ -1,0 +1,139 @@
+"""Strategies that never return, or end their process: the command ends, says so, and keeps what is finished."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+STRATEGY = '''
+"""Misbehaves in experience 1."""
+import ctypes, itertools, os, threading, time
+import clbench
+from clbench import losses
+
+class Misbehaving(clbench.Strategy):
+    def loss(self, batch):
+        if batch.experience.index == 1:
+            print(f"process {{os.getpid()}} misbehaves", flush=True)
+            {body}
+        return losses.cross_entropy(batch.logits, batch.y)
+'''
+HANGS = {
+    "loop": "while True: pass",
+    "loop that swallows everything": """
+            while True:
+                try:
+                    while True: pass
+                except BaseException:
+                    pass""",
+    "deadlock in native code": """
+            lock, mutex = ctypes.CDLL(None).pthread_mutex_lock, ctypes.create_string_buffer(64)
+            lock(mutex) or lock(mutex)""",
+    "thread that never ends, too": """
+            threading.Thread(target=lambda: [time.sleep(1) for _ in iter(int, 1)]).start()
+            while True: pass""",
+}
+
+
+KEEPS_THE_INTERPRETER = "sum(itertools.repeat(1))"  # no other thread runs, and no signal is handled
+
+
+def command(folder: Path, data: Path, body: str, *more: str) -> list[str]:
+    (folder / "misbehaving.py").write_text(STRATEGY.format(body=body))
+    what = ["-s", str(folder / "misbehaving.py"), "-S", "splitdigits", "--epochs", "1", "--threads", "1"]
+    where = ["--device", "cpu", "--out", str(folder / "results"), "--data", str(data)]
+    return [sys.executable, "-m", "clbench", "run", *what, *where, *more]
+
+
+STARTED: list[subprocess.Popen[Any]] = []
+WORKERS: list[int] = []
+
+
+@pytest.fixture(autouse=True)
+def none_outlives_its_test() -> Iterator[None]:
+    """A process that a failed test would leave running is killed."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        process.kill()
+        process.communicate(timeout=60)
+    while WORKERS:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(WORKERS.pop(), signal.SIGKILL)
+
+
+def start(folder: Path, data: Path, body: str, *more: str) -> tuple[subprocess.Popen[str], int]:
+    """Start a run; return its process when the strategy misbehaves, and the id of the process that it does so in."""
+    process = subprocess.Popen(
+        command(folder, data, body, *more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    STARTED.append(process)
+    assert process.stderr
+    for line in process.stderr:
+        if found := re.search(r"process (\d+) misbehaves", line):
+            WORKERS.append(int(found[1]))
+            return process, int(found[1])
+    pytest.fail("the strategy never came to misbehave")
+
+
+def alive(process: int) -> bool:
+    """Whether a process exists that is not merely waiting for its parent to notice that it has ended."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hang", HANGS)
+@pytest.mark.parametrize(("signum", "jobs"), [(signal.SIGINT, "1"), (signal.SIGTERM, "2")])
+def test_one_signal_ends_a_command_whose_strategy_never_returns(
+    tmp_path: Path, data: Path, hang: str, signum: int, jobs: str
+) -> None:
+    process, worker = start(tmp_path, data, HANGS[hang], "--jobs", jobs, "--seeds", jobs)
+    time.sleep(0.5)  # into the loop
+    process.send_signal(signum)
+    errors = process.communicate(timeout=10)[1]
+    assert process.returncode == 128 + signum
+    assert errors.count("Finished work is kept; rerun the same command to resume.") == 1
+    assert not alive(worker)
+    assert list(tmp_path.glob("results/.work/*/checkpoint"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("jobs", "code"), [("1", -signal.SIGKILL), ("2", 128 + signal.SIGINT)])
+def test_one_signal_ends_a_command_whose_interpreter_is_kept_for_ever(
+    tmp_path: Path, data: Path, jobs: str, code: int
+) -> None:
+    process, worker = start(tmp_path, data, KEEPS_THE_INTERPRETER, "--jobs", jobs, "--seeds", jobs)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=10)[1]
+    assert process.returncode == code
+    assert errors.count("Finished work is kept; rerun the same command to resume.") == 1
+    assert not alive(worker)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hang", ["loop that swallows everything", "deadlock in native code", "interpreter kept"])
+def test_a_worker_whose_command_was_killed_ends_in_a_step_that_never_ends(
+    tmp_path: Path, data: Path, hang: str
+) -> None:
+    body = HANGS.get(hang, KEEPS_THE_INTERPRETER)
+    process, worker = start(tmp_path, data, body, "--jobs", "2", "--seeds", "2")
+    assert worker != process.pid
+    process.kill()
+    deadline = time.monotonic() + 10
+    while alive(worker):
+        assert time.monotonic() < deadline, "a worker goes on without its parent"
+        time.sleep(0.1)
