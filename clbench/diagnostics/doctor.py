@@ -100,6 +100,12 @@ def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
         yield Finding(f"{len(runs)} runs in {folder}, each as it was published")
         for fault in unreadable:
             yield _unreadable(fault)
+        for name in store.abandoned_runs(folder).values():
+            yield Finding(
+                f"run {name} was under way in a process that ended without a word: it crashed or was killed",
+                1,
+                "Rerun the same command to resume it.",
+            )
         failed = list(store.published_runs(folder / store.FAILED))
         for path in failed:
             yield Finding(f"failed run {path.relative_to(folder / store.FAILED)}", 1, f"See {path}/traceback.txt")

@@ -46,6 +46,8 @@ class Local:
         A failed run does not keep the others from running. Raises what concerns them all, and Interrupted.
         """
         results = ResultsFolder(folder)
+        for name in results.abandoned():
+            self._notify(Note(f"{name} was under way in a process that ended without a word: it crashed or was killed"))
         outcomes = self._published(planned, results)
         if missing := [run for run in planned if run.name not in outcomes]:
             outcomes |= {outcome.run: outcome for outcome in self._execute(missing, results)}

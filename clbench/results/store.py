@@ -3,6 +3,7 @@
 results/<scenario>/<strategy>/<recipe>-seed<k>-<id>/    a finished run: its files and MANIFEST.json, written last
 results/sources/<sha256>.py                             a strategy's file, once for all runs that it made
 results/.work/<run id>/                                 a run in progress, with the checkpoint of its last boundary
+results/.work/<run id>.under-way                        while a process is doing it, the run's name
 results/.work/first-<key>                               a first experience that the runs of a command share
 results/.failed/<scenario>/…                            a failed run with its traceback; never read as a result
 results/.damaged/<scenario>/…                           a finished run that was found changed, moved out of the way
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -31,6 +33,7 @@ from clbench.system.files import open_plain, read_plain, replace_file, sync_fold
 MANIFEST = "MANIFEST.json"
 WORK, FAILED, DAMAGED = ".work", ".failed", ".damaged"
 FIRST = "first-"
+UNDER_WAY = ".under-way"
 SOURCES = "sources"
 
 LARGEST_JSON = 2**26
@@ -148,6 +151,23 @@ def failed_runs(folder: Path) -> Iterator[Path]:
             return
 
 
+def abandoned_runs(results: Path) -> dict[Path, str]:
+    """Return the runs of a results folder whose process ended without a word, by the file that says so.
+
+    Safe in a stranger's folder: nothing is written, and only plain files are opened.
+    """
+    abandoned = {}
+    for path in sorted((results / WORK).glob(f"*{UNDER_WAY}")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        with contextlib.suppress(OSError), path.open(errors="replace") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # fails while the process lives
+            name = file.read(1000)
+            if name and name.isprintable():
+                abandoned[path] = name
+    return abandoned
+
+
 def source_file(results: Path, sha256: str) -> Path:
     """Return where a results folder has the strategy file of this hash."""
     return results / SOURCES / f"{sha256}.py"
@@ -227,6 +247,26 @@ class ResultsFolder:
     def lock(self, run_id: str) -> FileLock:
         """Return the lock of a run; the system releases it when its holder dies."""
         return FileLock(self.path / WORK / f"{run_id}.lock")
+
+    @contextlib.contextmanager
+    def under_way(self, name: str, run_id: str) -> Iterator[None]:
+        """Within, a file says that the run `name` is being done; if the process ends without a word, it stays."""
+        path = self.path / WORK / f"{run_id}{UNDER_WAY}"
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # the system releases it when the process dies
+            file.write(name)
+            file.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def abandoned(self) -> list[str]:
+        """Return the names of the runs whose process ended without a word, and forget it."""
+        abandoned = abandoned_runs(self.path)
+        for path in abandoned:
+            path.unlink(missing_ok=True)
+        return list(abandoned.values())
 
     def first_experience(self, key: str) -> Path:
         """Return the file of a first experience that several runs share."""

@@ -42,6 +42,7 @@ from clbench.streams.stream import Stream, open_stream
 from clbench.system import peak_memory
 from clbench.system.global_state import GlobalState
 from clbench.system.seeds import derive
+from clbench.system.signals import Interrupted
 from clbench.training import continual_search
 from clbench.training.costs import Costs
 from clbench.training.cuda_graphs import GraphRecorder
@@ -89,9 +90,9 @@ class ExperienceByExperience:
             with self.audit.watching_files(self.module):
                 self.strategy.start(self.initial)
             self.own_weights = object_graph.weights_sha256(self.initial) != drawn
-        except UsageError:  # a configuration that this network cannot meet
+        except (UsageError, Interrupted, KeyboardInterrupt):  # UsageError: a configuration this network cannot meet
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise StrategyFailed(error, "before training") from error
 
     def _open_stream(self) -> Stream:
@@ -209,7 +210,9 @@ class ExperienceByExperience:
             watch.enter("tuning")
             tuned = self._tune(trainer, index, done) if self._tunes else None
             costs = self._learn(trainer, index)
-        except (Exception, SystemExit) as error:
+        except (Interrupted, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # also SystemExit and GeneratorExit: a strategy may not end the command
             raise StrategyFailed(error, f"in experience {index}, step {trainer.costs.gradient_steps}") from error
         watch.enter("bookkeeping")
         if costs.past_data_bytes:
@@ -221,7 +224,9 @@ class ExperienceByExperience:
         watch.enter("evaluation")
         try:
             done.predictions.append(self._evaluate(trainer) if costs.trained else None)
-        except (Exception, SystemExit) as error:
+        except (Interrupted, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # also SystemExit and GeneratorExit: a strategy may not end the command
             raise StrategyFailed(error, f"in the evaluation after experience {index}") from error
         watch.enter("bookkeeping")
         scaling = self.stream.scaling

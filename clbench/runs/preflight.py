@@ -16,6 +16,7 @@ from clbench.plugins.discovery import Plugin, discover
 from clbench.results.run_spec import RunSpec, experience_classes
 from clbench.runs.selection import load_class
 from clbench.system.global_state import GlobalState
+from clbench.system.signals import Interrupted
 
 
 def check_protocol(spec: RunSpec, data: DatasetInfo, folder: Path) -> None:
@@ -77,7 +78,9 @@ def _refusal(spec: RunSpec, cls: type[Any], data: DatasetInfo, fixed: bool | Non
         cls(configure(config_class(cls), spec.strategy.config, spec.strategy.name)).start(network)
     except UsageError as error:
         return error
-    except Exception:  # a fault of its own, which its run reports with a traceback, and which concerns no other run
+    except (Interrupted, KeyboardInterrupt):
+        raise
+    except BaseException:  # a fault of its own, which its run reports with a traceback, and which concerns no other run
         return None
     return None
 

@@ -19,6 +19,7 @@ from clbench.runs.experiences import ExperienceByExperience, StrategyFailed
 from clbench.runs.outcome import Outcome
 from clbench.runs.surroundings import Surroundings
 from clbench.system.global_state import GlobalState
+from clbench.system.signals import Interrupted
 
 
 def execute(spec: RunSpec, plugin: Plugin, around: Surroundings, wait: bool = True) -> Outcome | None:
@@ -53,12 +54,16 @@ def _execute(spec: RunSpec, plugin: Plugin, around: Surroundings) -> Outcome:
             return Outcome(name, "skipped", there)
         try:
             # Standard output is the command's own; what a plug-in prints goes where progress goes.
-            with contextlib.redirect_stdout(sys.stderr):
+            with around.results.under_way(name, identity), contextlib.redirect_stdout(sys.stderr):
                 return Outcome(name, "finished", ExperienceByExperience(spec, plugin, around).to_the_end())
         except StrategyFailed as failure:
             return _keep_failure(failure.cause, failure.where, spec, around)
         except PluginError as failure:
             return _keep_failure(failure, "outside training", spec, around)
+        except (ClbenchError, OSError, Interrupted, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # of the strategy's code, wherever it is called; also GeneratorExit
+            return _keep_failure(error, "outside training", spec, around)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise MachineError(

@@ -137,3 +137,49 @@ def test_a_worker_whose_command_was_killed_ends_in_a_step_that_never_ends(
     while alive(worker):
         assert time.monotonic() < deadline, "a worker goes on without its parent"
         time.sleep(0.1)
+
+
+def finish(folder: Path, data: Path, body: str, *more: str) -> subprocess.CompletedProcess[str]:
+    return call(folder, *command(folder, data, body, *more))
+
+
+def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("body", "code", "said"),
+    [("os._exit(0)", 0, ""), ("ctypes.string_at(0)", -signal.SIGSEGV, "misbehaving.py")],
+    ids=["os._exit", "segmentation fault"],
+)
+def test_the_next_command_says_which_run_was_under_way_in_a_process_that_ended_without_a_word(
+    tmp_path: Path, data: Path, body: str, code: int, said: str
+) -> None:
+    ended = finish(tmp_path, data, body)
+    assert ended.returncode == code
+    assert said in ended.stderr  # where a crash in native code was
+    sentence = r"splitdigits/misbehaving/\S+-seed0-\S+ was under way in a process that ended without a word"
+    doctor = call(tmp_path, sys.executable, "-m", "clbench", "doctor", "results", "--data", str(data))
+    assert re.search(sentence, doctor.stdout) and doctor.returncode == 1
+    assert re.search(sentence, finish(tmp_path, data, "pass").stderr)
+    assert not re.search(sentence, finish(tmp_path, data, "pass").stderr)
+
+
+@pytest.mark.slow
+def test_a_run_that_another_process_is_doing_is_not_said_to_have_ended(tmp_path: Path, data: Path) -> None:
+    start(tmp_path, data, "while True: pass")
+    from clbench.results.store import abandoned_runs
+
+    assert list(abandoned_runs(tmp_path / "results")) == []
+    assert len(list(tmp_path.glob("results/.work/*.under-way"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("raised", ["GeneratorExit()", "BaseException('base')", "SystemExit(3)"])
+def test_whatever_a_strategy_raises_fails_its_run_only(tmp_path: Path, data: Path, raised: str) -> None:
+    done = finish(tmp_path, data, f"raise {raised}")
+    assert done.returncode == 1
+    assert "in experience 1, step" in done.stderr and "Traceback" not in done.stderr
+    (trace,) = tmp_path.glob("results/.failed/*/*/*/traceback.txt")
+    assert raised.partition("(")[0] in trace.read_text()
