@@ -12,7 +12,8 @@ from typing import IO, NoReturn
 from clbench.cli.app import app
 from clbench.cli.options import terminal
 from clbench.errors import ClbenchError, MachineError
-from clbench.system import own_process
+from clbench.plugins.importing import memory_is_short
+from clbench.system import memory, own_process
 from clbench.system.signals import Interrupted, Interruption, LastCall, stopped
 
 
@@ -43,7 +44,13 @@ def main() -> None:
         sys.exit(error.exit_code)
     except Interrupted as interruption:
         _stop(interruption)
+    except (MemoryError, ImportError) as error:
+        if not memory.is_short(error):
+            raise
+        _memory_is_short()
     except OSError as error:
+        if memory.is_short(error):
+            _memory_is_short()
         _output_failed(error)
     except SystemExit as ended:
         # Click turns it into exit code 1, which here means that a run failed.
@@ -82,6 +89,12 @@ def _output_failed(error: OSError) -> NoReturn:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) or error.filename:
         raise error
     failure = MachineError(f"cannot write the output: {error.strerror}")
+    _fail(failure)
+    sys.exit(failure.exit_code)
+
+
+def _memory_is_short() -> NoReturn:
+    failure = memory_is_short("this command")
     _fail(failure)
     sys.exit(failure.exit_code)
 

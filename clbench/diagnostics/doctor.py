@@ -14,7 +14,7 @@ from clbench.data.datasets import data_folder, verify
 from clbench.plugins import discovery
 from clbench.results import environment, store
 from clbench.results.stored_runs import Unreadable, read_all
-from clbench.system import machine
+from clbench.system import machine, memory
 from clbench.system.output import one_line
 
 
@@ -55,6 +55,8 @@ def _installation() -> Iterator[Finding]:
 
 
 def _fix_import(message: str) -> str:
+    if memory.is_short(ImportError(message)):
+        return memory.REMEDY
     if "torchvision::nms" in message or "undefined symbol" in message:
         return "torch and torchvision are of different builds: pip install --force-reinstall torch torchvision"
     if "distutils" in message:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from clbench.avalanche import benchmark_catalogue, catalogue
 from clbench.errors import PluginError, UsageError
 from clbench.plugins.syntax import Field, base_name, hyper_parameters, literals, recipes
+from clbench.system import memory
 from clbench.system.signals import Interrupted
 from clbench.system.suggestions import did_you_mean
 
@@ -307,10 +308,12 @@ def _the_one(matches: Sequence[Plugin], problem: str) -> Plugin:
 def load(plugin: Plugin) -> type[Any]:
     """Run the plug-in's file and return its Strategy or Scenario subclass.
 
-    Raises PluginError where it fails to run, is not what was described, or has changed since.
+    Raises PluginError where it fails to run, is not what was described, or has changed since, and MachineError where
+    memory is short.
     """
-    from clbench.plugins.importing import import_file
+    from clbench.plugins.importing import import_file, memory_is_short, require_room_for_torch
 
+    require_room_for_torch()
     if is_avalanches(plugin.name):
         if plugin.kind == "scenario":
             from clbench.avalanche.whole_benchmark import scenario_class
@@ -326,6 +329,8 @@ def load(plugin: Plugin) -> type[Any]:
     except (Interrupted, KeyboardInterrupt):
         raise
     except BaseException as error:  # also SystemExit: a plug-in may not end the program
+        if memory.is_short(error):
+            raise memory_is_short(f"{plugin.path} and what it imports") from error
         where = _line_in(plugin.path, error)
         raise PluginError(f"{plugin.path}{where} fails to load: {type(error).__name__}: {error}") from error
     base = _base_class(plugin.kind)

@@ -17,6 +17,8 @@ from types import ModuleType
 from typing import NoReturn
 
 from clbench.avalanche.importing import putting_off
+from clbench.errors import MachineError
+from clbench.system import memory
 
 
 class _UncachedLoader(SourceFileLoader):
@@ -48,3 +50,14 @@ def import_file(path: Path) -> ModuleType:
         sys.modules.pop(name, None)
         raise
     return module
+
+
+def require_room_for_torch() -> None:
+    """Raise MachineError if torch, which every plug-in imports, does not fit into this process's memory."""
+    if not memory.torch_fits():
+        raise memory_is_short("torch")
+
+
+def memory_is_short(what: str) -> MachineError:
+    """Return the error that says that there is not enough memory for `what`."""
+    return MachineError(f"memory is short: not enough for {what}{memory.limit_in_words()}", memory.REMEDY)

@@ -16,7 +16,10 @@ from clbench.data.dataset_info import DatasetInfo
 from clbench.data.datasets import describe
 from clbench.errors import ClbenchError, DataError
 from clbench.plugins.discovery import Plugin, is_avalanches
+from clbench.plugins.importing import memory_is_short
+from clbench.system import memory
 from clbench.system.global_state import GlobalState
+from clbench.system.signals import Interrupted
 
 
 def with_dataset(
@@ -71,9 +74,11 @@ def _imported(plugin: Plugin, benchmark: Callable[..., Any], name: str, folder: 
         classes = tuple(str(class_id) for class_id in found.class_ids)
         split = split_text(found.classes_per_experience)
         return import_samples(name, parts, classes, split, f"benchmark {plugin.name}", folder, report)
-    except ClbenchError:
+    except (ClbenchError, Interrupted, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # also SystemExit: a plug-in may not end the program
+        if memory.is_short(error):
+            raise memory_is_short(f"benchmark {plugin.name}") from error
         hint = f"Avalanche looks for its files in {folder}." if is_avalanches(plugin.name) else f"See {plugin.path}."
         text = " ".join(str(error).split())
         raise DataError(f"benchmark {plugin.name}: {type(error).__name__}: {text}", hint) from error

@@ -18,6 +18,7 @@ from clbench.results.run_spec import RunSpec, folder_name, run_id
 from clbench.runs.experiences import ExperienceByExperience, StrategyFailed
 from clbench.runs.outcome import Outcome
 from clbench.runs.surroundings import Surroundings
+from clbench.system import memory
 from clbench.system.global_state import GlobalState
 from clbench.system.signals import Interrupted
 
@@ -89,6 +90,8 @@ def _keep_failure(error: BaseException, where: str, spec: RunSpec, around: Surro
         message = f"{where}: the strategy called exit({error.code!r})"
     elif isinstance(error, Divergence):
         message = error.message
+    elif memory.is_short(error):
+        message = f"{where}: memory is short ({type(error).__name__}: {error}). {memory.REMEDY}"
     else:
         message = f"{where}: {error.message if isinstance(error, ClbenchError) else f'{type(error).__name__}: {error}'}"
     result = FailedRun(status=status, run_id=identity, error=message)

@@ -183,3 +183,20 @@ def test_whatever_a_strategy_raises_fails_its_run_only(tmp_path: Path, data: Pat
     assert "in experience 1, step" in done.stderr and "Traceback" not in done.stderr
     (trace,) = tmp_path.glob("results/.failed/*/*/*/traceback.txt")
     assert raised.partition("(")[0] in trace.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("body", ["raise MemoryError", "__import__('torch').empty(2**50)"])
+def test_a_run_that_needs_more_memory_than_there_is_fails_and_says_so(tmp_path: Path, data: Path, body: str) -> None:
+    done = finish(tmp_path, data, body)
+    assert done.returncode == 1
+    assert re.search("in experience 1, step [0-9]+: memory is short", done.stderr) and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_where_torch_does_not_fit_into_memory_the_command_says_so(tmp_path: Path, data: Path) -> None:
+    limited = ["sh", "-c", 'ulimit -v 900000; exec "$@"', "sh"]
+    done = call(tmp_path, *limited, *command(tmp_path, data, "pass"))
+    assert done.returncode == 4
+    assert "memory is short: not enough for torch" in done.stderr and "0.9 GB by ulimit -v" in done.stderr
+    assert "Traceback" not in done.stderr and "fails to load" not in done.stderr
