@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from clbench.cli.options import terminal
+from clbench.errors import ClbenchError, MachineError
+from clbench.system import memory
 from clbench.system.output import say, say_json
 
 if TYPE_CHECKING:
@@ -33,6 +37,28 @@ def print_comparisons(runs: Any, as_json: bool, wide: bool = False) -> None:
     for comparison in comparisons:
         console.print()
         print_comparison(console, comparison)
+
+
+@contextlib.contextmanager
+def answering(outcomes: Sequence[Outcome], out: Path, again: str) -> Iterator[None]:
+    """Within, show what was run. If that fails, say that the runs are stored, and that the command `again` shows them.
+
+    At the end, however it comes, say which runs failed and exit accordingly.
+    """
+    try:
+        yield
+    except (BrokenPipeError, typer.Exit):
+        raise
+    except Exception as error:
+        if any(not outcome.failed for outcome in outcomes):
+            say(f"The runs that finished are stored in {out}/. To show them: {again}", sys.stderr)
+        if isinstance(error, ClbenchError | OSError):
+            raise
+        say(f"They cannot be shown now: {type(error).__name__}: {error}", sys.stderr)
+        code = MachineError.exit_code if memory.is_short(error) else ClbenchError.exit_code
+        raise typer.Exit(code) from error
+    finally:  # whether or not the table was read to its end
+        end_if_some_failed(outcomes)
 
 
 def end_if_some_failed(outcomes: Sequence[Outcome]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clbench.cli.answers import end_if_some_failed
+from clbench.cli.answers import answering
 from clbench.cli.completion import one_of, protocols
 from clbench.cli.options import run_options, terminal
 from clbench.runs.request import Request
@@ -48,19 +48,18 @@ def reproduce(
 
     wanted = chosen(targets(protocol), setting, method)
     outcomes = execute_planned(lambda notify: plan_targets(wanted, request, notify), request, terminal(stderr=True))
-    runs = stored(outcomes, terminal(stderr=True))
-    from clbench.reproduction import table
-    from clbench.reproduction.targets import cells
-    from clbench.system.tables import print_table
+    with answering(outcomes, request.out, f"clbench compare {request.out}"):
+        from clbench.reproduction import table
+        from clbench.reproduction.targets import cells
+        from clbench.system.tables import print_table
 
-    found = cells(wanted, runs)
-    print_table(terminal(), f"{protocol}: {wanted[0].source}", table.HEADINGS, table.rows(found), numbers=range(2, 7))
-    say("Percent; ± is the standard deviation over runs as published, and as measured.")
-    file = request.out / "reproduction" / f"{protocol}.csv"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(table.as_csv(found), encoding="utf-8")
-    say(f"Stored in {request.out}/, this table in {file}. It is also in the report: clbench report {request.out}")
-    end_if_some_failed(outcomes)
+        found, title = cells(wanted, stored(outcomes, terminal(stderr=True))), f"{protocol}: {wanted[0].source}"
+        print_table(terminal(), title, table.HEADINGS, table.rows(found), numbers=range(2, 7))
+        say("Percent; ± is the standard deviation over runs as published, and as measured.")
+        file = request.out / "reproduction" / f"{protocol}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(table.as_csv(found), encoding="utf-8")
+        say(f"Stored in {request.out}/, this table in {file}. It is also in the report: clbench report {request.out}")
 
 
 def _print_targets(targets: Sequence[Target]) -> None:

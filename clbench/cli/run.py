@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clbench.cli.answers import end_if_some_failed, print_comparisons
+from clbench.cli.answers import answering, print_comparisons
 from clbench.cli.options import AsJson, Wide, run_options, terminal
 from clbench.runs.request import Request
 from clbench.system.output import legible, say, say_json
@@ -38,13 +38,11 @@ def run(
     from clbench.api import require_clean, run_request, stored
 
     outcomes = run_request(request, terminal(stderr=True))
-    runs = stored(outcomes, terminal(stderr=True))
-    try:
+    with answering(outcomes, request.out, f"clbench compare {request.out}"):
+        runs = stored(outcomes, terminal(stderr=True))
         print_comparisons(runs, as_json, wide)
         if runs and not as_json:
             say(f"\nStored in {request.out}/. Compare with everything stored there: clbench compare {request.out}")
-    finally:  # whether or not the table was read to its end
-        end_if_some_failed(outcomes)
     if request.strict:
         require_clean(runs)
 

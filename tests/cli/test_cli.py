@@ -782,3 +782,18 @@ def test_doctor_names_a_broken_plugin_a_damaged_run_and_a_failed_run_and_how_to_
     assert re.search(r"FAIL +failed run splitdigits/mine/", done.out) and "traceback.txt" in done.out
     monkeypatch.chdir(run)
     assert command("doctor", ".").code == 1
+
+
+@pytest.mark.parametrize(("raised", "code"), [(ValueError("no room"), 1), (MemoryError(), 4)])
+def test_a_table_that_cannot_be_drawn_does_not_hide_that_the_runs_are_stored(
+    here: Path, command: Command, monkeypatch: pytest.MonkeyPatch, raised: Exception, code: int
+) -> None:
+    def fail(*_: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr("clbench.comparison.table.print_comparison", fail)
+    done = command("run", "-s", "naive", *SMALL)
+    assert done.code == code
+    assert len(list(here.glob("results/splitdigits/naive/*/MANIFEST.json"))) == 1
+    assert "stored in results/. To show them: clbench compare results" in done.err
+    assert type(raised).__name__ in done.err and "Traceback" not in done.err
