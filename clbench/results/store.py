@@ -204,7 +204,12 @@ class ResultsFolder:
         self.path = path
         check_results_folder(path)
         try:
-            (path / WORK).mkdir(parents=True, exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
+            # Checkpoints are only read where nobody else can have written them; see runs/checkpoint.py.
+            (path / WORK).mkdir(mode=0o700, exist_ok=True)
+            if not any((path / WORK).iterdir()):  # made by an earlier version
+                with contextlib.suppress(PermissionError):
+                    (path / WORK).chmod(0o700)
             probe = path / WORK / f".probe-{uuid.uuid4().hex[:8]}"
             probe.touch()
             probe.unlink()
@@ -241,7 +246,7 @@ class ResultsFolder:
     def work(self, run_id: str) -> Path:
         """Return the folder in which a run is built."""
         folder = self.path / WORK / run_id
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
     def lock(self, run_id: str) -> FileLock:

@@ -1,6 +1,7 @@
 """The state of a run at the boundary between two experiences, from which it goes on bit for bit.
 
-A checkpoint is a pickle and therefore only ever read from the work folder of the user who wrote it. No random state is
+A checkpoint is a pickle, which may do anything when it is read, and therefore only ever read from a work folder that
+belongs to this user and that nobody else can write to. No random state is
 in it: every generator is made from the run's seed and the number of the experience (see system/seeds.py). What was
 predicted after each experience lies in a file of its own beside it, written once, so that a boundary costs the same
 however many lie behind it.
@@ -10,17 +11,19 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
 import torch
 
-from clbench.errors import PluginError
+from clbench.errors import MachineError, PluginError
 from clbench.networks.network import Network
 from clbench.results.run_costs import ExperienceCosts
 from clbench.results.run_result import ExperienceResult
-from clbench.system.files import replacing
+from clbench.system.files import Exposed, read_private, replacing
 
 NAME = "checkpoint"
 _DIGEST_SIZE = hashlib.sha256().digest_size
@@ -70,11 +73,23 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(folder: Path) -> Checkpoint | None:
-    """Return the checkpoint in `folder`; None where there is none, or where its bytes are not those that were saved."""
-    values = unpacked(folder / NAME)
-    if values is None:
-        return None
-    predictions = [unpacked(_predictions(folder, index)) for index in range(values["finished"])]
+    """Return the checkpoint in `folder`; None where there is none, or where its bytes are not those that were saved.
+
+    Raises MachineError if somebody else may have written it.
+    """
+    folders = (folder.parent, folder)
+    try:
+        values = unpacked(folder / NAME, folders)
+        if values is None:
+            return None
+        predictions = [unpacked(_predictions(folder, index), folders) for index in range(values["finished"])]
+    except Exposed as exposed:
+        owner = "chmod go-w" if exposed.path.lstat().st_uid == os.geteuid() else "chown -R $(id -un)"
+        raise MachineError(
+            f"{exposed.path} {exposed.problem}: the checkpoint is not read, because it could run another's code",
+            f"If you trust what is in it: {owner} {exposed.path}. Otherwise remove it, and the run starts over: "
+            f"rm -r {exposed.path}",
+        ) from exposed
     if None in predictions:
         return None
     return Checkpoint(**values, predictions=[each["predictions"] for each in predictions if each is not None])
@@ -90,6 +105,7 @@ def keep(path: Path, values: dict[str, Any]) -> None:
     Raises OSError, and whatever cannot be pickled raises.
     """
     with replacing(path) as file:
+        os.fchmod(file.fileno(), 0o600)  # whatever the umask: what others can write is not read again
         file.write(bytes(_DIGEST_SIZE))
         hashed = _Hashed(file)
         try:
@@ -123,10 +139,13 @@ class _Hashed:
         self._file.flush()
 
 
-def unpacked(path: Path) -> dict[str, Any] | None:
-    """Return what `keep` was given; None where there is no such file, or its bytes are not those that were saved."""
+def unpacked(path: Path, folders: Sequence[Path]) -> dict[str, Any] | None:
+    """Return what `keep` was given; None where there is no such file, or its bytes are not those that were saved.
+
+    Raises Exposed unless the file and the `folders` that hold it are this user's alone.
+    """
     try:
-        stored = path.read_bytes()
+        stored = read_private(path, folders)
     except FileNotFoundError:
         return None
     digest, content = stored[:_DIGEST_SIZE], memoryview(stored)[_DIGEST_SIZE:]

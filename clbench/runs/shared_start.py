@@ -24,6 +24,7 @@ from clbench.results.record import to_json
 from clbench.results.run_spec import RunSpec
 from clbench.results.store import ResultsFolder
 from clbench.runs.checkpoint import keep, unpacked
+from clbench.system.files import Exposed
 from clbench.system.randomness import random_state, restore_random_state
 from clbench.training.costs import Costs
 from clbench.training.loop import Trainer
@@ -45,7 +46,11 @@ def learn_shared(trainer: Trainer, spec: RunSpec, results: ResultsFolder, audit:
 
 
 def _train_or_take(trainer: Trainer, kept: Path, audit: Audit) -> None:
-    if there := unpacked(kept):
+    try:
+        there = unpacked(kept, [kept.parent])
+    except Exposed:  # somebody else may have written it
+        there = None
+    if there:
         trainer.model, trainer.optimizer_state = there["model"].to(trainer.device), there["optimizer"]
         trainer.costs = replace(there["costs"], shared=True)
         trainer.timer.add(there["phases"])

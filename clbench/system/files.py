@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -68,3 +68,41 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_NOT_PLAIN = "is not a plain file or folder"
+
+
+class Exposed(Exception):
+    """Somebody else may have written a file: `path`, it or a folder that it is in, is not this user's alone."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+
+def read_private(path: Path, folders: Sequence[Path]) -> bytes:
+    """Return the content of a file that only this user can have written, to it and to the `folders` that hold it.
+
+    Raises Exposed, and FileNotFoundError.
+    """
+    for folder in folders:
+        _require_private(folder, folder.lstat(), stat.S_ISDIR)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Exposed(path, _NOT_PLAIN) from error
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        _require_private(path, os.fstat(descriptor), stat.S_ISREG)
+        return file.read()
+
+
+def _require_private(path: Path, status: os.stat_result, is_right: Callable[[int], bool]) -> None:
+    if not is_right(status.st_mode):
+        raise Exposed(path, _NOT_PLAIN)
+    if status.st_uid != os.geteuid():
+        raise Exposed(path, f"belongs to another user (id {status.st_uid})")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Exposed(path, "can be written by other users")

@@ -200,3 +200,14 @@ def test_where_torch_does_not_fit_into_memory_the_command_says_so(tmp_path: Path
     assert done.returncode == 4
     assert "memory is short: not enough for torch" in done.stderr and "0.9 GB by ulimit -v" in done.stderr
     assert "Traceback" not in done.stderr and "fails to load" not in done.stderr
+
+
+@pytest.mark.slow
+def test_whatever_the_umask_a_run_goes_on_from_its_checkpoint(tmp_path: Path, data: Path) -> None:
+    process = subprocess.Popen(
+        ["sh", "-c", 'umask 000; exec "$@"', "sh", *command(tmp_path, data, "os._exit(3)")], stderr=subprocess.PIPE
+    )
+    STARTED.append(process)
+    assert process.wait(timeout=120) == 3
+    assert (tmp_path / "results" / ".work").stat().st_mode & 0o777 == 0o700
+    assert "resuming after experience 0" in finish(tmp_path, data, "os._exit(3)").stderr

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
+import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from clbench.errors import PluginError
+from clbench.errors import MachineError, PluginError
 from clbench.networks.architectures import build
+from clbench.results.store import ResultsFolder
 from clbench.runs import checkpoint
 from clbench.runs.checkpoint import Checkpoint
 
@@ -62,6 +66,59 @@ def test_a_checkpoint_of_which_anything_is_damaged_is_none(tmp_path: Path, file:
 
 def test_without_a_checkpoint_there_is_nothing_to_load(tmp_path: Path) -> None:
     assert checkpoint.load(tmp_path) is None
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A run's folder in a work folder, with the checkpoint of one experience."""
+    work: Path = ResultsFolder(tmp_path / "results").work("run")
+    checkpoint.save(work, at_boundary(1))
+    return work
+
+
+PARTS = ["..", ".", "checkpoint", "predictions-0"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_checkpoint_that_others_could_have_written_is_refused_until_that_is_put_right(work: Path, part: str) -> None:
+    exposed = (work / part).resolve()
+    exposed.chmod(exposed.stat().st_mode | stat.S_IWGRP)
+    with pytest.raises(MachineError, match=f"{exposed} can be written by other users") as refused:
+        checkpoint.load(work)
+    fix = f"chmod go-w {exposed}"
+    assert refused.value.hint is not None and fix in refused.value.hint
+    subprocess.run(fix.split(), check=True)
+    assert checkpoint.load(work) is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to give files away")
+@pytest.mark.parametrize("part", PARTS)
+def test_a_checkpoint_that_belongs_to_another_user_is_refused(work: Path, part: str) -> None:
+    os.chown(work / part, 12345, -1)
+    with pytest.raises(MachineError, match=r"belongs to another user \(id 12345\)"):
+        checkpoint.load(work)
+
+
+@pytest.mark.parametrize("put", ["symlink", "fifo"])
+def test_only_plain_files_are_read_as_checkpoints(work: Path, put: str) -> None:
+    elsewhere = (work / "checkpoint").rename(work / "elsewhere")
+    if put == "symlink":
+        (work / "checkpoint").symlink_to(elsewhere)
+    else:
+        os.mkfifo(work / "checkpoint", 0o600)
+    with pytest.raises(MachineError, match="checkpoint is not a plain file or folder"):
+        checkpoint.load(work)
+
+
+def test_what_a_checkpoint_is_written_to_is_its_users_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        work = ResultsFolder(tmp_path / "results").work("run")
+        checkpoint.save(work, at_boundary(1))
+    finally:
+        os.umask(before)
+    assert [(work / part).stat().st_mode & 0o777 for part in PARTS] == [0o700, 0o700, 0o600, 0o600]
+    assert checkpoint.load(work) is not None
 
 
 def test_state_that_cannot_be_pickled_is_the_strategys_fault(tmp_path: Path) -> None:
