@@ -131,7 +131,8 @@ class ExperienceByExperience:
         with self._watched():
             for index in range(done.finished, len(self.classes)):
                 self._experience(trainer, index, done)
-                checkpoint.save(work, done)
+                with self.around.interruption.deferred():  # torch takes it for a fault of the file
+                    checkpoint.save(work, done)
         for note in done.notes:
             self.around.notify(Note(f"{self.name}: {note}"))
         for finding in self.audit.findings:

@@ -69,7 +69,7 @@ def _train_or_take(trainer: Trainer, kept: Path, audit: Audit) -> None:
         "random": random_state(),
     }
     # It is there to be spared time; the run's own checkpoint says what is wrong with a disk.
-    with contextlib.suppress(OSError):
+    with trainer.interruption.deferred(), contextlib.suppress(OSError):
         keep(kept, values)
 
 

@@ -66,23 +66,29 @@ def none_outlives_its_test() -> Iterator[None]:
     while STARTED:
         process = STARTED.pop()
         process.kill()
+        while WORKERS:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(WORKERS.pop(), signal.SIGKILL)
         process.communicate(timeout=60)
-    while WORKERS:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(WORKERS.pop(), signal.SIGKILL)
 
 
-def start(folder: Path, data: Path, body: str, *more: str) -> tuple[subprocess.Popen[str], int]:
-    """Start a run; return its process when the strategy misbehaves, and the id of the process that it does so in."""
+def start(folder: Path, data: Path, body: str, jobs: int = 1) -> tuple[subprocess.Popen[str], list[int]]:
+    """Start as many runs; return the command when the strategy misbehaves in each, and the processes that do them."""
     process = subprocess.Popen(
-        command(folder, data, body, *more), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command(folder, data, body, "--jobs", str(jobs), "--seeds", str(jobs)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     STARTED.append(process)
+    misbehaving: list[int] = []
     assert process.stderr
     for line in process.stderr:
         if found := re.search(r"process (\d+) misbehaves", line):
-            WORKERS.append(int(found[1]))
-            return process, int(found[1])
+            misbehaving.append(int(found[1]))
+            WORKERS.append(misbehaving[-1])
+            if len(misbehaving) == jobs:
+                return process, misbehaving
     pytest.fail("the strategy never came to misbehave")
 
 
@@ -96,32 +102,32 @@ def alive(process: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hang", HANGS)
-@pytest.mark.parametrize(("signum", "jobs"), [(signal.SIGINT, "1"), (signal.SIGTERM, "2")])
+@pytest.mark.parametrize(("signum", "jobs"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
 def test_one_signal_ends_a_command_whose_strategy_never_returns(
-    tmp_path: Path, data: Path, hang: str, signum: int, jobs: str
+    tmp_path: Path, data: Path, hang: str, signum: int, jobs: int
 ) -> None:
-    process, worker = start(tmp_path, data, HANGS[hang], "--jobs", jobs, "--seeds", jobs)
+    process, workers = start(tmp_path, data, HANGS[hang], jobs)
     time.sleep(0.5)  # into the loop
     process.send_signal(signum)
     errors = process.communicate(timeout=10)[1]
     assert process.returncode == 128 + signum
     assert errors.count("Finished work is kept; rerun the same command to resume.") == 1
-    assert not alive(worker)
+    assert not any(map(alive, workers))
     assert list(tmp_path.glob("results/.work/*/checkpoint"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("jobs", "code"), [("1", -signal.SIGKILL), ("2", 128 + signal.SIGINT)])
+@pytest.mark.parametrize(("jobs", "code"), [(1, -signal.SIGKILL), (2, 128 + signal.SIGINT)])
 def test_one_signal_ends_a_command_whose_interpreter_is_kept_for_ever(
-    tmp_path: Path, data: Path, jobs: str, code: int
+    tmp_path: Path, data: Path, jobs: int, code: int
 ) -> None:
-    process, worker = start(tmp_path, data, KEEPS_THE_INTERPRETER, "--jobs", jobs, "--seeds", jobs)
+    process, workers = start(tmp_path, data, KEEPS_THE_INTERPRETER, jobs)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     errors = process.communicate(timeout=10)[1]
     assert process.returncode == code
     assert errors.count("Finished work is kept; rerun the same command to resume.") == 1
-    assert not alive(worker)
+    assert not any(map(alive, workers))
 
 
 @pytest.mark.slow
@@ -130,11 +136,11 @@ def test_a_worker_whose_command_was_killed_ends_in_a_step_that_never_ends(
     tmp_path: Path, data: Path, hang: str
 ) -> None:
     body = HANGS.get(hang, KEEPS_THE_INTERPRETER)
-    process, worker = start(tmp_path, data, body, "--jobs", "2", "--seeds", "2")
-    assert worker != process.pid
+    process, workers = start(tmp_path, data, body, jobs=2)
+    assert process.pid not in workers
     process.kill()
     deadline = time.monotonic() + 10
-    while alive(worker):
+    while any(map(alive, workers)):
         assert time.monotonic() < deadline, "a worker goes on without its parent"
         time.sleep(0.1)
 
@@ -200,6 +206,16 @@ def test_where_torch_does_not_fit_into_memory_the_command_says_so(tmp_path: Path
     assert done.returncode == 4
     assert "memory is short: not enough for torch" in done.stderr and "0.9 GB by ulimit -v" in done.stderr
     assert "Traceback" not in done.stderr and "fails to load" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_signal_while_a_checkpoint_is_written_keeps_that_boundary(tmp_path: Path, data: Path) -> None:
+    pickled = "lambda self: (os.kill(os.getpid(), 2) or int, ())"
+    body = f"self.state = type('State', (), {{'__reduce__': {pickled}}})()"
+    stopped = finish(tmp_path, data, body)
+    assert stopped.returncode == 130 and "Finished work is kept" in stopped.stderr
+    assert list(tmp_path.glob("results/.work/*/predictions-1"))
+    assert "resuming after experience 1" in finish(tmp_path, data, body).stderr
 
 
 @pytest.mark.slow
