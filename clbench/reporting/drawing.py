@@ -133,32 +133,6 @@ def _name_lines(
     label_points(axes, [(last, height, text, colour) for height, text, colour in named])
 
 
-def draw_matrix(axes: Axes, *, title: str, means: Sequence[Sequence[float | None]]) -> None:
-    import numpy as np
-    import seaborn
-
-    cells = np.array([[np.nan if value is None else 100 * value for value in line] for line in means])
-    count = len(cells)
-    names = [str(i + 1) if i % (1 + count // 11) == 0 else "" for i in range(count)]
-    seaborn.heatmap(
-        cells,
-        mask=np.isnan(cells),
-        vmin=0,
-        vmax=100,
-        cmap="cividis",
-        annot=count <= 25,  # in smaller cells the numbers would run into each other
-        fmt=".0f",
-        annot_kws={"size": 8 if count <= 10 else 5},
-        xticklabels=names,
-        yticklabels=names,
-        cbar_kws={"ticks": [0, 50, 100], "pad": 0.05, "aspect": 14},
-        ax=axes,
-    )
-    axes.set_title(title)
-    axes.set(xlabel="tested on experience", ylabel="after experience")
-    axes.tick_params(length=0)
-
-
 def draw_trade_off(
     axes: Axes, *, title: str, points: Sequence[tuple[Row, Sequence[tuple[float, float] | None]]]
 ) -> None:

@@ -6,21 +6,22 @@ Values are shares in [0, 1] and shown in percent. Experiences are counted from 1
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from clbench.comparison.columns import percent
 from clbench.comparison.comparison import Comparison, Row
 from clbench.comparison.statistics import estimate
+from clbench.reporting.class_figures import per_class
 from clbench.reporting.drawing import (
     Curve,
     draw_cost,
     draw_curves,
-    draw_matrix,
     draw_old_and_new,
     draw_settings,
     draw_trade_off,
 )
+from clbench.reporting.figure import Figure
+from clbench.reporting.heatmaps import draw_matrix
 from clbench.reporting.labels import short
 from clbench.reporting.rendering import Panel
 from clbench.results.stored_runs import StoredRun
@@ -28,22 +29,6 @@ from clbench.system.tables import readable_bytes
 
 LEGIBLE = 8
 """Lines in one panel that can be told apart; of more rows the references and the highest remedies are drawn."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure before it has words: panels to draw, and their numbers as a table."""
-
-    key: str
-    title: str
-    panels: tuple[tuple[str, Panel], ...]
-    """Each with the title that names it."""
-
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    note: str = ""
-    """What is to be known of the drawing, as that it has some of the rows only."""
 
 
 def curves(comparison: Comparison, values: Callable[[StoredRun], Sequence[float | None]]) -> list[Curve]:
@@ -91,9 +76,9 @@ def chance_after(comparison: Comparison) -> Sequence[float]:
 
 def all_figures(comparison: Comparison) -> list[Figure]:
     """Return every figure of a comparison, in the order of the report."""
-    own = [old_and_new, seen, matrices, forgetting, stability_and_plasticity, cost]
+    own = [old_and_new, seen, matrices, forgetting, stability_and_plasticity, per_class, cost]
     if comparison.spec.scenario.setting == "class_incremental":  # of which there is another reading
-        own = [*own[:5], errors, cost, settings]
+        own = [*own[:6], errors, cost, settings]
     if len(comparison.rows) > LEGIBLE:
         own.insert(1, each_alone)
     return [draw(comparison) for draw in own]

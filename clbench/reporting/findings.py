@@ -113,19 +113,19 @@ MANY = 8
 
 def _told(rows: Sequence[Row], column: str, unit: str = " %") -> str:
     known = [row for row in rows if row.estimates[column]]
-    said = [f"{row.strategy} {percent(row.estimates[column], lowest(column))}{unit}" for row in _few(known)]
-    return ", ".join(said) + _rest(known)
+    said = [f"{row.strategy} {percent(row.estimates[column], lowest(column))}{unit}" for row in few(known)]
+    return ", ".join(said) + rest(known)
 
 
-def _few(rows: Sequence[Row]) -> Sequence[Row]:
+def few(rows: Sequence[Row]) -> Sequence[Row]:
     if len(rows) <= MANY:
         return rows
     highest = [row for row in rows if row.reference is None][-4:]
     return [row for row in rows if row.reference or row in highest]
 
 
-def _rest(rows: Sequence[Row]) -> str:
-    left_out = len(rows) - len(_few(rows))
+def rest(rows: Sequence[Row]) -> str:
+    left_out = len(rows) - len(few(rows))
     return f", and {left_out} others" if left_out else ""
 
 
@@ -182,13 +182,13 @@ def matrices(comparison: Comparison) -> str:
     if last == 0:
         return "One experience: a single cell each."
     fates = []
-    for row in _few(comparison.rows):
+    for row in few(comparison.rows):
         means = mean_matrix(row)
         first, now = means[0][0], means[last][0]
         if first is not None and now is not None:
             fates.append(f"{row.strategy} from {100 * first:.0f} to {100 * now:.0f}")
     text = "A bright diagonal over dark cells is forgetting: learned well, then lost."
-    told = f"{', '.join(fates)} %{_rest(comparison.rows)}"
+    told = f"{', '.join(fates)} %{rest(comparison.rows)}"
     return f"{text} Accuracy on the first experience, from when it was learned to the end: {told}."
 
 
@@ -226,14 +226,14 @@ def stability_and_plasticity(comparison: Comparison) -> str:
 def errors(comparison: Comparison) -> str:
     """Return the finding of the figure of old-class samples that are taken for the newest classes."""
     shares = []
-    for row in _few(comparison.rows):
+    for row in few(comparison.rows):
         values = [run.metric("recency_bias")[-1] for run in row.runs]
         if None not in values:
             shares.append((sum(values) / len(values), row.strategy))
     if not shares:
         return "Undefined here: it takes two experiences."
     told = ", ".join(f"{name} {100 * share:.0f} %" for share, name in sorted(shares, reverse=True))
-    told += _rest(comparison.rows)
+    told += rest(comparison.rows)
     return f"Old-class test samples that are given to one of the newest classes, at the end: {told}."
 
 
@@ -242,14 +242,14 @@ def cost(comparison: Comparison) -> str:
     lower = _reference(comparison.rows, "lower") if len(comparison.rows) > 1 else None
     base = lower.estimates["seconds"] if lower else None
     told = []
-    for row in _few(comparison.rows):
+    for row in few(comparison.rows):
         seconds, kept = row.estimates["seconds"], row.estimates["stored_bytes"]
         if seconds is None or kept is None:
             continue
         times = f"{seconds.mean / base.mean:.1f}×" if base and base.mean else f"{seconds.mean:.1f} s"
         told.append(f"{row.strategy} {times} and {readable_bytes(kept.mean)}")
     against = f" Times are multiples of {lower.strategy}'s." if lower and base and base.mean else ""
-    return f"Time and bytes kept between experiences: {', '.join(told)}{_rest(comparison.rows)}.{against}"
+    return f"Time and bytes kept between experiences: {', '.join(told)}{rest(comparison.rows)}.{against}"
 
 
 def settings(comparison: Comparison) -> str:

@@ -11,8 +11,8 @@ from clbench.comparison.columns import COLUMNS, MEANINGS, SHARES
 from clbench.comparison.comparison import Comparison, Row, final_accuracies
 from clbench.comparison.statistics import Aggregate
 from clbench.comparison.table import cells, headings
-from clbench.reporting import exports, figures, findings
-from clbench.reporting.figures import Figure
+from clbench.reporting import class_findings, exports, figures, findings
+from clbench.reporting.figure import Figure
 from clbench.reporting.provenance import commands, method, slug
 from clbench.reporting.rendering import render
 from clbench.reproduction import table as published_table
@@ -30,6 +30,7 @@ FINDINGS: dict[str, Finding] = {
     "matrices": findings.matrices,
     "forgetting": findings.forgetting,
     "stability-plasticity": findings.stability_and_plasticity,
+    "per-class": class_findings.per_class,
     "errors": findings.errors,
     "cost": findings.cost,
     "settings": findings.settings,
@@ -112,6 +113,8 @@ def sections(comparisons: Sequence[Comparison]) -> tuple[list[Section], dict[str
             )
             shown.append(ShownFigure(figure, finding, drawn.panels, place))
             written |= {f"{place}.{ending}": content for ending, content in drawn.files.items()}
+            if figure.csv:
+                written[f"{place}.csv"] = figure.csv.encode(errors="replace")
         for ending, export in (("csv", exports.as_csv), ("md", exports.as_markdown), ("tex", exports.as_latex)):
             written[f"tables/{anchor}.{ending}"] = export(comparison).encode(errors="replace")
         made.append(_section(anchor, label, comparison, shown))

@@ -1,0 +1,50 @@
+"""What a comparison says of single classes, after the last experience.
+
+Classes are told apart by the dataset's ids, so that runs whose seeds put them in other orders can be averaged.
+"""
+
+from __future__ import annotations
+
+from clbench.comparison.comparison import Comparison, Row
+from clbench.comparison.statistics import Estimate, estimate
+from clbench.results.run_spec import experience_classes
+from clbench.results.stored_runs import StoredRun
+
+
+def one_order(comparison: Comparison) -> bool:
+    """Whether the classes came in the same order in all runs."""
+    return len({run.spec.scenario.class_order for row in comparison.rows for run in row.runs}) == 1
+
+
+def class_ids(comparison: Comparison) -> list[int]:
+    """Return the classes in the order in which they came, or by their ids if the order is not the same in all runs."""
+    learned = [each for classes in experience_classes(comparison.spec) for each in classes]
+    if one_order(comparison):
+        return learned
+    return sorted({each for row in comparison.rows for run in row.runs for each in _learned(run)})
+
+
+def learned_in(comparison: Comparison) -> dict[int, int]:
+    """Return the experience, from 0, that brought each class; empty if that is not the same in all runs."""
+    if not one_order(comparison):
+        return {}
+    return {each: i for i, classes in enumerate(experience_classes(comparison.spec)) for each in classes}
+
+
+def class_accuracies(row: Row) -> dict[int, Estimate | None]:
+    """Return the accuracy on each class over the seeds; None if it was not evaluated or has no test samples.
+
+    A class that the stream of some seed does not have is missing.
+    """
+    of_seeds = [_final_by_class(run) for run in row.runs]
+    return {each: estimate([values[each] for values in of_seeds]) for each in set.intersection(*map(set, of_seeds))}
+
+
+def _learned(run: StoredRun) -> list[int]:
+    return [each for classes in experience_classes(run.spec) for each in classes]
+
+
+def _final_by_class(run: StoredRun) -> dict[int, float | None]:
+    learned = _learned(run)
+    final = run.metric("per_class_accuracy")[-1] or [None] * len(learned)
+    return dict(zip(learned, final, strict=True))

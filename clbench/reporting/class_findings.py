@@ -1,0 +1,23 @@
+"""What the figures of single classes show, in sentences."""
+
+from __future__ import annotations
+
+from clbench.comparison.classes import class_accuracies, class_ids
+from clbench.comparison.comparison import Comparison
+from clbench.reporting.findings import few, rest
+
+
+def per_class(comparison: Comparison) -> str:
+    """Return the finding of the accuracy on each class: the lowest and the highest class of each strategy."""
+    name = comparison.spec.scenario.class_name
+    told = []
+    for row in few(comparison.rows):
+        accuracies = class_accuracies(row)
+        known = [(made.mean, each) for each in class_ids(comparison) if (made := accuracies.get(each))]
+        if known:
+            (least, lowest), (most, highest) = min(known), max(known)
+            low, high = f"{100 * least:.0f} % (class {name(lowest)})", f"{100 * most:.0f} % (class {name(highest)})"
+            told.append(f"{row.strategy} {low} to {high}")
+    if not told:
+        return "No strategy was evaluated after the last experience."
+    return f"From the lowest to the highest class: {', '.join(told)}{rest(comparison.rows)}."

@@ -1,0 +1,76 @@
+"""How the heat maps are drawn, in percent on one scale from 0 to 100."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def draw_matrix(axes: Axes, *, title: str, means: Sequence[Sequence[float | None]]) -> None:
+    import numpy as np
+    import seaborn
+
+    cells = np.array([[np.nan if value is None else 100 * value for value in line] for line in means])
+    count = len(cells)
+    names = [str(i + 1) if i % (1 + count // 11) == 0 else "" for i in range(count)]
+    seaborn.heatmap(
+        cells,
+        mask=np.isnan(cells),
+        vmin=0,
+        vmax=100,
+        cmap="cividis",
+        annot=count <= 25,  # in smaller cells the numbers would run into each other
+        fmt=".0f",
+        annot_kws={"size": 8 if count <= 10 else 5},
+        xticklabels=names,
+        yticklabels=names,
+        cbar_kws={"ticks": [0, 50, 100], "pad": 0.05, "aspect": 14},
+        ax=axes,
+    )
+    axes.set_title(title)
+    axes.set(xlabel="tested on experience", ylabel="after experience")
+    axes.tick_params(length=0)
+
+
+def draw_classes(
+    axes: Axes,
+    *,
+    title: str,
+    means: Sequence[Sequence[float | None]],
+    strategies: Sequence[str],
+    classes: Sequence[str],
+    starts: Sequence[int],
+    numbered: bool,
+) -> None:
+    """A row per class, a column per strategy, and a line above each row of `starts`, where an experience begins.
+
+    With the numbers in the cells, or with a colour bar.
+    """
+    import numpy as np
+    import seaborn
+
+    cells = np.array([[np.nan if value is None else 100 * value for value in line] for line in means], dtype=float)
+    seaborn.heatmap(
+        cells,
+        mask=np.isnan(cells),
+        vmin=0,
+        vmax=100,
+        cmap="cividis",
+        annot=numbered,
+        fmt=".0f",
+        annot_kws={"size": 7},
+        rasterized=not numbered,
+        xticklabels=list(strategies),
+        yticklabels=list(classes),
+        cbar=not numbered,
+        cbar_kws={"ticks": [0, 50, 100], "pad": 0.05, "aspect": 14},
+        ax=axes,
+    )
+    axes.hlines(starts, 0, len(strategies), color=axes.xaxis.label.get_color(), linewidth=1.5)
+    axes.set_title(title)
+    axes.tick_params(length=0, labelsize=8)
+    axes.tick_params(axis="x", labelrotation=90)
+    axes.tick_params(axis="y", labelrotation=0)

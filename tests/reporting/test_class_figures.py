@@ -1,0 +1,72 @@
+"""The figures of single classes: what is in their numbers and files, whatever the order of the classes."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from stored_runs import publish
+
+from clbench.comparison.comparison import Comparison, compare
+from clbench.reporting import class_findings
+from clbench.reporting.class_figures import per_class
+from clbench.reporting.publication import Selection, write_report
+from clbench.results.stored_runs import read_all
+
+
+def comparison(folder: Path) -> Comparison:
+    (only,) = compare(read_all([folder])[0])
+    return only
+
+
+def test_classes_stand_in_the_order_in_which_they_were_learned_with_the_number_of_their_experience(
+    tmp_path: Path,
+) -> None:
+    publish(tmp_path, "naive", old=0.0, order=(3, 1, 2, 0))
+    publish(tmp_path, "lwf", old=0.4, new=0.9, order=(3, 1, 2, 0))
+    figure = per_class(comparison(tmp_path))
+    assert figure.headings == ("class", "learned in experience", "naive", "lwf")
+    assert figure.rows == (
+        ("3", "1", "0.0", "40.0"),
+        ("1", "1", "0.0", "40.0"),
+        ("2", "2", "100.0", "90.0"),
+        ("0", "2", "100.0", "90.0"),
+    )
+    assert "in the order in which they were learned" in figure.note
+
+
+def test_a_class_is_averaged_by_its_id_if_the_seeds_have_other_orders(tmp_path: Path) -> None:
+    # Class 0 is old for seed 0 and new for seed 1, and the other way round class 2.
+    publish(tmp_path, "naive", 0, old=0.0, order=(0, 1, 2, 3))
+    publish(tmp_path, "naive", 1, old=0.2, order=(2, 1, 0, 3))
+    figure = per_class(comparison(tmp_path))
+    rows = list(csv.DictReader(io.StringIO(figure.csv)))
+    assert [(row["class"], float(row["accuracy"]), row["experience"]) for row in rows] == [
+        ("0", pytest.approx((0.0 + 1.0) / 2), ""),
+        ("1", pytest.approx((0.0 + 0.2) / 2), ""),
+        ("2", pytest.approx((1.0 + 0.2) / 2), ""),
+        ("3", 1.0, ""),
+    ]
+    assert [row[1] for row in figure.rows] == ["–"] * 4 and "differs between seeds" in figure.note
+
+
+def test_the_finding_names_the_lowest_and_the_highest_class(tmp_path: Path) -> None:
+    publish(tmp_path, "lwf", old=0.4, new=0.9, order=(3, 1, 2, 0))
+    assert class_findings.per_class(comparison(tmp_path)) == (
+        "From the lowest to the highest class: lwf 40 % (class 1) to 90 % (class 2)."
+    )
+
+
+def test_a_hundred_classes_are_in_panels_of_twenty_five_and_all_in_the_numbers(tmp_path: Path) -> None:
+    publish(tmp_path, "naive", sizes=(10,) * 10, samples=2)
+    figure = per_class(comparison(tmp_path))
+    assert [title for title, _ in figure.panels] == [f"Classes {first} to {first + 24}" for first in (0, 25, 50, 75)]
+    assert len(figure.rows) == 100
+
+
+def test_the_accuracy_of_each_class_is_in_the_report_and_its_csv_is_linked(tmp_path: Path) -> None:
+    publish(tmp_path / "r", "naive")
+    write_report([tmp_path / "r"], tmp_path / "report", Selection())
+    path = "figures/tiny-quick-per-class.csv"
+    assert (tmp_path / "report" / path).exists()
+    assert f'href="{path}"' in (tmp_path / "report" / "index.html").read_text()
