@@ -5,10 +5,16 @@ Classes are told apart by the dataset's ids, so that runs whose seeds put them i
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
 from clbench.comparison.comparison import Comparison, Row
 from clbench.comparison.statistics import Estimate, estimate
 from clbench.results.run_spec import experience_classes
 from clbench.results.stored_runs import StoredRun
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def one_order(comparison: Comparison) -> bool:
@@ -38,6 +44,37 @@ def class_accuracies(row: Row) -> dict[int, Estimate | None]:
     """
     of_seeds = [_final_by_class(run) for run in row.runs]
     return {each: estimate([values[each] for values in of_seeds]) for each in set.intersection(*map(set, of_seeds))}
+
+
+def class_confusion(comparison: Comparison, row: Row) -> NDArray[Any]:
+    """Return how many test samples of each class (rows) were taken for each (columns), summed over the seeds.
+
+    In the order of `class_ids`. Every run must have been evaluated after the last experience.
+    """
+    places = {each: place for place, each in enumerate(class_ids(comparison))}
+    return _confusion(row, len(places), lambda _: places)
+
+
+def experience_confusion(row: Row) -> NDArray[Any]:
+    """Return the same by the experiences that brought the classes; they are other classes if the orders differ."""
+
+    def places(run: StoredRun) -> Mapping[int, int]:
+        return {each: i for i, classes in enumerate(experience_classes(run.spec)) for each in classes}
+
+    return _confusion(row, len(row.runs[0].spec.scenario.classes_per_experience), places)
+
+
+def _confusion(row: Row, size: int, places: Callable[[StoredRun], Mapping[int, int]]) -> NDArray[Any]:
+    import numpy as np
+
+    counts = np.zeros((size, size), dtype=np.int64)
+    for run in row.runs:
+        labels, predictions = run.final_predictions()
+        place = places(run)
+        place_of = np.zeros(max(place) + 1, dtype=np.int64)
+        place_of[list(place)] = list(place.values())
+        np.add.at(counts, (place_of[labels], place_of[predictions]), 1)
+    return counts
 
 
 def _learned(run: StoredRun) -> list[int]:

@@ -12,6 +12,7 @@ from clbench.comparison.columns import percent
 from clbench.comparison.comparison import Comparison, Row
 from clbench.comparison.statistics import estimate
 from clbench.reporting.class_figures import per_class
+from clbench.reporting.confusion import confusion
 from clbench.reporting.drawing import (
     Curve,
     draw_cost,
@@ -75,13 +76,13 @@ def chance_after(comparison: Comparison) -> Sequence[float]:
 
 
 def all_figures(comparison: Comparison) -> list[Figure]:
-    """Return every figure of a comparison, in the order of the report."""
+    """Return every figure of a comparison that has something to show, in the order of the report."""
     own = [old_and_new, seen, matrices, forgetting, stability_and_plasticity, per_class, cost]
     if comparison.spec.scenario.setting == "class_incremental":  # of which there is another reading
-        own = [*own[:6], errors, cost, settings]
+        own = [*own[:6], errors, confusion, cost, settings]
     if len(comparison.rows) > LEGIBLE:
         own.insert(1, each_alone)
-    return [draw(comparison) for draw in own]
+    return [figure for draw in own if (figure := draw(comparison)).panels]
 
 
 def old_and_new(comparison: Comparison) -> Figure:

@@ -74,3 +74,33 @@ def draw_classes(
     axes.tick_params(length=0, labelsize=8)
     axes.tick_params(axis="x", labelrotation=90)
     axes.tick_params(axis="y", labelrotation=0)
+
+
+def draw_confusion(
+    axes: Axes, *, title: str, shares: Sequence[Sequence[float | None]], names: Sequence[str], unit: str
+) -> None:
+    """A row per true class or experience, a column per what its samples are taken for, as shares of the row."""
+    import numpy as np
+    import seaborn
+
+    cells = np.array([[np.nan if value is None else 100 * value for value in line] for line in shares], dtype=float)
+    numbers = np.array([[f"{value:.0f}" if value >= 0.5 else "" for value in line] for line in cells])
+    seaborn.heatmap(
+        cells,
+        mask=np.isnan(cells),
+        vmin=0,
+        vmax=100,
+        cmap="cividis",
+        annot=numbers if len(names) <= 25 else None,  # in smaller cells the numbers would run into each other
+        fmt="",
+        annot_kws={"size": 7 if len(names) <= 12 else 5},
+        xticklabels=list(names),
+        yticklabels=list(names),
+        cbar_kws={"ticks": [0, 50, 100], "pad": 0.05, "aspect": 14},
+        ax=axes,
+    )
+    axes.set_title(title)
+    axes.set(xlabel="taken for", ylabel=f"true {unit}")
+    axes.tick_params(length=0, labelsize=8)
+    axes.tick_params(axis="x", labelrotation=90)
+    axes.tick_params(axis="y", labelrotation=0)

@@ -11,7 +11,7 @@ from clbench.comparison.columns import COLUMNS, MEANINGS, SHARES
 from clbench.comparison.comparison import Comparison, Row, final_accuracies
 from clbench.comparison.statistics import Aggregate
 from clbench.comparison.table import cells, headings
-from clbench.reporting import class_findings, exports, figures, findings
+from clbench.reporting import class_findings, confusion, exports, figures, findings
 from clbench.reporting.figure import Figure
 from clbench.reporting.provenance import commands, method, slug
 from clbench.reporting.rendering import render
@@ -32,6 +32,7 @@ FINDINGS: dict[str, Finding] = {
     "stability-plasticity": findings.stability_and_plasticity,
     "per-class": class_findings.per_class,
     "errors": findings.errors,
+    "confusion": confusion.finding,
     "cost": findings.cost,
     "settings": findings.settings,
 }

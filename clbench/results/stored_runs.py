@@ -30,6 +30,7 @@ from clbench.system.output import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 _LARGEST_PREDICTIONS = 2**30
 
@@ -61,6 +62,15 @@ class StoredRun:
         """
         stored = self.result.metrics[setting or self.setting]
         return stored[name] if name in stored else metrics.derive(self.counts(setting))[name]
+
+    def final_predictions(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The labels and the predictions of the test samples after the last experience, class ids (N,) each.
+
+        Without an evaluation then, the predictions are -1. They are read from the run's file each time, since those of
+        all runs together may be large.
+        """
+        arrays = _predictions((self.path / "predictions.npz").read_bytes())
+        return arrays["labels"], arrays[self.setting][-1]
 
     @property
     def source(self) -> bytes | None:

@@ -130,7 +130,7 @@ def test_without_scripts_the_table_is_complete(opened: Open) -> None:
     cells = "table.sortable >> nth=0 >> tbody >> th, td"
     assert page.locator(cells).all_inner_texts() == other.locator(cells).all_inner_texts()
     assert page.locator("table.sortable >> nth=0 >> tbody tr").count() == 4
-    assert page.locator("thead button").count() == 0 and page.locator("figure svg").count() == 13
+    assert page.locator("thead button").count() == 0 and page.locator("figure svg").count() == 16
 
 
 # -- folds, dark mode, print, narrow screens --------------------------------------------------------------------------

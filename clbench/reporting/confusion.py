@@ -1,0 +1,117 @@
+"""The confusion matrices of the lower reference and of the highest remedy after the last experience."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from clbench.comparison.classes import class_confusion, class_ids, experience_confusion, one_order
+from clbench.comparison.comparison import Comparison, Row, lower_reference
+from clbench.reporting.figure import Figure
+from clbench.reporting.heatmaps import draw_confusion
+from clbench.reporting.labels import short
+from clbench.reporting.rendering import Panel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_BY_CLASS = 20
+"""With more classes the matrix is of experiences."""
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A matrix of samples (rows: what they are; columns: what they are taken for), and what a row of it stands for."""
+
+    row: Row
+    by_class: NDArray[Any]
+    counts: NDArray[Any]
+    """The same, or by experience."""
+
+    names: tuple[str, ...]
+    unit: str
+
+    @property
+    def shares(self) -> list[list[float | None]]:
+        return [[count / sum(line) if sum(line) else None for count in line] for line in self.counts.tolist()]
+
+
+def confusion(comparison: Comparison) -> Figure:
+    """Which classes are taken for which, or those of which experience; no panels without an evaluation at the end."""
+    shown = _shown(comparison)
+    panels = tuple((each.row.title, _panel(each)) for each in shown)
+    rows = tuple(
+        (each.row.strategy, name, *("–" if value is None else f"{100 * value:.1f}" for value in line))
+        for each in shown
+        for name, line in zip(each.names, each.shares, strict=True)
+    )
+    headings = ("strategy", f"true {shown[0].unit}", *shown[0].names) if shown else ("strategy",)
+    note = "Of each row the samples are 100 %, summed over the seeds."
+    if shown and shown[0].unit == "class" and not one_order(comparison):
+        note += " The class order differs between seeds: classes are in the dataset's order."
+    return Figure(
+        "confusion", "Confusion matrices", panels, headings, rows, note, _csv(comparison, shown)
+    )
+
+
+def finding(comparison: Comparison) -> str:
+    """Return the most frequent confusion of each strategy that is shown."""
+    told = []
+    for each in _shown(comparison):
+        wrong = [
+            (share, i, j) for i, line in enumerate(each.shares) for j, share in enumerate(line) if i != j and share
+        ]
+        if wrong:
+            share, i, j = max(wrong)
+            named = f"{each.unit} {each.names[i]} for {each.names[j]}"
+            told.append(f"{each.row.strategy} takes {100 * share:.0f} % of {named}")
+        else:
+            told.append(f"{each.row.strategy} takes none for another")
+    return f"The most frequent error: {'; '.join(told)}."
+
+
+def _shown(comparison: Comparison) -> list[_Shown]:
+    """Return the matrices of the lower reference and the highest remedy; if there is neither, of what ends highest."""
+    measured = [row for row in comparison.rows if row.estimates["final_accuracy"]]
+    lower = lower_reference(measured)
+    remedies = [row for row in measured if row.is_remedy]
+    chosen = [*([lower] if lower else []), *remedies[-1:]] or measured[-1:]
+    found = []
+    for row in chosen:
+        by_class = class_confusion(comparison, row)
+        if len(by_class) <= _BY_CLASS:
+            names = tuple(map(comparison.spec.scenario.class_name, class_ids(comparison)))
+            found.append(_Shown(row, by_class, by_class, names, "class"))
+        else:
+            by_experience = experience_confusion(row)
+            names = tuple(str(i + 1) for i in range(len(by_experience)))
+            found.append(_Shown(row, by_class, by_experience, names, "experience"))
+    return found
+
+
+def _panel(each: _Shown) -> Panel:
+    names = [short(name, 8) for name in each.names]
+    side = min(max(1.5, 0.24 * len(names)), 4.8)
+    labels = min(0.09 * max(map(len, names)), 1.0)
+    margins = {"left": 0.4 + labels, "right": 0.75, "top": 0.32, "bottom": 0.4 + labels}
+    title = short(each.row.title, 7.2 * (side + margins["right"]))
+    size = (side + margins["left"] + margins["right"], side + margins["top"] + margins["bottom"])
+    draw = partial(draw_confusion, title=title, shares=each.shares, names=names, unit=each.unit)
+    return Panel(draw, *size, **margins)
+
+
+def _csv(comparison: Comparison, shown: Sequence[_Shown]) -> str:
+    """Return a row for each two classes of which one was taken for the other, or for itself, at least once."""
+    ids, name = class_ids(comparison), comparison.spec.scenario.class_name
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["strategy", "n", "class", "class_name", "predicted", "predicted_name", "samples"])
+    for each in shown:
+        for i, j in zip(*each.by_class.nonzero(), strict=True):
+            pair = (ids[i], name(ids[i]), ids[j], name(ids[j]))
+            writer.writerow([each.row.strategy, len(each.row.seeds), *pair, int(each.by_class[i, j])])
+    return buffer.getvalue()
