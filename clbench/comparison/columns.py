@@ -38,6 +38,8 @@ MEANINGS = {
     "exemplars": "training samples kept from earlier experiences",
     "stored_bytes": "what the strategy keeps from one experience to the next: exemplars, weights, statistics",
     "to_lower": "final accuracy less that of the lower reference, paired by seed, in points",
+    "intransigence": "accuracy of the upper reference on each experience just after it, less that of the strategy with "
+    "the same seed: mean over the experiences, in points",
     "p_holm": "exact sign-flip test of that difference, corrected for the number of rows (Holm)",
     "tuned": "how the hyper-parameters came about",
     "audit": "whether the strategy looked at what it must not: other experiences, test data, task labels",
@@ -48,7 +50,7 @@ MEANINGS = {
 
 def lowest(column: str) -> float:
     """Return the least value that a share can have."""
-    return -1.0 if column == "forgetting" else 0.0
+    return -1.0 if column in ("forgetting", "intransigence") else 0.0
 
 
 def uninformative(value: Estimate, low: float = 0.0) -> bool:

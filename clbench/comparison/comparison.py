@@ -15,6 +15,7 @@ from clbench.comparison.columns import COLUMNS, SHARES, lowest, summary, uninfor
 from clbench.comparison.how_tuned import how_tuned
 from clbench.comparison.protocol import distinction, protocol
 from clbench.comparison.statistics import Difference, Estimate, estimate
+from clbench.evaluation.metrics import intransigence
 from clbench.results.record import to_json
 from clbench.results.run_spec import RunSpec
 from clbench.results.stored_runs import StoredRun
@@ -43,6 +44,12 @@ class Row:
 
     reference: Reference | None = None
     """Whether it bounds the comparison from below or above, as its file says, and is no remedy itself."""
+
+    intransigence: Estimate | None = None
+    """Mean over the experiences of what the upper reference of equal seed has learned better of each, just after it.
+
+    None for that reference; where there is none or several; and if a run was not evaluated after every experience.
+    """
 
     to_lower: Difference | None = None
     """Its final accuracy less the lower reference's, with equal seeds; None for that reference, and where none is."""
@@ -187,6 +194,8 @@ def _comparison(runs: Sequence[StoredRun]) -> Comparison:
         *_imbalance_warnings(rows[0].runs[0]),
         *_constant_loss_warnings(rows),
     ]
+    if shared:
+        rows = _with_intransigence(rows)
     notes = [_reference_lines(rows[0].runs[0]), *_interval_notes(rows)]
     if shared:
         rows, said = _with_evidence(rows)
@@ -339,10 +348,29 @@ def _reference_lines(run: StoredRun) -> str:
 
 
 def _interval_notes(rows: Sequence[Row]) -> list[str]:
-    shares = ((column, row.estimates[column]) for row in rows for column in SHARES)
+    shares = [(column, row.estimates[column]) for row in rows for column in SHARES]
+    shares += [("intransigence", row.intransigence) for row in rows]
     if not any(made and uninformative(made, lowest(column)) for column, made in shares):
         return []
     return ["±? is an interval that covers every possible value: so few seeds say nothing about that mean."]
+
+
+def _with_intransigence(rows: Sequence[Row]) -> list[Row]:
+    """Add to each row its intransigence, if there is one upper reference to measure it by."""
+    upper = [row for row in rows if row.reference == "upper"]
+    if len(upper) != 1:
+        return list(rows)
+    return [row if row is upper[0] else replace(row, intransigence=_intransigence(row, upper[0])) for row in rows]
+
+
+def _intransigence(row: Row, upper: Row) -> Estimate | None:
+    """Chaudhry et al. 2018 give it for each experience; here it is the mean, as that of forgetting is."""
+    of_seeds = []
+    for ours, joint in zip(row.runs, upper.runs, strict=True):
+        after = intransigence(ours.counts(), joint.counts())
+        known = [each for each in after if each is not None]
+        of_seeds.append(fmean(known) if len(known) == len(after) else None)
+    return estimate(of_seeds)
 
 
 def lower_reference(rows: Sequence[Row]) -> Row | None:

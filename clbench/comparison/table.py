@@ -59,7 +59,11 @@ def headings(comparison: Comparison) -> dict[str, str]:
     defined = {key: text for key, text in COLUMNS.items() if any(row.estimates[key] for row in comparison.rows)}
     if comparison.imbalance < IMBALANCED:
         defined.pop("final_accuracy_macro", None)
-    columns = {"strategy": "strategy", **defined}
+    columns = {"strategy": "strategy"}
+    for key, text in defined.items():
+        columns[key] = text
+        if key == "forgetting" and any(row.intransigence for row in comparison.rows):
+            columns["intransigence"] = "intransigence"
     lower = lower_reference(comparison.rows)
     if lower and any(row.to_lower for row in comparison.rows):
         columns["to_lower"] = f"Δ vs {lower.strategy}"
@@ -75,6 +79,7 @@ def cells(row: Row, columns: dict[str, str]) -> dict[str, str]:
         made[column] = text_of(row.estimates[column], column)
     mark = {"best": " best", "tied": " ≈"}.get(row.standing or "", "")
     made["final_accuracy"] += mark
+    made["intransigence"] = percent(row.intransigence, lowest("intransigence"))
     made["to_lower"] = difference_text(row.to_lower)
     p = row.to_lower.p_holm if row.to_lower else None
     made["p_holm"] = "–" if p is None else f"{p:.2g}"
@@ -109,6 +114,7 @@ def rows_for_json(comparison: Comparison) -> list[dict[str, object]]:
             "audit": row.audit,
             "seeds": list(row.seeds),
             **values,
+            "intransigence": asdict(row.intransigence) if row.intransigence else None,
             "standing": row.standing,
             "to_lower": asdict(row.to_lower) if row.to_lower else None,
             "to_best": asdict(row.to_best) if row.to_best else None,

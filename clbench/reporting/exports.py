@@ -31,7 +31,7 @@ _LATEX = {
 
 def as_csv(comparison: Comparison) -> str:
     """Return a row per strategy: mean and half width of the interval of each column, differences, p-values, seeds."""
-    estimated = [name for column in COLUMNS for name in (column, f"{column}_half_width")]
+    estimated = [name for column in (*COLUMNS, "intransigence") for name in (column, f"{column}_half_width")]
     differences = ["to_lower", "to_lower_half_width", "to_lower_p", "to_lower_p_holm"]
     differences += ["to_best", "to_best_half_width", "to_best_p"]
     names = ["strategy", "reference", "tuned", "audit", "standing", "n", "seeds", *estimated, *differences]
@@ -39,8 +39,7 @@ def as_csv(comparison: Comparison) -> str:
     for row in comparison.rows:
         values: list[object] = [row.strategy, row.reference, row.tuned, row.audit, row.standing, len(row.seeds)]
         values.append(" ".join(map(str, row.seeds)))
-        for column in COLUMNS:
-            made = row.estimates[column]
+        for made in (*(row.estimates[column] for column in COLUMNS), row.intransigence):
             values += [made.mean, made.half_width] if made else [None, None]
         lower, best = row.to_lower, row.to_best
         values += [lower.estimate.mean, lower.estimate.half_width, lower.p, lower.p_holm] if lower else [None] * 4

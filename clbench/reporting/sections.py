@@ -169,8 +169,8 @@ def _section(anchor: str, label: str, comparison: Comparison, shown: Sequence[Sh
 
 
 def _value(row: Row, column: str) -> float | None:
-    if column in COLUMNS:
-        made = row.estimates[column]
+    if column in COLUMNS or column == "intransigence":
+        made = row.estimates[column] if column in COLUMNS else row.intransigence
         return made.mean if made else None
     if column == "n":
         return len(row.seeds)

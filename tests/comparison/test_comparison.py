@@ -25,7 +25,7 @@ from clbench.comparison.statistics import Estimate
 from clbench.evaluation.counts import count
 from clbench.results.environment import Environment
 from clbench.results.run_spec import RecipeSpec
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_runs import StoredRun, read_all
 from clbench.system import tables
 
 CLASSES = [[0, 1], [2, 3]]
@@ -158,6 +158,29 @@ def test_the_reference_lines_are_chance_and_knowing_the_last_experience_only() -
     (line,) = [note for note in only([stored()]).notes if "guessing" in note]
     assert "25.0 class-incrementally" in line and "50.0 task-incrementally" in line
     assert line.endswith("last experience gives 50.0 class-incrementally.")
+
+
+# -- intransigence ----------------------------------------------------------------------------------------------------
+
+
+def test_intransigence_is_what_the_joint_run_of_equal_seed_learned_better_on_average(tmp_path: Path) -> None:
+    for seed, new in enumerate((0.8, 0.6)):
+        stored_runs.publish(tmp_path, "mine", seed, old=0.5, new=new)
+        stored_runs.publish(tmp_path, "joint", seed, old=1.0, new=0.9)
+    comparison = only(read_all([tmp_path])[0])
+    mine, joint = comparison.rows
+    # 0.1 at both experiences of seed 0, and 0.3 at both of seed 1.
+    assert mine.intransigence and mine.intransigence.mean == pytest.approx(0.2)
+    assert joint.intransigence is None
+    assert "intransigence" in table.headings(comparison)
+    assert table.rows_for_json(comparison)[1]["intransigence"] is None
+
+
+def test_intransigence_is_no_column_if_the_joint_run_was_evaluated_at_the_end_alone_or_there_is_none() -> None:
+    alone = only([stored("mine")])
+    at_the_end = only([stored("mine"), stored("joint", evaluated=(False, True))])
+    for comparison in (alone, at_the_end):
+        assert "intransigence" not in table.headings(comparison)
 
 
 # -- unequal classes --------------------------------------------------------------------------------------------------
@@ -540,7 +563,8 @@ def test_an_interval_is_cut_where_it_leaves_what_a_share_can_be(
 
 
 def test_every_column_of_the_table_is_explained() -> None:
-    shown = table.headings(only([*over_seeds("naive", [0, 2, 4]), *over_seeds("mine", [5, 8, 11])]))
+    shown = table.headings(only([run for name in ("naive", "mine", "joint") for run in over_seeds(name, [0, 2, 4])]))
+    assert {"to_lower", "intransigence"} <= set(shown)
     assert set(columns.COLUMNS) | set(shown) <= set(columns.MEANINGS)
 
 

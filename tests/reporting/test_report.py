@@ -106,9 +106,10 @@ def test_the_table_has_every_strategy_with_its_numbers_its_evidence_and_its_mark
     assert rows["joint"][0] == "joint upper reference the usual one"
     assert rows["lwf"] == [
         "lwf the one of this test",
-        *("74.0 ±6.8 best", "79.8 ±5.3", "48.0 ±13.6", "100.0 ±0.0", "52.0 ±13.6", "82.7 ±4.5"),
+        *("74.0 ±6.8 best", "79.8 ±5.3", "48.0 ±13.6", "100.0 ±0.0", "52.0 ±13.6", "0.0 ±0.0", "82.7 ±4.5"),
         *("1.5", "80", "2.0 MB", "+24.0 ±6.8", "0.19", "by hand", "pass", "5"),
     ]
+    assert rows["mine"][6] == "20.0 ±0.0"  # it learns 0.8 of each experience, and joint all
     assert rows["mine"][1] == "65.0 ±0.0 ≈" and rows["naive"][-5:] == ["–", "–", "default", "pass", "5"]
 
 
@@ -310,7 +311,7 @@ def test_the_table_as_markdown_and_latex_has_what_the_page_shows(report_of: Repo
         assert f"| {' | '.join(cells[1:])} |" in markdown
         row = " & ".join(cells[1:]).replace("±", r"$\pm$").replace("≈", r"$\approx$")
         assert rf"& {row} \\" in latex
-    assert r"\toprule" in latex and r"\begin{tabular}{lrrrrrrrrrrrrrr}" in latex
+    assert r"\toprule" in latex and r"\begin{tabular}{lrrrrrrrrrrrrrrr}" in latex
     assert "- Unequal budgets: samples seen, as multiples of the least: joint 3.0×." in markdown
 
 
