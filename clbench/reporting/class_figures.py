@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -15,6 +13,7 @@ from clbench.reporting.figure import Figure
 from clbench.reporting.heatmaps import draw_classes
 from clbench.reporting.labels import short
 from clbench.reporting.rendering import Panel
+from clbench.system.output import as_csv
 
 _PER_PANEL = 25
 """Classes below each other in a panel."""
@@ -83,17 +82,11 @@ def _class_panel(
 def _class_csv(
     comparison: Comparison, classes: Sequence[int], accuracies: Accuracies, brought: Mapping[int, int]
 ) -> str:
-    lines: list[list[object]] = []
+    lines: list[list[object]] = [["strategy", "n", "class", "class_name", "experience", "accuracy", "half_width"]]
     for row, of in zip(comparison.rows, accuracies, strict=True):
         for each in classes:
             value = of.get(each)
             numbers = [value.mean, value.half_width] if value else [None, None]
             name = comparison.spec.scenario.class_name(each)
             lines.append([row.strategy, len(row.seeds), each, name, brought[each] + 1 if brought else None, *numbers])
-    return _csv(["strategy", "n", "class", "class_name", "experience", "accuracy", "half_width"], lines)
-
-
-def _csv(headings: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([headings, *lines])
-    return buffer.getvalue()
+    return as_csv(lines)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +13,7 @@ from clbench.reporting.figure import Figure
 from clbench.reporting.heatmaps import draw_confusion
 from clbench.reporting.labels import short
 from clbench.reporting.rendering import Panel
+from clbench.system.output import as_csv
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,9 +52,7 @@ def confusion(comparison: Comparison) -> Figure:
     note = "Of each row the samples are 100 %, summed over the seeds."
     if shown and shown[0].unit == "class" and not one_order(comparison):
         note += " The class order differs between seeds: classes are in the dataset's order."
-    return Figure(
-        "confusion", "Confusion matrices", panels, headings, rows, note, _csv(comparison, shown)
-    )
+    return Figure("confusion", "Confusion matrices", panels, headings, rows, note, _csv(comparison, shown))
 
 
 def finding(comparison: Comparison) -> str:
@@ -107,11 +104,9 @@ def _panel(each: _Shown) -> Panel:
 def _csv(comparison: Comparison, shown: Sequence[_Shown]) -> str:
     """Return a row for each two classes of which one was taken for the other, or for itself, at least once."""
     ids, name = class_ids(comparison), comparison.spec.scenario.class_name
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["strategy", "n", "class", "class_name", "predicted", "predicted_name", "samples"])
+    lines: list[list[object]] = [["strategy", "n", "class", "class_name", "predicted", "predicted_name", "samples"]]
     for each in shown:
         for i, j in zip(*each.by_class.nonzero(), strict=True):
             pair = (ids[i], name(ids[i]), ids[j], name(ids[j]))
-            writer.writerow([each.row.strategy, len(each.row.seeds), *pair, int(each.by_class[i, j])])
-    return buffer.getvalue()
+            lines.append([each.row.strategy, len(each.row.seeds), *pair, int(each.by_class[i, j])])
+    return as_csv(lines)

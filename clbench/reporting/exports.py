@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from clbench.comparison.columns import COLUMNS
 from clbench.comparison.comparison import Comparison
@@ -61,20 +62,30 @@ def as_markdown(comparison: Comparison) -> str:
 def as_latex(comparison: Comparison) -> str:
     """Return the table as it is shown, for the package booktabs."""
     columns = headings(comparison)
-    lines = [" & ".join(_latex(text) for text in cells(row, columns).values()) + r" \\" for row in comparison.rows]
+    lines = [[latex_text(text) for text in cells(row, columns).values()] for row in comparison.rows]
+    return latex_table(comparison.title, f"l{'r' * (len(columns) - 1)}", list(columns.values()), lines)
+
+
+def latex_table(title: str, columns: str, names: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    """Return a table for the package booktabs; the cells of `lines` are LaTeX, title and names of columns are not."""
     return "\n".join(
         [
-            f"% {_one_line(comparison.title)}",
-            rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
+            f"% {_one_line(title)}",
+            rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
-            " & ".join(_latex(text) for text in columns.values()) + r" \\",
+            " & ".join(map(latex_text, names)) + r" \\",
             r"\midrule",
-            *lines,
+            *(" & ".join(line) + r" \\" for line in lines),
             r"\bottomrule",
             r"\end{tabular}",
             "",
         ]
     )
+
+
+def latex_text(text: str) -> str:
+    """Return the text with all that LaTeX would take for more than text escaped."""
+    return "".join(_LATEX.get(character, character) for character in _one_line(text))
 
 
 def _one_line(text: str) -> str:
@@ -83,7 +94,3 @@ def _one_line(text: str) -> str:
 
 def _markdown(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<|&~$])", r"\\\1", _one_line(text))
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in _one_line(text))

@@ -13,7 +13,8 @@ import jinja2
 from markupsafe import Markup
 
 from clbench.reporting.provenance import Method
-from clbench.reporting.sections import Across, Published, Section
+from clbench.reporting.scenarios import ShownAcross
+from clbench.reporting.sections import Published, Section
 from clbench.system.output import legible
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -24,7 +25,7 @@ class Content:
     """All that the page says."""
 
     sections: Sequence[Section]
-    across: Sequence[Across]
+    across: Sequence[ShownAcross]
     alerts: Sequence[str]
     """What is failed, missing, damaged or unequal."""
 

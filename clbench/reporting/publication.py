@@ -12,7 +12,8 @@ from clbench.comparison.comparison import Comparison, compare
 from clbench.errors import MachineError, UsageError
 from clbench.reporting.page import Content, render
 from clbench.reporting.provenance import dates, methods, surroundings
-from clbench.reporting.sections import across, published, run_table, sections
+from clbench.reporting.scenarios import across_scenarios
+from clbench.reporting.sections import published, run_table, sections
 from clbench.results.stored_runs import Failure, StoredRun, Unreadable, failures, frame, read_all
 from clbench.system.files import write_synced
 from clbench.system.output import as_csv, legible
@@ -100,6 +101,8 @@ def _left_out(unreadable: Iterable[Unreadable], failed: Iterable[Failure]) -> li
 
 def _files(runs: Sequence[StoredRun], comparisons: Sequence[Comparison], left_out: Sequence[str]) -> dict[str, bytes]:
     shown, written = sections(comparisons)
+    across, files = across_scenarios(comparisons)
+    written |= files
     headings, rows = run_table(comparisons)
     described = methods(comparisons)
     warnings = [
@@ -109,7 +112,7 @@ def _files(runs: Sequence[StoredRun], comparisons: Sequence[Comparison], left_ou
     ]
     content = Content(
         sections=shown,
-        across=across(comparisons),
+        across=across,
         alerts=[*left_out, *warnings],
         facts=_facts(runs, comparisons),
         published=published(runs),

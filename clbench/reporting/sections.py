@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from clbench.comparison import statistics
 from clbench.comparison.columns import COLUMNS, MEANINGS, SHARES
-from clbench.comparison.comparison import Comparison, Row, final_accuracies
-from clbench.comparison.statistics import Aggregate
+from clbench.comparison.comparison import Comparison, Row
 from clbench.comparison.table import cells, headings
 from clbench.reporting import class_findings, confusion, exports, figures, findings
 from clbench.reporting.figure import Figure
@@ -18,7 +15,6 @@ from clbench.reporting.rendering import render
 from clbench.reproduction import table as published_table
 from clbench.reproduction.targets import cells as cells_of
 from clbench.reproduction.targets import targets
-from clbench.results.record import to_json
 from clbench.results.stored_runs import StoredRun
 from clbench.system.output import legible
 
@@ -47,6 +43,29 @@ class ShownFigure:
     svgs: tuple[str, ...]
     file: str
     """Path of its files within the report, without the ending."""
+
+    of: str
+    """What it is a figure of: the title of the comparison."""
+
+    @property
+    def anchor(self) -> str:
+        """Its place in the page."""
+        return self.file.removeprefix("figures/").replace("/", "--")
+
+
+def show(figure: Figure, anchor: str, of: str, finding: str) -> tuple[ShownFigure, dict[str, bytes]]:
+    """Draw a figure, and return it with its files by their path within the report."""
+    shown = ShownFigure(figure, finding, (), f"figures/{anchor}-{figure.key}", of)
+    drawn = render(
+        [panel for _, panel in figure.panels],
+        shown.anchor,
+        f"{figure.title}: {of}",
+        [(f"{figure.title}. {title}", finding) for title, _ in figure.panels],
+    )
+    written = {f"{shown.file}.{ending}": content for ending, content in drawn.files.items()}
+    if figure.csv:
+        written[f"{shown.file}.csv"] = figure.csv.encode(errors="replace")
+    return replace(shown, svgs=drawn.panels), written
 
 
 @dataclass(frozen=True)
@@ -104,18 +123,10 @@ def sections(comparisons: Sequence[Comparison]) -> tuple[list[Section], dict[str
     for anchor, label, comparison in named:
         shown = []
         for figure in figures.all_figures(comparison):
-            place = f"figures/{anchor}-{figure.key}"
             finding = f"{FINDINGS[figure.key](comparison)} {figure.note}".strip()
-            drawn = render(
-                [panel for _, panel in figure.panels],
-                f"{anchor}-{figure.key}",
-                f"{figure.title}: {comparison.title}",
-                [(f"{figure.title}. {title}", finding) for title, _ in figure.panels],
-            )
-            shown.append(ShownFigure(figure, finding, drawn.panels, place))
-            written |= {f"{place}.{ending}": content for ending, content in drawn.files.items()}
-            if figure.csv:
-                written[f"{place}.csv"] = figure.csv.encode(errors="replace")
+            drawn, files = show(figure, anchor, comparison.title, finding)
+            shown.append(drawn)
+            written |= files
         for ending, export in (("csv", exports.as_csv), ("md", exports.as_markdown), ("tex", exports.as_latex)):
             written[f"tables/{anchor}.{ending}"] = export(comparison).encode(errors="replace")
         made.append(_section(anchor, label, comparison, shown))
@@ -210,44 +221,7 @@ def published(runs: Sequence[StoredRun]) -> list[Published]:
     return found
 
 
-# -- across scenarios -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Across:
-    """Strategies over several scenarios under one recipe."""
-
-    recipe: str
-    scenarios: tuple[str, ...]
-    means: tuple[tuple[str, Aggregate], ...]
-    """A label with its interquartile mean of the final accuracy, from the lowest to the highest."""
-
-    @property
-    def trimmed(self) -> bool:
-        """Whether the interquartile mean is not the plain mean."""
-        return statistics.trims(len(self.scenarios))
-
-
-def across(comparisons: Iterable[Comparison]) -> list[Across]:
-    """Return the aggregates of each recipe with three scenarios or more, of the strategies that are in all of them."""
-    by_recipe: dict[str, list[Comparison]] = {}
-    for comparison in comparisons:
-        by_recipe.setdefault(comparison.spec.recipe.name, []).append(comparison)
-    found = []
-    for recipe, group in sorted(by_recipe.items()):
-        scenarios = tuple(comparison.scenario for comparison in group)
-        if len(set(scenarios)) < 3 or len(set(scenarios)) < len(scenarios):
-            continue
-        scores = [{row.strategy: row for row in comparison.rows} for comparison in group]
-        means = []
-        for label in sorted(set.intersection(*map(set, scores))):
-            rows = [score[label] for score in scores]
-            same = {json.dumps(to_json(row.runs[0].spec.strategy)) for row in rows}
-            if len(same) == 1 and all(row.estimates["final_accuracy"] for row in rows):
-                means.append((label, statistics.interquartile_mean([final_accuracies(row) for row in rows])))
-        if means:
-            found.append(Across(recipe, scenarios, tuple(sorted(means, key=lambda each: (each[1].mean, each[0])))))
-    return found
+# -- every run ------------------------------------------------------------------------------------------------------
 
 
 def run_table(comparisons: Iterable[Comparison]) -> tuple[list[str], list[list[str]]]:

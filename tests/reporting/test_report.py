@@ -24,7 +24,6 @@ from clbench.comparison.comparison import Comparison, compare
 from clbench.errors import MachineError, UsageError
 from clbench.reporting import figures, labels, provenance
 from clbench.reporting.publication import Report, Selection, write_report
-from clbench.reporting.sections import across
 from clbench.reporting.strategy_marks import COLOURS, GREY, appearance
 from clbench.results import store
 from clbench.results.stored_runs import read_all
@@ -549,22 +548,32 @@ def test_comparisons_that_differ_in_threads_alone_have_files_of_their_own(tmp_pa
     assert len(list((tmp_path / "report" / "tables").glob("*.csv"))) == 2
 
 
-def test_three_scenarios_have_a_mean_over_them_of_the_strategies_that_are_in_all(tmp_path: Path) -> None:
-    for scenario, old in (("one", 0.0), ("two", 0.4), ("three", 0.8)):
-        for seed in range(2):
-            publish(tmp_path, "naive", seed, old=old, scenario=scenario)
-        publish(tmp_path, "joint", 0, old=1.0, scenario=scenario)
-        publish(tmp_path, "joint", 1, old=1.0, scenario=scenario)
-    publish(tmp_path, "lwf", 0, scenario="one")
-    publish(tmp_path, "lwf", 1, scenario="one")
-    (found,) = across(compare(read_all([tmp_path])[0]))
-    assert set(found.scenarios) == {"one", "two", "three"}
-    # Final accuracies of naive: 0.5, 0.7 and 0.9; seeds agree, so the interval has no width.
-    assert [(label, made.mean) for label, made in found.means] == [
-        ("naive", pytest.approx(0.7)),
-        ("joint", pytest.approx(1)),
-    ]
-    assert across(compare(read_all([tmp_path / "one", tmp_path / "two"])[0])) == []
+def test_two_scenarios_have_a_table_of_scenarios_and_methods_with_the_best_in_bold(tmp_path: Path) -> None:
+    for scenario, old in (("one", 0.4), ("two", 0.0)):
+        publish(tmp_path / "r", "naive", scenario=scenario)
+        publish(tmp_path / "r", "lwf_50%", old=old, scenario=scenario)
+        publish(tmp_path / "r", "joint", old=1.0, scenario=scenario)
+    write_report([tmp_path / "r"], tmp_path / "report", Selection())
+    markup = (tmp_path / "report" / "index.html").read_text()
+    (body,) = re.findall(r'<section id="across">.*?<tbody>(.*?)</tbody>', markup, re.DOTALL)
+    assert re.findall(r"<strong>(.*?)</strong>", body) == ["50.0", "70.0", "50.0"]  # joint aside; a tie in "two"
+    latex = (tmp_path / "report/tables/across/quick-1.tex").read_text()
+    assert r"lwf\_50\% & \textbf{70.0} & \textbf{50.0} \\" in latex and r"joint & 100.0 & 100.0 \\" in latex
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "report/tables/across/quick-1.csv").read_text())))
+    assert [row["scenario"] for row in rows if row["best"] == "1"] == ["two", "one", "two"]
+    assert "critical-difference" not in markup.lower()
+
+
+def test_six_scenarios_have_a_critical_difference_diagram(tmp_path: Path) -> None:
+    for scenario in "abcdef":
+        for name, old in (("naive", 0.0), ("lwf", 0.4), ("joint", 1.0)):
+            publish(tmp_path / "r", name, old=old, scenario=scenario)
+    write_report([tmp_path / "r"], tmp_path / "report", Selection())
+    markup = (tmp_path / "report" / "index.html").read_text()
+    (figure,) = re.findall(r'<figure id="across--quick-1-ranks">.*?</figure>', markup, re.DOTALL)
+    assert "lwf has the best mean rank, 1.0 of 2; no other may be as good" in shown(figure)
+    links = set(re.findall(r'(?<!:)href="([^"#]+)"', markup)) - {"data:,"}
+    assert links == set(files(tmp_path / "report")) - {"index.html"}
 
 
 # -- looks ------------------------------------------------------------------------------------------------------------
