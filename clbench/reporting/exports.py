@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from clbench.comparison.columns import COLUMNS
-from clbench.comparison.comparison import Comparison
+from clbench.comparison.columns import COLUMNS, lowest, percent
+from clbench.comparison.comparison import Comparison, Row
 from clbench.comparison.table import cells, headings
+from clbench.reporting.labels import short
 from clbench.system import output
 
 _LATEX = {
@@ -22,6 +23,7 @@ _LATEX = {
     "–": "--",
     "�": "?",  # which stops pdflatex
     "|": r"\textbar{}",
+    "…": r"\dots{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "[": "{[}",  # after the end of a line it would be that line's optional argument, as the star its variant
@@ -64,6 +66,46 @@ def as_latex(comparison: Comparison) -> str:
     columns = headings(comparison)
     lines = [[latex_text(text) for text in cells(row, columns).values()] for row in comparison.rows]
     return latex_table(comparison.title, f"l{'r' * (len(columns) - 1)}", list(columns.values()), lines)
+
+
+_SHORT = {
+    "final_accuracy": "final",
+    "old_accuracy": "old classes",
+    "new_accuracy": "new classes",
+    "forgetting": "forgetting",
+}
+
+
+def as_short_latex(comparison: Comparison) -> str:
+    """Return the columns that a paper has, for the text width of an article; the best of each is in bold.
+
+    The upper reference is not called the best, nor what has a constant cross-entropy. Names are in a column of a fixed
+    width, in which they break at spaces and after signs; a word that is too long for it is shortened.
+    """
+    contenders = [row for row in comparison.rows if row.reference != "upper" and not row.constant_in]
+    best = {column: _best(contenders, column) for column in _SHORT}
+    lines = []
+    for row in comparison.rows:
+        words = re.split(r"(?<=[ :=_-])", row.strategy)
+        line = [r"\allowbreak{}".join(latex_text(short(word, 10)) for word in words)]
+        for column in _SHORT:
+            text = latex_text(percent(row.estimates[column], lowest(column)))
+            bold = row in contenders and _rounded(row, column) == best[column] is not None
+            line.append(rf"\textbf{{{text}}}" if bold else text)
+        lines.append(line)
+    table = latex_table(comparison.title, r"@{}p{0.24\linewidth}rrrr@{}", ["strategy", *_SHORT.values()], lines)
+    return f"{{\\small\\setlength{{\\tabcolsep}}{{4pt}}%\n{table}}}\n"
+
+
+def _best(rows: Sequence[Row], column: str) -> float | None:
+    values = [value for row in rows if (value := _rounded(row, column)) is not None]
+    return (min if column == "forgetting" else max)(values, default=None)
+
+
+def _rounded(row: Row, column: str) -> float | None:
+    """Return the mean as it is shown, so that what looks equal is."""
+    made = row.estimates[column]
+    return round(100 * made.mean, 1) if made else None
 
 
 def latex_table(title: str, columns: str, names: Iterable[str], lines: Iterable[Iterable[str]]) -> str:

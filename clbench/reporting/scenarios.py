@@ -123,9 +123,9 @@ def _finding(ranks: Sequence[Rank], scenarios: int) -> str:
     tied = [rank.row.strategy for rank in ranks if rank.tied]
     first = f"{ranks[0].row.strategy} has the best mean rank, {ranks[0].mean:.1f} of {len(ranks)}"
     others = [name for name in tied if name != ranks[0].row.strategy]
-    said = f"{listed(others)} may be as good" if others else "no other may be as good"
+    said = f"{listed(others)} may be as good (filled, joined by the bar)" if others else "no other may be as good"
     return (
-        f"{first}; {said} (under the bar, filled), by a joint sign-flip test of the ranks in {scenarios} scenarios "
+        f"{first}; {said}, by a joint sign-flip test of the ranks in {scenarios} scenarios "
         "with a family-wise error of 0.05. It takes scenarios for a sample of those that there could be."
     )
 

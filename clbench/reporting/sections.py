@@ -33,6 +33,14 @@ FINDINGS: dict[str, Finding] = {
     "settings": findings.settings,
 }
 
+_EXPORTS = {
+    ".csv": exports.as_csv,
+    ".md": exports.as_markdown,
+    ".tex": exports.as_latex,
+    "-short.tex": exports.as_short_latex,
+}
+"""The files of the table, by the end of their names."""
+
 
 @dataclass(frozen=True)
 class ShownFigure:
@@ -127,8 +135,8 @@ def sections(comparisons: Sequence[Comparison]) -> tuple[list[Section], dict[str
             drawn, files = show(figure, anchor, comparison.title, finding)
             shown.append(drawn)
             written |= files
-        for ending, export in (("csv", exports.as_csv), ("md", exports.as_markdown), ("tex", exports.as_latex)):
-            written[f"tables/{anchor}.{ending}"] = export(comparison).encode(errors="replace")
+        for ending, export in _EXPORTS.items():
+            written[f"tables/{anchor}{ending}"] = export(comparison).encode(errors="replace")
         made.append(_section(anchor, label, comparison, shown))
     return made, written
 
