@@ -95,6 +95,7 @@ def publish(
     samples: int = 10,
     evaluated: Sequence[bool] | None = None,
     order: Sequence[int] | None = None,
+    class_names: tuple[str, ...] | None = None,
     predictions: dict[str, npt.NDArray[np.int16]] | None = None,
     text: str | None = None,
     config: dict[str, Any] | None = None,
@@ -115,7 +116,7 @@ def publish(
     `predictions` takes the place of all that. `text` is the strategy's file; naive and joint are references by default.
     """
     text = source(reference={"naive": "lower", "joint": "upper"}.get(strategy)) if text is None else text
-    made = spec_of(strategy, seed, text, config or {}, recipe, scenario, sizes, order, threads)
+    made = spec_of(strategy, seed, text, config or {}, recipe, scenario, sizes, order, threads, class_names)
     classes = experience_classes(made)
     made_up = predictions or _predictions(classes, samples, old, new)
     reached = list(evaluated or [True] * len(sizes))
@@ -249,6 +250,7 @@ def spec_of(
     sizes: Sequence[int],
     order: Sequence[int] | None,
     threads: int,
+    class_names: tuple[str, ...] | None = None,
 ) -> RunSpec:
     """The spec of a run on the digits, or on so many classes of them as `sizes` says."""
     seeds = run_seeds(seed)
@@ -263,6 +265,7 @@ def spec_of(
             classes_per_experience=tuple(sizes),
             class_order_from="seed" if order else "natural",
             class_order=tuple(order or range(sum(sizes))),
+            class_names=class_names,
         ),
         network=NetworkSpec(name="mlp"),
         recipe=RecipeSpec(name=recipe, config=Recipe(lr=0.1)),

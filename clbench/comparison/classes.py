@@ -12,6 +12,7 @@ from clbench.comparison.comparison import Comparison, Row
 from clbench.comparison.statistics import Estimate, estimate
 from clbench.results.run_spec import experience_classes
 from clbench.results.stored_runs import StoredRun
+from clbench.system.output import legible
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +36,11 @@ def learned_in(comparison: Comparison) -> dict[int, int]:
     if not one_order(comparison):
         return {}
     return {each: i for i, classes in enumerate(experience_classes(comparison.spec)) for each in classes}
+
+
+def class_name(comparison: Comparison, class_id: int) -> str:
+    """Return the name of a class, fit for printing."""
+    return legible(comparison.spec.scenario.class_name(class_id))
 
 
 def class_accuracies(row: Row) -> dict[int, Estimate | None]:
@@ -70,10 +76,9 @@ def _confusion(row: Row, size: int, places: Callable[[StoredRun], Mapping[int, i
     counts = np.zeros((size, size), dtype=np.int64)
     for run in row.runs:
         labels, predictions = run.final_predictions()
-        place = places(run)
-        place_of = np.zeros(max(place) + 1, dtype=np.int64)
-        place_of[list(place)] = list(place.values())
-        np.add.at(counts, (place_of[labels], place_of[predictions]), 1)
+        ids, place_of = map(np.array, zip(*sorted(places(run).items()), strict=True))
+        true, said = (place_of[np.searchsorted(ids, each)] for each in (labels, predictions))
+        np.add.at(counts, (true, said), 1)
     return counts
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from clbench.comparison.classes import class_accuracies, class_ids, learned_in
+from clbench.comparison.classes import class_accuracies, class_ids, class_name, learned_in
 from clbench.comparison.columns import percent
 from clbench.comparison.comparison import Comparison
 from clbench.comparison.statistics import Estimate
@@ -36,9 +36,12 @@ def per_class(comparison: Comparison) -> Figure:
     parts = [shown[start : start + _PER_PANEL] for start in range(0, len(shown), _PER_PANEL)]
     numbered = len(shown) * len(accuracies) <= _NUMBERED
     panels = tuple(_class_panel(comparison, part, accuracies, brought, numbered) for part in parts)
-    name = comparison.spec.scenario.class_name
     rows = tuple(
-        (name(each), str(brought[each] + 1) if brought else "–", *(percent(of.get(each)) for of in accuracies))
+        (
+            class_name(comparison, each),
+            str(brought[each] + 1) if brought else "–",
+            *(percent(of.get(each)) for of in accuracies),
+        )
         for each in classes
     )
     headings = ("class", "learned in experience", *(row.strategy for row in comparison.rows))
@@ -55,7 +58,7 @@ def per_class(comparison: Comparison) -> Figure:
 def _class_panel(
     comparison: Comparison, classes: Sequence[int], accuracies: Accuracies, brought: Mapping[int, int], numbered: bool
 ) -> tuple[str, Panel]:
-    names = [comparison.spec.scenario.class_name(each) for each in classes]
+    names = [class_name(comparison, each) for each in classes]
     title = f"Classes {short(names[0], 6)} to {short(names[-1], 6)}" if len(names) > 1 else short(names[0], 12)
     strategies = [short(row.strategy, 10) for row in comparison.rows]
     labels = [
@@ -87,6 +90,6 @@ def _class_csv(
         for each in classes:
             value = of.get(each)
             numbers = [value.mean, value.half_width] if value else [None, None]
-            name = comparison.spec.scenario.class_name(each)
+            name = class_name(comparison, each)
             lines.append([row.strategy, len(row.seeds), each, name, brought[each] + 1 if brought else None, *numbers])
     return as_csv(lines)

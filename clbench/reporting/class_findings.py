@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from clbench.comparison.classes import class_accuracies, class_ids
+from functools import partial
+
+from clbench.comparison.classes import class_accuracies, class_ids, class_name
 from clbench.comparison.comparison import Comparison
 from clbench.reporting.findings import few, rest
 
 
 def per_class(comparison: Comparison) -> str:
     """Return the finding of the accuracy on each class: the lowest and the highest class of each strategy."""
-    name = comparison.spec.scenario.class_name
+    name = partial(class_name, comparison)
     told = []
     for row in few(comparison.rows):
         accuracies = class_accuracies(row)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from clbench.comparison.classes import class_confusion, class_ids, experience_confusion, one_order
+from clbench.comparison.classes import class_confusion, class_ids, class_name, experience_confusion, one_order
 from clbench.comparison.comparison import Comparison, Row, lower_reference
 from clbench.reporting.figure import Figure
 from clbench.reporting.heatmaps import draw_confusion
@@ -81,7 +81,7 @@ def _shown(comparison: Comparison) -> list[_Shown]:
     for row in chosen:
         by_class = class_confusion(comparison, row)
         if len(by_class) <= _BY_CLASS:
-            names = tuple(map(comparison.spec.scenario.class_name, class_ids(comparison)))
+            names = tuple(class_name(comparison, each) for each in class_ids(comparison))
             found.append(_Shown(row, by_class, by_class, names, "class"))
         else:
             by_experience = experience_confusion(row)
@@ -103,10 +103,10 @@ def _panel(each: _Shown) -> Panel:
 
 def _csv(comparison: Comparison, shown: Sequence[_Shown]) -> str:
     """Return a row for each two classes of which one was taken for the other, or for itself, at least once."""
-    ids, name = class_ids(comparison), comparison.spec.scenario.class_name
+    ids = class_ids(comparison)
     lines: list[list[object]] = [["strategy", "n", "class", "class_name", "predicted", "predicted_name", "samples"]]
     for each in shown:
         for i, j in zip(*each.by_class.nonzero(), strict=True):
-            pair = (ids[i], name(ids[i]), ids[j], name(ids[j]))
+            pair = (ids[i], class_name(comparison, ids[i]), ids[j], class_name(comparison, ids[j]))
             lines.append([each.row.strategy, len(each.row.seeds), *pair, int(each.by_class[i, j])])
     return as_csv(lines)

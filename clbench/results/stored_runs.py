@@ -69,7 +69,7 @@ class StoredRun:
         Without an evaluation then, the predictions are -1. They are read from the run's file each time, since those of
         all runs together may be large.
         """
-        arrays = _predictions((self.path / "predictions.npz").read_bytes())
+        arrays = _predictions(read_plain(self.path / "predictions.npz", _LARGEST_PREDICTIONS))
         return arrays["labels"], arrays[self.setting][-1]
 
     @property

@@ -57,6 +57,19 @@ def test_the_finding_names_the_lowest_and_the_highest_class(tmp_path: Path) -> N
     )
 
 
+def test_classes_are_named_as_the_dataset_names_them_and_their_names_are_only_text(tmp_path: Path) -> None:
+    names = ("cat", "<b>dog</b>", "=1+1", "a\x07b")
+    publish(tmp_path / "r", "naive", order=(1, 0, 3, 2), class_names=names)
+    write_report([tmp_path / "r"], tmp_path / "report", Selection())
+    markup = (tmp_path / "report" / "index.html").read_text()
+    assert "naive 0 % (class cat) to 100 % (class a�b)" in markup
+    assert "&lt;b&gt;dog&lt;/b&gt;" in markup and "<b>" not in markup and "\x07" not in markup
+    rows = csv.DictReader(io.StringIO((tmp_path / "report/figures/tiny-quick-per-class.csv").read_text()))
+    assert [row["class_name"] for row in rows] == ["<b>dog</b>", "cat", "a�b", "'=1+1"]
+    rows = csv.DictReader(io.StringIO((tmp_path / "report/figures/tiny-quick-confusion.csv").read_text()))
+    assert ("cat", "a�b") in {(row["class_name"], row["predicted_name"]) for row in rows}
+
+
 def test_a_hundred_classes_are_in_panels_of_twenty_five_and_all_in_the_numbers(tmp_path: Path) -> None:
     publish(tmp_path, "naive", sizes=(10,) * 10, samples=2)
     figure = per_class(comparison(tmp_path))

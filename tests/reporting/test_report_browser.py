@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stored_runs import publish
 
-from clbench.reporting.publication import Report
+from clbench.reporting import figures
+from clbench.reporting.publication import Report, Selection, write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[test]'")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
@@ -274,3 +276,23 @@ def test_axe_finds_no_serious_fault(opened: Open, case: str, scheme: str, width:
     found = axe.Axe().run(page).response["violations"]
     serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
     assert [(fault["id"], fault["nodes"][0]["html"][:120]) for fault in serious] == []
+
+
+def test_axe_finds_no_serious_fault_and_no_label_is_cut_across_scenarios(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "all_figures", lambda comparison: [])
+    for position, name in enumerate(("naive", "ewc:kirkpatrick2017", "lwf", "er", "joint")):
+        for scenario in range(6):
+            old = (position + scenario % 2) / 6
+            publish(tmp_path / "r", name, old=old, scenario=f"scenario {scenario}")
+    report = write_report([tmp_path / "r"], tmp_path / "report", Selection())
+    for width in (1280, 375):
+        context = browser.new_context(viewport={"width": width, "height": 900})
+        page = context.new_page()
+        page.goto(report.page.as_uri())
+        found = axe.Axe().run(page).response["violations"]
+        serious = [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")]
+        assert page.locator("figure svg").count() == 1
+        assert serious == page.evaluate(FAULTY_LABELS) == []
+        context.close()
