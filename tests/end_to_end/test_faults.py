@@ -20,7 +20,7 @@ from clbench.plugins.discovery import discover, without_dialects
 from clbench.results import store
 
 # l2 carries state from experience to experience; a resume that lost or changed it would end in other weights.
-RUN = ["-s", "l2", "-S", "splitdigits", "--epochs", "40", "--threads", "1"]
+RUN = ["-s", "l2", "-S", "splitdigits", "--threads", "1"]
 NAME = "splitdigits/l2"
 
 
@@ -41,9 +41,9 @@ def none_outlives_its_test() -> Iterator[None]:
         process.communicate(timeout=60)
 
 
-def start(out: Path, data: Path, *more: str) -> subprocess.Popen[str]:
+def start(out: Path, data: Path, *more: str, epochs: int = 40) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        command("run", *RUN, "--out", out, "--data", data, *more),
+        command("run", *RUN, "--epochs", str(epochs), "--out", out, "--data", data, *more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -159,10 +159,9 @@ def test_two_processes_on_one_run_do_it_once(uninterrupted: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_a_lock_dies_with_its_holder(tmp_path: Path, data: Path) -> None:
-    long = ("--epochs", "300")
-    holder = start(tmp_path / "results", data, *long)
+    holder = start(tmp_path / "results", data, epochs=300)
     read_until(holder, "experience 0:")
-    waiting = start(tmp_path / "results", data, *long)
+    waiting = start(tmp_path / "results", data, epochs=300)
     read_until(waiting, "another process, waiting")
     holder.kill()
     holder.communicate(timeout=300)
@@ -271,7 +270,7 @@ def test_an_interrupted_grid_of_several_jobs_leaves_no_process_behind(tmp_path: 
 @pytest.mark.slow
 def test_workers_stop_when_the_process_that_started_them_is_killed(tmp_path: Path, data: Path) -> None:
     out = tmp_path / "results"
-    process = start(out, data, "--jobs", "2", "--seeds", "4", "--epochs", "150")
+    process = start(out, data, "--jobs", "2", "--seeds", "4", epochs=150)
     read_until(process, "experience 0:")
     process.kill()
     process.communicate(timeout=300)
