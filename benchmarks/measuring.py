@@ -20,10 +20,10 @@ from clbench.data.datasets import describe
 from clbench.results.run_costs import RunCosts
 from clbench.results.run_result import RunResult
 from clbench.results.store import ResultsFolder
+from clbench.runs.context import RunContext
 from clbench.runs.grid import Planned, plan
 from clbench.runs.request import Request
 from clbench.runs.run import execute
-from clbench.runs.surroundings import Surroundings
 from clbench.streams.stream import open_stream
 from clbench.system.signals import Interruption
 
@@ -153,7 +153,7 @@ def run_clbench(bench: Bench, planned: Planned) -> Run:
 
     open_stream.cache_clear()  # each run of a process opens its data, as the first one does
     with tempfile.TemporaryDirectory() as folder:
-        around = Surroundings(ResultsFolder(Path(folder)), bench.data, Interruption(), notify, share=False)
+        around = RunContext(ResultsFolder(Path(folder)), bench.data, Interruption(), notify, share=False)
         began = time.perf_counter()
         outcome = execute(planned.spec, planned.plugin, around)
         seconds = time.perf_counter() - began

@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.text import Text
 
 from clbench.base.events import Listener
-from clbench.comparison.comparison import Comparison, compare
+from clbench.comparison.grouping import compare
+from clbench.comparison.rows import Comparison
 from clbench.comparison.table import print_comparison
 from clbench.errors import AuditError, ClbenchError, UsageError
 from clbench.executors.local import Local

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clbench.avalanche.importing import importing_avalanche
+from clbench.avalanche.quiet_import import importing_avalanche
 
 with importing_avalanche():
     from avalanche.benchmarks import CLScenario, DatasetExperience, EagerCLStream

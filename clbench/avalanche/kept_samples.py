@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from clbench.avalanche.benchmark import ArrayDataset, LabelledRows
-from clbench.avalanche.importing import importing_avalanche
+from clbench.avalanche.quiet_import import importing_avalanche
 
 with importing_avalanche():
     from avalanche.benchmarks.utils import AvalancheDataset

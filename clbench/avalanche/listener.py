@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from clbench.avalanche.importing import importing_avalanche
+from clbench.avalanche.quiet_import import importing_avalanche
 from clbench.base.own_loop import Training
 
 with importing_avalanche():

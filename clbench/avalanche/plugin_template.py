@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from clbench.avalanche.benchmark import LabelledRows, class_incremental
-from clbench.avalanche.importing import importing_avalanche
+from clbench.avalanche.quiet_import import importing_avalanche
 from clbench.base.own_loop import Training
 
 with importing_avalanche():

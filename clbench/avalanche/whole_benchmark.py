@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from clbench.avalanche import benchmark_catalogue
-from clbench.avalanche.importing import importing_avalanche
+from clbench.avalanche.quiet_import import importing_avalanche
 from clbench.base.recipe import Recipe
 from clbench.base.scenario import Scenario
 

@@ -152,9 +152,9 @@ class AvalancheLoop(Strategy[ConfigT]):
                 plugin.buffer_dliter = iter(())
 
     def _new_learner(self, training: Training) -> Any:
-        from clbench.avalanche.importing import importing_avalanche
         from clbench.avalanche.listener import Listener
         from clbench.avalanche.plugin_template import no_metrics
+        from clbench.avalanche.quiet_import import importing_avalanche
 
         with importing_avalanche():
             from avalanche.training import supervised

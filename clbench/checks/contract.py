@@ -22,7 +22,7 @@ from clbench.base.strategy import config_class
 from clbench.checks.small_scenario import Bench, CheckFailed, Skipped
 from clbench.errors import ClbenchError
 from clbench.plugins.discovery import Plugin
-from clbench.plugins.importing import require_room_for_torch
+from clbench.plugins.module_loading import require_room_for_torch
 from clbench.results.stored_runs import StoredRun
 from clbench.runs.selection import load_class
 
@@ -98,7 +98,9 @@ def imports_no_other_strategy(bench: Bench) -> None:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
         for name in names:
-            if name.split(".")[0] in ("strategies", "scenarios", "") or name.startswith("clbench.plugins.importing"):
+            if name.split(".")[0] in ("strategies", "scenarios", "") or name.startswith(
+                "clbench.plugins.module_loading"
+            ):
                 raise CheckFailed(
                     f"it imports {name}", "A strategy is one file; shared mathematics belongs in clbench.losses."
                 )

@@ -12,7 +12,7 @@ from clbench.cli.diagnostics import doctor, profile
 from clbench.cli.plugins import check, list_, new_app, show
 from clbench.cli.reproduce import reproduce
 from clbench.cli.run import run
-from clbench.cli.stored import compare, report
+from clbench.cli.stored_runs import compare, report
 
 app = typer.Typer(
     name="clbench",

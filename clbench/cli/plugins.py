@@ -12,7 +12,7 @@ from clbench.cli.command import Command
 from clbench.cli.completion import one_of, plugins, shown
 from clbench.cli.data import numbered_classes, print_dataset
 from clbench.cli.options import AsJson, DataFolder, terminal
-from clbench.cli.stored import list_runs
+from clbench.cli.stored_runs import list_runs
 from clbench.errors import UsageError
 from clbench.system.output import say, say_json
 

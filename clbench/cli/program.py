@@ -12,7 +12,7 @@ from typing import IO, NoReturn
 from clbench.cli.app import app
 from clbench.cli.options import terminal
 from clbench.errors import ClbenchError, MachineError
-from clbench.plugins.importing import memory_is_short
+from clbench.plugins.module_loading import memory_is_short
 from clbench.system import memory, own_process
 from clbench.system.signals import Interrupted, Interruption, LastCall, stopped
 

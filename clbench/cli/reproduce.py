@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clbench.cli.answers import answering
 from clbench.cli.completion import one_of, protocols
 from clbench.cli.options import run_options, terminal
+from clbench.cli.printing import answering
 from clbench.runs.request import Request
 from clbench.system.output import say
 

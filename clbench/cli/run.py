@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clbench.cli.answers import answering, print_comparisons
 from clbench.cli.options import AsJson, Wide, run_options, terminal
+from clbench.cli.printing import answering, print_comparisons
 from clbench.runs.request import Request
 from clbench.system.output import legible, say, say_json
 
@@ -48,7 +48,7 @@ def run(
 
 
 def _print_plan(request: Request, as_json: bool) -> None:
-    from clbench.results.record import to_json
+    from clbench.results.record_model import to_json
     from clbench.runs.grid import plan
 
     def notify(event: Any) -> None:

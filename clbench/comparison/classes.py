@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from clbench.comparison.comparison import Comparison, Row
+from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.statistics import Estimate, estimate
 from clbench.results.run_spec import experience_classes
 from clbench.results.stored_runs import StoredRun

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from clbench.results.record import to_json
+from clbench.results.record_model import to_json
 from clbench.results.run_spec import RunSpec
 from clbench.system.output import legible
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from clbench.comparison import statistics
-from clbench.comparison.comparison import Comparison, Reference, Row, chance, final_accuracies
+from clbench.comparison.rows import Comparison, Reference, Row, chance, final_accuracies
 from clbench.comparison.statistics import Aggregate, Estimate
-from clbench.results.record import to_json
+from clbench.results.record_model import to_json
 
 
 @dataclass(frozen=True)

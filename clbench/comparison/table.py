@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from clbench.comparison.columns import COLUMNS, SHARES, lowest, percent
-from clbench.comparison.comparison import Comparison, Row, lower_reference
+from clbench.comparison.rows import Comparison, Row, lower_reference
 from clbench.comparison.statistics import Difference, Estimate
 from clbench.system.tables import print_table, readable_bytes
 

@@ -85,14 +85,12 @@ def profile(request: Request, console: Console) -> Profile:
                 f"clbench profile does a single run (got {len(planned)})", "Name one strategy and one scenario."
             )
         progress.expect(1)
+        from clbench.runs.context import RunContext
         from clbench.runs.run import execute
-        from clbench.runs.surroundings import Surroundings
 
         gc_freeze.freeze_imports()
         results = ResultsFolder(Path(folder))
-        around = Surroundings(
-            results, data_folder(request.data), interruption, progress, share=False, exact_phases=True
-        )
+        around = RunContext(results, data_folder(request.data), interruption, progress, share=False, exact_phases=True)
         before = time.perf_counter() - began
         try:
             outcome = execute(planned[0].spec, planned[0].plugin, around)

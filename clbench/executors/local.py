@@ -74,12 +74,12 @@ class Local:
         return self._pool.execute(planned, results, at_once)
 
     def _in_this_process(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
+        from clbench.runs.context import RunContext
         from clbench.runs.run import execute  # imports torch
-        from clbench.runs.surroundings import Surroundings
 
         gc_freeze.freeze_imports()
         data, share = data_folder(self._request.data), self._request.share
-        around = Surroundings(results, data, self._interruption, self._notify, share)
+        around = RunContext(results, data, self._interruption, self._notify, share)
         outcomes: dict[str, Outcome | None] = {}
         for wait in (False, True):  # what another process is doing comes last, when it may be finished
             for run in planned:

@@ -26,7 +26,7 @@ from clbench import errors
 from clbench.base import events
 from clbench.base.events import Listener
 from clbench.plugins.discovery import Plugin
-from clbench.results.record import to_json
+from clbench.results.record_model import to_json
 from clbench.results.run_spec import RunSpec
 from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned
@@ -35,7 +35,7 @@ from clbench.system import gc_freeze, own_process
 from clbench.system.signals import GRACE, Interrupted, Interruption
 
 if TYPE_CHECKING:
-    from clbench.runs.surroundings import Surroundings
+    from clbench.runs.context import RunContext
 
 
 class Died(Exception):
@@ -128,13 +128,13 @@ def serve(data: Path, share: bool) -> int:
     try:
         with Interruption() as interruption:
             threading.Thread(target=_read_orders, args=(orders, interruption), daemon=True).start()
+            from clbench.runs.context import RunContext
             from clbench.runs.run import execute  # imports torch
-            from clbench.runs.surroundings import Surroundings
 
             gc_freeze.freeze_imports()
 
-            def surroundings(results: Path) -> Surroundings:
-                return Surroundings(
+            def surroundings(results: Path) -> RunContext:
+                return RunContext(
                     ResultsFolder(results), data, interruption, lambda event: answer(events.to_json(event)), share
                 )
 
@@ -147,8 +147,8 @@ def serve(data: Path, share: bool) -> int:
 
 def _carried_out(
     order: dict[str, Any],
-    execute: Callable[[RunSpec, Plugin, Surroundings, bool], Outcome | None],
-    surroundings: Callable[[Path], Surroundings],
+    execute: Callable[[RunSpec, Plugin, RunContext, bool], Outcome | None],
+    surroundings: Callable[[Path], RunContext],
 ) -> dict[str, Any]:
     plugin = Plugin(**{**order["plugin"], "path": Path(order["plugin"]["path"])})
     try:

@@ -311,7 +311,7 @@ def load(plugin: Plugin) -> type[Any]:
     Raises PluginError where it fails to run, is not what was described, or has changed since, and MachineError where
     memory is short.
     """
-    from clbench.plugins.importing import import_file, memory_is_short, require_room_for_torch
+    from clbench.plugins.module_loading import import_file, memory_is_short, require_room_for_torch
 
     require_room_for_torch()
     if is_avalanches(plugin.name):

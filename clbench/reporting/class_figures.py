@@ -7,7 +7,7 @@ from functools import partial
 
 from clbench.comparison.classes import class_accuracies, class_ids, class_name, learned_in
 from clbench.comparison.columns import percent
-from clbench.comparison.comparison import Comparison
+from clbench.comparison.rows import Comparison
 from clbench.comparison.statistics import Estimate
 from clbench.reporting.figure import Figure
 from clbench.reporting.heatmaps import draw_classes

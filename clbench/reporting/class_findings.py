@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from clbench.comparison.classes import class_accuracies, class_ids, class_name
-from clbench.comparison.comparison import Comparison
+from clbench.comparison.rows import Comparison
 from clbench.reporting.findings import few, rest
 
 

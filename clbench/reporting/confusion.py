@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clbench.comparison.classes import class_confusion, class_ids, class_name, experience_confusion, one_order
-from clbench.comparison.comparison import Comparison, Row, lower_reference
+from clbench.comparison.rows import Comparison, Row, lower_reference
 from clbench.reporting.figure import Figure
 from clbench.reporting.heatmaps import draw_confusion
 from clbench.reporting.labels import short

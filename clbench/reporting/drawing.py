@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clbench.comparison.columns import uninformative
-from clbench.comparison.comparison import Comparison, Row
+from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.statistics import Estimate
 from clbench.reporting.labels import label_points, short
 from clbench.reporting.strategy_marks import Appearance, appearance

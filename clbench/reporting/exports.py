@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from clbench.comparison.columns import COLUMNS, lowest, percent
-from clbench.comparison.comparison import Comparison, Row
+from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.table import cells, headings
 from clbench.reporting.labels import short
 from clbench.system import output

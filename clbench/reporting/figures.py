@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from clbench.comparison.columns import percent
-from clbench.comparison.comparison import Comparison, Row
+from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.statistics import estimate
 from clbench.reporting.class_figures import per_class
 from clbench.reporting.confusion import confusion

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clbench.comparison.columns import lowest, percent
-from clbench.comparison.comparison import Comparison, Row, chance
+from clbench.comparison.rows import Comparison, Row, chance
 from clbench.comparison.statistics import Estimate
 from clbench.reporting.figures import experiences, mean_matrix
 from clbench.system.tables import listed, readable_bytes

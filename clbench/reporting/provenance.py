@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from clbench.comparison.comparison import Comparison, Row
+from clbench.comparison.rows import Comparison, Row
 from clbench.results.command import run_command
-from clbench.results.record import to_json
+from clbench.results.record_model import to_json
 from clbench.results.run_result import HyperParameter
 from clbench.results.run_spec import RunSpec, StrategySpec
 from clbench.results.stored_runs import StoredRun

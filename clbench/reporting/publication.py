@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clbench.comparison.comparison import Comparison, compare
+from clbench.comparison.grouping import compare
+from clbench.comparison.rows import Comparison
 from clbench.errors import MachineError, UsageError
 from clbench.reporting.page import Content, render
 from clbench.reporting.provenance import dates, methods, surroundings

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from clbench.comparison.columns import percent
-from clbench.comparison.comparison import Comparison, Reference
+from clbench.comparison.rows import Comparison, Reference
 from clbench.comparison.scenarios import Across, AcrossRow, Rank, across
 from clbench.reporting.exports import latex_table, latex_text
 from clbench.reporting.figure import Figure

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from clbench.comparison.columns import COLUMNS, MEANINGS, SHARES
-from clbench.comparison.comparison import Comparison, Row
+from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.table import cells, headings
 from clbench.reporting import class_findings, confusion, exports, figures, findings
 from clbench.reporting.figure import Figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from clbench.results.record import Record
+from clbench.results.record_model import Record
 from clbench.results.run_costs import RunCosts
 from clbench.results.run_result import RunResult
 from clbench.results.run_spec import RunSpec

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from clbench.results.record import SCHEMA, Count, Record, Seconds
+from clbench.results.record_model import SCHEMA, Count, Record, Seconds
 
 
 class ExperienceCosts(Record):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from clbench.base.config import OMIT_DEFAULT
 from clbench.base.incremental_setting import Setting
-from clbench.results.record import SCHEMA, Count, Record
+from clbench.results.record_model import SCHEMA, Count, Record
 
 
 class CountsRecord(Record):

@@ -17,7 +17,7 @@ from clbench.base.config import OMIT_DEFAULT
 from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.incremental_setting import Setting
 from clbench.base.recipe import Recipe
-from clbench.results.record import SCHEMA, Record, to_json
+from clbench.results.record_model import SCHEMA, Record, to_json
 
 
 class ScenarioSpec(Record):

@@ -27,7 +27,7 @@ from filelock import FileLock
 from pydantic import Field, ValidationError
 
 from clbench.errors import MachineError
-from clbench.results.record import Record, to_json
+from clbench.results.record_model import Record, to_json
 from clbench.system.files import open_plain, read_plain, replace_file, sync_folder, write_synced
 
 MANIFEST = "MANIFEST.json"

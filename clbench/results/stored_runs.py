@@ -21,7 +21,7 @@ from clbench.evaluation.counts import Counts, count
 from clbench.results import store
 from clbench.results.command import command_of_schema_1
 from clbench.results.environment import Environment
-from clbench.results.record import SCHEMA
+from clbench.results.record_model import SCHEMA
 from clbench.results.run_costs import RunCosts
 from clbench.results.run_result import FailedRun, RunResult
 from clbench.results.run_spec import RunSpec, experience_classes, run_id

@@ -16,7 +16,7 @@ from clbench.data.dataset_info import DatasetInfo
 from clbench.data.datasets import describe
 from clbench.errors import ClbenchError, DataError
 from clbench.plugins.discovery import Plugin, is_avalanches
-from clbench.plugins.importing import memory_is_short
+from clbench.plugins.module_loading import memory_is_short
 from clbench.system import memory
 from clbench.system.global_state import GlobalState
 from clbench.system.signals import Interrupted

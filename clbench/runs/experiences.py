@@ -34,10 +34,10 @@ from clbench.results.run_result import EpochResult, ExperienceResult, Reads
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
 from clbench.runs import checkpoint
 from clbench.runs.checkpoint import Checkpoint
+from clbench.runs.context import RunContext
 from clbench.runs.initial_network import initial_network
-from clbench.runs.recorder import Recorder, search_result
+from clbench.runs.result_building import Recorder, search_result
 from clbench.runs.shared_start import learn_shared
-from clbench.runs.surroundings import Surroundings
 from clbench.streams.stream import Stream, open_stream
 from clbench.system import peak_memory
 from clbench.system.global_state import GlobalState
@@ -61,7 +61,7 @@ class StrategyFailed(Exception):
 class ExperienceByExperience:
     """The state of a run between its experiences."""
 
-    def __init__(self, spec: RunSpec, plugin: Plugin, around: Surroundings) -> None:
+    def __init__(self, spec: RunSpec, plugin: Plugin, around: RunContext) -> None:
         self.spec, self.around = spec, around
         self.name, self.identity = folder_name(spec), run_id(spec)
         self.started, self.began = datetime.now(timezone.utc), time.perf_counter()

@@ -15,15 +15,15 @@ from clbench.plugins.discovery import Plugin
 from clbench.results import store
 from clbench.results.run_result import FailedRun
 from clbench.results.run_spec import RunSpec, folder_name, run_id
+from clbench.runs.context import RunContext
 from clbench.runs.experiences import ExperienceByExperience, StrategyFailed
 from clbench.runs.outcome import Outcome
-from clbench.runs.surroundings import Surroundings
 from clbench.system import memory
 from clbench.system.global_state import GlobalState
 from clbench.system.signals import Interrupted
 
 
-def execute(spec: RunSpec, plugin: Plugin, around: Surroundings, wait: bool = True) -> Outcome | None:
+def execute(spec: RunSpec, plugin: Plugin, around: RunContext, wait: bool = True) -> Outcome | None:
     """Do a run unless it is published already, going on from its checkpoint if it has one.
 
     Where another process is doing the same run, wait for it; or, without `wait`, return None. A run that fails is kept
@@ -46,7 +46,7 @@ def execute(spec: RunSpec, plugin: Plugin, around: Surroundings, wait: bool = Tr
     return outcome
 
 
-def _execute(spec: RunSpec, plugin: Plugin, around: Surroundings) -> Outcome:
+def _execute(spec: RunSpec, plugin: Plugin, around: RunContext) -> Outcome:
     name, identity = folder_name(spec), run_id(spec)
     state = GlobalState()
     try:
@@ -83,7 +83,7 @@ def _event(outcome: Outcome) -> RunSkipped | RunFailed | RunFinished:
     return RunFailed(outcome.run, outcome.message, str(outcome.path))
 
 
-def _keep_failure(error: BaseException, where: str, spec: RunSpec, around: Surroundings) -> Outcome:
+def _keep_failure(error: BaseException, where: str, spec: RunSpec, around: RunContext) -> Outcome:
     name, identity = folder_name(spec), run_id(spec)
     status: Literal["failed", "diverged"] = "diverged" if isinstance(error, Divergence) else "failed"
     if isinstance(error, SystemExit):

@@ -20,7 +20,7 @@ from filelock import FileLock
 from clbench.audit.audit import Audit
 from clbench.base.config import plain
 from clbench.results import environment
-from clbench.results.record import to_json
+from clbench.results.record_model import to_json
 from clbench.results.run_spec import RunSpec
 from clbench.results.store import ResultsFolder
 from clbench.runs.checkpoint import keep, unpacked

@@ -18,7 +18,7 @@ from clbench.audit.audit import Audit
 from clbench.audit.per_sample_values import grown_with_samples, kept_rows
 from clbench.audit.sample_search import SampleShape, samples_in
 from clbench.base.exemplars import ExemplarMemory
-from clbench.comparison.comparison import compare
+from clbench.comparison.grouping import compare
 from clbench.data.batches import Scaling
 from clbench.errors import AuditError
 from clbench.plugins.discovery import builtin_folder

@@ -20,8 +20,9 @@ from rich.console import Console
 
 from clbench.base.recipe import Recipe
 from clbench.comparison import columns, table
-from clbench.comparison.comparison import Comparison, Row, compare, estimate
-from clbench.comparison.statistics import Estimate
+from clbench.comparison.grouping import compare
+from clbench.comparison.rows import Comparison, Row
+from clbench.comparison.statistics import Estimate, estimate
 from clbench.evaluation.counts import count
 from clbench.results.environment import Environment
 from clbench.results.run_spec import RecipeSpec

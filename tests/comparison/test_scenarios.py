@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from stored_runs import publish
 
-from clbench.comparison.comparison import compare
+from clbench.comparison.grouping import compare
 from clbench.comparison.scenarios import Across, across
 from clbench.results.stored_runs import read_all
 

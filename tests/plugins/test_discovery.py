@@ -16,7 +16,7 @@ import pytest
 from clbench.errors import PluginError, UsageError
 from clbench.plugins import discovery
 from clbench.plugins.discovery import Plugin, builtin_folder, describe, discover, load, select
-from clbench.plugins.importing import module_name
+from clbench.plugins.module_loading import module_name
 from clbench.system.signals import Interrupted, Interruption
 
 # Neither imports torch, so that loading one costs nothing.
@@ -71,7 +71,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def loaded_modules() -> set[str]:
-    return {name for name in sys.modules if name.startswith("clbench.plugins.importing.")}
+    return {name for name in sys.modules if name.startswith("clbench.plugins.module_loading.")}
 
 
 def write(path: Path, text: str = STRATEGY) -> Path:
@@ -361,7 +361,7 @@ def loading(path: Path) -> type[Any]:
 
 def test_a_loaded_file_is_a_private_module_named_after_it(tmp_path: Path) -> None:
     cls = loading(write(tmp_path / "my-own.py"))
-    assert cls.__module__.startswith("clbench.plugins.importing.my_own_")
+    assert cls.__module__.startswith("clbench.plugins.module_loading.my_own_")
     assert sys.modules[cls.__module__].Mine is cls
     assert "my-own" not in sys.modules and "mine" not in sys.modules
 
@@ -475,9 +475,8 @@ def test_an_instance_of_a_plugins_class_is_unpickled_in_a_process_that_loaded_th
     path = write(tmp_path / "mine.py")
     cls = loading(path)
     stored = pickle.dumps(cls(sys.modules[cls.__module__].Config(alpha=2.5)))
-    loads = (
-        f"from pathlib import Path; from clbench.plugins.importing import import_file; import_file(Path({str(path)!r}))"
-    )
+    loads = "from pathlib import Path; from clbench.plugins.module_loading import import_file; "
+    loads += f"import_file(Path({str(path)!r}))"
     code = f"{loads}; import pickle, sys; it = pickle.load(sys.stdin.buffer); print(type(it).__name__, it.config.alpha)"
     done = subprocess.run([sys.executable, "-c", code], input=stored, capture_output=True, check=False, timeout=300)
     assert (done.stdout.split(), done.stderr) == ([b"Mine", b"2.5"], b"")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from stored_runs import publish
 
-from clbench.comparison.comparison import Comparison, compare
+from clbench.comparison.grouping import compare
+from clbench.comparison.rows import Comparison
 from clbench.reporting import class_findings
 from clbench.reporting.class_figures import per_class
 from clbench.reporting.publication import Selection, write_report

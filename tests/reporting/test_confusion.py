@@ -8,7 +8,8 @@ import numpy as np
 from stored_runs import publish
 
 from clbench.comparison.classes import class_confusion
-from clbench.comparison.comparison import Comparison, compare
+from clbench.comparison.grouping import compare
+from clbench.comparison.rows import Comparison
 from clbench.reporting.confusion import confusion, finding
 from clbench.reporting.figures import all_figures
 from clbench.reporting.publication import Selection, write_report

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stored_runs import publish
 
-from clbench.comparison.comparison import compare
+from clbench.comparison.grouping import compare
 from clbench.reporting.exports import as_csv, as_latex
 from clbench.reporting.publication import Selection, write_report
 

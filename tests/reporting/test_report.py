@@ -20,7 +20,8 @@ from rich.console import Console
 from stored_runs import HOSTILE, publish, source
 
 from clbench.comparison import table as comparison_table
-from clbench.comparison.comparison import Comparison, compare
+from clbench.comparison.grouping import compare
+from clbench.comparison.rows import Comparison
 from clbench.errors import MachineError, UsageError
 from clbench.reporting import figures, labels, provenance
 from clbench.reporting.publication import Report, Selection, write_report

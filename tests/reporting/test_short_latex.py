@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from stored_runs import HOSTILE, publish
 
-from clbench.comparison.comparison import Comparison, compare
+from clbench.comparison.grouping import compare
+from clbench.comparison.rows import Comparison
 from clbench.reporting import exports
 from clbench.results.stored_runs import read_all
 

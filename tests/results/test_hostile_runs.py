@@ -22,7 +22,7 @@ import pytest
 from stored_runs import publish
 
 from clbench.cli import stored
-from clbench.comparison.comparison import compare
+from clbench.comparison.grouping import compare
 from clbench.comparison.table import rows_for_json
 from clbench.diagnostics import doctor
 from clbench.reporting.publication import Selection, write_report

@@ -22,7 +22,7 @@ from clbench.errors import UsageError
 from clbench.plugins import discovery
 from clbench.plugins.discovery import builtin_folder
 from clbench.results import spec_building as spec
-from clbench.results.record import Record, to_json
+from clbench.results.record_model import Record, to_json
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
 from clbench.results.spec_building import Machine
 from clbench.runs.grid import plan

@@ -8,7 +8,7 @@ from typing import Any
 
 from stored_runs import publish
 
-from clbench.comparison.comparison import compare
+from clbench.comparison.grouping import compare
 from clbench.results.stored_runs import read, read_all
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import clbench
-from clbench.comparison.comparison import compare
+from clbench.comparison.grouping import compare
 from clbench.reporting.provenance import commands
 from clbench.results.run_spec import canonical
 

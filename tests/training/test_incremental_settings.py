@@ -21,11 +21,11 @@ from clbench.networks.architectures import build
 from clbench.networks.head import Head
 from clbench.plugins.discovery import builtin_folder, load, select
 from clbench.results.spec_building import protocol
+from clbench.runs.context import RunContext
 from clbench.runs.experiences import ExperienceByExperience
 from clbench.runs.grid import plan
 from clbench.runs.request import Request
 from clbench.runs.run import execute
-from clbench.runs.surroundings import Surroundings
 from clbench.streams.stream import _padded, _padded_statistics
 
 SIZES = (2, 2)
@@ -128,11 +128,11 @@ def test_a_run_is_counted_in_the_readings_of_its_setting_alone(setting: str, dat
     assert (setting in outcome.run) == (setting != "class_incremental")
 
 
-def surroundings(results: Path, data: Path) -> Surroundings:
+def surroundings(results: Path, data: Path) -> RunContext:
     from clbench.results.store import ResultsFolder
     from clbench.system.signals import Interruption
 
-    return Surroundings(ResultsFolder(results), data, Interruption(), lambda event: None)
+    return RunContext(ResultsFolder(results), data, Interruption(), lambda event: None)
 
 
 def test_experiences_of_different_size_cannot_share_outputs(data: Path) -> None:

@@ -27,10 +27,10 @@ from clbench.base.events import Event, ExperienceFinished
 from clbench.errors import Divergence, PluginError
 from clbench.networks.architectures import build
 from clbench.results.store import ResultsFolder
+from clbench.runs.context import RunContext
 from clbench.runs.grid import Planned, plan
 from clbench.runs.request import Request
 from clbench.runs.run import execute
-from clbench.runs.surroundings import Surroundings
 from clbench.system.seeds import derive
 from clbench.system.signals import Interrupted, Interruption
 
@@ -503,9 +503,9 @@ def planned(strategy: str, scenario: str, recipe: str, data: Path) -> Planned:
     return run
 
 
-def surroundings(results: Path, data: Path, notify: Callable[[Event], None]) -> tuple[Surroundings, Interruption]:
+def surroundings(results: Path, data: Path, notify: Callable[[Event], None]) -> tuple[RunContext, Interruption]:
     interruption = Interruption()
-    return Surroundings(ResultsFolder(results), data, interruption, notify), interruption
+    return RunContext(ResultsFolder(results), data, interruption, notify), interruption
 
 
 def interrupted_after(run: Planned, index: int, saved: bool, results: Path, data: Path) -> None:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def print_comparisons(runs: Any, as_json: bool, wide: bool = False) -> None:
-    from clbench.comparison.comparison import compare as group
+    from clbench.comparison.grouping import compare as group
     from clbench.comparison.table import print_comparison, rows_for_json
-    from clbench.results.record import to_json
+    from clbench.results.record_model import to_json
 
     comparisons = group(runs)
     if as_json:

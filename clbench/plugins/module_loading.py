@@ -1,4 +1,4 @@
-"""Import a plug-in's file as a private module, `clbench.plugins.importing.<stem>_<hash of the path>`.
+"""Import a plug-in's file as a private module, `clbench.plugins.module_loading.<stem>_<hash of the path>`.
 
 Every process that reads pickles of a plug-in's objects (a worker that resumes from a checkpoint) has imported the file
 before. A process that a plug-in starts by itself, with multiprocessing's spawn, has not: what such a process needs
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from clbench.avalanche.importing import putting_off
+from clbench.avalanche.quiet_import import putting_off
 from clbench.errors import MachineError
 from clbench.system import memory
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from clbench.cli.answers import print_comparisons
 from clbench.cli.options import AsJson, Results, Wide, terminal
+from clbench.cli.printing import print_comparisons
 from clbench.errors import UsageError
 from clbench.system.output import one_line, say, say_json
 

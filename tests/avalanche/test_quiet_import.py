@@ -29,7 +29,7 @@ def test_a_plugin_that_is_the_first_to_import_avalanche_does_not_wait_either(tmp
     (tmp_path / "mine.py").write_text("from avalanche.training.plugins import GEMPlugin")
     program = f"""
 import sys, pathlib
-from clbench.plugins.importing import import_file
+from clbench.plugins.module_loading import import_file
 import_file(pathlib.Path({str(tmp_path / "mine.py")!r}))
 print([name for name in sys.modules if name.startswith(("qpsolvers.", "wandb."))])
 """
@@ -57,7 +57,7 @@ except Exception as error:
 
 def test_a_package_that_is_missing_is_still_missing() -> None:
     program = """
-import clbench.avalanche.importing as own
+import clbench.avalanche.quiet_import as own
 own.PUT_OFF = ("no_such_package",)
 with own.importing_avalanche():
     try:
@@ -73,7 +73,7 @@ def test_a_package_that_does_not_load_says_why_when_it_is_used_and_when_it_is_im
     program = f"""
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
-import clbench.avalanche.importing as own
+import clbench.avalanche.quiet_import as own
 own.PUT_OFF = ("no_good",)
 with own.importing_avalanche():
     import no_good
@@ -103,7 +103,7 @@ def test_what_was_put_off_is_then_as_if_python_had_loaded_it(tmp_path: Path, sta
     program = f"""
 import inspect, sys
 sys.path.insert(0, {str(tmp_path)!r})
-import clbench.avalanche.importing as own
+import clbench.avalanche.quiet_import as own
 own.PUT_OFF = ("late",)
 with own.importing_avalanche():
     import late

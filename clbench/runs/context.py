@@ -11,7 +11,7 @@ from clbench.system.signals import Interruption
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class RunContext:
     """What a run works in; nothing of it changes its numbers."""
 
     results: ResultsFolder

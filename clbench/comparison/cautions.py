@@ -1,0 +1,130 @@
+"""What a reader must know before trusting a comparison, and how to read it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from clbench.comparison.columns import SHARES, lowest, uninformative
+from clbench.comparison.rows import Row, class_sizes
+from clbench.results.stored_runs import StoredRun
+from clbench.system.tables import listed
+
+MANY_TIMES = 5
+"""A test class so many times as large as another is warned of."""
+
+
+def warnings_on(rows: Sequence[Row], shared: Sequence[int], methods: dict[str, dict[int, StoredRun]]) -> list[str]:
+    """Return the warnings on rows over the `shared` seeds; `methods` has all runs by label and seed."""
+    return [
+        *_seed_warnings(shared, methods),
+        *_budget_warnings(rows),
+        *_exemplar_warnings(rows),
+        *_loop_warnings(rows),
+        *_imbalance_warnings(rows[0].runs[0]),
+        *_constant_loss_warnings(rows),
+    ]
+
+
+def notes_on(rows: Sequence[Row]) -> list[str]:
+    """Return what helps to read the rows: reference values, and intervals that say nothing."""
+    return [_reference_lines(rows[0].runs[0]), *_interval_notes(rows)]
+
+
+def _seed_warnings(shared: Sequence[int], methods: dict[str, dict[int, StoredRun]]) -> list[str]:
+    if not shared:
+        return ["The strategies have no seed in common: their rows cannot be compared with each other."]
+    left_out = {label: sorted(set(by_seed) - set(shared)) for label, by_seed in methods.items()}
+    return [
+        f"Seeds {', '.join(map(str, seeds))} of {label} are left out: not every strategy has them."
+        for label, seeds in sorted(left_out.items())
+        if seeds
+    ]
+
+
+def _exemplar_warnings(rows: Sequence[Row]) -> list[str]:
+    """Say how many exemplars the strategies may keep, if some may keep exemplars and others more, fewer or none."""
+    names: dict[int, list[str]] = defaultdict(list)
+    with_all_data: list[str] = []
+    for row in rows:
+        result = row.runs[0].result
+        again = any(experience.past_data_bytes for experience in result.experiences)
+        (with_all_data if again else names[result.audit.memory]).append(row.strategy)
+    budgets = sorted(filter(None, names))
+    if not budgets or len(names) == 1:
+        return []
+    first, *more = budgets
+    parts = [f"{listed(names[first])} keep{'s' if len(names[first]) == 1 else ''} {first:,} exemplars"]
+    parts += [f"{listed(names[budget])} {budget:,}" for budget in more]
+    parts += [f"{listed(with_all_data)} all data"] if with_all_data else []
+    parts += ["the others none" if len(names[0]) > 1 else f"{names[0][0]} none"] if names[0] else []
+    return [f"Unequal exemplar budgets: {'; '.join(parts)}."]
+
+
+def _budget_warnings(rows: Sequence[Row]) -> list[str]:
+    budgets = {row.strategy: made.mean for row in rows if (made := row.estimates["samples_seen"])}
+    if len(set(budgets.values())) <= 1:
+        return []
+    least = min(filter(None, budgets.values()))
+    if len(budgets) > 8:
+        most = max(budgets, key=budgets.__getitem__)
+        return [
+            f"Unequal budgets: {most} has seen {budgets[most] / least:.1f}× the samples of the least; see the column."
+        ]
+    more = ", ".join(f"{name} {budget / least:.1f}×" for name, budget in budgets.items() if budget > least)
+    return [f"Unequal budgets: samples seen, as multiples of the least: {more}."]
+
+
+def _loop_warnings(rows: Sequence[Row]) -> list[str]:
+    """Say which rows were trained by another package's loop, since their seconds are mostly that loop's."""
+    packages: dict[str, list[str]] = {}
+    for row in rows:
+        if package := row.runs[0].spec.strategy.package:
+            packages.setdefault(package, []).append(row.strategy)
+    return [
+        f"Trained by the loop of {package}: {', '.join(names)}. Do not compare their seconds with other rows."
+        for package, names in sorted(packages.items())
+    ]
+
+
+def _imbalance_warnings(run: StoredRun) -> list[str]:
+    least, most = class_sizes(run)
+    if most < MANY_TIMES * least:
+        return []
+    return [
+        f"Unequal classes: the largest has {most:,} test samples, the smallest {least:,}. Accuracies count samples, so "
+        "large classes dominate them; macro accuracy is the mean over classes."
+    ]
+
+
+def _constant_loss_warnings(rows: Sequence[Row]) -> list[str]:
+    found: dict[tuple[int, ...], list[str]] = {}
+    for row in rows:
+        if row.constant_in:
+            found.setdefault(row.constant_in, []).append(row.strategy)
+    return [
+        f"The cross-entropy of {listed(names)} ranges over the new classes alone. Where there is one ("
+        f"experience{'s' if len(where) > 1 else ''} {listed([str(index) for index in where[:8]])}"
+        f"{', …' if len(where) > 8 else ''}), it is 0 always, and does not learn that class. Not called the best."
+        for where, names in found.items()
+    ]
+
+
+def _reference_lines(run: StoredRun) -> str:
+    chance = {setting: 100 * values[-1] for setting, values in run.result.chance.items()}
+    if run.setting != "class_incremental":
+        return f"For comparison: guessing gives {chance[run.setting]:.1f}."
+    total = run.counts().total
+    return (
+        f"For comparison: guessing gives {chance['class_incremental']:.1f} class-incrementally and "
+        f"{chance['task_incremental']:.1f} task-incrementally; knowing only the last experience gives "
+        f"{100 * total[-1] / sum(total):.1f} class-incrementally."
+    )
+
+
+def _interval_notes(rows: Sequence[Row]) -> list[str]:
+    shares = [(column, row.estimates[column]) for row in rows for column in SHARES]
+    shares += [("intransigence", row.intransigence) for row in rows]
+    if not any(made and uninformative(made, lowest(column)) for column, made in shares):
+        return []
+    return ["±? is an interval that covers every possible value: so few seeds say nothing about that mean."]

@@ -1,0 +1,167 @@
+"""A comparison of runs and its rows: a row per strategy, over the same seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from clbench.comparison import statistics
+from clbench.comparison.how_tuned import how_tuned
+from clbench.comparison.statistics import Difference, Estimate
+from clbench.results.run_spec import RunSpec
+from clbench.results.stored_runs import StoredRun
+from clbench.streams.splits import describe_split
+from clbench.system.output import legible
+
+Reference = Literal["lower", "upper"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One strategy, in one configuration, over the seeds of the comparison."""
+
+    strategy: str
+    """Its name and preset, with the hyper-parameters in which several rows of one name differ."""
+
+    runs: tuple[StoredRun, ...]
+    """A run per seed, in the order of the seeds; in every row of a comparison the same seeds."""
+
+    estimates: dict[str, Estimate | None]
+    """By column; None where a value is undefined, as the old-class accuracy of a single experience."""
+
+    reference: Reference | None = None
+    """Whether it bounds the comparison from below or above, as its file says, and is no remedy itself."""
+
+    intransigence: Estimate | None = None
+    """Mean over the experiences of what the upper reference of equal seed has learned better of each, just after it.
+
+    None for that reference; where there is none or several; and if a run was not evaluated after every experience.
+    """
+
+    to_lower: Difference | None = None
+    """Its final accuracy less the lower reference's, with equal seeds; None for that reference, and where none is."""
+
+    to_best: Estimate | None = None
+    """The same to the best row, without a test of its own: it was chosen as the best by these numbers."""
+
+    p_best: float | None = None
+    """The p of its being as good as the best (`statistics.p_as_good_as_best`); None with one seed."""
+
+    standing: Literal["best", "tied"] | None = None
+    """Whether it has the highest mean final accuracy of all rows but the upper reference, or may be as good as it.
+
+    None for all if nothing is above guessing, and for a row whose cross-entropy was constant.
+
+    With one seed, which tells nothing, tied is what equals the best.
+    """
+
+    @property
+    def name(self) -> str:
+        """The strategy's name alone."""
+        return self.runs[0].spec.strategy.name
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of its runs."""
+        return tuple(run.spec.seeds.run for run in self.runs)
+
+    @property
+    def tuned(self) -> str:
+        """How its hyper-parameters came about: `default`, `preset`, `by hand`, `chf` or `grid (n trials)`."""
+        return how_tuned(self.runs[0])
+
+    @property
+    def audit(self) -> str:
+        """What the audit (see audit/audit.py) says of its runs: `pass`, or the worst it found."""
+        verdicts = {run.result.audit.verdict for run in self.runs}
+        return max(verdicts, key=lambda verdict: ("pass", "warn", "violation").index(verdict.partition("(")[0]))
+
+    @property
+    def constant_in(self) -> tuple[int, ...]:
+        """The experiences in which its cross-entropy ranged over a single class, so that it learned nothing by it."""
+        return tuple(each.index for each in self.runs[0].result.experiences if each.constant_cross_entropy)
+
+    @property
+    def is_remedy(self) -> bool:
+        """Whether it can be called the best: it is no reference, and its loss says something in every experience."""
+        return self.reference is None and not self.constant_in
+
+    @property
+    def title(self) -> str:
+        """The strategy with what it is in the comparison: `naive (lower reference)`."""
+        return f"{self.strategy} ({self.reference} reference)" if self.reference else self.strategy
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that differ in nothing but strategy and seed."""
+
+    rows: list[Row]
+    """From the lowest to the highest final accuracy."""
+
+    seeds: tuple[int, ...]
+    """Those of every row; empty where the strategies have no seed in common."""
+
+    warnings: list[str]
+    """What a reader must know before trusting the table: seeds left out, unequal budgets."""
+
+    notes: list[str]
+    """How to read it: reference values, and what the tests can and cannot say."""
+
+    distinction: str = ""
+    """What tells it from another comparison whose protocol would read the same, as the class order."""
+
+    @property
+    def testable(self) -> bool:
+        """Whether a test over so many seeds could tell some strategy from the best, if it were much worse."""
+        return statistics.smallest_joint_p(len(self.seeds)) <= statistics.LEVEL
+
+    @property
+    def imbalance(self) -> float:
+        """How many times as many test samples the largest class has as the smallest that has any."""
+        least, most = class_sizes(self.rows[0].runs[0])
+        return most / least
+
+    @property
+    def spec(self) -> RunSpec:
+        """The spec of one of the runs, for what they have in common."""
+        return self.rows[0].runs[0].spec
+
+    @property
+    def scenario(self) -> str:
+        """The scenario's name."""
+        return legible(self.spec.scenario.name)
+
+    @property
+    def title(self) -> str:
+        """The scenario with its protocol, in a line."""
+        spec = self.spec
+        split = describe_split(spec.scenario.classes_per_experience)
+        threads = f"{spec.threads} thread{'s' if spec.threads != 1 else ''}"
+        recipe = legible(f"recipe {spec.recipe.name}, {spec.device}, {threads}")
+        title = f"{self.scenario}, {split} classes, {spec.scenario.setting.replace('_', '-')}, {recipe}"
+        return f"{title}, {self.distinction}" if self.distinction else title
+
+
+def lower_reference(rows: Sequence[Row]) -> Row | None:
+    """Return the row that bounds the others from below; of several the one that nothing tuned."""
+    found = [row for row in rows if row.reference == "lower"]
+    return min(found, key=lambda row: (row.tuned != "default", row.strategy), default=None)
+
+
+def chance(row: Row) -> float:
+    """Return what guessing among all classes gets right, in the setting of the row's runs."""
+    run = row.runs[0]
+    return run.result.chance[run.setting][-1]
+
+
+def final_accuracies(row: Row) -> list[float]:
+    """Return the final accuracy of each seed of a row that has one."""
+    return [run.metric("final_accuracy") for run in row.runs]
+
+
+def class_sizes(run: StoredRun) -> tuple[int, int]:
+    """Return how many test samples the smallest class has, of those that have any, and how many the largest."""
+    totals = [total for total in run.counts().class_total if total]
+    return min(totals), max(totals)
