@@ -66,8 +66,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within, the first signal takes effect only at the next `check`; otherwise at once."""
-        self.check()
+        """Within, the first signal takes effect only at the next `check`, and at the latest at the end."""
         self._deferred = True
         try:
             yield

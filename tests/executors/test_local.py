@@ -85,7 +85,10 @@ sys.meta_path.insert(0, Witness())
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "runs"),
-    [(["--seeds", "3"], 6), (["--tune", "grid", "-s", "lwf", "--set", "lwf.alpha=1,2", "--seeds", "2"], 6)],
+    [
+        (["-s", "naive,lwf", "--seeds", "3"], 6),
+        (["-s", "lwf", "--tune", "grid", "--set", "lwf.alpha=1,2", "--seeds", "2"], 6),
+    ],
     ids=["grid", "trials and then the runs they choose"],
 )
 def test_a_command_starts_each_worker_once_and_each_worker_imports_torch_once(
@@ -94,7 +97,7 @@ def test_a_command_starts_each_worker_once_and_each_worker_imports_torch_once(
     (tmp_path / "sitecustomize.py").write_text(WITNESS)
     paths = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "WITNESSED": str(tmp_path / "witnessed")}
-    what = ["-s", "naive,lwf", "-S", "splitdigits", "--epochs", "1", "--threads", "1", "--device", "cpu", *options]
+    what = ["-S", "splitdigits", "--epochs", "1", "--threads", "1", "--device", "cpu", *options]
     where = ["--jobs", "2", "--data", str(data), "--out", str(tmp_path / "results")]
     command = [sys.executable, "-m", "clbench", "run", *what, *where]
     subprocess.run(command, env=environment, capture_output=True, check=True, timeout=300)

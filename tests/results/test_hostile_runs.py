@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from stored_runs import publish
 
-from clbench.cli import stored
+from clbench.cli import stored_runs as reading
 from clbench.comparison.grouping import compare
 from clbench.comparison.table import rows_for_json
 from clbench.diagnostics import doctor
@@ -297,7 +297,7 @@ def test_one_bad_run_is_named_and_the_others_are_compared_listed_and_examined(
     bad = publish(results, "stranger").path
     (bad / "environment.json").write_bytes(DEEP)
     seal(bad)
-    for command in (lambda: stored.compare([results]), lambda: stored.list_runs([results], False)):
+    for command in (lambda: reading.compare([results]), lambda: reading.list_runs([results], False)):
         command()
         said = capsys.readouterr()
         assert "naive" in said.out and str(bad) in said.err
@@ -388,9 +388,9 @@ def test_no_mutated_run_ends_a_command(fuzzed: Path, capsys: pytest.CaptureFixtu
     runs, unreadable = read_all([fuzzed])
     assert {"naive", "joint"} <= {run.spec.strategy.name for run in runs}
     assert len(unreadable) >= 100  # else the mutations are too tame
-    stored.compare([fuzzed])
-    stored.compare([fuzzed], as_json=True)
-    stored.list_runs([fuzzed], False)
+    reading.compare([fuzzed])
+    reading.compare([fuzzed], as_json=True)
+    reading.list_runs([fuzzed], False)
     said = capsys.readouterr()
     assert "\x1b" not in said.out + said.err
     assert all(str(fault) in said.err for fault in unreadable)

@@ -38,6 +38,9 @@ class Pixels:
     def prepare(self, images: Tensor) -> Tensor:
         return images.float().permute(0, 3, 1, 2)
 
+    def note_cross_entropy(self, outputs: int) -> None:
+        """Nobody reads it here."""
+
 
 def batch_of(rows: list[int], labels: list[int] | None = None, **more: Any) -> Batch:
     index = torch.tensor(rows)
