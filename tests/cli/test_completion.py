@@ -1,0 +1,55 @@
+"""What the shell is given when it asks what a word may become."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def completed(line: str) -> list[str]:
+    words = f"clbench {line}"
+    asked = {"_CLBENCH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    code = "import sys; sys.argv = ['clbench']; from clbench.cli.app import app; app(prog_name='clbench')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **asked},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("run -s lw", {"lwf", "lwf_mc"}),
+        ("run -s naive,lwf:py", {"naive,lwf:pycil"}),
+        ("run -S splitd", {"splitdigits"}),
+        ("run -S splitcifar100 --recipe s", {"standard", "survey2024"}),
+        ("run --setting t", {"task"}),
+        ("run --tune g", {"grid"}),
+        ("run --device cu", {"cuda"}),
+        ("run -s lwf --set lwf.al", {"lwf.alpha="}),
+        ("run -s lwf --set recipe.epo", {"recipe.epochs="}),
+        ("show splitm", {"splitmnist"}),
+        ("show lwf:fac", {"lwf:facil"}),
+        ("reproduce hsu", {"hsu2018"}),
+        ("list sc", {"scenarios"}),
+        ("check lwf_m", {"lwf_mc"}),
+    ],
+)
+def test_names_are_completed(line: str, expected: set[str]) -> None:
+    assert expected <= set(completed(line))
+
+
+def test_recipes_are_those_of_the_scenario_that_is_typed() -> None:
+    assert "survey2024" not in completed("run -S splitdigits --recipe s")
+
+
+def test_hyper_parameters_are_those_of_the_strategies_that_are_typed() -> None:
+    assert not any(word.startswith("ewc.") for word in completed("run -s lwf --set "))
