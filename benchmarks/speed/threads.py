@@ -15,7 +15,8 @@ from benchmarks.measuring import Bench, Row, alternating, command, need, ours_ov
 
 FIRST_COMMAND = ("run", "-s", "lwf", "-S", "splitdigits")
 SPLIT_MNIST = ("run", "-s", "naive", "-S", "splitmnist", "--epochs", "1")
-TARGET = 1.2
+TARGETS = {1: 1.2, 2: 2.0}
+"""By the number of threads that the default is held against; two threads can be twice as fast on an idle machine."""
 
 
 def threads(bench: Bench) -> list[Row]:
@@ -34,14 +35,16 @@ def threads(bench: Bench) -> list[Row]:
                         ),
                     )
                     beside = " beside a busy core" if neighbours else ""
-                    rows.append(ours_over_theirs(f"{name}{beside}: training", f"--threads {count}", TARGET, pairs))
+                    rows.append(
+                        ours_over_theirs(f"{name}{beside}: training", f"--threads {count}", TARGETS[count], pairs)
+                    )
     grid = (*SPLIT_MNIST, "--seeds", "6")
     pairs = alternating(
         bench.repeats,
         lambda: _wall_seconds(bench, *grid, "--jobs", "2"),
         lambda: _wall_seconds(bench, *grid, "--jobs", "auto"),
     )
-    return [*rows, ours_over_theirs("six runs on Split MNIST, --jobs 2", "--jobs auto", TARGET, pairs)]
+    return [*rows, ours_over_theirs("six runs on Split MNIST, --jobs 2", "--jobs auto", 1.2, pairs)]
 
 
 @contextlib.contextmanager
