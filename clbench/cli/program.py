@@ -16,13 +16,16 @@ from clbench.plugins.module_loading import memory_is_short
 from clbench.system import memory, own_process
 from clbench.system.signals import Interrupted, Interruption, LastCall, stopped
 
+RUNS_PLUGINS = ("run", "reproduce", "profile", "check")
+"""The commands that run a plug-in's code, which may never return; the others need nothing that watches them."""
+
 
 def program() -> None:
     """The command as a process of its own."""
     own_process.claim()
     _open_streams()
     faulthandler.enable()  # a crash in native code says where it was
-    with LastCall():
+    with LastCall() if sys.argv[1:2] and sys.argv[1] in RUNS_PLUGINS else contextlib.nullcontext():
         main()
 
 

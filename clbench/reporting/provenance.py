@@ -111,7 +111,7 @@ def commands(comparison: Comparison) -> list[str]:
         together: dict[str, Row] = {}
         for row in pending:
             if row.seeds == pending[0].seeds:
-                together.setdefault(_selector(row), row)
+                together.setdefault(row.runs[0].spec.strategy.selector, row)
         pending = [row for row in pending if row not in together.values()]
         made.append(_command(comparison.spec, list(together.values())))
     return made
@@ -124,9 +124,11 @@ def _command(spec: RunSpec, rows: Sequence[Row]) -> str:
         for setting in method(row).settings:
             if setting.changed:
                 value = row.runs[0].spec.strategy.config[setting.name]
-                values[f"{_selector(row)}.{setting.name}"] = value if isinstance(value, str) else setting.value
+                values[f"{row.runs[0].spec.strategy.selector}.{setting.name}"] = (
+                    value if isinstance(value, str) else setting.value
+                )
     return run_command(
-        [_selector(row) for row in rows],
+        [row.runs[0].spec.strategy.selector for row in rows],
         to_json(spec.scenario),
         spec.recipe.base or spec.recipe.name,
         rows[0].seeds,
@@ -134,11 +136,6 @@ def _command(spec: RunSpec, rows: Sequence[Row]) -> str:
         spec.threads,
         values,
     )
-
-
-def _selector(row: Row) -> str:
-    preset = row.runs[0].spec.strategy.preset
-    return f"{row.name}:{preset}" if preset else row.name
 
 
 # -- machines ---------------------------------------------------------------------------------------------------------

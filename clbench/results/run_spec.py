@@ -99,6 +99,11 @@ class StrategySpec(Record):
     package: Annotated[str | None, OMIT_DEFAULT] = None
     """The package, with its version, whose training loop ran; None for clbench's own."""
 
+    @property
+    def selector(self) -> str:
+        """What selects it: `lwf`, or with a preset `lwf:pycil`."""
+        return f"{self.name}:{self.preset}" if self.preset else self.name
+
 
 class GridCandidate(Record):
     """A configuration that the grid search tried."""

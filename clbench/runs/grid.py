@@ -104,7 +104,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
                 if info.sha256:
                     check_protocol(spec, info, folder)
                 if seed == request.seeds[0]:
-                    check_strategy(spec, method.plugin, info)
+                    check_strategy(spec, method.strategy, info)
                     if text := unlearnable_classes(spec, method.plugin):
                         notify(Note(text))
     return planned

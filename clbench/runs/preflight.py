@@ -14,7 +14,6 @@ from clbench.data.datasets import class_counts
 from clbench.errors import UsageError
 from clbench.plugins.discovery import Plugin, discover
 from clbench.results.run_spec import RunSpec, experience_classes
-from clbench.runs.selection import load_class
 from clbench.system.global_state import GlobalState
 from clbench.system.signals import Interrupted
 
@@ -50,16 +49,14 @@ def _check_held_out(spec: RunSpec, counts: Sequence[int]) -> None:
         )
 
 
-def check_strategy(spec: RunSpec, plugin: Plugin, data: DatasetInfo) -> None:
+def check_strategy(spec: RunSpec, cls: type[Strategy[Any]], data: DatasetInfo) -> None:
     """Raise UsageError if the strategy, in its configuration, does not accept the network of the run."""
-    cls = load_class(plugin)
     if cls.start is Strategy.start:
         return
     state = GlobalState()
     try:
         if (refusal := _refusal(spec, cls, data, fixed=None)) is not None:
-            selector = f"{spec.strategy.name}:{spec.strategy.preset}" if spec.strategy.preset else spec.strategy.name
-            problem = f"{selector} on {spec.scenario.name}, recipe {spec.recipe.name}: {refusal.message}"
+            problem = f"{spec.strategy.selector} on {spec.scenario.name}, recipe {spec.recipe.name}: {refusal.message}"
             raise UsageError(problem, refusal.hint or _remedy(spec, cls, data)) from None
     finally:
         state.restore()
@@ -108,7 +105,7 @@ def unlearnable_classes(spec: RunSpec, plugin: Plugin) -> str | None:
     over = spec.strategy.config.get(field, "current" if 'cross_entropy("current")' in source else "seen")
     if over != "current":
         return None
-    selector = f"{spec.strategy.name}:{spec.strategy.preset}" if spec.strategy.preset else spec.strategy.name
+    selector = spec.strategy.selector
     presets = {**plugin.all_presets, **_presets_of(plugin.name)}
     others = [name for name, preset in presets.items() if preset.get("set", {}).get(field) == "seen"]
     ways = [f"-s {spec.strategy.name}:{name}" for name in others[:3]]
