@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from clbench.base.strategy import Strategy, TrainingData
     from clbench.errors import ClbenchError, DataError, MachineError, PluginError, UsageError
     from clbench.networks.network import Network
+    from clbench.networks.traits import network
 
     __version__: str
 
@@ -48,6 +49,7 @@ _HOME = {
     "UsageError": "errors",
     "config": "base.config",
     "load": "api",
+    "network": "networks.traits",
     "report": "api",
     "run": "api",
 }
@@ -74,6 +76,7 @@ __all__ = [
     "UsageError",
     "config",
     "load",
+    "network",
     "report",
     "run",
 ]

@@ -26,7 +26,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measuring import SEED, open_console
-from clbench.networks.architectures import ARCHITECTURES, build
+from clbench.plugins.discovery import discover
+from clbench.plugins.networks import build
 from clbench.results import environment
 from clbench.training.cuda_graphs import GraphRecorder
 
@@ -184,7 +185,7 @@ def arguments() -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description="Measure a training step beside what the device can do.")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute [cpu]")
-    known = ", ".join(ARCHITECTURES)
+    known = ", ".join(plugin.name for plugin in discover("network"))
     parser.add_argument("--networks", default="resnet18,resnet32", metavar="LIST", help=f"of {known}")
     parser.add_argument("--batches", default="128,512", metavar="LIST", help="batch sizes [128,512]")
     parser.add_argument("--steps", type=int, default=20, metavar="N", help="steps that are averaged [20]")

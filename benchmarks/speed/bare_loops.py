@@ -20,7 +20,7 @@ from benchmarks.measuring import SEED
 from clbench.base.recipe import Recipe
 from clbench.data.dataset_info import DatasetInfo
 from clbench.data.datasets import Dataset
-from clbench.networks.architectures import build
+from clbench.plugins.networks import build
 from clbench.results.run_spec import RunSpec
 
 # Pixel values that go through a network at once where no gradients are kept: 128 images of CIFAR-10, 501 of MNIST.

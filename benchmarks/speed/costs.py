@@ -96,7 +96,7 @@ import torch
 import clbench.cli.program, clbench.api, clbench.runs.run
 from clbench.audit import object_graph
 from clbench.data.batches import Images
-from clbench.networks.architectures import build
+from clbench.plugins.networks import build
 
 torch.set_num_threads(int(sys.argv[1]))
 images = Images(np.zeros((1, 32, 32, 3), dtype=np.uint8), torch.device("cpu"))

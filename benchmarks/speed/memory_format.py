@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.measuring import SEED, Bench, Row, alternating, ours_over_theirs
-from clbench.networks.architectures import build
+from clbench.plugins.networks import build
 
 BATCH = 128
 STEPS = 3

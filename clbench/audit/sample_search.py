@@ -37,6 +37,8 @@ class SampleShape:
     width: int
     channels: int
     scaling: Scaling
+    features: frozenset[bytes] | None = None
+    """If samples are features of a frozen trunk, of shape (1, 1, f): the `hashes` of all of them."""
 
     @property
     def values(self) -> int:
@@ -124,6 +126,8 @@ def samples_in(leaf: Leaf, shape: SampleShape) -> set[bytes]:
         rows = np.frombuffer(leaf[:whole], dtype=np.uint8).reshape(-1, shape.values)
     else:
         tensor = leaf.detach() if isinstance(leaf, Tensor) else _as_tensor(leaf)
+        if tensor is not None and shape.features is not None:
+            return _features_in(tensor, shape.values, shape.features)
         if tensor is None or tensor.is_complex() or tensor.numel() < shape.values or tensor.numel() % shape.values:
             return set()
         pixels = _pixels(tensor.to_dense().cpu(), shape)
@@ -131,6 +135,19 @@ def samples_in(leaf: Leaf, shape: SampleShape) -> set[bytes]:
             return set()
         rows = pixels.contiguous().view(torch.uint8).numpy()
     return {hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows}
+
+
+def hashes(rows: Tensor) -> frozenset[bytes]:
+    """Return a hash of each row of (n, values)."""
+    values = rows.detach().cpu().contiguous().numpy()
+    return frozenset(hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in values)
+
+
+def _features_in(tensor: Tensor, values: int, known: frozenset[bytes]) -> set[bytes]:
+    """Return the hashes of the known rows in a tensor: which tells features from means and weights."""
+    if tensor.is_complex() or not tensor.is_floating_point() or tensor.numel() % values:
+        return set()
+    return set(hashes(tensor.to_dense().float().reshape(-1, values)) & known)
 
 
 def _as_tensor(array: np.ndarray[Any, Any]) -> Tensor | None:

@@ -57,8 +57,9 @@ class Recipe:
 
     renamed: ClassVar[Mapping[str, str]] = {"model": "network", "pixels": "normalization"}
 
-    network: Literal["mlp", "cnn", "resnet18", "resnet32", "resnet32b"] = "mlp"
-    """The architecture; see clbench/networks/architectures.py."""
+    network: str = "mlp"
+    """The network, by name: a file of networks/, `timm:NAME` or `torchvision:NAME`. `--network` is another way to set
+    it."""
 
     initialization: Annotated[Literal["architecture", "torch"], OMIT_DEFAULT] = "architecture"
     """How the trunk's convolutions are initialized: as the architecture says (residual networks as He et al. 2015),

@@ -63,11 +63,15 @@ def changed(recipe: Recipe, values: Mapping[str, Any]) -> tuple[Recipe, dict[str
 
 def named(recipe: str, values: Mapping[str, Any]) -> str:
     """Return the name of a recipe with these values: `quick-lr0.05`. A long one ends with a hash of the values."""
-    texts = [f"{path.replace('.', '_')}{_text(value)}" for path, value in values.items()]
+    texts = [f"{_path_in_a_name(path)}{_text(value)}" for path, value in values.items()]
     name = "-".join([recipe, *texts])
     if len(name) <= _LONGEST_NAME:
         return name
     return f"{name[: _LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _path_in_a_name(path: str) -> str:
+    return "" if path == "network" else path.removeprefix("network.").replace(".", "_")
 
 
 def _text(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 from clbench.comparison import statistics
 from clbench.comparison.how_tuned import how_tuned
 from clbench.comparison.statistics import Difference, Estimate
-from clbench.results.run_spec import RunSpec
+from clbench.results.run_spec import NetworkSpec, RunSpec
 from clbench.results.stored_runs import StoredRun
 from clbench.streams.splits import describe_split
 from clbench.system.output import legible
@@ -139,7 +139,8 @@ class Comparison:
         spec = self.spec
         split = describe_split(spec.scenario.classes_per_experience)
         threads = f"{spec.threads} thread{'s' if spec.threads != 1 else ''}"
-        recipe = legible(f"recipe {spec.recipe.name}, {spec.device}, {threads}")
+        network = "" if spec.network == NetworkSpec(name=spec.network.name) else f", {spec.network.label}"
+        recipe = legible(f"recipe {spec.recipe.name}{network}, {spec.device}, {threads}")
         title = f"{self.scenario}, {split} classes, {spec.scenario.setting.replace('_', '-')}, {recipe}"
         return f"{title}, {self.distinction}" if self.distinction else title
 

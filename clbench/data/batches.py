@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from clbench.base.own_loop import Inputs
@@ -32,12 +33,18 @@ class Images:
     """A dataset's images: in the device's memory if they fit there, else memory-mapped from the disk."""
 
     def __init__(
-        self, images: npt.NDArray[np.uint8], device: torch.device, read_ahead: ReadAhead | None = None
+        self,
+        images: npt.NDArray[Any],
+        device: torch.device,
+        read_ahead: ReadAhead | None = None,
+        input_values: int | None = None,
     ) -> None:
-        """`images` (n, height, width, channels); `read_ahead` if memory cannot keep them all."""
+        """`images` (n, height, width, channels) of uint8, or features (n, f) of float32 in their place; `read_ahead` if
+        memory cannot keep them all; `input_values` is the size of the network's input, if it is not an image's own."""
         self.pixels = torch.from_numpy(images)
         self.device = device
         self._read_ahead = read_ahead
+        self._input_values = input_values or self.pixels[0].numel()
         self.on_read: Callable[[Tensor], None] | None = None
         """Called with the rows of every read."""
 
@@ -48,7 +55,7 @@ class Images:
     @property
     def inference_batch(self) -> int:
         """How many images are passed through a network at once when no gradients are kept."""
-        return max(1, _INFERENCE_VALUES[self.device.type] // self.pixels[0].numel())
+        return max(1, _INFERENCE_VALUES[self.device.type] // self._input_values)
 
     def read(self, rows: Tensor) -> Tensor:
         """Return the images at `rows` (n,), on the device, (n, height, width, channels) of uint8."""
@@ -66,22 +73,47 @@ class Images:
 
 
 class Scaling:
-    """Turns uint8 pixels into the network's input."""
+    """Turns uint8 pixels into the network's input: repeats grey images, normalizes, and resizes, in this order."""
 
     def __init__(
-        self, normalization: str, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+        self,
+        normalization: str,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        device: torch.device,
+        size: int | None = None,
+        channels: int | None = None,
     ) -> None:
-        """`normalization` as in Recipe; `mean` and `std` per channel, of pixels in 0..1."""
+        """`normalization` as in Recipe; `mean` and `std` per channel, of pixels in 0..1; `size` in pixels and
+        `channels` that the network needs, if they are not the images'."""
         m, s = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
         if normalization == "unit":
             m, s = torch.zeros_like(m), torch.ones_like(s)
         s[s == 0] = 1  # a constant channel
         self.factor = (1 / (255 * s)).float().to(device)
         self.offset = (-m / s).float().to(device)
+        self.size, self.channels = size, channels
 
     def __call__(self, images: Tensor) -> Tensor:
         """(n, height, width, channels), 0..255 -> float32 (n, channels, height, width)."""
-        return images.to(torch.float32).mul_(self.factor).add_(self.offset).permute(0, 3, 1, 2)
+        if self.channels is not None:
+            images = images.expand(-1, -1, -1, self.channels)
+        x = images.to(torch.float32).mul_(self.factor).add_(self.offset).permute(0, 3, 1, 2)
+        if self.size is None or x.shape[2:] == (self.size, self.size):
+            return x
+        # Antialiased, as PIL resizes and as pretrained networks were trained; it matters where images get smaller.
+        return F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
+
+
+class Unscaled(Scaling):
+    """Leaves features of a frozen trunk, which stand in the place of images, as they are."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__("unit", (0.0,), (1.0,), device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(n, features) -> (n, features)."""
+        return images
 
 
 def held_out(rows: Tensor, labels: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

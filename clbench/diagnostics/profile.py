@@ -93,7 +93,7 @@ def profile(request: Request, console: Console) -> Profile:
         around = RunContext(results, data_folder(request.data), interruption, progress, share=False, exact_phases=True)
         before = time.perf_counter() - began
         try:
-            outcome = execute(planned[0].spec, planned[0].plugin, around)
+            outcome = execute(planned[0].spec, planned[0].plugin, around, network=planned[0].network)
         except Interrupted as stopped:
             stopped.kept = False
             raise

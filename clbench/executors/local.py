@@ -84,7 +84,7 @@ class Local:
         for wait in (False, True):  # what another process is doing comes last, when it may be finished
             for run in planned:
                 if outcomes.get(run.name) is None:
-                    outcomes[run.name] = execute(run.spec, run.plugin, around, wait)
+                    outcomes[run.name] = execute(run.spec, run.plugin, around, wait, run.network)
         return [outcome for outcome in outcomes.values() if outcome]
 
 

@@ -59,7 +59,13 @@ class Worker:
     def execute(self, run: Planned, results: Path, wait: bool) -> Outcome | None:
         """Have the run done; return what runs.run.execute returns and raise what it raises, or Died."""
         answer = self._answer_to(
-            {"spec": to_json(run.spec), "plugin": _as_json(run.plugin), "results": str(results), "wait": wait}
+            {
+                "spec": to_json(run.spec),
+                "plugin": _as_json(run.plugin),
+                "network": run.network and str(run.network),
+                "results": str(results),
+                "wait": wait,
+            }
         )
         if "error" in answer:
             kind: type[errors.ClbenchError] = getattr(errors, answer["error"])
@@ -147,13 +153,14 @@ def serve(data: Path, share: bool) -> int:
 
 def _carried_out(
     order: dict[str, Any],
-    execute: Callable[[RunSpec, Plugin, RunContext, bool], Outcome | None],
+    execute: Callable[[RunSpec, Plugin, RunContext, bool, Path | None], Outcome | None],
     surroundings: Callable[[Path], RunContext],
 ) -> dict[str, Any]:
     plugin = Plugin(**{**order["plugin"], "path": Path(order["plugin"]["path"])})
     try:
         around = surroundings(Path(order["results"]))
-        outcome = execute(RunSpec.model_validate(order["spec"]), plugin, around, order["wait"])
+        network = order["network"] and Path(order["network"])
+        outcome = execute(RunSpec.model_validate(order["spec"]), plugin, around, order["wait"], network)
     except errors.ClbenchError as error:
         return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
     return {"outcome": outcome and {**dataclasses.asdict(outcome), "path": str(outcome.path)}}

@@ -10,16 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from clbench.networks.head import Head, LayerPerExperience, OtherRows
+from clbench.networks.trunk import Blocks, Trunk, tolerate_single_values
 
 
 class Network(nn.Module):
-    """A trunk and a growing head. `blocks` are applied in order and give (n, features)."""
+    """A trunk of `blocks`, (n, channels, height, width) -> (n, features), and a growing head.
 
-    def __init__(self, blocks: Sequence[nn.Module], features: int) -> None:
+    Without blocks, its inputs are the features of a trunk that is frozen for good: (n, features).
+    """
+
+    blocks: Blocks
+
+    def __init__(self, blocks: Blocks | Sequence[nn.Module], features: int) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = blocks if isinstance(blocks, (nn.Sequential, Trunk)) else nn.Sequential(*blocks)
+        tolerate_single_values(self.blocks)
         self.head = Head(features)
         self._frozen: list[nn.Module] = []
+        self._held: list[nn.Module] = []
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are; the CPU as long as it has none."""
+        return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, height, width) -> (n, rows of the head)."""
@@ -56,11 +69,16 @@ class Network(nn.Module):
         """Return a copy in evaluation mode."""
         return copy.deepcopy(self).eval()
 
+    def hold(self, modules: Iterable[nn.Module]) -> None:
+        """Stop these modules from training for good, in addition to those that `freeze` stops."""
+        self._held = list(modules)
+        self.freeze(())
+
     def freeze(self, modules: Iterable[nn.Module]) -> None:
         """Stop these modules, and only these, from training: no gradient, and evaluation mode whatever `train` says."""
         for module in self._frozen:
             module.requires_grad_(True)
-        self._frozen = list(modules)
+        self._frozen = [*self._held, *modules]
         for module in self._frozen:
             module.requires_grad_(False)
         self.train(self.training)

@@ -1,7 +1,7 @@
-"""Finds strategy and scenario files, describes them without running them, and loads the one that is asked for.
+"""Finds strategy, scenario and network files, describes them without running them, and loads the one asked for.
 
-They come from an explicit path, `./strategies` or `./scenarios` in the working folder, the entry-point groups
-`clbench.strategies` and `clbench.scenarios`, and the built-ins. Looking only reads a file's syntax tree, so a broken or
+They come from an explicit path, `./strategies`, `./scenarios` or `./networks` in the working folder, the entry-point
+groups `clbench.strategies` and so on, and the built-ins. Looking only reads a file's syntax tree, so a broken or
 hostile file costs nothing until it is asked for by name.
 """
 
@@ -21,15 +21,15 @@ from typing import Any, Literal
 
 from clbench.avalanche import benchmark_catalogue, catalogue
 from clbench.errors import PluginError, UsageError
-from clbench.plugins.syntax import Field, base_name, hyper_parameters, literals, recipes
+from clbench.plugins.syntax import Field, base_name, hyper_parameters, literals, network_in, recipes
 from clbench.system import memory
 from clbench.system.signals import Interrupted
 from clbench.system.suggestions import did_you_mean
 
-Kind = Literal["strategy", "scenario"]
-FOLDERS: dict[Kind, str] = {"strategy": "strategies", "scenario": "scenarios"}
+Kind = Literal["strategy", "scenario", "network"]
+FOLDERS: dict[Kind, str] = {"strategy": "strategies", "scenario": "scenarios", "network": "networks"}
 BASES: dict[Kind, tuple[str, ...]] = {"strategy": ("Strategy", "AvalancheStrategy"), "scenario": ("Scenario",)}
-"""What a plug-in's class may be a subclass of, the usual one first."""
+"""What a plug-in's class may be a subclass of, the usual one first. A network's file defines any function or class."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -47,6 +47,8 @@ class Plugin:
     sha256: str
     doc: str = ""
     class_name: str = ""
+    """What it defines; of a network it may be a function."""
+
     fields: tuple[Field, ...] = ()
     renamed: dict[str, str] = field(default_factory=dict)
     """Hyper-parameters of earlier versions by their old name, with the new one."""
@@ -209,15 +211,16 @@ def _avalanches_strategy(name: str, content: bytes, path: Path, sha256: str) -> 
 
 
 def _described(plugin: Plugin, tree: ast.Module) -> Plugin:
-    bases = BASES[plugin.kind]
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    if plugin.kind == "network":
+        return _described_network(plugin, tree, classes)
+    bases = BASES[plugin.kind]
     subclasses = [node for node in classes if any(base_name(own) in bases for own in node.bases)]
     doc = ast.get_docstring(tree) or ""
     if len(subclasses) != 1:
         problem = f"defines {len(subclasses)} subclasses of clbench.{bases[0]}, and needs exactly one"
         return replace(plugin, doc=doc, problem=problem)
-    main = subclasses[0]
-    configs = [node for node in classes if any(base_name(own) == "config" for own in node.decorator_list)]
+    main, configs = subclasses[0], _configs(classes)
     attributes = literals(main)
     aliases = attributes.get("aliases", ())
     if not isinstance(aliases, (tuple, list)) or not all(isinstance(alias, str) for alias in aliases):
@@ -233,6 +236,20 @@ def _described(plugin: Plugin, tree: ast.Module) -> Plugin:
         attributes=attributes,
         recipes=recipes(main),
     )
+
+
+def _configs(classes: Sequence[ast.ClassDef]) -> list[ast.ClassDef]:
+    return [node for node in classes if any(base_name(own) == "config" for own in node.decorator_list)]
+
+
+def _described_network(plugin: Plugin, tree: ast.Module, classes: Sequence[ast.ClassDef]) -> Plugin:
+    plugin = replace(plugin, doc=ast.get_docstring(tree) or "")
+    try:
+        name = network_in(tree, plugin.name)
+    except ValueError as error:
+        return replace(plugin, problem=str(error))
+    configs = _configs(classes)
+    return replace(plugin, class_name=name, fields=tuple(hyper_parameters(configs[0])) if configs else ())
 
 
 def select(kind: Kind, wanted: str, preset: str | None = None) -> Plugin:
@@ -265,7 +282,7 @@ def _at(kind: Kind, path: Path) -> Plugin:
     if not path.is_file():
         raise UsageError(f"there is no {kind} file {path}")
     plugin = describe(kind, path.resolve(), "path")
-    if kind == "scenario":
+    if kind != "strategy":
         return plugin
     same = (known for known in discover(kind) if (known.name, known.sha256) == (plugin.name, plugin.sha256))
     return replace(plugin, dialects=next((known.dialects for known in same), ()))
@@ -305,8 +322,8 @@ def _the_one(matches: Sequence[Plugin], problem: str) -> Plugin:
     return matches[0]
 
 
-def load(plugin: Plugin) -> type[Any]:
-    """Run the plug-in's file and return its Strategy or Scenario subclass.
+def load(plugin: Plugin) -> Any:
+    """Run the plug-in's file and return its Strategy or Scenario subclass, or the function or class of a network.
 
     Raises PluginError where it fails to run, is not what was described, or has changed since, and MachineError where
     memory is short.
@@ -333,6 +350,8 @@ def load(plugin: Plugin) -> type[Any]:
             raise memory_is_short(f"{plugin.path} and what it imports") from error
         where = _line_in(plugin.path, error)
         raise PluginError(f"{plugin.path}{where} fails to load: {type(error).__name__}: {error}") from error
+    if plugin.kind == "network":
+        return vars(module)[plugin.class_name]
     base = _base_class(plugin.kind)
     found = {
         value

@@ -1,9 +1,10 @@
-"""What the syntax tree of a plug-in's file says: its hyper-parameters, plain attributes and recipes."""
+"""What the syntax tree of a plug-in's file says: its hyper-parameters, plain attributes, recipes, or network."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -91,3 +92,36 @@ def recipes(node: ast.ClassDef) -> dict[str, str]:
 
 def _entries(node: ast.Dict) -> Iterator[tuple[ast.expr | None, ast.expr]]:
     return zip(node.keys, node.values, strict=True)
+
+
+def network_in(tree: ast.Module, stem: str) -> str:
+    """Return the name of the function or class that a network's file defines.
+
+    It is the one with the decorator `clbench.network`, else the one that is called like the file, else the only
+    subclass of nn.Module. Raises ValueError that says what is wrong if there is none, or several.
+    """
+    made = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+    called = [node.name for node in made if _letters(node.name) == _letters(stem)]
+    modules = [
+        node.name
+        for node in made
+        if isinstance(node, ast.ClassDef) and any(base_name(own) == "Module" for own in node.bases)
+    ]
+    marked = [
+        node.name
+        for node in made
+        if any(base_name(own.func) == "network" for own in node.decorator_list if isinstance(own, ast.Call))
+    ]
+    found = next((names for names in (marked, called, modules) if names), [])
+    if len(found) != 1:
+        what = f"which of {', '.join(found)} is the network" if found else "no function or class that is a network"
+        raise ValueError(
+            f"it does not say {what}: call it like the file, or decorate it with @clbench.network()"
+            if found
+            else f"defines {what}: one that is called like the file, or decorated with @clbench.network()"
+        )
+    return found[0]
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

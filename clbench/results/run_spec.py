@@ -62,7 +62,46 @@ class NetworkSpec(Record):
     """The network that is trained."""
 
     name: str
-    """The architecture's name."""
+    """The network's name: a plug-in's, `timm:NAME` or `torchvision:NAME`."""
+
+    sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$"), OMIT_DEFAULT] = None
+    """Hash of its source file; null for clbench's own, for which `engine` stands, and for a library's."""
+
+    package: Annotated[str | None, OMIT_DEFAULT] = None
+    """The library, with its version, that it is from."""
+
+    config: Annotated[dict[str, Any], OMIT_DEFAULT] = Field(default_factory=dict)
+    """Its hyper-parameters that are not at their defaults."""
+
+    weights: Annotated[Literal["pretrained", "file"] | None, OMIT_DEFAULT] = None
+    """Where its initial weights are from; null if they are drawn from the seed."""
+
+    weights_sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$"), OMIT_DEFAULT] = None
+    """Hash of these weights by name, type, shape and value."""
+
+    size: Annotated[int | None, OMIT_DEFAULT] = None
+    """Height and width in pixels to which images are resized; null if they are not."""
+
+    channels: Annotated[int | None, OMIT_DEFAULT] = None
+    """Channels to which grey images are repeated; null if they are not."""
+
+    mean: Annotated[tuple[float, ...] | None, OMIT_DEFAULT] = None
+    """Mean of the pixels, in 0..1, that is subtracted, per channel; null: as the recipe's `normalization` says."""
+
+    std: Annotated[tuple[float, ...] | None, OMIT_DEFAULT] = None
+    """What the pixels, in 0..1, are divided by then, per channel."""
+
+    train: Annotated[int | Literal["all", "head"], OMIT_DEFAULT] = "all"
+    """How much of it trains: all, the head alone, or so many of the trunk's blocks, counted from the head."""
+
+    @property
+    def label(self) -> str:
+        """What it is in a few words, for titles: `lite0 (pretrained), head only, 128 px`."""
+        origin = {"pretrained": " (pretrained)", "file": " (weights from a file)", None: ""}[self.weights]
+        parts = [f"{self.name}{origin}", *(f"{key} {value}" for key, value in self.config.items())]
+        if self.train != "all":
+            parts.append("head only" if self.train == "head" else f"last {self.train} blocks")
+        return ", ".join([*parts, *([f"{self.size} px"] if self.size else [])])
 
 
 class RecipeSpec(Record):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from clbench.base.config import configure, plain
 from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.incremental_setting import READINGS, Setting
-from clbench.base.recipe import Recipe
+from clbench.base.recipe import Augmentation, Recipe
 from clbench.base.recipe_changes import changed, named
 from clbench.base.scenario import Scenario
 from clbench.base.strategy import Strategy, config_class
@@ -39,6 +39,12 @@ class Protocol:
     changes: Mapping[str, Any]
     """Fields of the recipe that the user set to something else, by path."""
 
+    network_changes: Mapping[str, Any]
+    """What the user set of the network, by path."""
+
+    augmentation_left_out: bool
+    """Whether the recipe augments images, and the run does not since the head alone trains."""
+
     split: str
     class_order: str
     setting: Setting
@@ -53,10 +59,12 @@ def protocol(
     order: str | None = None,
     setting: str | None = None,
     recipe_values: Mapping[str, Any] | None = None,
+    network_changes: Mapping[str, Any] | None = None,
 ) -> Protocol:
     """Resolve a scenario's recipe (its first by default) with the overrides. Raises UsageError for what it lacks.
 
-    `recipe_values` are fields of the recipe by path that the user set; see recipe_changes.py.
+    `recipe_values` are fields of the recipe by path that the user set; see recipe_changes.py. `network_changes` are
+    what the user set of the network, for the recipe's name; if the head alone trains, images are not augmented.
     """
     names = list(scenario.recipes)
     name = recipe or names[0]
@@ -70,6 +78,11 @@ def protocol(
         if (shortened := chosen.shortened(epochs)) != chosen:
             chosen, name = shortened, f"{name}-epochs{epochs}"
     chosen, differing = changed(chosen, recipe_values or {})
+    own_changes = dict(network_changes or {})
+    left_out = own_changes.get("network.train") == "head" and chosen.augmentation.active
+    if left_out:
+        _refuse_augmentation(differing)
+        chosen = replace(chosen, augmentation=Augmentation())
     if chosen.optimizer_state == "carried" and chosen.head != "fixed":
         raise UsageError(f"recipe {name} carries the optimizer's state, for which the head must be fixed")
     if chosen.schedule == "plateau" and not chosen.validation:
@@ -80,7 +93,15 @@ def protocol(
     own = {name: _as_text(plugin, scenario, name) for name in ("split", "class_order")}
     prescribed = own["class_order"] if chosen.class_order == "scenario" else chosen.class_order
     split, order = own["split"] if split is None else split, prescribed if order is None else order
-    return Protocol(plugin, scenario, name, chosen.in_setting(trained_in), differing, split, order, trained_in)
+    in_setting = chosen.in_setting(trained_in)
+    return Protocol(plugin, scenario, name, in_setting, differing, own_changes, left_out, split, order, trained_in)
+
+
+def _refuse_augmentation(values: Mapping[str, Any]) -> None:
+    if given := [path for path, value in values.items() if path.startswith("augmentation.") and value]:
+        raise UsageError(
+            f"recipe.{given[0]} has no effect here: with network.train=head the features of each image are computed once"
+        )
 
 
 def _as_text(plugin: Plugin, scenario: type[Scenario], name: str) -> str:
@@ -93,9 +114,9 @@ def _as_text(plugin: Plugin, scenario: type[Scenario], name: str) -> str:
 
 
 def _recipe_spec(what: Protocol) -> RecipeSpec:
-    if not what.changes:
+    if not what.changes and not what.network_changes:
         return RecipeSpec(name=what.recipe_name, config=what.recipe)
-    name = named(what.recipe_name, what.changes)
+    name = named(what.recipe_name, {**what.changes, **what.network_changes})
     return RecipeSpec(name=name, base=what.recipe_name, changes=dict(what.changes), config=what.recipe)
 
 
@@ -185,6 +206,7 @@ def build(
     seed: int,
     data: DatasetInfo,
     machine: Machine,
+    network: NetworkSpec,
     held_out: float = 0.0,
     tuned: ContinualTuning | GridTuning | None = None,
 ) -> RunSpec:
@@ -220,7 +242,7 @@ def build(
             class_names=None if data.classes == tuple(map(str, range(classes))) else data.classes,
             held_out=held_out,
         ),
-        network=NetworkSpec(name=what.recipe.network),
+        network=network,
         recipe=_recipe_spec(what),
         strategy=StrategySpec(
             name=how.plugin.name,

@@ -17,7 +17,7 @@ from clbench.audit import object_graph
 from clbench.audit.audit import Audit
 from clbench.audit.batch_independence import check_batch_independence
 from clbench.audit.per_sample_values import kept_rows
-from clbench.audit.sample_search import SampleShape
+from clbench.audit.sample_search import SampleShape, hashes
 from clbench.base.config import configure
 from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.events import ExperienceFinished, Note, RunStarted
@@ -35,10 +35,11 @@ from clbench.results.run_spec import RunSpec, experience_classes, folder_name, r
 from clbench.runs import checkpoint
 from clbench.runs.checkpoint import Checkpoint
 from clbench.runs.context import RunContext
-from clbench.runs.initial_network import initial_network
+from clbench.runs.frozen_features import frozen_features
+from clbench.runs.initial_network import frozen_trunk, initial_network
 from clbench.runs.result_building import Recorder, search_result
 from clbench.runs.shared_start import learn_shared
-from clbench.streams.stream import Stream, open_stream
+from clbench.streams.stream import NetworkInput, Stream, on_features, open_stream
 from clbench.system import peak_memory
 from clbench.system.global_state import GlobalState
 from clbench.system.seeds import derive
@@ -61,8 +62,8 @@ class StrategyFailed(Exception):
 class ExperienceByExperience:
     """The state of a run between its experiences."""
 
-    def __init__(self, spec: RunSpec, plugin: Plugin, around: RunContext) -> None:
-        self.spec, self.around = spec, around
+    def __init__(self, spec: RunSpec, plugin: Plugin, around: RunContext, network: Path | None = None) -> None:
+        self.spec, self.around, self.network_file = spec, around, network
         self.name, self.identity = folder_name(spec), run_id(spec)
         self.started, self.began = datetime.now(timezone.utc), time.perf_counter()
         peak_memory.reset_peak_memory()
@@ -80,6 +81,7 @@ class ExperienceByExperience:
             raise PluginError(f"{plugin.path} changed after the run was planned", "Start the command again.")
         self.notes = [f"loading the strategy changed the {change}; it was put back" for change in self.state.restore()]
         self.stream = self._open_stream()
+        self.known_features = hashes(self.stream.images.pixels) if spec.network.train == "head" else None
         self.recorder = Recorder(spec, self.stream.test_labels)
         self.audit = Audit(self.stream.rows, self.around.data.resolve())
         self.module = sys.modules[cls.__module__]
@@ -96,8 +98,9 @@ class ExperienceByExperience:
             raise StrategyFailed(error, "before training") from error
 
     def _open_stream(self) -> Stream:
-        scenario = self.spec.scenario
-        return open_stream(
+        """Open the run's stream; of features, computed before it begins, if only the head trains."""
+        scenario, network = self.spec.scenario, self.spec.network
+        stream = open_stream(
             scenario.dataset,
             scenario.dataset_sha256,
             self.around.data,
@@ -109,10 +112,16 @@ class ExperienceByExperience:
             self.recipe.precision,
             self.spec.device,
             scenario.held_out,
+            NetworkInput(network.size, network.channels, network.mean, network.std),
         )
+        self.image_shape = stream.shape
+        if network.train != "head":
+            return stream
+        trunk = frozen_trunk(self.spec, stream.shape, self.around.data, self.network_file)
+        return on_features(stream, *frozen_features(self.spec, stream, trunk, self.around))
 
     def _new_model(self) -> Network:
-        return initial_network(self.spec, self.stream.shape)
+        return initial_network(self.spec, self.image_shape, self.around.data, self.network_file)
 
     def to_the_end(self) -> Path:
         """Train what is not trained yet and publish; return the folder of the published run."""
@@ -230,8 +239,7 @@ class ExperienceByExperience:
         except BaseException as error:  # also SystemExit and GeneratorExit: a strategy may not end the command
             raise StrategyFailed(error, f"in the evaluation after experience {index}") from error
         watch.enter("bookkeeping")
-        scaling = self.stream.scaling
-        shape = SampleShape(*self.stream.shape, scaling)
+        shape = SampleShape(*self.stream.shape, self.stream.scaling, self.known_features)
         state, allowed = self._strategy_state(), self.strategy.memory
         kept = self.audit.count_exemplars(state, self.module, trainer.model, allowed, shape)
         self.audit.check_growth(rows, state, trainer.model, allowed)

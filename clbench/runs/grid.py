@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from clbench.base.events import Listener, Note
@@ -15,9 +16,10 @@ from clbench.errors import MachineError, UsageError
 from clbench.plugins.discovery import Plugin
 from clbench.results import spec_building as specs
 from clbench.results.run_spec import RunSpec, folder_name
-from clbench.results.spec_building import Machine, Method
+from clbench.results.spec_building import Machine, Method, Protocol
 from clbench.results.store import check_results_folder
 from clbench.runs.benchmark_scenario import with_dataset
+from clbench.runs.chosen_network import asked, choose_network, network_name, padded, without_augmentation
 from clbench.runs.parallelism import check_threads, jobs_from
 from clbench.runs.preflight import check_protocol, check_strategy, unlearnable_classes
 from clbench.runs.request import Request
@@ -34,6 +36,8 @@ class Planned:
 
     spec: RunSpec
     plugin: Plugin
+    network: Path | None = None
+    """The file of its network, if that is a user's."""
 
     @property
     def name(self) -> str:
@@ -60,7 +64,9 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
     if (count := len(request.seeds)) > MANY_SEEDS:
         notify(Note(f"{count} seeds; for the seed {count} by itself: --seed {count}"))
     strategies = choose_strategies(request.strategy, notify)
-    recipe_values, values = divided(request.set)
+    values = divided(request.set)
+    wanted = asked(values.network, request.weights)
+    recipe_values = _with_network(values.recipe, request.network)
     if request.epochs is not None and "epochs" in recipe_values:
         raise UsageError("--epochs and --set recipe.epochs are both given", "Give one of them.")
     folder = data_folder(request.data)
@@ -80,10 +86,11 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
                     request.class_order,
                     request.setting,
                     recipe_values,
+                    wanted.changes,
                 )
             )
     with _explaining_lists(request):
-        methods = _methods(strategies, values)
+        methods = _methods(strategies, values.strategies)
     machine = _machine(request)
     planned = []
     for protocol in protocols:
@@ -96,15 +103,19 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
             info = expected(dataset)
             size = BUILTIN[dataset].download_megabytes
             notify(Note(f"{dataset} is not in {folder} yet; the run prepares or downloads it first ({size} MB)"))
+        shape = padded(info.shape, protocol.recipe.padding)
+        network, file = choose_network(_selector(request, protocol), wanted, shape, folder)
+        if text := without_augmentation(protocol):
+            notify(Note(text))
         for seed in request.seeds:
             for method in methods:
                 tuning = method.search() if request.tune == "chf" else request.tuning
-                spec = specs.build(protocol, method, seed, info, machine, request.held_out, tuning)
-                planned.append(Planned(spec, method.plugin))
+                spec = specs.build(protocol, method, seed, info, machine, network, request.held_out, tuning)
+                planned.append(Planned(spec, method.plugin, file))
                 if info.sha256:
                     check_protocol(spec, info, folder)
                 if seed == request.seeds[0]:
-                    check_strategy(spec, method.strategy, info)
+                    check_strategy(spec, method.strategy, shape, folder, file)
                     if text := unlearnable_classes(spec, method.plugin):
                         notify(Note(text))
     return planned
@@ -122,10 +133,40 @@ def _explaining_lists(request: Request) -> Iterator[None]:
         raise
 
 
-def divided(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return which of the values are the recipe's, by path within it, and which are the strategies'."""
-    of_recipe = {name.removeprefix("recipe."): value for name, value in values.items() if name.startswith("recipe.")}
-    return of_recipe, {name: value for name, value in values.items() if not name.startswith("recipe.")}
+@dataclass(frozen=True)
+class Divided:
+    """Values that the user set, by what they belong to."""
+
+    recipe: dict[str, Any]
+    """By path within the recipe."""
+
+    network: dict[str, Any]
+    strategies: dict[str, Any]
+    """By `strategy.name`, or by `name`."""
+
+
+def divided(values: Mapping[str, Any]) -> Divided:
+    """Divide the values that the user set."""
+
+    def of(owner: str) -> dict[str, Any]:
+        return {name.removeprefix(owner): value for name, value in values.items() if name.startswith(owner)}
+
+    others = {name: value for name, value in values.items() if not name.startswith(("recipe.", "network."))}
+    return Divided(of("recipe."), of("network."), others)
+
+
+def _with_network(recipe_values: Mapping[str, Any], network: str | None) -> dict[str, Any]:
+    """Return the values of the recipe with `--network` among them, under the network's name."""
+    if network is None:
+        return dict(recipe_values)
+    if "network" in recipe_values:
+        raise UsageError("--network and --set recipe.network are both given", "Give one of them.")
+    return {**recipe_values, "network": network_name(network)}
+
+
+def _selector(request: Request, protocol: Protocol) -> str:
+    """Return what selects the network: `--network`, which may be a path, or the recipe's name."""
+    return request.network or protocol.recipe.network
 
 
 def given_to(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

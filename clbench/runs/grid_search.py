@@ -54,9 +54,10 @@ class Tuning:
 def plan_trials(request: Request, notify: Listener) -> list[Tuning]:
     """Return what must be tried before the runs of `request` can be planned. Raises what `plan` raises."""
     chosen = choose_strategies(request.strategy, notify)
-    of_recipe, values = divided(request.set)
-    given = given_to(chosen, values)
-    protocol = {f"recipe.{path}": value for path, value in of_recipe.items()}
+    values = divided(request.set)
+    given = given_to(chosen, values.strategies)
+    protocol = {f"recipe.{path}": value for path, value in values.recipe.items()}
+    protocol |= {f"network.{name}": value for name, value in values.network.items()}
     tunings = []
     for scenario in request.scenario:
         for each in chosen:

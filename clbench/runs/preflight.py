@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clbench.base.config import configure
 from clbench.base.continual_tuning import ContinualTuning
@@ -16,6 +16,9 @@ from clbench.plugins.discovery import Plugin, discover
 from clbench.results.run_spec import RunSpec, experience_classes
 from clbench.system.global_state import GlobalState
 from clbench.system.signals import Interrupted
+
+if TYPE_CHECKING:
+    from clbench.networks.network import Network
 
 
 def check_protocol(spec: RunSpec, data: DatasetInfo, folder: Path) -> None:
@@ -49,26 +52,31 @@ def _check_held_out(spec: RunSpec, counts: Sequence[int]) -> None:
         )
 
 
-def check_strategy(spec: RunSpec, cls: type[Strategy[Any]], data: DatasetInfo) -> None:
-    """Raise UsageError if the strategy, in its configuration, does not accept the network of the run."""
+def check_strategy(
+    spec: RunSpec, cls: type[Strategy[Any]], shape: tuple[int, int, int], folder: Path, file: Path | None
+) -> None:
+    """Raise UsageError if the strategy, in its configuration, does not accept the network of the run.
+
+    `shape`, `folder` and `file` as in runs.initial_network.
+    """
     if cls.start is Strategy.start:
         return
     state = GlobalState()
+    from clbench.runs.initial_network import initial_network  # torch
+
+    def refusal_of(fixed: bool | None) -> UsageError | None:
+        return _refusal(spec, cls, initial_network(spec, shape, folder, file), fixed)
+
     try:
-        if (refusal := _refusal(spec, cls, data, fixed=None)) is not None:
+        if (refusal := refusal_of(None)) is not None:
             problem = f"{spec.strategy.selector} on {spec.scenario.name}, recipe {spec.recipe.name}: {refusal.message}"
-            raise UsageError(problem, refusal.hint or _remedy(spec, cls, data)) from None
+            raise UsageError(problem, refusal.hint or _remedy(spec, refusal_of)) from None
     finally:
         state.restore()
 
 
-def _refusal(spec: RunSpec, cls: type[Any], data: DatasetInfo, fixed: bool | None) -> UsageError | None:
+def _refusal(spec: RunSpec, cls: type[Any], network: Network, fixed: bool | None) -> UsageError | None:
     """Return why the strategy refuses the network; `fixed` replaces the recipe's kind of head unless None."""
-    from clbench.runs.initial_network import initial_network  # torch
-
-    padding = spec.recipe.config.padding
-    shape = (data.shape[0] + 2 * padding, data.shape[1] + 2 * padding, data.shape[2])
-    network = initial_network(spec, shape)
     if fixed is not None:
         network.head.fixed = fixed
     try:
@@ -82,9 +90,9 @@ def _refusal(spec: RunSpec, cls: type[Any], data: DatasetInfo, fixed: bool | Non
     return None
 
 
-def _remedy(spec: RunSpec, cls: type[Any], data: DatasetInfo) -> str:
+def _remedy(spec: RunSpec, refusal_of: Callable[[bool | None], UsageError | None]) -> str:
     other = "growing" if spec.recipe.config.head == "fixed" else "fixed"
-    if _refusal(spec, cls, data, fixed=other == "fixed") is None:
+    if refusal_of(other == "fixed") is None:
         return f"It accepts --set recipe.head={other}; a recipe that has it: see clbench show {spec.scenario.name}"
     return ""
 

@@ -182,6 +182,19 @@ class Request:
         ),
     ]
     recipe: Annotated[str | None, Option("Training protocol.", "NAME", unset="the scenario's first")] = None
+    network: Annotated[
+        str | None,
+        Option("Network, by name or file, timm:NAME or torchvision:NAME.", "NAME", unset="the recipe's"),
+    ] = None
+    weights: Annotated[
+        str | None,
+        Option(
+            "Weights that it starts from: .safetensors or .pt.",
+            "FILE|pretrained|none",
+            unset="the network's own, if it has any, else drawn from the seed",
+            accept=lambda value: None if value is None else str(value),
+        ),
+    ] = None
     seeds: Annotated[
         Sequence[int],
         Option("5: seeds 0 to 4. 0,3: these two.", "N|LIST", parse=seeds_from, accept=_seeds_of, default=1),
@@ -190,7 +203,7 @@ class Request:
     set: Annotated[
         Mapping[str, Any],
         Option(
-            "A hyper-parameter, or recipe.NAME=VALUE for the recipe; repeat for more.",
+            "A hyper-parameter, or recipe.NAME=VALUE or network.NAME=VALUE; repeat for more.",
             "STRATEGY.NAME=VALUE",
             parse=_assignments,
             accept=_values_of,
@@ -198,7 +211,7 @@ class Request:
             default=None,
         ),
     ] = field(default_factory=dict)
-    """By `strategy.name` or `recipe.name`, or by `name` if only one strategy is asked for."""
+    """By `strategy.name`, `recipe.name` or `network.name`, or by `name` if only one strategy is asked for."""
 
     split: Annotated[
         str | None,

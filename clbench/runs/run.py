@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
+from pathlib import Path
 from typing import Literal
 
 from filelock import Timeout
@@ -23,8 +24,12 @@ from clbench.system.global_state import GlobalState
 from clbench.system.signals import Interrupted
 
 
-def execute(spec: RunSpec, plugin: Plugin, around: RunContext, wait: bool = True) -> Outcome | None:
+def execute(
+    spec: RunSpec, plugin: Plugin, around: RunContext, wait: bool = True, network: Path | None = None
+) -> Outcome | None:
     """Do a run unless it is published already, going on from its checkpoint if it has one.
+
+    `network` is the file of its network, if that is a user's.
 
     Where another process is doing the same run, wait for it; or, without `wait`, return None. A run that fails is kept
     apart and reported in the outcome. Raises DataError, MachineError and UsageError, which concern more than this run,
@@ -39,14 +44,14 @@ def execute(spec: RunSpec, plugin: Plugin, around: RunContext, wait: bool = True
         around.notify(Note(f"{name} is being done by another process, waiting for it"))
         lock.acquire()
     try:
-        outcome = _execute(spec, plugin, around)
+        outcome = _execute(spec, plugin, around, network)
     finally:
         lock.release()
     around.notify(_event(outcome))
     return outcome
 
 
-def _execute(spec: RunSpec, plugin: Plugin, around: RunContext) -> Outcome:
+def _execute(spec: RunSpec, plugin: Plugin, around: RunContext, network: Path | None) -> Outcome:
     name, identity = folder_name(spec), run_id(spec)
     state = GlobalState()
     try:
@@ -56,7 +61,7 @@ def _execute(spec: RunSpec, plugin: Plugin, around: RunContext) -> Outcome:
         try:
             # Standard output is the command's own; what a plug-in prints goes where progress goes.
             with around.results.under_way(name, identity), contextlib.redirect_stdout(sys.stderr):
-                return Outcome(name, "finished", ExperienceByExperience(spec, plugin, around).to_the_end())
+                return Outcome(name, "finished", ExperienceByExperience(spec, plugin, around, network).to_the_end())
         except StrategyFailed as failure:
             return _keep_failure(failure.cause, failure.where, spec, around)
         except PluginError as failure:

@@ -88,7 +88,7 @@ def select_scenarios(names: Sequence[str]) -> list[Plugin]:
     return list(chosen.values())
 
 
-def load_class(plugin: Plugin) -> type[Any]:
+def load_class(plugin: Plugin) -> Any:
     """Load a plug-in for planning: what it prints is no result, and what it changes is put back."""
     state = GlobalState()
     try:

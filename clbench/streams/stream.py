@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from clbench.base.incremental_setting import Setting
-from clbench.data.batches import Images, Scaling, held_out
+from clbench.data.batches import Images, Scaling, Unscaled, held_out
 from clbench.data.datasets import open_dataset
 from clbench.data.read_ahead import ReadAhead
 from clbench.errors import DataError
@@ -78,6 +78,23 @@ class Stream:
         )
 
 
+@dataclass(frozen=True)
+class NetworkInput:
+    """What a network expects of its images; None leaves each to the images and the recipe."""
+
+    size: int | None = None
+    """Height and width in pixels."""
+
+    channels: int | None = None
+    """Channels to which grey images are repeated."""
+
+    mean: tuple[float, ...] | None = None
+    """Mean that is subtracted from the pixels, in 0..1, per channel."""
+
+    std: tuple[float, ...] | None = None
+    """What the pixels are divided by then, per channel."""
+
+
 # Cached because a process often runs several strategies on the same seed, and padding copies the arrays.
 @lru_cache(maxsize=1)
 def open_stream(
@@ -92,8 +109,10 @@ def open_stream(
     precision: str,
     device: str,
     share_held_out: float = 0.0,
+    expected: NetworkInput | None = None,
 ) -> Stream:
-    """Open a dataset and divide it. `padding`, `normalization` and `precision` as in Recipe.
+    """Open a dataset and divide it. `padding`, `normalization` and `precision` as in Recipe, for a network that
+    `expected` such images, by default any.
 
     With `share_held_out`, this share of each class's training data replaces the test set, which is not read.
 
@@ -104,11 +123,19 @@ def open_stream(
         raise DataError(f"dataset {dataset} changed after the run was planned", "Rerun the same command.")
     place = torch.device(device)
     mean, std = _padded_statistics(data.info.shape, data.info.mean, data.info.std, padding)
-    scaling = Scaling(normalization, mean, std, place)
+    expected = expected or NetworkInput()
+    if expected.mean is not None and expected.std is not None:
+        mean, std, normalization = expected.mean, expected.std, "standardized"
+    scaling = Scaling(normalization, mean, std, place, expected.size, expected.channels)
+    height, width, channels = data.info.shape
+    shape = (height + 2 * padding, width + 2 * padding, channels)
+    values = (expected.size or shape[0]) * (expected.size or shape[1]) * (expected.channels or channels)
     (x_train, y_train), (x_test, y_test) = (data.x_train, data.y_train), (data.x_test, data.y_test)
     if share_held_out:
         (x_train, y_train), (x_test, y_test) = _held_out(x_train, y_train, share_held_out)
-    train, test = (_images(_padded(images, padding), place, data.fits_in_memory) for images in (x_train, x_test))
+    train, test = (
+        _images(_padded(images, padding), place, data.fits_in_memory, values) for images in (x_train, x_test)
+    )
     position = np.argsort(class_order)  # class id -> position in the class order
     positions, test_positions = torch.from_numpy(position[y_train]), torch.from_numpy(position[y_test])
     return Stream(
@@ -119,7 +146,20 @@ def open_stream(
         positions=positions,
         test_set=TestSet(test, scaling, test_positions, class_order, classes_per_experience, precision, setting),
         test_labels=y_test,
-        shape=(data.info.shape[0] + 2 * padding, data.info.shape[1] + 2 * padding, data.info.shape[2]),
+        shape=shape,
+    )
+
+
+def on_features(stream: Stream, train: npt.NDArray[np.float32], test: npt.NDArray[np.float32]) -> Stream:
+    """Return the stream with the features of its training and test images, (n, f) each, in the place of these."""
+    place = stream.images.device
+    unscaled = Unscaled(place)
+    return replace(
+        stream,
+        images=Images(train, place),
+        scaling=unscaled,
+        test_set=replace(stream.test_set, images=Images(test, place), scaling=unscaled),
+        shape=(1, 1, train.shape[1]),
     )
 
 
@@ -134,10 +174,10 @@ def _held_out(x: npt.NDArray[np.uint8], y: npt.NDArray[np.int64], share: float) 
     return kept, held
 
 
-def _images(images: npt.NDArray[np.uint8], device: torch.device, fits_in_memory: bool) -> Images:
+def _images(images: npt.NDArray[np.uint8], device: torch.device, fits_in_memory: bool, values: int) -> Images:
     if fits_in_memory or not isinstance(images, np.memmap):  # padded or split arrays are copies in memory
-        return Images(images, device)
-    return Images(images, device, ReadAhead(images))
+        return Images(images, device, input_values=values)
+    return Images(images, device, ReadAhead(images), values)
 
 
 def _padded(images: npt.NDArray[np.uint8], padding: int) -> npt.NDArray[np.uint8]:

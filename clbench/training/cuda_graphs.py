@@ -172,7 +172,7 @@ class Replay:
         if self._warm_up:
             self._warm_up -= 1
             return None
-        home = next(self._model.parameters()).device
+        home = self._model.device
         if any(value.device != home for value in inputs if value is not None):
             self.reason = "a batch is not entirely in the device's memory"
             return None

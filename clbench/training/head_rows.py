@@ -14,7 +14,7 @@ def prepare_head(model: Network, recipe: Recipe, where: Experience, seed: int) -
     if recipe.head == "fixed":
         sizes = where.classes_per_experience
         outputs = sizes[0] if where.setting == "domain_incremental" else sum(sizes)
-        device = next(model.parameters()).device
+        device = model.device
         model.head.fix(outputs, derive(seed, "head"))
         if recipe.head_parameters == "per_experience":
             model.head.divide(sizes)
@@ -25,7 +25,7 @@ def grow_head(model: Network, where: Experience, seed: int) -> None:
     """Add rows for the experience's classes, initialized from `seed`; domain-incrementally all share the first's."""
     index, sizes = where.index, where.classes_per_experience
     if index == 0 or where.setting != "domain_incremental":
-        device = next(model.parameters()).device
+        device = model.device
         model.head.grow(sizes[index], derive(seed, "head", index))
         model.head.to(device)
     elif index == 1:

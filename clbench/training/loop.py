@@ -114,6 +114,7 @@ class Trainer:
         seed_everything(derive(self.seeds["training"], "global", index))
         if index == 0:
             prepare_head(self.model, self.recipe, self.where, self.seeds["model"])
+            self.model.to(self.device)
         self.own_data, self.validation_set = self.data.divided(index, self.recipe)
         plain = self.strategy.first_loss() if index == 0 else None
         if plain and trains_itself(self.strategy):
@@ -134,7 +135,7 @@ class Trainer:
         self.timer.enter("data")
         self.costs.trained = choice is not None
         if choice is None or choice == "read":
-            grow_head(self.model, self.where, self.seeds["model"])
+            self._grow_head()
             return self.costs.trained
         self.training_set = self._training_set(choice)
         self._plan_steps()
@@ -225,7 +226,7 @@ class Trainer:
         else:
             if where.index > 0 and has_teacher(strategy):
                 self._prepare_teacher()
-            grow_head(self.model, where, self.seeds["model"])
+            self._grow_head()
         strategy.before_experience(self.model, where)
         self.timer.enter("optimizer")
         decay = self.recipe.weight_decay + strategy.weight_decay(where)
@@ -235,6 +236,10 @@ class Trainer:
         self._has_before_step = type(strategy).before_step is not Strategy.before_step
         self._has_after_step = type(strategy).after_step is not Strategy.after_step
         self.losses.begin(where.index, self.steps)
+
+    def _grow_head(self) -> None:
+        grow_head(self.model, self.where, self.seeds["model"])
+        self.model.to(self.device)  # a network without blocks has no parameters that would say where
 
     def _reinitialize(self) -> None:
         self.model = self.new_model()

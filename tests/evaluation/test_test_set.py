@@ -20,8 +20,8 @@ from clbench.base.incremental_setting import Setting
 from clbench.data.batches import Images, Scaling
 from clbench.errors import UndefinedScores
 from clbench.evaluation import test_set
-from clbench.networks.architectures import build
 from clbench.networks.network import Network
+from clbench.plugins.networks import build
 from clbench.system.randomness import randomness_untouched
 
 CPU = torch.device("cpu")

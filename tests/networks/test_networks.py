@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clbench.networks.architectures import ARCHITECTURES, build
 from clbench.networks.head import Head
 from clbench.networks.network import Network
+from clbench.plugins.networks import build
+
+BUILT_IN = ("mlp", "cnn", "resnet18", "resnet32", "resnet32b")
 
 
 def parameters(model: nn.Module) -> int:
@@ -245,7 +247,7 @@ def test_a_copy_of_a_frozen_network_is_frozen_on_its_own() -> None:
 # Seeds
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(name: str) -> None:
     one = build(name, (32, 32, 3), seed=3).state_dict()
     torch.rand(5)
@@ -254,7 +256,7 @@ def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(name: st
     assert any(not torch.equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_building_and_growing_leave_the_global_random_states_alone(name: str) -> None:
     before = random_states()
     build(name, (32, 32, 3), seed=3).head.grow(2, seed=1)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from clbench.errors import MachineError, PluginError
-from clbench.networks.architectures import build
+from clbench.plugins.networks import build
 from clbench.results.store import ResultsFolder
 from clbench.runs import checkpoint
 from clbench.runs.checkpoint import Checkpoint

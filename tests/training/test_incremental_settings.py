@@ -17,9 +17,9 @@ from clbench.base.experience import Experience
 from clbench.base.incremental_setting import READINGS
 from clbench.base.recipe import Recipe as PlainRecipe
 from clbench.errors import UsageError
-from clbench.networks.architectures import build
 from clbench.networks.head import Head
 from clbench.plugins.discovery import builtin_folder, load, select
+from clbench.plugins.networks import build
 from clbench.results.spec_building import protocol
 from clbench.runs.context import RunContext
 from clbench.runs.experiences import ExperienceByExperience

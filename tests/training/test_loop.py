@@ -25,7 +25,7 @@ from clbench.audit.object_graph import carried_bytes, contents_sha256, weights_s
 from clbench.avalanche.benchmark import LabelledRows, class_incremental
 from clbench.base.events import Event, ExperienceFinished
 from clbench.errors import Divergence, PluginError
-from clbench.networks.architectures import build
+from clbench.plugins.networks import build
 from clbench.results.store import ResultsFolder
 from clbench.runs.context import RunContext
 from clbench.runs.grid import Planned, plan

@@ -1,0 +1,54 @@
+"""Weights that runs start from, kept in the data folder under their hash: `weights/<SHA-256>.safetensors`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from clbench.errors import DataError, MachineError
+from clbench.networks.weights import weights_sha256
+from clbench.system.files import replace_file
+
+
+def keep_weights(weights: Mapping[str, Tensor], folder: Path) -> str:
+    """Keep weights in the data `folder`, unless they are there already, and return their SHA-256.
+
+    Raises MachineError if they cannot be written.
+    """
+    from safetensors.torch import save
+
+    digest = weights_sha256(weights)
+    place = _place(digest, folder)
+    if not place.is_file():
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(place, save({name: value.contiguous() for name, value in weights.items()}))
+        except OSError as error:
+            raise MachineError(
+                f"weights could not be written to {folder}: {error}", "Choose another folder with --data."
+            ) from error
+    return digest
+
+
+def kept_weights(digest: str, folder: Path) -> dict[str, Tensor]:
+    """Return weights that were kept, each byte checked. Raises DataError if they are missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    place = _place(digest, folder)
+    again = "Rerun the command that names the weights."
+    try:
+        weights: dict[str, Tensor] = load_file(place)
+    except FileNotFoundError:
+        raise DataError(f"the weights that the run starts from are not in {folder} any more", again) from None
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{place} is damaged: {error}", f"Delete it. {again}") from None
+    if weights_sha256(weights) != digest:
+        raise DataError(f"{place} is damaged: its content has another hash", f"Delete it. {again}")
+    return weights
+
+
+def _place(digest: str, folder: Path) -> Path:
+    return folder / "weights" / f"{digest}.safetensors"

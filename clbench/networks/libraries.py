@@ -1,0 +1,149 @@
+"""The networks of timm and torchvision by their names there: `timm:resnet18`, `torchvision:mobilenet_v3_small`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from clbench.errors import DataError, MachineError, PluginError, UsageError
+from clbench.networks.traits import NetworkTraits
+
+LIBRARIES = ("timm", "torchvision")
+
+
+def is_librarys(name: str) -> bool:
+    """Return whether this names a network of a library."""
+    return name.partition(":")[0] in LIBRARIES and ":" in name
+
+
+def package(name: str) -> str:
+    """Return the library with its version. Raises MachineError if it is not installed."""
+    library = name.partition(":")[0]
+    _imported(library)
+    return f"{library} {version(library)}"
+
+
+def traits(name: str, weights: str) -> NetworkTraits:
+    """Return what the library says of a network. With `weights` pretrained, its input is that of their training.
+
+    Raises UsageError for a name that the library does not have.
+    """
+    library, _, own = name.partition(":")
+    return (_timms if library == "timm" else _torchvisions)(own, weights == "pretrained")
+
+
+def build(name: str, size: int | None) -> nn.Module:
+    """Return a network of a library for images of `size` px, with weights drawn at random."""
+    library, _, own = name.partition(":")
+    return _timm_model(own, size) if library == "timm" else _torchvision_model(own, size)
+
+
+def _imported(library: str) -> ModuleType:
+    try:
+        return importlib.import_module(library)
+    except ImportError as error:
+        raise MachineError(f"{library} is not installed ({error})", "pip install 'clbench[pretrained]'") from None
+
+
+def _unknown(library: str, own: str, known: list[str]) -> UsageError:
+    import difflib
+
+    close = difflib.get_close_matches(own, known, n=3)
+    meant = f", did you mean {', '.join(f'{library}:{name}' for name in close)}?" if close else ""
+    return UsageError(f"{library} has no network '{own}'{meant} ({len(known)} known)")
+
+
+def _fetched(library: str, own: str, get: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    try:
+        return get()
+    except Exception as error:  # of the network, the hub and its cache, each library its own
+        what = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:160]}"
+        raise DataError(
+            f"the pretrained weights of {library}:{own} cannot be fetched ({what})",
+            "Fetch them on a machine with a network connection, and give the file: --weights FILE",
+        ) from None
+
+
+# -- timm -------------------------------------------------------------------------------------------------------------
+
+
+def _timms(own: str, pretrained: bool) -> NetworkTraits:
+    timm = _imported("timm")
+    if not timm.is_model(own.partition(".")[0]):
+        raise _unknown("timm", own, timm.list_models())
+    config = timm.get_pretrained_cfg(own)
+    there = config is not None and config.has_weights
+    if pretrained and not there:
+        raise UsageError(f"timm has no pretrained weights for {own}", "Give a file: --weights FILE")
+
+    def weights(size: int | None) -> Mapping[str, Tensor]:
+        return _fetched("timm", own, lambda: _timm_model(own, size, pretrained=True).state_dict())
+
+    fixed = config is not None and config.fixed_input_size
+    return NetworkTraits(
+        size=config.input_size[-1] if config is not None and (pretrained or fixed) else None,
+        channels=3,
+        mean=config.mean if config is not None and pretrained else None,
+        std=config.std if config is not None and pretrained else None,
+        head=None,
+        pretrained=weights if there else None,
+    )
+
+
+def _timm_model(own: str, size: int | None, pretrained: bool = False) -> nn.Module:
+    timm = _imported("timm")
+    config = timm.get_pretrained_cfg(own)
+    sized: dict[str, Any] = {}
+    if size is not None and config is not None and config.fixed_input_size and config.input_size[-1] != size:
+        sized = {"img_size": size}
+    try:
+        model: nn.Module = timm.create_model(own, pretrained=pretrained, num_classes=0, **sized)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise PluginError(f"timm:{own} cannot be built for images of {size} px: {error}") from error
+    return model
+
+
+# -- torchvision ------------------------------------------------------------------------------------------------------
+
+
+def _torchvisions(own: str, pretrained: bool) -> NetworkTraits:
+    models = _imported("torchvision.models")
+    known = models.list_models(module=models)
+    if own not in known:
+        raise _unknown("torchvision", own, known)
+    there = models.get_model_weights(own)
+    if pretrained and not len(there):
+        raise UsageError(f"torchvision has no pretrained weights for {own}", "Give a file: --weights FILE")
+    preset = there.DEFAULT.transforms() if len(there) else None
+
+    def weights(size: int | None) -> Mapping[str, Tensor]:
+        return _fetched("torchvision", own, lambda: there.DEFAULT.get_state_dict(progress=False))
+
+    side = preset.crop_size[0] if preset is not None else None
+    return NetworkTraits(
+        size=side if pretrained or _is_sized(own) else None,
+        channels=3,
+        mean=tuple(preset.mean) if preset is not None and pretrained else None,
+        std=tuple(preset.std) if preset is not None and pretrained else None,
+        pretrained=weights if len(there) else None,
+    )
+
+
+def _is_sized(own: str) -> bool:
+    """Whether a network is built for one size of images."""
+    return own.startswith("vit_")
+
+
+def _torchvision_model(own: str, size: int | None) -> nn.Module:
+    models = _imported("torchvision.models")
+    sized = {"image_size": size} if size is not None and _is_sized(own) else {}
+    try:
+        model: nn.Module = models.get_model(own, weights=None, **sized)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise PluginError(f"torchvision:{own} cannot be built for images of {size} px: {error}") from error
+    return model

@@ -1,0 +1,186 @@
+"""Any nn.Module as a trunk: its head cut off, and its parts as blocks that can be frozen from the input on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import cast, overload
+
+import torch
+from torch import Tensor, nn
+
+from clbench.errors import PluginError
+from clbench.networks.traits import NetworkTraits
+
+
+class OwnParameters(nn.Module):
+    """The parameters that a module has itself, in no part of it, as a part that can be frozen (a ViT's class token)."""
+
+    def __init__(self, owner: nn.Module) -> None:
+        super().__init__()
+        for name, parameter in owner.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+
+
+class Trunk(nn.Module):
+    """A module of someone else's with its blocks: (n, channels, height, width) -> (n, features).
+
+    As in an nn.Sequential, the blocks are counted, indexed and iterated over; but they are not run one by one, since
+    only the module knows in which order.
+    """
+
+    def __init__(self, module: nn.Module, blocks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.module = module
+        self._blocks = tuple(blocks)  # in a tuple, so that they are no children a second time
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, height, width) -> (n, features)."""
+        return cast(Tensor, self.module(x))
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return iter(self._blocks)
+
+    @overload
+    def __getitem__(self, at: int) -> nn.Module: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> tuple[nn.Module, ...]: ...
+
+    def __getitem__(self, at: int | slice) -> nn.Module | tuple[nn.Module, ...]:
+        return self._blocks[at]
+
+
+Blocks = nn.Sequential | Trunk
+"""A trunk whose parts can be counted, indexed and frozen."""
+
+
+def as_trunk(module: nn.Module, shape: tuple[int, int, int], traits: NetworkTraits) -> tuple[Blocks, int, str | None]:
+    """Return a module as a trunk, the number of its features, and the name of the head that was cut off, if any.
+
+    `shape` is (height, width, channels) of its images. Raises PluginError if the module does not accept them, or does
+    not give (n, features).
+    """
+    head = _head(module, shape) if traits.head == "last" else traits.head
+    if head is not None:
+        _cut(module, head)
+    features = _features(module, shape)
+    if isinstance(module, nn.Sequential):
+        return module, features, head
+    blocks = list(traits.blocks(module)) if traits.blocks else _parts(module)
+    return Trunk(module, blocks), features, head
+
+
+def tolerate_single_values(trunk: nn.Module) -> None:
+    """Have batch normalisation use its running statistics for a batch that has one value per channel.
+
+    Such a batch, a last single sample where the map has shrunk to 1×1, has no variance, and torch refuses it.
+    """
+    for part in trunk.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.register_forward_pre_hook(_begin_single)
+            part.register_forward_hook(_end_single)
+
+
+def _begin_single(part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    if part.training and inputs[0].numel() == inputs[0].shape[1]:
+        part.eval()
+        part.single = True
+
+
+def _end_single(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    if vars(part).pop("single", False):
+        part.train()
+
+
+def _probe(module: nn.Module, shape: tuple[int, int, int]) -> Tensor:
+    """Return the module's output for two images of noise, in evaluation mode."""
+    height, width, channels = shape
+    x = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
+    was_training = module.training
+    try:
+        with torch.no_grad():
+            output = module.eval()(x)
+    except Exception as error:  # whatever a module of someone else's raises
+        what = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise PluginError(
+            f"the network does not accept images of {height}×{width} px with {channels} channel"
+            f"{'s' if channels > 1 else ''} ({what})",
+            "Resize the images: --set network.size=224; or see its own documentation for what it accepts.",
+        ) from error
+    finally:
+        module.train(was_training)
+    if not isinstance(output, Tensor):
+        raise PluginError(f"the network returns a {type(output).__name__}, and must return a tensor (n, features)")
+    return output
+
+
+def _head(module: nn.Module, shape: tuple[int, int, int]) -> str | None:
+    """Return the name of the linear layer whose output is the module's output, or None if there is none."""
+    outputs: dict[str, Tensor] = {}
+    hooks = [
+        layer.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output))
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    try:
+        output = _probe(module, shape)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found = next((name for name, own in outputs.items() if own is output), None)
+    if found is None and output.dim() == 2 and outputs and _is_softmax(output):
+        raise PluginError(
+            "the network ends with a softmax, so that its last linear layer cannot be cut off",
+            "Let it return the logits, or the features before them.",
+        )
+    return None if found == "" else found
+
+
+def _is_softmax(output: Tensor) -> bool:
+    """Whether rows are probabilities or their logarithms."""
+    sums = output.sum(dim=1), output.exp().sum(dim=1)
+    return output.shape[1] > 1 and any(bool(((each - 1).abs() < 1e-4).all()) for each in sums)
+
+
+def _cut(module: nn.Module, head: str) -> None:
+    parent, _, name = head.rpartition(".")
+    try:
+        owner = module.get_submodule(parent)
+        owner.get_submodule(name)
+    except AttributeError:
+        linear = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
+        raise PluginError(
+            f"the network has no layer '{head}' to cut off as its head",
+            f"Its linear layers: {', '.join(linear) or 'none'}",
+        ) from None
+    setattr(owner, name, nn.Identity())
+
+
+def _features(module: nn.Module, shape: tuple[int, int, int]) -> int:
+    output = _probe(module, shape)
+    if output.dim() != 2 or len(output) != 2:
+        raise PluginError(
+            f"the network gives {tuple(output.shape)} for two images, and must give (n, features)",
+            "Pool and flatten at its end: nn.AdaptiveAvgPool2d(1), nn.Flatten().",
+        )
+    if not bool(output.isfinite().all()):
+        raise PluginError("the network gives NaN or infinite features for images of noise")
+    return int(output.shape[1])
+
+
+def _parts(module: nn.Module) -> list[nn.Module]:
+    """Return the children with parameters or buffers, containers opened, after the module's own parameters."""
+    own = [OwnParameters(module)] if list(module.named_parameters(recurse=False)) else []
+    return [*own, *(part for child in module.children() for part in _opened(child) if part.state_dict())]
+
+
+def _opened(child: nn.Module) -> Iterator[nn.Module]:
+    # Subclasses of nn.Sequential are parts with a meaning of their own, as torchvision's Conv2dNormActivation.
+    if type(child) in (nn.Sequential, nn.ModuleList):
+        for part in child.children():
+            yield from _opened(part)
+    else:
+        yield child

@@ -1,0 +1,115 @@
+"""Weights from a file, or under their names: read without running anything, and matched to a network's tensors."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clbench.errors import DataError
+
+_NESTED = ("state_dict", "model_state_dict", "model", "network", "net", "weights")
+"""Under which names training scripts keep the weights in a checkpoint that has other things too."""
+
+_SHOWN = 5
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a .safetensors or .pt file by name. Code in a pickle is never run.
+
+    Raises DataError if the file is missing, damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no weights file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        values = torch.load(path, weights_only=True, map_location="cpu")
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{path} holds more than weights, which was not read: {_first_line(error)}",
+            'Save the weights alone: torch.save(model.state_dict(), "weights.pt"), or as safetensors.',
+        ) from None
+    except Exception as error:  # zip, pickle and safetensors each have many of their own
+        raise DataError(
+            f"{path} cannot be read as weights; it may be damaged or cut off: {_first_line(error)}"
+        ) from None
+    return _tensors(values, path)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    for marker in ("WeightsUnpickler error: ", "Weights only load failed. "):
+        if marker in text:
+            text = text.rpartition(marker)[2]
+    return f"{type(error).__name__}: {text.partition(chr(10))[0][:200]}"
+
+
+def _tensors(values: Any, path: Path) -> dict[str, Tensor]:
+    if isinstance(values, Mapping):
+        nested = next((values[name] for name in _NESTED if isinstance(values.get(name), Mapping)), values)
+        found = {name: value for name, value in nested.items() if isinstance(name, str) and isinstance(value, Tensor)}
+        if found:
+            return found
+    raise DataError(f"{path} holds no tensors by name", 'Save them so: torch.save(model.state_dict(), "weights.pt")')
+
+
+def fitted(weights: Mapping[str, Tensor], module: nn.Module, head: str | None, what: str) -> dict[str, Tensor]:
+    """Return the weights under the module's own names. A prefix that all of them have, like `module.`, is dropped.
+
+    `head` is the name of the layer that was cut off the module; its weights are left out. Raises DataError if tensors
+    are missing, left over or of another shape; `what` names the weights.
+    """
+    expected = module.state_dict()
+    named = _without_prefix(weights, expected)
+    if head is not None:
+        named = {name: value for name, value in named.items() if not name.startswith(f"{head}.")}
+    missing = [name for name in expected if name not in named and not name.endswith("num_batches_tracked")]
+    surplus = [name for name in named if name not in expected]
+    misshapen = [
+        f"{name} {tuple(named[name].shape)} in place of {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in named and named[name].shape != value.shape
+    ]
+    faults = [
+        f"{len(names)} {fault}: {', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}"
+        for fault, names in (("missing", missing), ("left over", surplus), ("of another shape", misshapen))
+        if names
+    ]
+    if faults:
+        raise DataError(
+            f"{what} do not fit the network, which has {len(expected)} tensors: {'; '.join(faults)}",
+            "Name the network that they were trained with, in the same configuration: --network, --set network.…",
+        )
+    return {name: named[name].to(value.dtype) if name in named else value for name, value in expected.items()}
+
+
+def _without_prefix(weights: Mapping[str, Tensor], expected: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the weights without the prefix that makes most of their names the expected ones."""
+    prefixes = [""]
+    for name in list(weights)[:1]:
+        parts = name.split(".")
+        prefixes += [".".join(parts[:count]) + "." for count in range(1, len(parts))]
+
+    def known(prefix: str) -> int:
+        return sum(name.startswith(prefix) and name.removeprefix(prefix) in expected for name in weights)
+
+    best = max(prefixes, key=known)
+    return {name.removeprefix(best): value for name, value in weights.items()}
+
+
+def weights_sha256(weights: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and values, whatever file format they come in."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

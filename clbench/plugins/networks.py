@@ -1,0 +1,163 @@
+"""A network by its name, from whichever source: a plug-in's file, timm or torchvision; and how it is built."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from clbench.base.config import NoConfig, configure, plain
+from clbench.errors import ClbenchError, PluginError
+from clbench.networks import libraries
+from clbench.networks.network import Network
+from clbench.networks.traits import NetworkTraits, traits_of
+from clbench.networks.trunk import Blocks, as_trunk
+from clbench.plugins.discovery import Plugin, builtin_folder, load, select
+
+Initialization = Literal["architecture", "torch"]
+Weights = Literal["none", "pretrained", "file"]
+
+_CHANNELS = ("channels", "in_channels", "in_chans", "input_channels")
+_CLASSES = ("num_classes", "classes", "n_classes")
+_ANY_NUMBER_OF_CLASSES = 10
+"""For a network that must be told: the layer that depends on it is replaced by the head."""
+
+
+@dataclass(frozen=True)
+class NetworkSource:
+    """Where a network comes from, loaded."""
+
+    name: str
+    traits: NetworkTraits
+    make: Callable[[tuple[int, int, int], Any], nn.Module]
+    """Gives the module for images of (height, width, channels), with its hyper-parameters."""
+
+    config_class: type[Any] = NoConfig
+    file: Path | None = None
+    sha256: str | None = None
+    """Hash of its source file; None for clbench's own, whose numbers `engine` stands for, and for a library's."""
+
+    package: str | None = None
+    """The library with its version."""
+
+    def config(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all hyper-parameters, as JSON. Raises UsageError for one that it does not have or accept."""
+        return plain(configure(self.config_class, dict(values), f"network {self.name}"))
+
+    def differing(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the hyper-parameters that are not at their defaults, as JSON."""
+        defaults = plain(self.config_class())
+        return {name: value for name, value in self.config(values).items() if value != defaults[name]}
+
+    def module(
+        self, shape: tuple[int, int, int], values: Mapping[str, Any], seed: int, initialization: Initialization
+    ) -> nn.Module:
+        """Return the module for images of `shape` (height, width, channels), its weights drawn from `seed`.
+
+        With the `initialization` torch, convolutions are initialized as torch does by default, U(-1/√n, 1/√n) for n
+        inputs. The global random state is unchanged. Raises PluginError for what the network's own code raises.
+        """
+        config = configure(self.config_class, dict(values), f"network {self.name}")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            try:
+                module = self.make(shape, config)
+            except ClbenchError:
+                raise
+            except Exception as error:
+                raise PluginError(f"network {self.name} cannot be built: {type(error).__name__}: {error}") from error
+            if not isinstance(module, nn.Module):
+                raise PluginError(f"network {self.name} gives a {type(module).__name__}, and must give an nn.Module")
+            if initialization == "torch":
+                for part in module.modules():
+                    if isinstance(part, nn.Conv2d):
+                        part.reset_parameters()
+        return module
+
+    def trunk(
+        self, shape: tuple[int, int, int], values: Mapping[str, Any], seed: int, initialization: Initialization
+    ) -> tuple[Blocks, int, str | None]:
+        """Return the network as a trunk, the number of its features, and the name of the head that was cut off."""
+        try:
+            return as_trunk(self.module(shape, values, seed, initialization), shape, self.traits)
+        except PluginError as error:
+            raise PluginError(f"{self.name}: {error.message}", error.hint) from error
+
+
+def network_source(name: str, weights: Weights | None = None, file: Path | None = None) -> NetworkSource:
+    """Return the network that `name` stands for; `file` is where a plug-in of that name lies, if it is known.
+
+    `weights` are those that it shall have, by default its own choice; a library's network expects other images with
+    pretrained weights. Raises UsageError if there is none, and PluginError if its file cannot be a network.
+    """
+    if libraries.is_librarys(name):
+        traits = libraries.traits(name, weights or "none")
+        return NetworkSource(
+            name, traits, lambda shape, _: libraries.build(name, shape[0]), package=libraries.package(name)
+        )
+    plugin = select("network", str(file or name))
+    made = load(plugin)
+    traits = traits_of(made)
+    own = builtin_folder("network").resolve() / f"{plugin.name}.py"
+    is_own = own.is_file() and own.read_bytes() == plugin.path.read_bytes()
+    return NetworkSource(
+        name=plugin.name,
+        traits=traits,
+        make=_maker(plugin, made),
+        config_class=_config_class(plugin, made),
+        file=plugin.path,
+        sha256=None if is_own else plugin.sha256,
+    )
+
+
+def _config_class(plugin: Plugin, made: Any) -> type[Any]:
+    if not plugin.fields:
+        return NoConfig
+    found = [
+        value
+        for value in vars(sys.modules[made.__module__]).values()
+        if isinstance(value, type) and value.__module__ == made.__module__ and hasattr(value, "__pydantic_config__")
+    ]
+    return found[0] if found else NoConfig
+
+
+def _maker(plugin: Plugin, made: Callable[..., nn.Module]) -> Callable[[tuple[int, int, int], Any], nn.Module]:
+    """Return what calls a network's function or class with the arguments that it has parameters for."""
+    parameters = inspect.signature(made).parameters
+    required = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    known = ("shape", "config", *_CHANNELS, *_CLASSES)
+    if unknown := [name for name in required if name not in known]:
+        raise PluginError(
+            f"network {plugin.name} ({plugin.path}) needs {', '.join(unknown)}, which clbench does not give",
+            f"Give them defaults. What it can be given: {', '.join(known)}",
+        )
+
+    def make(shape: tuple[int, int, int], config: Any) -> nn.Module:
+        given: dict[str, Any] = {"shape": shape, "config": config} | dict.fromkeys(_CHANNELS, shape[2])
+        given |= {name: _ANY_NUMBER_OF_CLASSES for name in _CLASSES if name in required}
+        return made(**{name: value for name, value in given.items() if name in parameters})
+
+    return make
+
+
+def build(
+    name: str, shape: tuple[int, int, int], seed: int, initialization: Initialization = "architecture"
+) -> Network:
+    """Return the network `name` with its default hyper-parameters, for images of `shape` (height, width, channels).
+
+    Its weights are drawn from `seed`; the head has no rows yet. Convolutions are in channels-last memory format, in
+    which the images are stored and which CPU kernels prefer.
+    """
+    trunk, features, _ = network_source(name).trunk(shape, {}, seed, initialization)
+    return Network(trunk, features).to(memory_format=torch.channels_last)

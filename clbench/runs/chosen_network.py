@@ -1,0 +1,163 @@
+"""The network of a run as the user chose it: name, hyper-parameters, weights, size of its images, and what trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le
+
+from clbench.base.config import config, configure
+from clbench.data.weights import keep_weights
+from clbench.errors import UsageError
+from clbench.networks.weights import fitted, read_weights
+from clbench.plugins.networks import NetworkSource, Weights, network_source
+from clbench.results.run_spec import NetworkSpec
+from clbench.results.spec_building import Protocol
+from clbench.system.suggestions import did_you_mean
+
+Shape = tuple[int, int, int]
+
+
+@config
+class NetworkUse:
+    """How a network is used, whichever it is: `--set network.size=128 --set network.train=head`."""
+
+    size: Annotated[int, Ge(1), Le(2048)] | None = None
+    """Height and width in pixels to which images are resized; None: the network's own, or as they are."""
+
+    train: Annotated[int, Ge(1)] | Literal["all", "head"] = "all"
+    """How much of it trains: all of it, the head alone, or so many of the trunk's blocks, counted from the head."""
+
+
+@dataclass(frozen=True)
+class NetworkRequest:
+    """What the user asked for in place of the recipe's network as it is."""
+
+    weights: str | None
+    """`none`, `pretrained`, or a file; None leaves it to the network."""
+
+    use: NetworkUse
+    values: Mapping[str, Any]
+    """The network's own hyper-parameters."""
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What is different, for the name of the recipe."""
+        weights = {} if self.weights is None else {"weights": Path(self.weights).stem}
+        size = {} if self.use.size is None else {"size": self.use.size}
+        train = {} if self.use.train == "all" else {"train": self.use.train}
+        return {f"network.{name}": value for name, value in {**self.values, **weights, **train, **size}.items()}
+
+
+def asked(values: Mapping[str, Any], weights: str | None) -> NetworkRequest:
+    """Return the request that `--set network.NAME=VALUE` and `--weights` make."""
+    own = {name: value for name, value in values.items() if name in NetworkUse.__dataclass_fields__}
+    use = configure(NetworkUse, {name: None if value == "none" else value for name, value in own.items()}, "network")
+    return NetworkRequest(weights, use, {name: value for name, value in values.items() if name not in own})
+
+
+def choose_network(name: str, request: NetworkRequest, shape: Shape, folder: Path) -> tuple[NetworkSpec, Path | None]:
+    """Return the network of a run, for images of `shape` (height, width, channels), and its file if it is a user's.
+
+    Weights are kept in the data `folder`, from where the run takes them. Raises UsageError, DataError, PluginError or
+    MachineError for what cannot be.
+    """
+    kind = _weights(request.weights)
+    source = network_source(name, kind)
+    _check_names(source, request.values)
+    if kind is None:
+        kind = source.traits.weights
+    if kind == "pretrained" and source.traits.pretrained is None:
+        raise UsageError(f"network {source.name} has no pretrained weights", "Give a file: --weights FILE")
+    traits = source.traits
+    spec = NetworkSpec(
+        name=source.name,
+        sha256=source.sha256,
+        package=source.package,
+        config=source.differing(request.values),
+        size=request.use.size or traits.size,
+        channels=_channels(source, shape),
+        mean=traits.mean,
+        std=traits.std,
+        train=request.use.train,
+    )
+    if kind != "none":
+        trunk, _, head = source.trunk(input_shape(spec, shape), spec.config, 0, "architecture")
+        module = getattr(trunk, "module", trunk)
+        if kind == "pretrained":
+            assert traits.pretrained is not None
+            values, what = traits.pretrained(spec.size), f"the pretrained weights of {source.name}"
+        else:
+            given = Path(str(request.weights))
+            values, what = read_weights(given), f"the weights in {given}"
+        own = fitted(values, module, head, what)
+        spec = spec.model_copy(update={"weights": kind, "weights_sha256": keep_weights(own, folder)})
+    file = source.file if source.sha256 is not None else None
+    _check_depth(spec, source, shape)
+    return spec, file
+
+
+def network_name(selector: str) -> str:
+    """Return the name of a network that is selected by name or by path."""
+    return Path(selector).stem if selector.endswith(".py") or "/" in selector else selector
+
+
+def without_augmentation(protocol: Protocol) -> str | None:
+    """Return what to say if the recipe's augmentation is left out because the head alone trains."""
+    if not protocol.augmentation_left_out:
+        return None
+    return (
+        f"{protocol.plugin.name}, recipe {protocol.recipe_name}: images are not augmented, since with "
+        "network.train=head the features of each are computed once"
+    )
+
+
+def padded(shape: Shape, padding: int) -> Shape:
+    """Return the shape of images (height, width, channels) with so many pixels around."""
+    return shape[0] + 2 * padding, shape[1] + 2 * padding, shape[2]
+
+
+def input_shape(spec: NetworkSpec, shape: Shape) -> Shape:
+    """Return the (height, width, channels) in which the network gets images of `shape`."""
+    height, width, channels = shape
+    return spec.size or height, spec.size or width, spec.channels or channels
+
+
+def _weights(given: str | None) -> Weights | None:
+    if given is None or given in ("none", "pretrained"):
+        return given  # type: ignore[return-value]
+    if not Path(given).exists() and "/" not in given and "." not in given:
+        words = ("none", "pretrained")
+        raise UsageError(f"--weights must be none, pretrained or a file (got {given}){did_you_mean(given, words)}")
+    return "file"
+
+
+def _check_names(source: NetworkSource, values: Mapping[str, Any]) -> None:
+    own = list(source.config_class.__dataclass_fields__)
+    known = [*NetworkUse.__dataclass_fields__, *own]
+    for name in values:
+        if name not in own:
+            raise UsageError(
+                f"network {source.name} has no setting '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})"
+            )
+
+
+def _channels(source: NetworkSource, shape: Shape) -> int | None:
+    """Return the channels to which the images' are repeated, or None. Raises UsageError if that cannot be."""
+    wanted, given = source.traits.channels, shape[2]
+    if wanted in (None, given):
+        return None
+    if given != 1:
+        raise UsageError(f"network {source.name} accepts images with {wanted} channels, and these have {given}")
+    return wanted
+
+
+def _check_depth(spec: NetworkSpec, source: NetworkSource, shape: Shape) -> None:
+    if not isinstance(spec.train, int):
+        return
+    trunk, _, _ = source.trunk(input_shape(spec, shape), spec.config, 0, "architecture")
+    if spec.train > len(trunk):
+        raise UsageError(f"network.train = {spec.train}: the trunk of {source.name} has {len(trunk)} blocks")
