@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from clbench.checks.contract import CHECKS, perform
+from clbench.checks.check import perform
+from clbench.checks.contract import CHECKS
 from clbench.checks.small_scenario import Bench
 from clbench.plugins.discovery import select
 
@@ -30,20 +31,23 @@ def parametrize_with_checks(
     check.
     """
     expected = dict(expected_failures or {})
-    names = [check.__name__ for check in CHECKS]
+    known = {check.__name__: check for check in CHECKS}
+    names = list(known)
     if unknown := sorted(set(expected) - set(names)):
         raise ValueError(f"unknown check {', '.join(unknown)} (known: {', '.join(names)})")
     parameters = []
     for strategy in map(str, strategies):
         for name in names:
             marks = [pytest.mark.xfail(reason=expected[name], strict=True)] if name in expected else []
-            parameters.append(pytest.param(_call(strategy, name), id=f"{Path(strategy).stem}-{name}", marks=marks))
+            parameters.append(
+                pytest.param(_call(strategy, known[name]), id=f"{Path(strategy).stem}-{name}", marks=marks)
+            )
     return pytest.mark.parametrize("check", parameters)
 
 
-def _call(strategy: str, name: str) -> Callable[[], None]:
+def _call(strategy: str, of_contract: Callable[[Bench], None]) -> Callable[[], None]:
     def check() -> None:
-        result = perform(name, _bench(strategy))
+        result = perform(of_contract, _bench(strategy))
         if result.status == "skipped":
             pytest.skip(result.found)
         if result.status == "failed":

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import functools
-import inspect
 import re
 import subprocess
 import typing
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from clbench.base.config import configure, plain
 from clbench.base.strategy import config_class
-from clbench.checks.small_scenario import Bench, CheckFailed, Skipped
-from clbench.errors import ClbenchError
+from clbench.checks.check import CheckFailed, Result, Skipped, perform
+from clbench.checks.small_scenario import Bench
 from clbench.plugins.discovery import Plugin
 from clbench.plugins.module_loading import require_room_for_torch
 from clbench.results.stored_runs import StoredRun
@@ -98,7 +95,7 @@ def imports_no_other_strategy(bench: Bench) -> None:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
         for name in names:
-            if name.split(".")[0] in ("strategies", "scenarios", "") or name.startswith(
+            if name.split(".")[0] in ("strategies", "scenarios", "networks", "") or name.startswith(
                 "clbench.plugins.module_loading"
             ):
                 raise CheckFailed(
@@ -274,50 +271,9 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Result:
-    """The outcome of one check."""
-
-    check: str
-    status: Literal["passed", "failed", "skipped"]
-    found: str = ""
-    """What is wrong, or why the check was skipped."""
-
-    fix: str = ""
-
-    @property
-    def doc(self) -> str:
-        """What the check tests, in a sentence."""
-        return description(self.check)
-
-
-def description(name: str) -> str:
-    """Return what the check of this name tests, in a sentence."""
-    return inspect.getdoc(_named()[name]) or ""
-
-
-@functools.cache
-def _named() -> Mapping[str, Callable[[Bench], None]]:
-    return {check.__name__: check for check in CHECKS}
-
-
-def perform(name: str, bench: Bench) -> Result:
-    """Do one check; what the strategy raises becomes its result."""
-    bench.check = name
-    try:
-        _named()[name](bench)
-    except Skipped as reason:
-        return Result(name, "skipped", str(reason))
-    except CheckFailed as fault:
-        return Result(name, "failed", fault.found, fault.fix)
-    except ClbenchError as error:
-        return Result(name, "failed", error.message, error.hint or "")
-    return Result(name, "passed")
-
-
 def examine(plugin: Plugin) -> Iterator[Result]:
     """Do every check, in order, and yield its result as it is known."""
     require_room_for_torch()  # otherwise every check would fail for it
     bench = Bench(plugin)
-    for name in _named():
-        yield perform(name, bench)
+    for check in CHECKS:
+        yield perform(check, bench)

@@ -13,13 +13,14 @@ from pathlib import Path
 from rich.console import Console
 
 from clbench.api import run_request, stored
+from clbench.checks.check import CheckFailed, Skipped
 from clbench.data.datasets import fetch
 from clbench.errors import UsageError
 from clbench.plugins.discovery import Plugin
 from clbench.results.stored_runs import StoredRun
 from clbench.runs.request import Request
 
-_SCENARIO = '''"""Digits with small networks: what `clbench check` runs strategies on."""
+SCENARIO = '''"""Digits with small networks: what `clbench check` runs strategies on."""
 
 import clbench
 from clbench import Augmentation, Recipe
@@ -39,21 +40,22 @@ class Contract(clbench.Scenario):
             "cnn": {**CNN, "batch_size": 40, "epochs": 1},
             "augmented": {**CNN, "batch_size": 40, "epochs": 1, "augmentation": Augmentation(crop=1, flip=True)},
             "single": {**MLP, "batch_size": 1, "iterations": 6},
+            "few": {**MLP, "batch_size": 16, "iterations": 2},
         }.items()
     }
 '''
 
 
-class CheckFailed(Exception):
-    """A check found a fault: what it is, and how to fix it."""
-
-    def __init__(self, found: str, fix: str) -> None:
-        super().__init__(f"{found}\n{fix}")
-        self.found, self.fix = found, fix
-
-
-class Skipped(Exception):
-    """A check does not apply; the message says why."""
+def quiet_run(request: Request) -> list[StoredRun]:
+    """Do the runs of a request without a word. Raises CheckFailed if the first fails."""
+    nowhere = Console(file=io.StringIO())
+    outcomes = run_request(request, nowhere)
+    if outcomes[0].failed:
+        trace = (outcomes[0].path / "traceback.txt").read_text().strip() if outcomes[0].path else ""
+        raise CheckFailed(
+            f"{outcomes[0].message}\n{trace}", f"It must run with recipe {request.recipe} and split {request.split}."
+        )
+    return list(stored(outcomes, nowhere))
 
 
 class Bench:
@@ -64,7 +66,7 @@ class Bench:
         self.folder = Path(tempfile.mkdtemp(prefix="clbench-check-"))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.scenario = self.folder / "contract.py"
-        self.scenario.write_text(_SCENARIO)
+        self.scenario.write_text(SCENARIO)
         self.data = self.folder / "data"
         fetch("digits", self.data)
         self._runs: dict[tuple[str, str, str, int], StoredRun] = {}
@@ -110,16 +112,10 @@ class Bench:
             out=self.folder / out,
             data=self.data,
         )
-        nowhere = Console(file=io.StringIO())
         try:
-            outcomes = run_request(request, nowhere)
+            return quiet_run(request)[0]
         except UsageError as refusal:
             raise Skipped(f"the strategy refuses recipe {recipe}: {refusal.message}") from None
-        if outcomes[0].failed:
-            trace = (outcomes[0].path / "traceback.txt").read_text().strip() if outcomes[0].path else ""
-            raise CheckFailed(f"{outcomes[0].message}\n{trace}", f"It must run with recipe {recipe} and split {split}.")
-        run: StoredRun = stored(outcomes, nowhere)[0]
-        return run
 
     def command(self, out: str) -> list[str]:
         """Return the command that makes the default run in a separate process."""

@@ -41,7 +41,7 @@ def recipes(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def set_names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Complete `STRATEGY.NAME=` for the strategies that are typed already, and `recipe.NAME=`."""
+    """Complete `STRATEGY.NAME=` for the strategies that are typed already, `recipe.NAME=` and `network.NAME=`."""
     from clbench.base.recipe import Recipe
     from clbench.plugins.discovery import discover
 
@@ -49,12 +49,19 @@ def set_names(ctx: typer.Context, incomplete: str) -> list[str]:
     known = discover("strategy")
     named = [plugin for plugin in known if plugin.name in typed] or known
     words = [f"{plugin.name}.{field.name}=" for plugin in named for field in plugin.fields]
-    return _starting(incomplete, [*words, *(f"recipe.{name}=" for name in Recipe.__dataclass_fields__)])
+    words += [f"recipe.{name}=" for name in Recipe.__dataclass_fields__]
+    words += [f"network.{field.name}=" for plugin in discover("network") for field in plugin.fields]
+    return _starting(incomplete, [*words, "network.size=", "network.train="])
 
 
 def shown(incomplete: str) -> list[str]:
     """Complete what `clbench show` shows."""
-    return [*plugins("strategy")(incomplete), *plugins("scenario")(incomplete)]
+    return [*plugins("strategy")(incomplete), *plugins("scenario")(incomplete), *plugins("network")(incomplete)]
+
+
+def checked(incomplete: str) -> list[str]:
+    """Complete what `clbench check` checks."""
+    return [*plugins("strategy")(incomplete), *plugins("network")(incomplete)]
 
 
 def protocols(incomplete: str) -> list[str]:
@@ -73,6 +80,8 @@ OF_OPTION: Mapping[str, Any] = {
     "strategy": plugins("strategy"),
     "scenario": plugins("scenario"),
     "recipe": recipes,
+    "network": plugins("network"),
+    "weights": one_of("pretrained", "none"),
     "set": set_names,
     "setting": one_of("class", "task", "domain"),
     "tune": one_of("chf", "grid"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clbench.cli.command import Command
-from clbench.cli.completion import one_of, plugins, shown
+from clbench.cli.completion import checked, one_of, plugins, shown
 from clbench.cli.data import numbered_classes, print_dataset
 from clbench.cli.options import AsJson, DataFolder, terminal
 from clbench.cli.stored_runs import list_runs
@@ -17,26 +18,31 @@ from clbench.errors import UsageError
 from clbench.system.output import say, say_json
 
 if TYPE_CHECKING:
-    from clbench.checks.contract import Result
-    from clbench.plugins.discovery import Kind
+    from clbench.checks.check import Result
+    from clbench.plugins.discovery import Kind, Plugin
 
-new_app = typer.Typer(help="Write a new strategy or scenario file.", no_args_is_help=True, rich_markup_mode=None)
+new_app = typer.Typer(
+    help="Write a new strategy, scenario or network file.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 def list_(
     what: Annotated[
         str,
-        typer.Argument(metavar="strategies|scenarios|runs", autocompletion=one_of("strategies", "scenarios", "runs")),
+        typer.Argument(
+            metavar="strategies|scenarios|networks|runs",
+            autocompletion=one_of("strategies", "scenarios", "networks", "runs"),
+        ),
     ] = "",
     results: Annotated[
         list[Path] | None, typer.Argument(metavar="RESULTS", help="Folders, for runs [default: results].")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List strategies and scenarios, or stored runs."""
+    """List strategies, scenarios and networks, or stored runs."""
     from clbench.system.suggestions import did_you_mean
 
-    kinds = ("strategies", "scenarios", "runs")
+    kinds = ("strategies", "scenarios", "networks", "runs")
     if what and what not in kinds:
         raise UsageError(f"cannot list '{what}'{did_you_mean(what, kinds)} (known: {', '.join(kinds)})")
     if what == "runs":
@@ -45,20 +51,21 @@ def list_(
     if results:
         raise UsageError(f"clbench list {what} takes no folders (got {', '.join(map(str, results))})")
     listed: dict[str, list[dict[str, str]]] = {}
-    if what != "scenarios":
-        listed["strategies"] = _described("strategy")
-    if what != "strategies":
-        listed["scenarios"] = _described("scenario")
+    of_kind: dict[str, Kind] = {"strategies": "strategy", "scenarios": "scenario", "networks": "network"}
+    for name, kind in of_kind.items():
+        if what in ("", name):
+            listed[name] = _described(kind)
     if as_json:
         say_json(listed)
         return
     from clbench.system.tables import print_table
 
-    for kind, rows in listed.items():
+    for title, rows in listed.items():
         headings = list(rows[0]) if rows else ["name"]
-        print_table(terminal(), kind, headings, [list(row.values()) for row in rows])
+        print_table(terminal(), title, headings, [list(row.values()) for row in rows])
         say()
-    say("Details: clbench show NAME. Any strategy of Avalanche can be named, too: avalanche:Replay")
+    say("Details: clbench show NAME. What Avalanche, timm and torchvision have can be named, too:")
+    say("avalanche:Replay, avalanche:SplitMNIST, timm:resnet18, torchvision:mobilenet_v3_small")
 
 
 def _described(kind: Kind) -> list[dict[str, str]]:
@@ -69,6 +76,8 @@ def _described(kind: Kind) -> list[dict[str, str]]:
         row = {"name": plugin.name, "what": f"broken: {plugin.problem}" if plugin.problem else plugin.summary}
         if kind == "strategy":
             row |= {"presets": ", ".join(plugin.all_presets)}
+        if kind == "network":
+            row |= {"settings": ", ".join(field.name for field in plugin.fields)}
         if kind == "scenario":
             row |= {
                 "recipes": ", ".join(plugin.recipes),
@@ -80,11 +89,11 @@ def _described(kind: Kind) -> list[dict[str, str]]:
 
 def show(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A strategy, a scenario, or a file.", autocompletion=shown)
+        str, typer.Argument(metavar="NAME", help="A strategy, scenario or network, or a file.", autocompletion=shown)
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show a strategy's source, equation and hyper-parameters, or a scenario's split and recipes."""
+    """Show a strategy's source, equation and hyper-parameters, a scenario's split and recipes, or a network."""
     from clbench.plugins.description import describe_in_full, find
 
     plugin = find(name)
@@ -109,18 +118,19 @@ def _print_classes(dataset: str) -> None:
 
 def check(
     name: Annotated[
-        str, typer.Argument(metavar="NAME_OR_FILE", help="A strategy.", autocompletion=plugins("strategy"))
+        str, typer.Argument(metavar="NAME_OR_FILE", help="A strategy or a network.", autocompletion=checked)
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Check a strategy against the contract: run it on small data in many ways; say what is wrong and how to fix it."""
-    from clbench.plugins.discovery import select
+    """Check a strategy or network against its contract: say what is wrong and how to fix it."""
+    from clbench.networks.libraries import is_librarys
+    from clbench.plugins.description import find
 
-    plugin = select("strategy", name)
-    from clbench.checks.contract import examine
-
+    plugin = None if is_librarys(name) else find(name)
+    if plugin is not None and plugin.kind == "scenario":
+        raise UsageError(f"{name} is a scenario; strategies and networks are checked")
     results = []
-    for result in examine(plugin):
+    for result in _examined(name, plugin):
         results.append(result)
         if not as_json:
             _print_check(result)
@@ -128,11 +138,22 @@ def check(
     if as_json:
         say_json([vars(result) for result in results])
     else:
-        say(f"{plugin.name}: {len(results) - len(failed)} of {len(results)} checks passed")
+        say(f"{plugin.name if plugin else name}: {len(results) - len(failed)} of {len(results)} checks passed")
         if not failed:
-            say(f"Compare it with others: clbench run -s naive,{name} -S splitmnist --seeds 5")
+            own = f"-s naive,{name}" if plugin and plugin.kind == "strategy" else f"-s naive,lwf --network {name}"
+            say(f"Try it: clbench run {own} -S splitmnist --seeds 5")
     if failed:
         raise typer.Exit(1)
+
+
+def _examined(name: str, plugin: Plugin | None) -> Iterator[Result]:
+    if plugin is not None and plugin.kind == "strategy":
+        from clbench.checks import contract
+
+        return contract.examine(plugin)
+    from clbench.checks import network_contract
+
+    return network_contract.examine(str(plugin.path) if plugin else name)
 
 
 @new_app.command("strategy", cls=Command, epilog="Example: clbench new strategy fading --from lwf")
@@ -149,6 +170,22 @@ def new_strategy(
     path = write(name, original)
     say(f"{path} is written and runs: clbench run -s naive,{name} -S splitdigits")
     say(f"Check it against the contract: clbench check {name}")
+
+
+@new_app.command("network", cls=Command, epilog="Example: clbench new network tiny")
+def new_network(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the network and its file, for example my_net.")],
+    original: Annotated[
+        str | None,
+        typer.Option("--from", metavar="NAME", help="A network to begin with.", autocompletion=plugins("network")),
+    ] = None,
+) -> None:
+    """Write networks/NAME.py here: a commented skeleton that runs, or a copy of another network."""
+    from clbench.plugins.scaffold import new_network as write
+
+    path = write(name, original)
+    say(f"{path} is written and runs: clbench run -s naive -S splitdigits --network {name}")
+    say(f"Check it against the contract: clbench check {path}")
 
 
 @new_app.command("scenario", cls=Command, epilog="Example: clbench new scenario flowers flowers.npz")

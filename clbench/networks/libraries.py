@@ -6,12 +6,13 @@ import importlib
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from types import ModuleType
-from typing import Any
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from clbench.errors import DataError, MachineError, PluginError, UsageError
 from clbench.networks.traits import NetworkTraits
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 LIBRARIES = ("timm", "torchvision")
 

@@ -87,7 +87,7 @@ def tolerate_single_values(trunk: nn.Module) -> None:
 def _begin_single(part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     if part.training and inputs[0].numel() == inputs[0].shape[1]:
         part.eval()
-        part.single = True
+        vars(part)["single"] = True
 
 
 def _end_single(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

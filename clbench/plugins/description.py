@@ -11,6 +11,7 @@ from typing import Any
 
 from clbench.avalanche.catalogue import PREFIX
 from clbench.errors import UsageError
+from clbench.networks.libraries import is_librarys, package, traits
 from clbench.plugins.discovery import Kind, Plugin, describe, discover, is_avalanches, select
 from clbench.plugins.syntax import Field
 from clbench.system.output import say
@@ -18,16 +19,19 @@ from clbench.system.suggestions import did_you_mean
 
 
 def find(name: str) -> Plugin:
-    """Return the strategy or scenario of this name or at this path. Raises UsageError where there is none."""
-    kinds: tuple[Kind, ...] = ("strategy", "scenario")
+    """Return the strategy, scenario or network of this name or at this path. Raises UsageError where there is none."""
+    kinds: tuple[Kind, ...] = ("strategy", "scenario", "network")
     if is_avalanches(name):
         return select("scenario" if name.removeprefix(PREFIX).startswith("Split") else "strategy", name)
+    if is_librarys(name):
+        return _librarys(name)
     name, _, preset = name.partition(":") if not name.endswith(".py") else (name, "", "")
     if preset:
         return _preset(select("strategy", name, preset), preset)
     if name.endswith(".py") or "/" in name:
-        is_scenario = describe("scenario", Path(name), "path").problem is None
-        return select("scenario" if is_scenario else "strategy", name)
+        # A network's file may define any class, so it is what the file is if it is nothing else.
+        possible = (kind for kind in kinds if describe(kind, Path(name), "path").problem is None)
+        return select(next(possible, "strategy"), name)
     known: list[str] = []
     for kind in kinds:
         for plugin in discover(kind):
@@ -35,7 +39,19 @@ def find(name: str) -> Plugin:
             known += names
             if name in names:
                 return select(kind, name)
-    raise UsageError(f"no strategy or scenario '{name}'{did_you_mean(name, known)}", "Known ones: clbench list")
+    raise UsageError(
+        f"no strategy, scenario or network '{name}'{did_you_mean(name, known)}", "Known ones: clbench list"
+    )
+
+
+def _librarys(name: str) -> Plugin:
+    """Return a description of a network of a library."""
+    library = package(name)
+    own = traits(name, "none")
+    size = f"images of {own.size}×{own.size} px" if own.size else "images of any size"
+    pretrained = "--weights pretrained fetches its weights" if own.pretrained else "it has no pretrained weights"
+    doc = f"A network of {library.partition(' ')[0]}, for {size}; {pretrained}."
+    return Plugin("network", name, Path(), library, "", doc=doc)
 
 
 def _preset(plugin: Plugin, preset: str) -> Plugin:
@@ -70,18 +86,19 @@ def describe_in_full(plugin: Plugin) -> dict[str, Any]:
 
 def print_in_full(plugin: Plugin) -> None:
     """Print a plug-in for a person: what it is, where it is from, and everything that can be set."""
-    say(f"{plugin.kind} {plugin.name}   ({plugin.source}: {plugin.path})\n")
+    where = plugin.source if plugin.path == Path() else f"{plugin.source}: {plugin.path}"
+    say(f"{plugin.kind} {plugin.name}   ({where})\n")
     say(plugin.doc or "It has no docstring.")
     _print_presets(plugin, plugin.presets)
     if plugin.fields:
-        say("\nHyper-parameters (--set NAME=VALUE):")
-        _print_fields(plugin, plugin.fields)
+        say(f"\nHyper-parameters (--set {'network.' if plugin.kind == 'network' else ''}NAME=VALUE):")
+        _print_fields(plugin.kind if plugin.kind == "network" else plugin.name, plugin.fields)
     for dialect in plugin.dialects:
         say(f"\n{dialect.summary}\n({dialect.source}: {dialect.path})")
         _print_presets(plugin, dialect.presets)
         say(f"\nFurther hyper-parameters of these (--set {plugin.name}:PRESET.NAME=VALUE):")
         own = {field.name for field in plugin.fields}
-        _print_fields(plugin, [field for field in dialect.fields if field.name not in own])
+        _print_fields(plugin.name, [field for field in dialect.fields if field.name not in own])
     if plugin.kind == "scenario":
         say(f"\ndataset {plugin.attributes.get('dataset', '?')}, split {plugin.attributes.get('split', '?')}")
         for name, value in plugin.recipes.items():
@@ -97,8 +114,8 @@ def _print_presets(plugin: Plugin, presets: Mapping[str, Mapping[str, Any]]) -> 
                 say(f"  sets {', '.join(f'{key}={value}' for key, value in values.items())}{where}")
 
 
-def _print_fields(plugin: Plugin, fields: Sequence[Field]) -> None:
+def _print_fields(owner: str, fields: Sequence[Field]) -> None:
     for field in fields:
-        say(f"\n  {plugin.name}.{field.name}: {field.type}, default {field.default}")
+        say(f"\n  {owner}.{field.name}: {field.type}, default {field.default}")
         for line in inspect.cleandoc(field.doc).splitlines():
             say(f"      {line}")

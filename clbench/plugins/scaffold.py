@@ -75,6 +75,42 @@ class {cls}(clbench.Scenario):
 '''
 
 
+_NETWORK = '''"""{title}: say in a line what it is.
+
+Source: paper, year, link.
+"""
+
+from typing import Annotated
+
+from annotated_types import Ge
+from torch import Tensor, nn
+
+import clbench
+
+
+@clbench.config
+class Config:
+    # Every hyper-parameter: its range, its default, and below it what it is. To set it: --set network.width=64
+    width: Annotated[int, Ge(1)] = 32
+    """Channels of the first convolution."""
+
+
+# Any nn.Module will do. What is called like the file is the network; @clbench.network(size=224, …) says more of it.
+class {cls}(nn.Module):
+    # Of these arguments it is given those that it has: shape (height, width, channels), channels, config.
+    def __init__(self, channels: int, config: Config) -> None:
+        super().__init__()
+        # What can be frozen from the input on are the children, in this order.
+        self.stem = nn.Sequential(nn.Conv2d(channels, config.width, 3, padding=1), nn.ReLU())
+        self.deep = nn.Sequential(nn.Conv2d(config.width, 2 * config.width, 3, stride=2, padding=1), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, height, width) -> (n, features). A last linear layer, if there is one, is taken for the head of
+        a classifier and replaced by one that grows with the classes."""
+        return self.deep(self.stem(x)).mean(dim=(2, 3))
+'''
+
+
 def new_strategy(name: str, original: str | None = None) -> Path:
     """Write strategies/NAME.py, a skeleton or a copy of the strategy `original`, and return its path.
 
@@ -86,6 +122,18 @@ def new_strategy(name: str, original: str | None = None) -> Path:
     plugin = select("strategy", original)
     text = plugin.path.read_text(encoding="utf-8")
     return _written(path, _renamed(text, plugin, _class_name(name)))
+
+
+def new_network(name: str, original: str | None = None) -> Path:
+    """Write networks/NAME.py, a skeleton or a copy of the network `original`. Returns and raises as `new_strategy`."""
+    path = _free("network", name)
+    if original is None:
+        return _written(path, _NETWORK.format(title=_title(name), cls=_class_name(name)))
+    plugin = select("network", original)
+    text = plugin.path.read_text(encoding="utf-8")
+    return _written(
+        path, re.sub(rf"\bdef {plugin.class_name}\b", f"def {name}", _renamed(text, plugin, _class_name(name)))
+    )
 
 
 def new_scenario(name: str, dataset: str, split: str) -> Path:

@@ -27,7 +27,7 @@ def initial_network(spec: RunSpec, shape: Shape, folder: Path, file: Path | None
     if spec.network.train == "head":
         network = Network([], features=_features(spec.network.model_dump_json(), shape, file))
     else:
-        trunk, features = _trunk(spec.network, shape, spec.seeds.network, recipe.initialization, folder, file)
+        trunk, features = initial_trunk(spec.network, shape, spec.seeds.network, recipe.initialization, folder, file)
         network = Network(trunk, features).to(memory_format=torch.channels_last)
         if isinstance(spec.network.train, int):
             held = len(trunk) - spec.network.train
@@ -43,13 +43,17 @@ def initial_network(spec: RunSpec, shape: Shape, folder: Path, file: Path | None
 def frozen_trunk(spec: RunSpec, shape: Shape, folder: Path, file: Path | None = None) -> Blocks:
     """Return the trunk in its initial weights, in evaluation mode, (n, channels, height, width) -> (n, features)."""
     recipe = spec.recipe.config.for_strategy(spec.strategy.name)
-    trunk, _ = _trunk(spec.network, shape, spec.seeds.network, recipe.initialization, folder, file)
+    trunk, _ = initial_trunk(spec.network, shape, spec.seeds.network, recipe.initialization, folder, file)
     return trunk.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def _trunk(
+def initial_trunk(
     spec: NetworkSpec, shape: Shape, seed: int, initialization: Initialization, folder: Path, file: Path | None
 ) -> tuple[Blocks, int]:
+    """Return the trunk in its initial weights, and the number of its features; arguments as of `initial_network`.
+
+    Raises PluginError if its file, or the library that it is from, is not what the spec says.
+    """
     source = network_source(spec.name, spec.weights, file)
     if (source.sha256, source.package) != (spec.sha256, spec.package):
         raise PluginError(f"network {spec.name} changed after the run was planned", "Start the command again.")
@@ -63,4 +67,4 @@ def _trunk(
 def _features(spec: str, shape: Shape, file: Path | None) -> int:
     """Return the number of features of a network, given its spec as JSON."""
     drawn = NetworkSpec.model_validate_json(spec).model_copy(update={"weights_sha256": None})
-    return _trunk(drawn, shape, 0, "architecture", Path(), file)[1]
+    return initial_trunk(drawn, shape, 0, "architecture", Path(), file)[1]

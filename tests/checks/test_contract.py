@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from clbench.checks.contract import CHECKS, perform
+from clbench.checks.check import Result
+from clbench.checks.check import perform as perform_check
+from clbench.checks.contract import CHECKS
 from clbench.checks.small_scenario import Bench
 from clbench.plugins.discovery import builtin_folder, describe
 from clbench.testing import parametrize_with_checks
@@ -69,6 +71,10 @@ FAULTY = {
     + "    def loss(self, batch):\n        new = batch.cross_entropy()\n        if batch.experience.index == 0:\n"
     + "            return new\n        return new + 0 * self.teacher(batch.x).sum()  # which is in training mode\n",
 }
+
+
+def perform(name: str, bench: Bench) -> Result:
+    return perform_check(next(check for check in CHECKS if check.__name__ == name), bench)
 
 
 @pytest.mark.slow
