@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,7 +103,7 @@ def network_source(name: str, weights: Weights | None = None, file: Path | None 
             name, traits, lambda shape, _: libraries.build(name, shape[0]), package=libraries.package(name)
         )
     plugin = select("network", str(file or name))
-    made = load(plugin)
+    made = _loaded(plugin.path, plugin.sha256, plugin.name)
     traits = traits_of(made)
     own = builtin_folder("network").resolve() / f"{plugin.name}.py"
     is_own = own.is_file() and own.read_bytes() == plugin.path.read_bytes()
@@ -114,6 +115,12 @@ def network_source(name: str, weights: Weights | None = None, file: Path | None 
         file=plugin.path,
         sha256=None if is_own else plugin.sha256,
     )
+
+
+@lru_cache(maxsize=None)
+def _loaded(path: Path, sha256: str, name: str) -> Any:
+    """Load a network's file once in this process, so that all its networks are of one class, as pickling requires."""
+    return load(select("network", str(path)))
 
 
 def _config_class(plugin: Plugin, made: Any) -> type[Any]:
