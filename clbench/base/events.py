@@ -73,7 +73,7 @@ class FeaturesProgress:
     """Sent a few times a second while a frozen network's features are extracted, and when all are done."""
 
     features: str
-    """Of which dataset, by which network."""
+    """Of which network, on which dataset."""
 
     done: int
     """Images."""

@@ -95,7 +95,7 @@ class ListedEntry:
 
 def title(key: Key) -> str:
     """Return the network and the dataset of a key, for a sentence."""
-    return f"{key.get('dataset', '?')} by {key.get('network', '?')}"
+    return f"{key.get('network', '?')} on {key.get('dataset', '?')}"
 
 
 def features_folder(folder: Path) -> Path:

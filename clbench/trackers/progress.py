@@ -127,7 +127,7 @@ class ProgressDisplay:
 
     def _show_features(self, event: FeaturesProgress) -> None:
         if event.features not in self._extractions:
-            name = _cut(f"features of {event.features}", _NAME_WIDTH)
+            name = _cut(f"features {event.features}", _NAME_WIDTH)
             self._extractions[event.features] = self._live.add_task(name, total=event.total, detail="")
         task = self._extractions[event.features]
         self._live.update(

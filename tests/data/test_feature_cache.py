@@ -288,7 +288,7 @@ def test_features_of_fewer_images_than_there_are_are_not_used(tmp_path: Path) ->
 def test_verify_finds_a_flipped_bit(tmp_path: Path) -> None:
     extract(tmp_path)
     [(name, problem)] = verify_features(tmp_path)
-    assert "noise by linear" in name and problem is None
+    assert "linear on noise" in name and problem is None
     flip(entry_folder(KEY, tmp_path) / "test.npy", 200)
     [(_, problem)] = verify_features(tmp_path)
     assert problem is not None and "the SHA-256 of test.npy" in problem
@@ -334,7 +334,9 @@ def test_the_entry_that_was_used_longest_ago_is_removed_first_and_never_the_new_
     extract(tmp_path, fourth, notify=events.append)
     kept = {entry_folder(key, tmp_path).name for key in (third, first, fourth)}
     assert set(left(tmp_path)) == kept
-    assert next(event.text for event in events if isinstance(event, Note)).startswith("removed the features of noise")
+    assert next(event.text for event in events if isinstance(event, Note)).startswith(
+        "removed the features of linear on noise"
+    )
     np.testing.assert_array_equal(mapped, expected(make_images()["train"]))  # a process that uses it keeps it
 
     monkeypatch.setenv("CLBENCH_FEATURES_GB", "1e-9")
@@ -409,7 +411,7 @@ def test_progress_ends_with_all_images(tmp_path: Path) -> None:
     events: list[Event] = []
     extract(tmp_path, notify=events.append)
     assert isinstance(events[-1], FeaturesProgress)
-    assert (events[-1].features, events[-1].done, events[-1].total) == ("noise by linear", 50, 50)
+    assert (events[-1].features, events[-1].done, events[-1].total) == ("linear on noise", 50, 50)
 
 
 def test_a_long_extraction_is_announced_and_a_short_one_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,7 +421,7 @@ def test_a_long_extraction_is_announced_and_a_short_one_is_not(tmp_path: Path, m
     events: list[Event] = []
     extract(tmp_path, notify=events.append)
     (note,) = [event.text for event in events if isinstance(event, Note)]
-    assert note.startswith("extracting the features of noise by linear: 50 images, about ") and "images/s" in note
+    assert note.startswith("extracting the features of linear on noise: 50 images, about ") and "images/s" in note
     monkeypatch.undo()
     extract(tmp_path / "again", notify=events.append)
     assert len([event for event in events if isinstance(event, Note)]) == 1
