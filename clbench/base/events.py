@@ -69,13 +69,29 @@ class RunFailed:
 
 
 @dataclass(frozen=True)
+class FeaturesProgress:
+    """Sent a few times a second while a frozen network's features are extracted, and when all are done."""
+
+    features: str
+    """Of which network, on which dataset."""
+
+    done: int
+    """Images."""
+
+    total: int
+    images_per_second: float
+
+
+@dataclass(frozen=True)
 class Note:
     """A message for the user."""
 
     text: str
 
 
-Event = RunStarted | TrainingProgress | ExperienceFinished | RunFinished | RunSkipped | RunFailed | Note
+Event = (
+    RunStarted | TrainingProgress | ExperienceFinished | RunFinished | RunSkipped | RunFailed | FeaturesProgress | Note
+)
 Listener = Callable[[Event], None]
 
 _KINDS = {cls.__name__: cls for cls in Event.__args__}

@@ -1,4 +1,4 @@
-"""`clbench data`: fetch, import, list and verify datasets."""
+"""`clbench data`: fetch, import, list and verify datasets and the features of frozen networks."""
 
 from __future__ import annotations
 
@@ -14,24 +14,30 @@ from clbench.system.output import legible, say, say_json
 
 if TYPE_CHECKING:
     from clbench.data.dataset_info import DatasetInfo
+    from clbench.data.feature_entries import ListedEntry
 
 _SHOWN_CLASSES = 20
 
-data_app = typer.Typer(help="Fetch, import, list and verify datasets.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(
+    help="Fetch, import, list, verify and clean datasets and features.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @data_app.command("list", cls=Command, epilog="Example: clbench data list")
 def data_list(data: DataFolder = None, as_json: AsJson = False) -> None:
-    """List the datasets and whether they are ready to use."""
+    """List the datasets and whether they are ready to use, and the stored features of frozen networks."""
     import dataclasses
 
     from clbench.data.datasets import data_folder, list_datasets
+    from clbench.data.feature_entries import list_features
     from clbench.system.tables import print_table, readable_bytes
 
     folder = data_folder(data)
-    listed = list_datasets(folder)
+    listed, features = list_datasets(folder), list_features(folder)
     if as_json:
-        say_json([dataclasses.asdict(entry) for entry in listed])
+        datasets = [dataclasses.asdict(entry) for entry in listed]
+        entries = [{**dataclasses.asdict(each), "path": str(each.path)} for each in features]
+        say_json({"datasets": datasets, "features": entries})
         return
     rows = []
     for entry in listed:
@@ -43,6 +49,23 @@ def data_list(data: DataFolder = None, as_json: AsJson = False) -> None:
         rows.append([entry.name, "ready", *sizes, readable_bytes(info.bytes)])
     headings = ["dataset", "state", "train + test", "classes", "shape", "size"]
     print_table(terminal(), f"datasets in {folder}", headings, rows, numbers=(2, 3, 4, 5))
+    if features:
+        say()
+        headings = ["network", "input", "dataset", "train + test", "features", "size", "last used (UTC)"]
+        rows = [_features_row(each) for each in features]
+        print_table(terminal(), "features of frozen networks", headings, rows, numbers=(3, 4, 5))
+
+
+def _features_row(listed: ListedEntry) -> list[str]:
+    from clbench.system.tables import readable_bytes
+
+    last_used = listed.last_used[:16].replace("T", " ")
+    if listed.entry is None:
+        return [f"damaged ({listed.path.name[:8]})", "", "", "", "", readable_bytes(listed.bytes), last_used]
+    names = [str(listed.entry.key.get(field, "?")) for field in ("network", "size", "dataset")]
+    shapes = [array.shape for array in listed.entry.arrays.values()]
+    images = " + ".join(f"{count:,}" for count, _ in shapes)
+    return [*names, images, f"{shapes[0][1]:,}", readable_bytes(listed.bytes), last_used]
 
 
 @data_app.command("fetch", cls=Command, epilog="Example: clbench data fetch mnist")
@@ -95,12 +118,36 @@ def data_verify(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One dataset [default: all].")] = None,
     data: DataFolder = None,
 ) -> None:
-    """Read whole datasets and compare them with their recorded hashes."""
+    """Read whole datasets, and all stored features if no NAME is given, and compare them with their recorded hashes."""
     from clbench.data.datasets import data_folder, verify
+    from clbench.data.feature_entries import verify_features
     from clbench.errors import DataError
 
-    checked = verify(data_folder(data), name)
-    for each, problem in checked:
+    folder = data_folder(data)
+    checked = verify(folder, name)
+    features = verify_features(folder) if name is None else []
+    for each, problem in [*checked, *features]:
         say(f"{each}: {problem or 'intact'}")
     if any(problem for _, problem in checked):
         raise DataError("some datasets are damaged", "Remove their folders and fetch or import them again.")
+    if any(problem for _, problem in features):
+        raise DataError("some features are damaged", "Remove their folders; they are extracted again when needed.")
+
+
+@data_app.command("clean", cls=Command, epilog="Example: clbench data clean --features")
+def data_clean(
+    features: Annotated[bool, typer.Option("--features", help="The features of frozen networks.")] = False,
+    data: DataFolder = None,
+) -> None:
+    """Remove what clbench can compute again. Datasets stay."""
+    from clbench.data.datasets import data_folder
+    from clbench.data.feature_entries import clean_features
+    from clbench.errors import UsageError
+    from clbench.system.tables import readable_bytes
+
+    if not features:
+        raise UsageError("say what to remove", "For example: clbench data clean --features")
+    folder = data_folder(data)
+    removed, size = clean_features(folder)
+    entries = "1 entry" if removed == 1 else f"{removed} entries"
+    say(f"removed {entries} of features, {readable_bytes(size)}, from {folder}")

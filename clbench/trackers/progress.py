@@ -13,6 +13,7 @@ from rich.text import Text
 from clbench.base.events import (
     Event,
     ExperienceFinished,
+    FeaturesProgress,
     Note,
     RunFailed,
     RunFinished,
@@ -36,6 +37,7 @@ class ProgressDisplay:
         self._started: dict[str, RunStarted] = {}
         self._latest: dict[str, str] = {}
         self._tasks: dict[str, TaskID] = {}
+        self._extractions: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}
         """Of each run under way, the share that is done."""
 
@@ -84,6 +86,8 @@ class ProgressDisplay:
             self._show_training(event)
         elif isinstance(event, ExperienceFinished):
             self._show_experience(event)
+        elif isinstance(event, FeaturesProgress):
+            self._show_features(event)
         elif isinstance(event, Note):
             self._print(event.text)
         else:
@@ -121,6 +125,19 @@ class ProgressDisplay:
         seconds = f"{event.seconds:.1f}" if event.seconds < 100 else f"{event.seconds:.0f}"
         self._print(f"  {_short(event.run)} experience {event.experience}: {what} ({seconds} s)")
 
+    def _show_features(self, event: FeaturesProgress) -> None:
+        if event.features not in self._extractions:
+            name = _cut(f"features {event.features}", _NAME_WIDTH)
+            self._extractions[event.features] = self._live.add_task(name, total=event.total, detail="")
+        task = self._extractions[event.features]
+        self._live.update(
+            task,
+            completed=event.done,
+            detail=f"{event.done:,} of {event.total:,} images | {event.images_per_second:,.0f} images/s",
+        )
+        if event.done == event.total:
+            self._live.remove_task(self._extractions.pop(event.features))
+
     def _show_end(self, event: RunFinished | RunSkipped | RunFailed) -> None:
         self._ended += 1
         self._skipped += isinstance(event, RunSkipped)
@@ -146,9 +163,11 @@ def _short(run: str) -> str:
     """`splitmnist/lwf/quick-seed0-1cc8f1cc` -> `splitmnist lwf seed 0`; long names are cut, and the seed never."""
     scenario, strategy, rest = run.split("/")
     seed = f"seed {rest.rpartition('-seed')[2].partition('-')[0]}"
-    names = f"{scenario} {strategy}"
-    width = _NAME_WIDTH - len(seed) - 1
-    return f"{names if len(names) <= width else names[: width - 1] + '…'} {seed}"
+    return f"{_cut(f'{scenario} {strategy}', _NAME_WIDTH - len(seed) - 1)} {seed}"
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _percent(value: float | None) -> str:

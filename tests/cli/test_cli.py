@@ -18,8 +18,10 @@ from stored_runs import fail, publish
 
 import clbench
 from clbench.cli import program
+from clbench.data.feature_cache import open_features
 from clbench.errors import UsageError
 from clbench.results import store
+from clbench.system.signals import Interruption
 
 STRATEGY = '''"""Fine-tuning, with a place for mischief."""
 
@@ -369,7 +371,7 @@ def test_very_many_seeds_are_remarked_on(command: Command, here: Path) -> None:
 
 def test_every_help_has_an_example(command: Command) -> None:
     alone = ("run", "compare", "reproduce", "profile", "report", "show", "check", "doctor", "list")
-    inner = ("data list", "data fetch", "data import", "data verify", "new strategy", "new scenario")
+    inner = ("data list", "data fetch", "data import", "data verify", "data clean", "new strategy", "new scenario")
     for name in (*alone, *inner):
         assert f"Example: clbench {name}" in " ".join(command(*name.split(), "--help").out.split())
     assert "Example: clbench run" in command("--help").out
@@ -381,6 +383,35 @@ def test_a_dry_run_as_json_gives_the_specs_and_only_them(command: Command, here:
     (spec,) = json.loads(done.out)
     assert spec["strategy"]["name"] == "mine" and spec["scenario"]["classes_per_experience"] == [5, 5]
     assert not (here / "results").exists()
+
+
+def test_stored_features_are_listed_verified_and_cleaned(command: Command, here: Path) -> None:
+    images = {part: np.zeros((count, 2, 2, 1), dtype=np.uint8) for part, count in (("train", 3), ("test", 1))}
+    key = {"network": "flat", "size": 2, "dataset": "zeros"}
+    folder, cpu = here / "data", torch.device("cpu")
+    open_features(key, images, torch.nn.Flatten(), torch.Tensor.float, cpu, folder, lambda event: None, Interruption())
+    table = command("data", "list", "--data", str(folder)).out
+    assert re.search(r"^flat +2 +zeros +3 \+ 1 +4 ", table, re.MULTILINE)
+    listed = json.loads(command("data", "list", "--json", "--data", str(folder)).out)
+    assert [each["name"] for each in listed["datasets"]][:2] == ["digits", "mnist"]
+    (entry,) = listed["features"]
+    assert entry["entry"]["key"] == key and entry["problem"] is None
+
+    assert re.fullmatch(
+        r"features [0-9a-f]{8} \(flat on zeros\): intact\n", command("data", "verify", "--data", str(folder)).out
+    )
+    array = Path(entry["path"], "test.npy")
+    array.write_bytes(array.read_bytes()[:-1] + b"\1")
+    done = command("data", "verify", "--data", str(folder))
+    assert done.code == 3 and "SHA-256 of test.npy" in done.out and "some features are damaged" in done.err
+
+    assert command("data", "clean", "--data", str(folder)).code == 2
+    assert Path(entry["path"]).exists()
+    size = sum(path.stat().st_size for path in Path(entry["path"]).iterdir())
+    cleaned = command("data", "clean", "--features", "--data", str(folder)).out
+    assert cleaned == f"removed 1 entry of features, {size} B, from {folder}\n" and not Path(entry["path"]).exists()
+    assert json.loads(command("data", "list", "--json", "--data", str(folder)).out)["features"] == []
+    assert "no features" in command("data", "clean", "--features", "--data", str(folder)).out
 
 
 # -- whole runs -------------------------------------------------------------------------------------------------------

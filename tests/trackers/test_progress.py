@@ -6,7 +6,14 @@ import io
 
 from rich.console import Console
 
-from clbench.base.events import ExperienceFinished, RunFinished, RunSkipped, RunStarted, TrainingProgress
+from clbench.base.events import (
+    ExperienceFinished,
+    FeaturesProgress,
+    RunFinished,
+    RunSkipped,
+    RunStarted,
+    TrainingProgress,
+)
 from clbench.trackers.progress import ProgressDisplay
 
 LONG = "a-scenario-with-a-long-name/and-a-strategy-of-a-third-party/quick-seed1993-0123abcd"
@@ -65,3 +72,24 @@ def test_the_line_of_an_experience_fits() -> None:
     display(RunStarted(LONG, 20, "1 epoch", 0))
     display(ExperienceFinished(LONG, 10, 1.0, 1.0, 1234.5))
     assert len(out.getvalue().splitlines()[-1]) <= 80
+
+
+def test_the_line_of_an_extraction_has_images_rate_and_time_left_and_goes_when_all_are_done() -> None:
+    display = terminal()
+    features = "timm:vit_tiny_patch16_224 on cifar100"
+    display(FeaturesProgress(features, 1, 60_000, 1.0))
+    (line,) = screen(display)
+    assert "features timm:vit_tiny_patc…" in line and "--:--" in line
+    display(FeaturesProgress(features, 30_000, 60_000, 189.3))
+    (line,) = screen(display)
+    assert "━" in line and "30,000 of 60,000" in line
+    display(FeaturesProgress(features, 60_000, 60_000, 189.3))
+    assert screen(display) == []
+
+
+def test_an_extraction_that_another_process_starts_over_has_one_line() -> None:
+    display = terminal()
+    for done in (10, 20, 5):
+        display(FeaturesProgress("mlp on digits", done, 100, 10.0))
+    (line,) = screen(display)
+    assert "5 of 100 images | 10 images/s" in line

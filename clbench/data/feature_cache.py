@@ -1,0 +1,228 @@
+"""The cache of a frozen network's features: computed once, for all runs and processes that use this data folder.
+
+An entry is built in a temporary folder, synced, and published by one rename (see feature_entries.py). One lock covers
+all entries: an extraction takes all cores anyway, and whoever holds it may evict others and remove what killed
+processes left.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import torch
+from torch import nn
+
+from clbench.base.events import FeaturesProgress, Listener, Note
+from clbench.data.cache import DISK_FULL
+from clbench.data.feature_entries import (
+    PARTS,
+    Key,
+    entry_folder,
+    features_folder,
+    make_room,
+    mark_used,
+    read_entry,
+    remove_entry,
+    title,
+    write_entry,
+)
+from clbench.data.feature_extraction import Extraction, Features, Images, Prepare
+from clbench.data.npy_files import npy_file
+from clbench.errors import MachineError
+from clbench.system.files import sync_folder
+from clbench.system.signals import Interruption
+
+_LONG = 30.0
+"""Seconds; what takes longer is announced."""
+
+_FIRST_BATCHES = 2.0
+"""Seconds of batches from which it is estimated."""
+
+_BETWEEN_EVENTS = 0.2
+_BETWEEN_TRIALS = 0.25
+_BUILDING = ".building"
+
+
+def open_features(
+    key: Key,
+    images: Mapping[str, Images],
+    trunk: nn.Module,
+    prepare: Prepare,
+    device: torch.device,
+    folder: Path,
+    notify: Listener,
+    interruption: Interruption,
+) -> dict[str, np.memmap[Any, np.dtype[np.float32]]]:
+    """Return the features of the `train` and `test` images, (n, features), mapped from the cache in `folder`.
+
+    What is not there yet is extracted: `trunk` (n, channels, h, w) -> (n, features), in evaluation mode, of what
+    `prepare` makes of the images. Everything that the features depend on is in `key`; what is in the cache under
+    another key is not used. Where several processes want the same, one extracts it and the others wait.
+
+    What is written to the arrays never reaches the files. A damaged entry is replaced. Raises PluginError if the
+    network fails or returns anything but finite features; MachineError if memory is short, the disk is full or cannot
+    be written. Then, and after an interruption, nothing incomplete is kept.
+    """
+    place = entry_folder(key, folder)
+    if _usable(place, images):
+        return _mapped(place)
+    with _writing(folder), _locked(features_folder(folder) / ".lock", notify, interruption):
+        if not _usable(place, images, notify):
+            building = features_folder(folder) / _BUILDING
+            _remove_leftovers(features_folder(folder))
+            building.mkdir()
+            try:
+                with Extraction(trunk, prepare, device) as extraction:
+                    progress = _Progress(title(key), sum(len(images[part]) for part in PARTS), notify)
+                    _extract(building, images, extraction, folder, progress, interruption)
+                write_entry(building, key, progress.seconds)
+                sync_folder(building)
+                if place.exists():  # damaged
+                    remove_entry(place)
+                building.rename(place)
+                sync_folder(features_folder(folder))
+            finally:
+                shutil.rmtree(building, ignore_errors=True)
+        return _mapped(place)
+
+
+def _usable(place: Path, images: Mapping[str, Images], notify: Listener = lambda event: None) -> bool:
+    """Return whether there is an intact entry for so many images."""
+    if not place.is_dir():
+        return False
+    try:
+        entry = read_entry(place)
+        for part in PARTS:
+            if entry.arrays[part].shape[0] != len(images[part]):
+                raise ValueError(
+                    f"{part}.npy is for {entry.arrays[part].shape[0]} images instead of {len(images[part])}"
+                )
+    except (OSError, ValueError) as error:
+        notify(Note(f"{place} is damaged: {error}. It is not used; the features are extracted again."))
+        return False
+    return True
+
+
+def _mapped(place: Path) -> dict[str, np.memmap[Any, np.dtype[np.float32]]]:
+    mark_used(place)
+    # Copy-on-write: torch shares the memory of writable arrays only.
+    return {part: np.load(place / f"{part}.npy", mmap_mode="c", allow_pickle=False) for part in PARTS}
+
+
+def _extract(
+    building: Path,
+    images: Mapping[str, Images],
+    extraction: Extraction,
+    folder: Path,
+    progress: _Progress,
+    interruption: Interruption,
+) -> None:
+    """Write the features of all parts into the folder `building`."""
+    for part in PARTS:
+        batches = extraction.batches(images[part])
+        first = next(batches)
+        if part == PARTS[0]:
+            for sentence in make_room(progress.total * first[0].nbytes, folder):
+                progress.say(sentence)
+        with npy_file(building / f"{part}.npy", first.dtype, (len(images[part]), first.shape[1])) as file:
+            for batch in _with_first(first, batches):
+                interruption.check()
+                file.write(batch.data)
+                progress.advance(len(batch))
+
+
+def _with_first(first: Features, others: Iterator[Features]) -> Iterator[Features]:
+    yield first
+    yield from others
+
+
+class _Progress:
+    """Says how far an extraction is, and once how long it will take if that is long."""
+
+    def __init__(self, features: str, total: int, notify: Listener) -> None:
+        self.total = total
+        self._features, self._notify = features, notify
+        self._began = self._told = time.perf_counter()
+        self._done = 0
+        self._estimated = False
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.perf_counter() - self._began
+
+    def say(self, sentence: str) -> None:
+        """Give a sentence to the user."""
+        self._notify(Note(sentence))
+
+    def advance(self, images: int) -> None:
+        """So many images more are done."""
+        self._done += images
+        now, rate = time.perf_counter(), self._done / self.seconds
+        if not self._estimated and self.seconds >= _FIRST_BATCHES:
+            self._estimated = True
+            if (expected := self.total / rate) > _LONG:
+                self.say(
+                    f"extracting the features of {self._features}: {self.total:,} images, about {_in_words(expected)} "
+                    f"at {rate:,.0f} images/s, once for all runs"
+                )
+        if now - self._told >= _BETWEEN_EVENTS or self._done == self.total:
+            self._told = now
+            self._notify(FeaturesProgress(self._features, self._done, self.total, rate))
+
+
+def _in_words(seconds: float) -> str:
+    for unit, length in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+# -- other processes, and the disk ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn the errors of the disk into MachineError."""
+    try:
+        features_folder(folder).mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        fix = "Free disk space" if error.errno in DISK_FULL else "Make the folder writable"
+        raise MachineError(
+            f"the features could not be written to {features_folder(folder)}: {error}. Nothing incomplete was kept.",
+            f"{fix}, or choose another folder with --data.",
+        ) from error
+
+
+@contextmanager
+def _locked(path: Path, notify: Listener, interruption: Interruption) -> Iterator[None]:
+    """Hold the lock of all entries; wait for it as long as nothing interrupts."""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        notify(Note("waiting for another process that extracts features"))
+        while not lock.is_locked:
+            interruption.check()
+            try:
+                lock.acquire(timeout=_BETWEEN_TRIALS)
+            except filelock.Timeout:
+                continue
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _remove_leftovers(features: Path) -> None:
+    """Remove what killed processes left."""
+    for left in (features / _BUILDING, *features.glob(".*.removed")):
+        shutil.rmtree(left, ignore_errors=True)
