@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from clbench.base.recipe_changes import named
 from clbench.comparison import statistics
 from clbench.comparison.how_tuned import how_tuned
 from clbench.comparison.statistics import Difference, Estimate
@@ -93,6 +94,14 @@ class Row:
         return f"{self.strategy} ({self.reference} reference)" if self.reference else self.strategy
 
 
+def _recipe(spec: RunSpec) -> str:
+    """Return the name of the recipe, and the network if more than its name is to be said of it."""
+    if spec.network == NetworkSpec(name=spec.network.name):
+        return spec.recipe.name
+    others = {path: value for path, value in spec.recipe.changes.items() if path != "network"}
+    return f"{named(spec.recipe.base or spec.recipe.name, others)}, {spec.network.label}"
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Runs that differ in nothing but strategy and seed."""
@@ -139,8 +148,7 @@ class Comparison:
         spec = self.spec
         split = describe_split(spec.scenario.classes_per_experience)
         threads = f"{spec.threads} thread{'s' if spec.threads != 1 else ''}"
-        network = "" if spec.network == NetworkSpec(name=spec.network.name) else f", {spec.network.label}"
-        recipe = legible(f"recipe {spec.recipe.name}{network}, {spec.device}, {threads}")
+        recipe = legible(f"recipe {_recipe(spec)}, {spec.device}, {threads}")
         title = f"{self.scenario}, {split} classes, {spec.scenario.setting.replace('_', '-')}, {recipe}"
         return f"{title}, {self.distinction}" if self.distinction else title
 

@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,7 +117,7 @@ def network_source(name: str, weights: Weights | None = None, file: Path | None 
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _loaded(path: Path, sha256: str, name: str) -> Any:
     """Load a network's file once in this process, so that all its networks are of one class, as pickling requires."""
     return load(select("network", str(path)))

@@ -2,23 +2,57 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from typing import Any
+
 import torch
 
+from clbench.data.feature_cache import open_features
+from clbench.data.feature_extraction import Features
 from clbench.networks.trunk import Blocks
+from clbench.networks.weights import weights_sha256
 from clbench.results.run_spec import RunSpec
 from clbench.runs.context import RunContext
 from clbench.streams.stream import Stream
 
-Features = npt.NDArray[np.float32]
-
 
 def frozen_features(spec: RunSpec, stream: Stream, trunk: Blocks, around: RunContext) -> tuple[Features, Features]:
-    """Return the features of all training and of all test images, (n, f) each."""
-    parts = []
-    for images in (stream.images, stream.test_set.images):
-        rows = torch.arange(len(images.pixels)).split(64)
-        with torch.inference_mode():
-            parts.append(torch.cat([trunk(stream.scaling(images.read(own))) for own in rows]).cpu().numpy())
-    return parts[0], parts[1]
+    """Return the features of all training and of all test images of the stream, (n, f) each, from the cache.
+
+    What is not there yet is computed, on all cores, and kept for other runs with the same trunk and images.
+    """
+    images = {
+        part: own.pixels.cpu().numpy() for part, own in (("train", stream.images), ("test", stream.test_set.images))
+    }
+    features = open_features(
+        _key(spec, stream, trunk),
+        images,
+        trunk,
+        stream.scaling,
+        stream.images.device,
+        around.data,
+        around.notify,
+        around.interruption,
+    )
+    return features["train"], features["test"]
+
+
+def _key(spec: RunSpec, stream: Stream, trunk: Blocks) -> dict[str, Any]:
+    """Return everything that the features depend on."""
+    network, scaling = spec.network, stream.scaling
+    return {
+        "network": network.name,
+        "source": network.sha256 or network.package,
+        "engine": spec.engine,
+        "config": network.config,
+        "weights": weights_sha256(trunk.state_dict()),
+        "size": scaling.size or stream.shape[0],
+        "channels": scaling.channels or stream.shape[2],
+        "factor": scaling.factor.tolist(),
+        "offset": scaling.offset.tolist(),
+        "padding": spec.recipe.config.padding,
+        "dataset": spec.scenario.dataset,
+        "dataset_sha256": spec.scenario.dataset_sha256,
+        "held_out": spec.scenario.held_out,
+        "device": spec.device,
+        "torch": torch.__version__,
+    }
