@@ -92,6 +92,8 @@ def run(
     scenario: str | Path | Sequence[str | Path],
     *,
     recipe: str | None = None,
+    network: str | Path | None = None,
+    weights: str | Path | None = None,
     seeds: int | Sequence[int] = 1,
     seed: int | None = None,
     set: Mapping[str, Any] | None = None,

@@ -206,14 +206,14 @@ def build(
     seed: int,
     data: DatasetInfo,
     machine: Machine,
-    network: NetworkSpec,
     held_out: float = 0.0,
     tuned: ContinualTuning | GridTuning | None = None,
+    network: NetworkSpec | None = None,
 ) -> RunSpec:
     """Return the spec of one run. Raises UsageError for a split, class order or seed that cannot be.
 
     With `held_out` this share of the training data takes the place of the test set; `tuned` says what chooses, or
-    chose, the hyper-parameters.
+    chose, the hyper-parameters. Without a `network` it is the recipe's, as it is.
     """
     if not 0 <= seed <= LARGEST:
         raise UsageError(f"seed {seed} is not between 0 and {LARGEST}")
@@ -242,7 +242,7 @@ def build(
             class_names=None if data.classes == tuple(map(str, range(classes))) else data.classes,
             held_out=held_out,
         ),
-        network=network,
+        network=network or NetworkSpec(name=what.recipe.network),
         recipe=_recipe_spec(what),
         strategy=StrategySpec(
             name=how.plugin.name,

@@ -110,7 +110,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
         for seed in request.seeds:
             for method in methods:
                 tuning = method.search() if request.tune == "chf" else request.tuning
-                spec = specs.build(protocol, method, seed, info, machine, network, request.held_out, tuning)
+                spec = specs.build(protocol, method, seed, info, machine, request.held_out, tuning, network)
                 planned.append(Planned(spec, method.plugin, file))
                 if info.sha256:
                     check_protocol(spec, info, folder)

@@ -90,6 +90,12 @@ def _path_of(path: Any) -> Path | None:
     return None if path is None else Path(path)
 
 
+def _name_or_path(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str | os.PathLike):
+        raise TypeError("a name or a path")
+    return None if value is None else os.fspath(value)
+
+
 def _text_of(value: Any) -> str | None:
     if value is not None and not isinstance(value, str):
         raise TypeError("a string")
@@ -184,7 +190,12 @@ class Request:
     recipe: Annotated[str | None, Option("Training protocol.", "NAME", unset="the scenario's first")] = None
     network: Annotated[
         str | None,
-        Option("Network, by name or file, timm:NAME or torchvision:NAME.", "NAME", unset="the recipe's"),
+        Option(
+            "Network, by name or file, timm:NAME or torchvision:NAME.",
+            "NAME",
+            unset="the recipe's",
+            accept=_name_or_path,
+        ),
     ] = None
     weights: Annotated[
         str | None,
@@ -192,7 +203,7 @@ class Request:
             "Weights that it starts from: .safetensors or .pt.",
             "FILE|pretrained|none",
             unset="the network's own, if it has any, else drawn from the seed",
-            accept=lambda value: None if value is None else str(value),
+            accept=_name_or_path,
         ),
     ] = None
     seeds: Annotated[

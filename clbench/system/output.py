@@ -51,3 +51,11 @@ def _quoted(text: str) -> str:
 def _is_control(character: str) -> bool:
     directions = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
     return unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in directions
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in words, as exact as an estimate deserves: `90 seconds`, `14 minutes`, `3 hours`."""
+    for unit, length in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

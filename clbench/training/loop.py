@@ -139,6 +139,7 @@ class Trainer:
             return self.costs.trained
         self.training_set = self._training_set(choice)
         self._plan_steps()
+        self._cumulative = choice == "seen"
         self.model.train()
         self._prepare()
         began = time.perf_counter()
@@ -235,11 +236,21 @@ class Trainer:
         self._plateau = Plateau(self.recipe) if self.recipe.schedule == "plateau" else None
         self._has_before_step = type(strategy).before_step is not Strategy.before_step
         self._has_after_step = type(strategy).after_step is not Strategy.after_step
-        self.losses.begin(where.index, self.steps)
+        self.losses.begin(where.index, self.steps, self._ahead())
 
     def _grow_head(self) -> None:
         grow_head(self.model, self.where, self.seeds["model"])
         self.model.to(self.device)  # a network without blocks has no parameters that would say where
+
+    def _ahead(self) -> float:
+        """Return how many times the samples of this experience it and all that follow will train on."""
+        sizes = [len(rows) for rows in self.data.rows]
+        if self._cumulative:
+            sizes = list(itertools.accumulate(sizes))
+        recipes = [self.protocol.at(index) for index in range(len(sizes))]
+        # With a number of iterations every experience is as long as the others.
+        samples = [1 if own.iterations else size * own.epochs for own, size in zip(recipes, sizes, strict=True)]
+        return sum(samples[self.where.index :]) / samples[self.where.index]
 
     def _reinitialize(self) -> None:
         self.model = self.new_model()

@@ -8,13 +8,20 @@ import time
 import torch
 from torch import Tensor
 
-from clbench.base.events import Listener, TrainingProgress
+from clbench.base.events import Listener, Note, TrainingProgress
 from clbench.errors import Divergence
+from clbench.system.output import duration
 from clbench.training.costs import Costs
 
 # Losses are checked in batches, because reading each would synchronize with the GPU at every step.
 _CHECKED_AT_ONCE = 50
 _SECONDS_BETWEEN_REPORTS = 0.2
+
+_FIRST_SECONDS = 5.0
+"""Of training, from which the time of the run is estimated."""
+
+_LONG = 60.0
+"""Seconds; what takes longer is announced."""
 
 
 class LossWatch:
@@ -22,9 +29,11 @@ class LossWatch:
 
     def __init__(self, run: str, notify: Listener) -> None:
         self._run, self._notify = run, notify
+        self._estimated = False
 
-    def begin(self, experience: int, steps: int) -> None:
-        """Start an experience of `steps` gradient steps."""
+    def begin(self, experience: int, steps: int, ahead: float = 1.0) -> None:
+        """Start an experience of `steps` gradient steps; it and those after it take `ahead` times as many."""
+        self._ahead = ahead
         self._experience, self._steps = experience, steps
         self._unchecked: list[Tensor] = []
         self.begin_epoch(0)
@@ -51,6 +60,11 @@ class LossWatch:
             speed = costs.samples_seen / (now - self._began)
             fraction = costs.gradient_steps / self._steps
             self._notify(TrainingProgress(self._run, self._experience, self._epoch, fraction, speed))
+            if not self._estimated and now - self._began > _FIRST_SECONDS:
+                self._estimated = True
+                expected = (now - self._began) / fraction * self._ahead
+                if expected > _LONG:
+                    self._notify(Note(f"{self._run}: training takes about {duration(expected)}, {speed:,.0f} images/s"))
 
     def check(self, steps: int) -> None:
         """Raise Divergence if an unchecked loss is not finite; the last one is that of step `steps`."""

@@ -95,7 +95,9 @@ def test_the_message_of_an_exception_is_legible(printed: Printed) -> None:
 
 
 def test_what_a_check_found_is_legible(capsys: pytest.CaptureFixture[str]) -> None:
-    plugins._print_check(Result("name", "failed", f"RuntimeError: {ESCAPE}\nin line 3", f"Fix {ESCAPE}"))
+    plugins._print_check(
+        Result("name", "failed", "What it tests.", f"RuntimeError: {ESCAPE}\nin line 3", f"Fix {ESCAPE}")
+    )
     text = capsys.readouterr().out
     assert_harmless(text)
     assert len(text.splitlines()) == 4
