@@ -120,7 +120,7 @@ def _typed(path: str, value: Any) -> Any:
     """Return a value as it is checked: `10,20` stands for a list, and `none` for no value."""
     if isinstance(value, str) and path.endswith("milestones"):
         return [part for part in value.split(",") if part]
-    return None if isinstance(value, str) and value.lower() == "none" else value
+    return None if isinstance(value, str) and value.lower() == "none" and path != "network" else value
 
 
 def _put(values: dict[str, Any], parts: list[str], value: Any) -> None:
