@@ -38,7 +38,7 @@ class Block:
     @property
     def file(self) -> str | None:
         """The path that the prose above gives the block, if it is a file."""
-        found = re.search(r"`((?:strategies|scenarios)/\w+\.py)`[^`]*:$", self.before)
+        found = re.search(r"`((?:strategies|scenarios|networks)/\w+\.py)`[^`]*:$", self.before)
         return found.group(1) if found and self.language == "python" else None
 
     @property

