@@ -72,12 +72,15 @@ def test_photographs_of_caltech_101_are_answered_with_their_classes() -> None:
     folder = Path(os.environ.get("CLBENCH_TEST_CALTECH101", "nowhere"))
     if not folder.is_dir():
         pytest.skip("set CLBENCH_TEST_CALTECH101 to the folder of Caltech-101's classes")
-    right = total = 0
+    first = five = total = 0
     for name, classes in IMAGENET.items():
         files = sorted((folder / name).glob("*.jpg"))[:20]
         photographs = [square(np.asarray(Image.open(file).convert("RGB"))) for file in files]
         if photographs:
-            top = answers(photographs, 224)[:, 0].tolist()
-            right, total = right + sum(answer in classes for answer in top), total + len(top)
+            likeliest = answers(photographs, 224)[:, :5].tolist()
+            first += sum(own[0] in classes for own in likeliest)
+            five += sum(bool(classes & set(own)) for own in likeliest)
+            total += len(likeliest)
     assert total >= 100
-    assert right / total > 0.8
+    assert first / total > 0.6  # guessing among 1,000 classes gives 0.001
+    assert five / total > 0.85
