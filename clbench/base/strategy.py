@@ -182,14 +182,23 @@ class Strategy(Generic[ConfigT]):
     def after_experience(self, model: Network, experience: Experience) -> None:
         """Called after training, before evaluation; `experience.samples` gives access to the training data again."""
 
+    def classifier(self, model: Network, experience: Experience) -> nn.Module:
+        """Return what classifies the trunk's features: (n, f) -> scores (n, outputs). By default the network's head.
+
+        `experience` is the one that was trained last. It is what a trained network is saved and exported with: a
+        strategy that predicts by something else than the head returns one of clbench.networks.classifiers, if it can,
+        and then needs no `predict` of its own.
+        """
+        return model.head
+
     def predict(self, model: Network, x: Tensor, experience: Experience) -> Tensor:
         """Return a score for every output, (n, outputs), of x (n, …); the highest admissible one is the prediction.
 
         `experience` is the one that was trained last. Called for evaluation, without gradients, with a copy of the
-        network in evaluation mode. A sample's scores may not depend on the other samples of the batch. NaN for a class
-        that may be predicted ends the run with an error.
+        network in evaluation mode. By default the `classifier`'s scores of the trunk's features. A sample's scores may
+        not depend on the other samples of the batch. NaN for a class that may be predicted ends the run with an error.
         """
-        scores: Tensor = model(x)
+        scores: Tensor = self.classifier(model, experience)(model.blocks(x))
         return scores
 
 
