@@ -147,7 +147,7 @@ class Strategy(Generic[ConfigT]):
         return False
 
     def before_experience(self, model: Network, experience: Experience) -> None:
-        """Called before training, after the head has grown."""
+        """Called before training, after the head has grown; `experience.samples` gives access to the training data."""
 
     def frozen(self, model: Network, experience: Experience, epoch: int) -> Sequence[nn.Module]:
         """Return the modules that are frozen in this epoch.

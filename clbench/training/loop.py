@@ -228,7 +228,7 @@ class Trainer:
             if where.index > 0 and has_teacher(strategy):
                 self._prepare_teacher()
             self._grow_head()
-        strategy.before_experience(self.model, where)
+        strategy.before_experience(self.model, replace(where, samples=self.own_data))
         self.timer.enter("optimizer")
         decay = self.recipe.weight_decay + strategy.weight_decay(where)
         carried = None if reinitialized else self.optimizer_state
