@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from clbench.base.config import config
     from clbench.base.exemplars import ExemplarMemory
     from clbench.base.experience import Experience, Samples
+    from clbench.base.feature_strategy import FeatureStrategy
     from clbench.base.incremental_setting import Setting
     from clbench.base.recipe import Augmentation, Overrides, Recipe
     from clbench.base.scenario import Scenario
@@ -36,6 +37,7 @@ _HOME = {
     "DataError": "errors",
     "ExemplarMemory": "base.exemplars",
     "Experience": "base.experience",
+    "FeatureStrategy": "base.feature_strategy",
     "MachineError": "errors",
     "Network": "networks.network",
     "PluginError": "errors",
@@ -62,6 +64,7 @@ __all__ = [
     "DataError",
     "ExemplarMemory",
     "Experience",
+    "FeatureStrategy",
     "MachineError",
     "Network",
     "Overrides",

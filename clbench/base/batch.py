@@ -62,6 +62,12 @@ class Batch:
         """Raises PluginError: the name of `teacher_outputs` before 0.2."""
         raise PluginError("batch.recorded is now called batch.teacher_outputs", "Rename it in the strategy's file.")
 
+    @property
+    def features(self) -> Tensor:
+        """The trunk's features of `x`, (n, features): `x` itself if that is what the network is trained on."""
+        features: Tensor = self.x if self.x.dim() == 2 else self.model.blocks(self.x)
+        return features
+
     def images(self, positions: Tensor) -> Tensor:
         """Return the stored images, not augmented, of the samples at these positions of the batch.
 

@@ -26,7 +26,8 @@ class Experience:
     """The setting of training. Domain-incrementally all experiences share the outputs of the first."""
 
     samples: Samples | None = field(default=None, compare=False, repr=False)
-    """The experience's training data in `training_data` and `after_experience`; None in all other hooks."""
+    """The experience's training data in `training_data`, `before_experience` and `after_experience`; None in all other
+    hooks."""
 
     @property
     def old_classes(self) -> int:

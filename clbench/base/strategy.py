@@ -6,6 +6,7 @@ The harness owns the loop. For experience i it calls, in this order,
     (the head grows by one randomly initialised row for each new class)
     training_data     which data the experience trains on
     before_experience
+    rate_factors      and trained_modules: what the optimizer trains, and how fast
     frozen            before every epoch
     loss              for every batch, followed by the backward pass
     before_step       followed by the optimizer step
@@ -147,7 +148,27 @@ class Strategy(Generic[ConfigT]):
         return False
 
     def before_experience(self, model: Network, experience: Experience) -> None:
-        """Called before training, after the head has grown."""
+        """Called before training, after the head has grown; `experience.samples` gives access to the training data."""
+
+    def rate_factors(self, experience: Experience) -> Mapping[str, float]:
+        """Return by which factors, above 0, the learning rates of parts of the network are multiplied.
+
+        The parts are `trunk`, `head` and `modules`, the strategy's own `trained_modules`; a part that is not named has
+        factor 1. They hold for the whole experience and for every rate of the recipe's schedule. A part that is not to
+        change at all is `frozen` instead.
+        """
+        return {}
+
+    def trained_modules(self) -> Sequence[nn.Module]:
+        """Return modules of the strategy's own that train with the network: prompts, adapters, projection heads.
+
+        Called after `before_experience`, which may make or replace them. Keep them on `self`, so that they are saved
+        with the run. They are moved to the run's device and are in training mode during training, in evaluation mode
+        after it. Their parameters join the recipe's optimizer, weight decay and gradient clipping; `loss` must use
+        them. An optimizer whose state is carried on (see `Recipe.optimizer_state`) knows parameters by their order, so
+        that new ones must come last.
+        """
+        return ()
 
     def frozen(self, model: Network, experience: Experience, epoch: int) -> Sequence[nn.Module]:
         """Return the modules that are frozen in this epoch.
@@ -182,14 +203,23 @@ class Strategy(Generic[ConfigT]):
     def after_experience(self, model: Network, experience: Experience) -> None:
         """Called after training, before evaluation; `experience.samples` gives access to the training data again."""
 
+    def classifier(self, model: Network, experience: Experience) -> nn.Module:
+        """Return what classifies the trunk's features: (n, f) -> scores (n, outputs). By default the network's head.
+
+        `experience` is the one that was trained last. It is what a trained network is saved and exported with: a
+        strategy that predicts by something else than the head returns one of clbench.networks.classifiers, if it can,
+        and then needs no `predict` of its own.
+        """
+        return model.head
+
     def predict(self, model: Network, x: Tensor, experience: Experience) -> Tensor:
         """Return a score for every output, (n, outputs), of x (n, …); the highest admissible one is the prediction.
 
         `experience` is the one that was trained last. Called for evaluation, without gradients, with a copy of the
-        network in evaluation mode. A sample's scores may not depend on the other samples of the batch. NaN for a class
-        that may be predicted ends the run with an error.
+        network in evaluation mode. By default the `classifier`'s scores of the trunk's features. A sample's scores may
+        not depend on the other samples of the batch. NaN for a class that may be predicted ends the run with an error.
         """
-        scores: Tensor = model(x)
+        scores: Tensor = self.classifier(model, experience)(model.blocks(x))
         return scores
 
 

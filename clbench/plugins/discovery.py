@@ -28,7 +28,10 @@ from clbench.system.suggestions import did_you_mean
 
 Kind = Literal["strategy", "scenario", "network"]
 FOLDERS: dict[Kind, str] = {"strategy": "strategies", "scenario": "scenarios", "network": "networks"}
-BASES: dict[Kind, tuple[str, ...]] = {"strategy": ("Strategy", "AvalancheStrategy"), "scenario": ("Scenario",)}
+BASES: dict[Kind, tuple[str, ...]] = {
+    "strategy": ("Strategy", "FeatureStrategy", "AvalancheStrategy"),
+    "scenario": ("Scenario",),
+}
 """What a plug-in's class may be a subclass of, the usual one first. A network's file defines any function or class."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")

@@ -228,7 +228,10 @@ class ExperienceByExperience:
         if costs.past_data_bytes:
             self.audit.allow_past()
         reads = self.audit.end_experience()
-        moved = any(object_graph.weights_sha256(network) != before for network, before in copies)
+        trained = {id(part) for module in self.strategy.trained_modules() for part in module.modules()}
+        moved = any(
+            id(network) not in trained and object_graph.weights_sha256(network) != before for network, before in copies
+        )
         if moved:
             self.audit.add("warn", "moving copy", "trained, or left in training mode, a network that it keeps")
         watch.enter("evaluation")

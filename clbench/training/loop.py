@@ -3,7 +3,8 @@
 The whole loop is in this file, which is therefore longer than others. Read it from `learn` down. A strategy's hooks are
 called in this order:
 
-    training_data, reinitialize, teacher_output, before_experience, weight_decay
+    training_data, reinitialize, teacher_output, before_experience,
+    trained_modules, weight_decay, rate_factors
     frozen                                      before every epoch
     loss, before_step, after_step               for every batch
     after_experience
@@ -22,7 +23,7 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clbench.base.batch import Batch
 from clbench.base.events import Listener
@@ -44,7 +45,14 @@ from clbench.training.experience_data import ExperienceData
 from clbench.training.fine_tuning import FineTuning
 from clbench.training.head_rows import grow_head, prepare_head
 from clbench.training.loss_watch import LossWatch
-from clbench.training.optimizers import build_optimizer, clip_gradients, rate_of, set_rate, take_step
+from clbench.training.optimizers import (
+    build_optimizer,
+    clip_gradients,
+    parameter_groups,
+    rate_of,
+    set_rate,
+    take_step,
+)
 from clbench.training.schedules import Plateau, changes_by_step, scheduled_rate
 
 
@@ -84,6 +92,9 @@ class Trainer:
         self.losses = LossWatch(run, notify)
         self.recorder = recorder
         self.optimizer: torch.optim.Optimizer
+        self.trained: nn.Module = self.model
+        """The network, together with the strategy's own modules that train with it in this experience."""
+        self.own_modules: list[nn.Module] = []
         self._teacher: Network | None = None
         """A frozen copy of the old network, if its outputs are computed batch by batch."""
         self._requests = 0
@@ -152,7 +163,9 @@ class Trainer:
             torch.cuda.synchronize()
         self.costs.training_seconds = time.perf_counter() - began
         self.model.freeze(())
-        self.model.zero_grad()
+        self.trained.zero_grad()
+        for module in self.own_modules:
+            module.eval()
         self._teacher = None
         if self.recipe.optimizer_state == "carried":
             self.optimizer_state = self.optimizer.state_dict()
@@ -228,11 +241,14 @@ class Trainer:
             if where.index > 0 and has_teacher(strategy):
                 self._prepare_teacher()
             self._grow_head()
-        strategy.before_experience(self.model, where)
+        strategy.before_experience(self.model, replace(where, samples=self.own_data))
+        self.own_modules = [module.to(self.device).train() for module in strategy.trained_modules()]
+        self.trained = nn.ModuleList([self.model, *self.own_modules]) if self.own_modules else self.model
         self.timer.enter("optimizer")
         decay = self.recipe.weight_decay + strategy.weight_decay(where)
         carried = None if reinitialized else self.optimizer_state
-        self.optimizer = build_optimizer(self.recipe, list(self.model.parameters()), decay, carried)
+        groups = parameter_groups(self.model, self.own_modules, strategy.rate_factors(where))
+        self.optimizer = build_optimizer(self.recipe, groups, decay, carried)
         self._plateau = Plateau(self.recipe) if self.recipe.schedule == "plateau" else None
         self._has_before_step = type(strategy).before_step is not Strategy.before_step
         self._has_after_step = type(strategy).after_step is not Strategy.after_step
@@ -289,6 +305,9 @@ class Trainer:
         if self._has_before_step or self._has_after_step:
             self.costs.not_replayed = "the strategy has a before_step or after_step hook"
             return None
+        if self.own_modules:  # which a replay would have to restore as it does the network
+            self.costs.not_replayed = "modules of the strategy's own are trained"
+            return None
         return Replay(self.step, self.model, self.optimizer, self.acting, lambda: self._requests, self.recorder)
 
     # -- one epoch ----------------------------------------------------------------------------------------------------
@@ -319,9 +338,9 @@ class Trainer:
             self.costs.epochs.append(Epoch(loss, rate_of(self.optimizer)))
         if self._plateau is None:
             return False
-        rate = self._plateau.after_epoch(self._validation_loss(), self.model)
+        rate = self._plateau.after_epoch(self._validation_loss(), self.trained)
         if rate is None or epoch + 1 == self.epochs:
-            self.model.load_state_dict(self._plateau.best)
+            self.trained.load_state_dict(self._plateau.best)
             return True
         set_rate(self.optimizer, rate)
         return False
@@ -373,7 +392,7 @@ class Trainer:
             self.acting.before_step(batch)
         self.timer.enter("optimizer")
         # After before_step, which may replace the gradients, so that the clipped gradients are those of the step.
-        clip_gradients(self.recipe, self.model.parameters())
+        clip_gradients(self.recipe, self.trained.parameters())
         take_step(self.optimizer, self.model)
         if self._has_after_step:
             self.timer.enter("strategy")
@@ -408,7 +427,7 @@ class Trainer:
     def _validation_loss(self) -> float:
         """Return the strategy's mean loss on the validation data, in evaluation mode."""
         total = 0.0
-        self.model.eval()
+        self.trained.eval()
         with torch.no_grad(), randomness_untouched():
             for x, y, rows, teacher_outputs in self.validation_set.in_order(self.recipe.batch_size):
                 if self._teacher is not None:
@@ -417,7 +436,7 @@ class Trainer:
                 with self._precision():
                     batch.logits = self.model(x).float()
                 total += float(self.acting.loss(batch)) * len(y)
-        self.model.train()
+        self.trained.train()
         return total / len(self.validation_set)
 
     @torch.no_grad()

@@ -10,8 +10,9 @@ import copy
 import math
 from typing import Any
 
+from torch import nn
+
 from clbench.base.recipe import Recipe
-from clbench.networks.network import Network
 
 
 def changes_by_step(recipe: Recipe) -> bool:
@@ -56,9 +57,9 @@ class Plateau:
         self.left = recipe.patience
         self.lowest = math.inf
         self.best: dict[str, Any] = {}
-        """State of the network with the lowest loss so far."""
+        """State of what is trained with the lowest loss so far."""
 
-    def after_epoch(self, loss: float, model: Network) -> float | None:
+    def after_epoch(self, loss: float, model: nn.Module) -> float | None:
         """Record an epoch's validation loss; return the next epoch's rate, or None if the experience ends."""
         if loss < self.lowest or not self.best:
             self.lowest, self.left, self.best = loss, self.recipe.patience, copy.deepcopy(model.state_dict())

@@ -125,6 +125,32 @@ def test_strategies_that_act_within_a_step_are_not_captured(name: str) -> None:
     assert "the strategy has a before_step or after_step hook" in reasons
 
 
+def test_rates_that_differ_between_parts_are_replayed_and_own_modules_that_train_are_not() -> None:
+    class Slow(clbench.Strategy):  # type: ignore[type-arg]
+        def rate_factors(self, experience: Any) -> dict[str, float]:
+            return {"trunk": 0.1}
+
+        def loss(self, batch: Batch) -> Tensor:
+            return batch.cross_entropy()
+
+    class Scaled(Slow):
+        def before_experience(self, model: Any, experience: Any) -> None:
+            self.scale = torch.nn.Linear(1, 1)
+
+        def trained_modules(self) -> list[torch.nn.Module]:
+            return [self.scale]
+
+        def loss(self, batch: Batch) -> Tensor:
+            return batch.cross_entropy() * self.scale.weight.square().sum()
+
+    replayed, plain = pair(lambda: Slow(None), ROUGH)
+    assert_same(replayed, plain)
+    assert replayed.experience_costs[0].replayed_steps > 0
+    replayed, plain = pair(lambda: Scaled(None), ROUGH)
+    assert_same(replayed, plain)
+    assert {costs.not_replayed for costs in replayed.experience_costs} == {"modules of the strategy's own are trained"}
+
+
 def counting(strategy: Any, batch: Batch) -> Tensor:
     strategy.steps += 1
     return batch.cross_entropy() / strategy.steps

@@ -18,7 +18,7 @@ GRADIENTS = [2.0, -1.0, 0.5]
 def trained(weight: float = 3.0, **recipe: Any) -> list[float]:
     """A weight after each step on the GRADIENTS."""
     parameter = torch.nn.Parameter(torch.tensor([weight]))
-    optimizer = build_optimizer(Recipe(lr=LR, **recipe), [parameter], DECAY, None)
+    optimizer = build_optimizer(Recipe(lr=LR, **recipe), [{"params": [parameter]}], DECAY, None)
     weights = []
     for gradient in GRADIENTS:
         parameter.grad = torch.tensor([gradient])

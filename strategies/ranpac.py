@@ -1,0 +1,78 @@
+"""RanPAC: class prototypes of randomly projected features, decorrelated by their Gram matrix.
+
+    s(x) = h(x)ᵀ (G + λI)⁻¹ C,   h(x) = max(0, Wᵀ φ(x)),   G = Σ h hᵀ,   C = Σ h yᵀ
+
+W is drawn once from N(0, 1), the sums range over all data so far, and y is one-hot.
+
+Source: McDonnell et al. 2023 (arXiv 2307.02251), algorithm 1, and the authors' code. λ is chosen in every experience
+from 10⁻⁸, 10⁻⁷, …, 10⁸: the squared error on a fifth of its features is lowest after a fit to the others.
+Variant: without the adaptation of the trunk in the first experience; it is trained there with the recipe unless it is
+frozen from the start. The fifth is drawn at random. Everything is float64: G takes 800 MB at 10,000 projections, and
+solving for the scores about 10 s on two cores. Domain-incrementally the sums go over all domains so far.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+
+import clbench
+from clbench.networks.classifiers import LinearScores
+
+CANDIDATES = tuple(10.0**power for power in range(-8, 9))
+
+
+@clbench.config
+class Config:
+    projections: Annotated[int, Ge(1)] = 10_000
+    """M, number of random projections. The paper uses 10,000."""
+
+    ridge: Annotated[float, Gt(0)] | Literal["chosen"] = "chosen"
+    """λ; with `chosen`, as the paper chooses it in each experience."""
+
+
+class RanPAC(clbench.FeatureStrategy[Config]):
+    def start(self, model: clbench.Network) -> None:
+        super().start(model)
+        self.projection = self.gram = self.prototypes = torch.zeros(0)
+
+    def learn(self, features: Tensor, labels: Tensor, experience: clbench.Experience) -> nn.Module:
+        size = self.config.projections
+        if experience.index == 0:
+            self.projection = torch.randn(features.shape[1], size).to(features)  # W, (features, M)
+            self.gram = torch.zeros(size, size, dtype=torch.float64, device=features.device)
+            self.prototypes = self.gram[:, :0]  # (M, classes)
+        h = torch.relu(features.double() @ self.projection.double())  # (n, M)
+        y = F.one_hot(labels, experience.seen_classes).double()  # (n, classes)
+        self.gram += h.T @ h
+        new = y.shape[1] - self.prototypes.shape[1]
+        self.prototypes = F.pad(self.prototypes, (0, new)) + h.T @ y
+        ridge = chosen_ridge(h, y) if self.config.ridge == "chosen" else self.config.ridge
+        weight = torch.cholesky_solve(self.prototypes, torch.linalg.cholesky(plus_diagonal(self.gram, ridge)))
+        return LinearScores(weight.T, projection=self.projection, activations=("relu",))
+
+
+def chosen_ridge(h: Tensor, y: Tensor) -> float:
+    """Return the λ of CANDIDATES with the lowest squared error on a fifth of the rows of `h` (n, M) and `y`."""
+    order = torch.randperm(len(h)).to(h.device)
+    fitted, held = order[: int(0.8 * len(h))], order[int(0.8 * len(h)) :]
+    train, test = h[fitted], h[held]
+    # The weights are (HᵀH + λI)⁻¹ Hᵀy = Hᵀ(HHᵀ + λI)⁻¹ y: the smaller system is solved.
+    dual = len(train) < h.shape[1]
+    system, right = (train @ train.T, y[fitted]) if dual else (train.T @ train, train.T @ y[fitted])
+    errors = []
+    for ridge in CANDIDATES:
+        factor, failed = torch.linalg.cholesky_ex(plus_diagonal(system, ridge))
+        solution = torch.cholesky_solve(right, factor)
+        weight = train.T @ solution if dual else solution
+        errors.append(torch.inf if failed else float((test @ weight - y[held]).square().mean()))
+    return CANDIDATES[errors.index(min(errors))]
+
+
+def plus_diagonal(matrix: Tensor, ridge: float) -> Tensor:
+    """Return A + λI."""
+    result = matrix.clone()
+    result.diagonal().add_(ridge)
+    return result
