@@ -1,15 +1,14 @@
-"""ACIL: recursive ridge regression on a random expansion of the features, equal to one regression on all data.
+"""ACIL: ridge regression on a random expansion of the features, after each experience equal to one on all data.
 
-    R ← R - R Xᵀ (I + X R Xᵀ)⁻¹ X R,   W ← W + R Xᵀ (Y - X W),   X = max(0, φ P)
+    W = argmin ‖Y - XW‖² + γ‖W‖² = R XᵀY,   R = (XᵀX + γI)⁻¹,   X = max(0, φ P)
 
-R starts as I/γ and W as 0, with a column for each class that comes. After every experience W is the solution of
-min ‖Y - XW‖² + γ‖W‖² over all data so far, of which only R is kept.
+The rows of X and Y are all samples so far, of which only two sums are kept.
 
-Source: Zhuang et al. 2022 (arXiv 2205.14922), equations 9 and 10; the update of W is in the equal form of Zhuang et al.
-2024 (arXiv 2403.15706), which the authors' code has too.
-Variant: P is drawn from U(-1/√f, 1/√f) for f features, and there is no bias, as in the authors' code. The trunk is
-trained on the first experience with the recipe unless it is frozen from the start. R takes 540 MB at the paper's
-expansion, and 1,000 samples some 10 s on two cores. Domain-incrementally the regression goes over all domains so far.
+Source: Zhuang et al. 2022 (arXiv 2205.14922), theorem 1: the recursion of its equations 9 and 10 has this solution.
+Variant: XᵀX and XᵀY are kept instead of R and W, which gives the same W with a third of the arithmetic. P is drawn from
+U(-1/√f, 1/√f) for f features, and there is no bias, as in the authors' code. The trunk is trained on the first
+experience with the recipe unless it is frozen from the start. XᵀX takes 540 MB at the authors' expansion, 34 MB at that
+of recipe `quick`. Domain-incrementally the regression goes over all domains so far.
 """
 
 from typing import Annotated
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 import clbench
 from clbench.networks.classifiers import LinearScores
+from clbench.ridge import RidgeRegression
 
 
 @clbench.config
@@ -33,27 +33,18 @@ class Config:
 
 
 class ACIL(clbench.FeatureStrategy[Config]):
+    in_recipe = {"quick": {"expansion": 2048}}
+
     def start(self, model: clbench.Network) -> None:
         super().start(model)
-        self.projection = self.inverse = self.weight = torch.zeros(0)
+        self.projection, self.regression = torch.zeros(0), RidgeRegression()
 
     def learn(self, features: Tensor, labels: Tensor, experience: clbench.Experience) -> nn.Module:
         if experience.index == 0:
-            f, size = features.shape[1], self.config.expansion
-            self.projection = torch.empty(f, size).uniform_(-(f**-0.5), f**-0.5).to(features)  # P
-            self.inverse = torch.eye(size, dtype=torch.float64, device=features.device) / self.config.ridge  # R
-            self.weight = self.inverse[:, :0]  # (expansion, classes)
-        self.weight = F.pad(self.weight, (0, experience.seen_classes - self.weight.shape[1]))
-        y = F.one_hot(labels, experience.seen_classes).double()  # (n, classes)
+            f = features.shape[1]
+            self.projection = torch.empty(f, self.config.expansion).uniform_(-(f**-0.5), f**-0.5).to(features)  # P
+        y = F.one_hot(labels, experience.seen_classes)  # (n, classes)
         for phi, targets in zip(features.split(1000), y.split(1000), strict=True):
-            x = torch.relu(phi.double() @ self.projection.double())  # (n, expansion)
-            self.weight = regressed(self.inverse, self.weight, x, targets)
-        return LinearScores(self.weight.T, projection=self.projection, activations=("relu",))
-
-
-def regressed(inverse: Tensor, weight: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Return W after samples `x` (n, expansion) with targets `y` (n, classes); change `inverse`, R, in place."""
-    xr = x @ inverse  # (n, expansion)
-    gain = torch.eye(len(x), dtype=x.dtype, device=x.device) + xr @ x.T
-    inverse -= xr.T @ torch.linalg.solve(gain, xr)
-    return weight + inverse @ (x.T @ (y - x @ weight))
+            self.regression.add(torch.relu(phi.double() @ self.projection.double()), targets)
+        weight = self.regression.weights(self.config.ridge)  # (expansion, classes)
+        return LinearScores(weight.T, projection=self.projection, activations=("relu",))

@@ -1,15 +1,15 @@
-"""DS-AL: ACIL's recursive regression, and a second stream that regresses on what the first one leaves.
+"""DS-AL: the regression of ACIL, and a second stream that regresses on what the first one leaves.
 
     s(x) = X_m W_m + C X_c W_c,   X_m = max(0, φ P),   X_c = tanh(φ P)
-    R ← R - R Xᵀ (I + X R Xᵀ)⁻¹ X R,   W ← W + R Xᵀ (Y - X W)        in either stream
+    W = (XᵀX + γI)⁻¹ XᵀY        in either stream, over all samples so far
 
-The main stream's Y is one-hot. The compensation stream's is the residual Y - X_m W_m of the main stream after it has
-learned the experience, with 0 for all old classes ("previous label cleansing").
+The main stream's Y is one-hot. The compensation stream's is the residual Y - X_m W_m of the main stream as it is after
+the experience in which a sample came, with 0 for the classes that were old then ("previous label cleansing").
 
-Source: Zhuang et al. 2024 (arXiv 2403.17503) and the authors' code.
-Variant: P is drawn from U(-1/√f, 1/√f) for f features, without bias, as in that code. The trunk is trained on
-the first experience with the recipe unless it is frozen from the start. Takes twice the time and memory of acil.
-Domain-incrementally, where no class is new, it is refused.
+Source: Zhuang et al. 2024 (arXiv 2403.17503), whose recursions have these solutions, and the authors' code.
+Variant: XᵀX and XᵀY are kept instead of inverse and weights, as in `acil`. P is drawn from U(-1/√f, 1/√f) for f
+features, without bias, as in that code. The trunk is trained on the first experience with the recipe unless it is
+frozen from the start. Domain-incrementally, where no class is new, it is refused.
 """
 
 from typing import Annotated
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import clbench
 from clbench.networks.classifiers import LinearScores
+from clbench.ridge import RidgeRegression
 
 
 @clbench.config
@@ -29,16 +30,18 @@ class Config:
     """Columns of P. The authors' code uses 8192 for CIFAR-100."""
 
     ridge: Annotated[float, Gt(0)] = 0.1
-    """Weight of ‖W_m‖². The authors' code uses 0.1."""
+    """γ of the main stream. The authors' code uses 0.1."""
 
     compensation_ridge: Annotated[float, Gt(0)] = 0.1
-    """Weight of ‖W_c‖². The authors' code uses 0.1."""
+    """γ of the compensation stream. The authors' code uses 0.1."""
 
     compensation: Annotated[float, Ge(0)] = 0.6
     """C, weight of the compensation stream. The authors use 0.6 for CIFAR-100."""
 
 
 class DSAL(clbench.FeatureStrategy[Config]):
+    in_recipe = {"quick": {"expansion": 2048}}
+
     @classmethod
     def check_protocol(cls, config: Config, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
         if setting == "domain_incremental":
@@ -46,34 +49,22 @@ class DSAL(clbench.FeatureStrategy[Config]):
 
     def start(self, model: clbench.Network) -> None:
         super().start(model)
-        self.projection = self.main = self.rest = self.main_inverse = self.rest_inverse = torch.zeros(0)
+        self.projection, self.main, self.rest = torch.zeros(0), RidgeRegression(), RidgeRegression()
 
     def learn(self, features: Tensor, labels: Tensor, experience: clbench.Experience) -> nn.Module:
         if experience.index == 0:
-            f, size = features.shape[1], self.config.expansion
-            self.projection = torch.empty(f, size).uniform_(-(f**-0.5), f**-0.5).to(features)  # P
-            eye = torch.eye(size, dtype=torch.float64, device=features.device)
-            self.main_inverse, self.rest_inverse = eye / self.config.ridge, eye / self.config.compensation_ridge
-            self.main = self.rest = eye[:, :0]  # W_m and W_c, (expansion, classes)
-        new = experience.seen_classes - experience.old_classes
-        self.main, self.rest = F.pad(self.main, (0, new)), F.pad(self.rest, (0, new))
+            f = features.shape[1]
+            self.projection = torch.empty(f, self.config.expansion).uniform_(-(f**-0.5), f**-0.5).to(features)  # P
         y = F.one_hot(labels, experience.seen_classes).double()  # (n, classes)
-        batches = list(zip(features.split(1000), y.split(1000), strict=True))
+        batches = list(zip(features.double().split(1000), y.split(1000), strict=True))
         for phi, targets in batches:
-            x = torch.relu(phi.double() @ self.projection.double())
-            self.main = regressed(self.main_inverse, self.main, x, targets)
+            self.main.add(torch.relu(phi @ self.projection.double()), targets)
+        weight = self.main.weights(self.config.ridge)  # W_m, (expansion, classes)
         for phi, targets in batches:
-            projected = phi.double() @ self.projection.double()
-            residual = targets - torch.relu(projected) @ self.main
+            projected = phi @ self.projection.double()
+            residual = targets - torch.relu(projected) @ weight
             residual[:, : experience.old_classes] = 0
-            self.rest = regressed(self.rest_inverse, self.rest, torch.tanh(projected), residual)
-        weight = torch.cat([self.main, self.config.compensation * self.rest])  # (2 expansion, classes)
-        return LinearScores(weight.T, projection=self.projection, activations=("relu", "tanh"))
-
-
-def regressed(inverse: Tensor, weight: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Return W after samples `x` (n, expansion) with targets `y` (n, classes); change `inverse`, R, in place."""
-    xr = x @ inverse  # (n, expansion)
-    gain = torch.eye(len(x), dtype=x.dtype, device=x.device) + xr @ x.T
-    inverse -= xr.T @ torch.linalg.solve(gain, xr)
-    return weight + inverse @ (x.T @ (y - x @ weight))
+            self.rest.add(torch.tanh(projected), residual)
+        rest = self.config.compensation * self.rest.weights(self.config.compensation_ridge)  # C W_c
+        both = torch.cat([weight, rest])  # (2 expansion, classes)
+        return LinearScores(both.T, projection=self.projection, activations=("relu", "tanh"))

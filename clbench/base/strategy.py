@@ -71,6 +71,10 @@ class Strategy(Generic[ConfigT]):
     that differ from the defaults, and `in_setting` those that differ further in a setting. The variant without `set` is
     the default."""
 
+    in_recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Hyper-parameters that are not at their defaults under the recipes of a name, unless the user or a preset sets
+    them: `{"quick": {"projections": 2000}}`."""
+
     dialects_of: ClassVar[str | None] = None
     """Set, as a plain string, by a file that holds further presets of the strategy of this name."""
 

@@ -93,6 +93,8 @@ def print_in_full(plugin: Plugin) -> None:
     if plugin.fields:
         say(f"\nHyper-parameters (--set {'network.' if plugin.kind == 'network' else ''}NAME=VALUE):")
         _print_fields(plugin.kind if plugin.kind == "network" else plugin.name, plugin.fields)
+    for recipe, values in plugin.attributes.get("in_recipe", {}).items():
+        say(f"\nUnder recipe {recipe}: {', '.join(f'{name}={value}' for name, value in values.items())}")
     for dialect in plugin.dialects:
         say(f"\n{dialect.summary}\n({dialect.source}: {dialect.path})")
         _print_presets(plugin, dialect.presets)

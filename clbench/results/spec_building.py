@@ -34,7 +34,12 @@ class Protocol:
 
     plugin: Plugin
     scenario: type[Scenario]
+    base_recipe: str
+    """The recipe's name in the scenario."""
+
     recipe_name: str
+    """The same, with the number of epochs if the user set it."""
+
     recipe: Recipe
     changes: Mapping[str, Any]
     """Fields of the recipe that the user set to something else, by path."""
@@ -72,7 +77,7 @@ def protocol(
         raise UsageError(
             f"scenario {plugin.name} has no recipe '{name}'{did_you_mean(name, names)} (known: {', '.join(names)})"
         )
-    chosen = scenario.recipes[name]
+    chosen, base = scenario.recipes[name], name
     if epochs is not None:
         configure(Recipe, {"epochs": epochs}, f"recipe {name}")
         if (shortened := chosen.shortened(epochs)) != chosen:
@@ -94,7 +99,7 @@ def protocol(
     prescribed = own["class_order"] if chosen.class_order == "scenario" else chosen.class_order
     split, order = own["split"] if split is None else split, prescribed if order is None else order
     in_setting = chosen.in_setting(trained_in)
-    return Protocol(plugin, scenario, name, in_setting, differing, own_changes, left_out, split, order, trained_in)
+    return Protocol(plugin, scenario, base, name, in_setting, differing, own_changes, left_out, split, order, trained_in)
 
 
 def _refuse_augmentation(values: Mapping[str, Any]) -> None:
@@ -143,11 +148,15 @@ class Method:
     given: Mapping[str, Any]
     """The hyper-parameters that the user set, on top of the preset's."""
 
-    def values(self, setting: Setting) -> dict[str, Any]:
-        """Return the hyper-parameters fully resolved, as JSON. Raises UsageError for one that cannot be."""
+    def values(self, setting: Setting, recipe: str = "") -> dict[str, Any]:
+        """Return the hyper-parameters fully resolved, as JSON, under the recipe of this name.
+
+        Raises UsageError for one that cannot be.
+        """
         preset = self.strategy.presets[self.preset] if self.preset else {}
         in_setting = preset.get("in_setting", {}).get(setting, {})
-        values = {**preset.get("set", {}), **in_setting, **self.given}
+        own = self.strategy.in_recipe.get(recipe, {})
+        values = {**own, **preset.get("set", {}), **in_setting, **self.given}
         return plain(configure(config_class(self.strategy), values, self.plugin.name))
 
     def search(self) -> ContinualTuning:
@@ -224,7 +233,7 @@ def build(
         raise UsageError(
             f"split {what.split}: domain-incremental experiences share outputs, so all need as many classes"
         )
-    values = how.values(what.setting)
+    values = how.values(what.setting, what.base_recipe)
     config = configure(config_class(how.strategy), values, how.plugin.name)
     how.strategy.check_protocol(config, what.recipe.for_strategy(how.plugin.name), what.setting)
     _check_memory(how, config, sum(sizes))

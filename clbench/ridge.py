@@ -1,0 +1,41 @@
+"""Ridge regression on data that come in parts, for strategies whose classifier is one regression on all data so far."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class RidgeRegression:
+    """The W, (m, outputs), of the least ‖Y - XW‖² + λ‖W‖² over everything that was added: W = (XᵀX + λI)⁻¹ XᵀY.
+
+    Only XᵀX, (m, m), and XᵀY, (m, outputs), are kept, in float64, so that W is that of one regression on all data
+    however they were divided.
+    """
+
+    def __init__(self) -> None:
+        self.gram = torch.zeros(0)
+        """XᵀX, (m, m)."""
+
+        self.moments = torch.zeros(0)
+        """XᵀY, (m, outputs)."""
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Add samples `x` (n, m) with targets `y` (n, outputs); outputs that were not there before come last."""
+        x, y = x.double(), y.double()
+        if not len(self.gram):
+            self.gram, self.moments = x.new_zeros(x.shape[1], x.shape[1]), x.new_zeros(x.shape[1], 0)
+        self.gram += x.T @ x
+        self.moments = F.pad(self.moments, (0, y.shape[1] - self.moments.shape[1])) + x.T @ y
+
+    def weights(self, ridge: float) -> Tensor:
+        """Return W for λ = `ridge`, which must be positive, (m, outputs) of float64."""
+        return torch.cholesky_solve(self.moments, torch.linalg.cholesky(plus_diagonal(self.gram, ridge)))
+
+
+def plus_diagonal(matrix: Tensor, ridge: float) -> Tensor:
+    """Return A + λI."""
+    result = matrix.clone()
+    result.diagonal().add_(ridge)
+    return result
