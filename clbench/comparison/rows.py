@@ -98,7 +98,7 @@ def _recipe(spec: RunSpec) -> str:
     """Return the name of the recipe, and the network if more than its name is to be said of it."""
     if spec.network == NetworkSpec(name=spec.network.name):
         return spec.recipe.name
-    others = {path: value for path, value in spec.recipe.changes.items() if path != "network"}
+    others = {path: value for path, value in spec.recipe.changes.items() if not path.startswith("network")}
     return f"{named(spec.recipe.base or spec.recipe.name, others)}, {spec.network.label}"
 
 

@@ -118,8 +118,14 @@ def commands(comparison: Comparison) -> list[str]:
 
 
 def _command(spec: RunSpec, rows: Sequence[Row]) -> str:
-    changes = spec.recipe.changes.items()
-    values = {f"recipe.{path}": ",".join(map(str, v)) if isinstance(v, list) else v for path, v in changes}
+    changes = dict(spec.recipe.changes)
+    network = {"network": changes.pop("network", ""), "weights": changes.pop("network.weights", "")}
+    if spec.network.weights == "file":
+        network["weights"] = "FILE"
+    values = {
+        path if path.startswith("network.") else f"recipe.{path}": ",".join(map(str, v)) if isinstance(v, list) else v
+        for path, v in changes.items()
+    }
     for row in rows:
         for setting in method(row).settings:
             if setting.changed:
@@ -135,6 +141,7 @@ def _command(spec: RunSpec, rows: Sequence[Row]) -> str:
         spec.device,
         spec.threads,
         values,
+        network={option: value for option, value in network.items() if value},
     )
 
 

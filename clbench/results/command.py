@@ -20,8 +20,10 @@ def run_command(
     threads: int,
     values: Mapping[str, Any],
     tune: str = "",
+    network: Mapping[str, str] | None = None,
 ) -> str:
-    """Return a `clbench run`; `scenario` as in a spec, `recipe` its name there, `values` for `--set`."""
+    """Return a `clbench run`; `scenario` as in a spec, `recipe` its name there, `values` for `--set`; of the `network`
+    its name and its weights, as far as they were chosen."""
     recipe, _, epochs = recipe.partition("-epochs")
     order = scenario["class_order_from"]
     words = ["clbench", "run", "-s", ",".join(strategies), "-S", scenario["name"], "--recipe", recipe]
@@ -32,6 +34,8 @@ def run_command(
     words += ["--seeds", ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")]
     words += ["--device", device, "--threads", str(threads)]
     words += ["--tune", tune] if tune else []
+    for name, value in (network or {}).items():
+        words += [f"--{name}", value]
     for name, value in values.items():
         words += ["--set", f"{name}={value}"]
     return shlex.join(words)

@@ -114,7 +114,8 @@ class RecipeSpec(Record):
     """The name without the `changes`, if there are any."""
 
     changes: Annotated[dict[str, Any], OMIT_DEFAULT] = Field(default_factory=dict)
-    """What `--set recipe.NAME=VALUE` made different, by path."""
+    """What the user made different by `--set recipe.NAME=VALUE`, by path; and under `network` and `network.NAME` by
+    `--network`, `--weights` and `--set network.NAME=VALUE`."""
 
     config: Recipe
     """The recipe, fully resolved."""

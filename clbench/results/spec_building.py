@@ -122,7 +122,8 @@ def _recipe_spec(what: Protocol) -> RecipeSpec:
     if not what.changes and not what.network_changes:
         return RecipeSpec(name=what.recipe_name, config=what.recipe)
     name = named(what.recipe_name, {**what.changes, **what.network_changes})
-    return RecipeSpec(name=name, base=what.recipe_name, changes=dict(what.changes), config=what.recipe)
+    changes = {**what.changes, **what.network_changes}
+    return RecipeSpec(name=name, base=what.recipe_name, changes=changes, config=what.recipe)
 
 
 def _setting(wanted: str | None) -> Setting:

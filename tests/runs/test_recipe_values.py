@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import clbench
+from clbench.cli.app import app
 from clbench.comparison.grouping import compare
 from clbench.reporting.provenance import commands
 from clbench.results.run_spec import canonical
+from clbench.runs.grid import plan
+from clbench.runs.request import Request
+from clbench.runs.request import options as options_of_a_run
 
 
 def test_what_is_set_acts_and_shows_in_the_recipes_name(data: Path, tmp_path: Path) -> None:
@@ -33,6 +40,44 @@ def test_the_report_has_the_command_that_sets_it_again(data: Path, tmp_path: Pat
     assert "--recipe quick " in command and "--epochs 3" in command
     assert "--set recipe.lr=0.002 --set recipe.schedule=milestones --set recipe.milestones=1.0,2.0" in command
     assert "clip_norm" not in canonical(runs[0].spec).decode()
+
+
+def test_the_report_has_the_command_that_chooses_the_network_again(data: Path, tmp_path: Path) -> None:
+    values = {"network.train": "head", "network.size": 12, "recipe.lr": 0.002}
+    options = {"network": "cnn", "epochs": 1, "threads": 1, "device": "cpu", "data": data}
+    runs = clbench.run("naive", "splitdigits", set=values, out=tmp_path / "one", **options)
+    (command,) = commands(compare(list(runs))[0])
+    assert "--network cnn" in command
+    assert "--set network.train=head" in command and "--set network.size=12" in command
+    assert "--set recipe.lr=0.002" in command and "recipe.network" not in command
+    (title,) = {comparison.title for comparison in compare(list(runs))}
+    assert "recipe quick-epochs1-lr0.002, cnn, head only, 12 px, cpu" in title
+    again = Request.from_command_line(_given(command) | {"data": data, "out": tmp_path / "two"})
+    assert [run.name for run in plan(again, lambda event: None)] == [
+        run.path.relative_to(tmp_path / "one").as_posix() for run in runs
+    ]
+
+
+def _given(command: str) -> dict[str, Any]:
+    """The options of `clbench run` as typed."""
+    context = typer.main.get_command(app).commands["run"].make_context("run", shlex.split(command)[2:])  # type: ignore[attr-defined]
+    return {name: value for name, value in context.params.items() if name in options_of_a_run()}
+
+
+def test_a_strategy_can_have_other_hyper_parameters_under_a_recipe_of_a_name(data: Path, tmp_path: Path) -> None:
+    def projections(recipe_file: str, **given: Any) -> Any:
+        (tmp_path / "some.py").write_text(
+            "import clbench\nclass Some(clbench.Scenario):\n    dataset, split = 'digits', '5'\n"
+            f"    recipes = {{'{recipe_file}': clbench.Recipe()}}\n"
+        )
+        asked = {"strategy": "ranpac", "scenario": tmp_path / "some.py", "device": "cpu", "data": data, **given}
+        (run,) = plan(Request.from_python(asked), lambda event: None)
+        return run.spec.strategy.config["projections"]
+
+    assert projections("quick") == 2000
+    assert projections("quick", epochs=2) == 2000
+    assert projections("standard") == 10_000
+    assert projections("quick", set={"projections": 500}) == 500
 
 
 def test_a_grid_searches_over_a_value_of_the_recipe(data: Path, tmp_path: Path) -> None:
