@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable, Mapping
+import textwrap
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -63,7 +67,7 @@ def _fetched(library: str, own: str, get: Callable[[], Mapping[str, Tensor]]) ->
     try:
         return get()
     except Exception as error:  # of the network, the hub and its cache, each library its own
-        what = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:160]}"
+        what = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" …")
         raise DataError(
             f"the pretrained weights of {library}:{own} cannot be fetched ({what})",
             "Fetch them on a machine with a network connection, and give the file: --weights FILE",
@@ -83,7 +87,8 @@ def _timms(own: str, pretrained: bool) -> NetworkTraits:
         raise UsageError(f"timm has no pretrained weights for {own}", "Give a file: --weights FILE")
 
     def weights(size: int | None) -> Mapping[str, Tensor]:
-        return _fetched("timm", own, lambda: _timm_model(own, size, pretrained=True).state_dict())
+        with _hub_offline_if_out_of_reach():
+            return _fetched("timm", own, lambda: _timm_model(own, size, pretrained=True).state_dict())
 
     fixed = config is not None and config.fixed_input_size
     return NetworkTraits(
@@ -94,6 +99,25 @@ def _timms(own: str, pretrained: bool) -> NetworkTraits:
         head=None,
         pretrained=weights if there else None,
     )
+
+
+@contextlib.contextmanager
+def _hub_offline_if_out_of_reach() -> Iterator[None]:
+    """Within, the hub's files come from its cache alone if it cannot be reached: otherwise it tries for a minute."""
+    from huggingface_hub import constants
+
+    before, reachable = constants.HF_HUB_OFFLINE, True
+    try:
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=10).close()
+    except urllib.error.HTTPError:
+        pass  # it answers
+    except OSError:
+        reachable = False
+    constants.HF_HUB_OFFLINE = before or not reachable
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _timm_model(own: str, size: int | None, pretrained: bool = False) -> nn.Module:

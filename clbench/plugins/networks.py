@@ -20,6 +20,8 @@ from clbench.networks.network import Network
 from clbench.networks.traits import NetworkTraits, traits_of
 from clbench.networks.trunk import Blocks, as_trunk
 from clbench.plugins.discovery import Plugin, builtin_folder, load, select
+from clbench.plugins.module_loading import memory_is_short
+from clbench.system import memory
 
 Initialization = Literal["architecture", "torch"]
 Weights = Literal["none", "pretrained", "file"]
@@ -72,6 +74,8 @@ class NetworkSource:
             except ClbenchError:
                 raise
             except Exception as error:
+                if memory.is_short(error):
+                    raise memory_is_short(f"network {self.name}") from error
                 raise PluginError(f"network {self.name} cannot be built: {type(error).__name__}: {error}") from error
             if not isinstance(module, nn.Module):
                 raise PluginError(f"network {self.name} gives a {type(module).__name__}, and must give an nn.Module")
