@@ -43,17 +43,17 @@ def reproduce(
     if listing or not protocol:
         _print_targets(targets(protocol or None))
         return
-    from clbench.api import execute_planned, stored
+    from clbench.api import execute_planned
     from clbench.reproduction.campaign import chosen, plan_targets
 
     wanted = chosen(targets(protocol), setting, method)
     outcomes = execute_planned(lambda notify: plan_targets(wanted, request, notify), request, terminal(stderr=True))
-    with answering(outcomes, request.out, f"clbench compare {request.out}"):
+    with answering(outcomes, request.out, f"clbench compare {request.out}") as runs:
         from clbench.reproduction import table
         from clbench.reproduction.targets import cells
         from clbench.system.tables import print_table
 
-        found, title = cells(wanted, stored(outcomes, terminal(stderr=True))), f"{protocol}: {wanted[0].source}"
+        found, title = cells(wanted, runs), f"{protocol}: {wanted[0].source}"
         print_table(terminal(), title, table.HEADINGS, table.rows(found), numbers=range(2, 7))
         say("Percent; ± is the standard deviation over runs as published, and as measured.")
         file = request.out / "reproduction" / f"{protocol}.csv"

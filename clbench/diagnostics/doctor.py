@@ -117,5 +117,5 @@ def _unreadable(fault: Unreadable) -> Finding:
     scenario, strategy, run = ("", "", "", *fault.path.resolve().parts)[-3:]
     seed = run.rpartition("-seed")[2].partition("-")[0]
     command = shlex.join(["clbench", "run", "-s", strategy, "-S", scenario, "--seeds", f"{seed},"])
-    fix = one_line(f"Rerun it (the damaged one is moved aside): {command}")
+    fix = one_line(f"Remove its folder, then run it again: {command}")
     return Finding(f"run {fault}", 1, "" if fault.other_schema else fix)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 from stored_runs import fail, publish
 
 import clbench
+from clbench.api import RunsFailed
 from clbench.cli import program
 from clbench.data.feature_cache import open_features
 from clbench.errors import UsageError
@@ -460,19 +462,28 @@ def test_a_finished_run_is_skipped_and_its_files_are_not_touched(grid: Path, dat
     assert len(run_folders(grid / "results")) == 4
 
 
-def test_a_bad_run_is_named_or_done_again_and_the_others_go_on(command: Command, here: Path) -> None:
+def test_a_run_that_is_damaged_is_done_again_and_one_that_cannot_be_read_is_named_and_fails_the_command(
+    command: Command, here: Path, data: Path
+) -> None:
     line = ["run", "-s", "naive,frozen", *SMALL, "--jobs", "2"]
     assert command(*line[:-2]).code == 0
     frozen, naive = run_folders(here / "results")
     before = weights(frozen)
     (frozen / store.MANIFEST).write_bytes(b"[" * 100_000)  # damaged: done again
-    (naive / "environment.json").write_bytes(b"[]")  # as its manifest says, but no run: left out
+    (naive / "environment.json").write_bytes(b"[]")  # as its manifest says, but not a run
     files = {path.name: path.read_bytes() for path in naive.iterdir() if path.name != store.MANIFEST}
     (naive / store.MANIFEST).write_bytes(store.manifest(files))
     done = command(*line)
-    assert done.code == 0 and re.search("naive/[^ ]* already done, skipped", done.err)
-    assert weights(frozen) == before and "frozen" in done.out
-    assert re.search(rf"Left out: {naive.relative_to(here)}: its Environment is not valid", done.err)
+    assert done.code == 1 and re.search("naive/[^ ]* already done, skipped", done.err)
+    assert weights(frozen) == before and "frozen" in done.out and "naive" not in done.out
+    assert "1 of 2 runs is stored but cannot be read" in done.err
+    assert re.search(rf"{naive.relative_to(here)}: its Environment is not valid", done.err)
+    assert done.err.endswith("Remove its folder, then rerun the same command.\n")
+    with pytest.raises(RunsFailed, match="1 of 2 runs is stored but cannot be read") as raised:
+        clbench.run(["naive", "frozen"], data=data, **SMALL_ARGUMENTS)
+    assert [run.path for run in raised.value.runs] == [frozen.relative_to(here)]
+    shutil.rmtree(naive)
+    assert command(*line).code == 0
 
 
 def test_python_makes_the_runs_that_the_command_makes(grid: Path, data: Path, here: Path, monkeypatch: Any) -> None:
@@ -706,8 +717,6 @@ def test_a_failed_run_is_done_again_by_the_same_command_once_its_cause_is_gone(c
 
 
 def test_from_python_a_failed_run_is_an_exception_that_carries_the_others(here: Path) -> None:
-    from clbench.api import RunsFailed
-
     write(here, "mine", loss="raise KeyError('lost')")
     with pytest.raises(RunsFailed, match="1 of 2 runs failed") as raised:
         clbench.run(["mine", "naive"], **SMALL_ARGUMENTS)
