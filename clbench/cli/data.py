@@ -25,7 +25,7 @@ data_app = typer.Typer(
 
 @data_app.command("list", cls=Command, epilog="Example: clbench data list")
 def data_list(data: DataFolder = None, as_json: AsJson = False) -> None:
-    """List the datasets and whether they are ready to use, and the stored features of frozen networks."""
+    """List the datasets, whether they are ready, and stored features."""
     import dataclasses
 
     from clbench.data.datasets import data_folder, list_datasets
@@ -72,7 +72,10 @@ def _features_row(listed: ListedEntry) -> list[str]:
 def data_fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A built-in dataset.")], data: DataFolder = None
 ) -> None:
-    """Download a built-in dataset, or read it from files that are already in the data folder."""
+    """Download a built-in dataset.
+
+    Files that are already in the data folder, in torchvision's layout, are used instead.
+    """
     from clbench.data.datasets import data_folder, fetch
 
     info = fetch(name, data_folder(data), lambda text: say(text, sys.stderr))
@@ -87,7 +90,10 @@ def data_import(
     ],
     data: DataFolder = None,
 ) -> None:
-    """Import a dataset: an .npz with x_train, y_train, x_test, y_test, or a folder of PNG images."""
+    """Import a dataset of your own, a file or a folder of images.
+
+    The file is an .npz with x_train, y_train, x_test and y_test; the folder has PNG images.
+    """
     from clbench.data.datasets import data_folder
     from clbench.data.importing import import_dataset
 
@@ -118,7 +124,10 @@ def data_verify(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One dataset [default: all].")] = None,
     data: DataFolder = None,
 ) -> None:
-    """Read whole datasets, and all stored features if no NAME is given, and compare them with their recorded hashes."""
+    """Compare datasets with their recorded hashes.
+
+    Without a NAME all datasets, and all stored features.
+    """
     from clbench.data.datasets import data_folder, verify
     from clbench.data.feature_entries import verify_features
     from clbench.errors import DataError

@@ -31,6 +31,7 @@ def list_(
         str,
         typer.Argument(
             metavar="strategies|scenarios|networks|runs",
+            help="What to list [default: strategies, scenarios and networks].",
             autocompletion=one_of("strategies", "scenarios", "networks", "runs"),
         ),
     ] = "",
@@ -93,7 +94,10 @@ def show(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show a strategy's source, equation and hyper-parameters, a scenario's split and recipes, or a network."""
+    """Show a strategy, a scenario or a network in detail.
+
+    Of a strategy its source, equation, presets and hyper-parameters; of a scenario its split and recipes.
+    """
     from clbench.plugins.description import describe_in_full, find
 
     plugin = find(name)
@@ -122,9 +126,13 @@ def check(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Check a strategy or network against its contract: say what is wrong and how to fix it."""
+    """Check a strategy or a network against its contract.
+
+    Runs it on small data in many ways, and says what is wrong and how to fix it.
+    """
     from clbench.networks.libraries import is_librarys
     from clbench.plugins.description import find
+
 
     plugin = None if is_librarys(name) else find(name)
     if plugin is not None and plugin.kind == "scenario":
@@ -158,13 +166,16 @@ def _examined(name: str, plugin: Plugin | None) -> Iterator[Result]:
 
 @new_app.command("strategy", cls=Command, epilog="Example: clbench new strategy fading --from lwf")
 def new_strategy(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the strategy and its file, for example my_idea.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the strategy and its file, for example my_idea.")],
     original: Annotated[
         str | None,
-        typer.Option("--from", metavar="NAME", help="A strategy to begin with.", autocompletion=plugins("strategy")),
+        typer.Option("--from", metavar="NAME", help="The strategy to copy.", autocompletion=plugins("strategy")),
     ] = None,
 ) -> None:
-    """Write strategies/NAME.py here: a commented skeleton that runs, or a copy of another strategy."""
+    """Write strategies/NAME.py, a commented skeleton that runs.
+
+    With --from it is a copy of another strategy.
+    """
     from clbench.plugins.scaffold import new_strategy as write
 
     path = write(name, original)
@@ -174,13 +185,16 @@ def new_strategy(
 
 @new_app.command("network", cls=Command, epilog="Example: clbench new network tiny")
 def new_network(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the network and its file, for example my_net.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the network and its file, for example my_net.")],
     original: Annotated[
         str | None,
-        typer.Option("--from", metavar="NAME", help="A network to begin with.", autocompletion=plugins("network")),
+        typer.Option("--from", metavar="NAME", help="The network to copy.", autocompletion=plugins("network")),
     ] = None,
 ) -> None:
-    """Write networks/NAME.py here: a commented skeleton that runs, or a copy of another network."""
+    """Write networks/NAME.py, a commented skeleton that runs.
+
+    With --from it is a copy of another network.
+    """
     from clbench.plugins.scaffold import new_network as write
 
     path = write(name, original)
@@ -190,13 +204,13 @@ def new_network(
 
 @new_app.command("scenario", cls=Command, epilog="Example: clbench new scenario flowers flowers.npz")
 def new_scenario(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the scenario and its file, for example my_data.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the scenario and its file, for example my_data.")],
     path: Annotated[
         Path, typer.Argument(metavar="PATH", help="An .npz file, or a folder train/CLASS/*.png, test/CLASS/*.png.")
     ],
     data: DataFolder = None,
 ) -> None:
-    """Import a dataset of your own and write scenarios/NAME.py for it here."""
+    """Import a dataset of your own and write scenarios/NAME.py."""
     from clbench.data.datasets import data_folder
     from clbench.data.importing import import_dataset
     from clbench.plugins.scaffold import new_scenario as write

@@ -34,7 +34,7 @@ def reproduce(
     ] = None,
     method: Annotated[str | None, typer.Option(metavar="NAME", help="Only the cells of this method.")] = None,
 ) -> None:
-    """Run the protocol of a published table and compare the measured numbers with the published ones.
+    """Measure a published table again, and compare the numbers.
 
     Finished runs are skipped, as by `run`. A cell agrees if the means differ by at most two combined standard errors.
     """

@@ -20,7 +20,10 @@ def compare(
     wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare stored runs in a table: a row per strategy, mean and interval over the seeds."""
+    """Compare stored runs in a table.
+
+    A row per strategy: the mean over the seeds with its interval.
+    """
     from clbench.results.stored_runs import failures, read_all
 
     places = _places("compare", results)
@@ -50,9 +53,9 @@ def report(
     ] = "",
     recipe: Annotated[str, typer.Option(metavar="NAME[,NAME…]", help="Only runs under these recipes.")] = "",
 ) -> None:
-    """Write the comparison of stored runs as a page, with its figures and tables as files.
+    """Write a page about stored runs, with figures and tables.
 
-    The page is self-contained: it loads nothing from the network. Nothing is trained.
+    The figures and tables are also written as files. The page loads nothing from the network, and nothing is trained.
     """
     from clbench.reporting.publication import Selection, write_report
 

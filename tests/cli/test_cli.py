@@ -52,6 +52,13 @@ SMALL = ["-S", "splitdigits", "--split", "2", "--epochs", "1", "--threads", "1",
 SMALL_ARGUMENTS: dict[str, Any] = {"scenario": "splitdigits", "split": "2", "epochs": 1, "threads": 1, "device": "cpu"}
 
 
+COMMANDS = (
+    *("run", "compare", "reproduce", "profile", "report", "show", "check", "doctor", "list", "data", "new"),
+    *("data list", "data fetch", "data import", "data verify", "data clean"),
+    *("new strategy", "new scenario", "new network"),
+)
+
+
 @dataclass(frozen=True)
 class Done:
     code: int
@@ -372,11 +379,26 @@ def test_very_many_seeds_are_remarked_on(command: Command, here: Path) -> None:
 
 
 def test_every_help_has_an_example(command: Command) -> None:
-    alone = ("run", "compare", "reproduce", "profile", "report", "show", "check", "doctor", "list")
-    inner = ("data list", "data fetch", "data import", "data verify", "data clean", "new strategy", "new scenario")
-    for name in (*alone, *inner):
+    for name in COMMANDS:
         assert f"Example: clbench {name}" in " ".join(command(*name.split(), "--help").out.split())
     assert "Example: clbench run" in command("--help").out
+
+
+def test_help_of_80_columns_cuts_no_sentence_and_names_no_python_type(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("", *COMMANDS):
+        said = command(*name.split(), "--help").out
+        commands = said.partition("Commands:")[2]
+        assert "..." not in commands and not re.search(r"<\w+[\]>]|\{\w+\}", said), said
+
+
+def test_a_missing_option_is_named_with_an_example(command: Command) -> None:
+    done = command("run", "-s", "lwf")
+    assert done.code == 2 and "--scenario/-S must be given" in done.err and "-S splitdigits" in done.err
+    assert "--strategy/-s and --scenario/-S must be given" in command("profile").err
+    assert command("run", "--help").code == 0
 
 
 def test_a_dry_run_as_json_gives_the_specs_and_only_them(command: Command, here: Path) -> None:
