@@ -13,8 +13,8 @@ from clbench.system.output import say, say_json
 def profile(request: Request, as_json: AsJson = False) -> None:
     """Show where a run's time goes.
 
-    The parts are data, forward, backward, optimizer, strategy, evaluation and start-up. It does one run, of one strategy
-    on one scenario with seed 0, and keeps nothing of it.
+    The parts are data, forward, backward, optimizer, strategy, evaluation and start-up. It does one run, of one
+    strategy on one scenario with seed 0, and keeps nothing of it.
     """
     from clbench.diagnostics.profile import HEADINGS
     from clbench.diagnostics.profile import profile as measure

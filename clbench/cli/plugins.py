@@ -166,7 +166,7 @@ def _examined(name: str, plugin: Plugin | None) -> Iterator[Result]:
 
 @new_app.command("strategy", cls=Command, epilog="Example: clbench new strategy fading --from lwf")
 def new_strategy(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the strategy and its file, for example my_idea.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the strategy and its file: my_idea, say.")],
     original: Annotated[
         str | None,
         typer.Option("--from", metavar="NAME", help="The strategy to copy.", autocompletion=plugins("strategy")),
@@ -185,7 +185,7 @@ def new_strategy(
 
 @new_app.command("network", cls=Command, epilog="Example: clbench new network tiny")
 def new_network(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the network and its file, for example my_net.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the network and its file: my_net, say.")],
     original: Annotated[
         str | None,
         typer.Option("--from", metavar="NAME", help="The network to copy.", autocompletion=plugins("network")),
@@ -204,7 +204,7 @@ def new_network(
 
 @new_app.command("scenario", cls=Command, epilog="Example: clbench new scenario flowers flowers.npz")
 def new_scenario(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the scenario and its file, for example my_data.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the scenario and its file: my_data, say.")],
     path: Annotated[
         Path, typer.Argument(metavar="PATH", help="An .npz file, or a folder train/CLASS/*.png, test/CLASS/*.png.")
     ],
