@@ -39,11 +39,11 @@ def doctor(
     """
     from clbench.diagnostics.doctor import examine
 
-    findings = examine(results, data)
-    for finding in findings:
+    worst = 0
+    for finding in examine(results, data):
         say(f"{'ok  ' if finding.healthy else 'FAIL'}  {finding.what}")
         if finding.fix:
             say(f"      {finding.fix}")
-    codes = [finding.exit_code for finding in findings if not finding.healthy]
-    if codes:
-        raise typer.Exit(max(codes))
+        worst = max(worst, finding.exit_code)
+    if worst:
+        raise typer.Exit(worst)

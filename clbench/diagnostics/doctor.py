@@ -13,7 +13,7 @@ from pathlib import Path
 from clbench.data.datasets import data_folder, verify
 from clbench.plugins import discovery
 from clbench.results import environment, store
-from clbench.results.stored_runs import Unreadable, read_all
+from clbench.results.stored_runs import Unreadable, failures, read_all
 from clbench.system import machine, memory
 from clbench.system.output import one_line
 
@@ -34,10 +34,14 @@ class Finding:
         return self.exit_code == 0
 
 
-def examine(results: Sequence[Path] | None, data: Path | None) -> list[Finding]:
-    """Check the installation, the machine, the plug-ins, the data and the stored runs."""
+def examine(results: Sequence[Path] | None, data: Path | None) -> Iterator[Finding]:
+    """Check installation, machine, plug-ins, data and stored runs; yield each finding as it is made."""
     folders = list(results or [path for path in [Path("results")] if path.is_dir()])
-    return [*_installation(), *_machine(), *_plugins(), *_data(data_folder(data)), *_runs(folders)]
+    yield from _installation()
+    yield from _machine()
+    yield from _plugins()
+    yield from _data(data_folder(data))
+    yield from _runs(folders)
 
 
 def _installation() -> Iterator[Finding]:
@@ -99,7 +103,8 @@ def _data(folder: Path) -> Iterator[Finding]:
 def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
     for folder in folders:
         runs, unreadable = read_all([folder])
-        yield Finding(f"{len(runs)} runs in {folder}, each as it was published")
+        count = f"{len(runs)} run{'s' if len(runs) != 1 else ''}"
+        yield Finding(f"{count} in {folder}, {'each ' if len(runs) != 1 else ''}as published")
         for fault in unreadable:
             yield _unreadable(fault)
         for name in store.abandoned_runs(folder).values():
@@ -108,9 +113,9 @@ def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
                 1,
                 "Rerun the same command to resume it.",
             )
-        failed = list(store.published_runs(folder / store.FAILED))
-        for path in failed:
-            yield Finding(f"failed run {path.relative_to(folder / store.FAILED)}", 1, f"See {path}/traceback.txt")
+        for failed in failures([folder]):
+            what = one_line(f"failed run {failed.run}: {failed.message}")
+            yield Finding(what, 1, f"See {failed.path}/traceback.txt; to forget it, remove the folder.")
 
 
 def _unreadable(fault: Unreadable) -> Finding:
