@@ -54,7 +54,7 @@ def test_a_class_is_averaged_by_its_id_if_the_seeds_have_other_orders(tmp_path: 
 def test_the_finding_names_the_lowest_and_the_highest_class(tmp_path: Path) -> None:
     publish(tmp_path, "lwf", old=0.4, new=0.9, order=(3, 1, 2, 0))
     assert class_findings.per_class(comparison(tmp_path)) == (
-        "From the lowest to the highest class: lwf 40 % (class 1) to 90 % (class 2)."
+        "Range over the classes: lwf 40 % (class 1) to 90 % (class 2)."
     )
 
 
