@@ -20,7 +20,8 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments. Raises UsageError where there is more to say than typer does."""
         try:
-            self._refuse_what_would_be_dropped(ctx, args)
+            if not ctx.resilient_parsing:  # as while a word is completed
+                self._refuse_what_would_be_dropped(ctx, args)
             return super().parse_args(ctx, args)
         except _TypingError as error:
             unknown = getattr(error, "option_name", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from clbench.cli.command import Command
 from clbench.cli.options import AsJson, DataFolder, terminal
-from clbench.system.output import legible, say, say_json
+from clbench.system.output import legible, say, say_json, say_prose
 
 if TYPE_CHECKING:
     from clbench.data.dataset_info import DatasetInfo
@@ -108,8 +109,13 @@ def print_dataset(info: DatasetInfo) -> None:
         f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape} in "
         f"{len(info.classes)} classes ({info.source})"
     )
-    if info.classes != tuple(map(str, range(len(info.classes)))):
-        say(f"classes by id: {numbered_classes(info)}")
+    if not are_ids(info.classes):
+        say_prose(f"classes by id: {numbered_classes(info)}")
+
+
+def are_ids(classes: Sequence[str]) -> bool:
+    """Return whether classes have no names but their ids."""
+    return list(classes) == list(map(str, range(len(classes))))
 
 
 def numbered_classes(info: DatasetInfo) -> str:

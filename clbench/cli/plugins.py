@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,11 +12,11 @@ import typer
 
 from clbench.cli.command import Command
 from clbench.cli.completion import checked, one_of, plugins, shown
-from clbench.cli.data import numbered_classes, print_dataset
+from clbench.cli.data import are_ids, numbered_classes, print_dataset
 from clbench.cli.options import AsJson, DataFolder, terminal
 from clbench.cli.stored_runs import list_runs
 from clbench.errors import UsageError
-from clbench.system.output import say, say_json
+from clbench.system.output import say, say_json, say_prose
 
 if TYPE_CHECKING:
     from clbench.checks.check import Result
@@ -62,11 +63,20 @@ def list_(
     from clbench.system.tables import print_table
 
     for title, rows in listed.items():
-        headings = list(rows[0]) if rows else ["name"]
-        print_table(terminal(), title, headings, [list(row.values()) for row in rows])
+        print_table(terminal(), title, ["name", "what"], [[row["name"], _in_a_paragraph(row)] for row in rows])
         say()
-    say("Details: clbench show NAME. What Avalanche, timm and torchvision have can be named, too:")
-    say("avalanche:Replay, avalanche:SplitMNIST, timm:resnet18, torchvision:mobilenet_v3_small")
+    say("Details: clbench show NAME. Those of Avalanche, timm and torchvision can be")
+    say("named, too: avalanche:Replay, avalanche:SplitMNIST, timm:resnet18,")
+    say("torchvision:mobilenet_v3_small")
+
+
+_SAID = {"presets": "Presets: ", "recipes": "Recipes: ", "settings": "Settings: ", "aliases": "Also called "}
+
+
+def _in_a_paragraph(row: dict[str, str]) -> str:
+    """Return what a plug-in is, what it offers, its other names, and where it is from if it is not built in."""
+    said = [row["what"], *(f"{begin}{row[field]}." for field, begin in _SAID.items() if row.get(field))]
+    return " ".join(said if row["from"] == "built-in" else [*said, f"({row['from']})"])
 
 
 def _described(kind: Kind) -> list[dict[str, str]]:
@@ -116,8 +126,8 @@ def _print_classes(dataset: str) -> None:
     from clbench.data.datasets import cached_names, data_folder, describe
 
     folder = data_folder()
-    if dataset in cached_names(folder) and (info := describe(dataset, folder)):
-        say(f"\nclasses by id: {numbered_classes(info)}")
+    if dataset in cached_names(folder) and (info := describe(dataset, folder)) and not are_ids(info.classes):
+        say_prose(f"\nclasses by id: {numbered_classes(info)}")
 
 
 def check(
@@ -133,7 +143,6 @@ def check(
     from clbench.networks.libraries import is_librarys
     from clbench.plugins.description import find
 
-
     plugin = None if is_librarys(name) else find(name)
     if plugin is not None and plugin.kind == "scenario":
         raise UsageError(f"{name} is a scenario; strategies and networks are checked")
@@ -142,15 +151,16 @@ def check(
         results.append(result)
         if not as_json:
             _print_check(result)
-    failed = [result for result in results if result.status == "failed"]
+    count = Counter(result.status for result in results)
     if as_json:
         say_json([vars(result) for result in results])
     else:
-        say(f"{plugin.name if plugin else name}: {len(results) - len(failed)} of {len(results)} checks passed")
-        if not failed:
+        others = "".join(f", {count[status]} {status}" for status in ("failed", "skipped") if count[status])
+        say(f"{plugin.name if plugin else name}: {count['passed']} of {len(results)} checks passed{others}")
+        if not count["failed"]:
             own = f"-s naive,{name}" if plugin and plugin.kind == "strategy" else f"-s naive,lwf --network {name}"
             say(f"Try it: clbench run {own} -S splitmnist --seeds 5")
-    if failed:
+    if count["failed"]:
         raise typer.Exit(1)
 
 

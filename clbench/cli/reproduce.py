@@ -65,10 +65,12 @@ def reproduce(
 def _print_targets(targets: Sequence[Target]) -> None:
     from clbench.system.tables import print_table
 
-    rows = []
+    by_source: dict[str, list[list[str]]] = {}
     for t in targets:
         spread = "" if t.spread is None else f" ±{t.spread:.2f}"
-        rows.append([t.protocol, t.method, t.setting.replace("_", "-"), f"{t.mean:.2f}{spread}", str(t.n), t.source])
-    headings = ["protocol", "method", "setting", "published, %", "n", "source"]
-    print_table(terminal(), "published numbers", headings, rows, numbers=(3, 4))
-    say("One of them: clbench reproduce PROTOCOL")
+        row = [t.method, t.setting.replace("_", "-"), f"{t.mean:.2f}{spread}", str(t.n)]
+        by_source.setdefault(f"{t.protocol}: {t.source}", []).append(row)
+    for title, rows in by_source.items():
+        print_table(terminal(), title, ["method", "setting", "published, %", "n"], rows, numbers=(2, 3))
+        say()
+    say("To measure one of them: clbench reproduce PROTOCOL")

@@ -41,7 +41,7 @@ def run(
     with answering(outcomes, request.out, f"clbench compare {request.out}") as runs:
         print_comparisons(runs, as_json, wide)
         if runs and not as_json:
-            say(f"\nStored in {request.out}/. Compare with everything stored there: clbench compare {request.out}")
+            say(f"\nStored in {request.out}/. To compare all runs there: clbench compare {request.out}")
     if request.strict:
         require_clean(runs)
 

@@ -24,6 +24,7 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
     rows = [list(cells(row, columns).values()) for row in comparison.rows]
     print_table(console, comparison.title, list(columns.values()), rows, numbers=range(1, len(columns)))
     interval = "Means with 95 % t-intervals over the seeds." if several else "One seed: no interval."
+    console.print()
     console.print(Text(f"Accuracies in percent, of the classes seen after the last experience. {interval}"))
     for warning in comparison.warnings:
         console.print(Text(warning, style="bold"))

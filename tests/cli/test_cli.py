@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from stored_runs import fail, publish
 
 import clbench
 from clbench.api import RunsFailed
 from clbench.cli import program
+from clbench.cli.plugins import list_
 from clbench.data.feature_cache import open_features
 from clbench.errors import UsageError
+from clbench.plugins.discovery import discover
 from clbench.results import store
 from clbench.system.signals import Interruption
 
@@ -212,6 +215,19 @@ def test_a_list_for_people_has_the_same_names(command: Command) -> None:
     done = command("list", "strategies")
     assert done.code == 0 and "naive" in done.out and "splitdigits" not in done.out
     assert "splitcifar" in command("list", "scenarios").out
+
+
+def test_a_list_of_80_columns_has_each_plugin_in_few_lines(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(here, "mine")
+    monkeypatch.setattr("clbench.cli.plugins.terminal", lambda: Console(width=80))
+    list_("strategies")
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines) and len(lines) < 3 * len(discover("strategy"))
+    shown = " ".join(" ".join(lines).split())
+    assert "Presets: hsu2018." in shown and "with a place for mischief. (working folder)" in shown
+    assert "built-in" not in shown
 
 
 def test_show_tells_every_hyper_parameter_with_its_range_and_default(command: Command) -> None:
@@ -586,6 +602,12 @@ def test_a_bare_command_reads_ones_own_runs_and_says_which_results_folders_it_le
     assert "mine" in command("compare").out
     assert "theirs" in command("compare", "results/reference").out
     assert {"mine", "theirs"} <= set(command("compare", "results").out.split())
+
+
+def test_a_command_before_any_run_says_how_to_make_one(command: Command, here: Path) -> None:
+    for name in ("compare", "list runs", "report"):
+        done = command(*name.split())
+        assert done.code == 2 and "no runs in results" in done.err and "clbench run -s naive,lwf" in done.err
 
 
 def test_a_bare_command_without_runs_of_ones_own_says_so(command: Command, here: Path) -> None:
