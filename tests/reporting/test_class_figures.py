@@ -74,8 +74,14 @@ def test_classes_are_named_as_the_dataset_names_them_and_their_names_are_only_te
 def test_a_hundred_classes_are_in_panels_of_twenty_five_and_all_in_the_numbers(tmp_path: Path) -> None:
     publish(tmp_path, "naive", sizes=(10,) * 10, samples=2)
     figure = per_class(comparison(tmp_path))
-    assert [title for title, _ in figure.panels] == [f"Classes {first} to {first + 24}" for first in (0, 25, 50, 75)]
+    assert [title for title, _ in figure.panels] == [f"Classes, part {part} of 4" for part in (1, 2, 3, 4)]
     assert len(figure.rows) == 100
+
+
+def test_the_panel_of_all_classes_is_called_so_however_long_their_names_are(tmp_path: Path) -> None:
+    publish(tmp_path, "naive", class_names=("a tulip half off", "rose & thorn", "sunflower", "daisy"))
+    ((title, _),) = per_class(comparison(tmp_path)).panels
+    assert title == "All classes"
 
 
 def test_the_accuracy_of_each_class_is_in_the_report_and_its_csv_is_linked(tmp_path: Path) -> None:
