@@ -116,7 +116,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
                     check_protocol(spec, info, folder)
                 if seed == request.seeds[0]:
                     check_strategy(spec, method.strategy, shape, folder, file)
-                    if text := unlearnable_classes(spec, method.plugin):
+                    if text := unlearnable_classes(spec, method.plugin, method.strategy):
                         notify(Note(text))
     return planned
 
