@@ -45,8 +45,9 @@ def examine(results: Sequence[Path] | None, data: Path | None) -> Iterator[Findi
 
 
 def _installation() -> Iterator[Finding]:
-    versions = environment.describe("cpu")["packages"]
-    yield Finding(", ".join(f"{name} {version or 'missing'}" for name, version in versions.items()))
+    versions = [f"{name} {version or 'missing'}" for name, version in environment.describe("cpu")["packages"].items()]
+    for start in range(0, len(versions), 4):  # in lines that fit 80 columns
+        yield Finding(", ".join(versions[start : start + 4]))
     for module in ("torchvision", "avalanche.training.templates"):
         # In a separate process, because a broken package may crash on import.
         command = [sys.executable, "-W", "ignore", "-c", f"import {module}"]
