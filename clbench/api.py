@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
-from rich.text import Text
 
 from clbench.base.events import Listener
 from clbench.comparison.grouping import compare
@@ -21,10 +20,10 @@ from clbench.comparison.table import print_comparison
 from clbench.errors import AuditError, ClbenchError, UsageError
 from clbench.executors.local import Local
 from clbench.results import stored_runs
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_runs import StoredRun, Unreadable
 from clbench.runs.grid import Planned, plan
 from clbench.runs.grid_search import Execute, plan_finals, plan_trials
-from clbench.runs.outcome import Outcome
+from clbench.runs.outcome import Outcome, describe_missing
 from clbench.runs.parallelism import DEFAULT_THREADS
 from clbench.runs.request import Request, options
 from clbench.system.signals import Interruption
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class RunsFailed(ClbenchError):
-    """Some runs of a grid failed; `runs` holds those that did not."""
+    """Some runs of a grid failed, or are stored and cannot be read; `runs` holds the others."""
 
     def __init__(self, message: str, runs: Runs) -> None:
         super().__init__(message)
@@ -116,16 +115,15 @@ def run(
     "strategy.name" or, with one strategy, by "name". The other arguments are the command's options, listed below.
 
     Raises UsageError, DataError, MachineError or PluginError before anything is trained, and RunsFailed at the end if
-    some runs failed, or with `strict` AuditError if a strategy broke the rules; what has finished is stored in every
-    case.
+    some runs failed or cannot be read, or with `strict` AuditError if a strategy broke the rules; what has finished is
+    stored in every case.
     """
     request = Request.from_python(locals())  # every argument is an option of the request
     console = Terminal(file=sys.stderr)
     outcomes = run_request(request, console)
-    runs = stored(outcomes, console)
-    failed = [f"{outcome.run} {outcome.message}" for outcome in outcomes if outcome.failed]
-    if failed:
-        raise RunsFailed(f"{len(failed)} of {len(outcomes)} runs failed:\n" + "\n".join(failed), runs)
+    runs, unreadable = stored(outcomes)
+    if missing := describe_missing(outcomes, unreadable):
+        raise RunsFailed(missing, runs)
     if strict:
         require_clean(runs)
     return runs
@@ -184,18 +182,11 @@ def _executing(request: Request, console: Console) -> Iterator[tuple[Execute, Pr
         yield execute, progress
 
 
-def stored(outcomes: Iterable[Outcome], console: Console) -> Runs:
-    """Return the published runs among the outcomes, read back from their files; name on `console` what cannot be."""
-    runs = []
-    for outcome in outcomes:
-        if outcome.failed:
-            continue
-        run = stored_runs.read(outcome.path)
-        if isinstance(run, StoredRun):
-            runs.append(run)
-        else:
-            console.print(Text(f"Left out: {run}"), soft_wrap=True)
-    return Runs(runs)
+def stored(outcomes: Iterable[Outcome]) -> tuple[Runs, list[Unreadable]]:
+    """Return the published runs among the outcomes, read back from their files, and those that cannot be read."""
+    found = [stored_runs.read(outcome.path) for outcome in outcomes if not outcome.failed]
+    runs = Runs(run for run in found if isinstance(run, StoredRun))
+    return runs, [run for run in found if isinstance(run, Unreadable)]
 
 
 def report(

@@ -88,10 +88,11 @@ def configure(cls: type[T], values: dict[str, Any], owner: str) -> T:
     try:
         return cls(**values)
     except pydantic.ValidationError as error:
-        faults = [
-            f"{owner}.{'.'.join(str(part) for part in fault['loc']) or '?'} = {fault['input']!r}: {fault['msg']}"
-            for fault in error.errors(include_url=False)
-        ]
+        faults = []
+        for fault in error.errors(include_url=False):
+            name = ".".join(map(str, fault["loc"])) or "?"
+            said = fault["msg"].replace("Input should be", "must be", 1)
+            faults.append(f"{owner}.{name} {said} (got {fault['input']!r})")
         raise UsageError("\n".join(faults)) from None
 
 

@@ -188,7 +188,7 @@ class Strategy(Generic[ConfigT]):
         On a GPU it is captured in a CUDA graph if a trial shows that it depends on the batch alone; see
         training/cuda_graphs.py.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no hook `loss`")
 
     def train(self, training: Training) -> None:
         """Train the current experience by a loop of the strategy's own, made of the harness's pieces: a Training.

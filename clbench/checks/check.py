@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from clbench.errors import ClbenchError
+from clbench.errors import ClbenchError, PluginError
 
 
 class CheckFailed(Exception):
@@ -38,11 +38,19 @@ class Result:
 
 
 def perform(check: Callable[[Any], None], bench: Any) -> Result:
-    """Do one check; what the plug-in raises becomes its result. `bench` is told the check's name, as `bench.check`."""
+    """Do one check; what the plug-in raises becomes its result.
+
+    `bench` is told the check's name, as `bench.check`, and keeps in `bench.errors` which check met an error first.
+    """
     name, doc = check.__name__, inspect.getdoc(check) or ""
     bench.check = name
     try:
         check(bench)
+    except PluginError as error:  # while the file is loaded, so that the same happens in every check
+        first = bench.errors.setdefault(error.message, name)
+        if first != name:
+            return Result(name, "skipped", doc, f"see {first}")
+        return Result(name, "failed", doc, error.message, error.hint or "")
     except Skipped as reason:
         return Result(name, "skipped", doc, str(reason))
     except CheckFailed as fault:

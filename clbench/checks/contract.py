@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import re
 import subprocess
 import typing
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from clbench.base.config import configure, plain
-from clbench.base.strategy import config_class
+from clbench.base.strategy import Strategy, config_class
 from clbench.checks.check import CheckFailed, Result, Skipped, perform
 from clbench.checks.small_scenario import Bench
 from clbench.plugins.discovery import Plugin
@@ -101,6 +102,20 @@ def imports_no_other_strategy(bench: Bench) -> None:
                 raise CheckFailed(
                     f"it imports {name}", "A strategy is one file; shared mathematics belongs in clbench.losses."
                 )
+
+
+def its_hooks_are_spelled_as_the_contract_has_them(bench: Bench) -> None:
+    """No method is called nearly like a hook: it would never be called."""
+    cls = load_class(bench.plugin)
+    hooks = {name for name in vars(Strategy) if not name.startswith("_")}
+    own = {name for each in cls.__mro__ if not issubclass(Strategy, each) for name in vars(each)}
+    for name in sorted(own - hooks):
+        near = difflib.get_close_matches(name, hooks, n=1, cutoff=0.88)
+        if near and not name.startswith("_"):
+            raise CheckFailed(
+                f"{cls.__name__}.{name} is not called by anything; did you mean the hook {near[0]}?",
+                "Rename it, or begin its name with _ if it is meant to be a method of its own.",
+            )
 
 
 # -- training ---------------------------------------------------------------------------------------------------------
@@ -252,6 +267,7 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
     docstring_names_source_equation_and_variant,
     hyper_parameters_are_described_bounded_and_survive_json,
     imports_no_other_strategy,
+    its_hooks_are_spelled_as_the_contract_has_them,
     trains_in_the_first_and_in_later_experiences,
     trains_a_network_with_batch_normalisation,
     trains_on_augmented_images,

@@ -45,6 +45,9 @@ class NetworkBench:
     check: str = ""
     """Name of the current check."""
 
+    errors: dict[str, str] = field(default_factory=dict)
+    """By the message of an error the check that met it first."""
+
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="clbench-check-")))
 
     def __post_init__(self) -> None:

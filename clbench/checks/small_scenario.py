@@ -55,7 +55,7 @@ def quiet_run(request: Request) -> list[StoredRun]:
         raise CheckFailed(
             f"{outcomes[0].message}\n{trace}", f"It must run with recipe {request.recipe} and split {request.split}."
         )
-    return list(stored(outcomes, nowhere))
+    return list(stored(outcomes)[0])
 
 
 class Bench:
@@ -73,6 +73,9 @@ class Bench:
         self._failed: dict[tuple[str, str, str, int], str] = {}
         self.check = ""
         """Name of the current check."""
+
+        self.errors: dict[str, str] = {}
+        """By the message of an error the check that met it first."""
 
         self.recipe_suffix = ""
         """`-fixed` if the strategy refuses a growing head."""
@@ -116,6 +119,12 @@ class Bench:
             return quiet_run(request)[0]
         except UsageError as refusal:
             raise Skipped(f"the strategy refuses recipe {recipe}: {refusal.message}") from None
+        except CheckFailed as fault:
+            message = fault.found.partition("\n")[0]
+            first = self.errors.setdefault(message, self.check)
+            if first == self.check:
+                raise
+            raise CheckFailed(f"{message}\nAs in {first}.", fault.fix) from None
 
     def command(self, out: str) -> list[str]:
         """Return the command that makes the default run in a separate process."""

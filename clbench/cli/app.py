@@ -34,11 +34,11 @@ EXAMPLES = {
     "doctor": "clbench doctor results",
     "list": "clbench list strategies",
 }
-for command in (run, compare, reproduce, profile, report, show, check, doctor, list_):
+for command in (run, compare, report, list_, show, check, doctor, profile, reproduce):
     name = command.__name__.rstrip("_")
     app.command(name, cls=Command, epilog=f"Example: {EXAMPLES[name]}")(command)
-app.add_typer(new_app, name="new")
-app.add_typer(data_app, name="data")
+app.add_typer(new_app, name="new", epilog="Example: clbench new strategy mine")
+app.add_typer(data_app, name="data", epilog="Example: clbench data list")
 
 
 def _version(wanted: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import typer
@@ -14,12 +15,13 @@ _TypingError: Any = typer.BadParameter.__bases__[0]
 
 
 class Command(TyperCommand):
-    """Refuses an option that is given twice, of which typer would take the last, and explains unknown ones."""
+    """Refuses an option that is given twice, of which typer would take the last; explains unknown and missing ones."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments. Raises UsageError where there is more to say than typer does."""
         try:
-            self._refuse_what_would_be_dropped(ctx, args)
+            if not ctx.resilient_parsing:  # as while a word is completed
+                self._refuse_what_would_be_dropped(ctx, args)
             return super().parse_args(ctx, args)
         except _TypingError as error:
             unknown = getattr(error, "option_name", None)
@@ -27,12 +29,31 @@ class Command(TyperCommand):
                 raise UsageError(f"there is no option {unknown}", hint) from None
             raise
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments and options without the Python types that typer puts behind the names of arguments."""
+        for kind in ("argument", "option"):
+            each = [one.get_help_record(ctx) for one in self.get_params(ctx) if one.param_type_name == kind]
+            if records := [(re.sub(r" <\S+>$", "", record[0]), record[1]) for record in each if record]:
+                with formatter.section(f"{kind.capitalize()}s"):
+                    formatter.write_dl(records)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the pieces of the usage line, required arguments as NAME, where typer has {NAME}."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
     def _refuse_what_would_be_dropped(self, ctx: Any, args: list[str]) -> None:
-        _, rest, order = self.make_parser(ctx).parse_args(args=list(args))
+        given, rest, order = self.make_parser(ctx).parse_args(args=list(args))
         if self.name == "run" and rest:
             raise UsageError(
                 f"'{' '.join(rest)}': strategies and scenarios are named by options",
                 "For example: clbench run -s lwf -S splitdigits",
+            )
+        required = [each for each in self.params if each.param_type_name == "option" and each.required]
+        missing = ["/".join(each.opts) for each in required if each.name not in given]
+        if missing and "help" not in given:
+            raise UsageError(
+                f"{' and '.join(missing)} must be given",
+                f"For example: clbench {self.name} -s lwf -S splitdigits. All names: clbench list",
             )
         for parameter in order:
             repeatable = getattr(parameter, "multiple", False) or getattr(parameter, "is_flag", False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from clbench.cli.command import Command
 from clbench.cli.options import AsJson, DataFolder, terminal
-from clbench.system.output import legible, say, say_json
+from clbench.system.output import legible, say, say_json, say_prose
 
 if TYPE_CHECKING:
     from clbench.data.dataset_info import DatasetInfo
@@ -25,7 +26,7 @@ data_app = typer.Typer(
 
 @data_app.command("list", cls=Command, epilog="Example: clbench data list")
 def data_list(data: DataFolder = None, as_json: AsJson = False) -> None:
-    """List the datasets and whether they are ready to use, and the stored features of frozen networks."""
+    """List the datasets, whether they are ready, and stored features."""
     import dataclasses
 
     from clbench.data.datasets import data_folder, list_datasets
@@ -72,7 +73,10 @@ def _features_row(listed: ListedEntry) -> list[str]:
 def data_fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A built-in dataset.")], data: DataFolder = None
 ) -> None:
-    """Download a built-in dataset, or read it from files that are already in the data folder."""
+    """Download a built-in dataset.
+
+    Files that are already in the data folder, in torchvision's layout, are used instead.
+    """
     from clbench.data.datasets import data_folder, fetch
 
     info = fetch(name, data_folder(data), lambda text: say(text, sys.stderr))
@@ -87,7 +91,10 @@ def data_import(
     ],
     data: DataFolder = None,
 ) -> None:
-    """Import a dataset: an .npz with x_train, y_train, x_test, y_test, or a folder of PNG images."""
+    """Import a dataset of your own, a file or a folder of images.
+
+    The file is an .npz with x_train, y_train, x_test and y_test; the folder has PNG images.
+    """
     from clbench.data.datasets import data_folder
     from clbench.data.importing import import_dataset
 
@@ -102,8 +109,13 @@ def print_dataset(info: DatasetInfo) -> None:
         f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape} in "
         f"{len(info.classes)} classes ({info.source})"
     )
-    if info.classes != tuple(map(str, range(len(info.classes)))):
-        say(f"classes by id: {numbered_classes(info)}")
+    if not are_ids(info.classes):
+        say_prose(f"classes by id: {numbered_classes(info)}")
+
+
+def are_ids(classes: Sequence[str]) -> bool:
+    """Return whether classes have no names but their ids."""
+    return list(classes) == list(map(str, range(len(classes))))
 
 
 def numbered_classes(info: DatasetInfo) -> str:
@@ -118,7 +130,10 @@ def data_verify(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One dataset [default: all].")] = None,
     data: DataFolder = None,
 ) -> None:
-    """Read whole datasets, and all stored features if no NAME is given, and compare them with their recorded hashes."""
+    """Compare datasets with their recorded hashes.
+
+    Without a NAME all datasets, and all stored features.
+    """
     from clbench.data.datasets import data_folder, verify
     from clbench.data.feature_entries import verify_features
     from clbench.errors import DataError

@@ -11,9 +11,10 @@ from clbench.system.output import say, say_json
 
 @run_options("strategy", "scenario", "recipe", "set", "split", "epochs", "setting", "device", "threads", "data")
 def profile(request: Request, as_json: AsJson = False) -> None:
-    """Show where a run's time goes: data, forward, backward, optimizer, strategy, evaluation, start-up.
+    """Show where a run's time goes.
 
-    Does one run, of one strategy on one scenario with seed 0, and keeps nothing of it.
+    The parts are data, forward, backward, optimizer, strategy, evaluation and start-up. It does one run, of one
+    strategy on one scenario with seed 0, and keeps nothing of it.
     """
     from clbench.diagnostics.profile import HEADINGS
     from clbench.diagnostics.profile import profile as measure
@@ -32,14 +33,17 @@ def doctor(
     results: Results = None,
     data: DataFolder = None,
 ) -> None:
-    """Check the installation, the machine, the data and the stored runs; say how to fix what is wrong."""
+    """Check installation, machine, data and stored runs.
+
+    Says how to fix what is wrong.
+    """
     from clbench.diagnostics.doctor import examine
 
-    findings = examine(results, data)
-    for finding in findings:
+    worst = 0
+    for finding in examine(results, data):
         say(f"{'ok  ' if finding.healthy else 'FAIL'}  {finding.what}")
         if finding.fix:
             say(f"      {finding.fix}")
-    codes = [finding.exit_code for finding in findings if not finding.healthy]
-    if codes:
-        raise typer.Exit(max(codes))
+        worst = max(worst, finding.exit_code)
+    if worst:
+        raise typer.Exit(worst)

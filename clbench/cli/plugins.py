@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,11 +12,11 @@ import typer
 
 from clbench.cli.command import Command
 from clbench.cli.completion import checked, one_of, plugins, shown
-from clbench.cli.data import numbered_classes, print_dataset
+from clbench.cli.data import are_ids, numbered_classes, print_dataset
 from clbench.cli.options import AsJson, DataFolder, terminal
 from clbench.cli.stored_runs import list_runs
 from clbench.errors import UsageError
-from clbench.system.output import say, say_json
+from clbench.system.output import say, say_json, say_prose
 
 if TYPE_CHECKING:
     from clbench.checks.check import Result
@@ -31,6 +32,7 @@ def list_(
         str,
         typer.Argument(
             metavar="strategies|scenarios|networks|runs",
+            help="What to list [default: strategies, scenarios and networks].",
             autocompletion=one_of("strategies", "scenarios", "networks", "runs"),
         ),
     ] = "",
@@ -61,11 +63,20 @@ def list_(
     from clbench.system.tables import print_table
 
     for title, rows in listed.items():
-        headings = list(rows[0]) if rows else ["name"]
-        print_table(terminal(), title, headings, [list(row.values()) for row in rows])
+        print_table(terminal(), title, ["name", "what"], [[row["name"], _in_a_paragraph(row)] for row in rows])
         say()
-    say("Details: clbench show NAME. What Avalanche, timm and torchvision have can be named, too:")
-    say("avalanche:Replay, avalanche:SplitMNIST, timm:resnet18, torchvision:mobilenet_v3_small")
+    say("Details: clbench show NAME. Those of Avalanche, timm and torchvision can be")
+    say("named, too: avalanche:Replay, avalanche:SplitMNIST, timm:resnet18,")
+    say("torchvision:mobilenet_v3_small")
+
+
+_SAID = {"presets": "Presets: ", "recipes": "Recipes: ", "settings": "Settings: ", "aliases": "Also called "}
+
+
+def _in_a_paragraph(row: dict[str, str]) -> str:
+    """Return what a plug-in is, what it offers, its other names, and where it is from if it is not built in."""
+    said = [row["what"], *(f"{begin}{row[field]}." for field, begin in _SAID.items() if row.get(field))]
+    return " ".join(said if row["from"] == "built-in" else [*said, f"({row['from']})"])
 
 
 def _described(kind: Kind) -> list[dict[str, str]]:
@@ -93,7 +104,10 @@ def show(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show a strategy's source, equation and hyper-parameters, a scenario's split and recipes, or a network."""
+    """Show a strategy, a scenario or a network in detail.
+
+    Of a strategy its source, equation, presets and hyper-parameters; of a scenario its split and recipes.
+    """
     from clbench.plugins.description import describe_in_full, find
 
     plugin = find(name)
@@ -112,8 +126,8 @@ def _print_classes(dataset: str) -> None:
     from clbench.data.datasets import cached_names, data_folder, describe
 
     folder = data_folder()
-    if dataset in cached_names(folder) and (info := describe(dataset, folder)):
-        say(f"\nclasses by id: {numbered_classes(info)}")
+    if dataset in cached_names(folder) and (info := describe(dataset, folder)) and not are_ids(info.classes):
+        say_prose(f"\nclasses by id: {numbered_classes(info)}")
 
 
 def check(
@@ -122,7 +136,10 @@ def check(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Check a strategy or network against its contract: say what is wrong and how to fix it."""
+    """Check a strategy or a network against its contract.
+
+    Runs it on small data in many ways, and says what is wrong and how to fix it.
+    """
     from clbench.networks.libraries import is_librarys
     from clbench.plugins.description import find
 
@@ -134,15 +151,16 @@ def check(
         results.append(result)
         if not as_json:
             _print_check(result)
-    failed = [result for result in results if result.status == "failed"]
+    count = Counter(result.status for result in results)
     if as_json:
         say_json([vars(result) for result in results])
     else:
-        say(f"{plugin.name if plugin else name}: {len(results) - len(failed)} of {len(results)} checks passed")
-        if not failed:
+        others = "".join(f", {count[status]} {status}" for status in ("failed", "skipped") if count[status])
+        say(f"{plugin.name if plugin else name}: {count['passed']} of {len(results)} checks passed{others}")
+        if not count["failed"]:
             own = f"-s naive,{name}" if plugin and plugin.kind == "strategy" else f"-s naive,lwf --network {name}"
             say(f"Try it: clbench run {own} -S splitmnist --seeds 5")
-    if failed:
+    if count["failed"]:
         raise typer.Exit(1)
 
 
@@ -158,13 +176,16 @@ def _examined(name: str, plugin: Plugin | None) -> Iterator[Result]:
 
 @new_app.command("strategy", cls=Command, epilog="Example: clbench new strategy fading --from lwf")
 def new_strategy(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the strategy and its file, for example my_idea.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the strategy and its file: my_idea, say.")],
     original: Annotated[
         str | None,
-        typer.Option("--from", metavar="NAME", help="A strategy to begin with.", autocompletion=plugins("strategy")),
+        typer.Option("--from", metavar="NAME", help="The strategy to copy.", autocompletion=plugins("strategy")),
     ] = None,
 ) -> None:
-    """Write strategies/NAME.py here: a commented skeleton that runs, or a copy of another strategy."""
+    """Write strategies/NAME.py, a commented skeleton that runs.
+
+    With --from it is a copy of another strategy.
+    """
     from clbench.plugins.scaffold import new_strategy as write
 
     path = write(name, original)
@@ -174,13 +195,16 @@ def new_strategy(
 
 @new_app.command("network", cls=Command, epilog="Example: clbench new network tiny")
 def new_network(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the network and its file, for example my_net.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the network and its file: my_net, say.")],
     original: Annotated[
         str | None,
-        typer.Option("--from", metavar="NAME", help="A network to begin with.", autocompletion=plugins("network")),
+        typer.Option("--from", metavar="NAME", help="The network to copy.", autocompletion=plugins("network")),
     ] = None,
 ) -> None:
-    """Write networks/NAME.py here: a commented skeleton that runs, or a copy of another network."""
+    """Write networks/NAME.py, a commented skeleton that runs.
+
+    With --from it is a copy of another network.
+    """
     from clbench.plugins.scaffold import new_network as write
 
     path = write(name, original)
@@ -190,13 +214,13 @@ def new_network(
 
 @new_app.command("scenario", cls=Command, epilog="Example: clbench new scenario flowers flowers.npz")
 def new_scenario(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the scenario and its file, for example my_data.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the scenario and its file: my_data, say.")],
     path: Annotated[
         Path, typer.Argument(metavar="PATH", help="An .npz file, or a folder train/CLASS/*.png, test/CLASS/*.png.")
     ],
     data: DataFolder = None,
 ) -> None:
-    """Import a dataset of your own and write scenarios/NAME.py for it here."""
+    """Import a dataset of your own and write scenarios/NAME.py."""
     from clbench.data.datasets import data_folder
     from clbench.data.importing import import_dataset
     from clbench.plugins.scaffold import new_scenario as write

@@ -16,6 +16,8 @@ from clbench.system import memory
 from clbench.system.output import say, say_json
 
 if TYPE_CHECKING:
+    from clbench.api import Runs
+    from clbench.results.stored_runs import Unreadable
     from clbench.runs.outcome import Outcome
 
 
@@ -40,13 +42,19 @@ def print_comparisons(runs: Any, as_json: bool, wide: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def answering(outcomes: Sequence[Outcome], out: Path, again: str) -> Iterator[None]:
-    """Within, show what was run. If that fails, say that the runs are stored, and that the command `again` shows them.
+def answering(outcomes: Sequence[Outcome], out: Path, again: str) -> Iterator[Runs]:
+    """Within, show what was run: the runs are read back and given. If that fails, say where they are stored, and that
+    the command `again` shows them.
 
-    At the end, however it comes, say which runs failed and exit accordingly.
+    At the end, however it comes, say which runs failed or cannot be read, and exit accordingly.
     """
+    from clbench.api import stored
+    from clbench.runs.outcome import describe_missing
+
+    unreadable: list[Unreadable] = []
     try:
-        yield
+        runs, unreadable = stored(outcomes)
+        yield runs
     except (BrokenPipeError, typer.Exit):
         raise
     except Exception as error:
@@ -58,13 +66,6 @@ def answering(outcomes: Sequence[Outcome], out: Path, again: str) -> Iterator[No
         code = MachineError.exit_code if memory.is_short(error) else ClbenchError.exit_code
         raise typer.Exit(code) from error
     finally:  # whether or not the table was read to its end
-        end_if_some_failed(outcomes)
-
-
-def end_if_some_failed(outcomes: Sequence[Outcome]) -> None:
-    failed = [outcome for outcome in outcomes if outcome.failed]
-    if failed:
-        names = "\n".join(f"  {outcome.run} {outcome.message}" for outcome in failed)
-        others = "; the others are stored" if len(failed) < len(outcomes) else ""
-        say(f"{len(failed)} of {len(outcomes)} runs failed{others}:\n{names}", sys.stderr)
-        raise typer.Exit(1)
+        if missing := describe_missing(outcomes, unreadable):
+            say(missing, sys.stderr)
+            raise typer.Exit(ClbenchError.exit_code)

@@ -34,7 +34,7 @@ def reproduce(
     ] = None,
     method: Annotated[str | None, typer.Option(metavar="NAME", help="Only the cells of this method.")] = None,
 ) -> None:
-    """Run the protocol of a published table and compare the measured numbers with the published ones.
+    """Measure a published table again, and compare the numbers.
 
     Finished runs are skipped, as by `run`. A cell agrees if the means differ by at most two combined standard errors.
     """
@@ -43,17 +43,17 @@ def reproduce(
     if listing or not protocol:
         _print_targets(targets(protocol or None))
         return
-    from clbench.api import execute_planned, stored
+    from clbench.api import execute_planned
     from clbench.reproduction.campaign import chosen, plan_targets
 
     wanted = chosen(targets(protocol), setting, method)
     outcomes = execute_planned(lambda notify: plan_targets(wanted, request, notify), request, terminal(stderr=True))
-    with answering(outcomes, request.out, f"clbench compare {request.out}"):
+    with answering(outcomes, request.out, f"clbench compare {request.out}") as runs:
         from clbench.reproduction import table
         from clbench.reproduction.targets import cells
         from clbench.system.tables import print_table
 
-        found, title = cells(wanted, stored(outcomes, terminal(stderr=True))), f"{protocol}: {wanted[0].source}"
+        found, title = cells(wanted, runs), f"{protocol}: {wanted[0].source}"
         print_table(terminal(), title, table.HEADINGS, table.rows(found), numbers=range(2, 7))
         say("Percent; ± is the standard deviation over runs as published, and as measured.")
         file = request.out / "reproduction" / f"{protocol}.csv"
@@ -65,10 +65,12 @@ def reproduce(
 def _print_targets(targets: Sequence[Target]) -> None:
     from clbench.system.tables import print_table
 
-    rows = []
+    by_source: dict[str, list[list[str]]] = {}
     for t in targets:
         spread = "" if t.spread is None else f" ±{t.spread:.2f}"
-        rows.append([t.protocol, t.method, t.setting.replace("_", "-"), f"{t.mean:.2f}{spread}", str(t.n), t.source])
-    headings = ["protocol", "method", "setting", "published, %", "n", "source"]
-    print_table(terminal(), "published numbers", headings, rows, numbers=(3, 4))
-    say("One of them: clbench reproduce PROTOCOL")
+        row = [t.method, t.setting.replace("_", "-"), f"{t.mean:.2f}{spread}", str(t.n)]
+        by_source.setdefault(f"{t.protocol}: {t.source}", []).append(row)
+    for title, rows in by_source.items():
+        print_table(terminal(), title, ["method", "setting", "published, %", "n"], rows, numbers=(2, 3))
+        say()
+    say("To measure one of them: clbench reproduce PROTOCOL")

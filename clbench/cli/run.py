@@ -35,14 +35,13 @@ def run(
         return
     if sys.stderr.isatty():  # importing torch takes a second or more; the first line that follows replaces this one
         print("Starting …", end="\r", file=sys.stderr, flush=True)
-    from clbench.api import require_clean, run_request, stored
+    from clbench.api import require_clean, run_request
 
     outcomes = run_request(request, terminal(stderr=True))
-    with answering(outcomes, request.out, f"clbench compare {request.out}"):
-        runs = stored(outcomes, terminal(stderr=True))
+    with answering(outcomes, request.out, f"clbench compare {request.out}") as runs:
         print_comparisons(runs, as_json, wide)
         if runs and not as_json:
-            say(f"\nStored in {request.out}/. Compare with everything stored there: clbench compare {request.out}")
+            say(f"\nStored in {request.out}/. To compare all runs there: clbench compare {request.out}")
     if request.strict:
         require_clean(runs)
 

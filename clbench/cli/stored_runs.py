@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +20,10 @@ def compare(
     wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compare stored runs in a table: a row per strategy, mean and interval over the seeds."""
+    """Compare stored runs in a table.
+
+    A row per strategy: the mean over the seeds with its interval.
+    """
     from clbench.results.stored_runs import failures, read_all
 
     places = _places("compare", results)
@@ -50,9 +53,9 @@ def report(
     ] = "",
     recipe: Annotated[str, typer.Option(metavar="NAME[,NAME…]", help="Only runs under these recipes.")] = "",
 ) -> None:
-    """Write the comparison of stored runs as a page, with its figures and tables as files.
+    """Write a page about stored runs, with figures and tables.
 
-    The page is self-contained: it loads nothing from the network. Nothing is trained.
+    The figures and tables are also written as files. The page loads nothing from the network, and nothing is trained.
     """
     from clbench.reporting.publication import Selection, write_report
 
@@ -73,7 +76,7 @@ def list_runs(results: Sequence[Path] | None, as_json: bool) -> None:
 
     places = _places("list runs", results)
     runs, unreadable = read_all(places, _watched)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "run": run.path.as_posix(),
             "status": run.result.status,
@@ -88,7 +91,7 @@ def list_runs(results: Sequence[Path] | None, as_json: bool) -> None:
     if as_json:
         say_json(rows)
         return
-    cells = [[_cell(value) for value in row.values()] for row in rows]
+    cells = [["/".join(Path(row["run"]).parts[-3:]), *map(_cell, list(row.values())[1:])] for row in rows]
     print_table(
         terminal(),
         f"runs in {', '.join(map(str, places))}",
@@ -108,19 +111,20 @@ def _places(command: str, results: Sequence[Path] | None) -> Sequence[Path]:
         return results
     own, nested = usual_places()
     for folder in nested:
-        say(f"Left out: {folder}, a results folder of its own. To read it: clbench {command} {folder}", sys.stderr)
-    if not own:
+        say(f"Left out: {folder}, a results folder of its own.", sys.stderr)
+        say(f"To read it: clbench {command} {folder}", sys.stderr)
+    if not own or not own[0].is_dir():
         raise UsageError("no runs in results", "To make some: clbench run -s naive,lwf -S splitdigits")
     return own
 
 
-def _watched(paths: Sequence[Path]) -> Iterable[Path]:
-    """Show in a terminal how many of the runs have been read."""
+def _watched(items: Sequence[Any], what: str) -> Iterable[Any]:
+    """Show in a terminal how many of the items are done."""
     if not sys.stderr.isatty():
-        return paths
+        return items
     from rich.progress import track
 
-    return track(paths, description="reading runs", console=terminal(stderr=True), transient=True)
+    return track(items, description=what, console=terminal(stderr=True), transient=True)
 
 
 def _cell(value: str | float | None) -> str:

@@ -19,16 +19,21 @@ IMBALANCED = 1.5
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print the table of a comparison with its warnings and notes."""
-    several = any(len(row.seeds) > 1 for row in comparison.rows)
     columns = headings(comparison)
     rows = [list(cells(row, columns).values()) for row in comparison.rows]
     print_table(console, comparison.title, list(columns.values()), rows, numbers=range(1, len(columns)))
-    interval = "Means with 95 % t-intervals over the seeds." if several else "One seed: no interval."
-    console.print(Text(f"Accuracies in percent, of the classes seen after the last experience. {interval}"))
+    console.print()
+    console.print(Text(_what_numbers_are(comparison)))
     for warning in comparison.warnings:
         console.print(Text(warning, style="bold"))
     for note in comparison.notes:
         console.print(Text(note))
+
+
+def _what_numbers_are(comparison: Comparison) -> str:
+    several = any(len(row.seeds) > 1 for row in comparison.rows)
+    interval = "Means with 95 % t-intervals over the seeds." if several else "One seed: no interval."
+    return f"Accuracies in percent, of the classes seen after the last experience. {interval}"
 
 
 def as_html(comparison: Comparison) -> str:
@@ -40,7 +45,8 @@ def as_html(comparison: Comparison) -> str:
         for row in comparison.rows
     ]
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    said = "".join(f"<li>{html.escape(text)}</li>" for text in (*comparison.warnings, *comparison.notes))
+    told = (_what_numbers_are(comparison), *comparison.warnings, *comparison.notes)
+    said = "".join(f"<li>{html.escape(text)}</li>" for text in told)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<p><b>{html.escape(comparison.title)}</b></p><div style="overflow-x: auto">{table}</div><ul>{said}</ul>'
 

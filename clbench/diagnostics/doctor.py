@@ -13,7 +13,7 @@ from pathlib import Path
 from clbench.data.datasets import data_folder, verify
 from clbench.plugins import discovery
 from clbench.results import environment, store
-from clbench.results.stored_runs import Unreadable, read_all
+from clbench.results.stored_runs import Unreadable, failures, read_all
 from clbench.system import machine, memory
 from clbench.system.output import one_line
 
@@ -34,15 +34,20 @@ class Finding:
         return self.exit_code == 0
 
 
-def examine(results: Sequence[Path] | None, data: Path | None) -> list[Finding]:
-    """Check the installation, the machine, the plug-ins, the data and the stored runs."""
+def examine(results: Sequence[Path] | None, data: Path | None) -> Iterator[Finding]:
+    """Check installation, machine, plug-ins, data and stored runs; yield each finding as it is made."""
     folders = list(results or [path for path in [Path("results")] if path.is_dir()])
-    return [*_installation(), *_machine(), *_plugins(), *_data(data_folder(data)), *_runs(folders)]
+    yield from _installation()
+    yield from _machine()
+    yield from _plugins()
+    yield from _data(data_folder(data))
+    yield from _runs(folders)
 
 
 def _installation() -> Iterator[Finding]:
-    versions = environment.describe("cpu")["packages"]
-    yield Finding(", ".join(f"{name} {version or 'missing'}" for name, version in versions.items()))
+    versions = [f"{name} {version or 'missing'}" for name, version in environment.describe("cpu")["packages"].items()]
+    for start in range(0, len(versions), 4):  # in lines that fit 80 columns
+        yield Finding(", ".join(versions[start : start + 4]))
     for module in ("torchvision", "avalanche.training.templates"):
         # In a separate process, because a broken package may crash on import.
         command = [sys.executable, "-W", "ignore", "-c", f"import {module}"]
@@ -99,7 +104,8 @@ def _data(folder: Path) -> Iterator[Finding]:
 def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
     for folder in folders:
         runs, unreadable = read_all([folder])
-        yield Finding(f"{len(runs)} runs in {folder}, each as it was published")
+        count = f"{len(runs)} run{'s' if len(runs) != 1 else ''}"
+        yield Finding(f"{count} in {folder}, {'each ' if len(runs) != 1 else ''}as published")
         for fault in unreadable:
             yield _unreadable(fault)
         for name in store.abandoned_runs(folder).values():
@@ -108,14 +114,14 @@ def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
                 1,
                 "Rerun the same command to resume it.",
             )
-        failed = list(store.published_runs(folder / store.FAILED))
-        for path in failed:
-            yield Finding(f"failed run {path.relative_to(folder / store.FAILED)}", 1, f"See {path}/traceback.txt")
+        for failed in failures([folder]):
+            what = one_line(f"failed run {failed.run}: {failed.message}")
+            yield Finding(what, 1, f"See {failed.path}/traceback.txt; to forget it, remove the folder.")
 
 
 def _unreadable(fault: Unreadable) -> Finding:
     scenario, strategy, run = ("", "", "", *fault.path.resolve().parts)[-3:]
     seed = run.rpartition("-seed")[2].partition("-")[0]
     command = shlex.join(["clbench", "run", "-s", strategy, "-S", scenario, "--seeds", f"{seed},"])
-    fix = one_line(f"Rerun it (the damaged one is moved aside): {command}")
+    fix = one_line(f"Remove its folder, then run it again: {command}")
     return Finding(f"run {fault}", 1, "" if fault.other_schema else fix)

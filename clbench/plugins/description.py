@@ -14,7 +14,7 @@ from clbench.errors import UsageError
 from clbench.networks.libraries import is_librarys, package, traits
 from clbench.plugins.discovery import Kind, Plugin, describe, discover, is_avalanches, select
 from clbench.plugins.syntax import Field
-from clbench.system.output import say
+from clbench.system.output import say, say_prose
 from clbench.system.suggestions import did_you_mean
 
 
@@ -88,7 +88,7 @@ def print_in_full(plugin: Plugin) -> None:
     """Print a plug-in for a person: what it is, where it is from, and everything that can be set."""
     where = plugin.source if plugin.path == Path() else f"{plugin.source}: {plugin.path}"
     say(f"{plugin.kind} {plugin.name}   ({where})\n")
-    say(plugin.doc or "It has no docstring.")
+    say_prose(plugin.doc or "It has no docstring.")
     _print_presets(plugin, plugin.presets)
     if plugin.fields:
         say(f"\nHyper-parameters (--set {'network.' if plugin.kind == 'network' else ''}NAME=VALUE):")
@@ -96,7 +96,9 @@ def print_in_full(plugin: Plugin) -> None:
     for recipe, values in plugin.attributes.get("in_recipe", {}).items():
         say(f"\nUnder recipe {recipe}: {', '.join(f'{name}={value}' for name, value in values.items())}")
     for dialect in plugin.dialects:
-        say(f"\n{dialect.summary}\n({dialect.source}: {dialect.path})")
+        say()
+        say_prose(dialect.summary)
+        say(f"({dialect.source}: {dialect.path})")
         _print_presets(plugin, dialect.presets)
         say(f"\nFurther hyper-parameters of these (--set {plugin.name}:PRESET.NAME=VALUE):")
         own = {field.name for field in plugin.fields}
@@ -104,20 +106,24 @@ def print_in_full(plugin: Plugin) -> None:
     if plugin.kind == "scenario":
         say(f"\ndataset {plugin.attributes.get('dataset', '?')}, split {plugin.attributes.get('split', '?')}")
         for name, value in plugin.recipes.items():
-            say(f"\nrecipe {name}:\n  {value}")
+            say(f"\nrecipe {name}:")
+            say_prose(value, "  ", "  ")
 
 
 def _print_presets(plugin: Plugin, presets: Mapping[str, Mapping[str, Any]]) -> None:
     for name, preset in presets.items():
-        say(f"\npreset {plugin.name}:{name}\n  L = {preset.get('loss', 'not said')}\n  {preset.get('source', '')}")
+        say(f"\npreset {plugin.name}:{name}")
+        say_prose(f"L = {preset.get('loss', 'not said')}", "  ", "  ")
+        say_prose(str(preset.get("source", "")), "  ", "  ")
         for setting, values in {"": preset.get("set", {}), **preset.get("in_setting", {})}.items():
             where = f" ({setting.replace('_', '-')})" if setting else ""
             if values:
-                say(f"  sets {', '.join(f'{key}={value}' for key, value in values.items())}{where}")
+                sets = ", ".join(f"{key}={value}" for key, value in values.items())
+                say_prose(f"sets {sets}{where}", "  ", "  ")
 
 
 def _print_fields(owner: str, fields: Sequence[Field]) -> None:
     for field in fields:
-        say(f"\n  {owner}.{field.name}: {field.type}, default {field.default}")
-        for line in inspect.cleandoc(field.doc).splitlines():
-            say(f"      {line}")
+        say()
+        say_prose(f"{owner}.{field.name}: {field.type}, default {field.default}", "  ", "    ")
+        say_prose(inspect.cleandoc(field.doc), "      ")

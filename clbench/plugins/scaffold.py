@@ -33,7 +33,7 @@ class Config:
     """α, weight of the distillation; dimensionless. The paper uses 1."""
 
     temperature: Annotated[float, Gt(0)] = 2.0
-    """T, of the softened answers; dimensionless. The paper uses 2."""
+    """T, temperature of the distillation; dimensionless. The paper uses 2."""
 
 
 class {cls}(clbench.Strategy[Config]):

@@ -35,7 +35,12 @@ def per_class(comparison: Comparison) -> Figure:
     shown = classes if len(classes) <= _DRAWN else [*classes[: _DRAWN // 2], *classes[-_DRAWN // 2 :]]
     parts = [shown[start : start + _PER_PANEL] for start in range(0, len(shown), _PER_PANEL)]
     numbered = len(shown) * len(accuracies) <= _NUMBERED
-    panels = tuple(_class_panel(comparison, part, accuracies, brought, numbered) for part in parts)
+    count = len(parts)
+    titles = [f"Classes, part {part + 1} of {count}" for part in range(count)] if count > 1 else ["All classes"]
+    panels = tuple(
+        _class_panel(comparison, title, part, accuracies, brought, numbered)
+        for title, part in zip(titles, parts, strict=True)
+    )
     rows = tuple(
         (
             class_name(comparison, each),
@@ -56,10 +61,14 @@ def per_class(comparison: Comparison) -> Figure:
 
 
 def _class_panel(
-    comparison: Comparison, classes: Sequence[int], accuracies: Accuracies, brought: Mapping[int, int], numbered: bool
+    comparison: Comparison,
+    title: str,
+    classes: Sequence[int],
+    accuracies: Accuracies,
+    brought: Mapping[int, int],
+    numbered: bool,
 ) -> tuple[str, Panel]:
     names = [class_name(comparison, each) for each in classes]
-    title = f"Classes {short(names[0], 6)} to {short(names[-1], 6)}" if len(names) > 1 else short(names[0], 12)
     strategies = [short(row.strategy, 10) for row in comparison.rows]
     labels = [
         f"{brought[each] + 1} · {short(name, 8)}" if brought else short(name, 9.5)

@@ -22,4 +22,4 @@ def per_class(comparison: Comparison) -> str:
             told.append(f"{row.strategy} {low} to {high}")
     if not told:
         return "No strategy was evaluated after the last experience."
-    return f"From the lowest to the highest class: {', '.join(told)}{rest(comparison.rows)}."
+    return f"Range over the classes: {', '.join(told)}{rest(comparison.rows)}."

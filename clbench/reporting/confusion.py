@@ -49,7 +49,7 @@ def confusion(comparison: Comparison) -> Figure:
         for name, line in zip(each.names, each.shares, strict=True)
     )
     headings = ("strategy", f"true {shown[0].unit}", *shown[0].names) if shown else ("strategy",)
-    note = "Of each row the samples are 100 %, summed over the seeds."
+    note = "Each row sums to 100 %, over the samples of all seeds."
     if shown and shown[0].unit == "class" and not one_order(comparison):
         note += " The class order differs between seeds: classes are in the dataset's order."
     return Figure("confusion", "Confusion matrices", panels, headings, rows, note, _csv(comparison, shown))

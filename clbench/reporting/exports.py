@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from clbench.comparison.columns import COLUMNS, lowest, percent
@@ -21,7 +22,10 @@ _LATEX = {
     "≤": r"$\leq$",
     "Δ": r"$\Delta$",
     "–": "--",
-    "�": "?",  # which stops pdflatex
+    "−": "$-$",
+    "∞": r"$\infty$",
+    "√": r"$\surd$",
+    "∑": r"$\sum$",
     "|": r"\textbar{}",
     "…": r"\dots{}",
     "<": r"\textless{}",
@@ -30,6 +34,9 @@ _LATEX = {
     "*": "{*}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
+_PRINTED = "ÆØŁŒæøłœßıȷ‘’“”—·•¡¿£§¶©®°±²³¹½¼¾µ×÷ªº¬†‡€™→"
+_ACCENTS = "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"
+"""What pdflatex prints without a package; any other character stops it."""
 
 
 def as_csv(comparison: Comparison) -> str:
@@ -126,8 +133,22 @@ def latex_table(title: str, columns: str, names: Iterable[str], lines: Iterable[
 
 
 def latex_text(text: str) -> str:
-    """Return the text with all that LaTeX would take for more than text escaped."""
-    return "".join(_LATEX.get(character, character) for character in _one_line(text))
+    """Return the text with all that LaTeX would take for more than text escaped, and ? for what it cannot print."""
+    return "".join(_LATEX.get(each) or _greek(each) or (each if _is_printed(each) else "?") for each in _one_line(text))
+
+
+def _greek(character: str) -> str | None:
+    """Return LaTeX's name of a Greek letter: of all small ones, and of the capitals that have one."""
+    if character not in "ΓΘΛΞΠΣΥΦΨΩαβγδεζηθικλμνξπρστυφχψω":
+        return None
+    name = unicodedata.name(character).rpartition(" ")[2].replace("LAMDA", "LAMBDA").lower()
+    return f"$\\{name.capitalize() if character < 'α' else name}$"
+
+
+def _is_printed(character: str) -> bool:
+    decomposed = unicodedata.normalize("NFD", character)
+    accented = decomposed[0].isascii() and decomposed.isprintable() and all(each in _ACCENTS for each in decomposed[1:])
+    return character in _PRINTED or (accented and character < "\u01d5")
 
 
 def _one_line(text: str) -> str:

@@ -85,6 +85,9 @@ def all_figures(comparison: Comparison) -> list[Figure]:
     return [figure for draw in own if (figure := draw(comparison)).panels]
 
 
+_BANDS = "Thick lines are means and thin ones single seeds; bands are 95 % intervals, left out where they say nothing."
+
+
 def old_and_new(comparison: Comparison) -> Figure:
     """Accuracy on classes of earlier experiences, and on those just learned, after every experience."""
     old, new = (curves(comparison, metric(name)) for name in ("old_accuracy", "new_accuracy"))
@@ -103,7 +106,8 @@ def old_and_new(comparison: Comparison) -> Figure:
         for i in range(experiences(comparison))
     )
     headings = ("strategy", "experiences learned", "old classes, %", "new classes, %")
-    return Figure("old-new", "Old-class and new-class accuracy", panels, headings, rows, _shown(comparison, old)[1])
+    note = f"{_BANDS if len(comparison.seeds) > 1 else ''} {_shown(comparison, old)[1]}".strip()
+    return Figure("old-new", "Old-class and new-class accuracy", panels, headings, rows, note)
 
 
 def each_alone(comparison: Comparison) -> Figure:
@@ -212,7 +216,7 @@ def cost(comparison: Comparison) -> Figure:
 
 def settings(comparison: Comparison) -> Figure:
     """Final accuracy of the same runs without and with the sample's experience given."""
-    title = "Not told (filled) and told (hollow) the sample's experience"
+    title = "Without (filled) and with (hollow) the sample's experience given"
     height = 0.9 + 0.27 * len(comparison.rows)
     draw = partial(draw_settings, title=title, comparison=comparison)
     panel = Panel(draw, height=height, left=1.75, right=0.3)
@@ -221,7 +225,7 @@ def settings(comparison: Comparison) -> Figure:
         for row in comparison.rows
     )
     headings = ("strategy", "class-incremental, %", "task-incremental, %")
-    return Figure("settings", "Class-incremental beside task-incremental", ((title, panel),), headings, rows)
+    return Figure("settings", "Class-incremental and task-incremental accuracy", ((title, panel),), headings, rows)
 
 
 def mean_matrix(row: Row) -> list[list[float | None]]:

@@ -234,7 +234,7 @@ def errors(comparison: Comparison) -> str:
         return "Undefined here: it takes two experiences."
     told = ", ".join(f"{name} {100 * share:.0f} %" for share, name in sorted(shares, reverse=True))
     told += rest(comparison.rows)
-    return f"Old-class test samples that are given to one of the newest classes, at the end: {told}."
+    return f"Share of the old classes' test samples that is taken for one of the newest classes at the end: {told}."
 
 
 def cost(comparison: Comparison) -> str:
@@ -265,7 +265,7 @@ def settings(comparison: Comparison) -> str:
     numbers = (
         f"{100 * one_mean:.1f} % over all classes, {100 * other_mean:.1f} % when told which experience a sample is from"
     )
-    easier = "The networks and runs are the same; the second is the easier question, and was not trained for."
+    easier = "The networks are the same; the second question is easier, and they were not trained for it."
     if len(gaps) == 1:
         return f"{name}: {numbers}. {easier}"
     return f"The widest gap is {name}'s: {numbers}. {easier}" if gap > 0 else f"No strategy gains. {easier}"

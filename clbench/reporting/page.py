@@ -15,7 +15,7 @@ from markupsafe import Markup
 from clbench.reporting.provenance import Method
 from clbench.reporting.scenarios import ShownAcross
 from clbench.reporting.sections import Published, Section
-from clbench.system.output import legible
+from clbench.system.output import legible, unwrapped
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -53,6 +53,7 @@ def render(content: Content) -> str:
         lstrip_blocks=True,
     )
     environment.filters["unbroken"] = unbroken
+    environment.filters["unwrapped"] = unwrapped
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("page.html.j2").render(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from clbench.reporting.page import Content, render
 from clbench.reporting.provenance import dates, methods, surroundings
 from clbench.reporting.scenarios import across_scenarios
 from clbench.reporting.sections import published, run_table, sections
-from clbench.results.stored_runs import Failure, StoredRun, Unreadable, failures, frame, read_all
+from clbench.results.stored_runs import Failure, StoredRun, Unreadable, Watch, failures, frame, read_all, unwatched
 from clbench.system.files import write_synced
 from clbench.system.output import as_csv, legible
 from clbench.system.suggestions import did_you_mean
@@ -55,11 +55,11 @@ def write_report(
     places: Sequence[str | Path],
     out: Path | None,
     selection: Selection,
-    watch: Callable[[Sequence[Path]], Iterable[Path]] = iter,
+    watch: Watch = unwatched,
 ) -> Report:
     """Write the report of the runs at or below `places` to the folder `out` (default: reports/NAME of the first place).
 
-    The folders of the runs are taken through `watch`, which may show how far it is. Raises UsageError where there is
+    The runs and the figures are taken through `watch`, which may show how far it is. Raises UsageError where there is
     nothing to report, MachineError where `out` cannot be written or is no report.
     """
     runs, unreadable = read_all(places, watch)
@@ -72,8 +72,9 @@ def write_report(
     failed = [each for each in failures(places) if selection.has(each.strategy, each.scenario)]
     left_out = _left_out(unreadable, failed)
     target = out or Path("reports") / (Path(places[0]).resolve().name if len(places) == 1 else "comparison")
+    _require_report_or_nothing(target)
     comparisons = compare(chosen)
-    _publish(target, _files(chosen, comparisons, left_out))
+    _publish(target, _files(chosen, comparisons, left_out, watch))
     return Report(target / "index.html", len(chosen), len(comparisons), tuple(left_out))
 
 
@@ -100,8 +101,10 @@ def _left_out(unreadable: Iterable[Unreadable], failed: Iterable[Failure]) -> li
     return [legible(text) for text in said]
 
 
-def _files(runs: Sequence[StoredRun], comparisons: Sequence[Comparison], left_out: Sequence[str]) -> dict[str, bytes]:
-    shown, written = sections(comparisons)
+def _files(
+    runs: Sequence[StoredRun], comparisons: Sequence[Comparison], left_out: Sequence[str], watch: Watch
+) -> dict[str, bytes]:
+    shown, written = sections(comparisons, watch)
     across, files = across_scenarios(comparisons)
     written |= files
     headings, rows = run_table(comparisons)
@@ -139,17 +142,23 @@ def _facts(runs: Sequence[StoredRun], comparisons: Sequence[Comparison]) -> list
     spread = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else str(seeds[0])
     return [
         *([f"made {when}"] if (when := dates(runs)) else []),
-        f"{many}, {spread} seed{'s' if seeds[-1] > 1 else ''} a strategy",
+        f"{many}, {spread} seed{'s' if seeds[-1] > 1 else ''} per strategy",
         *versions,
         f"device: {device}",
     ]
 
 
-def _publish(target: Path, files: dict[str, bytes]) -> None:
-    """Put the files in the place of the report that was there before, whole or not at all."""
+def _require_report_or_nothing(target: Path) -> None:
     try:
         if target.exists() and not (target.is_dir() and {path.name for path in target.iterdir()} <= _ENTRIES):
             raise MachineError(f"{target} holds something else than a report", "Choose another folder with --out.")
+    except OSError as error:
+        raise MachineError(f"cannot read {target}: {error.strerror}", "Choose a folder with --out.") from error
+
+
+def _publish(target: Path, files: dict[str, bytes]) -> None:
+    """Put the files in the place of the report that was there before, whole or not at all."""
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
         built = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
         try:

@@ -15,7 +15,7 @@ from clbench.reporting.rendering import render
 from clbench.reproduction import table as published_table
 from clbench.reproduction.targets import cells as cells_of
 from clbench.reproduction.targets import targets
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_runs import StoredRun, Watch, unwatched
 from clbench.system.output import legible
 
 Finding = Callable[[Comparison], str]
@@ -123,21 +123,26 @@ class Section:
         return tuple(shown for shown in self.figures if shown.figure.key != "old-new")
 
 
-def sections(comparisons: Sequence[Comparison]) -> tuple[list[Section], dict[str, bytes]]:
+def sections(comparisons: Sequence[Comparison], watch: Watch = unwatched) -> tuple[list[Section], dict[str, bytes]]:
     """Return the sections of the page, and the files that belong to them by their path within the report."""
     made: list[Section] = []
     written: dict[str, bytes] = {}
-    named = zip(_anchors(comparisons), _labels(comparisons), comparisons, strict=True)
-    for anchor, label, comparison in named:
-        shown = []
-        for figure in figures.all_figures(comparison):
-            finding = f"{FINDINGS[figure.key](comparison)} {figure.note}".strip()
-            drawn, files = show(figure, anchor, comparison.title, finding)
-            shown.append(drawn)
-            written |= files
+    anchors = _anchors(comparisons)
+    shown: dict[str, list[ShownFigure]] = {anchor: [] for anchor in anchors}
+    each = [
+        (anchor, comparison, figure)
+        for anchor, comparison in zip(anchors, comparisons, strict=True)
+        for figure in figures.all_figures(comparison)
+    ]
+    for anchor, comparison, figure in watch(each, "drawing figures"):
+        finding = f"{FINDINGS[figure.key](comparison)} {figure.note}".strip()
+        drawn, files = show(figure, anchor, comparison.title, finding)
+        shown[anchor].append(drawn)
+        written |= files
+    for anchor, label, comparison in zip(anchors, _labels(comparisons), comparisons, strict=True):
         for ending, export in _EXPORTS.items():
             written[f"tables/{anchor}{ending}"] = export(comparison).encode(errors="replace")
-        made.append(_section(anchor, label, comparison, shown))
+        made.append(_section(anchor, label, comparison, shown[anchor]))
     return made, written
 
 

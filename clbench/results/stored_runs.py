@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -21,7 +22,7 @@ from clbench.evaluation.counts import Counts, count
 from clbench.results import store
 from clbench.results.command import command_of_schema_1
 from clbench.results.environment import Environment
-from clbench.results.record_model import SCHEMA
+from clbench.results.record_model import SCHEMA, to_json
 from clbench.results.run_costs import RunCosts
 from clbench.results.run_result import FailedRun, RunResult
 from clbench.results.run_spec import RunSpec, experience_classes, run_id
@@ -186,8 +187,17 @@ def usual_places() -> tuple[list[Path], list[Path]]:
     return (own, nested) if nested else ([RESULTS], [])
 
 
+Watch = Callable[[Sequence[Any], str], Iterable[Any]]
+"""Gives the items of a sequence one by one, and may show how far it is with what."""
+
+
+def unwatched(items: Sequence[Any], what: str) -> Iterable[Any]:
+    """Give the items and show nothing."""
+    return items
+
+
 def read_all(
-    places: Iterable[str | Path], watch: Callable[[Sequence[Path]], Iterable[Path]] = iter
+    places: Iterable[str | Path], watch: Watch = unwatched
 ) -> tuple[list[StoredRun], list[Unreadable]]:
     """Read every run at or below the given folders, each once. Raises UsageError for a place that does not exist.
 
@@ -199,7 +209,7 @@ def read_all(
             raise UsageError(f"there is no folder {place}", "Runs are stored by: clbench run --out FOLDER")
         for path in store.published_runs(place):
             paths.setdefault(path.resolve(), path)
-    found = {path: read(path) for path in watch(list(paths.values()))}
+    found = {path: read(path) for path in watch(list(paths.values()), "reading runs")}
     runs: dict[str, StoredRun] = {}
     for run in found.values():
         if isinstance(run, StoredRun):
@@ -216,6 +226,9 @@ class Failure:
     run: str
     """`<scenario>/<strategy>/<recipe>-seed<k>-<id>`."""
 
+    path: Path
+    """Where its traceback is."""
+
     scenario: str
     strategy: str
     seed: int
@@ -223,20 +236,43 @@ class Failure:
 
 
 def failures(places: Iterable[str | Path]) -> list[Failure]:
-    """Return the failed runs that would lie at or below the given folders had they succeeded, by name."""
+    """Return the failed runs that would lie at or below the given folders had they succeeded, by name.
+
+    Of a strategy whose file was changed and tried again, only the last try counts.
+    """
     found = {path.resolve(): path for place in map(Path, places) for path in store.failed_runs(place)}
-    made = [_failure(path) for path in found.values()]
-    return sorted((failure for failure in made if failure), key=lambda failure: failure.run)
+    last: dict[tuple[Path, str], tuple[int, Failure]] = {}
+    for path in found.values():
+        with contextlib.suppress(OSError, ValueError):
+            spec = RunSpec.model_validate_json(_json_file(path, "spec"))
+            failed = FailedRun.model_validate_json(_json_file(path, "result"))
+            finished, tried = path.parents[3] / path.parent.relative_to(path.parents[2]), path.stat().st_mtime_ns
+            names = spec.scenario.name, spec.strategy.name, spec.seeds.run
+            failure = Failure("/".join(path.parts[-3:]), path, *names, failed.error)
+            try_of = (finished, _apart_from_the_file(spec))
+            last[try_of] = max(last.get(try_of, (0, failure)), (tried, failure), key=lambda each: each[0])
+    still = [
+        failure for (finished, key), (tried, failure) in last.items() if not _finished_since(tried, finished, key)
+    ]
+    return sorted(still, key=lambda failure: failure.run)
 
 
-def _failure(path: Path) -> Failure | None:
-    try:
-        spec = RunSpec.model_validate_json(_json_file(path, "spec"))
-        failed = FailedRun.model_validate_json(_json_file(path, "result"))
-    except (OSError, ValueError):
-        return None
-    names = spec.scenario.name, spec.strategy.name, spec.seeds.run
-    return Failure("/".join(path.parts[-3:]), *names, failed.error)
+def _finished_since(tried: int, runs: Path, key: str) -> bool:
+    """Return whether a run in this folder that is the same but for the strategy's file was made later."""
+    for path in store.published_runs(runs):
+        with contextlib.suppress(OSError, ValueError):
+            if path.stat().st_mtime_ns > tried:
+                spec = RunSpec.model_validate_json(_json_file(path, "spec"))
+                if _apart_from_the_file(spec) == key:
+                    return True
+    return False
+
+
+def _apart_from_the_file(spec: RunSpec) -> str:
+    """Return what identifies a run but for its strategy's file."""
+    values = to_json(spec)
+    del values["strategy"]["sha256"]
+    return json.dumps(values, sort_keys=True)
 
 
 def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:

@@ -116,7 +116,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
                     check_protocol(spec, info, folder)
                 if seed == request.seeds[0]:
                     check_strategy(spec, method.strategy, shape, folder, file)
-                    if text := unlearnable_classes(spec, method.plugin):
+                    if text := unlearnable_classes(spec, method.plugin, method.strategy):
                         notify(Note(text))
     return planned
 
@@ -224,7 +224,7 @@ def _machine(request: Request) -> Machine:
     if request.device not in ("auto", "cpu", "cuda"):
         known = ("auto", "cpu", "cuda")
         if request.device.lower().partition(":")[0] in ("gpu", "nvidia", "cuda"):
-            raise UsageError(f"--device has no '{request.device}'", "The GPU is --device cuda.")
+            raise UsageError(f"there is no device '{request.device}'", "A GPU is --device cuda.")
         raise UsageError(
             f"--device must be one of {', '.join(known)} (got '{request.device}'){did_you_mean(request.device, known)}"
         )

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clbench.base.batch import Batch, Classes
 from clbench.base.config import configure
 from clbench.base.continual_tuning import ContinualTuning
+from clbench.base.experience import Experience
 from clbench.base.strategy import Strategy, config_class
 from clbench.data.dataset_info import DatasetInfo
 from clbench.data.datasets import class_counts
@@ -18,6 +20,8 @@ from clbench.system.global_state import GlobalState
 from clbench.system.signals import Interrupted
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from clbench.networks.network import Network
 
 
@@ -103,17 +107,54 @@ def _experiences(indices: Iterable[int]) -> str:
     return f"experience{'s' if len(given) > 1 else ''} {shown}"
 
 
-def unlearnable_classes(spec: RunSpec, plugin: Plugin) -> str | None:
+class _Answered(BaseException):
+    """Carries out of a loss over which classes its cross-entropy ranges."""
+
+    def __init__(self, over: Classes) -> None:
+        super().__init__(over)
+        self.over = over
+
+
+class _Question(Batch):
+    """A batch without images, for which a loss only says over which classes its cross-entropy ranges."""
+
+    def cross_entropy(self, over: Classes = "seen") -> Tensor:
+        """Raises _Answered."""
+        raise _Answered(over)
+
+
+def _cross_entropy_over(spec: RunSpec, cls: type[Strategy[Any]], index: int) -> Classes | None:
+    """Return over which classes the strategy's first cross-entropy of an experience ranges; None if that is not known.
+
+    It is asked for a loss, which ends where it calls `batch.cross_entropy`. If it needs something else before that, or
+    computes a cross-entropy of its own, the run itself will notice a constant one.
+    """
+    nothing: Any = None
+    experience = Experience(index, spec.scenario.classes_per_experience)
+    state = GlobalState()
+    try:
+        strategy = cls(configure(config_class(cls), spec.strategy.config, spec.strategy.name))
+        strategy.loss(_Question(nothing, nothing, nothing, nothing, None, nothing, experience))
+    except _Answered as answer:
+        return answer.over
+    except (Interrupted, KeyboardInterrupt):
+        raise
+    except BaseException:
+        return None
+    finally:
+        state.restore()
+    return None
+
+
+def unlearnable_classes(spec: RunSpec, plugin: Plugin, cls: type[Strategy[Any]]) -> str | None:
     """Return what to say if the strategy's cross-entropy will be constant: a softmax over one class is always 1."""
     sizes = spec.scenario.classes_per_experience
     single = [index for index, size in enumerate(sizes) if size == 1 and index > 0]
     if not single or spec.scenario.setting != "class_incremental":
         return None
-    field, source = "cross_entropy_over", plugin.path.read_text(encoding="utf-8", errors="replace")
-    over = spec.strategy.config.get(field, "current" if 'cross_entropy("current")' in source else "seen")
-    if over != "current":
+    if _cross_entropy_over(spec, cls, single[0]) != "current":
         return None
-    selector = spec.strategy.selector
+    selector, field = spec.strategy.selector, "cross_entropy_over"
     presets = {**plugin.all_presets, **_presets_of(plugin.name)}
     others = [name for name, preset in presets.items() if preset.get("set", {}).get(field) == "seen"]
     ways = [f"-s {spec.strategy.name}:{name}" for name in others[:3]]

@@ -118,9 +118,11 @@ def class_order(choice: str, names: Sequence[str], seed: int) -> tuple[int, ...]
         )
     order = tuple(known[each] for each in listed)
     if sorted(order) != list(range(len(names))):
+        wrong = [f"{names[each]} is named twice" for each in sorted(set(order)) if order.count(each) > 1]
+        wrong += [f"{name} is missing" for each, name in enumerate(names) if each not in order]
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise UsageError(
-            f"a class order must name each of the {len(names)} classes exactly once (got {len(order)} names, "
-            f"{len(set(order))} of them different)"
+            f"a class order must name each of the {len(names)} classes exactly once: {', '.join(wrong[:3])}{more}"
         )
     return order
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Iterable
 from typing import Any, TextIO
@@ -26,6 +29,42 @@ def say(text: object = "", stream: TextIO | None = None) -> None:
     """Print a text, on standard output by default, legible line by line."""
     lines = str(text).expandtabs().split("\n")
     print("\n".join(map(legible, lines)), file=stream or sys.stdout)
+
+
+def unwrapped(text: str) -> str:
+    """Return a docstring with each paragraph as one line.
+
+    Lines that are indented or have columns stay as they are, and `Word: …` begins a line.
+    """
+    lines = [""]
+    for line in text.splitlines():
+        before = lines[-1]
+        if before and line and not (_is_laid_out(before) or _is_laid_out(line) or re.match(r"\w+: ", line)):
+            lines[-1] = f"{before} {line}"
+        else:
+            lines.append(line)
+    return "\n".join(lines[1:])
+
+
+def _is_laid_out(line: str) -> bool:
+    return line.startswith(" ") or "  " in line
+
+
+def say_prose(text: str, indent: str = "", hanging: str = "") -> None:
+    """Print a docstring with its paragraphs filled to the width of the terminal, and 120 columns wide elsewhere.
+
+    Each line begins with `indent`, and those that continue one with `hanging` too.
+    """
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
+    fill = textwrap.TextWrapper(
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent + hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for line in unwrapped(text).split("\n"):
+        say(f"{indent}{line}".rstrip() if _is_laid_out(line) or not line else fill.fill(line))
 
 
 def say_json(value: Any) -> None:

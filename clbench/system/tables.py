@@ -34,15 +34,10 @@ def print_table(
     """
     right, body = set(numbers), [list(row) for row in rows]
     widths = [_least_width(heading, [row[i] for row in body], i in right) for i, heading in enumerate(headings)]
+    console.print(Text(title, style="bold"))
     for position, columns in enumerate(_divided(widths, console.width)):
         spare = console.width - sum(widths[column] + _GAP for column in columns) + _GAP
-        table = Table(
-            title=Text(title, style="bold") if position == 0 else None,
-            title_justify="left",
-            box=None,
-            pad_edge=False,
-            header_style="bold",
-        )
+        table = Table(box=None, pad_edge=False, header_style="bold")
         for column in columns:
             if column not in right:
                 table.add_column(Text(headings[column]), overflow="fold")

@@ -43,6 +43,7 @@ class ProgressDisplay:
 
         self._ended = self._skipped = 0
         self._all: TaskID | None = None
+        self._starting: TaskID | None = None
         # The name, the bar and the time left are never cut; the detail takes what is left of the line.
         self._live = Progress(
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
@@ -61,9 +62,13 @@ class ProgressDisplay:
         self.total, self._ended, self._skipped = runs, 0, 0
         if self._all is not None:
             self._live.remove_task(self._all)
+        if runs > 1:
+            self._started_up()
         self._all = self._live.add_task("all runs", total=runs, detail="") if runs > 1 else None
 
     def __enter__(self) -> ProgressDisplay:
+        # Until the first run begins: torch is being imported, or data downloaded.
+        self._starting = self._live.add_task("Starting …", total=None, detail="")
         self._live.start()
         return self
 
@@ -75,6 +80,7 @@ class ProgressDisplay:
     def __call__(self, event: Event) -> None:
         """Show an event."""
         if isinstance(event, RunStarted):
+            self._started_up()
             self._started[event.run] = event
             resumed = f", resuming after experience {event.resumed_after - 1}" if event.resumed_after else ""
             self._print(f"{event.run}: {event.experiences} experiences, {event.length} each{resumed}")
@@ -92,6 +98,11 @@ class ProgressDisplay:
             self._print(event.text)
         else:
             self._show_end(event)
+
+    def _started_up(self) -> None:
+        if self._starting is not None:
+            self._live.remove_task(self._starting)
+            self._starting = None
 
     def _show_training(self, event: TrainingProgress) -> None:
         started = self._started[event.run]

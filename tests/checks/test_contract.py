@@ -11,7 +11,7 @@ import pytest
 
 from clbench.checks.check import Result
 from clbench.checks.check import perform as perform_check
-from clbench.checks.contract import CHECKS
+from clbench.checks.contract import CHECKS, examine
 from clbench.checks.small_scenario import Bench
 from clbench.plugins.discovery import builtin_folder, describe
 from clbench.testing import parametrize_with_checks
@@ -43,6 +43,9 @@ FAULTY = {
     "hyper_parameters_are_described_bounded_and_survive_json": HEAD
     + "@clbench.config\nclass Config:\n    alpha: float = 1.0\n    '''Weight.'''\n\n"
     + "class Faulty(clbench.Strategy[Config]):\n"
+    + BODY,
+    "its_hooks_are_spelled_as_the_contract_has_them": HEAD
+    + "class Faulty(clbench.Strategy):\n    def after_experiance(self, model, experience):\n        pass\n\n"
     + BODY,
     "trains_in_the_first_and_in_later_experiences": HEAD
     + "class Faulty(clbench.Strategy):\n    def loss(self, batch):\n"
@@ -138,7 +141,34 @@ def test_the_command_prints_every_check_and_how_to_fix_what_fails(tmp_path: Path
     assert done.returncode == 1
     assert all(check.__name__ in done.stdout for check in CHECKS)
     assert done.stdout.count("FAIL") == 1
+    assert f"faulty: {len(CHECKS) - 1} of {len(CHECKS)} checks passed, 1 failed" in done.stdout
     assert "trains_on_batches_of_one\n      in experience 0" in done.stdout
+
+
+def examined(tmp_path: Path, text: str) -> list[Result]:
+    (tmp_path / "faulty.py").write_text(text)
+    return list(examine(describe("strategy", tmp_path / "faulty.py", "path")))
+
+
+def test_a_file_that_does_not_load_fails_one_check_and_skips_those_that_need_it(tmp_path: Path) -> None:
+    results = examined(
+        tmp_path, HEAD.replace("import numpy", "import nowhere") + "class Faulty(clbench.Strategy):\n" + BODY
+    )
+    failed = [result.check for result in results if result.status == "failed"]
+    assert failed == ["one_strategy_that_loads"]
+    skipped = [result for result in results if result.status == "skipped"]
+    assert len(skipped) == len(CHECKS) - 3 and {result.found for result in skipped} == {"see one_strategy_that_loads"}
+
+
+@pytest.mark.slow
+def test_a_traceback_that_many_checks_meet_is_shown_once(tmp_path: Path) -> None:
+    results = examined(
+        tmp_path, HEAD + "class Faulty(clbench.Strategy):\n    def loss(self, batch):\n        return lost\n"
+    )
+    failed = [result for result in results if result.status == "failed"]
+    assert len(failed) > 3 and all("NameError: name 'lost'" in result.found for result in failed)
+    assert sum("Traceback" in result.found for result in failed) == 1
+    assert failed[1].found.endswith("As in trains_in_the_first_and_in_later_experiences.")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from stored_runs import fail, publish
 
 import clbench
+from clbench.api import RunsFailed
 from clbench.cli import program
+from clbench.cli.plugins import list_
 from clbench.data.feature_cache import open_features
 from clbench.errors import UsageError
+from clbench.plugins.discovery import discover
 from clbench.results import store
 from clbench.system.signals import Interruption
 
@@ -48,6 +53,13 @@ class Mine(clbench.Strategy):
 '''
 SMALL = ["-S", "splitdigits", "--split", "2", "--epochs", "1", "--threads", "1", "--device", "cpu"]
 SMALL_ARGUMENTS: dict[str, Any] = {"scenario": "splitdigits", "split": "2", "epochs": 1, "threads": 1, "device": "cpu"}
+
+
+COMMANDS = (
+    *("run", "compare", "reproduce", "profile", "report", "show", "check", "doctor", "list", "data", "new"),
+    *("data list", "data fetch", "data import", "data verify", "data clean"),
+    *("new strategy", "new scenario", "new network"),
+)
 
 
 @dataclass(frozen=True)
@@ -205,6 +217,19 @@ def test_a_list_for_people_has_the_same_names(command: Command) -> None:
     assert "splitcifar" in command("list", "scenarios").out
 
 
+def test_a_list_of_80_columns_has_each_plugin_in_few_lines(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(here, "mine")
+    monkeypatch.setattr("clbench.cli.plugins.terminal", lambda: Console(width=80))
+    list_("strategies")
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines) and len(lines) < 3 * len(discover("strategy"))
+    shown = " ".join(" ".join(lines).split())
+    assert "Presets: hsu2018." in shown and "with a place for mischief. (working folder)" in shown
+    assert "built-in" not in shown
+
+
 def test_show_tells_every_hyper_parameter_with_its_range_and_default(command: Command) -> None:
     done = command("show", "lwf")
     assert (
@@ -235,10 +260,10 @@ RUN = ["run", "-s", "naive", "-S", "splitdigits", "--threads", "1", "--device", 
         ([*RUN, "--set", "=1"], "STRATEGY.NAME=VALUE"),
         ([*RUN, "--set", "lwf.alpha=1"], "strategy 'lwf' does not run here"),
         ([*RUN[:2], "lwf", *RUN[3:], "--set", "alhpa=1"], "did you mean 'alpha'"),
-        ([*RUN[:2], "lwf", *RUN[3:], "--set", "alpha=-1"], "lwf.alpha = '-1'"),
-        ([*RUN[:2], "lwf", *RUN[3:], "--set", "temperature=0"], "lwf.temperature = '0'"),
-        ([*RUN[:2], "lwf", *RUN[3:], "--set", "alpha=nan"], "lwf.alpha = 'nan'"),
-        ([*RUN[:2], "lwf", *RUN[3:], "--set", "alpha=much"], "lwf.alpha = 'much'"),
+        ([*RUN[:2], "lwf", *RUN[3:], "--set", "alpha=-1"], "lwf.alpha must be"),
+        ([*RUN[:2], "lwf", *RUN[3:], "--set", "temperature=0"], "lwf.temperature must be"),
+        ([*RUN[:2], "lwf", *RUN[3:], "--set", "alpha=nan"], "lwf.alpha must be"),
+        ([*RUN[:2], "lwf", *RUN[3:], "--set", "alpha=much"], "lwf.alpha must be"),
         ([*RUN[:2], "lwf", *RUN[3:], "--set", "alpha=1", "--set", "alpha=2"], "given twice"),
         ([*RUN[:2], "lwf", *RUN[3:], "--set", "alpha=1", "--set", "lwf.alpha=2"], "alpha"),
         ([*RUN[:2], "lwf,l2", *RUN[3:], "--set", "alpha=1"], "say of which strategy"),
@@ -370,11 +395,26 @@ def test_very_many_seeds_are_remarked_on(command: Command, here: Path) -> None:
 
 
 def test_every_help_has_an_example(command: Command) -> None:
-    alone = ("run", "compare", "reproduce", "profile", "report", "show", "check", "doctor", "list")
-    inner = ("data list", "data fetch", "data import", "data verify", "data clean", "new strategy", "new scenario")
-    for name in (*alone, *inner):
+    for name in COMMANDS:
         assert f"Example: clbench {name}" in " ".join(command(*name.split(), "--help").out.split())
     assert "Example: clbench run" in command("--help").out
+
+
+def test_help_of_80_columns_cuts_no_sentence_and_names_no_python_type(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("", *COMMANDS):
+        said = command(*name.split(), "--help").out
+        commands = said.partition("Commands:")[2]
+        assert "..." not in commands and not re.search(r"<\w+[\]>]|\{\w+\}", said), said
+
+
+def test_a_missing_option_is_named_with_an_example(command: Command) -> None:
+    done = command("run", "-s", "lwf")
+    assert done.code == 2 and "--scenario/-S must be given" in done.err and "-S splitdigits" in done.err
+    assert "--strategy/-s and --scenario/-S must be given" in command("profile").err
+    assert command("run", "--help").code == 0
 
 
 def test_a_dry_run_as_json_gives_the_specs_and_only_them(command: Command, here: Path) -> None:
@@ -460,19 +500,28 @@ def test_a_finished_run_is_skipped_and_its_files_are_not_touched(grid: Path, dat
     assert len(run_folders(grid / "results")) == 4
 
 
-def test_a_bad_run_is_named_or_done_again_and_the_others_go_on(command: Command, here: Path) -> None:
+def test_a_run_that_is_damaged_is_done_again_and_one_that_cannot_be_read_is_named_and_fails_the_command(
+    command: Command, here: Path, data: Path
+) -> None:
     line = ["run", "-s", "naive,frozen", *SMALL, "--jobs", "2"]
     assert command(*line[:-2]).code == 0
     frozen, naive = run_folders(here / "results")
     before = weights(frozen)
     (frozen / store.MANIFEST).write_bytes(b"[" * 100_000)  # damaged: done again
-    (naive / "environment.json").write_bytes(b"[]")  # as its manifest says, but no run: left out
+    (naive / "environment.json").write_bytes(b"[]")  # as its manifest says, but not a run
     files = {path.name: path.read_bytes() for path in naive.iterdir() if path.name != store.MANIFEST}
     (naive / store.MANIFEST).write_bytes(store.manifest(files))
     done = command(*line)
-    assert done.code == 0 and re.search("naive/[^ ]* already done, skipped", done.err)
-    assert weights(frozen) == before and "frozen" in done.out
-    assert re.search(rf"Left out: {naive.relative_to(here)}: its Environment is not valid", done.err)
+    assert done.code == 1 and re.search("naive/[^ ]* already done, skipped", done.err)
+    assert weights(frozen) == before and "frozen" in done.out and "naive" not in done.out
+    assert "1 of 2 runs is stored but cannot be read" in done.err
+    assert re.search(rf"{naive.relative_to(here)}: its Environment is not valid", done.err)
+    assert done.err.endswith("Remove its folder, then rerun the same command.\n")
+    with pytest.raises(RunsFailed, match="1 of 2 runs is stored but cannot be read") as raised:
+        clbench.run(["naive", "frozen"], data=data, **SMALL_ARGUMENTS)
+    assert [run.path for run in raised.value.runs] == [frozen.relative_to(here)]
+    shutil.rmtree(naive)
+    assert command(*line).code == 0
 
 
 def test_python_makes_the_runs_that_the_command_makes(grid: Path, data: Path, here: Path, monkeypatch: Any) -> None:
@@ -553,6 +602,12 @@ def test_a_bare_command_reads_ones_own_runs_and_says_which_results_folders_it_le
     assert "mine" in command("compare").out
     assert "theirs" in command("compare", "results/reference").out
     assert {"mine", "theirs"} <= set(command("compare", "results").out.split())
+
+
+def test_a_command_before_any_run_says_how_to_make_one(command: Command, here: Path) -> None:
+    for name in ("compare", "list runs", "report"):
+        done = command(*name.split())
+        assert done.code == 2 and "no runs in results" in done.err and "clbench run -s naive,lwf" in done.err
 
 
 def test_a_bare_command_without_runs_of_ones_own_says_so(command: Command, here: Path) -> None:
@@ -706,8 +761,6 @@ def test_a_failed_run_is_done_again_by_the_same_command_once_its_cause_is_gone(c
 
 
 def test_from_python_a_failed_run_is_an_exception_that_carries_the_others(here: Path) -> None:
-    from clbench.api import RunsFailed
-
     write(here, "mine", loss="raise KeyError('lost')")
     with pytest.raises(RunsFailed, match="1 of 2 runs failed") as raised:
         clbench.run(["mine", "naive"], **SMALL_ARGUMENTS)

@@ -622,6 +622,7 @@ def test_a_notebook_shows_tables_whose_numbers_are_not_broken_and_whose_names_ar
 
     comparison = only([*over_seeds("naive", [5, 6]), *over_seeds("<b>mine</b>", [9, 12])])
     text = as_html(comparison)
+    assert "<li>Accuracies in percent, of the classes seen after the last experience." in text
     assert "&lt;b&gt;mine&lt;/b&gt;" in text and "<b>mine" not in text
     assert re.search(r'<td style="white-space: nowrap; text-align: right">[^<]*±', text)
     assert all(note in html.unescape(text) for note in comparison.notes)

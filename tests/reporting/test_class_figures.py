@@ -54,7 +54,7 @@ def test_a_class_is_averaged_by_its_id_if_the_seeds_have_other_orders(tmp_path: 
 def test_the_finding_names_the_lowest_and_the_highest_class(tmp_path: Path) -> None:
     publish(tmp_path, "lwf", old=0.4, new=0.9, order=(3, 1, 2, 0))
     assert class_findings.per_class(comparison(tmp_path)) == (
-        "From the lowest to the highest class: lwf 40 % (class 1) to 90 % (class 2)."
+        "Range over the classes: lwf 40 % (class 1) to 90 % (class 2)."
     )
 
 
@@ -74,8 +74,14 @@ def test_classes_are_named_as_the_dataset_names_them_and_their_names_are_only_te
 def test_a_hundred_classes_are_in_panels_of_twenty_five_and_all_in_the_numbers(tmp_path: Path) -> None:
     publish(tmp_path, "naive", sizes=(10,) * 10, samples=2)
     figure = per_class(comparison(tmp_path))
-    assert [title for title, _ in figure.panels] == [f"Classes {first} to {first + 24}" for first in (0, 25, 50, 75)]
+    assert [title for title, _ in figure.panels] == [f"Classes, part {part} of 4" for part in (1, 2, 3, 4)]
     assert len(figure.rows) == 100
+
+
+def test_the_panel_of_all_classes_is_called_so_however_long_their_names_are(tmp_path: Path) -> None:
+    publish(tmp_path, "naive", class_names=("a tulip half off", "rose & thorn", "sunflower", "daisy"))
+    ((title, _),) = per_class(comparison(tmp_path)).panels
+    assert title == "All classes"
 
 
 def test_the_accuracy_of_each_class_is_in_the_report_and_its_csv_is_linked(tmp_path: Path) -> None:

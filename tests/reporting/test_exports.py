@@ -3,12 +3,15 @@
 import csv
 import io
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import pytest
 from stored_runs import publish
 
 from clbench.comparison.grouping import compare
-from clbench.reporting.exports import as_csv, as_latex
+from clbench.reporting.exports import as_csv, as_latex, latex_table, latex_text
 from clbench.reporting.publication import Selection, write_report
 
 FORMULAS = ("=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1")
@@ -41,3 +44,20 @@ def test_every_special_character_of_latex_is_escaped(tmp_path: Path) -> None:
     assert r"50 \% \& \#1\_2\textasciicircum{}3\textasciitilde{}\$x\$ \{a\} \textbar{} ? & " in latex
     assert r"{[}b] {*}c \textless{}d\textgreater{} & " in latex
     assert as_csv(comparison).count("\n") == 4
+
+
+def test_a_character_that_stops_pdflatex_is_written_otherwise_or_as_a_question_mark() -> None:
+    assert latex_text("λ=2, β_1, Δ, Γ, ŷ é ß ½") == r"$\lambda$=2, $\beta$\_1, $\Delta$, $\Gamma$, ŷ é ß ½"
+    assert latex_text("日本 😀 ą « \u202e \ud800") == "?? ? ? ? ? ?"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex")
+def test_pdflatex_prints_a_table_of_any_text(tmp_path: Path) -> None:
+    every = [chr(code) for code in (*range(0x20, 0x250), *range(0x370, 0x400), *range(0x2010, 0x2265), 0x65E5, 0x1F600)]
+    table = latex_table("".join(every), "l", ["".join(every)], [[latex_text(f"a {each} b")] for each in every])
+    document = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}\tiny {table}\end{{document}}"
+    (tmp_path / "table.tex").write_text(document, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]

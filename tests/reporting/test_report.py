@@ -195,7 +195,7 @@ def test_the_facts_have_date_number_versions_and_device(report_of: ReportOf) -> 
     (facts,) = re.findall(r'<p class="facts">(.*?)</p>', page(report_of("usual")))
     assert [shown(fact) for fact in re.findall("<span>(.*?)</span>", facts)] == [
         "made 2026-01-02",
-        "23 runs, 5 seeds a strategy",
+        "23 runs, 5 seeds per strategy",
         *("clbench 0.1.0", "torch 2.4.0", "avalanche-lib 0.6.0"),
         "device: A processor",
     ]

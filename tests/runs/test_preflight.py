@@ -115,6 +115,25 @@ def test_nothing_is_announced_where_the_cross_entropy_says_something(
     assert "one class" not in said_before_training(strategy, data, **given)
 
 
+@pytest.mark.parametrize(
+    ("loss", "announced"),
+    [
+        ("batch.cross_entropy(over='current')", True),
+        ("batch.cross_entropy('current' if batch.experience.index == 1 else 'seen')", True),
+        ('batch.cross_entropy("seen")  # not batch.cross_entropy("current")', False),
+        ('batch.logits.sum() + batch.cross_entropy("current")', False),  # what it needs first is not there to be asked
+    ],
+)
+def test_a_strategy_is_asked_over_which_classes_its_cross_entropy_ranges(
+    loss: str, announced: bool, data: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "asked.py"
+    path.write_text(
+        f"import clbench\n\nclass Asked(clbench.Strategy):\n    def loss(self, batch):\n        return {loss}\n"
+    )
+    assert ("one class" in said_before_training(str(path), data, split="8,1,1")) == announced
+
+
 def test_a_run_records_in_which_experiences_the_cross_entropy_was_constant(data: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"split": "8,1,1", "epochs": 1, "data": data, "out": tmp_path}
     lwf, naive = clbench.run(["lwf", "naive"], "splitdigits", **options)

@@ -143,6 +143,11 @@ def test_a_class_order_that_does_not_name_each_class_once_is_a_usage_error(text:
         class_order(text, "0123", seed=0)
 
 
+def test_a_class_order_that_is_wrong_says_what_is_missing_and_what_is_named_twice() -> None:
+    with pytest.raises(UsageError, match="cat is named twice, ant is missing, dog is missing and 1 more"):
+        class_order("cat,cat", ["ant", "cat", "dog", "owl"], seed=0)
+
+
 @pytest.mark.parametrize("text", ["0 1,2,3", "0,1,2,3" + "0" * 5000])
 def test_a_class_order_that_is_no_list_of_numbers_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError):

@@ -8,7 +8,7 @@ import pytest
 from rich.progress import Progress
 from rich.text import Text
 
-from clbench.system.output import as_csv, legible, one_line, say, say_json
+from clbench.system.output import as_csv, legible, one_line, say, say_json, say_prose, unwrapped
 from clbench.system.tables import print_table
 from clbench.system.terminal import Terminal
 
@@ -82,3 +82,45 @@ def test_no_text_begins_a_row_of_its_own_in_csv(end: str) -> None:
 
 def test_numbers_in_csv_stay_numbers() -> None:
     assert as_csv([["n", "x"], [-1, -0.5], [None, "a,b"]]) == 'n,x\n-1,-0.5\n,"a,b"\n'
+
+
+DOCSTRING = """A method: it has a
+second line.
+
+    L = CE    of a formula
+    continued
+
+Source: a paper.
+Variant: some words
+and more.
+name    what it is
+other   what else
+"""
+
+
+def test_a_paragraph_is_one_line_and_formulas_columns_and_labels_keep_theirs() -> None:
+    assert unwrapped(DOCSTRING).split("\n") == [
+        "A method: it has a second line.",
+        "",
+        "    L = CE    of a formula",
+        "    continued",
+        "",
+        "Source: a paper.",
+        "Variant: some words and more.",
+        "name    what it is",
+        "other   what else",
+    ]
+
+
+def test_prose_fills_the_terminal_and_breaks_no_word(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    say_prose("one two three four five six seven a-word-with-hyphens-longer-than-30 eight", "  ", "  ")
+    assert capsys.readouterr().out.splitlines() == [
+        "  one two three four five six",
+        "    seven",
+        "    a-word-with-hyphens-longer-than-30",
+        "    eight",
+    ]

@@ -31,6 +31,12 @@ def test_no_number_is_broken_and_every_column_is_there_at_any_width(width: int) 
         assert all(word in text for word in heading.split())
 
 
+def test_a_title_is_as_long_as_the_terminal_and_not_as_the_table() -> None:
+    text = io.StringIO()
+    print_table(Console(file=text, width=80), "a title that is wider than its table", ["n"], [["1"]], [0])
+    assert text.getvalue().splitlines()[0].rstrip() == "a title that is wider than its table"
+
+
 def test_columns_that_do_not_fit_follow_in_a_table_that_begins_with_the_first() -> None:
     text = printed(50, HEADINGS, [ROW], range(1, 6))
     assert len(re.findall(r"^strategy", text, re.MULTILINE)) == 2

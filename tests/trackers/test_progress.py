@@ -59,6 +59,17 @@ def test_a_grid_has_one_bar_for_all_its_runs_that_counts_only_what_is_to_be_done
     assert "2 of 4 done" in screen(display)[0]
 
 
+def test_something_is_on_the_screen_until_the_first_run_begins() -> None:
+    for runs in (1, 2):
+        display = terminal()
+        with display:
+            assert screen(display)[0].startswith("Starting …")
+            display.expect(runs)
+            assert len(screen(display)) == 1
+            display(RunStarted("digits/naive/quick-seed0-0123abcd", 2, "1 epoch", 0))
+            assert "Starting" not in " ".join(screen(display)) and len(screen(display)) == runs
+
+
 def test_a_single_run_has_its_own_bar_only() -> None:
     display = terminal()
     display.expect(1)
