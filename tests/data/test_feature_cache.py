@@ -350,6 +350,22 @@ def test_the_entry_that_was_used_longest_ago_is_removed_first_and_never_the_new_
     assert left(tmp_path) == [entry_folder(second, tmp_path).name]
 
 
+def test_an_entry_that_another_process_removes_while_it_is_opened_is_extracted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(tmp_path)
+    read = feature_entries.read_entry
+
+    def read_and_lose(place: Path) -> feature_entries.Entry:
+        entry = read(place)
+        monkeypatch.setattr(feature_cache, "read_entry", read)
+        feature_entries.remove_entry(place)
+        return entry
+
+    monkeypatch.setattr(feature_cache, "read_entry", read_and_lose)
+    np.testing.assert_array_equal(extract(tmp_path)["train"], expected(make_images()["train"]))
+
+
 @pytest.mark.parametrize("text", ["0", "-1", "much", "nan", "inf"])
 def test_a_limit_that_is_no_number_of_gigabytes_is_a_usage_error(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
