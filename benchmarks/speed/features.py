@@ -20,7 +20,7 @@ from clbench.system.signals import Interruption
 
 SIZE = 128
 BATCH = 16
-TRAIN, TEST = 800, 160
+TRAIN, TEST = 480, 96
 
 
 def features(bench: Bench) -> list[Row]:

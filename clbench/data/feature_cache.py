@@ -39,6 +39,9 @@ from clbench.errors import MachineError
 from clbench.system.files import sync_folder
 from clbench.system.signals import Interruption
 
+Mapped = dict[str, np.memmap[Any, np.dtype[np.float32]]]
+"""Features (n, features) by part, mapped from the disk."""
+
 _LONG = 30.0
 """Seconds; what takes longer is announced."""
 
@@ -59,7 +62,7 @@ def open_features(
     folder: Path,
     notify: Listener,
     interruption: Interruption,
-) -> dict[str, np.memmap[Any, np.dtype[np.float32]]]:
+) -> Mapped:
     """Return the features of the `train` and `test` images, (n, features), mapped from the cache in `folder`.
 
     What is not there yet is extracted: `trunk` (n, channels, h, w) -> (n, features), in evaluation mode, of what
@@ -71,49 +74,49 @@ def open_features(
     be written. Then, and after an interruption, nothing incomplete is kept.
     """
     place = entry_folder(key, folder)
-    if _usable(place, images):
-        return _mapped(place)
+    if stored := _opened(place, images, lambda event: None):
+        return stored
     with _writing(folder), _locked(features_folder(folder) / ".lock", notify, interruption):
-        if not _usable(place, images, notify):
-            building = features_folder(folder) / _BUILDING
-            _remove_leftovers(features_folder(folder))
-            building.mkdir()
-            try:
-                with Extraction(trunk, prepare, device) as extraction:
-                    progress = _Progress(title(key), sum(len(images[part]) for part in PARTS), notify)
-                    _extract(building, images, extraction, folder, progress, interruption)
-                write_entry(building, key, progress.seconds)
-                sync_folder(building)
-                if place.exists():  # damaged
-                    remove_entry(place)
-                building.rename(place)
-                sync_folder(features_folder(folder))
-            finally:
-                shutil.rmtree(building, ignore_errors=True)
-        return _mapped(place)
+        if stored := _opened(place, images, notify):
+            return stored
+        building = features_folder(folder) / _BUILDING
+        _remove_leftovers(features_folder(folder))
+        building.mkdir()
+        try:
+            with Extraction(trunk, prepare, device) as extraction:
+                progress = _Progress(title(key), sum(len(images[part]) for part in PARTS), notify)
+                _extract(building, images, extraction, folder, progress, interruption)
+            write_entry(building, key, progress.seconds)
+            sync_folder(building)
+            if place.exists():  # damaged
+                remove_entry(place)
+            building.rename(place)
+            sync_folder(features_folder(folder))
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        if stored := _opened(place, images, notify):
+            return stored
+    raise MachineError(f"the features that were just written to {place} cannot be read", "Check the disk.")
 
 
-def _usable(place: Path, images: Mapping[str, Images], notify: Listener = lambda event: None) -> bool:
-    """Return whether there is an intact entry for so many images."""
+def _opened(place: Path, images: Mapping[str, Images], notify: Listener) -> Mapped | None:
+    """Return the arrays of an intact entry for so many images; None if there is none, and `notify` if it is damaged."""
     if not place.is_dir():
-        return False
+        return None
     try:
         entry = read_entry(place)
         for part in PARTS:
-            if entry.arrays[part].shape[0] != len(images[part]):
-                raise ValueError(
-                    f"{part}.npy is for {entry.arrays[part].shape[0]} images instead of {len(images[part])}"
-                )
+            count, expected = entry.arrays[part].shape[0], len(images[part])
+            if count != expected:
+                raise ValueError(f"{part}.npy is for {count} images instead of {expected}")
+        # Copy-on-write: torch shares the memory of writable arrays only.
+        mapped = {part: np.load(place / f"{part}.npy", mmap_mode="c", allow_pickle=False) for part in PARTS}
     except (OSError, ValueError) as error:
-        notify(Note(f"{place} is damaged: {error}. It is not used; the features are extracted again."))
-        return False
-    return True
-
-
-def _mapped(place: Path) -> dict[str, np.memmap[Any, np.dtype[np.float32]]]:
+        if place.is_dir():  # or another process has just removed it
+            notify(Note(f"{place} is damaged: {error}. It is not used; the features are extracted again."))
+        return None
     mark_used(place)
-    # Copy-on-write: torch shares the memory of writable arrays only.
-    return {part: np.load(place / f"{part}.npy", mmap_mode="c", allow_pickle=False) for part in PARTS}
+    return mapped
 
 
 def _extract(

@@ -451,7 +451,7 @@ def test_stored_features_are_listed_verified_and_cleaned(command: Command, here:
     cleaned = command("data", "clean", "--features", "--data", str(folder)).out
     assert cleaned == f"removed 1 entry of features, {size} B, from {folder}\n" and not Path(entry["path"]).exists()
     assert json.loads(command("data", "list", "--json", "--data", str(folder)).out)["features"] == []
-    assert "no features" in command("data", "clean", "--features", "--data", str(folder)).out
+    assert "removed 0 entries" in command("data", "clean", "--features", "--data", str(folder)).out
 
 
 # -- whole runs -------------------------------------------------------------------------------------------------------

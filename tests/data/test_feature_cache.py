@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,8 @@ def test_the_network_is_neither_changed_nor_left_in_another_mode_and_threads_are
     torch.set_num_threads(2)
     try:
         extract(tmp_path, trunk=trunk)
-        assert torch.get_num_threads() == 2
+        with ThreadPoolExecutor(1) as pool:  # what a thread sets holds for threads that come later
+            assert torch.get_num_threads() == pool.submit(torch.get_num_threads).result() == 2
     finally:
         torch.set_num_threads(threads)
     assert trunk.training and trunk[0].weight.stride() == strides
@@ -252,6 +254,10 @@ DAMAGES = {
     "missing json": ("entry.json", Path.unlink),
     "truncated json": ("entry.json", truncate),
     "edited json": ("entry.json", lambda path: path.write_text(path.read_text().replace('"noise"', '"other"'))),
+    "edited hash": (
+        "entry.json",
+        lambda path: path.write_text(path.read_text().replace('"sha256": "', '"sha256": "0')),
+    ),
     "json is a list": ("entry.json", lambda path: path.write_text("[]")),
 }
 
@@ -342,6 +348,22 @@ def test_the_entry_that_was_used_longest_ago_is_removed_first_and_never_the_new_
     monkeypatch.setenv("CLBENCH_FEATURES_GB", "1e-9")
     extract(tmp_path, second)
     assert left(tmp_path) == [entry_folder(second, tmp_path).name]
+
+
+def test_an_entry_that_another_process_removes_while_it_is_opened_is_extracted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(tmp_path)
+    read = feature_entries.read_entry
+
+    def read_and_lose(place: Path) -> feature_entries.Entry:
+        entry = read(place)
+        monkeypatch.setattr(feature_cache, "read_entry", read)
+        feature_entries.remove_entry(place)
+        return entry
+
+    monkeypatch.setattr(feature_cache, "read_entry", read_and_lose)
+    np.testing.assert_array_equal(extract(tmp_path)["train"], expected(make_images()["train"]))
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "much", "nan", "inf"])
