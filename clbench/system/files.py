@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,14 @@ def write_synced(path: Path, content: bytes) -> None:
     """Write a file and wait until it is on the disk."""
     with path.open("wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def copy_synced(source: Path, path: Path) -> None:
+    """Copy a file's content and wait until it is on the disk."""
+    with source.open("rb") as content, path.open("wb") as file:
+        shutil.copyfileobj(content, file)
         file.flush()
         os.fsync(file.fileno())
 
