@@ -134,7 +134,7 @@ def _built(record: NetworkRecord, tensors: dict[str, Tensor], source: NetworkSou
     """Return the network in evaluation mode. Raises DataError and PluginError if record and tensors do not fit."""
     expected = record.input
     shape = (expected.height, expected.width, expected.channels)
-    trunk, features, _ = source.trunk(shape, record.network.config, record.network_seed, "architecture")
+    trunk, features, head = source.trunk(shape, record.network.config, record.network_seed, "architecture")
     module = own_module(trunk)
     module.load_state_dict(fitted(_part(tensors, "trunk"), module, None, "the stored tensors"))
     try:
@@ -142,7 +142,7 @@ def _built(record: NetworkRecord, tensors: dict[str, Tensor], source: NetworkSou
     except (ValueError, TypeError, RuntimeError, KeyError) as error:
         raise DataError(f"the stored classifier does not fit the network: {error}") from None
     # In the memory format of training, so that the same kernels compute.
-    network = TrainedNetwork(trunk.to(memory_format=torch.channels_last), classifier, record).eval()
+    network = TrainedNetwork(trunk.to(memory_format=torch.channels_last), classifier, record, head).eval()
     _check(network)
     return network
 

@@ -18,10 +18,11 @@ class TrainedNetwork(nn.Module):
     name = network.classes[network(x).argmax(dim=1)[0]]
     """
 
-    def __init__(self, trunk: nn.Module, classifier: nn.Module, record: NetworkRecord) -> None:
+    def __init__(self, trunk: nn.Module, classifier: nn.Module, record: NetworkRecord, head: str | None = None) -> None:
+        """`head` is the name of the layer of the author's module in whose place the classifier stands, if any."""
         super().__init__()
         self.trunk, self.classifier = trunk, classifier
-        self.record = record
+        self.record, self.head = record, head
         self.transform = Transform(record.input)
 
     @property

@@ -70,6 +70,19 @@ def replace_file(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def publish_file(temporary: Path, path: Path) -> None:
+    """Give a written file its final name in the same folder. Raises FileExistsError rather than replace another."""
+    try:
+        os.link(temporary, path)
+        temporary.unlink()
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        path.open("xb").close()
+        temporary.replace(path)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until the directory entries of `folder` are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
