@@ -87,8 +87,8 @@ def predict(
     loaded = _loaded(path, network)
     if not loaded.gives_logits:
         say(
-            f"The scores are those of {loaded.record.classifier.name} and not logits: their softmax orders the classes, "
-            "and says little of how sure the network is.",
+            f"The scores are those of {loaded.record.classifier.name} and not logits: their softmax orders the "
+            "classes, and says little of how sure the network is.",
             sys.stderr,
         )
     answers = ask(loaded, files, top)

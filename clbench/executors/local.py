@@ -60,7 +60,7 @@ class Local:
         outcomes = {}
         for run in planned:
             if folder := results.settled(run.name, run_id(run.spec)):
-                check_kept(folder, run.name, run.keep, len(run.spec.scenario.classes_per_experience))
+                check_kept(folder, run.name, run.keep)
                 outcomes[run.name] = Outcome(run.name, "skipped", folder)
                 self._notify(RunSkipped(run.name, str(folder)))
         return outcomes

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from clbench.base.strategy import Strategy
 from clbench.errors import UsageError
+from clbench.results import store
 from clbench.results.network_record import STEM
-from clbench.results.run_result import ExperienceResult
+from clbench.results.run_result import ExperienceResult, RunResult
+from clbench.system.files import read_plain
 from clbench.system.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -60,15 +62,16 @@ def last_trained(experiences: Sequence[ExperienceResult]) -> int:
     return max((each.index for each in experiences if each.trained), default=0)
 
 
-def check_kept(run: Path, name: str, keep: Keep | None, experiences: int) -> None:
+def check_kept(run: Path, name: str, keep: Keep | None) -> None:
     """Raise UsageError if the finished `run` has not kept what `keep` asks for: it is never written again."""
     if keep is None:
         return
-    if keep == "all" and experiences > 1:
-        there = (run / f"{STEM}.json").is_file() and any(run.glob(f"{STEM}-experience-*.json"))
-    else:
-        there = (run / f"{STEM}.json").is_file()
-    if not there:
+    wanted = [STEM]
+    if keep == "all":
+        experiences = RunResult.model_validate_json(read_plain(run / "result.json", store.LARGEST_JSON)).experiences
+        last = last_trained(experiences)
+        wanted = [network_stem(each.index, last) for each in experiences if each.trained]
+    if not all((run / f"{stem}.json").is_file() for stem in wanted):
         what = "has not kept the network of each experience" if keep == "all" else "has kept no network"
         raise UsageError(
             f"{name} is finished and {what}",

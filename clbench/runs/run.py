@@ -57,7 +57,7 @@ def _execute(spec: RunSpec, plugin: Plugin, around: RunContext, network: Path | 
     state = GlobalState()
     try:
         if there := around.results.published(name):
-            check_kept(there, name, around.keep, len(spec.scenario.classes_per_experience))
+            check_kept(there, name, around.keep)
             around.results.discard_work(identity)
             return Outcome(name, "skipped", there)
         try:
