@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from clbench.base.recipe import Augmentation, Overrides, Recipe
     from clbench.base.scenario import Scenario
     from clbench.base.strategy import Strategy, TrainingData
+    from clbench.deployment.loading import load_network
     from clbench.errors import ClbenchError, DataError, MachineError, PluginError, UsageError
     from clbench.networks.network import Network
     from clbench.networks.traits import network
@@ -51,6 +52,7 @@ _HOME = {
     "UsageError": "errors",
     "config": "base.config",
     "load": "api",
+    "load_network": "deployment.loading",
     "network": "networks.traits",
     "report": "api",
     "run": "api",
@@ -79,6 +81,7 @@ __all__ = [
     "UsageError",
     "config",
     "load",
+    "load_network",
     "network",
     "report",
     "run",

@@ -105,6 +105,7 @@ def run(
     threads: int = DEFAULT_THREADS,
     jobs: int | Literal["auto"] = 1,
     share: bool = True,
+    keep_networks: Literal["last", "all"] | None = None,
     out: str | Path = "results",
     data: str | Path | None = None,
     strict: bool = False,

@@ -88,6 +88,7 @@ OF_OPTION: Mapping[str, Any] = {
     "device": one_of("auto", "cpu", "cuda"),
     "class_order": one_of("seed", "natural"),
     "jobs": one_of("auto"),
+    "keep_networks": one_of("last", "all"),
 }
 """By the name of a run's option."""
 

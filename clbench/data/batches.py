@@ -90,6 +90,8 @@ class Scaling:
         if normalization == "unit":
             m, s = torch.zeros_like(m), torch.ones_like(s)
         s[s == 0] = 1  # a constant channel
+        self.mean, self.std = tuple(m.tolist()), tuple(s.tolist())
+        """What is subtracted from pixels in 0..1, and what they are then divided by, per channel."""
         self.factor = (1 / (255 * s)).float().to(device)
         self.offset = (-m / s).float().to(device)
         self.size, self.channels = size, channels

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -17,6 +18,7 @@ from clbench.executors.worker import Died, Worker
 from clbench.results.run_spec import run_id
 from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned
+from clbench.runs.kept_networks import check_kept
 from clbench.runs.outcome import Outcome
 from clbench.runs.parallelism import advice, runs_at_once
 from clbench.runs.request import Request
@@ -58,6 +60,7 @@ class Local:
         outcomes = {}
         for run in planned:
             if folder := results.settled(run.name, run_id(run.spec)):
+                check_kept(folder, run.name, run.keep)
                 outcomes[run.name] = Outcome(run.name, "skipped", folder)
                 self._notify(RunSkipped(run.name, str(folder)))
         return outcomes
@@ -84,7 +87,9 @@ class Local:
         for wait in (False, True):  # what another process is doing comes last, when it may be finished
             for run in planned:
                 if outcomes.get(run.name) is None:
-                    outcomes[run.name] = execute(run.spec, run.plugin, around, wait, run.network)
+                    outcomes[run.name] = execute(
+                        run.spec, run.plugin, replace(around, keep=run.keep), wait, run.network
+                    )
         return [outcome for outcome in outcomes.values() if outcome]
 
 

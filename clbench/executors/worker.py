@@ -65,6 +65,7 @@ class Worker:
                 "network": run.network and str(run.network),
                 "results": str(results),
                 "wait": wait,
+                "keep": run.keep,
             }
         )
         if "error" in answer:
@@ -158,7 +159,7 @@ def _carried_out(
 ) -> dict[str, Any]:
     plugin = Plugin(**{**order["plugin"], "path": Path(order["plugin"]["path"])})
     try:
-        around = surroundings(Path(order["results"]))
+        around = dataclasses.replace(surroundings(Path(order["results"])), keep=order["keep"])
         network = order["network"] and Path(order["network"])
         outcome = execute(RunSpec.model_validate(order["spec"]), plugin, around, order["wait"], network)
     except errors.ClbenchError as error:

@@ -74,7 +74,7 @@ class Head(nn.Module):
         if self.new is not None:
             with torch.no_grad():
                 weight, bias = self.weight, self.bias
-                self.old = _layer(weight, bias).to(device)
+                self.old = linear_layer(weight, bias).to(device)
         self.new = self._drawn(classes, seed).to(device)
 
     def share(self) -> None:
@@ -90,7 +90,7 @@ class Head(nn.Module):
     def divide(self, sizes: Sequence[int]) -> None:
         """Make the rows of a fixed head, before the first `grow`, a layer for each experience, of `sizes` rows."""
         rows = zip(self.weight.split(list(sizes)), self.bias.split(list(sizes)), strict=True)
-        self.old = LayerPerExperience([_layer(weight, bias) for weight, bias in rows])
+        self.old = LayerPerExperience([linear_layer(weight, bias) for weight, bias in rows])
 
     def _drawn(self, classes: int, seed: int) -> nn.Linear:
         layer = _empty_linear(self.features, classes)
@@ -155,8 +155,8 @@ class LayerPerExperience(nn.Module):
         return torch.cat(logits, dim=1)
 
 
-def _layer(weight: Tensor, bias: Tensor) -> nn.Linear:
-    """Return a layer with copies of these values."""
+def linear_layer(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """Return a layer with copies of `weight` (outputs, inputs) and `bias` (outputs,)."""
     layer = _empty_linear(weight.shape[1], len(weight))
     with torch.no_grad():
         layer.weight.copy_(weight)

@@ -28,7 +28,7 @@ from pydantic import Field, ValidationError
 
 from clbench.errors import MachineError
 from clbench.results.record_model import Record, to_json
-from clbench.system.files import open_plain, read_plain, replace_file, sync_folder, write_synced
+from clbench.system.files import copy_synced, open_plain, read_plain, replace_file, sync_folder, write_synced
 
 MANIFEST = "MANIFEST.json"
 WORK, FAILED, DAMAGED = ".work", ".failed", ".damaged"
@@ -66,13 +66,23 @@ def as_json(value: Any) -> bytes:
     return (json.dumps(to_json(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def manifest(files: Mapping[str, bytes]) -> bytes:
+Files = Mapping[str, bytes | Path]
+"""The files of a run by name: their content, or where a copy of it lies."""
+
+
+def manifest(files: Files) -> bytes:
     """Return the manifest of a run: size and SHA-256 of each of its files."""
-    entries = {
-        name: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        for name, content in sorted(files.items())
-    }
-    return as_json({"schema": 1, "files": entries})
+    return as_json({"schema": 1, "files": {name: _entry(content) for name, content in sorted(files.items())}})
+
+
+def _entry(content: bytes | Path) -> dict[str, Any]:
+    if isinstance(content, bytes):
+        return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    digest = hashlib.sha256()
+    with content.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+        return {"size": file.tell(), "sha256": digest.hexdigest()}
 
 
 def damage(run: Path) -> str | None:
@@ -297,7 +307,7 @@ class ResultsFolder:
                 return
         replace_file(path, content)
 
-    def publish(self, name: str, run_id: str, files: Mapping[str, bytes]) -> Path:
+    def publish(self, name: str, run_id: str, files: Files) -> Path:
         """Write the files and their manifest, and make them the run `name` by one rename; return its folder.
 
         Where another process has published the same run meanwhile, that one stays.
@@ -324,12 +334,15 @@ class ResultsFolder:
         built.rename(target)
         return target
 
-    def _build(self, run_id: str, files: Mapping[str, bytes]) -> Path:
+    def _build(self, run_id: str, files: Files) -> Path:
         built = self.work(run_id) / "built"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
         for file, content in files.items():
-            write_synced(built / file, content)
+            if isinstance(content, Path):
+                copy_synced(content, built / file)
+            else:
+                write_synced(built / file, content)
         write_synced(built / MANIFEST, manifest(files))
         sync_folder(built)
         return built

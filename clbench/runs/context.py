@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clbench.base.events import Listener
 from clbench.results.store import ResultsFolder
+from clbench.runs.kept_networks import Keep
 from clbench.system.signals import Interruption
 
 
@@ -20,6 +21,9 @@ class RunContext:
     notify: Listener
     share: bool = True
     """Whether a first experience that several runs learn alike is trained once; see runs/shared_start.py."""
+
+    keep: Keep | None = None
+    """Which of its networks a run keeps."""
 
     exact_phases: bool = False
     """Whether to wait for a GPU at every change of phase, and to capture no steps, so that its time is known; it slows

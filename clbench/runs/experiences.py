@@ -27,6 +27,7 @@ from clbench.base.strategy import Strategy, config_class
 from clbench.errors import PluginError, UsageError
 from clbench.evaluation import metrics
 from clbench.networks.network import Network
+from clbench.networks.trunk import Blocks
 from clbench.plugins.discovery import Plugin, load
 from clbench.results import environment, store
 from clbench.results.run_costs import ExperienceCosts
@@ -37,6 +38,7 @@ from clbench.runs.checkpoint import Checkpoint
 from clbench.runs.context import RunContext
 from clbench.runs.frozen_features import frozen_features
 from clbench.runs.initial_network import frozen_trunk, initial_network
+from clbench.runs.network_keeping import NetworkKeeper, input_record
 from clbench.runs.result_building import Recorder, search_result
 from clbench.runs.shared_start import learn_shared
 from clbench.streams.stream import NetworkInput, Stream, on_features, open_stream
@@ -115,10 +117,13 @@ class ExperienceByExperience:
             NetworkInput(network.size, network.channels, network.mean, network.std),
         )
         self.image_shape = stream.shape
+        self.expected_input = input_record(self.spec, stream.shape, stream.scaling)
         if network.train != "head":
             return stream
-        trunk = frozen_trunk(self.spec, stream.shape, self.around.data, self.network_file)
-        return on_features(stream, *frozen_features(self.spec, stream, trunk, self.around))
+        return on_features(stream, *frozen_features(self.spec, stream, self._frozen_trunk(), self.around))
+
+    def _frozen_trunk(self) -> Blocks:
+        return frozen_trunk(self.spec, self.image_shape, self.around.data, self.network_file)
 
     def _new_model(self) -> Network:
         return initial_network(self.spec, self.image_shape, self.around.data, self.network_file)
@@ -132,6 +137,9 @@ class ExperienceByExperience:
         if done.finished:
             vars(self.strategy).update(done.strategy)
         self.resumed_after = done.finished
+        keeper = self._keeper(work)
+        if keeper:
+            keeper.check_resumed(done.experiences)
         self.around.notify(RunStarted(self.name, len(self.classes), self.recipe.length, done.finished))
         trainer = self._trainer(done.model, self.strategy, self.recipe)
         trainer.optimizer_state = done.optimizer
@@ -140,6 +148,8 @@ class ExperienceByExperience:
         with self._watched():
             for index in range(done.finished, len(self.classes)):
                 self._experience(trainer, index, done)
+                if keeper:
+                    keeper.after_experience(index, trainer.model, done.experiences)
                 with self.around.interruption.deferred():  # torch takes it for a fault of the file
                     checkpoint.save(work, done)
         for note in done.notes:
@@ -147,7 +157,14 @@ class ExperienceByExperience:
         for finding in self.audit.findings:
             self.around.notify(Note(f"{self.name}: {finding.severity}, {finding.name}: it {finding.what}"))
         self.around.results.keep_source(self.source)
-        return self.around.results.publish(self.name, self.identity, self._files(done))
+        networks = keeper.files(done.model, done.experiences) if keeper else {}
+        return self.around.results.publish(self.name, self.identity, {**self._files(done), **networks})
+
+    def _keeper(self, work: Path) -> NetworkKeeper | None:
+        if self.around.keep is None:
+            return None
+        trunk = self._frozen_trunk if self.spec.network.train == "head" else None
+        return NetworkKeeper(self.spec, self.strategy, self.expected_input, trunk, work, self.around.keep)
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:

@@ -20,6 +20,7 @@ from clbench.results.spec_building import Machine, Method, Protocol
 from clbench.results.store import check_results_folder
 from clbench.runs.benchmark_scenario import with_dataset
 from clbench.runs.chosen_network import asked, choose_network, network_name, padded, without_augmentation
+from clbench.runs.kept_networks import Keep, kept, refuse_what_cannot_be_kept
 from clbench.runs.parallelism import check_threads, jobs_from
 from clbench.runs.preflight import check_protocol, check_strategy, unlearnable_classes
 from clbench.runs.request import Request
@@ -39,6 +40,9 @@ class Planned:
     network: Path | None = None
     """The file of its network, if that is a user's."""
 
+    keep: Keep | None = None
+    """Which of its networks are kept."""
+
     @property
     def name(self) -> str:
         """Its folder in the results."""
@@ -57,6 +61,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
     if len(set(request.seeds)) != len(request.seeds) or not request.seeds:
         raise UsageError(f"--seeds needs at least one seed, and none twice (got {list(request.seeds)})")
     jobs_from(str(request.jobs))
+    keep = kept(request.keep_networks)
     if request.tune not in (None, "chf", "grid"):
         raise UsageError(
             f"--tune must be 'chf' or 'grid' (got '{request.tune}'){did_you_mean(request.tune, ('chf', 'grid'))}"
@@ -91,6 +96,8 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
             )
     with _explaining_lists(request):
         methods = _methods(strategies, values.strategies)
+    if keep:
+        refuse_what_cannot_be_kept(methods)
     machine = _machine(request)
     planned = []
     for protocol in protocols:
@@ -111,7 +118,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
             for method in methods:
                 tuning = method.search() if request.tune == "chf" else request.tuning
                 spec = specs.build(protocol, method, seed, info, machine, request.held_out, tuning, network)
-                planned.append(Planned(spec, method.plugin, file))
+                planned.append(Planned(spec, method.plugin, file, keep))
                 if info.sha256:
                     check_protocol(spec, info, folder)
                 if seed == request.seeds[0]:

@@ -259,6 +259,10 @@ class Request:
         bool,
         Option("Train a first experience that several runs have in common only once.", flags=("--share/--no-share",)),
     ] = True
+    keep_networks: Annotated[
+        str | None,
+        Option("Keep trained networks with the run: the last, or one per experience.", "last|all", unset="none"),
+    ] = None
     out: Annotated[Path, Option("Results folder.", "DIR")] = Path("results")
     data: Annotated[
         Path | None,

@@ -18,6 +18,7 @@ from clbench.results.run_result import FailedRun
 from clbench.results.run_spec import RunSpec, folder_name, run_id
 from clbench.runs.context import RunContext
 from clbench.runs.experiences import ExperienceByExperience, StrategyFailed
+from clbench.runs.kept_networks import check_kept
 from clbench.runs.outcome import Outcome
 from clbench.system import memory
 from clbench.system.global_state import GlobalState
@@ -56,6 +57,7 @@ def _execute(spec: RunSpec, plugin: Plugin, around: RunContext, network: Path | 
     state = GlobalState()
     try:
         if there := around.results.published(name):
+            check_kept(there, name, around.keep)
             around.results.discard_work(identity)
             return Outcome(name, "skipped", there)
         try:

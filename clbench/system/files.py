@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,14 @@ def write_synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def copy_synced(source: Path, path: Path) -> None:
+    """Copy a file's content and wait until it is on the disk."""
+    with source.open("rb") as content, path.open("wb") as file:
+        shutil.copyfileobj(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Within, a new file to write; it replaces `path` atomically if nothing was raised."""
@@ -59,6 +68,19 @@ def replace_file(path: Path, content: bytes) -> None:
     """Replace the content of `path`; see `replacing`."""
     with replacing(path) as file:
         file.write(content)
+
+
+def publish_file(temporary: Path, path: Path) -> None:
+    """Give a written file its final name in the same folder. Raises FileExistsError rather than replace another."""
+    try:
+        os.link(temporary, path)
+        temporary.unlink()
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        path.open("xb").close()
+        temporary.replace(path)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,0 +1,145 @@
+"""Trained networks that runs have kept: `clbench export` and `clbench predict`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from clbench.cli.completion import one_of
+from clbench.cli.options import AsJson, DataFolder
+from clbench.errors import UsageError
+from clbench.system import output
+from clbench.system.output import legible, say, say_json
+
+if TYPE_CHECKING:
+    from clbench.deployment.predicting import Answer
+    from clbench.deployment.trained_network import TrainedNetwork
+
+_KEPT = "A run that was made with --keep-networks, or a folder with network.json."
+Kept = Annotated[Path, typer.Argument(metavar="PATH", help=_KEPT)]
+NetworkFile = Annotated[
+    Path | None,
+    typer.Option("--network", metavar="FILE", help="The file that defines the network [default: from ./networks]."),
+]
+
+
+def export(
+    path: Kept,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="onnx|pt2|torchscript|safetensors",
+            help="Format of the file.",
+            autocompletion=one_of("onnx", "pt2", "torchscript", "safetensors"),
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="File [default: SCENARIO-STRATEGY-seedN.onnx …].")
+    ] = None,
+    network: NetworkFile = None,
+    data: DataFolder = None,
+) -> None:
+    """Write a trained network as one file for use without clbench.
+
+    The file is run before it gets its name, on test images if their dataset is there, and compared with the network.
+    """
+    from clbench.data.datasets import data_folder
+    from clbench.deployment.exporting import default_name, format_named
+    from clbench.deployment.exporting import export as write
+    from clbench.deployment.formats import metadata
+
+    form = format_named(to)
+    loaded = _loaded(path, network)
+    done = write(loaded, to, out or Path(default_name(loaded.record, to)), data_folder(data))
+    about = metadata(loaded.record, form.has_graph)
+    say(f"{done.path}: {to}, {len(loaded.classes)} classes, named in its metadata")
+    say(f"input:  {about['input']}")
+    say(f"output: {about['output']}")
+    say(
+        f"Compared on {done.compared_on}: scores differ by at most {done.largest_difference:.1e} (they go up to "
+        f"{done.largest_score:.3g}), {done.same_answers} of {done.images} answers are the same"
+    )
+
+
+def predict(
+    path: Kept,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGES…", help="Images, folders of images, or patterns.")],
+    top: Annotated[int, typer.Option("--top", metavar="N", help="Classes per image.", min=1)] = 1,
+    network: NetworkFile = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on standard output.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a trained network sees in images: the likeliest classes, with their probabilities.
+
+    An image that cannot be read is named and left out; the exit code is then 1.
+    """
+    if as_csv and as_json:
+        raise UsageError("--csv and --json are both given", "Give one of them.")
+    from clbench.deployment.predicting import image_files
+    from clbench.deployment.predicting import predict as ask
+
+    files = image_files(images)
+    loaded = _loaded(path, network)
+    if not loaded.gives_logits:
+        say(
+            f"The scores are those of {loaded.record.classifier.name} and not logits: their softmax orders the "
+            "classes, and says little of how sure the network is.",
+            sys.stderr,
+        )
+    answers = ask(loaded, files, top)
+    broken = _print_json(answers) if as_json else _print_lines(answers, as_csv)
+    if broken:
+        say(f"{broken} of {len(files)} images could not be read", sys.stderr)
+        raise typer.Exit(1)
+
+
+def _loaded(path: Path, network: Path | None) -> TrainedNetwork:
+    import torch
+
+    from clbench.deployment.loading import load_network
+    from clbench.system.machine import available_cores
+
+    torch.set_num_threads(available_cores())
+    return load_network(path, network)
+
+
+def _print_lines(answers: Iterable[Answer], csv: bool) -> int:
+    """Print each answer as it comes; return how many images could not be read."""
+    broken = 0
+    if csv:
+        print("image,rank,class,probability")
+    for answer in answers:
+        if answer.problem is not None:
+            broken += 1
+            say(f"{answer.image} cannot be read: {answer.problem}", sys.stderr)
+        elif csv:
+            rows = [
+                (str(answer.image), rank, name, f"{probability:.6f}")
+                for rank, (name, probability) in enumerate(answer.classes, start=1)
+            ]
+            print(output.as_csv(rows), end="")
+        else:
+            found = ", ".join(f"{legible(name)} {100 * probability:.1f} %" for name, probability in answer.classes)
+            say(f"{answer.image}: {found}")
+    return broken
+
+
+def _print_json(answers: Iterable[Answer]) -> int:
+    rows: list[dict[str, Any]] = []
+    broken = 0
+    for answer in answers:
+        row: dict[str, Any] = {"image": str(answer.image)}
+        if answer.problem is None:
+            row["classes"] = [{"class": name, "probability": probability} for name, probability in answer.classes]
+        else:
+            broken += 1
+            row["problem"] = answer.problem
+            say(f"{answer.image} cannot be read: {answer.problem}", sys.stderr)
+        rows.append(row)
+    say_json(rows)
+    return broken

@@ -1,0 +1,253 @@
+"""The formats of an exported network: what is written, and how such a file is asked for its answers.
+
+ONNX, pt2 and torchscript hold the preprocessing of an image with the size and channels of the training images. A
+safetensors file holds tensors alone, under the names that the network's author gave them.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from clbench.deployment.preprocessing import Preprocessing
+from clbench.deployment.trained_network import TrainedNetwork, own_module
+from clbench.errors import MachineError, UsageError
+from clbench.results.network_record import NetworkRecord
+from clbench.results.record_model import to_json
+
+Images = npt.NDArray[np.uint8]
+Answering = Callable[[Images], npt.NDArray[np.float32]]
+"""Gives the scores (n, classes) of images (n, height, width, channels)."""
+
+_LARGEST_ONNX = 2**31 - 2**20
+"""Bytes of tensors that one ONNX file can hold."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of exported networks."""
+
+    suffix: str
+    """Of its files."""
+
+    write: Callable[[TrainedNetwork], bytes]
+    """Gives the content of a file."""
+
+    read: Callable[[TrainedNetwork, Path], Answering]
+    """Gives what answers by a file alone; of the network it takes the code, if the file has none."""
+
+    packages: tuple[str, ...] = ()
+    """What must be installed, from the extra `export`."""
+
+    has_graph: bool = True
+    """Whether the file holds the network's operations, with the preprocessing, and not its tensors alone."""
+
+
+class OnImages(nn.Module):
+    """A network behind its preprocessing."""
+
+    def __init__(self, network: TrainedNetwork) -> None:
+        super().__init__()
+        self.preprocessing, self.network = Preprocessing(network.record.input), network
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, height, width, channels) of uint8 -> (n, classes) of float32."""
+        scores: Tensor = self.network(self.preprocessing(images)).float()
+        return scores
+
+    def example(self) -> Tensor:
+        """Return two images to trace the operations by, each with other pixels."""
+        shape = self.network.record.input.image
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(
+            0, 256, (2, shape.height, shape.width, shape.channels), dtype=torch.uint8, generator=generator
+        )
+
+
+def steps_inside(record: NetworkRecord) -> list[str]:
+    """Return what a graph does to an image before the network."""
+    expected = record.input
+    steps = [f"padding by {expected.padding} pixels"] if expected.padding else []
+    if expected.channels != expected.image.channels:
+        steps.append(f"repeating grey as {expected.channels} channels")
+    steps.append("normalization")
+    if expected.resizing:
+        steps.append(f"resizing to {expected.height}×{expected.width} ({expected.resizing})")
+    return steps
+
+
+def step_outside(record: NetworkRecord) -> str:
+    """Return what is to be done to an image of any size and kind before the graph."""
+    shape = record.input.image
+    kind = "grey" if shape.channels == 1 else "RGB"
+    return f"conversion to {kind} and resizing to {shape.height}×{shape.width} (bilinear, antialiased)"
+
+
+def metadata(record: NetworkRecord, graph: bool) -> dict[str, str]:
+    """Return what a file says of itself; `graph` is whether it holds the preprocessing."""
+    shape, expected = record.input.image, record.input
+    if graph:
+        takes = (
+            f"images: uint8 (n, {shape.height}, {shape.width}, {shape.channels}), pixels from 0 to 255. Inside: "
+            f"{', '.join(steps_inside(record))}. Before it: {step_outside(record)}."
+        )
+    else:
+        takes = (
+            f"float32 (n, {expected.channels}, {expected.height}, {expected.width}), normalized: (pixels / 255 - mean) "
+            "/ std; see `network`"
+        )
+    return {
+        "classes": json.dumps(record.classes, ensure_ascii=False),
+        "input": takes,
+        "output": "scores: float32 (n, classes)" + (", logits" if record.classifier.name == "Linear" else ""),
+        "network": json.dumps(to_json(record), ensure_ascii=False),
+    }
+
+
+def _batch() -> Any:
+    return ({0: torch.export.Dim("batch", min=1)},)
+
+
+# -- ONNX -------------------------------------------------------------------------------------------------------------
+
+
+def _write_onnx(network: TrainedNetwork) -> bytes:
+    if sum(value.nbytes for value in network.state_dict().values()) > _LARGEST_ONNX:
+        raise UsageError("the network is larger than 2 GiB, the most that one ONNX file can hold", "--to pt2")
+    whole = OnImages(network)
+    program = torch.onnx.export(
+        whole,
+        (whole.example(),),
+        dynamo=True,
+        dynamic_shapes=_batch(),
+        input_names=["images"],
+        output_names=["scores"],
+        verbose=False,
+    )
+    assert program is not None
+    program.model.metadata_props.update(metadata(network.record, graph=True))
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+def _read_onnx(network: TrainedNetwork, path: Path) -> Answering:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def answers(images: Images) -> npt.NDArray[np.float32]:
+        (scores,) = session.run(["scores"], {"images": images})
+        return np.asarray(scores, dtype=np.float32)
+
+    return answers
+
+
+# -- of torch itself --------------------------------------------------------------------------------------------------
+
+
+def _write_torchscript(network: TrainedNetwork) -> bytes:
+    if not hasattr(torch, "jit") or not hasattr(torch.jit, "trace"):
+        raise MachineError(f"torch {torch.__version__} offers torchscript no longer", "--to pt2 is what replaces it.")
+    whole, buffer = OnImages(network), io.BytesIO()
+    with torch.no_grad():
+        traced = torch.jit.trace(whole, (whole.example(),))
+    torch.jit.save(traced, buffer, _extra_files=_as_bytes(metadata(network.record, graph=True)))
+    return buffer.getvalue()
+
+
+def _as_bytes(values: dict[str, str]) -> dict[str, bytes]:
+    return {name: value.encode() for name, value in values.items()}
+
+
+def _read_torchscript(network: TrainedNetwork, path: Path) -> Answering:
+    return _torchs(torch.jit.load(str(path)))
+
+
+def _write_pt2(network: TrainedNetwork) -> bytes:
+    whole, buffer = OnImages(network), io.BytesIO()
+    program = torch.export.export(whole, (whole.example(),), dynamic_shapes=_batch())
+    torch.export.save(program, buffer, extra_files=metadata(network.record, graph=True))
+    return buffer.getvalue()
+
+
+def _read_pt2(network: TrainedNetwork, path: Path) -> Answering:
+    return _torchs(torch.export.load(str(path)).module())
+
+
+def _torchs(module: Callable[[Tensor], Tensor]) -> Answering:
+    def answers(images: Images) -> npt.NDArray[np.float32]:
+        with torch.no_grad():
+            scores: npt.NDArray[np.float32] = module(torch.from_numpy(images)).numpy()
+        return scores
+
+    return answers
+
+
+# -- safetensors ------------------------------------------------------------------------------------------------------
+
+
+def _write_safetensors(network: TrainedNetwork) -> bytes:
+    from safetensors.torch import save
+
+    module = _with_classifier(network)
+    own = {name: value.clone(memory_format=torch.contiguous_format) for name, value in module.state_dict().items()}
+    return save(own, metadata(network.record, graph=False))
+
+
+def _read_safetensors(network: TrainedNetwork, path: Path) -> Answering:
+    from safetensors.torch import load_file
+
+    module = _with_classifier(network)
+    with torch.no_grad():
+        for value in module.state_dict().values():
+            value.zero_()  # so that nothing is left of the network but its code
+    module.load_state_dict(load_file(path))
+    preprocessing = Preprocessing(network.record.input)
+    return _torchs(lambda images: module(preprocessing(images)))
+
+
+def _with_classifier(network: TrainedNetwork) -> nn.Module:
+    """Return the author's module as it was, with the classifier in the place of the layer that was cut off.
+
+    If there is no such layer, or the classifier is not a linear one, the classifier follows, as `classifier`.
+    """
+    module = copy.deepcopy(own_module(network.trunk))
+    if network.head is None or not isinstance(network.classifier, nn.Linear):
+        return _Followed(module, network.classifier)
+    parent, _, name = network.head.rpartition(".")
+    setattr(module.get_submodule(parent), name, copy.deepcopy(network.classifier))
+    return module
+
+
+class _Followed(nn.Module):
+    """The author's module, whose tensors keep their names, and a classifier."""
+
+    def __init__(self, module: nn.Module, classifier: nn.Module) -> None:
+        super().__init__()
+        self.module, self.classifier = module, copy.deepcopy(classifier)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.classifier(self.module(x))
+        return scores
+
+
+FORMATS = {
+    "onnx": Format(".onnx", _write_onnx, _read_onnx, ("onnx", "onnxscript", "onnxruntime")),
+    "torchscript": Format(".pt", _write_torchscript, _read_torchscript),
+    "pt2": Format(".pt2", _write_pt2, _read_pt2),
+    "safetensors": Format(".safetensors", _write_safetensors, _read_safetensors, has_graph=False),
+}
+"""By name."""

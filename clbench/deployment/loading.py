@@ -1,0 +1,181 @@
+"""Kept networks, read back. What is stored is data, never run: the code of a network comes from where plug-ins do."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from pydantic_core import from_json
+from torch import Tensor, nn
+
+from clbench.deployment.trained_network import TrainedNetwork, own_module
+from clbench.errors import ClbenchError, DataError, PluginError, UsageError
+from clbench.networks import classifiers, libraries
+from clbench.networks.head import linear_layer
+from clbench.networks.weights import fitted, weights_sha256
+from clbench.plugins.discovery import NAME, builtin_folder, describe, discover
+from clbench.plugins.networks import NetworkSource, network_source
+from clbench.results import store
+from clbench.results.network_record import FORMAT, STEM, NetworkRecord
+from clbench.system.files import read_plain
+
+_TOLERANCE = 1e-3
+"""Of the largest score of the probe. Other processors and versions of torch round differently, by far less."""
+
+
+def load_network(path: str | Path, network: str | Path | None = None) -> TrainedNetwork:
+    """Return a network that was kept, in evaluation mode, with `.classes` and `.transform`.
+
+    `path` is the folder of a run with `--keep-networks`, any folder with network.json and network.safetensors, or the
+    .json file itself. `network` is the user's file that defines the architecture, if it is not found by itself.
+
+    Nothing that is stored is run. Raises UsageError if nothing is kept there, DataError for damaged files, and
+    PluginError if the architecture is not there or is not the one that was trained.
+    """
+    file = _record_file(Path(path))
+    record = read_record(file)
+    return _built(record, _tensors(file, record), _source(record, network))
+
+
+def read_record(file: Path) -> NetworkRecord:
+    """Return the record in a network.json. Raises DataError if it is damaged or of another format."""
+    try:
+        content = read_plain(file, store.LARGEST_JSON)
+        found = from_json(content)
+        schema = found.get("schema") if isinstance(found, dict) else None
+        if isinstance(schema, int) and schema > FORMAT:
+            raise DataError(
+                f"{file} has format {schema}, and this version of clbench reads {FORMAT}", "Update clbench."
+            )
+        return NetworkRecord.model_validate_json(content)
+    except ValidationError as error:
+        (first, *_) = error.errors(include_url=False)
+        place = ".".join(map(str, first["loc"]))
+        raise DataError(f"{file} is damaged: {place}{': ' if place else ''}{first['msg']}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read: {error}") from None
+
+
+def _record_file(path: Path) -> Path:
+    if path.suffix == ".json" and path.is_file():
+        return path
+    if not path.is_dir():
+        raise UsageError(
+            f"there is no folder {path}", "A network is named by the folder of a run with --keep-networks."
+        )
+    file = path / f"{STEM}.json"
+    if file.is_file():
+        return file
+    if (path / "spec.json").is_file():
+        raise UsageError(
+            f"the run in {path} has kept no network",
+            "A finished run is never changed. To have its network: the command that made it, with --keep-networks last "
+            "and another results folder, --out DIR.",
+        )
+    raise UsageError(f"{path} has no {STEM}.json", "A network is named by the folder of a run with --keep-networks.")
+
+
+def _tensors(file: Path, record: NetworkRecord) -> dict[str, Tensor]:
+    """Return the tensors next to a record, each byte checked."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    path = file.with_suffix(".safetensors")
+    try:
+        found: dict[str, Tensor] = load(read_plain(path, store.LARGEST_RUN))
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise DataError(f"{path} is missing, damaged or cut off: {error}") from None
+    if weights_sha256(found) != record.weights_sha256:
+        raise DataError(f"{path} is damaged: its content is not what {file.name} says")
+    return found
+
+
+def _source(record: NetworkRecord, given: str | Path | None) -> NetworkSource:
+    """Return the architecture of a record, which comes from a file with the very hash that it had."""
+    name, sha256 = record.network.name, record.network.sha256
+    if sha256 is None and given is not None:
+        raise UsageError(f"the network is {name}, which needs no file (got {given})")
+    if libraries.is_librarys(name):
+        return network_source(name, record.network.weights)
+    if not NAME.fullmatch(name):  # anything else could lead to any file
+        raise DataError(f"invalid name of a network: {name!r}")
+    if sha256 is None:
+        file = builtin_folder("network") / f"{name}.py"
+        if not file.is_file():
+            raise PluginError(
+                f"this version of clbench has no network {name}", f"It was made with clbench {record.versions.clbench}."
+            )
+        return network_source(name, record.network.weights, file)
+    return network_source(name, record.network.weights, _users_file(name, sha256, given))
+
+
+def _users_file(name: str, sha256: str, given: str | Path | None) -> Path:
+    wanted = f"the network was made by a file {name}.py with SHA-256 {sha256}"
+    hint = "Give that file, unchanged: network=FILE, or --network FILE on the command line."
+    if given is not None:
+        if not Path(given).is_file():
+            raise UsageError(f"there is no network file {given}")
+        found = describe("network", Path(given).resolve(), "path")
+        if found.sha256 != sha256:
+            raise PluginError(f"{given} has changed since: {wanted}, and it has {found.sha256}", hint)
+        return found.path
+    named = [plugin for plugin in discover("network") if plugin.name == name]
+    for plugin in named:
+        if plugin.sha256 == sha256:
+            return plugin.path
+    if named:
+        raise PluginError(f"{named[0].path} is another: {wanted}, and it has {named[0].sha256}", hint)
+    raise PluginError(f"{wanted}, which is not in ./networks", hint)
+
+
+def _built(record: NetworkRecord, tensors: dict[str, Tensor], source: NetworkSource) -> TrainedNetwork:
+    """Return the network in evaluation mode. Raises DataError and PluginError if record and tensors do not fit."""
+    expected = record.input
+    shape = (expected.height, expected.width, expected.channels)
+    trunk, features, head = source.trunk(shape, record.network.config, record.network_seed, "architecture")
+    module = own_module(trunk)
+    module.load_state_dict(fitted(_part(tensors, "trunk"), module, None, "the stored tensors"))
+    try:
+        classifier = _classifier(record, _part(tensors, "classifier"), features)
+    except (ValueError, TypeError, RuntimeError, KeyError) as error:
+        raise DataError(f"the stored classifier does not fit the network: {error}") from None
+    # In the memory format of training, so that the same kernels compute.
+    network = TrainedNetwork(trunk.to(memory_format=torch.channels_last), classifier, record, head).eval()
+    _check(network)
+    return network
+
+
+def _part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+
+def _classifier(record: NetworkRecord, state: dict[str, Tensor], features: int) -> nn.Module:
+    if record.classifier.name != "Linear":
+        return classifiers.rebuild(record.classifier.name, record.classifier.settings, state)
+    layer = linear_layer(state["weight"], state["bias"])
+    if (layer.in_features, layer.out_features) != (features, len(record.classes)):
+        raise ValueError(f"it is of {layer.in_features} features and {layer.out_features} classes")
+    return layer
+
+
+def _check(network: TrainedNetwork) -> None:
+    """Raise PluginError if the network does not give the scores that it gave when it was stored."""
+    record = network.record
+    try:
+        scores = torch.tensor(network.probe())
+    except ClbenchError:
+        raise
+    except Exception as error:
+        raise DataError(f"the stored tensors do not fit the network: {error}") from None
+    stored = torch.tensor(record.probe)
+    bound = _TOLERANCE * max(1.0, float(stored.abs().max()))
+    if scores.shape == stored.shape and bool((scores - stored).abs().max() <= bound):
+        return
+    made = [f"clbench {record.versions.clbench}", f"torch {record.versions.torch}"]
+    here = f"clbench {version('clbench')}, torch {torch.__version__}"
+    raise PluginError(
+        f"the network {record.network.name} that is installed here gives other scores than the one that was kept",
+        f"Install what it was made with: {', '.join([*made, *filter(None, [record.network.package])])} (here: {here}).",
+    )

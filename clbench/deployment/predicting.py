@@ -1,0 +1,119 @@
+"""What a trained network says is in images: files of any size, read one at a time, answered in batches."""
+
+from __future__ import annotations
+
+import glob
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import PIL.Image
+import torch
+from torch import Tensor
+
+from clbench.data.importing import UNREADABLE
+from clbench.deployment.trained_network import TrainedNetwork
+from clbench.errors import UsageError
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""Those that Pillow reads by itself; for some others it starts another program."""
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm"}
+"""What is taken for an image among the files of a folder."""
+
+_VALUES = 2**20
+"""Pixel values that go through the network at once; a convolution's output then takes tens of megabytes."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network says of an image, or why it cannot be read."""
+
+    image: Path
+    classes: tuple[tuple[str, float], ...] = ()
+    """The likeliest classes, each with its probability: the softmax of the scores."""
+
+    problem: str | None = None
+
+
+def image_files(given: Iterable[str]) -> list[Path]:
+    """Return the image files that are named: files, folders with what lies in them, and patterns like `photos/*.jpg`.
+
+    Raises UsageError for a name or pattern that leads to none.
+    """
+    files = [file for name in given for file in _files(name)]
+    return list(dict.fromkeys(files))
+
+
+def _files(name: str) -> list[Path]:
+    path = Path(name)
+    if path.is_dir():
+        found = _in_folder(path)
+        if not found:
+            raise UsageError(f"there are no images in {path} ({', '.join(sorted(_SUFFIXES))})")
+        return found
+    if path.exists():
+        return [path]
+    if glob.has_magic(name):
+        matches = sorted(map(Path, glob.glob(name, recursive=True)))  # noqa: PTH207 - also for absolute patterns
+        if matches:
+            return [file for match in matches for file in (_in_folder(match) if match.is_dir() else [match])]
+        raise UsageError(f"no file matches {name}")
+    raise UsageError(f"there is no image or folder {path}")
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """Return the images in a folder and those below it, by path, without hidden ones."""
+    found = []
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        paths = [Path(root, file) for file in sorted(files) if not file.startswith(".")]
+        found += [path for path in paths if path.suffix.lower() in _SUFFIXES and path.is_file()]
+    return found
+
+
+def predict(network: TrainedNetwork, files: Sequence[Path], top: int) -> Iterator[Answer]:
+    """Yield what the network says of each image, its `top` classes, in the order of `files`.
+
+    Raises UsageError for a network whose scores cannot be compared across all classes.
+    """
+    record = network.record
+    if record.setting == "task_incremental" and len(record.experiences) > 1:
+        raise UsageError(
+            "the network was trained task-incrementally: its scores can be compared only among the classes of one "
+            f"experience ({', '.join(map(str, record.experiences))} classes), and an image does not say which",
+            "clbench.load_network gives all scores, and an exported file too.",
+        )
+    expected = record.input
+    size = max(1, _VALUES // (expected.channels * expected.height * expected.width))
+    for start in range(0, len(files), size):
+        yield from _batch(network, files[start : start + size], top)
+
+
+@torch.inference_mode()
+def _batch(network: TrainedNetwork, files: Sequence[Path], top: int) -> list[Answer]:
+    inputs, broken = {}, {}
+    for file in files:
+        try:
+            inputs[file] = _read(network, file)
+        except UNREADABLE as error:
+            broken[file] = Answer(file, problem=str(error) or type(error).__name__)
+    answers = {}
+    if inputs:
+        scores = network(torch.stack(list(inputs.values()))).float()
+        probabilities, order = scores.softmax(dim=1).topk(min(top, len(network.classes)), dim=1)
+        for file, own, which in zip(inputs, probabilities.tolist(), order.tolist(), strict=True):
+            names = (network.classes[each] for each in which)
+            answers[file] = Answer(file, tuple(zip(names, own, strict=True)))
+    return [answers.get(file) or broken[file] for file in files]
+
+
+def _read(network: TrainedNetwork, file: Path) -> Tensor:
+    if not file.is_file():
+        raise OSError("it is not a file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+        with PIL.Image.open(file, formats=_FORMATS) as image:
+            return network.transform(image)

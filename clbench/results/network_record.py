@@ -1,0 +1,165 @@
+"""`NetworkRecord`: network.json, which says what the tensors in network.safetensors beside it are.
+
+Together they are all of a trained network but its code, which comes from a file of clbench, of a library or of the
+user, and is known by name and hash.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from clbench.base.incremental_setting import Setting
+from clbench.results.record_model import Count, Record
+from clbench.results.run_spec import NetworkSpec
+
+FORMAT: Literal[1] = 1
+"""Raised whenever the shape of the record or the names of the tensors change."""
+
+STEM = "network"
+"""The files of a kept network are network.json and network.safetensors."""
+
+Side = Annotated[int, Field(ge=1, le=2**14)]
+Channels = Annotated[int, Field(ge=1, le=2**10)]
+"""Bounded, since a stranger's file may say anything."""
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class ImageShape(Record):
+    """Height, width and channels of an image."""
+
+    height: Side
+    """In pixels."""
+
+    width: Side
+    """In pixels."""
+
+    channels: Annotated[int, Field(ge=1, le=3)]
+    """1: grey. 3: red, green, blue."""
+
+
+class InputRecord(Record):
+    """What turns an image into the network's input. The steps are done in the order of the fields."""
+
+    image: ImageShape
+    """The images that it was trained on; any other is resized to this height and width, bilinearly and antialiased,
+    whatever its proportions."""
+
+    padding: Annotated[int, Field(ge=0, le=16)]
+    """Pixels of zeros that are added on each side."""
+
+    channels: Channels
+    """Channels of the network's input; a grey image is repeated."""
+
+    mean: tuple[float, ...]
+    """What is subtracted from pixels in 0..1, per channel."""
+
+    std: tuple[float, ...]
+    """What they are then divided by, per channel."""
+
+    height: Side
+    """Of the network's input, in pixels."""
+
+    width: Side
+    """Of the network's input, in pixels."""
+
+    resizing: Literal["bilinear, antialiased"] | None
+    """How the padded and normalized image becomes the network's input; null if it has that size already."""
+
+
+class ClassifierRecord(Record):
+    """What turns the trunk's features into scores."""
+
+    name: str
+    """`Linear`: a linear layer, trained as the head, whose scores are logits; else a class of
+    clbench.networks.classifiers, whose scores need not be logits."""
+
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Its arguments that are not tensors."""
+
+
+class Origin(Record):
+    """What trained a network."""
+
+    run_id: Sha256
+    """SHA-256 of the run's spec."""
+
+    scenario: str
+    """The scenario's name."""
+
+    dataset: str
+    """The dataset's name."""
+
+    dataset_sha256: str
+    """Hash of the dataset's content."""
+
+    strategy: str
+    """The strategy's name, with its preset."""
+
+    recipe: str
+    """The recipe's name."""
+
+    seed: Count
+    """The run's seed."""
+
+    experience: Count
+    """The experience that was trained last."""
+
+
+class Versions(Record):
+    """With what it was made; the library that the network is from has its version in `network`."""
+
+    clbench: str
+    """Version of clbench."""
+
+    engine: int
+    """As in spec.json: raised whenever a change to clbench changes the numbers of a run."""
+
+    torch: str
+    """Version of torch."""
+
+
+class NetworkRecord(Record):
+    """A trained network, beside its tensors: `trunk.…` by the module's own names, and `classifier.…`."""
+
+    schema_number: Literal[1] = Field(default=FORMAT, alias="schema")
+    """Version of this record's shape."""
+
+    origin: Origin
+    """What trained it."""
+
+    lineage: tuple[Origin, ...] = ()
+    """What trained the networks that it came from, the oldest first."""
+
+    network: NetworkSpec
+    """The architecture: name, hash of its file, hyper-parameters, version of its package."""
+
+    network_seed: int
+    """Draws what the architecture draws and keeps in no tensor."""
+
+    setting: Setting
+    """In which it was trained. class_incremental: scores of all classes can be compared. task_incremental: only those
+    of one experience. domain_incremental: all experiences share the outputs."""
+
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Names of the classes in the order of the scores; domain-incrementally an output's classes, joined by ` | `."""
+
+    experiences: tuple[int, ...]
+    """How many outputs each experience brought, in the order of the scores."""
+
+    input: InputRecord
+    """What turns an image into the network's input."""
+
+    classifier: ClassifierRecord
+    """What turns the trunk's features into scores."""
+
+    weights_sha256: Sha256
+    """Hash of all tensors by name, type, shape and value."""
+
+    probe: tuple[float, ...]
+    """Scores of an image of a fixed pattern, by which a reader finds out if it has built another network."""
+
+    versions: Versions
+    """With what it was made."""
