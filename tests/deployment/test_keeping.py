@@ -197,5 +197,5 @@ def test_trials_keep_no_networks(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_word_that_is_neither_last_nor_all_is_refused(data: Path) -> None:
-    with pytest.raises(UsageError, match="must be 'last' or 'all' .*did you mean 'last'"):
+    with pytest.raises(UsageError, match=r"must be 'last' or 'all' .*did you mean 'last'"):
         planned("naive", data, "lats")
