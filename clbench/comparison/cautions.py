@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from clbench.comparison.columns import SHARES, lowest, uninformative
 from clbench.comparison.rows import Row, class_sizes
@@ -62,10 +62,17 @@ def _exemplar_warnings(rows: Sequence[Row]) -> list[str]:
 
 
 def _budget_warnings(rows: Sequence[Row]) -> list[str]:
-    budgets = {row.strategy: made.mean for row in rows if (made := row.estimates["samples_seen"])}
+    seen = {row.strategy: made.mean for row in rows if (made := row.estimates["samples_seen"])}
+    budgets = {name: samples for name, samples in seen.items() if samples}
+    without = [name for name in seen if name not in budgets]
+    warnings = [f"No gradient steps: {listed(without)}."] if without and budgets else []
+    return warnings + _unequal(budgets)
+
+
+def _unequal(budgets: Mapping[str, float]) -> list[str]:
     if len(set(budgets.values())) <= 1:
         return []
-    least = min(filter(None, budgets.values()))
+    least = min(budgets.values())
     if len(budgets) > 8:
         most = max(budgets, key=budgets.__getitem__)
         return [

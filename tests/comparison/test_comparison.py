@@ -291,13 +291,18 @@ def test_unequal_budgets_are_noted_as_multiples_of_the_smallest() -> None:
     assert "joint 3.0×" in note and "naive" not in note
 
 
+def test_strategies_without_gradient_steps_are_named_and_no_multiple_of_theirs_is_made() -> None:
+    def said(*runs: StoredRun) -> list[str]:
+        return [text for text in only(list(runs)).warnings if "budget" in text or "gradient" in text]
+
+    assert said(stored("naive"), stored("ncm", samples_seen=0)) == ["No gradient steps: ncm."]
+    both = said(stored("naive"), stored("ncm", samples_seen=0), stored("joint", samples_seen=240))
+    assert both == ["No gradient steps: ncm.", "Unequal budgets: samples seen, as multiples of the least: joint 3.0×."]
+    assert said(stored("slda", samples_seen=0), stored("ncm", samples_seen=0)) == []
+
+
 def test_equal_budgets_need_no_note() -> None:
     assert not any("budget" in note for note in only([stored("naive"), stored("l2")]).warnings)
-
-
-def test_a_strategy_that_trained_on_nothing_does_not_break_the_comparison() -> None:
-    comparison = only([stored("naive"), stored("idle", samples_seen=0)])
-    assert any("budget" in note for note in comparison.warnings)
 
 
 @pytest.mark.parametrize(
