@@ -548,7 +548,7 @@ def test_ctrl_c_during_an_extraction_ends_it_promptly_and_leaves_nothing(tmp_pat
     while not (tmp_path / "calls").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    asked = time.monotonic()
     process.communicate(timeout=60)
-    assert process.returncode == 130 and time.monotonic() - asked < 5
+    assert process.returncode == 130
+    assert calls(tmp_path) < 2000  # of 5020, whatever else the machine does
     assert left(tmp_path) == []
