@@ -172,7 +172,7 @@ def test_a_traceback_that_many_checks_meet_is_shown_once(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_strategy_from_a_package_works_like_one_in_the_working_folder(tmp_path: Path) -> None:
+def test_a_strategy_and_a_network_from_a_package_work_like_those_in_the_working_folder(tmp_path: Path) -> None:
     package = Path(__file__).parents[1] / "package"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     site = tmp_path / "site"
@@ -190,8 +190,11 @@ def test_a_strategy_from_a_package_works_like_one_in_the_working_folder(tmp_path
     listed = clbench("list", "strategies")
     assert "idea" in listed.stdout and "package clbench-idea" in listed.stdout
     assert "Source: the tests of clbench." in clbench("show", "idea").stdout
-    run = clbench("run", "-s", "naive,idea", "-S", "splitdigits", "--epochs", "1", "--threads", "1", "--jobs", "2")
-    assert run.returncode == 0, run.stderr
-    assert "idea" in run.stdout
+    networks = clbench("list", "networks")
+    assert "wide" in networks.stdout and "package clbench-idea" in networks.stdout
+    run = ["run", "-s", "naive,idea", "-S", "splitdigits", "--network", "wide", "--epochs", "1", "--jobs", "2"]
+    done = clbench(*run)
+    assert done.returncode == 0, done.stderr
+    assert "idea" in done.stdout and "wide" in done.stdout
     assert clbench("report").returncode == 0
     assert "idea" in (tmp_path / "reports/results/index.html").read_text()
