@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from clbench.base.config import configure, plain
-from clbench.base.strategy import Strategy, config_class
+from clbench.base.strategy import config_class
 from clbench.checks.check import CheckFailed, Result, Skipped, perform
 from clbench.checks.small_scenario import Bench
 from clbench.plugins.discovery import Plugin
@@ -107,9 +107,9 @@ def imports_no_other_strategy(bench: Bench) -> None:
 def its_hooks_are_spelled_as_the_contract_has_them(bench: Bench) -> None:
     """No method is called nearly like a hook: it would never be called."""
     cls = load_class(bench.plugin)
-    hooks = {name for name in vars(Strategy) if not name.startswith("_")}
-    own = {name for each in cls.__mro__ if not issubclass(Strategy, each) for name in vars(each)}
-    for name in sorted(own - hooks):
+    in_file = [each for each in cls.__mro__ if each.__module__ == cls.__module__]
+    hooks = {name for each in cls.__mro__ if each not in in_file for name in vars(each) if not name.startswith("_")}
+    for name in sorted({name for each in in_file for name in vars(each)} - hooks):
         near = difflib.get_close_matches(name, hooks, n=1, cutoff=0.88)
         if near and not name.startswith("_"):
             raise CheckFailed(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
@@ -24,6 +25,22 @@ from clbench.base.events import (
 
 _NAME_WIDTH = 28
 _ESTIMATED_OVER_SECONDS = 300.0
+
+
+class _Bars(Progress):
+    """Bars that leave room for the ^C that a terminal shows: on a full line it would move the bars by one."""
+
+    def get_renderable(self) -> RenderableType:
+        """Return the bars as wide as they may be."""
+        return _Narrower(super().get_renderable())
+
+
+@dataclass(frozen=True)
+class _Narrower:
+    inner: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.inner, options.update_width(options.max_width - len("^C")))
 
 
 class ProgressDisplay:
@@ -45,7 +62,7 @@ class ProgressDisplay:
         self._all: TaskID | None = None
         self._starting: TaskID | None = None
         # The name, the bar and the time left are never cut; the detail takes what is left of the line.
-        self._live = Progress(
+        self._live = _Bars(
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=12),
             TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),

@@ -160,6 +160,16 @@ def test_a_file_that_does_not_load_fails_one_check_and_skips_those_that_need_it(
     assert len(skipped) == len(CHECKS) - 3 and {result.found for result in skipped} == {"see one_strategy_that_loads"}
 
 
+def test_a_hook_of_strategies_of_features_is_one_too(tmp_path: Path) -> None:
+    text = "class Faulty(clbench.FeatureStrategy):\n    def learns(self, features, labels, experience):\n        pass\n"
+    (tmp_path / "faulty.py").write_text(HEAD + text)
+    bench = Bench(describe("strategy", tmp_path / "faulty.py", "path"))
+    result = perform("its_hooks_are_spelled_as_the_contract_has_them", bench)
+    assert (
+        result.status == "failed" and "Faulty.learns" in result.found and "did you mean the hook learn?" in result.found
+    )
+
+
 @pytest.mark.slow
 def test_a_traceback_that_many_checks_meet_is_shown_once(tmp_path: Path) -> None:
     results = examined(

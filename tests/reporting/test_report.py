@@ -9,8 +9,9 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
@@ -453,6 +454,31 @@ def test_a_report_takes_the_place_of_the_last_whole_and_of_nothing_else(tmp_path
     with pytest.raises(MachineError, match="something else than a report"):
         write_report([tmp_path / "r"], tmp_path / "report", Selection())
     assert files(tmp_path / "report") == before
+
+
+def test_how_far_reading_and_drawing_are_can_be_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "all_figures", lambda comparison: [figures.matrices(comparison)])
+    watched = []
+
+    def watch(items: Sequence[Any], what: str) -> Sequence[Any]:
+        watched.append((what, len(items)))
+        return items
+
+    publish(tmp_path / "r", "naive")
+    publish(tmp_path / "r", "naive", scenario="other")
+    write_report([tmp_path / "r"], tmp_path / "report", Selection(), watch)
+    assert watched == [("reading runs", 2), ("drawing figures", 2)]
+
+
+def test_a_folder_that_holds_something_else_is_refused_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clbench.reporting.publication.sections", lambda *_: pytest.fail("figures are drawn"))
+    publish(tmp_path / "r")
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "thesis.txt").touch()
+    with pytest.raises(MachineError, match="something else than a report"):
+        write_report([tmp_path / "r"], tmp_path / "report", Selection())
 
 
 @pytest.mark.usefixtures("drawn")

@@ -41,6 +41,7 @@ def test_the_line_of_a_run_keeps_seed_bar_and_time_left() -> None:
     (line,) = screen(display)
     assert "… seed 1993 " in line and "━" in line and ":" in line
     assert line.endswith("…")  # the detail gives way
+    assert len(line) == 78  # and the terminal's ^C has room
 
 
 def test_a_grid_has_one_bar_for_all_its_runs_that_counts_only_what_is_to_be_done() -> None:
