@@ -130,9 +130,10 @@ def test_predictions_by_the_head_are_the_networks_outputs_to_the_bit(name: str) 
         assert torch.equal(run.trainer.strategy.predict(network, x, run.trainer.where), network(x))
 
 
-def small_run(name: str, setting: Setting, data: Path, out: Path) -> Any:
-    given: dict[str, Any] = {"split": "5", "recipe": "quick", "threads": 1, "out": out, "data": data}
-    (run,) = clbench.run(name, "splitdigits", setting=setting, set=SMALL.get(name, {}), **given)
+def small_run(name: str, setting: Setting, data: Path, out: Path, **more: Any) -> Any:
+    given: dict[str, Any] = {"split": "5", "recipe": "quick", "threads": 1, "out": out, "data": data, **more}
+    given["set"] = {**SMALL.get(name, {}), **given.get("set", {})}
+    (run,) = clbench.run(name, "splitdigits", setting=setting, **given)
     return run
 
 
@@ -146,6 +147,17 @@ def test_they_learn_the_digits_and_the_audit_has_nothing_to_say(
     assert run.result.audit.verdict == "pass"
     # Knowing only the last experience gives 20 % class-incrementally, guessing 50 % task-incrementally.
     assert run.metric("final_accuracy") > (0.4 if setting == "class_incremental" else 0.75)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*FEATURE_STRATEGIES, "fetril"])
+def test_they_learn_the_digits_on_a_network_that_is_frozen_from_the_start(
+    name: str, data: Path, tmp_path: Path
+) -> None:
+    run = small_run(name, "class_incremental", data, tmp_path, network="mlp", set={"network.train": "head"})
+    assert run.result.audit.verdict == "pass"
+    assert run.metric("final_accuracy") > 0.8  # of random features
+    assert (run.result.experiences[0].gradient_steps > 0) == (name == "fetril")
 
 
 @pytest.mark.parametrize("name", ["fecam", "fetril", "dsal"])
