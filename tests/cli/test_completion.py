@@ -34,6 +34,8 @@ def completed(line: str) -> list[str]:
         ("run --setting t", {"task"}),
         ("run --tune g", {"grid"}),
         ("run --device cu", {"cuda"}),
+        ("run --keep-networks l", {"last"}),
+        ("export results --to o", {"onnx"}),
         ("run -s lwf --set lwf.al", {"lwf.alpha="}),
         ("run -s lwf --set recipe.epo", {"recipe.epochs="}),
         ("show splitm", {"splitmnist"}),
