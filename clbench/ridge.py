@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_BLOCK = 512
+"""Columns; smaller blocks spare more, but are multiplied less efficiently."""
+
 
 class RidgeRegression:
     """The W, (m, outputs), of the least ‖Y - XW‖² + λ‖W‖² over everything that was added: W = (XᵀX + λI)⁻¹ XᵀY.
@@ -26,12 +29,21 @@ class RidgeRegression:
         x, y = x.double(), y.double()
         if not len(self.gram):
             self.gram, self.moments = x.new_zeros(x.shape[1], x.shape[1]), x.new_zeros(x.shape[1], 0)
-        self.gram += x.T @ x
+        _add_gram(self.gram, x)
         self.moments = F.pad(self.moments, (0, y.shape[1] - self.moments.shape[1])) + x.T @ y
 
     def weights(self, ridge: float) -> Tensor:
         """Return W for λ = `ridge`, which must be positive, (m, outputs) of float64."""
         return torch.cholesky_solve(self.moments, torch.linalg.cholesky(plus_diagonal(self.gram, ridge)))
+
+
+def _add_gram(gram: Tensor, x: Tensor) -> None:
+    """Add XᵀX in place, block by block: it is symmetric, so hardly more than half of the blocks have to be computed."""
+    for start in range(0, len(gram), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        part = x[:, rows].T @ x[:, start:]
+        gram[rows, start:] += part
+        gram[start + _BLOCK :, rows] += part[:, _BLOCK:].T
 
 
 def plus_diagonal(matrix: Tensor, ridge: float) -> Tensor:

@@ -232,7 +232,7 @@ class StrategyRecord(Record):
     """Those that the strategy has."""
 
     preset_values: dict[str, Any]
-    """The hyper-parameters under the preset in use, before the user set any."""
+    """The hyper-parameters under the preset and the recipe in use, before the user set any."""
 
     chosen: Literal["default", "preset", "by hand"]
     """Where the hyper-parameters come from, if no search chose them."""

@@ -16,7 +16,8 @@ def strategy_record(spec: RunSpec, source: bytes) -> StrategyRecord:
     """Return what `source`, the file of the spec's strategy, says of itself in the spec's preset and setting."""
     plugin = describe_content("strategy", spec.strategy.name, source)
     preset = plugin.presets.get(spec.strategy.preset or "", {})
-    values = preset_values(plugin, spec.strategy.preset, spec.scenario.setting)
+    recipe = (spec.recipe.base or spec.recipe.name).partition("-epochs")[0]
+    values = preset_values(plugin, spec.strategy.preset, spec.scenario.setting, recipe)
     reference = plugin.attributes.get("reference")
     return StrategyRecord(
         reference=reference if reference in ("lower", "upper") else None,
@@ -32,11 +33,13 @@ def strategy_record(spec: RunSpec, source: bytes) -> StrategyRecord:
     )
 
 
-def preset_values(plugin: Plugin, preset: str | None, setting: Setting) -> dict[str, Any]:
-    """Return the hyper-parameters that a strategy has under a preset, as its file says, without running it."""
+def preset_values(plugin: Plugin, preset: str | None, setting: Setting, recipe: str = "") -> dict[str, Any]:
+    """Return the hyper-parameters that a strategy has under a preset and a recipe, as its file says, without running it.
+    """
     values = plugin.presets.get(preset or "", {})
     defaults = {field.name: literal(field.default) for field in plugin.fields}
-    found = {**defaults, **values.get("set", {}), **values.get("in_setting", {}).get(setting, {})}
+    own = plugin.attributes.get("in_recipe", {}).get(recipe, {})
+    found = {**defaults, **own, **values.get("set", {}), **values.get("in_setting", {}).get(setting, {})}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 

@@ -80,6 +80,15 @@ def test_a_strategy_can_have_other_hyper_parameters_under_a_recipe_of_a_name(dat
     assert projections("quick", set={"projections": 500}) == 500
 
 
+@pytest.mark.parametrize(("given", "chosen"), [({}, "default"), ({"expansion": 64}, "by hand")])
+def test_what_a_strategy_has_under_a_recipe_is_not_taken_for_the_users_choice(
+    given: dict[str, Any], chosen: str, data: Path, tmp_path: Path
+) -> None:
+    options = {"epochs": 1, "threads": 1, "device": "cpu", "data": data, "out": tmp_path}
+    (run,) = clbench.run("acil", "splitdigits", set=given, split=1, **options)
+    assert run.result.strategy.chosen == chosen
+
+
 def test_a_grid_searches_over_a_value_of_the_recipe(data: Path, tmp_path: Path) -> None:
     values = {"recipe.lr": "0.000001,0.005"}
     (run,) = clbench.run("naive", "splitdigits", epochs=1, threads=1, set=values, tune="grid", out=tmp_path, data=data)
