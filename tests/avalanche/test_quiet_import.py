@@ -16,6 +16,7 @@ def python(program: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_what_avalanche_imports_for_others_is_not_loaded() -> None:
     program = """
 import sys, clbench.avalanche.plugin_template

@@ -104,6 +104,7 @@ def test_what_the_audit_finds_fails_a_check(cheater: str, check: str, monkeypatc
     assert perform(check, bench).status == "failed"
 
 
+@pytest.mark.slow
 @parametrize_with_checks(builtin_folder("strategy") / "icarl.py")
 def test_a_built_in_strategy_passes(check: Callable[[], None]) -> None:
     check()

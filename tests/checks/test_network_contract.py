@@ -66,6 +66,7 @@ def failed(content: str, tmp_path: Path) -> list[str]:
     return [result.check for result in examine(str(path)) if result.status == "failed" and result.found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", sorted(FAULTY))
 def test_a_fault_of_a_network_is_found_by_its_check(check: str, tmp_path: Path) -> None:
     found = failed(FAULTY[check], tmp_path)
@@ -78,7 +79,14 @@ def test_every_fault_has_a_check_and_every_check_a_sentence() -> None:
     assert all(check.__doc__ and check.__doc__.endswith(".") for check in CHECKS)
 
 
-@pytest.mark.parametrize("name", ["mlp", "cnn", "torchvision:mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mlp",
+        pytest.param("cnn", marks=pytest.mark.slow),
+        pytest.param("torchvision:mobilenet_v3_small", marks=pytest.mark.slow),
+    ],
+)
 def test_networks_as_people_have_them_pass(name: str) -> None:
     results = list(examine(name))
     assert [result.check for result in results if result.status != "passed"] == []

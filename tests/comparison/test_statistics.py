@@ -166,7 +166,10 @@ def called_lower(draw: np.random.Generator, means: np.ndarray, spread: np.ndarra
 
 
 @pytest.mark.parametrize("strategies", [5, 10])
-@pytest.mark.parametrize(("seeds", "families"), [(6, 1500), (10, 1500), (20, 600)])
+@pytest.mark.parametrize(
+    ("seeds", "families"),
+    [(6, 1500), pytest.param(10, 1500, marks=pytest.mark.slow), pytest.param(20, 600, marks=pytest.mark.slow)],
+)
 def test_whatever_is_best_it_loses_its_mark_in_at_most_5_of_100_families(
     strategies: int, seeds: int, families: int
 ) -> None:

@@ -19,6 +19,8 @@ import pytest
 from clbench.plugins.discovery import discover, without_dialects
 from clbench.results import store
 
+pytestmark = pytest.mark.slow
+
 # l2 carries state from experience to experience; a resume that lost or changed it would end in other weights.
 RUN = ["-s", "l2", "-S", "splitdigits", "--threads", "1"]
 NAME = "splitdigits/l2"
@@ -94,7 +96,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     return out
 
 
-@pytest.mark.slow
 def test_killed_at_random_moments_and_repeated_a_run_ends_bit_identical(
     uninterrupted: Path, tmp_path: Path, data: Path
 ) -> None:
@@ -113,7 +114,6 @@ def test_killed_at_random_moments_and_repeated_a_run_ends_bit_identical(
     assert list((out / store.WORK).iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_at_the_next_batch_with_its_exit_code_and_the_run_goes_on(
     uninterrupted: Path, tmp_path: Path, data: Path, signum: int, code: int
@@ -129,7 +129,6 @@ def test_a_signal_stops_at_the_next_batch_with_its_exit_code_and_the_run_goes_on
     assert_bit_identical(out, uninterrupted)
 
 
-@pytest.mark.slow
 def test_a_checkpoint_that_was_changed_is_not_used_and_the_run_starts_over(
     uninterrupted: Path, tmp_path: Path, data: Path
 ) -> None:
@@ -147,7 +146,6 @@ def test_a_checkpoint_that_was_changed_is_not_used_and_the_run_starts_over(
     assert_bit_identical(out, uninterrupted)
 
 
-@pytest.mark.slow
 def test_two_processes_on_one_run_do_it_once(uninterrupted: Path, tmp_path: Path, data: Path) -> None:
     out = tmp_path / "results"
     both = [start(out, data), start(out, data)]
@@ -157,7 +155,6 @@ def test_two_processes_on_one_run_do_it_once(uninterrupted: Path, tmp_path: Path
     assert_bit_identical(out, uninterrupted)
 
 
-@pytest.mark.slow
 def test_a_lock_dies_with_its_holder(tmp_path: Path, data: Path) -> None:
     holder = start(tmp_path / "results", data, epochs=300)
     read_until(holder, "experience 0:")
@@ -182,7 +179,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True, timeout=300)
 
 
-@pytest.mark.slow
 def test_a_full_disk_ends_with_exit_4_and_the_run_goes_on_once_there_is_room(
     uninterrupted: Path, small_disk: Path, data: Path
 ) -> None:
@@ -196,7 +192,6 @@ def test_a_full_disk_ends_with_exit_4_and_the_run_goes_on_once_there_is_room(
     assert_bit_identical(out, uninterrupted)
 
 
-@pytest.mark.slow
 def test_runs_at_once_give_what_runs_in_turn_give(tmp_path: Path, data: Path) -> None:
     grid = ["-s", "all", "-S", "splitdigits", "--epochs", "2", "--seeds", "2", "--threads", "1", "--data", data]
     for jobs in ("1", "2"):
@@ -230,7 +225,6 @@ class Crashing(clbench.Strategy):
 '''
 
 
-@pytest.mark.slow
 def test_a_worker_that_dies_fails_its_run_and_no_other(tmp_path: Path, data: Path) -> None:
     (tmp_path / "crashing.py").write_text(CRASHING)
     done = subprocess.run(
@@ -249,7 +243,6 @@ def test_a_worker_that_dies_fails_its_run_and_no_other(tmp_path: Path, data: Pat
     assert names == ["joint", "naive"]
 
 
-@pytest.mark.slow
 def test_an_interrupted_grid_of_several_jobs_leaves_no_process_behind(tmp_path: Path, data: Path) -> None:
     out = tmp_path / "results"
     process = start(out, data, "--jobs", "2", "--seeds", "4")
@@ -267,7 +260,6 @@ def test_an_interrupted_grid_of_several_jobs_leaves_no_process_behind(tmp_path: 
     assert left.stdout == ""
 
 
-@pytest.mark.slow
 def test_workers_stop_when_the_process_that_started_them_is_killed(tmp_path: Path, data: Path) -> None:
     out = tmp_path / "results"
     process = start(out, data, "--jobs", "2", "--seeds", "4", epochs=150)
@@ -374,7 +366,6 @@ def test_reading_somebody_elses_predictions_never_unpickles(copy: Path, tmp_path
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.slow
 def test_a_damaged_run_is_named_left_out_and_done_again(copy: Path, uninterrupted: Path, data: Path) -> None:
     out = copy.parents[2]
     os.truncate(copy / "predictions.npz", 100)

@@ -58,6 +58,7 @@ def test_the_finding_names_the_lowest_and_the_highest_class(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.slow
 def test_classes_are_named_as_the_dataset_names_them_and_their_names_are_only_text(tmp_path: Path) -> None:
     names = ("cat", "<b>dog</b>", "=1+1", "a\x07b")
     publish(tmp_path / "r", "naive", order=(1, 0, 3, 2), class_names=names)
@@ -84,6 +85,7 @@ def test_the_panel_of_all_classes_is_called_so_however_long_their_names_are(tmp_
     assert title == "All classes"
 
 
+@pytest.mark.slow
 def test_the_accuracy_of_each_class_is_in_the_report_and_its_csv_is_linked(tmp_path: Path) -> None:
     publish(tmp_path / "r", "naive")
     write_report([tmp_path / "r"], tmp_path / "report", Selection())

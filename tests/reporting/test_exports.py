@@ -17,6 +17,7 @@ from clbench.reporting.publication import Selection, write_report
 FORMULAS = ("=1+1", "+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1")
 
 
+@pytest.mark.slow
 def test_names_that_a_spreadsheet_would_run_are_quoted_and_numbers_are_not(tmp_path: Path) -> None:
     for name in FORMULAS:
         publish(tmp_path / "results", name, scenario="=scenario", recipe="+recipe", old=0.4)

@@ -294,6 +294,7 @@ def test_every_drawing_holds_all_markers_and_clips_that_it_refers_to_under_ids_o
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_everything_the_page_links_to_is_there_and_nothing_lies_outside(report_of: ReportOf) -> None:
     for name in ("usual", "hostile"):
         report = report_of(name)
@@ -339,6 +340,7 @@ def test_a_page_of_usual_size_is_far_below_a_megabyte(report_of: ReportOf) -> No
     assert report_of("usual").page.stat().st_size < 500_000
 
 
+@pytest.mark.slow
 def test_the_page_is_made_without_torch_and_avalanche_and_without_looking_at_the_network(tmp_path: Path) -> None:
     publish(tmp_path / "results")
     code = f"""
@@ -361,6 +363,7 @@ assert not {{"torch", "torchvision", "avalanche"}} & set(sys.modules)
 # -- the same bytes ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_all_files_are_the_same_bytes_from_a_copy_of_the_runs_given_in_another_order(
     report_of: ReportOf, tmp_path: Path
 ) -> None:
@@ -514,6 +517,7 @@ def test_one_strategy_one_seed_one_experience_claims_nothing_that_it_cannot_know
     assert not re.search(r"\bnan\b", shown(markup), re.IGNORECASE)
 
 
+@pytest.mark.slow
 def test_a_joint_run_that_was_evaluated_at_the_end_alone_has_a_row_with_dashes(report_of: ReportOf) -> None:
     markup = page(report_of("long"))
     cells = table(markup)["joint"]
@@ -522,6 +526,7 @@ def test_a_joint_run_that_was_evaluated_at_the_end_alone_has_a_row_with_dashes(r
     assert "after 20 experiences: naive" in paragraphs(markup, "answer")[0]
 
 
+@pytest.mark.slow
 def test_of_twelve_strategies_all_are_drawn_and_lines_in_one_panel_are_few_enough_to_be_told_apart(
     report_of: ReportOf,
 ) -> None:
@@ -561,6 +566,7 @@ def test_without_an_evaluation_at_the_end_the_answer_says_that_there_is_no_resul
     assert answer.endswith("No result after the last experience.")
 
 
+@pytest.mark.slow
 def test_every_figure_can_be_drawn_of_runs_that_took_no_time_and_were_not_evaluated(tmp_path: Path) -> None:
     publish(tmp_path / "r", "naive", seconds=0.0, samples_seen=0, evaluated=[True, False])
     publish(tmp_path / "r", "mine", seconds=0.0, stored_bytes=10**11)
@@ -585,6 +591,7 @@ def test_comparisons_that_differ_in_threads_alone_have_files_of_their_own(tmp_pa
     assert len(list((tmp_path / "report" / "tables").glob("*.csv"))) == 2
 
 
+@pytest.mark.slow
 def test_two_scenarios_have_a_table_of_scenarios_and_methods_with_the_best_in_bold(tmp_path: Path) -> None:
     for scenario, old in (("one", 0.4), ("two", 0.0)):
         publish(tmp_path / "r", "naive", scenario=scenario)
@@ -601,6 +608,7 @@ def test_two_scenarios_have_a_table_of_scenarios_and_methods_with_the_best_in_bo
     assert "critical-difference" not in markup.lower()
 
 
+@pytest.mark.slow
 def test_six_scenarios_have_a_critical_difference_diagram(tmp_path: Path) -> None:
     for scenario in "abcdef":
         for name, old in (("naive", 0.0), ("lwf", 0.4), ("joint", 1.0)):

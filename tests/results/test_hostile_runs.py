@@ -399,6 +399,7 @@ def test_no_mutated_run_ends_a_command(fuzzed: Path, capsys: pytest.CaptureFixtu
         assert [rows_for_json(comparison) for comparison in compare([run])]
 
 
+@pytest.mark.slow
 def test_mutated_runs_get_into_a_report_or_are_named_in_it(fuzzed: Path, tmp_path: Path) -> None:
     _, unreadable = read_all([fuzzed])
     written = write_report([fuzzed], tmp_path / "report", Selection(recipes=("quick",), scenarios=("tiny",)))

@@ -157,7 +157,7 @@ def test_if_the_head_alone_trains_the_inputs_are_the_features_of_the_trunk(data:
         ({"weights": "pretrind"}, UsageError, "did you mean 'pretrained'"),
         ({"weights": "./none.pt"}, DataError, "there is no weights file none.pt"),
         ({"set": {"network.unit": 3}}, UsageError, "no setting 'unit'; did you mean 'units'"),
-        ({"set": {"network.units": 0}}, UsageError, "units = 0"),
+        ({"set": {"network.units": 0}}, UsageError, "units must be"),
         ({"set": {"network.train": "some"}}, UsageError, "network.train"),
         ({"set": {"network.train": 3}}, UsageError, "network.train = 3: the trunk of mlp has 2 blocks"),
         ({"set": {"network.size": 0}}, UsageError, "network.size"),

@@ -393,6 +393,7 @@ def test_a_class_that_gdumb_has_not_seen_enters_though_there_are_more_classes_th
         assert sum(kept.values()) == 7 and kept[8] == kept[9] == 1
 
 
+@pytest.mark.slow
 def test_gdumb_draws_what_it_replaces_from_all_largest_classes() -> None:
     torch.manual_seed(0)
     kept = Counter(label for _ in range(200) for label in offered_to_gdumb(4, [0, 1, 0, 1, 2]))

@@ -46,6 +46,7 @@ def test_imports_are_frozen_and_an_open_file_is_still_flushed(jobs: str, data: P
     assert sum(count > 100_000 for count in frozen) == int(jobs)
 
 
+@pytest.mark.slow
 def test_nothing_is_frozen_when_called_from_python(data: Path, tmp_path: Path) -> None:
     program = f"""
 import gc, clbench
