@@ -15,10 +15,11 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt
-from torch import Tensor
+from torch import Tensor, nn
 
 import clbench
 from clbench import losses
+from clbench.networks.classifiers import LinearScores
 
 
 @clbench.config
@@ -87,3 +88,8 @@ class BiC(clbench.Strategy[Config]):
 
     def predict(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
         return self.corrected(model(x))
+
+    def classifier(self, model: clbench.Network, experience: clbench.Experience) -> nn.Module:
+        weight, bias = model.head.weight, model.head.bias  # (classes, features), (classes,)
+        shift = self.corrected(torch.zeros_like(bias)[None])
+        return LinearScores((self.corrected(weight.T) - shift).T, self.corrected(bias[None])[0])

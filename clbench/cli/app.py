@@ -34,8 +34,8 @@ EXAMPLES = {
     "check": "clbench check strategies/mine.py",
     "doctor": "clbench doctor results",
     "list": "clbench list strategies",
-    "export": "clbench export results/splitdigits/lwf/quick-seed0-1a2b3c4d --to onnx --out digits.onnx",
-    "predict": "clbench predict results/splitdigits/lwf/quick-seed0-1a2b3c4d photos --top 3",
+    "export": "clbench export results/splitdigits/lwf --to onnx --out digits.onnx",
+    "predict": "clbench predict results/splitdigits/lwf photos --top 3",
 }
 for command in (run, compare, report, export, predict, list_, show, check, doctor, profile, reproduce):
     name = command.__name__.rstrip("_")

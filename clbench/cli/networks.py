@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from clbench.deployment.predicting import Answer
     from clbench.deployment.trained_network import TrainedNetwork
 
-_KEPT = "A run that was made with --keep-networks, or a folder with network.json."
+_KEPT = "A run that was made with --keep-networks, or a folder above it with no other such run."
 Kept = Annotated[Path, typer.Argument(metavar="PATH", help=_KEPT)]
 NetworkFile = Annotated[
     Path | None,
@@ -55,6 +55,8 @@ def export(
 
     form = format_named(to)
     loaded = _loaded(path, network)
+    if sys.stderr.isatty():  # a large network takes a minute
+        print(f"Exporting {len(loaded.classes)} classes as {to} …", end="\r", file=sys.stderr, flush=True)
     done = write(loaded, to, out or Path(default_name(loaded.record, to)), data_folder(data))
     about = metadata(loaded.record, form.has_graph)
     say(f"{done.path}: {to}, {len(loaded.classes)} classes, named in its metadata")

@@ -24,12 +24,16 @@ from clbench.system.files import read_plain
 _TOLERANCE = 1e-3
 """Of the largest score of the probe. Other processors and versions of torch round differently, by far less."""
 
+_SHOWN = 10
+"""Most runs that are named."""
+
 
 def load_network(path: str | Path, network: str | Path | None = None) -> TrainedNetwork:
     """Return a network that was kept, in evaluation mode, with `.classes` and `.transform`.
 
-    `path` is the folder of a run with `--keep-networks`, any folder with network.json and network.safetensors, or the
-    .json file itself. `network` is the user's file that defines the architecture, if it is not found by itself.
+    `path` is the folder of a run that was made with `--keep-networks`, or one above it with no other such run; any
+    folder with network.json and network.safetensors; or the .json file itself, if a run has kept the networks of
+    several experiences. `network` is the user's file that defines the architecture, if it is not found by itself.
 
     Nothing that is stored is run. Raises UsageError if nothing is kept there, DataError for damaged files, and
     PluginError if the architecture is not there or is not the one that was trained.
@@ -61,20 +65,25 @@ def read_record(file: Path) -> NetworkRecord:
 def _record_file(path: Path) -> Path:
     if path.suffix == ".json" and path.is_file():
         return path
+    what = "A network is named by the folder of a run that was made with --keep-networks, or by a folder above it."
     if not path.is_dir():
+        raise UsageError(f"there is no folder {path}", what)
+    if (path / f"{STEM}.json").is_file():
+        return path / f"{STEM}.json"
+    runs = list(store.published_runs(path))
+    found = [run for run in runs if (run / f"{STEM}.json").is_file()]
+    if len(found) > 1:
+        shown = "\n".join(f"  {run}" for run in found[:_SHOWN]) + ("\n  …" if len(found) > _SHOWN else "")
+        raise UsageError(f"{len(found)} runs in {path} have kept a network; name one of them:\n{shown}")
+    if found:
+        return found[0] / f"{STEM}.json"
+    if runs:
         raise UsageError(
-            f"there is no folder {path}", "A network is named by the folder of a run with --keep-networks."
-        )
-    file = path / f"{STEM}.json"
-    if file.is_file():
-        return file
-    if (path / "spec.json").is_file():
-        raise UsageError(
-            f"the run in {path} has kept no network",
+            f"the run in {path} has kept no network" if len(runs) == 1 else f"no run in {path} has kept a network",
             "A finished run is never changed. To have its network: the command that made it, with --keep-networks last "
             "and another results folder, --out DIR.",
         )
-    raise UsageError(f"{path} has no {STEM}.json", "A network is named by the folder of a run with --keep-networks.")
+    raise UsageError(f"{path} has no {STEM}.json", what)
 
 
 def _tensors(file: Path, record: NetworkRecord) -> dict[str, Tensor]:

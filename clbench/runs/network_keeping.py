@@ -17,6 +17,7 @@ from clbench.data.batches import Scaling
 from clbench.deployment.storing import network_files, storable
 from clbench.errors import UsageError
 from clbench.networks.network import Network
+from clbench.results import store
 from clbench.results.network_record import (
     ClassifierRecord,
     ImageShape,
@@ -31,6 +32,7 @@ from clbench.runs.chosen_network import Shape, input_shape
 from clbench.runs.kept_networks import Keep, files_of, last_trained, network_stem
 from clbench.system.files import replace_file
 from clbench.system.randomness import randomness_untouched
+from clbench.system.tables import readable_bytes
 
 
 def input_record(spec: RunSpec, shape: Shape, scaling: Scaling) -> InputRecord:
@@ -82,10 +84,20 @@ class NetworkKeeper:
         if not finished[-1].trained:
             return
         if self.keep == "all" and index < len(self.sizes) - 1:
-            for name, content in self._content(index, model, network_stem(index, len(self.sizes) - 1)).items():
+            files = self._content(index, model, network_stem(index, len(self.sizes) - 1))
+            self._check_size(sum(map(len, files.values())))
+            for name, content in files.items():
                 replace_file(self.work / name, content)
         else:
             self._classifier(index, model)
+
+    def _check_size(self, size: int) -> None:
+        if size * len(self.sizes) > store.LARGEST_RUN:
+            raise UsageError(
+                f"{len(self.sizes)} networks of {readable_bytes(size)} are more than a run may hold "
+                f"({readable_bytes(store.LARGEST_RUN)})",
+                "Keep the last one: --keep-networks last",
+            )
 
     def files(self, model: Network, finished: Sequence[ExperienceResult]) -> dict[str, bytes | Path]:
         """Return the files of all networks that are kept, by name, once the last experience is over."""

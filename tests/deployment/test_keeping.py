@@ -89,9 +89,12 @@ def test_with_a_frozen_trunk_the_whole_network_is_kept(data: Path, tmp_path: Pat
     assert (names[answers(kept, data)] == kept_runs.predicted(kept, 4)).all()
 
 
-def test_what_classifies_in_place_of_the_head_is_kept(data: Path, tmp_path: Path) -> None:
-    kept = kept_runs.run("ncm", tmp_path, data, keep_networks="last")
-    assert record(kept).classifier.name == "NearestMean"
+@pytest.mark.parametrize(("strategy", "classifier"), [("ncm", "NearestMean"), ("bic", "LinearScores")])
+def test_what_classifies_in_place_of_the_head_is_kept(
+    strategy: str, classifier: str, data: Path, tmp_path: Path
+) -> None:
+    kept = kept_runs.run(strategy, tmp_path, data, keep_networks="last")
+    assert record(kept).classifier.name == classifier
     names = np.array(record(kept).classes).astype(int)
     assert (names[answers(kept, data)] == kept_runs.predicted(kept, 4)).all()
 
@@ -188,6 +191,19 @@ def test_a_classifier_that_no_file_can_hold_ends_the_run_after_its_first_experie
     file.write_text(OWN.format(name="Mine", hook="classifier(self, model, experience):\n        return Odd()"))
     with pytest.raises(RunsFailed, match="classifies by a Odd, which cannot be stored"):
         kept_runs.run(str(file), tmp_path / "results", data, keep_networks="last")
+
+
+def test_every_built_in_strategy_can_be_kept(data: Path) -> None:
+    asked = Request.from_python({**SMALL, "strategy": "all", "data": data, "keep_networks": "last"})
+    assert {run.keep for run in plan(asked, lambda event: None)} == {"last"}
+
+
+def test_networks_too_large_for_a_run_are_refused_after_the_first(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "LARGEST_RUN", 3 * 2**20)  # five networks of 0.75 MB are more
+    with pytest.raises(UsageError, match=r"5 networks of 750\.3 kB are more than a run may hold"):
+        kept_runs.run("naive", tmp_path, data, keep_networks="all")
 
 
 def test_trials_keep_no_networks(data: Path, tmp_path: Path) -> None:

@@ -74,6 +74,15 @@ def test_a_folder_that_holds_nothing_but_the_two_files_is_enough(folder: Path, k
     assert (answers(clbench.load_network(folder), data) == kept_runs.predicted(kept, 4)).all()
 
 
+def test_a_folder_above_the_run_will_do_if_there_is_no_other(kept: StoredRun, data: Path, tmp_path: Path) -> None:
+    above = kept.path.parents[2]
+    assert clbench.load_network(above).record == clbench.load_network(kept.path).record
+    shutil.copytree(kept.path, tmp_path / "one")
+    shutil.copytree(kept.path, tmp_path / "other")
+    with pytest.raises(UsageError, match=r"2 runs in .* have kept a network; name one of them:\n.*one\n.*other"):
+        clbench.load_network(tmp_path)
+
+
 # -- the same preprocessing -------------------------------------------------------------------------------------------
 
 
@@ -148,8 +157,9 @@ def test_without_a_kept_network_it_is_said_what_to_do(data: Path, tmp_path: Path
     with pytest.raises(UsageError, match="has kept no network") as refused:
         clbench.load_network(run.path)
     assert "--keep-networks last and another results folder, --out DIR" in str(refused.value)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"has no network\.json"):
-        clbench.load_network(tmp_path)
+        clbench.load_network(tmp_path / "empty")
     with pytest.raises(UsageError, match="there is no folder"):
         clbench.load_network(tmp_path / "nowhere")
 

@@ -139,7 +139,8 @@ def test_a_format_for_which_pillow_starts_another_program_is_not_read(
     predict: Callable[..., Done], tmp_path: Path
 ) -> None:
     PIL.Image.new("L", (8, 8)).save(tmp_path / "drawing.eps")
-    assert predict("drawing.eps").code == 1
+    done = predict("drawing.eps")
+    assert done.code == 1 and "cannot identify image file" in done.err
 
 
 def test_files_folders_and_patterns_are_read_once_each(photos: list[str], tmp_path: Path) -> None:
