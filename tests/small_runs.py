@@ -82,14 +82,15 @@ class SmallRun:
         seed: int = 0,
         setting: Setting = "class_incremental",
         recorder: Recorder | None = None,
+        device: torch.device = CPU,
     ) -> None:
         torch.set_num_threads(1)  # two threads on so little work wait for each other most of the time
         order = order or tuple(range(sum(sizes)))
         self.positions = torch.from_numpy(np.argsort(order)[samples.y])
         self.seeds = run_seeds(seed)
-        self.images = Images(samples.x, CPU)
+        self.images = Images(samples.x, device)
         pixels = samples.x.reshape(-1, samples.x.shape[-1]) / 255
-        self.scaling = Scaling(recipe.normalization, tuple(pixels.mean(0)), tuple(pixels.std(0)), CPU)
+        self.scaling = Scaling(recipe.normalization, tuple(pixels.mean(0)), tuple(pixels.std(0)), device)
         self.test_set = TestSet(self.images, self.scaling, self.positions, order, sizes, recipe.precision, setting)
         self.new_model: Callable[[], Network] = lambda: build(
             recipe.network, samples.x.shape[1:], self.seeds["model"], recipe.initialization
@@ -97,7 +98,7 @@ class SmallRun:
         self.sizes = sizes
         labels = self.positions % sizes[0] if setting == "domain_incremental" else self.positions
         rows = experience_rows(self.positions, sizes)
-        self.data = ExperienceData(rows, self.images, self.scaling, labels, self.seeds["training"])
+        self.data = ExperienceData(rows, self.images, self.scaling, labels.to(device), self.seeds["training"])
         self.trainer = Trainer(
             model=self.new_model(),
             strategy=strategy,
@@ -135,5 +136,6 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     """Whether every parameter and buffer of two modules has the same bytes."""
     ours, theirs = one.state_dict(), other.state_dict()
     return list(ours) == list(theirs) and all(
-        ours[name].contiguous().numpy().tobytes() == theirs[name].contiguous().numpy().tobytes() for name in ours
+        ours[name].cpu().contiguous().numpy().tobytes() == theirs[name].cpu().contiguous().numpy().tobytes()
+        for name in ours
     )

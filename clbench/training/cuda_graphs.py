@@ -8,6 +8,7 @@ not assumed: the first step is computed both ways, and the results must be bit-i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, cast
@@ -33,8 +34,11 @@ Witness = Callable[[], Mapping[str, str]]
 class Recorder(Protocol):
     """Something that can capture a computation."""
 
-    def aside(self) -> AbstractContextManager[None]:
-        """Within, do the computation that will then be captured."""
+    def aside(self) -> AbstractContextManager[list[str]]:
+        """Within, do the computation that will then be captured.
+
+        Afterwards the list has the reasons why it cannot be, if there are any that show without trying.
+        """
 
     def record(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         """Capture `compute` without doing it; return the function that replays it, and the memory of its result.
@@ -50,11 +54,16 @@ class GraphRecorder:
         self._stream = torch.cuda.Stream()
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Within, compute on the stream that is then captured."""
+    def aside(self) -> Iterator[list[str]]:
+        """Within, compute on the stream that is then captured; what waits for the GPU cannot be.
+
+        Capturing it would fail, and after a failed capture the GPU's generator refuses to draw in older versions of
+        torch, so that whatever draws random numbers later would fail, too.
+        """
+        obstacles: list[str] = []
         self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            yield
+        with torch.cuda.stream(self._stream), _noting_waits(obstacles):
+            yield obstacles
         torch.cuda.current_stream().wait_stream(self._stream)
 
     def record(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
@@ -63,6 +72,24 @@ class GraphRecorder:
         with torch.cuda.graph(graph, stream=self._stream):
             result = compute()
         return graph.replay, result
+
+
+@contextmanager
+def _noting_waits(obstacles: list[str]) -> Iterator[None]:
+    """Within, take note if the program waits for the GPU; other warnings than torch's of that are shown afterwards."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        caught.clear()  # torch warns that it does not detect everything
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    for warning in caught:
+        if "called a synchronizing CUDA operation" not in str(warning.message):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        elif not obstacles:
+            obstacles.append("a step waits for the GPU")
 
 
 class NotCaptured(Exception):
@@ -93,12 +120,14 @@ class CapturedStep:
         self._memory = cast(Inputs, tuple(None if value is None else value.clone() for value in inputs))
         changing = _tensors(model, optimizer)
         before, untouched = [tensor.clone() for tensor in changing], witness()
-        with recorder.aside():
+        with recorder.aside() as obstacles:
             self.loss = step(self._memory).clone()
         after = [tensor.clone() for tensor in changing]
         for reason, value in witness().items():
             if value != untouched[reason]:
                 raise NotCaptured(reason, self.loss)
+        if obstacles:
+            raise NotCaptured(obstacles[0], self.loss)
         _write(changing, before)
         try:
             self._replay, self._result = recorder.record(lambda: step(self._memory))

@@ -5,6 +5,7 @@ A GPU's graph is stood in for by recorders that keep the computation itself; eve
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -41,8 +42,8 @@ class Kept:
     """Records a computation by keeping it."""
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
-        yield
+    def aside(self) -> Iterator[list[str]]:
+        yield []
 
     def record(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         memory = torch.zeros(())
@@ -61,6 +62,17 @@ class Forgetful(Kept):
 
     def record(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         return lambda: None, torch.zeros(())
+
+
+class Foreseeing(Kept):
+    """Knows without trying that it cannot record anything."""
+
+    @contextmanager
+    def aside(self) -> Iterator[list[str]]:
+        yield ["a step waits for the GPU"]
+
+    def record(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        raise AssertionError("tried in spite of it")
 
 
 class BreakingOff(Kept):
@@ -191,6 +203,7 @@ def test_a_loss_that_is_more_than_a_function_of_the_batch_is_not_replayed(
 @pytest.mark.parametrize(
     ("recorder", "reason"),
     [
+        (Foreseeing(), "a step waits for the GPU"),
         (Refusing(), "RuntimeError: operation not permitted when stream is capturing"),
         (Forgetful(), "a replayed step gives another result"),
         (BreakingOff(), "RuntimeError: broken off"),
@@ -289,8 +302,31 @@ def test_replayed_steps_can_be_interrupted() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU whose graphs could be recorded")
 def test_a_graph_replays_what_was_recorded() -> None:
     recorder, memory = GraphRecorder(), torch.ones(4, device="cuda")
-    with recorder.aside():
+    with recorder.aside() as obstacles:
         memory.mul_(2)
+    assert obstacles == []
     replay, result = recorder.record(lambda: memory.mul_(3).sum())
     replay()
     assert memory.tolist() == [6.0] * 4 and float(result) == 24
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU whose graphs could be recorded")
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        lambda memory: memory.sum().item(),
+        lambda memory: memory.nonzero(),
+        lambda memory: memory[memory > 0],
+        lambda memory: torch.tensor([1.0], device=memory.device),
+    ],
+    ids=["item", "nonzero", "mask", "from the host"],
+)
+def test_what_waits_for_the_gpu_is_an_obstacle_and_other_warnings_are_passed_on(
+    waiting: Callable[[Tensor], object],
+) -> None:
+    recorder, memory = GraphRecorder(), torch.ones(4, device="cuda")
+    with pytest.warns(UserWarning, match="of its own") as warned, recorder.aside() as obstacles:
+        waiting(memory)
+        warnings.warn("of its own", stacklevel=1)
+    assert obstacles == ["a step waits for the GPU"] and len(warned) == 1
