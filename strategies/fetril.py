@@ -45,19 +45,21 @@ class FeTrIL(clbench.Strategy):
         return tuple(model.blocks)
 
     def loss(self, batch: clbench.Batch) -> Tensor:
-        phi, y = self.with_pseudo_features(batch.features, batch.y, batch.experience.old_classes)
-        return replace(batch, logits=batch.model.head(phi).float(), y=y).cross_entropy()
+        logits, y = batch.logits, batch.y
+        if old := batch.experience.old_classes:
+            row, label, shift = self.translations(y, old)
+            # The head is linear: it gives a translated feature the logits Wφ + b of the feature, plus W(μ_p - μ_n).
+            pseudo = logits[row] + (shift @ batch.model.head.weight.T)[label]
+            logits, y = torch.cat([logits, pseudo]), torch.cat([y, label])
+        return replace(batch, logits=logits, y=y).cross_entropy()
 
-    def with_pseudo_features(self, phi: Tensor, y: Tensor, old: int) -> tuple[Tensor, Tensor]:
-        """Return the features (n, f) and labels (n,) of new classes, followed by those of pseudo-features."""
-        if old == 0:
-            return phi, y
+    def translations(self, y: Tensor, old: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return which sample of a batch, (m,), imitates which old class, (m,), and μ_p - μ_n of each, (old, f)."""
         means = torch.stack(self.means)
         directions = F.normalize(means, dim=1)
         nearest = old + (directions[:old] @ directions[old:].T).argmax(dim=1)  # n of each old class, (old,)
         label, row = (nearest[:, None] == y).nonzero(as_tuple=True)
-        pseudo = phi[row] + means[label] - means[nearest[label]]
-        return torch.cat([phi, pseudo]), torch.cat([y, label])
+        return row, label, means[:old] - means[nearest]
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
         if experience.index == 0:

@@ -346,9 +346,8 @@ def test_fetril_translates_the_features_of_the_nearest_new_class() -> None:
     # Of the new classes 2 and 3, class 0 is nearer to 3 by the cosine, though nearer to 2 by distance; class 1 to 2.
     fetril.means = [torch.tensor(mean) for mean in ([1.0, 1.0], [3.0, 0.0], [2.0, 0.0], [9.0, 9.0])]
     phi, y = torch.tensor([[2.5, 0.5], [9.0, 8.0], [1.5, -0.5]]), torch.tensor([2, 3, 2])
-    features, labels = fetril.with_pseudo_features(phi, y, old=2)
-    assert torch.equal(features[:3], phi) and labels[:3].tolist() == [2, 3, 2]
-    pseudo = sorted(zip(labels[3:].tolist(), features[3:].tolist(), strict=True))
+    row, label, shift = fetril.translations(y, old=2)
+    pseudo = sorted(zip(label.tolist(), (phi[row] + shift[label]).tolist(), strict=True))
     assert pseudo == [(0, [1.0, 0.0]), (1, [2.5, -0.5]), (1, [3.5, 0.5])]
 
 
