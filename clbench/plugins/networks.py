@@ -58,41 +58,41 @@ class NetworkSource:
         defaults = plain(self.config_class())
         return {name: value for name, value in self.config(values).items() if value != defaults[name]}
 
-    def module(
+    def trunk(
         self, shape: tuple[int, int, int], values: Mapping[str, Any], seed: int, initialization: Initialization
-    ) -> nn.Module:
-        """Return the module for images of `shape` (height, width, channels), its weights drawn from `seed`.
+    ) -> tuple[Blocks, int, str | None]:
+        """Return the network as a trunk, the number of its features, and the name of the head that was cut off.
 
-        With the `initialization` torch, convolutions are initialized as torch does by default, U(-1/√n, 1/√n) for n
-        inputs. The global random state is unchanged. Raises PluginError for what the network's own code raises.
+        Weights for images of `shape` (height, width, channels) are drawn from `seed`, also those of lazy layers, which
+        have none before they see an image. With the `initialization` torch, convolutions are initialized as torch does
+        by default, U(-1/√n, 1/√n) for n inputs. torch's global random state is unchanged. Raises PluginError for what
+        the network's own code raises.
         """
         config = configure(self.config_class, dict(values), f"network {self.name}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            try:
-                module = self.make(shape, config)
-            except ClbenchError:
-                raise
-            except Exception as error:
-                if memory.is_short(error):
-                    raise memory_is_short(f"network {self.name}") from error
-                raise PluginError(f"network {self.name} cannot be built: {type(error).__name__}: {error}") from error
-            if not isinstance(module, nn.Module):
-                raise PluginError(f"network {self.name} gives a {type(module).__name__}, and must give an nn.Module")
+            module = self._module(shape, config)
             if initialization == "torch":
                 for part in module.modules():
                     if isinstance(part, nn.Conv2d):
                         part.reset_parameters()
-        return module
+            try:
+                return as_trunk(module, shape, self.traits)
+            except PluginError as error:
+                raise PluginError(f"{self.name}: {error.message}", error.hint) from error
 
-    def trunk(
-        self, shape: tuple[int, int, int], values: Mapping[str, Any], seed: int, initialization: Initialization
-    ) -> tuple[Blocks, int, str | None]:
-        """Return the network as a trunk, the number of its features, and the name of the head that was cut off."""
+    def _module(self, shape: tuple[int, int, int], config: Any) -> nn.Module:
         try:
-            return as_trunk(self.module(shape, values, seed, initialization), shape, self.traits)
-        except PluginError as error:
-            raise PluginError(f"{self.name}: {error.message}", error.hint) from error
+            module = self.make(shape, config)
+        except ClbenchError:
+            raise
+        except Exception as error:
+            if memory.is_short(error):
+                raise memory_is_short(f"network {self.name}") from error
+            raise PluginError(f"network {self.name} cannot be built: {type(error).__name__}: {error}") from error
+        if not isinstance(module, nn.Module):
+            raise PluginError(f"network {self.name} gives a {type(module).__name__}, and must give an nn.Module")
+        return module
 
 
 def network_source(name: str, weights: Weights | None = None, file: Path | None = None) -> NetworkSource:

@@ -173,3 +173,30 @@ def test_a_library_that_is_not_installed_is_said_with_how_to_get_it(monkeypatch:
             build(name, (32, 32, 3), seed=0)
         assert refused.value.exit_code == 4
         assert "clbench[pretrained]" in str(refused.value.hint)
+
+
+LAZY = """
+import torch
+from torch import nn
+
+
+class Lazy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.hidden, self.fc = nn.LazyConv2d(4, 3), nn.LazyLinear(6), nn.LazyLinear(10)
+
+    def forward(self, x):
+        torch.rand(1)
+        return self.fc(self.hidden(self.conv(x).flatten(1)))
+"""
+
+
+def test_layers_that_are_lazy_are_drawn_from_the_seed_and_leave_the_global_random_state(tmp_path: Path) -> None:
+    path = str(written(tmp_path, LAZY, "lazy"))
+    one = build(path, (8, 8, 1), seed=0).state_dict()
+    torch.rand(3)
+    before = torch.get_rng_state()
+    same, other = (build(path, (8, 8, 1), seed).state_dict() for seed in (0, 1))
+    assert all(torch.equal(value, same[name]) for name, value in one.items())
+    assert not any(torch.equal(value, other[name]) for name, value in one.items())
+    assert torch.equal(torch.get_rng_state(), before)
