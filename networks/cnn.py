@@ -20,8 +20,9 @@ class Config:
 def cnn(shape: tuple[int, int, int], config: Config) -> nn.Module:
     """(n, channels, height, width) -> (n, 128·width); `shape` is (height, width, channels)."""
     first, second, third = (max(1, round(config.width * channels)) for channels in (32, 64, 128))
-    stem, middle = _block(shape[2], first), _block(first, second)
-    return nn.Sequential(stem, middle, nn.Sequential(_block(second, third), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    # Drawn before the others, so that a seed gives the weights that it has always given.
+    last = nn.Sequential(_block(second, third), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(_block(shape[2], first), _block(first, second), last)
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

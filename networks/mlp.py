@@ -1,14 +1,16 @@
-"""Two hidden layers of ReLU units on the pixels of the whole image.
+"""Hidden layers of ReLU units on the pixels of the whole image.
 
-Source: Hsu et al. 2018 (arXiv 1810.12488), section 4, with 400 units in each layer.
+Source: Hsu et al. 2018 (arXiv 1810.12488), section 4, with two layers of 400 units.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge
 from torch import nn
 
 import clbench
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
 
 
 @clbench.config
@@ -16,10 +18,17 @@ class Config:
     units: Annotated[int, Ge(1)] = 400
     """Units of each hidden layer. The paper uses 400."""
 
+    layers: Annotated[int, Ge(1)] = 2
+    """Hidden layers. The paper uses 2."""
+
+    activation: Literal["relu", "tanh", "gelu"] = "relu"
+    """What follows each layer. The paper uses ReLU."""
+
 
 def mlp(shape: tuple[int, int, int], config: Config) -> nn.Module:
-    """(n, channels, height, width) -> (n, units); `shape` is (height, width, channels)."""
+    """(n, channels, height, width) -> (n, units); `shape` is (height, width, channels). A block is a layer."""
     height, width, channels = shape
-    first = nn.Sequential(nn.Flatten(), nn.Linear(height * width * channels, config.units), nn.ReLU())
-    second = nn.Sequential(nn.Linear(config.units, config.units), nn.ReLU())
-    return nn.Sequential(first, second)
+    activation = ACTIVATIONS[config.activation]
+    first = nn.Sequential(nn.Flatten(), nn.Linear(height * width * channels, config.units), activation())
+    further = [nn.Sequential(nn.Linear(config.units, config.units), activation()) for _ in range(config.layers - 1)]
+    return nn.Sequential(first, *further)

@@ -61,6 +61,9 @@ class Recipe:
     """The network, by name: a file of networks/, `timm:NAME` or `torchvision:NAME`. `--network` is another way to set
     it."""
 
+    network_config: Annotated[Mapping[str, int | float | str | bool], OMIT_DEFAULT] = field(default_factory=dict)
+    """The network's hyper-parameters that are not at their defaults, as `--set network.NAME=VALUE` sets them."""
+
     initialization: Annotated[Literal["architecture", "torch"], OMIT_DEFAULT] = "architecture"
     """How the trunk's convolutions are initialized: as the architecture says (residual networks as He et al. 2015),
     or as torch does by default."""

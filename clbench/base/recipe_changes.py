@@ -90,6 +90,8 @@ def _without_overrides(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
 def _checked(path: str) -> list[str]:
     """Return the parts of a path. Raises UsageError if a recipe has no such field."""
     parts = path.split(".")
+    if parts[0] == "network_config":
+        raise UsageError(f"recipe.{path}: the network's own are set by --set network.NAME=VALUE")
     if parts[0] == "of_strategy" and len(parts) == 3:
         _require(Overrides, parts[2], path)
     elif parts[0] in _NESTED and len(parts) == 2:

@@ -83,6 +83,8 @@ def protocol(
         if (shortened := chosen.shortened(epochs)) != chosen:
             chosen, name = shortened, f"{name}-epochs{epochs}"
     chosen, differing = changed(chosen, recipe_values or {})
+    if chosen.network != scenario.recipes[base].network:
+        chosen = replace(chosen, network_config={})  # which are those of the recipe's own network
     own_changes = dict(network_changes or {})
     left_out = own_changes.get("network.train") == "head" and chosen.augmentation.active
     if left_out:

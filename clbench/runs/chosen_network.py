@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,6 +42,10 @@ class NetworkRequest:
     use: NetworkUse
     values: Mapping[str, Any]
     """The network's own hyper-parameters."""
+
+    def under(self, config: Mapping[str, Any]) -> NetworkRequest:
+        """Return the request with the recipe's own hyper-parameters of the network if it sets no others."""
+        return replace(self, values={**config, **self.values})
 
     @property
     def changes(self) -> dict[str, Any]:

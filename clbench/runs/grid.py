@@ -111,7 +111,9 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
             size = BUILTIN[dataset].download_megabytes
             notify(Note(f"{dataset} is not in {folder} yet; the run prepares or downloads it first ({size} MB)"))
         shape = padded(info.shape, protocol.recipe.padding)
-        network, file = choose_network(_selector(request, protocol), wanted, shape, folder)
+        network, file = choose_network(
+            _selector(request, protocol), wanted.under(protocol.recipe.network_config), shape, folder
+        )
         if text := without_augmentation(protocol):
             notify(Note(text))
         for seed in request.seeds:

@@ -89,3 +89,9 @@ def test_a_name_says_what_differs_and_stays_short() -> None:
     many = {"optimizer": "rmsprop", "schedule": "warm_restarts", "lr": 0.001}
     long, other = named("standard", many), named("standard", {**many, "lr": 0.002})
     assert len(long) == 48 and long.startswith("standard-optimizerrmsprop") and long != other
+
+
+def test_the_networks_hyper_parameters_are_not_set_through_the_recipe() -> None:
+    for path in ("network_config", "network_config.units"):
+        with pytest.raises(UsageError, match=r"set by --set network\.NAME=VALUE"):
+            changed(Recipe(), {path: "3"})

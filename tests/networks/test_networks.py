@@ -261,3 +261,19 @@ def test_building_and_growing_leave_the_global_random_states_alone(name: str) ->
     before = random_states()
     build(name, (32, 32, 3), seed=3).head.grow(2, seed=1)
     assert random_states() == before
+
+
+def test_layers_are_drawn_in_the_order_of_the_reference_runs() -> None:
+    """A seed gives the weights that it gave when the runs in results/reference were made."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        last, first, second = (nn.Conv2d(*size, 3, bias=False) for size in ((64, 128), (3, 32), (32, 64)))
+        torch.manual_seed(7)
+        hidden = nn.Linear(192, 400), nn.Linear(400, 400)
+    cnn, mlp = build("cnn", (32, 32, 3), seed=7), build("mlp", (8, 8, 3), seed=7)
+    drawn = [weight for weight in cnn.blocks.parameters() if weight.dim() == 4]
+    assert [torch.equal(ours, conv.weight) for ours, conv in zip(drawn, (first, second, last), strict=True)] == [
+        True
+    ] * 3
+    layers = [part for part in mlp.blocks.modules() if isinstance(part, nn.Linear)]
+    assert [torch.equal(ours.weight, layer.weight) for ours, layer in zip(layers, hidden, strict=True)] == [True] * 2

@@ -103,6 +103,24 @@ def _loaded(path: Path) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
+def test_a_recipe_can_set_the_hyper_parameters_of_its_network_and_the_user_others(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "narrow.py").write_text(
+        "import clbench\nclass Narrow(clbench.Scenario):\n    dataset, split = 'digits', '5'\n"
+        "    recipes = {'quick': clbench.Recipe(network_config={'units': 100, 'layers': 3, 'activation': 'tanh'})}\n"
+    )
+
+    def config(**given: Any) -> dict[str, Any]:
+        return spec_of(data, scenario=tmp_path / "narrow.py", **given).network.config
+
+    assert config() == {"units": 100, "layers": 3, "activation": "tanh"}
+    assert config(set={"network.units": 50}) == {"units": 50, "layers": 3, "activation": "tanh"}
+    assert config(network="cnn") == {}
+    network = initial_network(spec_of(data, scenario=tmp_path / "narrow.py"), DIGITS, data)
+    shapes = [tuple(weight.shape) for weight in network.blocks.parameters() if weight.dim() == 2]
+    assert shapes == [(100, 64), (100, 100), (100, 100)]
+    assert sum(isinstance(part, torch.nn.Tanh) for part in network.modules()) == 3
+
+
 # -- the network that a run starts from -------------------------------------------------------------------------------
 
 
