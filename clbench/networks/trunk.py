@@ -108,7 +108,7 @@ def _probe(module: nn.Module, shape: tuple[int, int, int]) -> Tensor:
         raise PluginError(
             f"the network does not accept images of {height}×{width} px with {channels} channel"
             f"{'s' if channels > 1 else ''} ({what})",
-            "For another size: --set network.size=224. For another number of channels: give it a parameter in_channels, "
+            "For another size: --set network.size=224. For other channels: give it a parameter in_channels, "
             "or have grey images repeated by @clbench.network(channels=3).",
         ) from error
     finally:

@@ -81,7 +81,9 @@ def fitted(weights: Mapping[str, Tensor], module: nn.Module, head: str | None, w
     ]
     odd = [name for name in expected if name in named and not _is_dense_and_real(named[name])]
     parameters = dict(module.named_parameters())  # buffers may be infinite, as the masks of attention
-    broken = [name for name in parameters if name in named and name not in odd and not bool(named[name].isfinite().all())]
+    broken = [
+        name for name in parameters if name in named and name not in odd and not bool(named[name].isfinite().all())
+    ]
     faults = [
         f"{len(names)} {fault}: {', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}"
         for fault, names in (
