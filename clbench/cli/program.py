@@ -33,9 +33,12 @@ def main() -> None:
     """Run the command; end with the exit code that its failure has, and a message rather than a traceback."""
     _open_streams()
     try:
-        with Interruption():
+        with Interruption() as interruption:
             try:
                 app()
+            except ClbenchError:
+                interruption.check()  # a library may have made an error of its own of it, as torch's exporters do
+                raise
             except SystemExit:  # typer always ends so
                 with contextlib.suppress(OSError):
                     _write_out(sys.stderr)

@@ -108,7 +108,8 @@ def _probe(module: nn.Module, shape: tuple[int, int, int]) -> Tensor:
         raise PluginError(
             f"the network does not accept images of {height}×{width} px with {channels} channel"
             f"{'s' if channels > 1 else ''} ({what})",
-            "Resize the images: --set network.size=224; or see its own documentation for what it accepts.",
+            "For another size: --set network.size=224. For other channels: give it a parameter in_channels, "
+            "or have grey images repeated by @clbench.network(channels=3).",
         ) from error
     finally:
         module.train(was_training)

@@ -46,9 +46,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
-    for marker in ("WeightsUnpickler error: ", "Weights only load failed. "):
+    # torch puts advice before the reason, among it to run whatever is in the file.
+    for marker in ("Weights only load failed. ", "from a trusted source.", "WeightsUnpickler error: "):
         if marker in text:
-            text = text.rpartition(marker)[2]
+            text = text.rpartition(marker)[2].strip()
     return f"{type(error).__name__}: {text.partition(chr(10))[0][:200]}"
 
 
@@ -65,7 +66,7 @@ def fitted(weights: Mapping[str, Tensor], module: nn.Module, head: str | None, w
     """Return the weights under the module's own names. A prefix that all of them have, like `module.`, is dropped.
 
     `head` is the name of the layer that was cut off the module; its weights are left out. Raises DataError if tensors
-    are missing, left over or of another shape; `what` names the weights.
+    are missing, left over, of another shape or not finite real numbers; `what` names the weights.
     """
     expected = module.state_dict()
     named = _without_prefix(weights, expected)
@@ -78,9 +79,20 @@ def fitted(weights: Mapping[str, Tensor], module: nn.Module, head: str | None, w
         for name, value in expected.items()
         if name in named and named[name].shape != value.shape
     ]
+    odd = [name for name in expected if name in named and not _is_dense_and_real(named[name])]
+    parameters = dict(module.named_parameters())  # buffers may be infinite, as the masks of attention
+    broken = [
+        name for name in parameters if name in named and name not in odd and not bool(named[name].isfinite().all())
+    ]
     faults = [
         f"{len(names)} {fault}: {', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}"
-        for fault, names in (("missing", missing), ("left over", surplus), ("of another shape", misshapen))
+        for fault, names in (
+            ("missing", missing),
+            ("left over", surplus),
+            ("of another shape", misshapen),
+            ("sparse, complex, quantized or without values", odd),
+            ("with NaN or infinite values", broken),
+        )
         if names
     ]
     if faults:
@@ -89,6 +101,10 @@ def fitted(weights: Mapping[str, Tensor], module: nn.Module, head: str | None, w
             "Name the network that they were trained with, in the same configuration: --network, --set network.…",
         )
     return {name: named[name].to(value.dtype) if name in named else value for name, value in expected.items()}
+
+
+def _is_dense_and_real(value: Tensor) -> bool:
+    return value.layout == torch.strided and not (value.is_meta or value.is_complex() or value.is_quantized)
 
 
 def _without_prefix(weights: Mapping[str, Tensor], expected: Mapping[str, Any]) -> dict[str, Tensor]:

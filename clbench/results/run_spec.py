@@ -100,7 +100,8 @@ class NetworkSpec(Record):
         origin = {"pretrained": " (pretrained)", "file": " (weights from a file)", None: ""}[self.weights]
         parts = [f"{self.name}{origin}", *(f"{key} {value}" for key, value in self.config.items())]
         if self.train != "all":
-            parts.append("head only" if self.train == "head" else f"last {self.train} blocks")
+            count = "last block" if self.train == 1 else f"last {self.train} blocks"
+            parts.append("head only" if self.train == "head" else count)
         return ", ".join([*parts, *([f"{self.size} px"] if self.size else [])])
 
 

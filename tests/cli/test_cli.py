@@ -23,7 +23,7 @@ from clbench.api import RunsFailed
 from clbench.cli import program
 from clbench.cli.plugins import list_
 from clbench.data.feature_cache import open_features
-from clbench.errors import UsageError
+from clbench.errors import PluginError, UsageError
 from clbench.plugins.discovery import discover
 from clbench.results import store
 from clbench.system.signals import Interruption
@@ -881,3 +881,16 @@ def test_a_table_that_cannot_be_drawn_does_not_hide_that_the_runs_are_stored(
     assert len(list(here.glob("results/splitdigits/naive/*/MANIFEST.json"))) == 1
     assert "stored in results/. To show them: clbench compare results" in done.err
     assert type(raised).__name__ in done.err and "Traceback" not in done.err
+
+
+def test_an_interruption_that_a_library_turned_into_an_error_still_ends_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exporting() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException:
+            raise PluginError("the network cannot be exported") from None
+
+    monkeypatch.setattr(program, "app", exporting)
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert ended.value.code == 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -19,6 +20,11 @@ RAN: list[str] = []
 class Hostile:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return RAN.append, ("code in the pickle",)
+
+
+class Command:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("true",)
 
 
 def module() -> nn.Sequential:
@@ -112,3 +118,29 @@ def test_missing_surplus_and_misshapen_tensors_are_named_with_their_numbers() ->
     assert "1 missing: 1.bias" in said
     assert "2 left over: extra.one, extra.two" in said
     assert "1 of another shape: 0.weight (3, 3) in place of (2, 3)" in said
+
+
+def test_why_a_pickle_is_refused_is_said_without_advice_to_run_it(tmp_path: Path) -> None:
+    torch.save({"more": Command()}, tmp_path / "hostile.pt")
+    with pytest.raises(DataError, match=r"more than weights.*system") as refused:
+        read_weights(tmp_path / "hostile.pt")
+    assert "weights_only" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        (torch.full((2, 3), float("nan")), "1 with NaN or infinite values: 0.weight"),
+        (torch.zeros(2, 3).to_sparse(), "1 sparse, complex, quantized or without values: 0.weight"),
+        (torch.zeros(2, 3, dtype=torch.complex64), "1 sparse, complex, quantized or without values: 0.weight"),
+        (torch.zeros(2, 3, device="meta"), "1 sparse, complex, quantized or without values: 0.weight"),
+    ],
+)
+def test_tensors_that_are_not_finite_real_numbers_are_named(value: Tensor, fault: str) -> None:
+    with pytest.raises(DataError, match=fault):
+        fitted(weights() | {"0.weight": value}, module(), None, "the weights in w.pt")
+
+
+def test_a_buffer_may_be_infinite_as_the_mask_of_an_attention_is() -> None:
+    infinite = torch.full((2,), float("inf"))
+    assert torch.equal(fitted(weights() | {"1.running_var": infinite}, module(), None, "w")["1.running_var"], infinite)

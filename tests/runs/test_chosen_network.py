@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from clbench.base.events import Event, Note
 from clbench.errors import ClbenchError, DataError, PluginError, UsageError
 from clbench.plugins.networks import network_source
-from clbench.results.run_spec import RunSpec, run_id
+from clbench.results.run_spec import NetworkSpec, RunSpec, run_id
 from clbench.runs.grid import Planned, plan
 from clbench.runs.initial_network import frozen_trunk, initial_network
 from clbench.runs.request import Request
@@ -274,3 +274,10 @@ def test_exemplars_of_a_run_on_features_are_features_and_are_counted(data: Path,
     assert run.result.audit.verdict == "pass"
     assert run.result.experiences[-1].exemplars == 200
     assert run.result.experiences[-1].stored_bytes >= 200 * 128 * 4  # 128 features of float32
+
+
+@pytest.mark.parametrize(
+    ("train", "said"), [(1, "cnn, last block"), (2, "cnn, last 2 blocks"), ("head", "cnn, head only")]
+)
+def test_a_title_says_how_much_of_a_network_trains(train: Any, said: str) -> None:
+    assert NetworkSpec(name="cnn", train=train).label == said
