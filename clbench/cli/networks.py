@@ -76,9 +76,10 @@ def predict(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on standard output.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a trained network sees in images: the likeliest classes, with their probabilities.
+    """Say what a trained network sees in images.
 
-    An image that cannot be read is named and left out; the exit code is then 1.
+    For each image the likeliest classes, with their probabilities. An image that cannot be read is named and left out;
+    the exit code is then 1.
     """
     if as_csv and as_json:
         raise UsageError("--csv and --json are both given", "Give one of them.")

@@ -134,6 +134,8 @@ class Pool:
         except (subprocess.TimeoutExpired, Interrupted) as error:  # in code that does not return; or a second Ctrl-C
             for worker in list(self._alive):
                 worker.kill()
+            for worker in list(self._alive):
+                worker.ended()
             if isinstance(error, Interrupted):
                 raise
         finally:

@@ -14,12 +14,12 @@ from clbench.base.recipe import Recipe
 from clbench.data.datasets import BUILTIN, data_folder, describe, expected, fetch
 from clbench.errors import MachineError, UsageError
 from clbench.plugins.discovery import Plugin
+from clbench.plugins.module_loading import require_room_for_torch
 from clbench.results import spec_building as specs
 from clbench.results.run_spec import RunSpec, folder_name
 from clbench.results.spec_building import Machine, Method, Protocol
 from clbench.results.store import check_results_folder
 from clbench.runs.benchmark_scenario import with_dataset
-from clbench.runs.chosen_network import asked, choose_network, network_name, padded, without_augmentation
 from clbench.runs.kept_networks import Keep, kept, refuse_what_cannot_be_kept
 from clbench.runs.parallelism import check_threads, jobs_from
 from clbench.runs.preflight import check_protocol, check_strategy, unlearnable_classes
@@ -69,8 +69,11 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
     if (count := len(request.seeds)) > MANY_SEEDS:
         notify(Note(f"{count} seeds; for the seed {count} by itself: --seed {count}"))
     strategies = choose_strategies(request.strategy, notify)
+    require_room_for_torch()
+    from clbench.runs import chosen_network  # imports torch
+
     values = divided(request.set)
-    wanted = asked(values.network, request.weights)
+    wanted = chosen_network.asked(values.network, request.weights)
     recipe_values = _with_network(values.recipe, request.network)
     if request.epochs is not None and "epochs" in recipe_values:
         raise UsageError("--epochs and --set recipe.epochs are both given", "Give one of them.")
@@ -110,11 +113,11 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
             info = expected(dataset)
             size = BUILTIN[dataset].download_megabytes
             notify(Note(f"{dataset} is not in {folder} yet; the run prepares or downloads it first ({size} MB)"))
-        shape = padded(info.shape, protocol.recipe.padding)
-        network, file = choose_network(
+        shape = chosen_network.padded(info.shape, protocol.recipe.padding)
+        network, file = chosen_network.choose_network(
             _selector(request, protocol), wanted.under(protocol.recipe.network_config), shape, folder
         )
-        if text := without_augmentation(protocol):
+        if text := chosen_network.without_augmentation(protocol):
             notify(Note(text))
         for seed in request.seeds:
             for method in methods:
@@ -166,6 +169,8 @@ def divided(values: Mapping[str, Any]) -> Divided:
 
 def _with_network(recipe_values: Mapping[str, Any], network: str | None) -> dict[str, Any]:
     """Return the values of the recipe with `--network` among them, under the network's name."""
+    from clbench.runs.chosen_network import network_name  # imports torch
+
     if network is None:
         return dict(recipe_values)
     if "network" in recipe_values:
