@@ -88,12 +88,18 @@ def configure(cls: type[T], values: dict[str, Any], owner: str) -> T:
     try:
         return cls(**values)
     except pydantic.ValidationError as error:
-        faults = []
+        faults: dict[tuple[str, str], list[str]] = {}
         for fault in error.errors(include_url=False):
-            name = ".".join(map(str, fault["loc"])) or "?"
-            said = fault["msg"].replace("Input should be", "must be", 1)
-            faults.append(f"{owner}.{name} {said} (got {fault['input']!r})")
-        raise UsageError("\n".join(faults)) from None
+            place = (".".join(_fields_in(fault["loc"])) or "?", repr(fault["input"]))
+            faults.setdefault(place, []).append(fault["msg"].replace("Input should be", "must be", 1))
+        lines = [f"{owner}.{name} {', or '.join(said)} (got {value})" for (name, value), said in faults.items()]
+        raise UsageError("\n".join(lines)) from None
+
+
+def _fields_in(place: tuple[int | str, ...]) -> list[str]:
+    """Return the place of a fault without the kinds of a union, one of which each fault is about: `constrained-int`."""
+    kinds = ("int", "float", "bool", "str", "none")
+    return [str(part) for part in place if (str(part).isidentifier() and part not in kinds) or isinstance(part, int)]
 
 
 def plain(value: Any) -> dict[str, Any]:

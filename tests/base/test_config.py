@@ -190,3 +190,16 @@ def test_the_config_of_a_strategy_is_the_class_in_its_brackets() -> None:
     assert config_class(Plain) is NoConfig
     assert config_class(Mine) is Config
     assert config_class(Heir) is Config
+
+
+def test_a_value_that_is_none_of_several_kinds_is_refused_once_by_the_fields_own_name() -> None:
+    @config
+    class Either:
+        train: Annotated[int, Ge(1)] | Literal["all", "head"] = "all"
+
+    with pytest.raises(UsageError) as refused:
+        configure(Either, {"train": "some"}, "network")
+    said = refused.value.message
+    assert said.startswith("network.train must be a valid integer") and said.endswith("(got 'some')")
+    assert said.count("network.train") == 1 and "'all' or 'head'" in said
+    assert "constrained" not in said and "literal" not in said
