@@ -108,6 +108,28 @@ class Origin(Record):
     """The experience that was trained last."""
 
 
+class LineageStep(Record):
+    """One command that made a network, or made it learn more."""
+
+    command: Literal["given", "train", "extend"]
+    """`given`: the network came from elsewhere, with its weights."""
+
+    id: Sha256
+    """SHA-256 of everything that the numbers depend on; of a given network, of its tensors."""
+
+    classes: tuple[str, ...]
+    """Names of the classes that it brought, in the order of the scores."""
+
+    images: Count
+    """Images that were trained on; 0 for a given network, of which that is not known."""
+
+    strategy: str | None
+    """The strategy, with its preset; null for a given network."""
+
+    seed: Count | None
+    """Its seed; null for a given network."""
+
+
 class Versions(Record):
     """With what it was made; the library that the network is from has its version in `network`."""
 

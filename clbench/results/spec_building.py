@@ -101,7 +101,9 @@ def protocol(
     prescribed = own["class_order"] if chosen.class_order == "scenario" else chosen.class_order
     split, order = own["split"] if split is None else split, prescribed if order is None else order
     in_setting = chosen.in_setting(trained_in)
-    return Protocol(plugin, scenario, base, name, in_setting, differing, own_changes, left_out, split, order, trained_in)
+    return Protocol(
+        plugin, scenario, base, name, in_setting, differing, own_changes, left_out, split, order, trained_in
+    )
 
 
 def _refuse_augmentation(values: Mapping[str, Any]) -> None:

@@ -144,7 +144,9 @@ def _disagreement(run: StoredRun) -> str | None:
         if record.run_id != run_id(run.spec):
             return f"{name} belongs to another spec"
     scenario, classes = run.spec.scenario, experience_classes(run.spec)
-    if tuple(map(len, classes)) != scenario.classes_per_experience or sum(map(len, classes)) < len(scenario.class_order):
+    if tuple(map(len, classes)) != scenario.classes_per_experience or sum(map(len, classes)) < len(
+        scenario.class_order
+    ):
         return "its class order does not have as many classes as its experiences"
     if scenario.class_names is not None and len(scenario.class_names) <= max(scenario.class_order):
         return "its class order has classes without a name"
@@ -196,9 +198,7 @@ def unwatched(items: Sequence[Any], what: str) -> Iterable[Any]:
     return items
 
 
-def read_all(
-    places: Iterable[str | Path], watch: Watch = unwatched
-) -> tuple[list[StoredRun], list[Unreadable]]:
+def read_all(places: Iterable[str | Path], watch: Watch = unwatched) -> tuple[list[StoredRun], list[Unreadable]]:
     """Read every run at or below the given folders, each once. Raises UsageError for a place that does not exist.
 
     The folders of the runs are taken through `watch`, which may show how far it is.
@@ -251,9 +251,7 @@ def failures(places: Iterable[str | Path]) -> list[Failure]:
             failure = Failure("/".join(path.parts[-3:]), path, *names, failed.error)
             try_of = (finished, _apart_from_the_file(spec))
             last[try_of] = max(last.get(try_of, (0, failure)), (tried, failure), key=lambda each: each[0])
-    still = [
-        failure for (finished, key), (tried, failure) in last.items() if not _finished_since(tried, finished, key)
-    ]
+    still = [failure for (finished, key), (tried, failure) in last.items() if not _finished_since(tried, finished, key)]
     return sorted(still, key=lambda failure: failure.run)
 
 
