@@ -109,7 +109,8 @@ def protocol(
 def _refuse_augmentation(values: Mapping[str, Any]) -> None:
     if given := [path for path, value in values.items() if path.startswith("augmentation.") and value]:
         raise UsageError(
-            f"recipe.{given[0]} has no effect here: with network.train=head the features of each image are computed once"
+            f"recipe.{given[0]} has no effect here: with "
+            "network.train=head the features of each image are computed once"
         )
 
 
@@ -209,7 +210,8 @@ def _check_memory(how: Method, config: Any, classes: int) -> None:
     if 0 < memory < classes:
         owner = f"{how.plugin.name}.{field}"
         raise UsageError(
-            f"{owner} = {memory} exemplars are fewer than the {classes} classes of the stream, so a class would have none",
+            f"{owner} = {memory} exemplars are fewer than the {classes} classes of the stream, so a "
+            "class would have none",
             f"At least {classes} are needed: --set {owner}={classes}",
         )
 

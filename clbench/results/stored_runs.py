@@ -135,7 +135,8 @@ def _other_schema(path: Path, spec: dict[str, Any]) -> str | None:
     problem = f"it has schema {schema}, and this version of clbench reads schema {SCHEMA}"
     if schema != 1:
         return f"{problem}; update clbench to read it"
-    return f"{problem}; run it again with: {command_of_schema_1(spec, read_plain(path / 'strategy.py', store.LARGEST_JSON))}"
+    source = read_plain(path / "strategy.py", store.LARGEST_JSON)
+    return f"{problem}; run it again with: {command_of_schema_1(spec, source)}"
 
 
 def _disagreement(run: StoredRun) -> str | None:
@@ -276,9 +277,9 @@ def _apart_from_the_file(spec: RunSpec) -> str:
 def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
     """Return the counts as a tidy frame, a row per run, setting, `after` (experience trained) and `on` (tested).
 
-    Columns: run (its id), scenario, split, class_order (seed, natural or list), trained (the setting), strategy, preset,
-    config (JSON), recipe, seed, setting (in which it is read), after, on, correct, total, accuracy. Experiences that
-    were not evaluated have none.
+    Columns: run (its id), scenario, split, class_order (seed, natural or list), trained (the setting), strategy,
+    preset, config (JSON), recipe, seed, setting (in which it is read), after, on, correct, total, accuracy.
+    Experiences that were not evaluated have none.
     """
     import pandas as pd
 

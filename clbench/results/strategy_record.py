@@ -34,7 +34,7 @@ def strategy_record(spec: RunSpec, source: bytes) -> StrategyRecord:
 
 
 def preset_values(plugin: Plugin, preset: str | None, setting: Setting, recipe: str = "") -> dict[str, Any]:
-    """Return the hyper-parameters that a strategy has under a preset and a recipe, as its file says, without running it."""
+    """Return the hyper-parameters that a strategy has under a preset and a recipe, as its file says, not running it."""
     values = plugin.presets.get(preset or "", {})
     defaults = {field.name: literal(field.default) for field in plugin.fields}
     own = plugin.attributes.get("in_recipe", {}).get(recipe, {})

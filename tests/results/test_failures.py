@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from stored_runs import publish, source, spec_of
+from stored_runs import publish, spec_of
 
 from clbench.results import store
 from clbench.results.run_result import FailedRun

@@ -308,7 +308,21 @@ def test_one_bad_run_is_named_and_the_others_are_compared_listed_and_examined(
 # -- what nobody thought of -------------------------------------------------------------------------------------------
 
 POOL: list[Any] = [None, True, -1, 0, 2, 1.5, 1e308, 10**400, 2**64]
-POOL += ["", "x", "\x1b[2J", "\ud800", "0" * 64, "'; rm -rf ~", [], [[]], [0], {}, {"a": 1}, ["x"] * 3, {"x": {"set": 1}}]
+POOL += [
+    "",
+    "x",
+    "\x1b[2J",
+    "\ud800",
+    "0" * 64,
+    "'; rm -rf ~",
+    [],
+    [[]],
+    [0],
+    {},
+    {"a": 1},
+    ["x"] * 3,
+    {"x": {"set": 1}},
+]
 
 
 def somewhere(value: Any, rng: random.Random) -> list[Any]:
