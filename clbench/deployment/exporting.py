@@ -22,12 +22,12 @@ from clbench.deployment.formats import FORMATS, Format, Images
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import ClbenchError, MachineError, PluginError, UsageError
 from clbench.results import store
-from clbench.results.network_record import NetworkRecord
+from clbench.results.network_record import STEM, NetworkRecord
 from clbench.system import memory
 from clbench.system.files import publish_file, write_synced
 from clbench.system.suggestions import did_you_mean
 
-_COMPARED = 64
+COMPARED = 64
 """Images on which a written file is compared with the network."""
 
 _TOLERANCE = 1e-3
@@ -54,17 +54,20 @@ class Exported:
     largest_score: float
 
 
-def export(network: TrainedNetwork, to: str, out: Path, data: Path) -> Exported:
+def export(
+    network: TrainedNetwork, to: str, out: Path, data: Path, compared: tuple[Images, str] | None = None
+) -> Exported:
     """Write a network as `out` in the format `to`, after comparing the answers of the file with those of the network.
 
-    They are compared on test images of the dataset that it was trained on, if the `data` folder has it, else on noise.
+    They are `compared` on these images, and what they are in words; by default on test images of the dataset that it
+    was trained on, if the `data` folder has it, else on noise.
     Raises UsageError for an unknown format and a file that exists, MachineError if a package is missing or the disk is
     full, PluginError for a network that cannot be expressed in the format, and Differs.
     """
     form = format_named(to)
     _check_place(out)
     _require(to, form)
-    images, what = comparison_images(network.record, data)
+    images, what = compared or comparison_images(network.record, data)
     temporary = out.with_name(f".{uuid.uuid4().hex[:8]}{form.suffix}")
     try:
         with _explaining(network, to), _quietly():
@@ -95,8 +98,10 @@ def format_named(name: str) -> Format:
 
 
 def default_name(record: NetworkRecord, to: str) -> str:
-    """Return the name of the file if the user gives none: `splitdigits-lwf-seed0.onnx`."""
+    """Return the name of the file if the user gives none: `splitdigits-lwf-seed0.onnx`, or `network.onnx`."""
     origin = record.origin
+    if origin is None:
+        return STEM + format_named(to).suffix
     parts = (origin.scenario, origin.strategy, f"seed{origin.seed}")
     return "-".join(re.sub(r"[^A-Za-z0-9_]+", "_", part) for part in parts) + format_named(to).suffix
 
@@ -129,15 +134,17 @@ def _require(to: str, form: Format) -> None:
 def comparison_images(record: NetworkRecord, data: Path) -> tuple[Images, str]:
     """Return images to try a network on, (n, height, width, channels), and what they are."""
     origin, shape = record.origin, record.input.image
-    with contextlib.suppress(ClbenchError):  # a dataset that is damaged, or a name that none can have
-        info = describe(origin.dataset, data)
-        if info is not None and info.sha256 == origin.dataset_sha256:
-            test = open_dataset(origin.dataset, data).x_test
-            rows = np.linspace(0, len(test) - 1, min(_COMPARED, len(test))).astype(np.int64)
-            return np.ascontiguousarray(test[rows]), f"{len(rows)} test images of {origin.dataset}"
-    size = (_COMPARED, shape.height, shape.width, shape.channels)
+    if origin is not None:
+        with contextlib.suppress(ClbenchError):  # a dataset that is damaged, or a name that none can have
+            info = describe(origin.dataset, data)
+            if info is not None and info.sha256 == origin.dataset_sha256:
+                test = open_dataset(origin.dataset, data).x_test
+                rows = np.linspace(0, len(test) - 1, min(COMPARED, len(test))).astype(np.int64)
+                return np.ascontiguousarray(test[rows]), f"{len(rows)} test images of {origin.dataset}"
+    size = (COMPARED, shape.height, shape.width, shape.channels)
     noise = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
-    return noise, f"{_COMPARED} images of noise, since {origin.dataset} is not in {data}"
+    why = f", since {origin.dataset} is not in {data}" if origin is not None else ""
+    return noise, f"{COMPARED} images of noise{why}"
 
 
 def _compared(

@@ -69,7 +69,7 @@ def fitted(weights: Mapping[str, Tensor], module: nn.Module, head: str | None, w
     are missing, left over, of another shape or not finite real numbers; `what` names the weights.
     """
     expected = module.state_dict()
-    named = _without_prefix(weights, expected)
+    named = without_prefix(weights, expected)
     if head is not None:
         named = {name: value for name, value in named.items() if not name.startswith(f"{head}.")}
     missing = [name for name in expected if name not in named and not name.endswith("num_batches_tracked")]
@@ -107,7 +107,7 @@ def _is_dense_and_real(value: Tensor) -> bool:
     return value.layout == torch.strided and not (value.is_meta or value.is_complex() or value.is_quantized)
 
 
-def _without_prefix(weights: Mapping[str, Tensor], expected: Mapping[str, Any]) -> dict[str, Tensor]:
+def without_prefix(weights: Mapping[str, Tensor], expected: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the weights without the prefix that makes most of their names the expected ones."""
     prefixes = [""]
     for name in list(weights)[:1]:

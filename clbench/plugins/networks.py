@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +48,10 @@ class NetworkSource:
 
     package: str | None = None
     """The library with its version."""
+
+    def with_head(self, name: str) -> NetworkSource:
+        """Return the same network with another layer as its head, by its name in the module."""
+        return replace(self, traits=replace(self.traits, head=name))
 
     def config(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return all hyper-parameters, as JSON. Raises UsageError for one that it does not have or accept."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from clbench.base.config import OMIT_DEFAULT
 from clbench.base.incremental_setting import Setting
 from clbench.results.record_model import Count, Record
 from clbench.results.run_spec import NetworkSpec
@@ -81,7 +82,7 @@ class ClassifierRecord(Record):
 
 
 class Origin(Record):
-    """What trained a network."""
+    """The run that trained a network."""
 
     run_id: Sha256
     """SHA-256 of the run's spec."""
@@ -111,7 +112,7 @@ class Origin(Record):
 class LineageStep(Record):
     """One command that made a network, or made it learn more."""
 
-    command: Literal["given", "train", "extend"]
+    command: Literal["given", "run", "train", "extend"]
     """`given`: the network came from elsewhere, with its weights."""
 
     id: Sha256
@@ -120,8 +121,8 @@ class LineageStep(Record):
     classes: tuple[str, ...]
     """Names of the classes that it brought, in the order of the scores."""
 
-    images: Count
-    """Images that were trained on; 0 for a given network, of which that is not known."""
+    images: Count | None
+    """Images that were trained on; null if that is not known."""
 
     strategy: str | None
     """The strategy, with its preset; null for a given network."""
@@ -149,11 +150,11 @@ class NetworkRecord(Record):
     schema_number: Literal[1] = Field(default=FORMAT, alias="schema")
     """Version of this record's shape."""
 
-    origin: Origin
-    """What trained it."""
+    origin: Origin | None
+    """The run that trained it; null if it was no run."""
 
-    lineage: tuple[Origin, ...] = ()
-    """What trained the networks that it came from, the oldest first."""
+    lineage: Annotated[tuple[LineageStep, ...], OMIT_DEFAULT] = ()
+    """The commands that made it, the oldest first; of a run's network none, since `origin` says it all."""
 
     network: NetworkSpec
     """The architecture: name, hash of its file, hyper-parameters, version of its package."""

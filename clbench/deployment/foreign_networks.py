@@ -1,0 +1,228 @@
+"""A network that clbench has never seen: its code, its weights and the names of its classes, as a TrainedNetwork."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clbench.deployment.storing import tensors
+from clbench.deployment.trained_network import TrainedNetwork, own_module
+from clbench.errors import DataError, UsageError
+from clbench.networks import libraries
+from clbench.networks.head import linear_layer
+from clbench.networks.traits import NetworkTraits
+from clbench.networks.weights import fitted, read_weights, weights_sha256, without_prefix
+from clbench.plugins.networks import NetworkSource, network_source
+from clbench.results.network_record import (
+    ClassifierRecord,
+    ImageShape,
+    InputRecord,
+    LineageStep,
+    NetworkRecord,
+    Versions,
+)
+from clbench.results.run_spec import NetworkSpec
+from clbench.results.spec_building import ENGINE
+
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and standard deviation that the libraries' pretrained networks expect, and most that are trained like them."""
+
+_SIZE = 224
+_LARGEST_LIST = 2**24
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What has to be said of a network that says nothing itself; None leaves it to the network's own source."""
+
+    network: str
+    """Its architecture: a file, `timm:NAME`, `torchvision:NAME`, or a name."""
+
+    weights: Path
+    """Its weights, head included: .safetensors or .pt."""
+
+    classes: Path
+    """Names of its classes in the order of its outputs: a name a line, or a JSON list."""
+
+    head: str | None = None
+    """The linear layer that gives the class scores, by its name in the module; None: found by its shape."""
+
+    size: int | None = None
+    """Height and width of its images in pixels."""
+
+    channels: int | None = None
+    """1: grey images. 3: red, green, blue."""
+
+    mean: tuple[float, ...] | None = None
+    """What it expects to be subtracted from pixels in 0..1, per channel."""
+
+    std: tuple[float, ...] | None = None
+    """What it expects them to be divided by then, per channel."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The network's own hyper-parameters."""
+
+
+def foreign_network(given: Foreign) -> tuple[TrainedNetwork, list[str]]:
+    """Return the network, and what was assumed about it, in sentences.
+
+    Raises UsageError, DataError and PluginError for what does not fit together.
+    """
+    source = network_source(given.network, "file")
+    shape, mean, std, assumed = _expected_input(given, source)
+    if given.head is not None:
+        source = source.with_head(given.head)
+    trunk, features, head = source.trunk(shape, given.config, 0, "architecture")
+    module = own_module(trunk)
+    values = without_prefix(read_weights(given.weights), module.state_dict())
+    names = read_classes(given.classes)
+    rows, head_name = _head_rows(values, module, features, given, head, len(names))
+    what = f"the weights in {given.weights}"
+    module.load_state_dict(fitted(values, module, head_name, what))
+    spec = NetworkSpec(
+        name=source.name,
+        sha256=source.sha256,
+        package=source.package,
+        config=source.differing(given.config),
+        weights="file",
+        size=shape[0],
+        mean=mean,
+        std=std,
+    )
+    record = NetworkRecord(
+        origin=None,
+        network=spec,
+        network_seed=0,
+        setting="class_incremental",
+        classes=names,
+        experiences=(len(names),),
+        input=InputRecord(
+            image=ImageShape(height=shape[0], width=shape[1], channels=shape[2]),
+            padding=0,
+            channels=shape[2],
+            mean=mean,
+            std=std,
+            height=shape[0],
+            width=shape[1],
+            resizing=None,
+        ),
+        classifier=ClassifierRecord(name="Linear"),
+        weights_sha256="0" * 64,
+        probe=(),
+        versions=Versions(clbench=version("clbench"), engine=ENGINE, torch=torch.__version__),
+    )
+    network = TrainedNetwork(trunk.to(memory_format=torch.channels_last), rows, record, head_name).eval()
+    digest = weights_sha256(tensors(network))
+    step = LineageStep(command="given", id=digest, classes=names, images=None, strategy=None, seed=None)
+    network.record = record.model_copy(update={"weights_sha256": digest, "lineage": (step,)})
+    return network, assumed
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Return the names of classes from a text file, a name a line, or a JSON list. Raises DataError."""
+    try:
+        if path.stat().st_size > _LARGEST_LIST:
+            raise ValueError(f"it is larger than {_LARGEST_LIST:,} bytes")
+        text = path.read_text(encoding="utf-8-sig")
+        listed = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"the classes cannot be read from {path}: {error}", "A name a line, or a JSON list.") from None
+    if isinstance(listed, dict):
+        listed = _in_order(listed, path)
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise DataError(f"{path} is no list of names", 'A name a line, or as JSON: ["cat", "dog"].')
+    names = [name.strip() for name in listed]
+    while names and not names[-1]:
+        names.pop()
+    if not names or not all(name and name.isprintable() for name in names):
+        raise DataError(
+            f"{path} has no names, or an empty or unprintable one", "A name a line, in the order of the outputs."
+        )
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{path} names {twice[0]} twice", "Each output has a class of its own.")
+    return tuple(names)
+
+
+def _in_order(listed: Mapping[str, Any], path: Path) -> list[Any]:
+    """Return the names of a mapping from output to name, or from name to output, as both are common."""
+    by_output = {str(key): value for key, value in listed.items()}
+    if not all(key.isdecimal() for key in by_output):
+        by_output = {str(value): key for key, value in listed.items()}
+    wanted = [str(output) for output in range(len(by_output))]
+    if sorted(by_output, key=lambda key: (len(key), key)) != wanted:
+        raise DataError(f"{path} does not say the class of each output 0, 1, …", '{"0": "cat", "1": "dog"}, or a list.')
+    return [by_output[output] for output in wanted]
+
+
+def _expected_input(
+    given: Foreign, source: NetworkSource
+) -> tuple[tuple[int, int, int], tuple[float, ...], tuple[float, ...], list[str]]:
+    """Return the shape (height, width, channels) of the images, their mean and standard deviation, and assumptions."""
+    traits, assumed = source.traits, []
+    size = given.size or traits.size
+    if size is None:
+        size = _SIZE
+        assumed.append(f"images of {size} px (--size)")
+    channels = given.channels or traits.channels or len(given.mean or traits.mean or (0, 0, 0))
+    mean, std = _statistics(given, traits, channels, source.name, assumed)
+    for name, values in (("--mean", mean), ("--std", std)):
+        if len(values) != channels:
+            raise UsageError(f"{name} must have a value for each of the {channels} channels (got {len(values)})")
+    if not all(value > 0 for value in std):
+        raise UsageError("--std must be above 0")
+    return (size, size, channels), mean, std, assumed
+
+
+def _statistics(
+    given: Foreign, traits: NetworkTraits, channels: int, name: str, assumed: list[str]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if (given.mean is None) != (given.std is None):
+        raise UsageError("--mean and --std are given together", "For pixels in 0..1 as they are: --mean 0 --std 1")
+    if given.mean is not None and given.std is not None:
+        return given.mean, given.std
+    if traits.mean is not None and traits.std is not None:
+        return traits.mean, traits.std
+    if libraries.is_librarys(name) and channels == 3:
+        assumed.append("pixels normalized as for ImageNet (--mean, --std)")
+        return _IMAGENET
+    assumed.append("pixels in 0..1, not normalized (--mean, --std)")
+    return (0.0,) * channels, (1.0,) * channels
+
+
+def _head_rows(
+    values: Mapping[str, Tensor], module: nn.Module, features: int, given: Foreign, head: str | None, classes: int
+) -> tuple[nn.Linear, str]:
+    """Return the head as a linear layer, and its name. Raises DataError if the weights have none that fits."""
+    own = module.state_dict()
+    candidates = [
+        name.removesuffix(".weight")
+        for name, value in values.items()
+        if name.endswith(".weight") and name not in own and value.dim() == 2 and value.shape[1] == features
+    ]
+    wanted = given.head or (head if head in candidates else None)
+    found = [name for name in candidates if wanted is None or name == wanted]
+    if len(found) != 1:
+        two_dimensional = [name for name, value in values.items() if value.dim() == 2]
+        raise DataError(
+            f"{given.weights} has {'several layers' if found else 'no layer'} that could be the head, "
+            f"(classes, {features}): {', '.join(found or two_dimensional[:5]) or 'nothing of that shape'}",
+            "Name it: --head NAME. The network is built for its features, and the head is read from the weights.",
+        )
+    (name,) = found
+    weight = values[f"{name}.weight"].float()
+    bias = values.get(f"{name}.bias", torch.zeros(len(weight))).float()
+    if len(weight) != classes:
+        raise DataError(
+            f"{given.weights} has a head of {len(weight)} outputs, and {given.classes} names {classes} classes",
+            "--classes needs a name for each output, in their order.",
+        )
+    if not bool(weight.isfinite().all() and bias.isfinite().all()):
+        raise DataError(f"the head in {given.weights} has NaN or infinite values")
+    return linear_layer(weight, bias), name

@@ -1,0 +1,155 @@
+"""What a strategy keeps of past data besides the weights, as a file: tensors and plain values, no images, no code.
+
+A strategy of feature statistics, or one that measures how important each weight is, cannot extend a network without
+what it kept of the old classes. Kept beside the network as `state-STRATEGY.safetensors`, it can.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clbench.base.exemplars import ExemplarMemory
+from clbench.base.strategy import Strategy
+from clbench.errors import DataError
+from clbench.results import store
+from clbench.ridge import RidgeRegression
+from clbench.system.files import read_plain
+
+_PREFIX, _SUFFIX = "state-", ".safetensors"
+_DEEPEST = 8
+
+
+class NotStorable(Exception):
+    """A strategy keeps something that is neither tensors nor plain values; the message says what."""
+
+
+@dataclass(frozen=True)
+class StrategyState:
+    """The state of one strategy."""
+
+    strategy: str
+    """The strategy's name."""
+
+    sha256: str
+    """Hash of the strategy's source file."""
+
+    config: Mapping[str, Any]
+    """Its hyper-parameters."""
+
+    trunk_sha256: str
+    """Hash of the trunk's tensors, whose features it is about."""
+
+    values: Mapping[str, Any]
+    """The attributes of the strategy, in JSON, with the names of tensors."""
+
+    tensors: Mapping[str, Tensor]
+
+    def restore(self, strategy: Strategy[Any]) -> None:
+        """Set the attributes on a strategy that has been started."""
+        vars(strategy).update({name: _decoded(value, self.tensors) for name, value in self.values.items()})
+
+
+def state_of(strategy: Strategy[Any], name: str, sha256: str, config: Mapping[str, Any], trunk: str) -> StrategyState:
+    """Return what a strategy keeps. Raises NotStorable for images and for objects of its own."""
+    tensors: dict[str, Tensor] = {}
+    values = {}
+    for attribute, value in vars(strategy).items():
+        if attribute == "config" or isinstance(value, nn.Module):  # a classifier, which `learn` makes from the rest
+            continue
+        values[attribute] = _encoded(value, tensors, attribute)
+    return StrategyState(name, sha256, config, trunk, values, tensors)
+
+
+def file_name(strategy: str) -> str:
+    """Return the name of the file with a strategy's state."""
+    return f"{_PREFIX}{strategy}{_SUFFIX}"
+
+
+def state_file(state: StrategyState) -> bytes:
+    """Return the file's content."""
+    from safetensors.torch import save
+
+    about = {"strategy": state.strategy, "sha256": state.sha256, "trunk_sha256": state.trunk_sha256}
+    about |= {"config": json.dumps(dict(state.config)), "values": json.dumps(state.values)}
+    return save({name: value.contiguous() for name, value in state.tensors.items()}, metadata=about)
+
+
+def stored_states(folder: Path) -> dict[str, StrategyState]:
+    """Return the states in a network's folder by the strategy's name. Raises DataError for a damaged one."""
+    return {
+        path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX): _read(path)
+        for path in sorted(folder.glob(f"{_PREFIX}*{_SUFFIX}"))
+    }
+
+
+def _read(path: Path) -> StrategyState:
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load
+
+    try:
+        content = read_plain(path, store.LARGEST_RUN)
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+        tensors = load(content)
+        state = StrategyState(
+            about["strategy"],
+            about["sha256"],
+            json.loads(about["config"]),
+            about["trunk_sha256"],
+            json.loads(about["values"]),
+            tensors,
+        )
+        for value in state.values.values():
+            _decoded(value, tensors)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        raise DataError(f"{path} is damaged: {type(error).__name__}: {error}", "Remove it, and do without.") from None
+    return state
+
+
+def _encoded(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
+    """Return a value in JSON; tensors are put into `tensors`, by names that begin with `name`."""
+    if name.count(".") > _DEEPEST:
+        raise NotStorable(f"{name} is nested too deeply")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Tensor):
+        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": name}
+    if isinstance(value, (list, tuple)):
+        parts = [_encoded(each, tensors, f"{name}.{place}") for place, each in enumerate(value)]
+        return {"tuple" if isinstance(value, tuple) else "list": parts}
+    if isinstance(value, dict) and all(isinstance(key, (str, int)) for key in value):
+        pairs = enumerate(value.items())
+        return {"dict": [[key, _encoded(each, tensors, f"{name}.{place}")] for place, (key, each) in pairs]}
+    if isinstance(value, RidgeRegression):
+        return {"ridge": _encoded(dict(vars(value)), tensors, name)}
+    if isinstance(value, ExemplarMemory):
+        raise NotStorable(f"{name} holds images")
+    raise NotStorable(f"{name} is a {type(value).__name__}")
+
+
+def _decoded(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if not isinstance(value, dict):
+        if value is None or isinstance(value, (bool, int, float, str)):
+            return value
+        raise ValueError(f"unexpected {type(value).__name__}")
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content].clone()
+    if kind in ("list", "tuple"):
+        parts = [_decoded(each, tensors) for each in content]
+        return parts if kind == "list" else tuple(parts)
+    if kind == "dict":
+        return {key: _decoded(each, tensors) for key, each in content}
+    if kind == "ridge":
+        regression = RidgeRegression()
+        vars(regression).update(_decoded(content, tensors))
+        return regression
+    raise ValueError(f"unexpected {kind}")
