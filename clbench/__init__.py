@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 # `config` the decorator and `run` the function are why no module here is called config.py or run.py: importing such
 # a module would put it in their place.
 if TYPE_CHECKING:
-    from clbench.api import Runs, load, report, run
+    from clbench.api.comparing import Runs, load, report, run
     from clbench.base.batch import Batch, Classes
     from clbench.base.config import config
     from clbench.base.exemplars import ExemplarMemory
@@ -43,7 +43,7 @@ _HOME = {
     "Network": "networks.network",
     "PluginError": "errors",
     "Recipe": "base.recipe",
-    "Runs": "api",
+    "Runs": "api.comparing",
     "Samples": "base.experience",
     "Scenario": "base.scenario",
     "Setting": "base.incremental_setting",
@@ -51,11 +51,11 @@ _HOME = {
     "TrainingData": "base.strategy",
     "UsageError": "errors",
     "config": "base.config",
-    "load": "api",
+    "load": "api.comparing",
     "load_network": "deployment.loading",
     "network": "networks.traits",
-    "report": "api",
-    "run": "api",
+    "report": "api.comparing",
+    "run": "api.comparing",
 }
 
 __all__ = [

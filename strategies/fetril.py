@@ -23,6 +23,7 @@ import clbench
 
 
 class FeTrIL(clbench.Strategy):
+    statistics = "small"
     trains_trunk = True
 
     @classmethod

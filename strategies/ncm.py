@@ -17,6 +17,8 @@ from clbench.networks.classifiers import NearestMean
 
 
 class NCM(clbench.FeatureStrategy):
+    statistics = "small"
+
     def start(self, model: clbench.Network) -> None:
         super().start(model)
         self.sums = torch.zeros(0)  # (classes, features)

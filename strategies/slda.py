@@ -28,6 +28,8 @@ class Config:
 
 
 class SLDA(clbench.FeatureStrategy[Config]):
+    statistics = "small"
+
     def start(self, model: clbench.Network) -> None:
         super().start(model)
         self.means: dict[int, Tensor] = {}

@@ -93,7 +93,7 @@ import sys
 import numpy as np
 import torch
 
-import clbench.cli.program, clbench.api, clbench.runs.run
+import clbench.cli.program, clbench.api.comparing, clbench.runs.run
 from clbench.audit import object_graph
 from clbench.data.batches import Images
 from clbench.plugins.networks import build

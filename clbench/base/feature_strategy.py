@@ -36,6 +36,8 @@ BATCH = 500
 class FeatureStrategy(Strategy[ConfigT]):
     """A classifier from statistics of features. A subclass has `learn`, and usually `start`, which calls this one."""
 
+    statistics = "large"
+
     trains_trunk: bool = True
     """Whether the trunk has anything to train; known from `start` on."""
 

@@ -85,6 +85,10 @@ class Strategy(Generic[ConfigT]):
     memory_field: ClassVar[str] = "memory"
     """The config's field with the number of exemplars that may be stored, if it has one."""
 
+    statistics: ClassVar[Literal["small", "large"] | None] = None
+    """Set by a strategy that learns from statistics of features. They can be kept with a network, and classes be added
+    to it without the data: `clbench train` keeps small ones, of megabytes, and large ones if it is asked to."""
+
     package: ClassVar[str | None] = None
     """The package, with its version, whose training loop the strategy runs in; None for the harness's own."""
 

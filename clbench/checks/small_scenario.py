@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from clbench.api import run_request, stored
+from clbench.api.comparing import run_request, stored
 from clbench.checks.check import CheckFailed, Skipped
 from clbench.data.datasets import fetch
 from clbench.errors import UsageError

@@ -16,7 +16,7 @@ from clbench.system import memory
 from clbench.system.output import say, say_json
 
 if TYPE_CHECKING:
-    from clbench.api import Runs
+    from clbench.api.comparing import Runs
     from clbench.results.stored_runs import Unreadable
     from clbench.runs.outcome import Outcome
 
@@ -48,7 +48,7 @@ def answering(outcomes: Sequence[Outcome], out: Path, again: str) -> Iterator[Ru
 
     At the end, however it comes, say which runs failed or cannot be read, and exit accordingly.
     """
-    from clbench.api import stored
+    from clbench.api.comparing import stored
     from clbench.runs.outcome import describe_missing
 
     unreadable: list[Unreadable] = []

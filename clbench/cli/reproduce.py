@@ -43,7 +43,7 @@ def reproduce(
     if listing or not protocol:
         _print_targets(targets(protocol or None))
         return
-    from clbench.api import execute_planned
+    from clbench.api.comparing import execute_planned
     from clbench.reproduction.campaign import chosen, plan_targets
 
     wanted = chosen(targets(protocol), setting, method)

@@ -35,7 +35,7 @@ def run(
         return
     if sys.stderr.isatty():  # importing torch takes a second or more; the first line that follows replaces this one
         print("Starting …", end="\r", file=sys.stderr, flush=True)
-    from clbench.api import require_clean, run_request
+    from clbench.api.comparing import require_clean, run_request
 
     outcomes = run_request(request, terminal(stderr=True))
     with answering(outcomes, request.out, f"clbench compare {request.out}") as runs:

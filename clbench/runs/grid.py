@@ -98,10 +98,10 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
                 )
             )
     with _explaining_lists(request):
-        methods = _methods(strategies, values.strategies)
+        methods = methods_of(strategies, values.strategies)
     if keep:
         refuse_what_cannot_be_kept(methods)
-    machine = _machine(request)
+    machine = machine_for(request.device, request.threads)
     planned = []
     for protocol in protocols:
         dataset = protocol.scenario.dataset
@@ -213,7 +213,8 @@ def given_to(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> dict[st
     return given
 
 
-def _methods(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> list[Method]:
+def methods_of(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> list[Method]:
+    """Return strategies with the hyper-parameters that the user set, by `strategy.name`; see `given_to`."""
     given = given_to(strategies, values)
     for each in strategies:
         for name in given[each.name]:
@@ -233,22 +234,21 @@ def _refuse_a_dialects_field(plugin: Plugin, name: str) -> None:
             )
 
 
-def _machine(request: Request) -> Machine:
-    check_threads(request.threads)
-    if request.device not in ("auto", "cpu", "cuda"):
+def machine_for(device: str, threads: int) -> Machine:
+    """Return where to compute. Raises UsageError for what no machine is, MachineError for what this one is not."""
+    check_threads(threads)
+    if device not in ("auto", "cpu", "cuda"):
         known = ("auto", "cpu", "cuda")
-        if request.device.lower().partition(":")[0] in ("gpu", "nvidia", "cuda"):
-            raise UsageError(f"there is no device '{request.device}'", "A GPU is --device cuda.")
-        raise UsageError(
-            f"--device must be one of {', '.join(known)} (got '{request.device}'){did_you_mean(request.device, known)}"
-        )
-    if request.device == "cpu":
-        return Machine("cpu", request.threads)
+        if device.lower().partition(":")[0] in ("gpu", "nvidia", "cuda"):
+            raise UsageError(f"there is no device '{device}'", "A GPU is --device cuda.")
+        raise UsageError(f"--device must be one of {', '.join(known)} (got '{device}'){did_you_mean(device, known)}")
+    if device == "cpu":
+        return Machine("cpu", threads)
     # Must be set before CUDA starts; without it cuBLAS may sum in another order each time.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
     available = torch.cuda.is_available()
-    if request.device == "cuda" and not available:
+    if device == "cuda" and not available:
         raise MachineError("torch finds no CUDA device", "Leave out --device, or use --device cpu.")
-    return Machine("cuda" if available else "cpu", request.threads)
+    return Machine("cuda" if available else "cpu", threads)

@@ -15,7 +15,7 @@ from clbench.data.dataset_info import DatasetInfo
 from clbench.data.datasets import class_counts
 from clbench.errors import UsageError
 from clbench.plugins.discovery import Plugin, discover
-from clbench.results.run_spec import RunSpec, experience_classes
+from clbench.results.run_spec import RunSpec, StrategySpec, experience_classes
 from clbench.system.global_state import GlobalState
 from clbench.system.signals import Interrupted
 
@@ -123,17 +123,19 @@ class _Question(Batch):
         raise _Answered(over)
 
 
-def _cross_entropy_over(spec: RunSpec, cls: type[Strategy[Any]], index: int) -> Classes | None:
+def cross_entropy_over(
+    what: StrategySpec, sizes: tuple[int, ...], cls: type[Strategy[Any]], index: int
+) -> Classes | None:
     """Return over which classes the strategy's first cross-entropy of an experience ranges; None if that is not known.
 
     It is asked for a loss, which ends where it calls `batch.cross_entropy`. If it needs something else before that, or
     computes a cross-entropy of its own, the run itself will notice a constant one.
     """
     nothing: Any = None
-    experience = Experience(index, spec.scenario.classes_per_experience)
+    experience = Experience(index, sizes)
     state = GlobalState()
     try:
-        strategy = cls(configure(config_class(cls), spec.strategy.config, spec.strategy.name))
+        strategy = cls(configure(config_class(cls), what.config, what.name))
         strategy.loss(_Question(nothing, nothing, nothing, nothing, None, nothing, experience))
     except _Answered as answer:
         return answer.over
@@ -152,19 +154,23 @@ def unlearnable_classes(spec: RunSpec, plugin: Plugin, cls: type[Strategy[Any]])
     single = [index for index, size in enumerate(sizes) if size == 1 and index > 0]
     if not single or spec.scenario.setting != "class_incremental":
         return None
-    if _cross_entropy_over(spec, cls, single[0]) != "current":
+    if cross_entropy_over(spec.strategy, sizes, cls, single[0]) != "current":
         return None
-    selector, field = spec.strategy.selector, "cross_entropy_over"
+    ways = over_all_classes(spec.strategy, plugin)
+    return (
+        f"{spec.strategy.selector}: {_experiences(single)} {'bring' if len(single) > 1 else 'brings'} one class, and "
+        "its cross-entropy ranges over the new classes alone. Over one class it is 0 always: it does not learn that "
+        "class." + (f" What ranges over all classes seen: {', '.join(ways)}" if ways else "")
+    )
+
+
+def over_all_classes(what: StrategySpec, plugin: Plugin) -> list[str]:
+    """Return options that have a strategy's cross-entropy range over all classes seen, if there are any."""
+    field = "cross_entropy_over"
     presets = {**plugin.all_presets, **_presets_of(plugin.name)}
     others = [name for name, preset in presets.items() if preset.get("set", {}).get(field) == "seen"]
-    ways = [f"-s {spec.strategy.name}:{name}" for name in others[:3]]
-    if field in spec.strategy.config:
-        ways.insert(0, f"--set {selector}.{field}=seen")
-    return (
-        f"{selector}: {_experiences(single)} {'bring' if len(single) > 1 else 'brings'} one class, and its "
-        "cross-entropy ranges over the new classes alone. Over one class it is 0 always: it does not learn that class."
-        + (f" What ranges over all classes seen: {', '.join(ways)}" if ways else "")
-    )
+    ways = [f"-s {what.name}:{name}" for name in others[:3]]
+    return [f"--set {what.selector}.{field}=seen", *ways] if field in what.config else ways
 
 
 def _presets_of(name: str) -> dict[str, dict[str, Any]]:

@@ -55,7 +55,7 @@ def _seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
         raise UsageError(f"seeds must be an integer or a sequence of integers (got {seeds!r})") from None
 
 
-def _assignments(texts: Sequence[str] | None) -> dict[str, str]:
+def assignments(texts: Sequence[str] | None) -> dict[str, str]:
     values: dict[str, str] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
@@ -216,7 +216,7 @@ class Request:
         Option(
             "A hyper-parameter, or recipe.NAME=VALUE or network.NAME=VALUE; repeat for more.",
             "STRATEGY.NAME=VALUE",
-            parse=_assignments,
+            parse=assignments,
             accept=_values_of,
             repeated=True,
             default=None,

@@ -100,7 +100,8 @@ class ProgressDisplay:
             self._started_up()
             self._started[event.run] = event
             resumed = f", resuming after experience {event.resumed_after - 1}" if event.resumed_after else ""
-            self._print(f"{event.run}: {event.experiences} experiences, {event.length} each{resumed}")
+            length = event.length if event.experiences == 1 else f"{event.experiences} experiences, {event.length} each"
+            self._print(f"{event.run}: {length}{resumed}")
             self._tasks[event.run] = self._live.add_task(
                 _short(event.run), total=event.experiences, completed=event.resumed_after, detail=""
             )
@@ -123,8 +124,9 @@ class ProgressDisplay:
 
     def _show_training(self, event: TrainingProgress) -> None:
         started = self._started[event.run]
+        which = f"experience {event.experience}, " if started.experiences > 1 else ""
         detail = (
-            f"experience {event.experience}, {100 * event.fraction:.0f} % of {started.length}"
+            f"{which}{100 * event.fraction:.0f} % of {started.length}"
             f"{self._latest.get(event.run, '')} | {event.images_per_second:,.0f} images/s"
         )
         self._advance(event.run, event.experience + event.fraction, detail)
@@ -189,6 +191,8 @@ class ProgressDisplay:
 
 def _short(run: str) -> str:
     """`splitmnist/lwf/quick-seed0-1cc8f1cc` -> `splitmnist lwf seed 0`; long names are cut, and the seed never."""
+    if run.count("/") != 2:  # a strategy that extends a network
+        return _cut(run, _NAME_WIDTH)
     scenario, strategy, rest = run.split("/")
     seed = f"seed {rest.rpartition('-seed')[2].partition('-')[0]}"
     return f"{_cut(f'{scenario} {strategy}', _NAME_WIDTH - len(seed) - 1)} {seed}"

@@ -19,7 +19,7 @@ from rich.console import Console
 from stored_runs import fail, publish
 
 import clbench
-from clbench.api import RunsFailed
+from clbench.api.comparing import RunsFailed
 from clbench.cli import program
 from clbench.cli.plugins import list_
 from clbench.data.feature_cache import open_features

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import clbench
-from clbench.api import RunsFailed
+from clbench.api.comparing import RunsFailed
 from clbench.base.events import Event, ExperienceFinished
 from clbench.data.datasets import open_dataset
 from clbench.errors import UsageError

@@ -1,4 +1,4 @@
-"""clbench from Python: the same runs, files, names, defaults and errors as from the command line."""
+"""`clbench.run`, `report` and `load`: strategies on streams, and what is stored of them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,261 @@
+"""`clbench.train` and `clbench.extend`: a first network, and new classes for a network."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+
+from clbench.deployment.loading import load_network
+from clbench.deployment.trained_network import TrainedNetwork
+from clbench.extension import extending, first_network
+from clbench.extension.extending import Around
+from clbench.extension.folder import RESULT, read_result
+from clbench.extension.requests import ExtendRequest, TrainRequest
+from clbench.results.extension_result import ExtensionResult
+from clbench.system.machine import available_cores
+from clbench.system.signals import Interruption
+from clbench.system.terminal import Terminal
+from clbench.trackers.progress import ProgressDisplay
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEFAULT_STRATEGY = "lwf_mc"
+"""What extends a network unless the user says otherwise; the measurements are in docs/extend-one-class.md."""
+
+FIRST_STRATEGY = "naive"
+"""What trains a first network: nothing is to be remembered yet."""
+
+
+class Extended:
+    """A folder that `train` or `extend` has written."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.result: ExtensionResult = read_result(folder)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All classes that the network knows, in the order of its scores."""
+        return (*self.result.old_classes, *self.result.new_classes)
+
+    @property
+    def page(self) -> Path:
+        """The report."""
+        return self.folder / "report.html"
+
+    def network(self) -> TrainedNetwork:
+        """Return the network, in evaluation mode, with `.classes` and `.transform`; see `clbench.load_network`."""
+        return load_network(self.folder)
+
+    def frame(self) -> pd.DataFrame:
+        """Return the counts as a tidy frame, a row per strategy and class: strategy, chosen, class, is_new,
+        train_images, test_images, correct_before, correct_after."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "strategy": each.strategy.selector,
+                "chosen": each.strategy.selector == self.result.chosen,
+                "class": own.name,
+                **own.model_dump(exclude={"name"}),
+            }
+            for each in self.result.candidates
+            for own in each.classes
+        )
+
+    def __repr__(self) -> str:
+        kept = self.result.kept
+        known = [
+            f"{name} {100 * value:.1f} %"
+            for name, value in (
+                ("old before", kept.old_accuracy_before),
+                ("old", kept.old_accuracy),
+                ("new", kept.new_accuracy),
+            )
+            if value is not None
+        ]
+        return f"{self.folder}: {len(self.classes)} classes, {self.result.chosen}; {', '.join(known)}"
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from clbench.reporting.extension_figures import main_figure
+
+        encoded = base64.b64encode(main_figure(self.result)).decode()
+        return (
+            f"<p>{escape(repr(self))}</p>"
+            f'<img alt="Accuracy by class" src="data:image/png;base64,{encoded}" style="max-width: 100%">'
+        )
+
+
+def train(
+    images: str | Path,
+    *,
+    network: str | Path,
+    out: str | Path,
+    weights: str | Path | None = None,
+    size: int | None = None,
+    fit: Literal["crop", "pad", "stretch"] = "crop",
+    epochs: int | None = None,
+    prepare: Sequence[str] | None = None,
+    set: Mapping[str, Any] | None = None,
+    held_out: float = 0.2,
+    export: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    data: str | Path | None = None,
+) -> Extended:
+    """Train a first network on a folder of images, as `clbench train` does, and return what it wrote.
+
+    The arguments are the command's options. Raises UsageError, DataError, MachineError or PluginError.
+    """
+    request = TrainRequest(
+        images=Path(images),
+        network=str(network),
+        out=Path(out),
+        weights=None if weights is None else str(weights),
+        size=size,
+        fit=fit,
+        epochs=epochs,
+        prepare=prepare,
+        set=dict(set or {}),
+        held_out=held_out,
+        export=export,
+        seed=seed,
+        device=device,
+        threads=threads or available_cores(),
+        data=_path(data),
+    )
+    train_request(request, Terminal(file=sys.stderr))
+    return Extended(Path(out))
+
+
+def extend(
+    source: str | Path | None = None,
+    images: str | Path = "",
+    *,
+    out: str | Path,
+    strategy: str | Sequence[str] = (),
+    old_test: str | Path | None = None,
+    old_images: str | Path | None = None,
+    unlabelled: str | Path | None = None,
+    also_old: bool = False,
+    network: str | Path | None = None,
+    weights: str | Path | None = None,
+    classes: str | Path | None = None,
+    head: str | None = None,
+    size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    fit: Literal["crop", "pad", "stretch"] | None = None,
+    epochs: int | None = None,
+    set: Mapping[str, Any] | None = None,
+    held_out: float = 0.2,
+    export: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    data: str | Path | None = None,
+) -> Extended:
+    """Add classes to a network, as `clbench extend` does, and return what it wrote.
+
+    The arguments are the command's options. Raises UsageError, DataError, MachineError or PluginError.
+    """
+    request = ExtendRequest(
+        source=_path(source),
+        images=Path(images),
+        out=Path(out),
+        strategy=strategy.split(",") if isinstance(strategy, str) else tuple(strategy),
+        old_test=_path(old_test),
+        old_images=_path(old_images),
+        unlabelled=_path(unlabelled),
+        also_old=also_old,
+        network=None if network is None else str(network),
+        weights=_path(weights),
+        classes=_path(classes),
+        head=head,
+        size=size,
+        mean=None if mean is None else tuple(mean),
+        std=None if std is None else tuple(std),
+        fit=fit,
+        epochs=epochs,
+        set=dict(set or {}),
+        held_out=held_out,
+        export=export,
+        seed=seed,
+        device=device,
+        threads=threads or available_cores(),
+        data=_path(data),
+    )
+    extend_request(request, Terminal(file=sys.stderr))
+    return Extended(Path(out))
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def train_request(request: TrainRequest, console: Console) -> ExtensionResult:
+    """Train a first network, with progress on `console`."""
+    with _around(console) as around:
+        return first_network.train(request, FIRST_STRATEGY, around)
+
+
+def extend_request(request: ExtendRequest, console: Console) -> ExtensionResult:
+    """Extend a network, with progress on `console`."""
+    with _around(console) as around:
+        return extending.extend(request, DEFAULT_STRATEGY, around)
+
+
+@contextlib.contextmanager
+def _around(console: Console) -> Iterator[Around]:
+    from clbench.reporting.extension_page import extension_page
+
+    with Interruption() as interruption, ProgressDisplay(console) as progress:
+        yield Around(progress, interruption, extension_page, progress.expect)
+
+
+def plan_training(request: TrainRequest) -> dict[str, Any]:
+    """Check what `train` would do, and return it in words; nothing is trained or written."""
+    what = first_network.plan(request, FIRST_STRATEGY, lambda event: None)
+    return {
+        "network": what.network.label,
+        "classes": [
+            _counted(name, len(train), len(test))
+            for name, train, test in zip(what.images.classes, what.images.train, what.images.test, strict=True)
+        ],
+        "recipe": f"{what.recipe.name}, {what.recipe.config.length}",
+        "keeps statistics for": [method.plugin.name for method in what.prepared],
+        "writes": str(request.out),
+    }
+
+
+def plan_extension(request: ExtendRequest) -> dict[str, Any]:
+    """Check what `extend` would do, and return it in words; nothing is trained or written."""
+    what = extending.plan(request, DEFAULT_STRATEGY, lambda event: None)
+    return {
+        "network": what.parent.record.network.label,
+        "old classes": f"{len(what.parent.classes)}: {', '.join(what.parent.classes)}",
+        "new class": [
+            _counted(name, len(train), len(test))
+            for name, train, test in zip(what.new.classes, what.new.train, what.new.test, strict=True)
+        ],
+        "recipe": f"{what.recipe.name}, {what.recipe.config.length}",
+        "strategy": [f"{method.plugin.name}{f':{method.preset}' if method.preset else ''}" for method in what.methods],
+        "writes": str(request.out),
+    }
+
+
+def _counted(name: str, train: int, test: int) -> str:
+    return f"{name}, {train} images to train on and {test} to test on"
+
+
+__all__ = ["RESULT", "Extended", "extend", "train"]

@@ -1,0 +1,105 @@
+"""What a strategy has of the classes that a given network knows: its first experience, which happened elsewhere.
+
+A strategy is not changed for it. If its state was kept with the network, it is restored. If images of old classes are
+given, they are shown to the strategy as the first experience's data, without training on them. Else its hooks are
+called without data, and one that asks for them cannot extend this network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from clbench.base.batch import Batch
+from clbench.base.experience import Experience
+from clbench.base.strategy import Strategy
+from clbench.data.batches import TrainingSet
+from clbench.deployment.strategy_states import StrategyState
+from clbench.networks.network import Network
+from clbench.system.randomness import seed_everything
+from clbench.system.seeds import derive
+from clbench.training.loop import Trainer
+
+OLD_IMAGES = "--old-images FOLDER, a few images of each old class"
+_BATCH = 64
+
+
+class CannotExtend(Exception):
+    """A strategy cannot extend the network; the message says what it would need."""
+
+
+class _NeedsData(Exception):
+    """A hook asked for the data of the first experience."""
+
+
+class _NoData:
+    """The first experience's data, which nobody has."""
+
+    def __len__(self) -> int:
+        raise _NeedsData
+
+    def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        raise _NeedsData
+
+    def shuffled(self, size: int, augmented: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
+        raise _NeedsData
+
+    def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        raise _NeedsData
+
+    def scaled(self, images: Tensor) -> NoReturn:
+        raise _NeedsData
+
+
+def bring_along(
+    strategy: Strategy[Any],
+    model: Network,
+    sizes: tuple[int, int],
+    state: StrategyState | None,
+    old: TrainingSet | None,
+    trainer: Trainer,
+) -> None:
+    """Give a strategy that has been started what it has of the old classes. Raises CannotExtend."""
+    first, second = Experience(0, sizes), Experience(1, sizes)
+    if strategy.reinitialize(second):
+        raise CannotExtend("it starts from new weights, so nothing of the network would be left")
+    if state is not None:
+        state.restore(strategy)
+        return
+    if _follows_steps(strategy) and not strategy.memory:
+        raise CannotExtend("it measures during the training on the old classes what their weights are worth")
+    if strategy.memory and old is None:
+        raise CannotExtend(f"it replays images of the old classes; give some: {OLD_IMAGES}")
+    seed_everything(derive(trainer.seeds["training"], "global", 0))
+    if old is None:
+        _without_data(strategy, model, first, second)
+        return
+    if _follows_steps(strategy):
+        _show(strategy, model, first, old, trainer)
+    strategy.after_experience(model, Experience(0, sizes, samples=old))
+
+
+def _follows_steps(strategy: Strategy[Any]) -> bool:
+    return type(strategy).after_step is not Strategy.after_step
+
+
+def _without_data(strategy: Strategy[Any], model: Network, first: Experience, second: Experience) -> None:
+    try:
+        strategy.after_experience(model, Experience(0, first.classes_per_experience, samples=_NoData()))
+    except _NeedsData:
+        raise CannotExtend(
+            f"it needs data of the old classes: what it kept of them (clbench train --prepare), or {OLD_IMAGES}"
+        ) from None
+    if strategy.training_data(second) == "seen":
+        raise CannotExtend(f"it trains on all data, old and new; give some of the old: {OLD_IMAGES}")
+
+
+def _show(strategy: Strategy[Any], model: Network, first: Experience, old: TrainingSet, trainer: Trainer) -> None:
+    """Show a strategy the old images batch by batch, as after steps of training, to fill a memory from."""
+    network = model.in_evaluation()
+    with torch.no_grad():
+        for x, y, rows, _ in old.in_order(_BATCH):
+            strategy.after_step(Batch(x, y, rows, network(x).float(), None, model, first, trainer))

@@ -1,0 +1,473 @@
+"""`clbench extend`: a network learns new classes from a folder of their images, without the data of the old ones."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clbench.base.events import Listener, Note, RunFinished, RunStarted
+from clbench.data.datasets import data_folder
+from clbench.data.image_folders import ImageFolder, find_images, find_unlabelled, hold_out
+from clbench.deployment.foreign_networks import Foreign, foreign_network
+from clbench.deployment.loading import load_network
+from clbench.deployment.strategy_states import StrategyState, stored_states
+from clbench.deployment.trained_network import TrainedNetwork
+from clbench.errors import UsageError
+from clbench.extension import judging
+from clbench.extension.brought_along import CannotExtend
+from clbench.extension.candidates import (
+    Clock,
+    Entry,
+    Made,
+    Template,
+    continued_state,
+    identity_of,
+    keep,
+    read_made,
+    strategy_spec,
+    trunk_sha256,
+)
+from clbench.extension.folder import OutputFolder, read_result
+from clbench.extension.given import as_network, lineage_of, rows_of
+from clbench.extension.image_sets import UNLABELLED, ImageSet, read_images, refuse_shared_images
+from clbench.extension.learner import Inputs, Learned, Task, as_inputs, begin, learn, on_features
+from clbench.extension.publishing import Page, publish
+from clbench.extension.recipes import EXTENDING, chosen_recipe
+from clbench.extension.requests import ExtendRequest
+from clbench.results.extension_result import Candidate, ExtensionResult, LeftOut, Role
+from clbench.results.run_spec import RecipeSpec, Seeds
+from clbench.results.spec_building import ENGINE, Machine, Method
+from clbench.runs.chosen_network import NetworkUse, asked
+from clbench.runs.grid import divided, machine_for, methods_of
+from clbench.runs.preflight import cross_entropy_over, over_all_classes
+from clbench.runs.selection import choose_strategies
+from clbench.system.global_state import GlobalState
+from clbench.system.seeds import LARGEST, run_seeds
+from clbench.system.signals import Interruption
+from clbench.system.suggestions import did_you_mean
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a command works in, and nothing that its numbers depend on."""
+
+    notify: Listener
+    interruption: Interruption
+    page: Page
+    expect: Callable[[int], None]
+    """Told how many strategies are going to be trained."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An extension, checked, before any image is read."""
+
+    request: ExtendRequest
+    parent: TrainedNetwork
+    states: Mapping[str, StrategyState]
+    new: ImageFolder
+    """Images of the classes that are learned, divided."""
+
+    old_test: ImageFolder | None
+    old_images: ImageFolder | None
+    unlabelled: tuple[Path, ...]
+    recipe: RecipeSpec
+    use: NetworkUse
+    seeds: Seeds
+    machine: Machine
+    methods: Sequence[Method]
+    notes: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Old and new classes, in the order of the scores."""
+        old = self.parent.classes
+        return (*old, *(name for name in self.new.classes if name not in old))
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many classes are old and new."""
+        return len(self.parent.classes), len(self.classes) - len(self.parent.classes)
+
+
+def plan(request: ExtendRequest, default: str, notify: Listener) -> Plan:
+    """Look up and check everything that an extension needs; `default` is the strategy if none is asked for.
+
+    Raises UsageError, DataError, PluginError and MachineError.
+    """
+    OutputFolder(request.out).check()
+    if not 0 <= request.seed <= LARGEST:
+        raise UsageError(f"seed {request.seed} is not between 0 and {LARGEST}")
+    if not 0 < request.held_out < 1:
+        raise UsageError(f"--held-out must be between 0 and 1 (got {request.held_out})")
+    values = divided(request.set)
+    use, own = _network_values(request, values.network)
+    strategies = choose_strategies(request.strategy or (default,), notify)
+    methods = methods_of(strategies, values.strategies)
+    recipe = chosen_recipe("extend", EXTENDING, values.recipe, request.epochs, use.train)
+    machine = machine_for(request.device, request.threads)
+    parent, states, notes = _parent(request, own)
+    for note in notes:
+        notify(Note(note))
+    new = _new_images(request, parent.classes)
+    seeds = run_seeds(request.seed)
+    return Plan(
+        request,
+        parent,
+        states,
+        new,
+        _old_folder(request.old_test, "--old-test", parent.classes),
+        _old_folder(request.old_images, "--old-images", parent.classes),
+        find_unlabelled(request.unlabelled) if request.unlabelled is not None else (),
+        recipe,
+        use,
+        Seeds(run=seeds["run"], class_order=seeds["class_order"], network=seeds["model"], training=seeds["training"]),
+        machine,
+        methods,
+        tuple(notes),
+    )
+
+
+def _network_values(request: ExtendRequest, values: Mapping[str, Any]) -> tuple[NetworkUse, dict[str, Any]]:
+    wanted = asked(values, None)
+    if wanted.use.size is not None:
+        raise UsageError("network.size has no effect here", "The size of a network from elsewhere: --size PIXELS")
+    if wanted.values and request.source is not None:
+        name = next(iter(wanted.values))
+        raise UsageError(f"network.{name} has no effect here: the network in {request.source} is as it is")
+    return wanted.use, dict(wanted.values)
+
+
+def _parent(
+    request: ExtendRequest, own: Mapping[str, Any]
+) -> tuple[TrainedNetwork, Mapping[str, StrategyState], list[str]]:
+    """Return the network, what strategies have kept beside it, and what was assumed about it."""
+    if request.source is not None:
+        for name in ("weights", "classes", "head", "size", "mean", "std"):
+            if getattr(request, name) is not None:
+                raise UsageError(f"--{name} is for a network from elsewhere, and {request.source} says it itself")
+        network = load_network(request.source, request.network)
+        if network.record.setting == "task_incremental" and len(network.record.experiences) > 1:
+            raise UsageError(
+                "the network was trained task-incrementally: the scores of its experiences cannot be compared, and so "
+                "not be added to either"
+            )
+        folder = request.source if request.source.is_dir() else request.source.parent
+        return network, stored_states(folder), []
+    missing = [f"--{name}" for name in ("network", "weights", "classes") if getattr(request, name) is None]
+    if missing:
+        raise UsageError(
+            f"no network is named, and {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not given",
+            "clbench extend FOLDER …, or for a network from elsewhere: --network FILE --weights FILE --classes FILE",
+        )
+    assert request.network is not None and request.weights is not None and request.classes is not None
+    channels = len(request.mean) if request.mean is not None else None
+    given = Foreign(
+        request.network,
+        request.weights,
+        request.classes,
+        request.head,
+        request.size,
+        channels,
+        request.mean,
+        request.std,
+        request.fit or "crop",
+        own,
+    )
+    network, assumed = foreign_network(given)
+    return network, {}, [f"assumed of the network: {', '.join(assumed)}"] if assumed else []
+
+
+def _new_images(request: ExtendRequest, known: Sequence[str]) -> ImageFolder:
+    """Return the folder of new classes, divided. Raises UsageError for classes that cannot be added."""
+    folder = find_images(request.images)
+    already = [name for name in folder.classes if name in known]
+    if already and not request.also_old:
+        raise UsageError(
+            f"the network knows {_some(already)} already",
+            "Rename the folder if it is another class. To train on these images as the old class: --also-old",
+        )
+    if len(already) == len(folder.classes):
+        raise UsageError(f"there is no new class in {request.images}: the network knows {_some(already)}")
+    for name, train, test in zip(folder.classes, folder.train, folder.test, strict=True):
+        if len(train) + len(test) < 2 or not train:
+            raise UsageError(
+                f"the class {name} has {len(train) + len(test)} image{'s' if len(test) + len(train) != 1 else ''}",
+                "One image to learn from and one to test on are the least; a few dozen are better.",
+            )
+    return hold_out(folder, request.held_out, request.seed)
+
+
+def _old_folder(path: Path | None, option: str, known: Sequence[str]) -> ImageFolder | None:
+    if path is None:
+        return None
+    folder = find_images(path)
+    if unknown := [name for name in folder.classes if name not in known]:
+        raise UsageError(
+            f"{option} has classes that the network does not know: {_some(unknown)}{did_you_mean(unknown[0], known)}",
+            f"It knows {_some(known)}.",
+        )
+    return folder
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+# -- what is trained --------------------------------------------------------------------------------------------------
+
+
+class Extension:
+    """An extension whose images are read."""
+
+    def __init__(self, what: Plan, output: OutputFolder, around: Around) -> None:
+        self.plan, self.output, self.around = what, output, around
+        self.device = torch.device(what.machine.device)
+        self.sets = self._read()
+        self.entries = [self._entry(method) for method in what.methods]
+        self.identity = identity_of(strategies=[entry.identity for entry in self.entries], export=what.request.export)
+
+    def _read(self) -> dict[Role, ImageSet]:
+        what, shape = self.plan, self.plan.parent.record.input.image
+        position = {name: place for place, name in enumerate(what.classes)}
+        files: dict[Role, tuple[Path, list[tuple[Path, int]]]] = {
+            "new": (what.new.root, _labelled(what.new, what.new.train, position)),
+            "new_test": (what.new.root, _labelled(what.new, what.new.test, position)),
+        }
+        if (old := what.old_test) is not None:
+            tested = old.test if old.has_test_part else old.train
+            files["old_test"] = (old.root, _labelled(old, tested, position))
+        if (old := what.old_images) is not None:
+            files["old_images"] = (old.root, _labelled(old, old.train, position))
+        if what.unlabelled:
+            assert what.request.unlabelled is not None
+            files["unlabelled"] = (what.request.unlabelled, [(file, UNLABELLED) for file in what.unlabelled])
+        sets = {
+            role: read_images(role, root, own, shape, self.around.notify, self.output.work)
+            for role, (root, own) in files.items()
+            if own
+        }
+        refuse_shared_images(sets)
+        return sets
+
+    def _entry(self, method: Method) -> Entry:
+        what = self.plan
+        state = self._state(method)
+        spec = strategy_spec(method, what.recipe.base or what.recipe.name, state)
+        identity = identity_of(
+            command="extend",
+            engine=ENGINE,
+            parent=what.parent.record.weights_sha256,
+            classes=what.classes,
+            images={role: own.sha256 for role, own in self.sets.items()},
+            names={role: own.names for role, own in self.sets.items()},
+            strategy=spec,
+            state=None if state is None else [state.sha256, state.trunk_sha256],
+            recipe=what.recipe,
+            train=what.use.train,
+            seeds=what.seeds,
+            device=what.machine.device,
+            threads=what.machine.threads,
+        )
+        return Entry(method, spec, state, identity)
+
+    def _state(self, method: Method) -> StrategyState | None:
+        """Return what a strategy kept of the old classes of this network, if its file is still the same."""
+        state = self.plan.states.get(method.plugin.name)
+        if state is None or state.sha256 != method.plugin.sha256:
+            return None
+        if state.trunk_sha256 != trunk_sha256(self.plan.parent.trunk):
+            return None
+        return state
+
+    def task(self) -> Task:
+        """Return what every strategy is given."""
+        what = self.plan
+        inputs = as_inputs(self.sets, what.parent.record.input, self.device)
+        if what.use.train == "head":
+            inputs = on_features(inputs, what.parent.trunk)
+        return Task(
+            what.sizes,
+            inputs,
+            what.recipe.config,
+            what.seeds,
+            lambda: as_network(what.parent, what.use.train),
+            self.around.interruption,
+            self.around.notify,
+        )
+
+    def before(self, inputs: Inputs) -> dict[Role, judging.Answers]:
+        """Return the answers of the network as it was given, on all images that are judged."""
+        parent = self.plan.parent.to(self.device)
+        known = len(parent.classes)
+
+        def score(x: Tensor) -> Tensor:
+            scores: Tensor = parent.classifier(x if x.dim() == 2 else parent.trunk(x))[:, :known]
+            return scores
+
+        return {role: inputs.scores(role, score).argmax(axis=1) for role in _judged(self.sets)}
+
+    def refusal(self, entry: Entry) -> str | None:
+        """Return why a strategy cannot extend this network, as far as that is known without training."""
+        what, strategy = self.plan, entry.method.strategy
+        over = cross_entropy_over(entry.spec, what.sizes, strategy, 1)
+        if over == "current" and what.sizes[1] == 1:
+            ways = over_all_classes(entry.spec, entry.method.plugin)
+            works = f"; what ranges over all: {', '.join(ways)}" if ways else ""
+            return f"its cross-entropy ranges over the new classes alone, and over one class it is always 0{works}"
+        if over == "current" and what.request.also_old:
+            return "its cross-entropy ranges over the new classes alone, and --also-old has images of others"
+        if rows_of(what.parent) is None and strategy.statistics is None:
+            name = what.parent.record.classifier.name
+            return f"the network classifies by {name}, which has no weights that it could train"
+        return None
+
+    def made(self, entry: Entry, task: Task, before: Mapping[Role, judging.Answers]) -> Made:
+        """Train one strategy, or take what it has made before the command was stopped. Raises CannotExtend."""
+        if (kept := self.output.kept(entry.identity)) is not None:
+            self.around.notify(Note(f"{entry.name}: taken from where the command was stopped"))
+            return read_made(kept)
+        if (why := self.refusal(entry)) is not None:
+            raise CannotExtend(why)
+        state, clock = GlobalState(), Clock()
+        torch.set_num_threads(self.plan.machine.threads)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                trainer = begin(task, entry.method.strategy, entry.spec.config, entry.spec.name, entry.state)
+                self.around.notify(RunStarted(entry.spec.name, 1, task.recipe.length, 0))
+                learned = learn(task, trainer)
+                candidate = self._candidate(entry, learned, task.inputs, before, clock())
+        finally:
+            state.restore()
+        what = self.plan
+        template = Template(
+            what.parent.record.model_copy(
+                update={
+                    "lineage": lineage_of(what.parent.record),
+                    "network": what.parent.record.network.model_copy(update={"train": what.use.train}),
+                    "experiences": (*what.parent.record.experiences, what.sizes[1]),
+                }
+            ),
+            "extend",
+            what.classes,
+            what.sizes[1],
+            len(self.sets["new"]),
+            what.seeds.run,
+            what.parent.trunk if what.use.train == "head" else None,
+        )
+        trunk = what.parent.trunk if what.use.train == "head" else learned.network.blocks
+        states = continued_state(learned, entry, trunk_sha256(trunk))
+        made = keep(self.output, entry, candidate, template.files(learned, entry, states))
+        self.around.notify(RunFinished(entry.spec.name, str(made.folder)))
+        return made
+
+    def _candidate(
+        self, entry: Entry, learned: Learned, inputs: Inputs, before: Mapping[Role, judging.Answers], seconds: float
+    ) -> Candidate:
+        what, old = self.plan, self.plan.sizes[0]
+        scores = {role: inputs.scores(role, learned.score) for role in _judged(self.sets)}
+        after = {role: own.argmax(axis=1) for role, own in scores.items()}
+
+        def compared(role: Role) -> Any:
+            return judging.agreement(before[role], scores[role], old) if role in scores else None
+
+        return Candidate(
+            strategy=entry.spec,
+            classes=judging.judged_classes(what.classes, old, self.sets, before, after),
+            on_new=compared("new_test"),
+            on_unlabelled=compared("unlabelled"),
+            confusion=judging.confusion(what.classes, self.sets, after),
+            changed=judging.changed_answers(what.classes, self.sets, before, after),
+            gradient_steps=learned.costs.gradient_steps,
+            samples_seen=learned.costs.samples_seen,
+            seconds=seconds,
+        )
+
+
+def _labelled(
+    folder: ImageFolder, files: Sequence[Sequence[Path]], position: Mapping[str, int]
+) -> list[tuple[Path, int]]:
+    return [(file, position[name]) for name, own in zip(folder.classes, files, strict=True) for file in own]
+
+
+def _judged(sets: Mapping[Role, ImageSet]) -> Iterator[Role]:
+    judged: tuple[Role, ...] = ("new_test", "old_test", "unlabelled")
+    return (role for role in judged if role in sets)
+
+
+def extend(request: ExtendRequest, default: str, around: Around) -> ExtensionResult:
+    """Extend a network and write the folder; see `plan`. The same command again finds it finished.
+
+    Raises UsageError if no strategy can extend the network, and what training raises.
+    """
+    what = plan(request, default, around.notify)
+    output = OutputFolder(request.out)
+    with output.claimed():
+        extension = Extension(what, output, around)
+        if (there := output.finished(extension.identity)) is not None:
+            around.notify(Note(f"{output.path} is finished already; nothing was done"))
+            return there
+        around.expect(len(extension.entries))
+        task = extension.task()
+        before = extension.before(task.inputs)
+        made: list[Made] = []
+        left_out: list[LeftOut] = []
+        for entry in extension.entries:
+            try:
+                made.append(extension.made(entry, task, before))
+            except (CannotExtend, UsageError) as reason:
+                text = reason.message if isinstance(reason, UsageError) else str(reason)
+                left_out.append(LeftOut(strategy=entry.name, reason=text))
+                around.notify(Note(f"{entry.name} is left out: {text}"))
+        if not made:
+            reasons = "\n".join(f"  {each.strategy}: {each.reason}" for each in left_out)
+            raise UsageError(f"no strategy can extend this network:\n{reasons}")
+        result, chosen = _result(extension, made, left_out)
+        publish(
+            output,
+            chosen,
+            result,
+            extension.sets,
+            around.page,
+            request.export,
+            Path(request.network) if request.network and request.network.endswith(".py") else None,
+            data_folder(request.data),
+        )
+        return read_result(output.path)
+
+
+def _result(extension: Extension, made: Sequence[Made], left_out: Sequence[LeftOut]) -> tuple[ExtensionResult, Made]:
+    what, record = extension.plan, extension.plan.parent.record
+    candidates = [each.candidate for each in made]
+    best, rule = judging.choose(candidates)
+    chosen = made[candidates.index(best)]
+    result = ExtensionResult(
+        id=extension.identity,
+        command="extend",
+        engine=ENGINE,
+        network=record.network.model_copy(update={"train": what.use.train}),
+        input=record.input,
+        parent_sha256=record.weights_sha256,
+        lineage=lineage_of(record),
+        old_classes=what.parent.classes,
+        new_classes=what.classes[len(what.parent.classes) :],
+        held_out=0.0 if find_images(what.request.images).has_test_part else what.request.held_out,
+        images=tuple(own.record for own in extension.sets.values()),
+        recipe=what.recipe,
+        seeds=what.seeds,
+        device=what.machine.device,
+        threads=what.machine.threads,
+        candidates=tuple(candidates),
+        left_out=tuple(left_out),
+        chosen=best.strategy.selector,
+        rule=rule,
+        notes=what.notes,
+    )
+    return result, chosen

@@ -1,0 +1,345 @@
+"""`clbench train`: a first network, from a folder of images, that `clbench extend` can add classes to."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clbench.base.config import configure
+from clbench.base.events import Listener, Note, RunFinished, RunStarted
+from clbench.base.experience import Experience
+from clbench.base.strategy import config_class
+from clbench.data.datasets import data_folder
+from clbench.data.image_folders import ImageFolder, find_images, hold_out
+from clbench.deployment.strategy_states import NotStorable, StrategyState, state_of
+from clbench.errors import UsageError
+from clbench.extension import judging
+from clbench.extension.candidates import (
+    Clock,
+    Entry,
+    Made,
+    Template,
+    identity_of,
+    keep,
+    read_made,
+    strategy_spec,
+    trunk_sha256,
+)
+from clbench.extension.extending import Around
+from clbench.extension.folder import OutputFolder, read_result
+from clbench.extension.image_sets import ImageSet, read_images, refuse_shared_images
+from clbench.extension.learner import Inputs, Learned, Task, as_inputs, begin, learn, on_features
+from clbench.extension.publishing import publish
+from clbench.extension.recipes import TRAINING, chosen_recipe
+from clbench.extension.requests import TrainRequest
+from clbench.networks.network import Network
+from clbench.plugins.discovery import discover, without_dialects
+from clbench.plugins.networks import network_source
+from clbench.results.extension_result import Candidate, ExtensionResult, Role
+from clbench.results.network_record import ClassifierRecord, ImageShape, InputRecord, NetworkRecord, Versions
+from clbench.results.run_spec import NetworkSpec, RecipeSpec, Seeds
+from clbench.results.spec_building import ENGINE, Machine, Method
+from clbench.runs.chosen_network import NetworkUse, asked, choose_network, input_shape
+from clbench.runs.grid import divided, machine_for, methods_of
+from clbench.runs.initial_network import initial_trunk
+from clbench.runs.selection import choose_strategies
+from clbench.system.global_state import GlobalState
+from clbench.system.seeds import LARGEST, run_seeds
+from clbench.training.experience_data import ExperienceData
+
+_DEFAULT_SIZE = 64
+"""Height and width of images for a network that names no size, if they are not small anyway."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A first network, checked, before any image is read."""
+
+    request: TrainRequest
+    images: ImageFolder
+    network: NetworkSpec
+    file: Path | None
+    """The network's file, if it is a user's."""
+
+    shape: ImageShape
+    recipe: RecipeSpec
+    use: NetworkUse
+    seeds: Seeds
+    machine: Machine
+    method: Method
+    prepared: Sequence[Method]
+    """Strategies whose statistics are kept."""
+
+
+def plan(request: TrainRequest, strategy: str, notify: Listener) -> Plan:
+    """Look up and check everything; `strategy` is the one that trains. Raises UsageError, DataError and PluginError."""
+    OutputFolder(request.out).check()
+    if not 0 <= request.seed <= LARGEST:
+        raise UsageError(f"seed {request.seed} is not between 0 and {LARGEST}")
+    if not 0 < request.held_out < 1:
+        raise UsageError(f"--held-out must be between 0 and 1 (got {request.held_out})")
+    values = divided(request.set)
+    wanted = asked(values.network, request.weights)
+    machine = machine_for(request.device, request.threads)
+    prepared = _prepared(request, values.strategies, notify)
+    (method,) = methods_of(choose_strategies((strategy,), notify), {})
+    recipe = chosen_recipe("train", TRAINING, values.recipe, request.epochs, wanted.use.train)
+    images = hold_out(find_images(request.images), request.held_out, request.seed)
+    if len(images.classes) < 2:
+        raise UsageError(
+            f"{request.images} has one class, {images.classes[0]}, and a network tells classes apart",
+            "Give a folder of at least two classes. To add a class to a network: clbench extend",
+        )
+    size = request.size or wanted.use.size or network_source(request.network).traits.size or _DEFAULT_SIZE
+    shape = ImageShape(height=size, width=size, channels=3, fit=request.fit)
+    network, file = choose_network(request.network, wanted, (size, size, 3), data_folder(request.data))
+    seeds = run_seeds(request.seed)
+    return Plan(
+        request,
+        images,
+        network,
+        file,
+        shape,
+        recipe,
+        wanted.use,
+        Seeds(run=seeds["run"], class_order=seeds["class_order"], network=seeds["model"], training=seeds["training"]),
+        machine,
+        method,
+        prepared,
+    )
+
+
+def _prepared(request: TrainRequest, values: Mapping[str, Any], notify: Listener) -> list[Method]:
+    names = request.prepare
+    if names is None:
+        found = without_dialects(discover("strategy"))
+        names = [each.name for each in found if each.attributes.get("statistics") == "small"]
+    elif list(names) in ([], ["none"]):
+        return []
+    return methods_of(choose_strategies(names, notify), values)
+
+
+def train(request: TrainRequest, strategy: str, around: Around) -> ExtensionResult:
+    """Train a first network and write the folder. The same command again finds it finished."""
+    what = plan(request, strategy, around.notify)
+    output = OutputFolder(request.out)
+    with output.claimed():
+        first = _First(what, output, around)
+        if (there := output.finished(first.entry.identity)) is not None:
+            around.notify(Note(f"{output.path} is finished already; nothing was done"))
+            return there
+        around.expect(1)
+        made = first.made()
+        publish(
+            output,
+            made,
+            first.result(made.candidate),
+            first.sets,
+            around.page,
+            request.export,
+            what.file,
+            data_folder(request.data),
+        )
+        return read_result(output.path)
+
+
+class _First:
+    """A first network whose images are read."""
+
+    def __init__(self, what: Plan, output: OutputFolder, around: Around) -> None:
+        self.plan, self.output, self.around = what, output, around
+        self.device = torch.device(what.machine.device)
+        position = {name: place for place, name in enumerate(what.images.classes)}
+        parts: tuple[tuple[Role, Sequence[Sequence[Path]]], ...]
+        parts = (("new", what.images.train), ("new_test", what.images.test))
+        self.sets: dict[Role, ImageSet] = {}
+        for role, files in parts:
+            listed = [
+                (file, position[name]) for name, own in zip(what.images.classes, files, strict=True) for file in own
+            ]
+            if listed:
+                self.sets[role] = read_images(role, what.images.root, listed, what.shape, around.notify, output.work)
+        refuse_shared_images(self.sets)
+        self.input = self._input()
+        spec = strategy_spec(what.method, what.recipe.base or what.recipe.name, None)
+        identity = identity_of(
+            command="train",
+            engine=ENGINE,
+            classes=what.images.classes,
+            images={role: own.sha256 for role, own in self.sets.items()},
+            names={role: own.names for role, own in self.sets.items()},
+            network=what.network,
+            input=self.input,
+            strategy=spec,
+            prepared=[strategy_spec(each, "train", None) for each in what.prepared],
+            recipe=what.recipe,
+            seeds=what.seeds,
+            device=what.machine.device,
+            threads=what.machine.threads,
+            export=what.request.export,
+        )
+        self.entry = Entry(what.method, spec, None, identity)
+
+    def _input(self) -> InputRecord:
+        network, shape = self.plan.network, self.plan.shape
+        height, width, channels = input_shape(network, (shape.height, shape.width, shape.channels))
+        mean, std = network.mean, network.std
+        if mean is None or std is None:
+            mean, std = _statistics(self.sets["new"])
+        return InputRecord(
+            image=shape,
+            padding=0,
+            channels=channels,
+            mean=mean,
+            std=std,
+            height=height,
+            width=width,
+            resizing=None if (height, width) == (shape.height, shape.width) else "bilinear, antialiased",
+        )
+
+    def _network(self) -> Network:
+        what = self.plan
+        if what.use.train == "head":
+            return Network([], self.features)
+        trunk, features = self._trunk()
+        network = Network(trunk, features).to(memory_format=torch.channels_last)
+        if isinstance(what.use.train, int):
+            network.hold(network.blocks[: len(network.blocks) - what.use.train])
+        return network
+
+    def _trunk(self) -> tuple[Any, int]:
+        what, shape = self.plan, self.plan.shape
+        size = (shape.height, shape.width, shape.channels)
+        folder = data_folder(what.request.data)
+        return initial_trunk(what.network, size, what.seeds.network, "architecture", folder, what.file)
+
+    def made(self) -> Made:
+        """Train the network, or take it from where the command was stopped."""
+        if (kept := self.output.kept(self.entry.identity)) is not None:
+            self.around.notify(Note("taken from where the command was stopped"))
+            return read_made(kept)
+        what, state, clock = self.plan, GlobalState(), Clock()
+        torch.set_num_threads(what.machine.threads)
+        frozen, self.features = self._trunk()
+        frozen.eval()
+        inputs = as_inputs(self.sets, self.input, self.device)
+        if what.use.train == "head":
+            inputs = on_features(inputs, frozen)
+        task = Task(
+            (len(what.images.classes),),
+            inputs,
+            what.recipe.config,
+            what.seeds,
+            self._network,
+            self.around.interruption,
+            self.around.notify,
+        )
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                trainer = begin(task, what.method.strategy, self.entry.spec.config, self.entry.spec.name, None)
+                self.around.notify(RunStarted(self.entry.spec.name, 1, task.recipe.length, 0))
+                learned = learn(task, trainer)
+                candidate = self._candidate(learned, inputs, clock())
+                trunk = frozen if what.use.train == "head" else learned.network.blocks
+                states = self._states(learned, trainer.data, trunk_sha256(trunk))
+        finally:
+            state.restore()
+        files = self._template(frozen if what.use.train == "head" else None).files(learned, self.entry, states)
+        made = keep(self.output, self.entry, candidate, files)
+        self.around.notify(RunFinished(self.entry.spec.name, str(made.folder)))
+        return made
+
+    def _states(self, learned: Learned, data: ExperienceData, trunk: str) -> dict[str, StrategyState]:
+        """Return what the prepared strategies keep of the training images."""
+        found = {}
+        for method in self.plan.prepared:
+            config = method.values("class_incremental", "train")
+            strategy = method.strategy(configure(config_class(method.strategy), config, method.plugin.name))
+            network = learned.network.eval()
+            strategy.start(network)
+            samples, _ = data.divided(0, self.plan.recipe.config)
+            # A second experience is to come: some strategies keep nothing after the last.
+            strategy.after_experience(network, Experience(0, (len(self.plan.images.classes), 1), samples=samples))
+            try:
+                name = method.plugin.name
+                found[name] = state_of(strategy, name, method.plugin.sha256, config, trunk)
+            except NotStorable as why:
+                raise UsageError(f"--prepare {method.plugin.name}: it keeps what cannot be stored ({why})") from None
+        return found
+
+    def _candidate(self, learned: Learned, inputs: Inputs, seconds: float) -> Candidate:
+        classes = self.plan.images.classes
+        roles: list[Role] = ["new_test"] if "new_test" in self.sets else []
+        after = {role: inputs.scores(role, learned.score).argmax(axis=1) for role in roles}
+        return Candidate(
+            strategy=self.entry.spec,
+            classes=judging.judged_classes(classes, 0, self.sets, {}, after),
+            on_new=None,
+            on_unlabelled=None,
+            confusion=judging.confusion(classes, self.sets, after),
+            changed=(),
+            gradient_steps=learned.costs.gradient_steps,
+            samples_seen=learned.costs.samples_seen,
+            seconds=seconds,
+        )
+
+    def _template(self, trunk: Any) -> Template:
+        what = self.plan
+        record = NetworkRecord(
+            origin=None,
+            network=what.network,
+            network_seed=what.seeds.network,
+            setting="class_incremental",
+            classes=what.images.classes,
+            experiences=(len(what.images.classes),),
+            input=self.input,
+            classifier=ClassifierRecord(name="Linear"),
+            weights_sha256="0" * 64,
+            probe=(),
+            versions=Versions(clbench=version("clbench"), engine=ENGINE, torch=torch.__version__),
+        )
+        images = len(self.sets["new"])
+        return Template(record, "train", what.images.classes, len(what.images.classes), images, what.seeds.run, trunk)
+
+    def result(self, candidate: Candidate) -> ExtensionResult:
+        """Return result.json."""
+        what = self.plan
+        return ExtensionResult(
+            id=self.entry.identity,
+            command="train",
+            engine=ENGINE,
+            network=what.network,
+            input=self.input,
+            parent_sha256=None,
+            lineage=(),
+            old_classes=(),
+            new_classes=what.images.classes,
+            held_out=0.0 if find_images(what.request.images).has_test_part else what.request.held_out,
+            images=tuple(own.record for own in self.sets.values()),
+            recipe=what.recipe,
+            seeds=what.seeds,
+            device=what.machine.device,
+            threads=what.machine.threads,
+            candidates=(candidate,),
+            left_out=(),
+            chosen=candidate.strategy.selector,
+            rule="the only strategy that was tried",
+        )
+
+
+def _statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of the pixels in 0..1, per channel."""
+    count, total, squares = 0, np.zeros(images.images.shape[3]), np.zeros(images.images.shape[3])
+    for start in range(0, len(images), 500):
+        pixels = images.images[start : start + 500].reshape(-1, images.images.shape[3]).astype(np.float64) / 255
+        count, total, squares = count + len(pixels), total + pixels.sum(axis=0), squares + (pixels**2).sum(axis=0)
+    mean = total / count
+    return tuple(mean.tolist()), tuple(np.sqrt(np.maximum(squares / count - mean**2, 0)).tolist())

@@ -1,0 +1,115 @@
+"""The folder that a command writes: built where nobody reads, published by one rename, and never written again.
+
+OUT/                 the finished network, with result.json, report.html and MANIFEST.json, written last
+.OUT.work/<id>/      what a strategy has made; the same command again takes it from there
+.OUT.lock            while a process is at work
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from clbench.errors import DataError, MachineError, UsageError
+from clbench.results import store
+from clbench.results.extension_result import ExtensionResult
+from clbench.system.files import read_plain, sync_folder, write_synced
+
+RESULT = "result.json"
+REPORT = "report.html"
+
+
+class OutputFolder:
+    """The folder of one command."""
+
+    def __init__(self, out: Path) -> None:
+        # Resolved, so that `model/`, `./model` and `model` are one folder.
+        self.path = Path(out).expanduser().absolute()
+        self.work = self.path.with_name(f".{self.path.name}.work")
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Within, no other process writes this folder. Raises MachineError if one does, or the disk is full."""
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise MachineError(
+                    f"another process is writing {self.path}", "Wait for it, or choose another --out."
+                ) from None
+            try:
+                self.work.mkdir(exist_ok=True)
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    self.work.rmdir()  # unless something in it is worth keeping
+                lock.release()
+                with contextlib.suppress(OSError):
+                    Path(lock.lock_file).unlink()
+        except OSError as error:
+            raise MachineError(
+                f"{self.path}: {error.strerror or error}. What was finished is kept in {self.work}.",
+                "Free disk space or fix the folder, then rerun the same command to resume.",
+            ) from error
+
+    def finished(self, identity: str) -> ExtensionResult | None:
+        """Return the result if this very command has finished. Raises UsageError if the folder is anything else's."""
+        if not self.path.exists() and not self.path.is_symlink():
+            return None
+        with contextlib.suppress(DataError):
+            there = read_result(self.path)
+            if there.id == identity:
+                return there
+        raise UsageError(f"{self.path} exists, and is not replaced", "Choose another folder: --out DIR")
+
+    def check(self) -> None:
+        """Raise UsageError if the folder holds anything but the result of an earlier command."""
+        if (self.path.exists() or self.path.is_symlink()) and not (self.path / RESULT).is_file():
+            raise UsageError(f"{self.path} exists, and is not replaced", "Choose another folder: --out DIR")
+
+    def kept(self, identity: str) -> Path | None:
+        """Return the folder with what a strategy has made, if it has finished."""
+        place = self.work / identity
+        return place if place.is_dir() and store.damage(place) is None else None
+
+    def keep(self, identity: str, files: Mapping[str, bytes]) -> Path:
+        """Keep what a strategy has made until the command ends."""
+        place = self.work / identity
+        self._build(place, files)
+        return place
+
+    def publish(self, files: Mapping[str, bytes]) -> Path:
+        """Write the folder, all of it at once, and forget the work."""
+        self._build(self.path, files)
+        shutil.rmtree(self.work, ignore_errors=True)
+        return self.path
+
+    def _build(self, place: Path, files: Mapping[str, bytes]) -> None:
+        temporary = self.work / f".{uuid.uuid4().hex[:8]}"
+        try:
+            temporary.mkdir(parents=True)
+            for name, content in {**files, store.MANIFEST: store.manifest(files)}.items():
+                write_synced(temporary / name, content)
+            sync_folder(temporary)
+            if place.is_dir() and place.parent == self.work:  # damaged
+                shutil.rmtree(place)
+            temporary.rename(place)
+            sync_folder(place.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_result(folder: Path) -> ExtensionResult:
+    """Return the result in a folder. Raises DataError if there is none, or a damaged one."""
+    path = folder / RESULT
+    try:
+        return ExtensionResult.model_validate_json(read_plain(path, store.LARGEST_JSON))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None

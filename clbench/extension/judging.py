@@ -1,0 +1,129 @@
+"""What is known of an extended network: counts on test images, and how far it answers as the old one did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from clbench.extension.image_sets import ImageSet
+from clbench.results.extension_result import Agreement, Candidate, ChangedAnswer, Confused, JudgedClass, Role
+
+Answers = npt.NDArray[np.int64]
+"""The position of the answered class for each image, (n,)."""
+
+MOST_CHANGED = 200
+"""Images with another answer that are named."""
+
+LEAST_AGREEMENT = 0.95
+"""Share of answers that must stay, for a strategy to be chosen by its accuracy on the new classes."""
+
+
+def judged_classes(
+    classes: Sequence[str],
+    old: int,
+    sets: Mapping[Role, ImageSet],
+    before: Mapping[Role, Answers],
+    after: Mapping[Role, Answers],
+) -> tuple[JudgedClass, ...]:
+    """Return the counts of each class; `before` and `after` are the answers of the old and the extended network."""
+    found = []
+    for position, name in enumerate(classes):
+        role: Role = "new_test" if position >= old else "old_test"
+        trained = sum(sets[part].of_class(position) for part in ("new", "old_images") if part in sets)
+        own = sets[role].labels == position if role in sets else np.zeros(0, dtype=bool)
+        count = int(own.sum())
+        right = int((after[role][own] == position).sum()) if count else 0
+        earlier = None if position >= old else int((before[role][own] == position).sum()) if count else 0
+        found.append(
+            JudgedClass(
+                name=name,
+                is_new=position >= old,
+                train_images=trained,
+                test_images=count,
+                correct_before=earlier,
+                correct_after=right,
+            )
+        )
+    return tuple(found)
+
+
+def agreement(before: Answers, scores: npt.NDArray[np.float32], old: int) -> Agreement:
+    """Compare the old network's answers (n,) with the extended network's scores (n, classes); `old` are old classes."""
+    after = scores.argmax(axis=1)
+    return Agreement(
+        images=len(before),
+        same=int((after == before).sum()),
+        among_old=int((scores[:, :old].argmax(axis=1) == before).sum()),
+        taken_by_new=int((after >= old).sum()),
+    )
+
+
+def confusion(
+    classes: Sequence[str], sets: Mapping[Role, ImageSet], after: Mapping[Role, Answers]
+) -> tuple[Confused, ...]:
+    """Return the test images by class and answer, in the order of the classes."""
+    pairs: Counter[tuple[int, int]] = Counter()
+    for role in ("old_test", "new_test"):
+        if role in sets:
+            pairs.update(zip(sets[role].labels.tolist(), after[role].tolist(), strict=True))
+    return tuple(
+        Confused(true=classes[true], answer=classes[answer], images=count)
+        for (true, answer), count in sorted(pairs.items())
+    )
+
+
+def changed_answers(
+    classes: Sequence[str], sets: Mapping[Role, ImageSet], before: Mapping[Role, Answers], after: Mapping[Role, Answers]
+) -> tuple[ChangedAnswer, ...]:
+    """Return the first images of old classes, and unlabelled ones, that are answered otherwise than before."""
+    found = []
+    for role in ("old_test", "unlabelled"):
+        if role not in sets:
+            continue
+        own = sets[role]
+        for row in np.flatnonzero(before[role] != after[role])[:MOST_CHANGED].tolist():
+            label = int(own.labels[row])
+            found.append(
+                ChangedAnswer(
+                    image=own.names[row],
+                    role=role,
+                    true=classes[label] if label >= 0 else None,
+                    before=classes[before[role][row]],
+                    after=classes[after[role][row]],
+                )
+            )
+    return tuple(found)
+
+
+def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
+    """Return the candidate that is kept, and by which rule, in words. Of equals it is the one asked for first."""
+    if len(candidates) == 1:
+        return candidates[0], "the only strategy that was tried"
+    if all(each.old_accuracy is not None and each.new_accuracy is not None for each in candidates):
+        best = max(candidates, key=lambda each: _both(each))
+        return (
+            best,
+            "the highest mean of old-class and new-class accuracy, on the test images that it is judged by here",
+        )
+    agreeing = [each for each in candidates if _share(each) >= LEAST_AGREEMENT]
+    if not agreeing:
+        return max(candidates, key=_share), "the highest agreement with the old network, since none reaches 95 %"
+    best = max(agreeing, key=lambda each: each.new_accuracy or 0.0)
+    where = "unlabelled images" if best.on_unlabelled else "the new images, among old classes"
+    return best, f"the highest new-class accuracy of those that agree with the old network on at least 95 % of {where}"
+
+
+def _both(candidate: Candidate) -> float:
+    return ((candidate.old_accuracy or 0.0) + (candidate.new_accuracy or 0.0)) / 2
+
+
+def _share(candidate: Candidate) -> float:
+    """Return the agreement with the old network: on unlabelled images, or among old classes on the new ones."""
+    if candidate.on_unlabelled is not None and candidate.on_unlabelled.images:
+        return candidate.on_unlabelled.same / candidate.on_unlabelled.images
+    if candidate.on_new is not None and candidate.on_new.images:
+        return candidate.on_new.among_old / candidate.on_new.images
+    return 1.0

@@ -1,0 +1,80 @@
+"""The finished folder: the network that was chosen, what is known of it, the page, and a file for use elsewhere."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from clbench.deployment import exporting
+from clbench.deployment.loading import load_network
+from clbench.extension.candidates import CANDIDATE, Made
+from clbench.extension.folder import REPORT, RESULT, OutputFolder
+from clbench.extension.image_sets import ImageSet
+from clbench.results import store
+from clbench.results.extension_result import ExtensionResult, Role
+from clbench.results.network_record import STEM
+
+Thumbnails = Mapping[tuple[str, str], bytes]
+"""PNG by (role, image)."""
+
+Page = Callable[[ExtensionResult, Thumbnails], str]
+"""Gives the report's page."""
+
+_SHOWN, _SIDE = 24, 96
+
+
+def publish(
+    output: OutputFolder,
+    made: Made,
+    result: ExtensionResult,
+    sets: Mapping[Role, ImageSet],
+    page: Page,
+    export: str | None,
+    network: Path | None,
+    data: Path,
+) -> Path:
+    """Write the finished folder; `network` is the file of its architecture, if it is a user's.
+
+    Raises what `deployment.exporting.export` raises; what was trained is then still in the work folder.
+    """
+    names = [path.name for path in made.folder.iterdir() if path.name not in (CANDIDATE, store.MANIFEST)]
+    files = {name: (made.folder / name).read_bytes() for name in names}
+    files[RESULT] = store.as_json(result)
+    files[REPORT] = page(result, thumbnails(result, sets)).encode()
+    if export is not None:
+        form = exporting.format_named(export)
+        path = (
+            output.work / f"{STEM}{form.suffix}"
+            if form.suffix != ".safetensors"
+            else output.work / "export.safetensors"
+        )
+        path.unlink(missing_ok=True)
+        exporting.export(load_network(made.folder, network), export, path, data, _test_images(sets))
+        files[path.name] = path.read_bytes()
+    return output.publish(files)
+
+
+def thumbnails(result: ExtensionResult, sets: Mapping[Role, ImageSet]) -> Thumbnails:
+    """Return small pictures of the first images that changed their answer."""
+    found = {}
+    for each in result.kept.changed[:_SHOWN]:
+        own = sets[each.role]
+        pixels = own.images[own.names.index(each.image)]
+        image = PIL.Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+        image.thumbnail((_SIDE, _SIDE))
+        content = io.BytesIO()
+        image.save(content, "PNG")
+        found[(each.role, each.image)] = content.getvalue()
+    return found
+
+
+def _test_images(sets: Mapping[Role, ImageSet]) -> tuple[np.ndarray, str]:
+    """Return images to try an exported file on, and what they are in words."""
+    roles: list[Role] = [role for role in ("new_test", "old_test", "new") if role in sets and len(sets[role])]
+    together = np.concatenate([sets[role].images for role in roles])
+    rows = np.linspace(0, len(together) - 1, min(exporting.COMPARED, len(together))).astype(np.int64)
+    return np.ascontiguousarray(together[rows]), f"{len(rows)} of the images"

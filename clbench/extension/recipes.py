@@ -1,0 +1,45 @@
+"""How networks are trained unless the user says otherwise; the reasons are in docs/extend-one-class.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from clbench.base.config import configure
+from clbench.base.recipe import Recipe
+from clbench.base.recipe_changes import changed, named
+from clbench.errors import UsageError
+from clbench.results.run_spec import RecipeSpec
+
+EXTENDING = Recipe(network="given", optimizer="sgd", lr=0.01, momentum=0.9, batch_size=32, epochs=10)
+TRAINING = Recipe(network="given", optimizer="sgd", lr=0.01, momentum=0.9, schedule="cosine", batch_size=32, epochs=10)
+
+
+def chosen_recipe(name: str, base: Recipe, values: Mapping[str, Any], epochs: int | None, train: Any) -> RecipeSpec:
+    """Return a recipe with what the user changed. Raises UsageError for what has no effect here."""
+    for field, why in {
+        "network": "the network is the one that is given",
+        "normalization": "pixels are normalized as the network was trained",
+        "padding": "images are padded as the network was trained",
+        "head": "the head grows by the new classes",
+        "class_order": "all new classes come at once",
+        "initialization": "the weights are given",
+    }.items():
+        if field in values:
+            raise UsageError(f"recipe.{field} has no effect here: {why}")
+    if epochs is not None and "epochs" in values:
+        raise UsageError("--epochs and --set recipe.epochs are both given", "Give one of them.")
+    recipe, differing = changed(base, dict(values))
+    if epochs is not None:
+        configure(Recipe, {"epochs": epochs}, f"recipe {name}")
+        recipe = recipe.shortened(epochs)
+        differing = {**differing, "epochs": epochs} if epochs != base.epochs else differing
+    if train == "head" and recipe.augmentation.active:
+        raise UsageError(
+            "recipe.augmentation has no effect here: with network.train=head the features of each image are computed once"
+        )
+    if recipe.schedule == "plateau" and not recipe.validation:
+        raise UsageError("recipe.schedule = plateau needs validation data: --set recipe.validation=0.1")
+    if not differing:
+        return RecipeSpec(name=name, config=recipe)
+    return RecipeSpec(name=named(name, differing), base=name, changes=differing, config=recipe)
