@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from clbench.reporting.labels import brief
 from clbench.system.output import legible, unwrapped
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -31,6 +32,7 @@ def fill(template: str, **values: Any) -> str:
     )
     environment.filters["unbroken"] = unbroken
     environment.filters["unwrapped"] = unwrapped
+    environment.filters["brief"] = brief
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template(template).render(
