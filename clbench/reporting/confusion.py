@@ -42,7 +42,7 @@ class _Shown:
 def confusion(comparison: Comparison) -> Figure:
     """Which classes are taken for which, or those of which experience; no panels without an evaluation at the end."""
     shown = _shown(comparison)
-    panels = tuple((each.row.title, _panel(each)) for each in shown)
+    panels = tuple((each.row.title, matrix_panel(each.row.title, each.shares, each.names, each.unit)) for each in shown)
     rows = tuple(
         (each.row.strategy, name, *("–" if value is None else f"{100 * value:.1f}" for value in line))
         for each in shown
@@ -90,14 +90,20 @@ def _shown(comparison: Comparison) -> list[_Shown]:
     return found
 
 
-def _panel(each: _Shown) -> Panel:
-    names = [short(name, 8) for name in each.names]
-    side = min(max(1.5, 0.24 * len(names)), 4.8)
-    labels = min(0.09 * max(map(len, names)), 1.0)
-    margins = {"left": 0.4 + labels, "right": 0.75, "top": 0.32, "bottom": 0.4 + labels}
-    title = short(each.row.title, 7.2 * (side + margins["right"]))
+def matrix_panel(
+    title: str, shares: Sequence[Sequence[float | None]], names: Sequence[str], unit: str, divided: int | None = None
+) -> Panel:
+    """Return the panel of a matrix, whose size and margins depend on how many names it has and how long they are.
+
+    `divided` has a line before that row and column.
+    """
+    labels = [short(name, 8) for name in names]
+    side = min(max(1.5, 0.24 * len(labels)), 4.8)
+    room = min(0.09 * max(map(len, labels)), 1.0)
+    margins = {"left": 0.4 + room, "right": 0.75, "top": 0.32, "bottom": 0.4 + room}
+    title = short(title, 7.2 * (side + margins["right"]))
     size = (side + margins["left"] + margins["right"], side + margins["top"] + margins["bottom"])
-    draw = partial(draw_confusion, title=title, shares=each.shares, names=names, unit=each.unit)
+    draw = partial(draw_confusion, title=title, shares=shares, names=labels, unit=unit, divided=divided)
     return Panel(draw, *size, **margins)
 
 

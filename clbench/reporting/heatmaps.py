@@ -77,9 +77,18 @@ def draw_classes(
 
 
 def draw_confusion(
-    axes: Axes, *, title: str, shares: Sequence[Sequence[float | None]], names: Sequence[str], unit: str
+    axes: Axes,
+    *,
+    title: str,
+    shares: Sequence[Sequence[float | None]],
+    names: Sequence[str],
+    unit: str,
+    divided: int | None = None,
 ) -> None:
-    """A row per true class or experience, a column per what its samples are taken for, as shares of the row."""
+    """A row per true class or experience, a column per what its samples are taken for, as shares of the row.
+
+    `divided` has a line before that row and column.
+    """
     import numpy as np
     import seaborn
 
@@ -99,6 +108,9 @@ def draw_confusion(
         cbar_kws={"ticks": [0, 50, 100], "pad": 0.05, "aspect": 14},
         ax=axes,
     )
+    if divided is not None:
+        axes.axhline(divided, color=axes.xaxis.label.get_color(), linewidth=1.2)
+        axes.axvline(divided, color=axes.xaxis.label.get_color(), linewidth=1.2)
     axes.set_title(title)
     axes.set(xlabel="taken for", ylabel=f"true {unit}")
     axes.tick_params(length=0, labelsize=8)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _LABEL_GAP = 0.052
 """Distance between two labels at line ends, in heights of the axes."""
 
+_IN_SENTENCE = 24.0
+"""Room for a name in a sentence, in em."""
+
 _AT_THE_LEFT = {"relpos": (0, 0.5)}
 """Where a leader meets its label, so that it does not run through others."""
 
@@ -26,6 +29,11 @@ def short(label: str, room: float) -> str:
         return label
     tail = _beginning(label[::-1], 0.4 * (room - _em("…")))[::-1]
     return f"{_beginning(label, room - sum(map(_em, f'…{tail}')))}…{tail}"
+
+
+def brief(name: str) -> str:
+    """Return a name on one line for a sentence, without the middle of a very long one."""
+    return short(" ".join(name.split()), _IN_SENTENCE)
 
 
 def _beginning(text: str, room: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from clbench.comparison.rows import Comparison, Row
 from clbench.results.command import run_command
+from clbench.results.environment import Environment
 from clbench.results.record_model import to_json
 from clbench.results.run_result import HyperParameter
 from clbench.results.run_spec import RunSpec, StrategySpec
@@ -152,22 +153,25 @@ def surroundings(runs: Sequence[StoredRun]) -> list[tuple[str, str]]:
     """Return on what the runs were made, as names and values; where runs differ, every value is given."""
     values: dict[str, set[str]] = {}
     for run in runs:
-        known = run.environment
-        entries = {
-            "Python": known.python,
-            "system": known.system,
-            "processor": known.processor,
-            "cores": known.cores,
-            "GPU": known.gpu,
-            "device": run.spec.device,
-            "clbench's commit": known.source,
-            **(known.packages or {}),
-            **(known.variables or {}),
-        }
-        for name, value in entries.items():
-            if value is not None:
-                values.setdefault(name, set()).add(str(value))
+        for name, value in described(run.environment, run.spec.device):
+            values.setdefault(name, set()).add(value)
     return [(name, ", ".join(sorted(each))) for name, each in values.items()]
+
+
+def described(known: Environment, device: str) -> list[tuple[str, str]]:
+    """Return what is known of a machine and its software as names and values."""
+    entries = {
+        "Python": known.python,
+        "system": known.system,
+        "processor": known.processor,
+        "cores": known.cores,
+        "GPU": known.gpu,
+        "device": device,
+        "clbench's commit": known.source,
+        **(known.packages or {}),
+        **(known.variables or {}),
+    }
+    return [(name, str(value)) for name, value in entries.items() if value is not None]
 
 
 def dates(runs: Sequence[StoredRun]) -> str:

@@ -74,11 +74,15 @@ def render(panels: Sequence[Panel], name: str, title: str, descriptions: Sequenc
         nobody = dict.fromkeys(("CreationDate", "ModDate", "Producer", "Creator"))
         pdf = _save(canvas, "pdf", {"Title": title, **nobody}, "white")
     svg = svg.replace(_FOREGROUND.encode(), b"currentColor")
-    inline = (
+    return Rendered({"svg": svg, "png": png, "pdf": pdf}, inline(panels, name, descriptions))
+
+
+def inline(panels: Sequence[Panel], name: str, descriptions: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Draw each panel by itself, as an `<svg>` element that takes the page's text colour; see `render`."""
+    return tuple(
         _inline_svg(panel, f"{name}-{number}", *described)
         for number, (panel, described) in enumerate(zip(panels, descriptions, strict=True))
     )
-    return Rendered({"svg": svg, "png": png, "pdf": pdf}, tuple(inline))
 
 
 def _inline_svg(panel: Panel, name: str, title: str, description: str) -> str:
