@@ -83,6 +83,18 @@ class FeaturesProgress:
 
 
 @dataclass(frozen=True)
+class DecodingProgress:
+    """Sent a few times a second while image files are decoded, and when all are done."""
+
+    images: str
+    """Of what."""
+
+    done: int
+    total: int
+    images_per_second: float
+
+
+@dataclass(frozen=True)
 class Note:
     """A message for the user."""
 
@@ -90,7 +102,15 @@ class Note:
 
 
 Event = (
-    RunStarted | TrainingProgress | ExperienceFinished | RunFinished | RunSkipped | RunFailed | FeaturesProgress | Note
+    RunStarted
+    | TrainingProgress
+    | ExperienceFinished
+    | RunFinished
+    | RunSkipped
+    | RunFailed
+    | FeaturesProgress
+    | DecodingProgress
+    | Note
 )
 Listener = Callable[[Event], None]
 

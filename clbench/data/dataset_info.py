@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clbench.data.image_files import FITS, Fit
+
 _FORMAT = 1
 _FILE = "dataset.json"
 
@@ -26,6 +28,7 @@ class DatasetInfo:
     source: where it came from, in words.
     bytes: of the four arrays together.
     split: how a benchmark that it comes from divides the classes, for `--split`; empty otherwise.
+    fit: how images of other sizes were made to have this shape; "stretch" also if there were none.
     """
 
     name: str
@@ -39,6 +42,7 @@ class DatasetInfo:
     source: str
     bytes: int
     split: str = ""
+    fit: Fit = "stretch"
 
 
 def write_info(place: Path, info: DatasetInfo) -> None:
@@ -69,6 +73,7 @@ def _check_types(info: DatasetInfo) -> None:
         all(isinstance(text, str) for text in texts)
         and all(type(count) is int and count > 0 for count in counts)
         and all(isinstance(level, float) for level in (*info.mean, *info.std))
+        and info.fit in FITS
         and len(info.shape) == 3
         and len(info.mean) == len(info.std) == info.shape[2]
     ):

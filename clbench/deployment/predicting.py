@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import PIL.Image
 import torch
 from torch import Tensor
 
-from clbench.data.importing import UNREADABLE
+from clbench.data.image_files import SUFFIXES, UNREADABLE, bombs_refused, opened, reason
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import UsageError
-
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-"""Those that Pillow reads by itself; for some others it starts another program."""
-
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm"}
-"""What is taken for an image among the files of a folder."""
 
 _VALUES = 2**20
 """Pixel values that go through the network at once; a convolution's output then takes tens of megabytes."""
@@ -52,7 +44,7 @@ def _files(name: str) -> list[Path]:
     if path.is_dir():
         found = _in_folder(path)
         if not found:
-            raise UsageError(f"there are no images in {path} ({', '.join(sorted(_SUFFIXES))})")
+            raise UsageError(f"there are no images in {path} ({', '.join(sorted(SUFFIXES))})")
         return found
     if path.exists():
         return [path]
@@ -70,7 +62,7 @@ def _in_folder(folder: Path) -> list[Path]:
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         paths = [Path(root, file) for file in sorted(files) if not file.startswith(".")]
-        found += [path for path in paths if path.suffix.lower() in _SUFFIXES and path.is_file()]
+        found += [path for path in paths if path.suffix.lower() in SUFFIXES and path.is_file()]
     return found
 
 
@@ -99,7 +91,7 @@ def _batch(network: TrainedNetwork, files: Sequence[Path], top: int) -> list[Ans
         try:
             inputs[file] = _read(network, file)
         except UNREADABLE as error:
-            broken[file] = Answer(file, problem=str(error) or type(error).__name__)
+            broken[file] = Answer(file, problem=reason(error, file))
     answers = {}
     if inputs:
         scores = network(torch.stack(list(inputs.values()))).float()
@@ -111,9 +103,5 @@ def _batch(network: TrainedNetwork, files: Sequence[Path], top: int) -> list[Ans
 
 
 def _read(network: TrainedNetwork, file: Path) -> Tensor:
-    if not file.is_file():
-        raise OSError("it is not a file")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
-        with PIL.Image.open(file, formats=_FORMATS) as image:
-            return network.transform(image)
+    with bombs_refused(), opened(file) as image:
+        return network.transform(image)

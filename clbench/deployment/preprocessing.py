@@ -7,16 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-import PIL.ImageOps
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clbench.data.batches import Scaling
+from clbench.data.image_files import fitted_pixels
 from clbench.results.network_record import InputRecord
-
-_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"}
-"""Pillow's modes of at most 8 bits a channel."""
 
 
 class Preprocessing(nn.Module):
@@ -51,7 +48,7 @@ class Transform:
     def __call__(self, image: PIL.Image.Image | npt.NDArray[np.uint8]) -> Tensor:
         """An image, or an array (height, width) or (height, width, channels) -> (channels, height, width) of float32.
 
-        Raises ValueError for an array of another type or shape, and for an image of more than 8 bits a channel.
+        Raises ValueError for an array of another type or shape.
         """
         x: Tensor = self._preprocessing(torch.from_numpy(self.pixels(image)[None]))
         return x[0]
@@ -59,22 +56,14 @@ class Transform:
     def pixels(self, image: PIL.Image.Image | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Return the image in size and channels of the training images: (height, width, channels) of uint8.
 
-        It is turned as its EXIF data say; colours are made grey, or grey is repeated, and transparency is dropped.
+        See `fitted_pixels` for what becomes of one of another size or kind.
         """
         shape = self.expected.image
         if not isinstance(image, PIL.Image.Image):
             if np.shape(image) == (shape.height, shape.width, shape.channels) and image.dtype == np.uint8:
                 return np.array(image)  # a copy, since torch shares the memory of writable arrays only
             image = _as_image(image)
-        if image.mode not in _MODES:
-            raise ValueError(f"its pixels are not 8 bits a channel (Pillow's mode {image.mode})")
-        image = PIL.ImageOps.exif_transpose(image)
-        if image.mode in ("P", "PA"):
-            image = image.convert("RGBA")  # or a transparent colour of the palette is warned of
-        image = image.convert("L" if shape.channels == 1 else "RGB")
-        if image.size != (shape.width, shape.height):
-            image = image.resize((shape.width, shape.height), PIL.Image.Resampling.BILINEAR)
-        return np.array(image).reshape(shape.height, shape.width, shape.channels)
+        return fitted_pixels(image, (shape.height, shape.width, shape.channels), shape.fit)
 
 
 def _as_image(array: Any) -> PIL.Image.Image:

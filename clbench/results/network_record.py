@@ -29,7 +29,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class ImageShape(Record):
-    """Height, width and channels of an image."""
+    """Height, width and channels of an image, and how another one is made like it."""
 
     height: Side
     """In pixels."""
@@ -40,13 +40,16 @@ class ImageShape(Record):
     channels: Annotated[int, Field(ge=1, le=3)]
     """1: grey. 3: red, green, blue."""
 
+    fit: Literal["crop", "pad", "stretch"] = "stretch"
+    """How an image of another size becomes height × width, bilinearly and antialiased. crop: the middle, as large as it
+    can be cut out in these proportions. pad: all of it, on black. stretch: all of it, whatever its proportions."""
+
 
 class InputRecord(Record):
     """What turns an image into the network's input. The steps are done in the order of the fields."""
 
     image: ImageShape
-    """The images that it was trained on; any other is resized to this height and width, bilinearly and antialiased,
-    whatever its proportions."""
+    """The images that it was trained on."""
 
     padding: Annotated[int, Field(ge=0, le=16)]
     """Pixels of zeros that are added on each side."""

@@ -117,7 +117,7 @@ class ExperienceByExperience:
             NetworkInput(network.size, network.channels, network.mean, network.std),
         )
         self.image_shape = stream.shape
-        self.expected_input = input_record(self.spec, stream.shape, stream.scaling)
+        self.expected_input = input_record(self.spec, stream.shape, stream.scaling, stream.fit)
         if network.train != "head":
             return stream
         return on_features(stream, *frozen_features(self.spec, stream, self._frozen_trunk(), self.around))

@@ -14,6 +14,7 @@ from torch import nn
 from clbench.base.experience import Experience
 from clbench.base.strategy import Strategy
 from clbench.data.batches import Scaling
+from clbench.data.image_files import Fit
 from clbench.deployment.storing import network_files, storable
 from clbench.errors import UsageError
 from clbench.networks.network import Network
@@ -35,11 +36,14 @@ from clbench.system.randomness import randomness_untouched
 from clbench.system.tables import readable_bytes
 
 
-def input_record(spec: RunSpec, shape: Shape, scaling: Scaling) -> InputRecord:
-    """Return what turns an image into the input of a run's network; `shape` is that of a padded image."""
+def input_record(spec: RunSpec, shape: Shape, scaling: Scaling, fit: Fit) -> InputRecord:
+    """Return what turns an image into the input of a run's network; `shape` is that of a padded image.
+
+    Images of other sizes are made to fit as those of the dataset were.
+    """
     padding = spec.recipe.config.for_strategy(spec.strategy.name).padding
     height, width, channels = input_shape(spec.network, shape)
-    image = ImageShape(height=shape[0] - 2 * padding, width=shape[1] - 2 * padding, channels=shape[2])
+    image = ImageShape(height=shape[0] - 2 * padding, width=shape[1] - 2 * padding, channels=shape[2], fit=fit)
     return InputRecord(
         image=image,
         padding=padding,

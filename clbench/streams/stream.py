@@ -17,6 +17,7 @@ from torch import Tensor
 from clbench.base.incremental_setting import Setting
 from clbench.data.batches import Images, Scaling, Unscaled, held_out
 from clbench.data.datasets import open_dataset
+from clbench.data.image_files import Fit
 from clbench.data.read_ahead import ReadAhead
 from clbench.errors import DataError
 from clbench.evaluation.test_set import TestSet
@@ -58,6 +59,9 @@ class Stream:
 
     shape: tuple[int, int, int]
     """Height, width and channels."""
+
+    fit: Fit = "stretch"
+    """How images of other sizes were made to have this shape, without a recipe's padding."""
 
     def as_avalanche(self) -> CLScenario:
         """Return the stream as an Avalanche benchmark, with a train and a test stream.
@@ -147,6 +151,7 @@ def open_stream(
         test_set=TestSet(test, scaling, test_positions, class_order, classes_per_experience, precision, setting),
         test_labels=y_test,
         shape=shape,
+        fit=data.info.fit,
     )
 
 

@@ -12,6 +12,7 @@ from rich.table import Column
 from rich.text import Text
 
 from clbench.base.events import (
+    DecodingProgress,
     Event,
     ExperienceFinished,
     FeaturesProgress,
@@ -54,7 +55,7 @@ class ProgressDisplay:
         self._started: dict[str, RunStarted] = {}
         self._latest: dict[str, str] = {}
         self._tasks: dict[str, TaskID] = {}
-        self._extractions: dict[str, TaskID] = {}
+        self._counted: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}
         """Of each run under way, the share that is done."""
 
@@ -111,7 +112,9 @@ class ProgressDisplay:
         elif isinstance(event, ExperienceFinished):
             self._show_experience(event)
         elif isinstance(event, FeaturesProgress):
-            self._show_features(event)
+            self._show_counted(f"features {event.features}", event)
+        elif isinstance(event, DecodingProgress):
+            self._show_counted(f"images {event.images}", event)
         elif isinstance(event, Note):
             self._print(event.text)
         else:
@@ -155,18 +158,17 @@ class ProgressDisplay:
         seconds = f"{event.seconds:.1f}" if event.seconds < 100 else f"{event.seconds:.0f}"
         self._print(f"  {_short(event.run)} experience {event.experience}: {what} ({seconds} s)")
 
-    def _show_features(self, event: FeaturesProgress) -> None:
-        if event.features not in self._extractions:
-            name = _cut(f"features {event.features}", _NAME_WIDTH)
-            self._extractions[event.features] = self._live.add_task(name, total=event.total, detail="")
-        task = self._extractions[event.features]
+    def _show_counted(self, what: str, event: FeaturesProgress | DecodingProgress) -> None:
+        if what not in self._counted:
+            self._counted[what] = self._live.add_task(_cut(what, _NAME_WIDTH), total=event.total, detail="")
+        task = self._counted[what]
         self._live.update(
             task,
             completed=event.done,
             detail=f"{event.done:,} of {event.total:,} images | {event.images_per_second:,.0f} images/s",
         )
         if event.done == event.total:
-            self._live.remove_task(self._extractions.pop(event.features))
+            self._live.remove_task(self._counted.pop(what))
 
     def _show_end(self, event: RunFinished | RunSkipped | RunFailed) -> None:
         self._ended += 1

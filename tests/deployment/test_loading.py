@@ -141,7 +141,7 @@ def test_a_photograph_is_turned_as_the_camera_was_held(kept: StoredRun, tmp_path
     [
         (np.zeros((8, 8)), "must be uint8"),
         (np.zeros((8, 8, 4), dtype=np.uint8), "must be .height, width"),
-        (PIL.Image.new("I;16", (8, 8)), "8 bits a channel"),
+        (PIL.Image.fromarray(np.full((8, 8), np.nan, dtype=np.float32)), "not finite"),
     ],
 )
 def test_what_would_be_another_image_is_refused(image: Any, problem: str, kept: StoredRun) -> None:

@@ -1,0 +1,162 @@
+"""Many image files as one array of pixels, decoded on all cores, in memory or on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from clbench.base.events import DecodingProgress, Listener
+from clbench.data.image_files import UNREADABLE, Fit, bombs_refused, fitted_pixels, opened, reason
+from clbench.system.machine import available_cores
+
+Shape = tuple[int, int, int]
+"""Height, width and channels."""
+
+Check = Callable[[PIL.Image.Image], None]
+"""Raises for an opened image that cannot be taken; its pixels are not decoded yet."""
+
+_PART = 32
+"""Images that a thread decodes before it hands them over."""
+
+_SECONDS_BETWEEN_EVENTS = 0.25
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What has become of a list of files."""
+
+    images: npt.NDArray[np.uint8]
+    """(n, height, width, channels), of the readable files, in order."""
+
+    rows: tuple[int, ...]
+    """Which of the given files they are."""
+
+    broken: tuple[tuple[Path, str], ...]
+    """The others, each with why it cannot be read."""
+
+
+def anything(image: PIL.Image.Image) -> None:
+    """A Check that takes every image."""
+
+
+def decode(
+    files: Sequence[Path],
+    shape: Shape,
+    fit: Fit,
+    notify: Listener,
+    what: str,
+    out: Path | None = None,
+    check: Check = anything,
+) -> Decoded:
+    """Return all images of `files` in `shape`, as `image_files.read_image` reads each.
+
+    With `out` they are written to this new .npy and mapped from it, so that memory stays bounded. `what` is said with
+    the progress. Raises what `check` raises, and OSError if `out` cannot be written.
+    """
+    rows: list[int] = []
+    broken: list[tuple[Path, str]] = []
+    images = np.empty((0 if out else len(files), *shape), np.uint8)
+    with contextlib.nullcontext() if out is None else _npy(out, shape, len(files), rows) as file:
+        for part in _parts(files, shape, fit, notify, what, check):
+            if file is None:
+                images[len(rows) : len(rows) + len(part.rows)] = part.images
+            else:
+                file.write(part.images.data)
+            rows += part.rows
+            broken += part.broken
+    if out is not None and rows:
+        images = np.load(out, mmap_mode="c", allow_pickle=False)
+    return Decoded(images[: len(rows)], tuple(rows), tuple(broken))
+
+
+@contextlib.contextmanager
+def _npy(path: Path, shape: Shape, most: int, rows: Sequence[int]) -> Iterator[IO[bytes]]:
+    """A new .npy of at most so many images, which the caller writes; `rows` has as many as it became on exit.
+
+    Plain writes, because a full disk makes them raise OSError, whereas it kills a process that writes to a memory map.
+    """
+    with path.open("xb") as file:
+        _write_header(file, (most, *shape))
+        yield file
+        file.seek(0)
+        _write_header(file, (len(rows), *shape))  # of the same length, since numpy leaves room for more digits
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some of the images, as `Decoded` has them; they stand one behind the other."""
+
+    images: npt.NDArray[np.uint8]
+    rows: list[int]
+    broken: list[tuple[Path, str]]
+
+
+def _parts(files: Sequence[Path], shape: Shape, fit: Fit, notify: Listener, what: str, check: Check) -> Iterator[_Part]:
+    """Yield all images in order, decoded by threads: Pillow's decoders and its resizing run beside each other."""
+    cores = available_cores()
+    progress = _Progress(what, len(files), notify)
+    pending: deque[Future[_Part]] = deque()
+    with bombs_refused(), ThreadPoolExecutor(cores) as threads:
+        try:
+            for first in range(0, len(files), _PART):
+                pending.append(
+                    threads.submit(_part, files, range(first, min(first + _PART, len(files))), shape, fit, check)
+                )
+                if len(pending) > 2 * cores:
+                    yield progress.after(pending.popleft().result())
+            while pending:
+                yield progress.after(pending.popleft().result())
+        finally:
+            threads.shutdown(cancel_futures=True)
+    progress.show()
+
+
+def _part(files: Sequence[Path], rows: range, shape: Shape, fit: Fit, check: Check) -> _Part:
+    part = _Part(np.empty((len(rows), *shape), np.uint8), [], [])
+    for row in rows:
+        try:
+            with opened(files[row]) as image:
+                check(image)
+                part.images[len(part.rows)] = fitted_pixels(image, shape, fit)
+        except UNREADABLE as error:
+            part.broken.append((files[row], reason(error, files[row])))
+        else:
+            part.rows.append(row)
+    return replace(part, images=part.images[: len(part.rows)])
+
+
+class _Progress:
+    """Tells a listener how many images are done, a few times a second."""
+
+    def __init__(self, what: str, total: int, notify: Listener) -> None:
+        self.what, self.total, self.notify = what, total, notify
+        self.done = 0
+        self.begun = self.shown = time.perf_counter()
+
+    def after(self, part: _Part) -> _Part:
+        self.done += len(part.rows) + len(part.broken)
+        if self.done < self.total and time.perf_counter() - self.shown >= _SECONDS_BETWEEN_EVENTS:
+            self.show()
+        return part
+
+    def show(self) -> None:
+        self.shown = time.perf_counter()
+        rate = self.done / max(self.shown - self.begun, 1e-9)
+        self.notify(DecodingProgress(self.what, self.done, self.total, rate))

@@ -1,0 +1,243 @@
+"""A folder of images as people have them: which images are there, of which class, for training or for testing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from clbench.data.image_files import SUFFIXES
+from clbench.errors import DataError
+
+EXPECTED = (
+    "Expected: a folder for each class with its images, PATH/CLASS/*.jpg, or two parts of such folders, "
+    "PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg (or val)."
+)
+
+_TRAIN = ("train", "training")
+_TEST = ("test", "testing", "val", "valid", "validation")
+"""Names of a folder's parts, in any case. Of several that hold test images, the first of this order is taken."""
+
+_JUNK = ("__macosx", "thumbs.db", "desktop.ini")
+_DEEPEST = 32
+"""Folders within folders; more are a mistake, or meant to do harm."""
+
+Inside = tuple[str, ...]
+"""The folders between a root and an image."""
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images of a folder, by class."""
+
+    root: Path
+
+    classes: tuple[str, ...]
+    """In alphabetical order; in numerical order if all are whole numbers."""
+
+    train: tuple[tuple[Path, ...], ...]
+    """By class."""
+
+    test: tuple[tuple[Path, ...], ...]
+    """By class; () for a class without test images."""
+
+    has_test_part: bool
+    """Whether the folder itself divides them."""
+
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """What was skipped, in words -> how many, for one line of notice."""
+
+
+def find_images(path: Path) -> ImageFolder:
+    """Return the images of a folder: PATH/CLASS/*, or PATH/train/CLASS/* and PATH/test/CLASS/*.
+
+    What lies in folders of a class's folder is of that class too. Raises DataError for a folder that has no classes
+    with images, and for one with a symbolic link that leads out of it.
+    """
+    found = _Found(path)
+    if not found.images:
+        what = f"only {listed(found.skipped)}" if found.skipped else "nothing"
+        raise DataError(f"{path} has no images: there is {what} in it.", EXPECTED)
+    train_part, test_part = _parts(path, found)
+    train = found.by_class(train_part)
+    test = found.by_class(test_part) if test_part else {}
+    classes = checked_names(path, train)
+    for name in classes:
+        if not train[name]:
+            raise DataError(f"{path.joinpath(*train_part, name)} has no images.", f"Remove it. {EXPECTED}")
+    if unknown := sorted(name for name in test if test[name] and name not in train):
+        shown = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
+        raise DataError(
+            f"{path.joinpath(*test_part)} has classes that {path.joinpath(*train_part)} does not have: {shown}.",
+            "What is not trained cannot be tested. Give them the same names in both.",
+        )
+    used = sum(map(len, train.values())) + sum(map(len, test.values()))
+    if outside := len(found.images) - used:
+        found.skipped["images outside of the folders of classes"] = outside
+    return ImageFolder(
+        path,
+        classes,
+        tuple(tuple(train[name]) for name in classes),
+        tuple(tuple(test.get(name, ())) for name in classes),
+        bool(test_part),
+        dict(found.skipped),
+    )
+
+
+def find_unlabelled(path: Path) -> tuple[Path, ...]:
+    """Return all images at and below a folder, or one file. Raises DataError where there are none."""
+    if path.is_file():
+        return (path,)
+    found = _Found(path)
+    if not found.images:
+        raise DataError(f"there are no images in {path}.", f"Images are {', '.join(sorted(SUFFIXES))}.")
+    return tuple(image for _, image in found.images)
+
+
+def hold_out(folder: ImageFolder, share: float, seed: int) -> ImageFolder:
+    """Return the folder with this share of each class's images for testing, at least one; itself if it has a test part.
+
+    Which ones depends on the seed, on the class's name and on how many there are, so that another class changes nothing
+    for it. A class with one image keeps it for training.
+    """
+    if folder.has_test_part:
+        return folder
+    parts = [_divided(*own, share, seed) for own in zip(folder.classes, folder.train, strict=True)]
+    return replace(folder, train=tuple(train for train, _ in parts), test=tuple(test for _, test in parts))
+
+
+def _divided(name: str, images: tuple[Path, ...], share: float, seed: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    if len(images) < 2:
+        return images, ()
+    own = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big")
+    size = min(len(images) - 1, max(1, round(share * len(images))))
+    held_out = set(np.random.default_rng([seed, own]).permutation(len(images))[:size].tolist())
+    return (
+        tuple(image for at, image in enumerate(images) if at not in held_out),
+        tuple(image for at, image in enumerate(images) if at in held_out),
+    )
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Return names of classes in alphabetical order; in numerical order if all are whole numbers."""
+    given = sorted(names)
+    numbers = all(re.fullmatch(r"[0-9]{1,18}", name) for name in given)
+    return sorted(given, key=int) if numbers else given
+
+
+def checked_names(path: Path, names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of classes, ordered. Raises DataError for one that cannot be shown."""
+    for name in (given := ordered(names)):
+        if not name.strip() or not name.isprintable():
+            raise DataError(f"{path} has a class with an invalid name: {name!r}.", "Rename it.")
+    return tuple(given)
+
+
+def listed(skipped: Mapping[str, int]) -> str:
+    """Return what was skipped in words: `2 hidden files, 1 .txt`."""
+    return ", ".join(f"{count:,} {what}" for what, count in skipped.items())
+
+
+class _Found:
+    """All that lies in and below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        """Raises DataError if the folder cannot be read and for a link that leads out of it."""
+        self.root = root
+        self.images: list[tuple[Inside, Path]] = []
+        self.folders: set[Inside] = set()
+        self.skipped: Counter[str] = Counter()
+        self._followed: set[tuple[int, int]] = set()
+        if not root.is_dir():
+            raise DataError(f"{root} is not a folder." if root.exists() else f"{root} does not exist.", EXPECTED)
+        self._real = root.resolve()
+        try:
+            self._walk(root, (), (root.stat().st_ino,))
+        except OSError as error:
+            raise DataError(f"{error.filename or root} cannot be read: {error.strerror}.") from error
+
+    def by_class(self, part: Inside) -> dict[str, list[Path]]:
+        """Return the images below this part, by the folder in it that they are in; those in none are left out."""
+        depth = len(part)
+        classes: dict[str, list[Path]] = {
+            inside[depth]: [] for inside in self.folders if len(inside) == depth + 1 and inside[:depth] == part
+        }
+        for inside, image in self.images:
+            if inside[:depth] == part and len(inside) > depth:
+                classes[inside[depth]].append(image)
+        return classes
+
+    def _walk(self, folder: Path, inside: Inside, above: tuple[int, ...]) -> None:
+        """Take what is in a folder in the order of the names; `above` are the inodes of it and of those it is in."""
+        if len(inside) > _DEEPEST:
+            raise DataError(f"{folder} is nested too deeply.", EXPECTED)
+        with os.scandir(folder) as entries:
+            given = sorted(entries, key=lambda entry: entry.name)
+        for entry in given:
+            path = folder / entry.name
+            if entry.name.startswith(".") or entry.name.lower() in _JUNK:
+                self.skipped["hidden files"] += 1
+            elif entry.is_symlink() and not self._leads_on(path, entry, above):
+                self.skipped["links that lead nowhere or back"] += 1
+            elif entry.is_dir():
+                below = (*inside, entry.name)
+                self.folders.add(below)
+                self._walk(path, below, (*above, entry.stat().st_ino))
+            elif path.suffix.lower() in SUFFIXES and entry.is_file():
+                self.images.append((inside, path))
+            else:
+                self.skipped[path.suffix.lower() or "other files"] += 1
+
+    def _leads_on(self, link: Path, entry: os.DirEntry[str], above: tuple[int, ...]) -> bool:
+        """Return whether a link is to be followed: it leads to something that it is not in itself.
+
+        Each is followed once, since links to folders with links could be followed without end.
+        """
+        try:
+            target = link.resolve()
+        except (OSError, RuntimeError):  # a link to itself
+            return False
+        if not target.is_relative_to(self._real):
+            raise DataError(
+                f"{link} is a symbolic link that leads out of the folder, to {target}.",
+                "Copy what it leads to into the folder, or remove the link.",
+            )
+        own = entry.stat(follow_symlinks=False)
+        if not target.exists() or target.stat().st_ino in above or (own.st_dev, own.st_ino) in self._followed:
+            return False
+        self._followed.add((own.st_dev, own.st_ino))
+        return True
+
+
+def _parts(path: Path, found: _Found) -> tuple[Inside, Inside]:
+    """Return where the classes' folders are, for training and for testing; the latter is () without a test part."""
+    holding = dict.fromkeys(inside[0] for inside, _ in found.images if inside)
+    if not holding:
+        raise DataError(f"{path} has {len(found.images):,} images, but no folders of classes.", EXPECTED)
+    divided = {inside[0] for inside, _ in found.images if len(inside) > 1}
+    train = _named(path, divided, _TRAIN)
+    test = _named(path, divided, _TEST)
+    if train and test:
+        return (train,), (test,)
+    if train and len(holding) == 1:
+        return (train,), ()
+    if test and len(holding) == 1:
+        raise DataError(f"{path} has images for testing ({test}), and none for training.", EXPECTED)
+    return (), ()
+
+
+def _named(path: Path, folders: Iterable[str], names: tuple[str, ...]) -> str | None:
+    """Return the folder that has the first of these names, in any case."""
+    for name in names:
+        same = sorted(folder for folder in folders if folder.lower() == name)
+        if len(same) > 1:
+            raise DataError(f"{path} has {' and '.join(same)}; which of them is meant is not clear.", "Rename one.")
+        if same:
+            return same[0]
+    return None
