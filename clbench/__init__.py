@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 # a module would put it in their place.
 if TYPE_CHECKING:
     from clbench.api.comparing import Runs, load, report, run
+    from clbench.api.extending import Extended, extend, train
     from clbench.base.batch import Batch, Classes
     from clbench.base.config import config
     from clbench.base.exemplars import ExemplarMemory
@@ -37,6 +38,7 @@ _HOME = {
     "ClbenchError": "errors",
     "DataError": "errors",
     "ExemplarMemory": "base.exemplars",
+    "Extended": "api.extending",
     "Experience": "base.experience",
     "FeatureStrategy": "base.feature_strategy",
     "MachineError": "errors",
@@ -51,11 +53,13 @@ _HOME = {
     "TrainingData": "base.strategy",
     "UsageError": "errors",
     "config": "base.config",
+    "extend": "api.extending",
     "load": "api.comparing",
     "load_network": "deployment.loading",
     "network": "networks.traits",
     "report": "api.comparing",
     "run": "api.comparing",
+    "train": "api.extending",
 }
 
 __all__ = [
@@ -66,6 +70,7 @@ __all__ = [
     "DataError",
     "ExemplarMemory",
     "Experience",
+    "Extended",
     "FeatureStrategy",
     "MachineError",
     "Network",
@@ -80,11 +85,13 @@ __all__ = [
     "TrainingData",
     "UsageError",
     "config",
+    "extend",
     "load",
     "load_network",
     "network",
     "report",
     "run",
+    "train",
 ]
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,8 +19,10 @@ from clbench.deployment.loading import load_network
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.extension import extending, first_network
 from clbench.extension.extending import Around
-from clbench.extension.folder import RESULT, read_result
+from clbench.extension.folder import REPORT, read_result
 from clbench.extension.requests import ExtendRequest, TrainRequest
+from clbench.plugins.discovery import select
+from clbench.results.environment import Environment, describe
 from clbench.results.extension_result import ExtensionResult
 from clbench.system.machine import available_cores
 from clbench.system.signals import Interruption
@@ -48,7 +54,7 @@ class Extended:
     @property
     def page(self) -> Path:
         """The report."""
-        return self.folder / "report.html"
+        return self.folder / REPORT
 
     def network(self) -> TrainedNetwork:
         """Return the network, in evaluation mode, with `.classes` and `.transform`; see `clbench.load_network`."""
@@ -205,22 +211,61 @@ def _path(given: str | Path | None) -> Path | None:
 
 def train_request(request: TrainRequest, console: Console) -> ExtensionResult:
     """Train a first network, with progress on `console`."""
-    with _around(console) as around:
+    with _around(request, console) as around:
         return first_network.train(request, FIRST_STRATEGY, around)
 
 
 def extend_request(request: ExtendRequest, console: Console) -> ExtensionResult:
     """Extend a network, with progress on `console`."""
-    with _around(console) as around:
+    with _around(request, console) as around:
         return extending.extend(request, DEFAULT_STRATEGY, around)
 
 
 @contextlib.contextmanager
-def _around(console: Console) -> Iterator[Around]:
-    from clbench.reporting.extension_page import extension_page
-
+def _around(request: TrainRequest | ExtendRequest, console: Console) -> Iterator[Around]:
     with Interruption() as interruption, ProgressDisplay(console) as progress:
-        yield Around(progress, interruption, extension_page, progress.expect)
+        yield Around(progress, interruption, partial(_page, request))
+
+
+def _page(
+    request: TrainRequest | ExtendRequest,
+    result: ExtensionResult,
+    thumbnails: Mapping[tuple[str, str], bytes],
+    weights_sha256: str,
+) -> str:
+    from clbench.reporting.extension_page import Facts, extension_page
+
+    chosen = result.kept.strategy
+    plugin = select("strategy", chosen.name, chosen.preset or "")
+    facts = Facts(
+        Environment(**describe(result.device), finished=datetime.now(timezone.utc).isoformat(timespec="seconds")),
+        weights_sha256,
+        plugin.doc,
+        str(plugin.presets.get(chosen.preset or "", {}).get("loss", "")),
+    )
+    return extension_page(result, thumbnails, command_of(request), facts)
+
+
+def command_of(request: TrainRequest | ExtendRequest) -> str:
+    """Return the command as it would be typed."""
+    extends = isinstance(request, ExtendRequest)
+    words = ["clbench", "extend" if extends else "train"]
+    if isinstance(request, ExtendRequest) and request.source is not None:
+        words.append(str(request.source))
+    for field in dataclasses.fields(request):
+        value = getattr(request, field.name)
+        if field.name in ("source", "set", "threads", "data") or value == field.default or value in (None, (), []):
+            continue
+        flag = f"--{field.name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        else:
+            listed = isinstance(value, (tuple, list))
+            words += [flag, ",".join(map(str, value)) if listed else str(value)]
+    words += ["--threads", str(request.threads)]
+    for name, value in request.set.items():
+        words += ["--set", f"{name}={value}"]
+    return shlex.join(words)
 
 
 def plan_training(request: TrainRequest) -> dict[str, Any]:
@@ -256,6 +301,3 @@ def plan_extension(request: ExtendRequest) -> dict[str, Any]:
 
 def _counted(name: str, train: int, test: int) -> str:
     return f"{name}, {train} images to train on and {test} to test on"
-
-
-__all__ = ["RESULT", "Extended", "extend", "train"]

@@ -9,6 +9,7 @@ import typer
 from clbench.cli.command import Command
 from clbench.cli.data import data_app
 from clbench.cli.diagnostics import doctor, profile
+from clbench.cli.extend import extend, train
 from clbench.cli.networks import export, predict
 from clbench.cli.plugins import check, list_, new_app, show
 from clbench.cli.reproduce import reproduce
@@ -34,10 +35,12 @@ EXAMPLES = {
     "check": "clbench check strategies/mine.py",
     "doctor": "clbench doctor results",
     "list": "clbench list strategies",
+    "train": "clbench train --images photos/base --network lite0 --out model",
+    "extend": "clbench extend model --images photos/new --old-test photos/base-test --out model-2 --export onnx",
     "export": "clbench export results/splitdigits/lwf --to onnx --out digits.onnx",
     "predict": "clbench predict results/splitdigits/lwf photos --top 3",
 }
-for command in (run, compare, report, export, predict, list_, show, check, doctor, profile, reproduce):
+for command in (run, compare, report, train, extend, export, predict, list_, show, check, doctor, profile, reproduce):
     name = command.__name__.rstrip("_")
     app.command(name, cls=Command, epilog=f"Example: {EXAMPLES[name]}")(command)
 app.add_typer(new_app, name="new", epilog="Example: clbench new strategy mine")

@@ -14,7 +14,7 @@ from clbench.cli.options import AsJson, DataFolder, terminal
 from clbench.errors import UsageError
 from clbench.runs.request import assignments
 from clbench.system.machine import available_cores
-from clbench.system.output import legible, say, say_json
+from clbench.system.output import legible, say, say_json, say_prose
 
 if TYPE_CHECKING:
     from clbench.results.extension_result import Candidate, ExtensionResult
@@ -296,8 +296,10 @@ def _print_result(result: ExtensionResult, out: Path, as_json: bool) -> None:
     rows = [_row(each, extended, each.strategy.selector == result.chosen) for each in result.candidates]
     title = _title(result)
     print_table(terminal(), title, headings, rows, numbers=tuple(range(1, len(headings))))
-    for left in result.left_out:
-        say(f"{left.strategy} is left out: {left.reason}")
+    from clbench.extension.extending import reasons_in_lines
+
+    for line in reasons_in_lines(result.left_out):
+        say_prose(f"left out {line}", hanging="  ")
     if extended and len(result.candidates) > 1:
         say(f"Kept: {result.chosen}, {result.rule}")
     if extended and not result.kept.old_classes:

@@ -16,7 +16,7 @@ from clbench.plugins.module_loading import memory_is_short
 from clbench.system import memory, own_process
 from clbench.system.signals import Interrupted, Interruption, LastCall, stopped
 
-RUNS_PLUGINS = ("run", "reproduce", "profile", "check", "export", "predict")
+RUNS_PLUGINS = ("run", "reproduce", "profile", "check", "export", "predict", "train", "extend")
 """The commands that run a plug-in's code, which may never return; the others need nothing that watches them."""
 
 

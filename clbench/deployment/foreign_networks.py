@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clbench.data.image_files import Fit
 from clbench.deployment.storing import tensors
 from clbench.deployment.trained_network import TrainedNetwork, own_module
 from clbench.errors import DataError, UsageError
@@ -66,6 +67,9 @@ class Foreign:
     std: tuple[float, ...] | None = None
     """What it expects them to be divided by then, per channel."""
 
+    fit: Fit = "crop"
+    """How images of other proportions become square."""
+
     config: Mapping[str, Any] = field(default_factory=dict)
     """The network's own hyper-parameters."""
 
@@ -104,7 +108,7 @@ def foreign_network(given: Foreign) -> tuple[TrainedNetwork, list[str]]:
         classes=names,
         experiences=(len(names),),
         input=InputRecord(
-            image=ImageShape(height=shape[0], width=shape[1], channels=shape[2]),
+            image=ImageShape(height=shape[0], width=shape[1], channels=shape[2], fit=given.fit),
             padding=0,
             channels=shape[2],
             mean=mean,

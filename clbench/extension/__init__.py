@@ -1,1 +1,1 @@
-"""Trains a first network on a folder of images, and adds classes to a network without the data that it was trained on."""
+"""Trains a first network on a folder of images, and adds classes to a network without its old data."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clbench.base.events import Listener, Note, RunFinished, RunStarted
+from clbench.base.events import ExperienceFinished, Listener, Note, RunFinished, RunStarted
 from clbench.data.datasets import data_folder
 from clbench.data.image_folders import ImageFolder, find_images, find_unlabelled, hold_out
 from clbench.deployment.foreign_networks import Foreign, foreign_network
@@ -61,8 +61,6 @@ class Around:
     notify: Listener
     interruption: Interruption
     page: Page
-    expect: Callable[[int], None]
-    """Told how many strategies are going to be trained."""
 
 
 @dataclass(frozen=True)
@@ -365,7 +363,7 @@ class Extension:
         trunk = what.parent.trunk if what.use.train == "head" else learned.network.blocks
         states = continued_state(learned, entry, trunk_sha256(trunk))
         made = keep(self.output, entry, candidate, template.files(learned, entry, states))
-        self.around.notify(RunFinished(entry.spec.name, str(made.folder)))
+        finished(self.around.notify, candidate, str(made.folder))
         return made
 
     def _candidate(
@@ -391,6 +389,22 @@ class Extension:
         )
 
 
+def reasons_in_lines(left_out: Sequence[LeftOut]) -> list[str]:
+    """Return who is left out and why, a line for each reason: `er, icarl: it replays …`."""
+    by_reason: dict[str, list[str]] = {}
+    for each in left_out:
+        by_reason.setdefault(each.reason, []).append(each.strategy)
+    return [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+
+
+def finished(notify: Listener, candidate: Candidate, place: str) -> None:
+    """Say what a strategy has reached."""
+    name = candidate.strategy.name
+    old, new = candidate.old_accuracy, candidate.new_accuracy
+    notify(ExperienceFinished(name, 0, old, new, candidate.seconds))
+    notify(RunFinished(name, place))
+
+
 def _labelled(
     folder: ImageFolder, files: Sequence[Sequence[Path]], position: Mapping[str, int]
 ) -> list[tuple[Path, int]]:
@@ -414,7 +428,6 @@ def extend(request: ExtendRequest, default: str, around: Around) -> ExtensionRes
         if (there := output.finished(extension.identity)) is not None:
             around.notify(Note(f"{output.path} is finished already; nothing was done"))
             return there
-        around.expect(len(extension.entries))
         task = extension.task()
         before = extension.before(task.inputs)
         made: list[Made] = []
@@ -425,9 +438,8 @@ def extend(request: ExtendRequest, default: str, around: Around) -> ExtensionRes
             except (CannotExtend, UsageError) as reason:
                 text = reason.message if isinstance(reason, UsageError) else str(reason)
                 left_out.append(LeftOut(strategy=entry.name, reason=text))
-                around.notify(Note(f"{entry.name} is left out: {text}"))
         if not made:
-            reasons = "\n".join(f"  {each.strategy}: {each.reason}" for each in left_out)
+            reasons = "\n".join(f"  {line}" for line in reasons_in_lines(left_out))
             raise UsageError(f"no strategy can extend this network:\n{reasons}")
         result, chosen = _result(extension, made, left_out)
         publish(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from clbench.base.config import configure
-from clbench.base.events import Listener, Note, RunFinished, RunStarted
+from clbench.base.events import Listener, Note, RunStarted
 from clbench.base.experience import Experience
 from clbench.base.strategy import config_class
 from clbench.data.datasets import data_folder
@@ -33,7 +33,7 @@ from clbench.extension.candidates import (
     strategy_spec,
     trunk_sha256,
 )
-from clbench.extension.extending import Around
+from clbench.extension.extending import Around, finished
 from clbench.extension.folder import OutputFolder, read_result
 from clbench.extension.image_sets import ImageSet, read_images, refuse_shared_images
 from clbench.extension.learner import Inputs, Learned, Task, as_inputs, begin, learn, on_features
@@ -136,7 +136,6 @@ def train(request: TrainRequest, strategy: str, around: Around) -> ExtensionResu
         if (there := output.finished(first.entry.identity)) is not None:
             around.notify(Note(f"{output.path} is finished already; nothing was done"))
             return there
-        around.expect(1)
         made = first.made()
         publish(
             output,
@@ -254,7 +253,7 @@ class _First:
             state.restore()
         files = self._template(frozen if what.use.train == "head" else None).files(learned, self.entry, states)
         made = keep(self.output, self.entry, candidate, files)
-        self.around.notify(RunFinished(self.entry.spec.name, str(made.folder)))
+        finished(self.around.notify, candidate, str(made.folder))
         return made
 
     def _states(self, learned: Learned, data: ExperienceData, trunk: str) -> dict[str, StrategyState]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import UsageError
-from clbench.networks.classifiers import LinearScores
+from clbench.networks.classifiers import LinearScores, Mahalanobis, NearestMean
 from clbench.networks.head import linear_layer
 from clbench.networks.network import Network
 from clbench.results.network_record import LineageStep, NetworkRecord
@@ -33,7 +33,8 @@ def features_of(given: TrainedNetwork) -> int:
         return classifier.in_features
     if isinstance(classifier, LinearScores):
         return len(classifier.projection) if classifier.projection is not None else classifier.weight.shape[1]
-    return int(classifier.means.shape[1])  # NearestMean and Mahalanobis
+    assert isinstance(classifier, (NearestMean, Mahalanobis))
+    return classifier.means.shape[1]
 
 
 def as_network(given: TrainedNetwork, train: int | Literal["all", "head"]) -> Network:

@@ -88,20 +88,19 @@ def read_images(
 
 def refuse_shared_images(sets: Mapping[Role, ImageSet]) -> None:
     """Raise UsageError if images are both trained on and tested on."""
-    for trained, tested, what in (
+    pairs: tuple[tuple[Role, Role, str], ...] = (
         ("old_images", "old_test", "--old-images and --old-test"),
-        ("new", "new_test", "the training and the test part"),
-    ):
-        if trained in sets and tested in sets:
-            known = set(_digests(sets[trained]))  # type: ignore[index]
-            shared = [
-                name for name, own in zip(sets[tested].names, _digests(sets[tested]), strict=True) if own in known
-            ]  # type: ignore[index]
-            if shared:
-                raise UsageError(
-                    f"{what} have {len(shared)} image{'s' if len(shared) > 1 else ''} in common, for example {shared[0]}",
-                    "A test on images that were trained on says nothing. Keep them apart.",
-                )
+        ("new", "new_test", "the images to train on and those to test on"),
+    )
+    for trained, tested, what in pairs:
+        if trained not in sets or tested not in sets:
+            continue
+        known, test = set(_digests(sets[trained])), sets[tested]
+        if shared := [name for name, own in zip(test.names, _digests(test), strict=True) if own in known]:
+            raise UsageError(
+                f"{what} have {len(shared)} image{'s' if len(shared) > 1 else ''} in common, for example {shared[0]}",
+                "A test on images that were trained on says nothing. Keep them apart.",
+            )
 
 
 def _digests(images: ImageSet) -> list[bytes]:

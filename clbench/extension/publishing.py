@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 
 from clbench.deployment import exporting
-from clbench.deployment.loading import load_network
+from clbench.deployment.loading import load_network, read_record
 from clbench.extension.candidates import CANDIDATE, Made
 from clbench.extension.folder import REPORT, RESULT, OutputFolder
 from clbench.extension.image_sets import ImageSet
@@ -21,8 +22,8 @@ from clbench.results.network_record import STEM
 Thumbnails = Mapping[tuple[str, str], bytes]
 """PNG by (role, image)."""
 
-Page = Callable[[ExtensionResult, Thumbnails], str]
-"""Gives the report's page."""
+Page = Callable[[ExtensionResult, Thumbnails, str], str]
+"""Gives the report's page; the last is the hash of the network's tensors."""
 
 _SHOWN, _SIDE = 24, 96
 
@@ -44,7 +45,8 @@ def publish(
     names = [path.name for path in made.folder.iterdir() if path.name not in (CANDIDATE, store.MANIFEST)]
     files = {name: (made.folder / name).read_bytes() for name in names}
     files[RESULT] = store.as_json(result)
-    files[REPORT] = page(result, thumbnails(result, sets)).encode()
+    weights = read_record(made.folder / f"{STEM}.json").weights_sha256
+    files[REPORT] = page(result, thumbnails(result, sets), weights).encode(errors="replace")
     if export is not None:
         form = exporting.format_named(export)
         path = (
@@ -60,7 +62,7 @@ def publish(
 
 def thumbnails(result: ExtensionResult, sets: Mapping[Role, ImageSet]) -> Thumbnails:
     """Return small pictures of the first images that changed their answer."""
-    found = {}
+    found: dict[tuple[str, str], bytes] = {}
     for each in result.kept.changed[:_SHOWN]:
         own = sets[each.role]
         pixels = own.images[own.names.index(each.image)]
@@ -72,7 +74,7 @@ def thumbnails(result: ExtensionResult, sets: Mapping[Role, ImageSet]) -> Thumbn
     return found
 
 
-def _test_images(sets: Mapping[Role, ImageSet]) -> tuple[np.ndarray, str]:
+def _test_images(sets: Mapping[Role, ImageSet]) -> tuple[npt.NDArray[np.uint8], str]:
     """Return images to try an exported file on, and what they are in words."""
     roles: list[Role] = [role for role in ("new_test", "old_test", "new") if role in sets and len(sets[role])]
     together = np.concatenate([sets[role].images for role in roles])

@@ -36,7 +36,8 @@ def chosen_recipe(name: str, base: Recipe, values: Mapping[str, Any], epochs: in
         differing = {**differing, "epochs": epochs} if epochs != base.epochs else differing
     if train == "head" and recipe.augmentation.active:
         raise UsageError(
-            "recipe.augmentation has no effect here: with network.train=head the features of each image are computed once"
+            "recipe.augmentation has no effect here: with network.train=head the features of each image are computed "
+            "once"
         )
     if recipe.schedule == "plateau" and not recipe.validation:
         raise UsageError("recipe.schedule = plateau needs validation data: --set recipe.validation=0.1")

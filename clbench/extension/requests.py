@@ -72,7 +72,7 @@ class ExtendRequest(Common):
     """What `clbench extend` is asked for."""
 
     source: Path | None
-    """The folder of the network, as `train`, `extend` or `run --keep-networks` wrote it; None if it is from elsewhere."""
+    """The folder of the network, as `train`, `extend` or `run --keep-networks` wrote it; None: it is from elsewhere."""
 
     strategy: Sequence[str] = ()
     """Strategies by name, each of which is tried; empty: the default."""

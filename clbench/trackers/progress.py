@@ -156,7 +156,8 @@ class ProgressDisplay:
         self._advance(event.run, event.experience + 1)
         what = f"old {old:>6}, new {new:>6}" if event.new_accuracy is not None else "not evaluated"
         seconds = f"{event.seconds:.1f}" if event.seconds < 100 else f"{event.seconds:.0f}"
-        self._print(f"  {_short(event.run)} experience {event.experience}: {what} ({seconds} s)")
+        which = f" experience {event.experience}" if self._started[event.run].experiences > 1 else ""
+        self._print(f"  {_short(event.run)}{which}: {what} ({seconds} s)")
 
     def _show_counted(self, what: str, event: FeaturesProgress | DecodingProgress) -> None:
         if what not in self._counted:
@@ -183,7 +184,7 @@ class ProgressDisplay:
             self._print(f"{count} {event.run} FAILED {event.message}{kept}", style="red")
         elif isinstance(event, RunSkipped):
             self._print(f"{count} {event.run} already done, skipped")
-        else:
+        elif self.total:
             self._print(f"{count} {event.run} finished")
 
     def _print(self, text: str, style: str = "") -> None:
