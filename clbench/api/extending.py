@@ -20,6 +20,7 @@ from clbench.deployment.trained_network import TrainedNetwork
 from clbench.extension import extending, first_network
 from clbench.extension.extending import Around
 from clbench.extension.folder import REPORT, read_result
+from clbench.extension.given import lineage_of
 from clbench.extension.requests import ExtendRequest, TrainRequest
 from clbench.plugins.discovery import select
 from clbench.results.environment import Environment, describe
@@ -288,6 +289,8 @@ def plan_extension(request: ExtendRequest) -> dict[str, Any]:
     what = extending.plan(request, DEFAULT_STRATEGY, lambda event: None)
     return {
         "network": what.parent.record.network.label,
+        "made by": extending.lineage_in_lines(lineage_of(what.parent.record)),
+        "keeps statistics for": sorted(what.states),
         "old classes": f"{len(what.parent.classes)}: {', '.join(what.parent.classes)}",
         "new class": [
             _counted(name, len(train), len(test))

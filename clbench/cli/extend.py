@@ -139,7 +139,7 @@ def train(
         _print_lines(plan_training(request), as_json)
         return
     _starting()
-    _print_result(train_request(request, terminal(stderr=True)), out, as_json)
+    _print_result(train_request(request, terminal(stderr=True)), out, as_json, network)
 
 
 def extend(
@@ -245,7 +245,7 @@ def extend(
         _print_lines(plan_extension(request), as_json)
         return
     _starting()
-    _print_result(extend_request(request, terminal(stderr=True)), out, as_json)
+    _print_result(extend_request(request, terminal(stderr=True)), out, as_json, network)
 
 
 def _starting() -> None:
@@ -280,7 +280,7 @@ def _print_lines(planned: dict[str, Any], as_json: bool) -> None:
             say(f"{name}: {legible(str(each))}")
 
 
-def _print_result(result: ExtensionResult, out: Path, as_json: bool) -> None:
+def _print_result(result: ExtensionResult, out: Path, as_json: bool, network: str | None) -> None:
     from clbench.results.record_model import to_json
     from clbench.system.tables import print_table
 
@@ -304,7 +304,14 @@ def _print_result(result: ExtensionResult, out: Path, as_json: bool) -> None:
         say(f"Kept: {result.chosen}, {result.rule}")
     if extended and not result.kept.old_classes:
         say("Old-class accuracy is not known: no test images of old classes (--old-test, a few a class are enough)")
-    say(f"\n{out}: the network, report.html and result.json. To ask it: clbench predict {out} IMAGES…")
+    if result.lineage:
+        from clbench.extension.extending import lineage_in_lines
+
+        say("The network came from:")
+        for line in lineage_in_lines(result.lineage):
+            say_prose(line, indent="  ", hanging="  ")
+    file = f" --network {network}" if network is not None and network.endswith(".py") else ""
+    say(f"\n{out}: the network, report.html and result.json. To ask it: clbench predict {out} IMAGES…{file}")
 
 
 def _title(result: ExtensionResult) -> str:

@@ -17,7 +17,7 @@ from clbench.data.datasets import data_folder
 from clbench.data.image_folders import ImageFolder, find_images, find_unlabelled, hold_out
 from clbench.deployment.foreign_networks import Foreign, foreign_network
 from clbench.deployment.loading import load_network
-from clbench.deployment.strategy_states import StrategyState, stored_states
+from clbench.deployment.strategy_states import StrategyState, file_name, state_file, state_of, stored_states
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import UsageError
 from clbench.extension import judging
@@ -41,7 +41,9 @@ from clbench.extension.learner import Inputs, Learned, Task, as_inputs, begin, l
 from clbench.extension.publishing import Page, publish
 from clbench.extension.recipes import EXTENDING, chosen_recipe
 from clbench.extension.requests import ExtendRequest
+from clbench.plugins.discovery import discover
 from clbench.results.extension_result import Candidate, ExtensionResult, LeftOut, Role
+from clbench.results.network_record import LineageStep
 from clbench.results.run_spec import RecipeSpec, Seeds
 from clbench.results.spec_building import ENGINE, Machine, Method
 from clbench.runs.chosen_network import NetworkUse, asked
@@ -88,6 +90,12 @@ class Plan:
         """Old and new classes, in the order of the scores."""
         old = self.parent.classes
         return (*old, *(name for name in self.new.classes if name not in old))
+
+    @property
+    def network_file(self) -> Path | None:
+        """The file of the network's architecture, if it is a user's."""
+        given = self.request.network
+        return Path(given) if given is not None and given.endswith(".py") else None
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -366,6 +374,17 @@ class Extension:
         finished(self.around.notify, candidate, str(made.folder))
         return made
 
+    def continued_state(self, name: str, task: Task, trunk: str) -> StrategyState | None:
+        """Return what a strategy keeps after the new classes, from what it kept before; None if it is another now."""
+        known = {plugin.name for plugin in discover("strategy")}
+        (method,) = methods_of(choose_strategies((name,), self.around.notify), {}) if name in known else (None,)
+        if method is None or method.strategy.statistics is None or (state := self._state(method)) is None:
+            self.around.notify(Note(f"statistics for {name} are dropped: the strategy is not the one that made them"))
+            return None
+        trainer = begin(task, method.strategy, state.config, name, state)
+        learn(task, trainer)
+        return state_of(trainer.strategy, name, method.plugin.sha256, state.config, trunk)
+
     def _candidate(
         self, entry: Entry, learned: Learned, inputs: Inputs, before: Mapping[Role, judging.Answers], seconds: float
     ) -> Candidate:
@@ -395,6 +414,18 @@ def reasons_in_lines(left_out: Sequence[LeftOut]) -> list[str]:
     for each in left_out:
         by_reason.setdefault(each.reason, []).append(each.strategy)
     return [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+
+
+def lineage_in_lines(steps: Sequence[LineageStep]) -> list[str]:
+    """Return where a network comes from, a line for each step: `extend, lwf, seed 0: 3 classes, 240 images: cat, …`."""
+    lines = []
+    for step in steps:
+        how = [step.command, *([step.strategy] if step.strategy else [])]
+        how += [f"seed {step.seed}"] if step.seed is not None else []
+        count = f"{len(step.classes)} class{'es' if len(step.classes) != 1 else ''}"
+        images = f" from {step.images:,} images" if step.images is not None else ""
+        lines.append(f"{', '.join(how)}: {count}{images}: {_some(step.classes)}")
+    return lines
 
 
 def finished(notify: Listener, candidate: Candidate, place: str) -> None:
@@ -445,14 +476,39 @@ def extend(request: ExtendRequest, default: str, around: Around) -> ExtensionRes
         publish(
             output,
             chosen,
+            continued(extension, task, chosen, made),
             result,
             extension.sets,
             around.page,
             request.export,
-            Path(request.network) if request.network and request.network.endswith(".py") else None,
+            what.network_file,
             data_folder(request.data),
         )
         return read_result(output.path)
+
+
+def continued(extension: Extension, task: Task, chosen: Made, made: Sequence[Made]) -> dict[str, bytes]:
+    """Return what further strategies keep for the next classes, as files, if the chosen one left the trunk as it was.
+
+    Their statistics are of that trunk's features: they take in the new classes too, without being chosen. Of a trunk
+    that was trained they would be wrong, and are dropped.
+    """
+    notify, parent = extension.around.notify, extension.plan.parent
+    kept = {name for name in extension.plan.states if not (chosen.folder / file_name(name)).is_file()}
+    if not kept:
+        return {}
+    trunk = trunk_sha256(parent.trunk)
+    if trunk_sha256(load_network(chosen.folder, extension.plan.network_file).trunk) != trunk:
+        notify(Note(f"statistics for {', '.join(sorted(kept))} are dropped: the trunk has changed"))
+        return {}
+    files = {}
+    done = {each.candidate.strategy.name: each.folder / file_name(each.candidate.strategy.name) for each in made}
+    for name in sorted(kept):
+        if name in done and done[name].is_file():
+            files[file_name(name)] = done[name].read_bytes()
+        elif state := extension.continued_state(name, task, trunk):
+            files[file_name(name)] = state_file(state)
+    return files
 
 
 def _result(extension: Extension, made: Sequence[Made], left_out: Sequence[LeftOut]) -> tuple[ExtensionResult, Made]:

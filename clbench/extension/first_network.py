@@ -140,6 +140,7 @@ def train(request: TrainRequest, strategy: str, around: Around) -> ExtensionResu
         publish(
             output,
             made,
+            {},
             first.result(made.candidate),
             first.sets,
             around.page,

@@ -31,6 +31,7 @@ _SHOWN, _SIDE = 24, 96
 def publish(
     output: OutputFolder,
     made: Made,
+    states: Mapping[str, bytes],
     result: ExtensionResult,
     sets: Mapping[Role, ImageSet],
     page: Page,
@@ -38,12 +39,13 @@ def publish(
     network: Path | None,
     data: Path,
 ) -> Path:
-    """Write the finished folder; `network` is the file of its architecture, if it is a user's.
+    """Write the finished folder, with further `states` of strategies as files.
 
-    Raises what `deployment.exporting.export` raises; what was trained is then still in the work folder.
+    `network` is the file of its architecture, if it is a user's. Raises what `deployment.exporting.export` raises; what
+    was trained is then still in the work folder.
     """
     names = [path.name for path in made.folder.iterdir() if path.name not in (CANDIDATE, store.MANIFEST)]
-    files = {name: (made.folder / name).read_bytes() for name in names}
+    files = {name: (made.folder / name).read_bytes() for name in names} | dict(states)
     files[RESULT] = store.as_json(result)
     weights = read_record(made.folder / f"{STEM}.json").weights_sha256
     files[REPORT] = page(result, thumbnails(result, sets), weights).encode(errors="replace")
