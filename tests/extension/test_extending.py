@@ -1,0 +1,344 @@
+"""A network that knows seven digits learns further ones, and what is said of it is what its files do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from digit_photos import write_digits
+
+import clbench
+from clbench.errors import DataError, UsageError
+
+HEAD = {"network.train": "head"}
+
+
+def answers(folder: Path, images: Path) -> list[tuple[str, str]]:
+    """The class of each image in a folder, and the answer of the network that is stored."""
+    network = clbench.load_network(folder)
+    files = sorted(images.glob("*/*.png"))
+    with torch.no_grad():
+        scores = network(torch.stack([network.transform(PIL.Image.open(file)) for file in files]))
+    return [(file.parent.name, network.classes[best]) for file, best in zip(files, scores.argmax(1), strict=True)]
+
+
+@pytest.fixture(scope="module")
+def extended(model, photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("extended") / "model-2"
+    return clbench.extend(
+        model,
+        photos.three,
+        old_test=photos.base_test,
+        unlabelled=photos.any,
+        strategy="naive,frozen,slda",
+        set=HEAD,
+        out=out,
+        threads=1,
+    )
+
+
+def test_a_first_network_recognizes_what_it_was_trained_on(model, photos):
+    found = answers(model, photos.base_test)
+    assert np.mean([true == answer for true, answer in found]) > 0.8
+    assert clbench.load_network(model).classes == tuple(f"digit-{n}" for n in range(7))
+
+
+def test_the_result_counts_what_the_stored_network_answers(extended, photos):
+    found = answers(extended.folder, photos.base_test)
+    stored = {each.name: each for each in extended.result.kept.classes}
+    for digit in range(7):
+        own = [answer for true, answer in found if true == f"digit-{digit}"]
+        assert stored[f"digit-{digit}"].test_images == len(own) == 20
+        assert stored[f"digit-{digit}"].correct_after == own.count(f"digit-{digit}")
+
+
+def test_what_was_right_before_is_what_the_old_network_answers(extended, model, photos):
+    before = answers(model, photos.base_test)
+    for each in extended.result.kept.classes[:7]:
+        assert each.correct_before == before.count((each.name, each.name))
+
+
+def test_agreement_is_the_share_of_answers_that_stay(extended, model, photos):
+    before = [answer for _, answer in answers(model, photos.any)]
+    after = [answer for _, answer in answers(extended.folder, photos.any)]
+    compared = extended.result.kept.on_unlabelled
+    assert compared.images == len(before) == 100
+    assert compared.same == sum(a == b for a, b in zip(before, after, strict=True))
+    assert compared.taken_by_new == sum(answer in ("digit-7", "digit-8", "digit-9") for answer in after)
+
+
+def test_the_best_mean_of_old_and_new_is_kept(extended):
+    means = {each.strategy.name: (each.old_accuracy + each.new_accuracy) / 2 for each in extended.result.candidates}
+    assert extended.result.kept.strategy.name == max(means, key=means.get)
+    assert set(means) == {"naive", "frozen", "slda"}
+
+
+def test_a_fifth_of_each_new_class_is_held_out(extended):
+    new = extended.result.kept.classes[7:]
+    assert [(each.name, each.train_images, each.test_images) for each in new] == [
+        (f"digit-{n}", 32, 8) for n in (7, 8, 9)
+    ]
+
+
+def test_the_same_command_gives_the_same_bytes(model, photos, tmp_path):
+    for name in "ab":
+        clbench.extend(model, photos.one, strategy="lwf_mc", out=tmp_path / name, threads=1, epochs=2)
+    for file in ("network.safetensors", "network.json", "result.json"):
+        one, other = ((tmp_path / name / file).read_bytes() for name in "ab")
+        if file == "result.json":
+            one, other = (json.dumps(_without_seconds(json.loads(each))).encode() for each in (one, other))
+        assert one == other
+
+
+def _without_seconds(result):
+    for each in result["candidates"]:
+        each.pop("seconds")
+    return result
+
+
+def test_the_same_command_again_does_nothing(extended, model, photos):
+    before = (extended.folder / "result.json").stat().st_mtime_ns
+    again = clbench.extend(
+        model,
+        photos.three,
+        old_test=photos.base_test,
+        unlabelled=photos.any,
+        strategy="naive,frozen,slda",
+        set=HEAD,
+        out=extended.folder,
+        threads=1,
+    )
+    assert again.result == extended.result
+    assert (extended.folder / "result.json").stat().st_mtime_ns == before
+
+
+def test_a_folder_of_something_else_is_not_touched(model, photos, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match="exists, and is not replaced"):
+        clbench.extend(model, photos.one, out=tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_another_command_does_not_replace_a_finished_folder(extended, model, photos):
+    before = (extended.folder / "network.safetensors").read_bytes()
+    with pytest.raises(UsageError, match="exists, and is not replaced"):
+        clbench.extend(model, photos.one, strategy="naive", epochs=1, out=extended.folder, threads=1)
+    assert (extended.folder / "network.safetensors").read_bytes() == before
+
+
+# -- what strategies need ---------------------------------------------------------------------------------------------
+
+
+def test_statistics_kept_in_training_are_continued_as_if_all_data_had_come_at_once(model, photos, tmp_path):
+    out = clbench.extend(model, photos.three, strategy="ncm", set=HEAD, out=tmp_path / "out", threads=1)
+    network = clbench.load_network(model)
+    stored = clbench.load_network(out.folder)
+    files = sorted((photos.three / "digit-8").glob("*.png"))
+    with torch.no_grad():
+        features = network.trunk(torch.stack([network.transform(PIL.Image.open(file)) for file in files]))
+    held_out = out.result.kept.classes[8].test_images
+    assert held_out == 8
+    # The mean of the 32 training images is not known from here, but lies near the mean of all 40.
+    expected, found = features.mean(0), stored.classifier.means[8]
+    assert torch.nn.functional.cosine_similarity(expected, found, dim=0) > 0.99
+    # The means of old classes are those of the training images of the first network, not of anything given here.
+    kept = clbench.deployment.strategy_states.stored_states(model)["ncm"]
+    sums, counts = kept.tensors["sums"], kept.tensors["counts"]
+    assert torch.allclose(stored.classifier.means[:7], (sums / counts[:, None]).float())
+
+
+def test_statistics_are_continued_although_another_strategy_is_kept(model, photos, tmp_path):
+    first = clbench.extend(model, photos.one, strategy="lwf_mc", set=HEAD, out=tmp_path / "2", threads=1)
+    write_digits(tmp_path / "next", [8], 0, 20)
+    then = clbench.extend(first.folder, tmp_path / "next", strategy="ncm", set=HEAD, out=tmp_path / "3", threads=1)
+    assert then.result.kept.strategy.name == "ncm"
+    assert len(clbench.load_network(then.folder).classifier.means) == 9
+
+
+def test_statistics_of_a_trunk_that_was_trained_since_are_dropped(model, photos, tmp_path, capsys):
+    out = clbench.extend(model, photos.one, strategy="naive", epochs=1, out=tmp_path / "2", threads=1)
+    assert not list(out.folder.glob("state-*"))
+    assert "dropped: the trunk has changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "strategy, reason",
+    [
+        ("er", "it replays images of the old classes"),
+        ("icarl", "it replays images of the old classes"),
+        ("ewc", "it needs data of the old classes"),
+        ("fecam", "it needs data of the old classes"),
+        ("si", "it measures during the training"),
+        ("joint", "it starts from new weights"),
+        ("lwf:li2016", "over one class it is always 0"),
+        ("frozen", "over one class it is always 0"),
+    ],
+)
+def test_a_strategy_that_lacks_something_says_what(model, photos, tmp_path, strategy, reason):
+    with pytest.raises(UsageError, match="no strategy can extend this network") as refused:
+        clbench.extend(model, photos.one, strategy=strategy, out=tmp_path / "out", threads=1)
+    assert reason in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("strategy", ["er", "derpp", "er_ace", "agem", "icarl", "bic", "ewc", "mas", "fecam", "slda"])
+def test_with_images_of_old_classes_it_can(model, photos, tmp_path, strategy):
+    out = clbench.extend(
+        model,
+        photos.one,
+        strategy=strategy,
+        old_images=photos.old_images,
+        old_test=photos.base_test,
+        set=HEAD,
+        epochs=3,
+        out=tmp_path / "out",
+        threads=1,
+    )
+    assert out.result.chosen.startswith(strategy)
+    assert [each.train_images for each in out.result.kept.classes] == [5] * 7 + [32]
+
+
+def test_replay_keeps_old_classes_that_naive_training_forgets(model, photos, tmp_path):
+    out = clbench.extend(
+        model,
+        photos.three,
+        strategy="naive,er",
+        old_images=photos.old_images,
+        old_test=photos.base_test,
+        epochs=20,
+        out=tmp_path / "out",
+        threads=1,
+    )
+    naive, er = out.result.candidates
+    assert er.old_accuracy > naive.old_accuracy + 0.2
+
+
+# -- what is given ----------------------------------------------------------------------------------------------------
+
+
+def test_a_class_that_is_known_already_is_refused(model, photos, tmp_path):
+    write_digits(tmp_path / "new", [3, 7], 90, 10)
+    with pytest.raises(UsageError, match="the network knows digit-3 already"):
+        clbench.extend(model, tmp_path / "new", out=tmp_path / "out")
+
+
+def test_also_old_trains_on_images_of_an_old_class_as_that_class(model, photos, tmp_path):
+    write_digits(tmp_path / "new", [3, 7], 90, 10)
+    out = clbench.extend(
+        model,
+        tmp_path / "new",
+        strategy="naive",
+        also_old=True,
+        old_test=photos.base_test,
+        out=tmp_path / "out",
+        threads=1,
+    )
+    assert out.classes == tuple(f"digit-{n}" for n in range(8))
+    assert [each.train_images for each in out.result.kept.classes] == [0, 0, 0, 8, 0, 0, 0, 8]
+
+
+def test_one_image_is_refused_and_two_are_learned(model, photos, tmp_path):
+    write_digits(tmp_path / "new", [7], 0, 1)
+    with pytest.raises(UsageError, match="the class digit-7 has 1 image"):
+        clbench.extend(model, tmp_path / "new", out=tmp_path / "out")
+    write_digits(tmp_path / "new", [7], 0, 2)
+    out = clbench.extend(model, tmp_path / "new", strategy="naive", set=HEAD, out=tmp_path / "out", threads=1)
+    assert (out.result.kept.classes[7].train_images, out.result.kept.classes[7].test_images) == (1, 1)
+
+
+def test_an_old_class_without_test_images_is_not_judged(model, photos, tmp_path):
+    shutil.copytree(photos.base_test, tmp_path / "test")
+    shutil.rmtree(tmp_path / "test" / "digit-2")
+    out = clbench.extend(
+        model, photos.one, strategy="naive", set=HEAD, old_test=tmp_path / "test", out=tmp_path / "out", threads=1
+    )
+    assert out.result.kept.classes[2].test_images == 0
+    assert len(out.result.kept.old_classes) == 6
+    assert "cannot be judged" in (out.folder / "report.html").read_text()
+
+
+def test_old_accuracy_is_unknown_without_test_images_of_old_classes(model, photos, tmp_path):
+    out = clbench.extend(model, photos.one, strategy="naive", set=HEAD, out=tmp_path / "out", threads=1)
+    kept = out.result.kept
+    assert kept.old_accuracy is None and kept.old_accuracy_before is None
+    assert kept.on_new.images == 8
+
+
+def test_test_images_that_are_trained_on_are_refused(model, photos, tmp_path):
+    with pytest.raises(UsageError, match="have 35 images in common"):
+        clbench.extend(
+            model,
+            photos.one,
+            strategy="er",
+            old_images=photos.old_images,
+            old_test=photos.old_images,
+            out=tmp_path / "out",
+            threads=1,
+        )
+
+
+def test_test_images_of_a_class_that_the_network_does_not_know_are_refused(model, photos, tmp_path):
+    with pytest.raises(UsageError, match="--old-test has classes that the network does not know: digit-7"):
+        clbench.extend(model, photos.one, old_test=photos.three, out=tmp_path / "out")
+
+
+def test_four_hundred_new_classes(model, photos, tmp_path):
+    draw = np.random.default_rng(0)
+    for each in range(400):
+        (tmp_path / "new" / f"c{each:03}").mkdir(parents=True)
+        for number in range(2):
+            pixels = draw.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            PIL.Image.fromarray(pixels).save(tmp_path / "new" / f"c{each:03}" / f"{number}.png")
+    out = clbench.extend(
+        model,
+        tmp_path / "new",
+        strategy="naive",
+        set=HEAD,
+        epochs=1,
+        old_test=photos.base_test,
+        out=tmp_path / "out",
+        threads=1,
+    )
+    assert len(clbench.load_network(out.folder).classes) == 407
+    assert len((out.folder / "report.html").read_bytes()) < 2 * 2**20
+
+
+def test_images_of_another_size_and_mode_are_learned(model, tmp_path):
+    place = tmp_path / "new" / "stripes"
+    place.mkdir(parents=True)
+    for number, (mode, size) in enumerate([("L", (40, 30)), ("RGBA", (16, 16)), ("P", (99, 5)), ("CMYK", (12, 50))]):
+        suffix = "tif" if mode == "CMYK" else "png"
+        PIL.Image.effect_noise(size, 50).convert("RGB").convert(mode).save(place / f"{number}.{suffix}")
+    out = clbench.extend(model, tmp_path / "new", strategy="naive", set=HEAD, out=tmp_path / "out", threads=1)
+    assert out.result.kept.classes[7].train_images + out.result.kept.classes[7].test_images == 4
+
+
+@pytest.mark.parametrize("content", ["empty", "no classes", "missing"])
+def test_a_folder_without_classes_is_refused(model, tmp_path, content):
+    if content != "missing":
+        (tmp_path / "new").mkdir()
+    if content == "no classes":
+        (tmp_path / "new" / "notes.txt").write_text("no image")
+    with pytest.raises((DataError, UsageError)):
+        clbench.extend(model, tmp_path / "new", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_lineage_names_every_step(model, photos, tmp_path):
+    first = clbench.extend(model, photos.one, strategy="naive", set=HEAD, epochs=1, out=tmp_path / "2", threads=1)
+    write_digits(tmp_path / "next", [8], 0, 20)
+    second = clbench.extend(
+        first.folder, tmp_path / "next", strategy="lwf_mc", set=HEAD, epochs=1, out=tmp_path / "3", seed=5, threads=1
+    )
+    steps = clbench.load_network(second.folder).record.lineage
+    assert [(step.command, step.strategy, step.classes[-1:], step.images, step.seed) for step in steps] == [
+        ("train", "naive", ("digit-6",), 336, 0),
+        ("extend", "naive", ("digit-7",), 32, 0),
+        ("extend", "lwf_mc", ("digit-8",), 16, 5),
+    ]
