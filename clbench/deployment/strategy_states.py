@@ -23,6 +23,9 @@ from clbench.ridge import RidgeRegression
 from clbench.system.files import read_plain
 
 _PREFIX, _SUFFIX = "state-", ".safetensors"
+_ABOUT = "clbench"
+"""The entry of the file's metadata that says all but the tensors."""
+
 _DEEPEST = 8
 
 
@@ -76,9 +79,16 @@ def state_file(state: StrategyState) -> bytes:
     """Return the file's content."""
     from safetensors.torch import save
 
-    about = {"strategy": state.strategy, "sha256": state.sha256, "trunk_sha256": state.trunk_sha256}
-    about |= {"config": json.dumps(dict(state.config)), "values": json.dumps(state.values)}
-    return save({name: value.contiguous() for name, value in state.tensors.items()}, metadata=about)
+    about = {
+        "strategy": state.strategy,
+        "sha256": state.sha256,
+        "config": dict(state.config),
+        "trunk_sha256": state.trunk_sha256,
+        "values": dict(state.values),
+    }
+    tensors = {name: value.contiguous() for name, value in state.tensors.items()}
+    # One entry, since safetensors writes several in an order of its own each time.
+    return save(tensors, metadata={_ABOUT: json.dumps(about)})
 
 
 def stored_states(folder: Path) -> dict[str, StrategyState]:
@@ -96,14 +106,14 @@ def _read(path: Path) -> StrategyState:
     try:
         content = read_plain(path, store.LARGEST_RUN)
         with safe_open(path, "pt") as file:
-            about = file.metadata() or {}
+            about = json.loads((file.metadata() or {})[_ABOUT])
         tensors = load(content)
         state = StrategyState(
             about["strategy"],
             about["sha256"],
-            json.loads(about["config"]),
+            about["config"],
             about["trunk_sha256"],
-            json.loads(about["values"]),
+            about["values"],
             tensors,
         )
         for value in state.values.values():

@@ -66,6 +66,7 @@ class OutputFolder:
         with contextlib.suppress(DataError):
             there = read_result(self.path)
             if there.id == identity:
+                shutil.rmtree(self.work, ignore_errors=True)  # if it was killed right after it had published
                 return there
         raise UsageError(f"{self.path} exists, and is not replaced", "Choose another folder: --out DIR")
 

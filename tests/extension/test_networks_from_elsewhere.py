@@ -1,0 +1,208 @@
+"""Networks that clbench has never seen: weights made by plain PyTorch, and lists of classes as people have them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from torch import nn
+
+import clbench
+from clbench.deployment.foreign_networks import Foreign, foreign_network, read_classes
+from clbench.errors import DataError, UsageError
+
+OWN = '''
+"""A network of somebody's own."""
+from torch import nn
+
+
+class mine(nn.Module):
+    def __init__(self, num_classes: int = 7) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(16 * 16 * 3, 32), nn.ReLU())
+        self.classifier = nn.Linear(32, num_classes)
+
+    def forward(self, x):
+        return self.classifier(self.body(x))
+'''
+NAMES = [f"digit-{n}" for n in range(7)]
+
+
+class Mine(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(16 * 16 * 3, 32), nn.ReLU())
+        self.classifier = nn.Linear(32, 7)
+
+    def forward(self, x):
+        return self.classifier(self.body(x))
+
+
+def loaded(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images as plain PyTorch loads them, (n, 3, 16, 16), normalized by 0.2 and 0.5, and labels."""
+    x, y = [], []
+    for label, name in enumerate(NAMES):
+        for file in sorted((folder / name).glob("*.png")):
+            pixels = np.asarray(PIL.Image.open(file).convert("RGB"), dtype=np.float32) / 255
+            x.append(torch.from_numpy((pixels - 0.2) / 0.5).permute(2, 0, 1))
+            y.append(label)
+    return torch.stack(x), torch.tensor(y)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(photos, tmp_path_factory) -> tuple[Path, nn.Module]:
+    """A folder with mine.py, weights.pt and classes.txt, and the module."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    torch.manual_seed(0)
+    module = Mine()
+    x, y = loaded(photos.base)
+    optimizer = torch.optim.Adam(module.parameters(), 0.01)
+    for _ in range(40):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(module(x), y).backward()
+        optimizer.step()
+    (folder / "mine.py").write_text(OWN)
+    state = {f"module.{name}": value for name, value in module.state_dict().items()}  # as DataParallel saves it
+    torch.save({"epoch": 40, "state_dict": state, "optimizer": optimizer.state_dict()}, folder / "weights.pt")
+    (folder / "classes.txt").write_text("\n".join(NAMES) + "\n")
+    return folder, module.eval()
+
+
+def given(folder: Path, **values) -> Foreign:
+    usual = {"size": 16, "channels": 3, "mean": (0.2, 0.2, 0.2), "std": (0.5, 0.5, 0.5)}
+    return Foreign(str(folder / "mine.py"), folder / "weights.pt", folder / "classes.txt", **{**usual, **values})
+
+
+def test_it_answers_exactly_as_in_plain_pytorch(elsewhere, photos):
+    folder, module = elsewhere
+    network, assumed = foreign_network(given(folder))
+    x, _ = loaded(photos.base_test)
+    files = [file for name in NAMES for file in sorted((photos.base_test / name).glob("*.png"))]
+    with torch.no_grad():
+        ours = network(torch.stack([network.transform(PIL.Image.open(file)) for file in files]))
+        assert torch.allclose(ours, module(x), atol=1e-4)
+    assert network.classes == tuple(NAMES) and assumed == []
+
+
+def test_it_is_extended_and_taken_away_as_onnx(elsewhere, photos, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    folder, _ = elsewhere
+    out = clbench.extend(
+        images=photos.one,
+        network=folder / "mine.py",
+        weights=folder / "weights.pt",
+        classes=folder / "classes.txt",
+        size=16,
+        mean=[0.2, 0.2, 0.2],
+        std=[0.5, 0.5, 0.5],
+        old_test=photos.base_test,
+        strategy="lwf_mc",
+        set={"network.train": "head"},
+        out=tmp_path / "out",
+        export="onnx",
+        threads=1,
+    )
+    x, y = loaded(photos.base_test)
+    with torch.no_grad():
+        right = (elsewhere[1](x).argmax(1) == y).float().mean()
+    assert out.result.kept.old_accuracy_before == pytest.approx(float(right), abs=1e-6)  # as many images of each class
+    session = onnxruntime.InferenceSession(str(tmp_path / "out" / "network.onnx"))
+    pixels = np.stack([np.asarray(PIL.Image.open(file).convert("RGB")) for file in sorted(photos.one.glob("*/*.png"))])
+    (scores,) = session.run(None, {"images": pixels})
+    assert scores.shape == (40, 8)
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"]) == [*NAMES, "digit-7"]
+    assert (scores.argmax(1) == 7).mean() > 0.5
+
+
+def test_what_is_assumed_is_said(elsewhere):
+    folder, _ = elsewhere
+    _, assumed = foreign_network(given(folder, mean=None, std=None))
+    assert assumed == ["pixels in 0..1, not normalized (--mean, --std)"]
+
+
+def test_a_torchvision_network_is_taken_with_its_own_head(tmp_path):
+    import torchvision
+
+    torch.manual_seed(0)
+    module = torchvision.models.resnet18(num_classes=3).eval()
+    torch.save(module.state_dict(), tmp_path / "resnet.pt")
+    (tmp_path / "classes.json").write_text('["a", "b", "c"]')
+    network, assumed = foreign_network(
+        Foreign("torchvision:resnet18", tmp_path / "resnet.pt", tmp_path / "classes.json", size=64)
+    )
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(network(x), module(x), atol=1e-4)
+    assert assumed == ["pixels normalized as for ImageNet (--mean, --std)"]
+
+
+def test_a_timm_network_is_taken_with_its_own_head(tmp_path):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    module = timm.create_model("mobilenetv3_small_050", num_classes=3).eval()
+    torch.save(module.state_dict(), tmp_path / "mobile.pt")
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    network, _ = foreign_network(
+        Foreign("timm:mobilenetv3_small_050", tmp_path / "mobile.pt", tmp_path / "classes.txt", size=64)
+    )
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(network(x), module(x), atol=1e-4)
+
+
+def test_too_few_classes_are_refused(elsewhere, tmp_path):
+    folder, _ = elsewhere
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    with pytest.raises(DataError, match=r"a head of 7 outputs, and .* names 2 classes"):
+        foreign_network(Foreign(str(folder / "mine.py"), folder / "weights.pt", tmp_path / "classes.txt", size=16))
+
+
+def test_weights_of_another_network_are_refused(elsewhere, tmp_path):
+    folder, _ = elsewhere
+    torch.save(nn.Linear(5, 7).state_dict(), tmp_path / "other.pt")
+    with pytest.raises(DataError, match="could be the head"):
+        foreign_network(Foreign(str(folder / "mine.py"), tmp_path / "other.pt", folder / "classes.txt", size=16))
+
+
+def test_the_mean_needs_a_value_for_each_channel(elsewhere):
+    folder, _ = elsewhere
+    with pytest.raises(UsageError, match="--mean must have a value for each of the 3 channels"):
+        foreign_network(given(folder, mean=(0.5,), std=(0.5,)))
+
+
+@pytest.mark.parametrize(
+    "name, text, classes",
+    [
+        ("c.txt", "cat\ndog\n", ("cat", "dog")),
+        ("c.txt", "cat\r\ndog\r\n\r\n", ("cat", "dog")),
+        ("c.txt", "\ufeffcat\ndog", ("cat", "dog")),
+        ("c.json", '["cat", "dog"]', ("cat", "dog")),
+        ("c.json", '{"0": "cat", "1": "dog"}', ("cat", "dog")),
+        ("c.json", '{"dog": 1, "cat": 0}', ("cat", "dog")),
+    ],
+)
+def test_classes_are_read_as_people_write_them(tmp_path, name, text, classes):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert read_classes(tmp_path / name) == classes
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("c.txt", ""),
+        ("c.txt", "cat\n\ndog\n"),
+        ("c.txt", "cat\ncat\n"),
+        ("c.json", '{"a": 1, "b": 2}'),
+        ("c.json", "[1]"),
+        ("c.json", "{"),
+    ],
+)
+def test_lists_of_classes_that_cannot_be_are_refused(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError):
+        read_classes(tmp_path / name)
