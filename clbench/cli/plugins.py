@@ -221,16 +221,15 @@ def new_scenario(
 ) -> None:
     """Import a dataset of your own and write scenarios/NAME.py."""
     from clbench.data.datasets import data_folder
+    from clbench.plugins.scaffold import check_free
     from clbench.plugins.scaffold import new_scenario as write
     from clbench.streams.splits import split_by_two
 
-    written = write(name, name, "2")  # fails before anything is imported if the name is taken
-    try:
-        info = imported(name, path, data_folder(data), size, fit)
-    finally:
-        written.unlink()
+    check_free("scenario", name)  # before anything is imported
+    info = imported(name, path, data_folder(data), size, fit)
     print_dataset(info)
-    say(f"{write(name, name, split_by_two(len(info.classes)))} is written and runs: clbench run -s naive,lwf -S {name}")
+    written = write(name, name, split_by_two(len(info.classes)), info.shape)
+    say(f"{written} is written and runs: clbench run -s naive,lwf -S {name}")
 
 
 def _print_check(result: Result) -> None:
