@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clbench.cli.command import Command
+from clbench.cli.completion import one_of
 from clbench.cli.options import AsJson, DataFolder, terminal
 from clbench.system.output import legible, say, say_json, say_prose
 
@@ -83,23 +84,61 @@ def data_fetch(
     print_dataset(info)
 
 
-@data_app.command("import", cls=Command, epilog="Example: clbench data import flowers flowers.npz")
+ImportedPath = Annotated[
+    Path,
+    typer.Argument(metavar="PATH", help="A folder of images (CLASS/*, or train/CLASS/* and test/CLASS/*), an .npz."),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Height and width of all images [default: as they are, if all have one].",
+        show_default=False,
+    ),
+]
+ImageFit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="crop|pad|stretch",
+        help="With --size: cut out the middle, add black, or distort [default: crop].",
+        show_default=False,
+        autocompletion=one_of("crop", "pad", "stretch"),
+    ),
+]
+
+
+@data_app.command("import", cls=Command, epilog="Example: clbench data import flowers photos/ --size 64")
 def data_import(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name to give it, or that of a built-in dataset.")],
-    path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="An .npz file, or a folder train/CLASS/*.png, test/CLASS/*.png.")
-    ],
+    path: ImportedPath,
+    size: ImageSize = None,
+    fit: ImageFit = None,
     data: DataFolder = None,
 ) -> None:
-    """Import a dataset of your own, a file or a folder of images.
+    """Import a dataset of your own, a folder of images or a file.
 
-    The file is an .npz with x_train, y_train, x_test and y_test; the folder has PNG images.
+    A folder has one for each class. Images may be JPEG, PNG, WebP, BMP, TIFF, PPM or GIF. An .npz has x_train, y_train,
+    x_test and y_test, or x and y. Without a part for testing a fifth of each class is held out.
     """
     from clbench.data.datasets import data_folder
-    from clbench.data.importing import import_dataset
 
-    info = import_dataset(name, path, data_folder(data), lambda text: say(text, sys.stderr))
-    print_dataset(info)
+    print_dataset(imported(name, path, data_folder(data), size, fit))
+
+
+def imported(name: str, path: Path, folder: Path, size: int | None, fit: str | None) -> DatasetInfo:
+    """Import a dataset, with its progress on standard error. Raises UsageError for a fit that is none, and so on."""
+    from clbench.base.events import Note
+    from clbench.data.image_files import FITS
+    from clbench.data.importing import import_dataset
+    from clbench.errors import UsageError
+    from clbench.system.suggestions import did_you_mean
+    from clbench.trackers.progress import ProgressDisplay
+
+    how = next((each for each in FITS if each == fit), None)
+    if fit is not None and how is None:
+        raise UsageError(f"--fit must be crop, pad or stretch (got {fit}){did_you_mean(fit, FITS)}")
+    with ProgressDisplay(terminal(stderr=True)) as display:
+        return import_dataset(name, path, folder, lambda text: display(Note(text)), size, how, display)
 
 
 def print_dataset(info: DatasetInfo) -> None:

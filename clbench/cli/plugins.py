@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 from clbench.cli.command import Command
 from clbench.cli.completion import checked, one_of, plugins, shown
-from clbench.cli.data import are_ids, numbered_classes, print_dataset
+from clbench.cli.data import ImageFit, ImageSize, ImportedPath, are_ids, imported, numbered_classes, print_dataset
 from clbench.cli.options import AsJson, DataFolder, terminal
 from clbench.cli.stored_runs import list_runs
 from clbench.errors import UsageError
@@ -215,24 +214,22 @@ def new_network(
 @new_app.command("scenario", cls=Command, epilog="Example: clbench new scenario flowers flowers.npz")
 def new_scenario(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the scenario and its file: my_data, say.")],
-    path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="An .npz file, or a folder train/CLASS/*.png, test/CLASS/*.png.")
-    ],
+    path: ImportedPath,
+    size: ImageSize = None,
+    fit: ImageFit = None,
     data: DataFolder = None,
 ) -> None:
     """Import a dataset of your own and write scenarios/NAME.py."""
     from clbench.data.datasets import data_folder
-    from clbench.data.importing import import_dataset
+    from clbench.plugins.scaffold import check_free
     from clbench.plugins.scaffold import new_scenario as write
     from clbench.streams.splits import split_by_two
 
-    written = write(name, name, "2")  # fails before anything is imported if the name is taken
-    try:
-        info = import_dataset(name, path, data_folder(data), lambda text: say(text, sys.stderr))
-    finally:
-        written.unlink()
+    check_free("scenario", name)  # before anything is imported
+    info = imported(name, path, data_folder(data), size, fit)
     print_dataset(info)
-    say(f"{write(name, name, split_by_two(len(info.classes)))} is written and runs: clbench run -s naive,lwf -S {name}")
+    written = write(name, name, split_by_two(len(info.classes)), info.shape)
+    say(f"{written} is written and runs: clbench run -s naive,lwf -S {name}")
 
 
 def _print_check(result: Result) -> None:

@@ -21,7 +21,8 @@ import numpy as np
 
 from clbench.data import sources
 from clbench.data.dataset_info import DatasetInfo, read_info, write_info
-from clbench.data.measuring import measure
+from clbench.data.image_files import Fit
+from clbench.data.measuring import Measurement, measure
 from clbench.data.npy_files import ARRAYS, read_npy_header
 from clbench.data.sources import BUILTIN
 from clbench.errors import DataError, MachineError, UsageError
@@ -183,15 +184,19 @@ def publish(
     source: str,
     report: Report = silent,
     split: str = "",
+    fit: Fit = "stretch",
+    measurement: Measurement | None = None,
 ) -> DatasetInfo:
     """Measure the four .npy files in `place`, add dataset.json, and rename the folder to its final place.
 
-    `split` is the dataset's own division of its classes, if it has one.
+    `split` is the dataset's own division of its classes, if it has one; `fit` is how its images were brought to one
+    size. A `measurement` of what was written saves reading it.
 
     Raises ValueError if the arrays do not form a dataset or, under a built-in's name, differ from it in size; DataError
     if the name is taken by different content. If the same content is already there, only `report` says so.
     """
-    info = replace(measure(place, name, classes, source), split=split)
+    measured = measurement.info(name, source) if measurement else measure(place, name, classes, source)
+    info = replace(measured, split=split, fit=fit)
     _check_builtin(info)
     existing = describe(name, folder)
     if existing is None:
@@ -200,7 +205,7 @@ def publish(
         place.rename(dataset_folder(name, folder))
         sync_folder(folder / "arrays")
         return info
-    if (existing.sha256, existing.classes) == (info.sha256, info.classes):
+    if (existing.sha256, existing.classes, existing.fit) == (info.sha256, info.classes, info.fit):
         report(f"{name} is already in {folder} with the same content; nothing was changed")
         return existing
     raise DataError(

@@ -7,6 +7,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,7 @@ class Dataset:
     """A dataset whose arrays are mapped from disk; writing to them never reaches the file.
 
     x_train, x_test: uint8 (n, height, width, channels).
-    y_train, y_test: int64 (n,), 0 .. classes-1, every class in both.
+    y_train, y_test: int64 (n,), 0 .. classes-1; every class is in y_train.
     """
 
     info: DatasetInfo
@@ -135,10 +136,10 @@ def open_dataset(name: str, folder: Path, report: Report = silent) -> Dataset:
     return Dataset(info, **mapped, fits_in_memory=fits)
 
 
-def class_counts(name: str, folder: Path) -> tuple[int, ...]:
-    """Return the number of training images of each class of a dataset that is in the cache."""
-    labels = np.load(dataset_folder(name, folder) / "y_train.npy", mmap_mode="r", allow_pickle=False)
-    return tuple(np.bincount(labels).tolist())
+def class_counts(info: DatasetInfo, folder: Path, part: Literal["train", "test"] = "train") -> tuple[int, ...]:
+    """Return the number of training or test images of each class of a dataset that is in the cache."""
+    labels = np.load(dataset_folder(info.name, folder) / f"y_{part}.npy", mmap_mode="r", allow_pickle=False)
+    return tuple(np.bincount(labels, minlength=len(info.classes)).tolist())
 
 
 def list_datasets(folder: Path) -> list[ListedDataset]:

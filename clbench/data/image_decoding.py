@@ -17,7 +17,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from clbench.base.events import DecodingProgress, Listener
-from clbench.data.image_files import UNREADABLE, Fit, bombs_refused, fitted_pixels, opened, reason
+from clbench.data.image_files import FORMATS, UNREADABLE, Fit, bombs_refused, check_sums, fitted_pixels, reason
 from clbench.system.machine import available_cores
 
 Shape = tuple[int, int, int]
@@ -50,6 +50,10 @@ def anything(image: PIL.Image.Image) -> None:
     """A Check that takes every image."""
 
 
+def ignored(content: memoryview) -> None:
+    """Does nothing with what was written."""
+
+
 def decode(
     files: Sequence[Path],
     shape: Shape,
@@ -58,11 +62,13 @@ def decode(
     what: str,
     out: Path | None = None,
     check: Check = anything,
+    written: Callable[[memoryview], None] = ignored,
 ) -> Decoded:
-    """Return all images of `files` in `shape`, as `image_files.read_image` reads each.
+    """Return all images of `files`, which are plain files, in `shape`, as `image_files.read_image` reads each.
 
-    With `out` they are written to this new .npy and mapped from it, so that memory stays bounded. `what` is said with
-    the progress. Raises what `check` raises, and OSError if `out` cannot be written.
+    With `out` they are written to this new .npy and mapped from it, so that memory stays bounded, and `written` gets
+    all their bytes in order. `what` is said with the progress. Raises what `check` raises, and OSError if `out` cannot
+    be written.
     """
     rows: list[int] = []
     broken: list[tuple[Path, str]] = []
@@ -71,11 +77,12 @@ def decode(
         for part in _parts(files, shape, fit, notify, what, check):
             if file is None:
                 images[len(rows) : len(rows) + len(part.rows)] = part.images
-            else:
+            elif part.rows:
                 file.write(part.images.data)
+                written(part.images.data.cast("B"))
             rows += part.rows
             broken += part.broken
-    if out is not None and rows:
+    if out is not None and rows:  # an empty file cannot be mapped
         images = np.load(out, mmap_mode="c", allow_pickle=False)
     return Decoded(images[: len(rows)], tuple(rows), tuple(broken))
 
@@ -132,8 +139,9 @@ def _part(files: Sequence[Path], rows: range, shape: Shape, fit: Fit, check: Che
     part = _Part(np.empty((len(rows), *shape), np.uint8), [], [])
     for row in rows:
         try:
-            with opened(files[row]) as image:
+            with PIL.Image.open(files[row], formats=FORMATS) as image:
                 check(image)
+                check_sums(image, files[row])
                 part.images[len(part.rows)] = fitted_pixels(image, shape, fit)
         except UNREADABLE as error:
             part.broken.append((files[row], reason(error, files[row])))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections import Counter
@@ -10,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
+from clbench.data.holding_out import held_out
 from clbench.data.image_files import SUFFIXES
 from clbench.errors import DataError
 
@@ -103,25 +101,16 @@ def find_unlabelled(path: Path) -> tuple[Path, ...]:
 def hold_out(folder: ImageFolder, share: float, seed: int) -> ImageFolder:
     """Return the folder with this share of each class's images for testing, at least one; itself if it has a test part.
 
-    Which ones depends on the seed, on the class's name and on how many there are, so that another class changes nothing
-    for it. A class with one image keeps it for training.
+    See `held_out` for which ones. A class with one image keeps it for training.
     """
     if folder.has_test_part:
         return folder
-    parts = [_divided(*own, share, seed) for own in zip(folder.classes, folder.train, strict=True)]
-    return replace(folder, train=tuple(train for train, _ in parts), test=tuple(test for _, test in parts))
-
-
-def _divided(name: str, images: tuple[Path, ...], share: float, seed: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    if len(images) < 2:
-        return images, ()
-    own = int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big")
-    size = min(len(images) - 1, max(1, round(share * len(images))))
-    held_out = set(np.random.default_rng([seed, own]).permutation(len(images))[:size].tolist())
-    return (
-        tuple(image for at, image in enumerate(images) if at not in held_out),
-        tuple(image for at, image in enumerate(images) if at in held_out),
-    )
+    train, test = [], []
+    for name, images in zip(folder.classes, folder.train, strict=True):
+        chosen = held_out(name, len(images), share, seed)
+        train.append(tuple(image for image, out in zip(images, chosen, strict=True) if not out))
+        test.append(tuple(image for image, out in zip(images, chosen, strict=True) if out))
+    return replace(folder, train=tuple(train), test=tuple(test))
 
 
 def ordered(names: Iterable[str]) -> list[str]:

@@ -69,10 +69,16 @@ class {cls}(clbench.Scenario):
     split = "{split}"  # times x classes; also a number of equal experiences, or a list: 4,3,3
     recipes = {{
         # Complete training protocols by name, the default first; see clbench/base/recipe.py.
-        "quick": clbench.Recipe(network="cnn", optimizer="adam", lr=1e-3, batch_size=64, epochs=5),
-        "standard": clbench.Recipe(network="resnet18", optimizer="sgd", lr=0.05, momentum=0.9, epochs=50),
+        "quick": clbench.Recipe(network="{quick}", optimizer="adam", lr=1e-3, batch_size=64, epochs=5),
+        "standard": clbench.Recipe(network="{standard}", optimizer="sgd", lr=0.05, momentum=0.9, epochs=50),
     }}
 '''
+
+_CNN_NEEDS = 8
+"""Pixels that three halvings leave something of."""
+
+_LARGEST_FOR_RESNET18 = 48
+"""Beyond it a residual network is used whose stem halves the image twice; it computes a sixteenth."""
 
 
 _NETWORK = '''"""{title}: say in a line what it is.
@@ -136,11 +142,32 @@ def new_network(name: str, original: str | None = None) -> Path:
     )
 
 
-def new_scenario(name: str, dataset: str, split: str) -> Path:
+def new_scenario(name: str, dataset: str, split: str, shape: tuple[int, int, int]) -> Path:
     """Write scenarios/NAME.py for a dataset, and return its path. Raises as `new_strategy`."""
-    path = _free("scenario", name)
-    names = {"title": _title(name), "cls": _class_name(name), "dataset": dataset, "split": split}
-    return _written(path, _SCENARIO.format(**names))
+    return _written(_free("scenario", name), scenario_text(name, dataset, split, shape))
+
+
+def scenario_text(name: str, dataset: str, split: str, shape: tuple[int, int, int]) -> str:
+    """Return the file of a scenario for a dataset with images of `shape`, with networks that suit their size."""
+    height, width, _ = shape
+    quick, standard = "cnn", "resnet18"
+    if min(height, width) < _CNN_NEEDS:
+        quick = standard = "mlp"
+    elif max(height, width) > _LARGEST_FOR_RESNET18:
+        standard = "torchvision:resnet18"
+    return _SCENARIO.format(
+        title=_title(name),
+        cls=_class_name(name),
+        dataset=dataset,
+        split=split,
+        quick=quick,
+        standard=standard,
+    )
+
+
+def check_free(kind: Kind, name: str) -> None:
+    """Raise UsageError if a new plug-in of this kind cannot have this name."""
+    _free(kind, name)
 
 
 def _free(kind: Kind, name: str) -> Path:
@@ -173,7 +200,8 @@ def _renamed(text: str, plugin: Plugin, cls: str) -> str:
 
 
 def _class_name(name: str) -> str:
-    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+    joined = "".join(part[:1].upper() + part[1:] for part in re.split("[_-]", name))
+    return f"Own{joined}" if joined[:1].isdigit() else joined
 
 
 def _title(name: str) -> str:

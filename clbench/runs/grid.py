@@ -21,6 +21,7 @@ from clbench.results.spec_building import Machine, Method, Protocol
 from clbench.results.store import check_results_folder
 from clbench.runs.benchmark_scenario import with_dataset
 from clbench.runs.kept_networks import Keep, kept, refuse_what_cannot_be_kept
+from clbench.runs.own_images import are_images, scenario_of
 from clbench.runs.parallelism import check_threads, jobs_from
 from clbench.runs.preflight import check_protocol, check_strategy, unlearnable_classes
 from clbench.runs.request import Request
@@ -79,7 +80,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
         raise UsageError("--epochs and --set recipe.epochs are both given", "Give one of them.")
     folder = data_folder(request.data)
     protocols = []
-    for plugin in select_scenarios(request.scenario):
+    for plugin in _scenarios(request, folder, notify, bring):
         scenario = with_dataset(plugin, load_class(plugin), folder, lambda text: notify(Note(text)), bring)
         if scenario is None:
             continue
@@ -131,6 +132,13 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
                     if text := unlearnable_classes(spec, method.plugin, method.strategy):
                         notify(Note(text))
     return planned
+
+
+def _scenarios(request: Request, folder: Path, notify: Listener, bring: bool) -> list[Plugin]:
+    """Return the scenarios that are named, those of folders of images among them."""
+    selectors = [scenario_of(name, folder, notify, bring) if are_images(name) else name for name in request.scenario]
+    found = [selector for selector in selectors if selector is not None]
+    return select_scenarios(found) if found or not selectors else []
 
 
 @contextlib.contextmanager

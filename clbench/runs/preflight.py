@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 
 
 def check_protocol(spec: RunSpec, data: DatasetInfo, folder: Path) -> None:
-    """Raise UsageError if the hyper-parameters, or the end of training, cannot be chosen in each experience."""
+    """Raise UsageError if the hyper-parameters, or the end of training, cannot be chosen in each experience, and if
+    there is an experience of which nothing is tested."""
     recipe, tuning = spec.recipe.config.for_strategy(spec.strategy.name), spec.tuning
     if isinstance(tuning, ContinualTuning):
         _check_criterion(spec)
     share = recipe.validation or (tuning.validation if isinstance(tuning, ContinualTuning) else 0.0)
     if share or spec.scenario.held_out:
-        _check_held_out(spec, class_counts(data.name, folder))
+        _check_held_out(spec, class_counts(data, folder))
+    if not spec.scenario.held_out:
+        _check_tested(spec, data, class_counts(data, folder, "test"))
 
 
 def _check_criterion(spec: RunSpec) -> None:
@@ -53,6 +56,19 @@ def _check_held_out(spec: RunSpec, counts: Sequence[int]) -> None:
             "has a single training image",
             "Merge these experiences with others by --split, or leave out what needs validation data: --tune, or a "
             "recipe with validation > 0.",
+        )
+
+
+def _check_tested(spec: RunSpec, data: DatasetInfo, counts: Sequence[int]) -> None:
+    """A class without test images is left out of what is averaged; an experience of such classes has no accuracy."""
+    untested = [i for i, own in enumerate(experience_classes(spec)) if not any(counts[label] for label in own)]
+    if untested:
+        names = [data.classes[label] for i in untested for label in experience_classes(spec)[i]]
+        raise UsageError(
+            f"{spec.scenario.name}: no class of {_experiences(untested)} has test images "
+            f"({', '.join(names[:5])}{', …' if len(names) > 5 else ''}), so that nothing that is learned there could "
+            "be measured",
+            "Give them test images, or merge these experiences with others by --split.",
         )
 
 

@@ -179,7 +179,7 @@ class Request:
     scenario: Annotated[
         Sequence[str],
         Option(
-            "Scenarios, by name or file, or avalanche:NAME.",
+            "Scenarios, by name or file, a folder of images, an .npz, or avalanche:NAME.",
             "NAME[,NAME…]",
             ("--scenario", "-S"),
             parse=_names_in,

@@ -160,6 +160,7 @@ class ProgressDisplay:
         self._print(f"  {_short(event.run)}{which}: {what} ({seconds} s)")
 
     def _show_counted(self, what: str, event: FeaturesProgress | DecodingProgress) -> None:
+        self._started_up()
         if what not in self._counted:
             self._counted[what] = self._live.add_task(_cut(what, _NAME_WIDTH), total=event.total, detail="")
         task = self._counted[what]

@@ -280,7 +280,7 @@ def test_verify_finds_a_flipped_bit_that_opening_does_not_see(digits: Path) -> N
 
 @pytest.mark.parametrize(("label", "said"), [(10, "label 10"), (-1, "label -1"), (0, "no image of class 3")])
 def test_verify_finds_labels_out_of_range_and_classes_without_images(digits: Path, label: int, said: str) -> None:
-    path = digits / "arrays" / "digits" / "y_test.npy"
+    path = digits / "arrays" / "digits" / "y_train.npy"
     labels = np.load(path)
     labels[labels == 3] = label
     np.save(path, labels)

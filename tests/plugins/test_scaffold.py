@@ -59,9 +59,27 @@ def test_a_name_that_cannot_be_is_refused(name: str, here: Path) -> None:
 
 
 def test_a_new_scenario_has_the_dataset_and_the_split(here: Path) -> None:
-    new_scenario("flowers", "petals", "3+425x2")
+    new_scenario("flowers", "petals", "3+425x2", (32, 32, 3))
     scenario = load(select("scenario", "flowers"))
     assert (scenario.dataset, scenario.split) == ("petals", "3+425x2")
+
+
+@pytest.mark.parametrize(
+    ("shape", "quick", "standard"),
+    [
+        ((7, 60, 1), "mlp", "mlp"),
+        ((8, 8, 1), "cnn", "resnet18"),
+        ((32, 32, 3), "cnn", "resnet18"),
+        ((64, 64, 3), "cnn", "torchvision:resnet18"),
+        ((224, 224, 3), "cnn", "torchvision:resnet18"),
+    ],
+)
+def test_a_new_scenarios_networks_suit_the_size_of_the_images(
+    shape: tuple[int, int, int], quick: str, standard: str, here: Path
+) -> None:
+    new_scenario("flowers", "petals", "2", shape)
+    recipes = load(select("scenario", "flowers")).recipes
+    assert {name: recipe.network for name, recipe in recipes.items()} == {"quick": quick, "standard": standard}
 
 
 def test_a_new_scenario_from_a_file_of_images_runs(here: Path, data: Path) -> None:

@@ -1,0 +1,106 @@
+"""A folder of images, or a file of arrays, as a scenario: imported once, with a scenario's file in the data folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from pathlib import Path
+
+from clbench.base.events import Listener, Note
+from clbench.data.datasets import describe
+from clbench.data.folder_import import sizes_of, usual_size
+from clbench.data.image_folders import ImageFolder, find_images
+from clbench.data.importing import import_dataset
+from clbench.errors import DataError
+from clbench.plugins.discovery import discover
+from clbench.plugins.scaffold import scenario_text
+from clbench.streams.splits import split_by_two
+from clbench.system.files import replace_file
+from clbench.system.machine import available_cores
+
+LARGEST = 128
+"""Pixels. Larger images are made smaller, so that they train without a GPU; whoever imports them says otherwise."""
+
+
+def are_images(name: str) -> bool:
+    """Return whether a scenario's name is that of a folder of images or of an .npz."""
+    path = Path(name)
+    if name.endswith(".npz"):
+        return path.is_file()
+    if not path.is_dir():
+        return False
+    known = chain.from_iterable((each.name, *each.attributes.get("aliases", ())) for each in discover("scenario"))
+    return "/" in name or name not in known
+
+
+def scenario_of(name: str, data: Path, notify: Listener, build: bool = True) -> str | None:
+    """Return the path of the scenario of a folder of images or an .npz, which is imported if it is not yet.
+
+    Its name is that of the folder with a hash of the content, so that the same images are found again. Without `build`
+    nothing is imported, and None is returned if it would have to be. Raises DataError for what cannot be imported.
+    """
+    path = Path(name)
+    found = find_images(path) if path.is_dir() else None
+    own = _name(path, found)
+    info = describe(own, data)
+    if info is None:
+        if not build:
+            notify(Note(f"{name} is not imported yet, so that its runs cannot be listed"))
+            return None
+        size = None if found is None else _size(found, notify)
+        info = import_dataset(own, path, data, lambda text: notify(Note(text)), size, notify=notify)
+    file = data / "scenarios" / f"{own}.py"
+    text = scenario_text(own, own, split_by_two(len(info.classes)), info.shape).encode()
+    if not file.is_file() or file.read_bytes() != text:
+        file.parent.mkdir(exist_ok=True)
+        replace_file(file, text)
+    return str(file)
+
+
+def _size(found: ImageFolder, notify: Listener) -> int | None:
+    """Return the size to which a folder's images are brought; None if they have one that is not too large."""
+    sizes = [size for size, _ in sizes_of(found)]
+    if not sizes or (len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST):
+        return None
+    size = min(LARGEST, usual_size(sizes))
+    notify(
+        Note(
+            f"the middle of each image is used, at {size}×{size} pixels; for another size: "
+            f"clbench data import NAME {found.root} --size PIXELS, then clbench new scenario"
+        )
+    )
+    return size
+
+
+def _name(path: Path, found: ImageFolder | None) -> str:
+    """Return a dataset's name that changes with the content: `photos-1a2b3c4d`."""
+    stem = re.sub(r"[^a-z0-9]+", "-", path.resolve().with_suffix("").name.lower()).strip("-")[:50] or "images"
+    digest = hashlib.sha256()
+    for part in _content(path, found):
+        digest.update(part)
+    return f"{stem}-{digest.hexdigest()[:8]}"
+
+
+def _content(path: Path, found: ImageFolder | None) -> Iterator[bytes]:
+    """Yield what tells a folder's images, or a file, from all others: where each lies, and a hash of its bytes."""
+    if found is None:
+        yield _hashed(path)
+        return
+    files = [file for own in chain(found.train, found.test) for file in own]
+    with ThreadPoolExecutor(available_cores()) as threads:
+        for file, hashed in zip(files, threads.map(_hashed, files), strict=True):
+            yield str(file.relative_to(found.root)).encode("utf-8", "surrogateescape") + b"\0" + hashed
+
+
+def _hashed(file: Path) -> bytes:
+    try:
+        digest = hashlib.sha256()
+        with file.open("rb") as content:
+            while chunk := content.read(1 << 20):
+                digest.update(chunk)
+        return digest.digest()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}.") from error
