@@ -156,11 +156,8 @@ def unjudged(result: ExtensionResult) -> str:
         return ""
     if result.old_classes and not result.kept.old_classes:  # which is said by itself
         names = [each.name for each in result.kept.classes if each.is_new and not each.test_images]
-    return (
-        f"{classes(len(names)).capitalize()} cannot be judged, for want of test images: {named(names)}."
-        if names
-        else ""
-    )
+    has = "has" if len(names) == 1 else "have"
+    return f"{classes(len(names))} {has} no test images and cannot be judged: {named(names)}." if names else ""
 
 
 # -- what was lost ----------------------------------------------------------------------------------------------------
@@ -173,7 +170,7 @@ def changes(result: ExtensionResult) -> str:
         return ""
     less, more = sum(change < 0 for change in moved), sum(change > 0 for change in moved)
     return (
-        f"Of {counted(len(moved), 'old class', 'old classes')} with test images {less:,} "
+        f"Of {counted(len(moved), 'old class', 'old classes')} with test images, {less:,} "
         f"{'is' if less == 1 else 'are'} recognized less often than before, {more:,} more often and "
         f"{len(moved) - less - more:,} as often."
     )
@@ -248,7 +245,10 @@ def confusion_lists(result: ExtensionResult) -> list[ConfusionList]:
 def _confusion_list(result: ExtensionResult, title: str, none: str, found: Sequence[Confused]) -> ConfusionList:
     total = {each.name: each.test_images for each in result.kept.classes}
     found = sorted(found, key=lambda each: -each.images)
-    rows = ((each.true, each.answer, f"{each.images:,}", f"{total[each.true]:,}") for each in found[:MOST_CONFUSED])
+    rows = (
+        (brief(each.true), brief(each.answer), f"{each.images:,}", f"{total[each.true]:,}")
+        for each in found[:MOST_CONFUSED]
+    )
     left = found[MOST_CONFUSED:]
     images = counted(sum(each.images for each in left), "image")
     return ConfusionList(

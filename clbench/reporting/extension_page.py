@@ -101,8 +101,8 @@ def _short_facts(result: ExtensionResult, facts: Facts) -> list[str]:
 
 def _broken(result: ExtensionResult) -> list[str]:
     return [
-        f"{findings.counted(each.broken, 'file')} of the {_PURPOSES[each.role]} could not be read and "
-        f"{'is' if each.broken == 1 else 'are'} left out."
+        f"{findings.counted(each.broken, 'file')} given as {_PURPOSES[each.role]} could not be read, and "
+        f"{'was' if each.broken == 1 else 'were'} left out."
         for each in result.images
         if each.broken
     ]
@@ -189,7 +189,6 @@ class ShownImage:
     name: str
     text: str
     source: str
-    purpose: str
 
 
 def _changed(changed: ChangedAnswer, thumbnails: Mapping[tuple[str, str], bytes]) -> ShownImage:
@@ -197,7 +196,7 @@ def _changed(changed: ChangedAnswer, thumbnails: Mapping[tuple[str, str], bytes]
     kind = "png" if content.startswith(b"\x89PNG") else "jpeg" if content.startswith(b"\xff\xd8") else ""
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}" if kind else ""
     text = findings.alternative_text(changed)
-    return ShownImage(changed, findings.file_name(changed), text, source, _PURPOSES[changed.role])
+    return ShownImage(changed, findings.file_name(changed), text, source)
 
 
 # -- how it was made --------------------------------------------------------------------------------------------------
