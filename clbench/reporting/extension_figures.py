@@ -61,7 +61,7 @@ def class_shares(kept: Candidate) -> list[ClassShares]:
 def main_figure(result: ExtensionResult) -> bytes:
     """Return the figure of each class before and after as PNG, for a notebook; empty if no class can be judged."""
     panels = [panel for _, panel in per_class(result).panels]
-    return png(panels, 3) if panels else b""
+    return png(panels, 2) if panels else b""
 
 
 def per_class(result: ExtensionResult) -> Figure:

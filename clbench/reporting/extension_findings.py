@@ -108,13 +108,15 @@ def outcome(result: ExtensionResult) -> str:
         change = found.after.value - found.before.value
         moved = "stayed at" if abs(change) < 0.0005 else f"went from {percent(found.before)} to"
         return f"Accuracy on the old classes {moved} {percent(found.after)}. {new}"
-    unlabelled = (
-        f" On {counted(kept.on_unlabelled.images, 'unlabelled image')} it answers as before in "
-        f"{percent(kept.on_unlabelled.same / kept.on_unlabelled.images)}."
-        if kept.on_unlabelled and kept.on_unlabelled.images
-        else ""
-    )
-    return f"{new}{unlabelled} Its accuracy on the old classes is not known."
+    return f"{new}{_unlabelled(kept.on_unlabelled)} Its accuracy on the old classes is not known."
+
+
+def _unlabelled(found: Agreement | None) -> str:
+    if not found or not found.images:
+        return ""
+    taken = f"{counted(found.taken_by_new, 'is', 'are')} answered with a new class"
+    same = percent(found.same / found.images)
+    return f" Of {counted(found.images, 'unlabelled image')} {same} get the same answer as before, and {taken}."
 
 
 def tiles(result: ExtensionResult) -> list[Tile]:
@@ -170,8 +172,8 @@ def changes(result: ExtensionResult) -> str:
         return ""
     less, more = sum(change < 0 for change in moved), sum(change > 0 for change in moved)
     return (
-        f"Of {counted(len(moved), 'old class', 'old classes')} with test images, {less:,} "
-        f"{'is' if less == 1 else 'are'} recognized less often than before, {more:,} more often and "
+        f"Of {counted(len(moved), 'old class', 'old classes')} with test images, {less or 'none'} "
+        f"{'is' if less < 2 else 'are'} recognized less often than before, {more:,} more often and "
         f"{len(moved) - less - more:,} as often."
     )
 
@@ -256,7 +258,7 @@ def _confusion_list(result: ExtensionResult, title: str, none: str, found: Seque
     )
 
 
-SUMMARY_HEADINGS = ("images of", "tested", "right", "taken for an old class", "taken for a new class")
+SUMMARY_HEADINGS = ("images of", "tested", "right", "wrong: an old class", "wrong: a new class")
 
 
 def confusion_summary(result: ExtensionResult) -> list[tuple[str, ...]]:
