@@ -226,21 +226,25 @@ class ConfusionList:
 
 
 def confusion_lists(result: ExtensionResult) -> list[ConfusionList]:
-    """Return which classes are taken for which: old ones for new ones, and the reverse; of a first network, all."""
+    """Return which classes are taken for which, old and new ones apart; of a first network, all together."""
     tested = {each.is_new for each in result.kept.classes if each.test_images}
     new = {each.name: each.is_new for each in result.kept.classes}
     wrong = [each for each in result.kept.confusion if each.true != each.answer]
     if not result.old_classes:
         none = "No test image is taken for another class."
         return [_confusion_list(result, "Classes taken for others", none, wrong)] if tested else []
+    kinds = [
+        (False, True, "Old classes taken for new ones", "No test image of an old class is answered with a new one."),
+        (True, False, "New classes taken for old ones", "No test image of a new class is answered with an old one."),
+    ]
+    if len(result.new_classes) > 1:
+        none = "No test image of a new class is answered with another new one."
+        kinds.append((True, True, "New classes taken for each other", none))
     made = []
-    for shown, title, none in (
-        (False, "Old classes taken for new ones", "No test image of an old class is answered with a new one."),
-        (True, "New classes taken for old ones", "No test image of a new class is answered with an old one."),
-    ):
+    for shown, answered, title, none in kinds:
         if shown in tested:
-            crossed = [each for each in wrong if new[each.true] is shown and new[each.answer] is not shown]
-            made.append(_confusion_list(result, title, none, crossed))
+            of_kind = [each for each in wrong if new[each.true] is shown and new[each.answer] is answered]
+            made.append(_confusion_list(result, title, none, of_kind))
     return made
 
 

@@ -254,9 +254,17 @@ def test_confusions_between_old_and_new_are_counted_and_listed_in_both_direction
     ]
 
 
+def test_of_several_new_classes_those_that_are_taken_for_each_other_are_listed() -> None:
+    lists = tables(section(page_of(CASES["without_old_tests"]()), "confusions"))[1:3]
+    assert lists == [
+        [["shown", "answer", "images", "of"], ["crab", "old 3", "1", "10"]],
+        [["shown", "answer", "images", "of"], ["crab", "lobster", "1", "10"], ["lobster", "crab", "1", "10"]],
+    ]
+
+
 def test_of_many_confusions_the_ten_most_frequent_are_listed_and_the_rest_is_counted() -> None:
     markup = section(page_of(many()), "confusions")
-    _, old_as_new, _ = tables(markup)
+    old_as_new = tables(markup)[1]
     # n % 11 = 10 for nine of a hundred classes, each with 12 images taken for a new one; then those with 11.
     assert [row[2] for row in old_as_new[1:]] == ["12"] * 9 + ["11"]
     total = sum(2 + n % 11 for n in range(100))
@@ -421,6 +429,7 @@ def test_the_page_of_a_first_network_compares_nothing() -> None:
         "lite0 (pretrained), head only, 128 px was trained on 90 images of 3 classes (cup, chair and lamp) with the "
         "strategy naive. Accuracy on the test images is 86.7 %."
     )
+    assert "2 files given as training images could not be read, and were left out." in shown(markup)
     interval = of_classes((9, 10), (7, 10), (10, 10))
     assert tiles(markup) == {"Accuracy": ("86.7 %", f"{interval} %; mean over 3 classes, 30 images")}
     assert not section(markup, "agreement") and not section(markup, "strategies") and not section(markup, "changed")
