@@ -81,7 +81,8 @@ def per_class(result: ExtensionResult) -> Figure:
             )
     if new:
         drawn = new if len(new) <= _EACH else new[:_PER_PANEL]
-        panels += _panels("New classes" if result.old_classes else "Classes", drawn)
+        titled = "New class" if len(new) == 1 else "New classes"
+        panels += _panels(titled if result.old_classes else "Classes", drawn)
         if drawn is not new:
             values = [100 * each.after.value for each in new if each.after]
             panels.append(_histogram("All new classes" if result.old_classes else "All classes", values, _NEW, 0))
