@@ -251,7 +251,11 @@ def train() -> ExtensionResult:
     """A first network: (9/10 + 7/10 + 10/10) / 3 = 0.8667."""
     new: New = {"cup": (10, 9), "chair": (10, 7), "lamp": (10, 10)}
     errors = [("cup", "lamp", 1), ("chair", "cup", 2), ("chair", "lamp", 1)]
-    return result(candidate({}, new, strategy="naive", errors=errors))
+    images = (
+        ImagesUsed(role="new", images=90, broken=2, sha256="a" * 64),
+        ImagesUsed(role="new_test", images=30, broken=0, sha256="b" * 64),
+    )
+    return result(candidate({}, new, strategy="naive", errors=errors), images=images)
 
 
 CASES: dict[str, Callable[[], ExtensionResult]] = {

@@ -42,7 +42,9 @@ class _Shown:
 def confusion(comparison: Comparison) -> Figure:
     """Which classes are taken for which, or those of which experience; no panels without an evaluation at the end."""
     shown = _shown(comparison)
-    panels = tuple((each.row.title, matrix_panel(each.row.title, each.shares, each.names, each.unit)) for each in shown)
+    panels = tuple(
+        (each.row.title, matrix_panel(each.row.title, each.shares, each.names, each.names, each.unit)) for each in shown
+    )
     rows = tuple(
         (each.row.strategy, name, *("–" if value is None else f"{100 * value:.1f}" for value in line))
         for each in shown
@@ -91,19 +93,28 @@ def _shown(comparison: Comparison) -> list[_Shown]:
 
 
 def matrix_panel(
-    title: str, shares: Sequence[Sequence[float | None]], names: Sequence[str], unit: str, divided: int | None = None
+    title: str,
+    shares: Sequence[Sequence[float | None]],
+    names: Sequence[str],
+    answers: Sequence[str],
+    unit: str,
+    divided: tuple[int, int] | None = None,
 ) -> Panel:
     """Return the panel of a matrix, whose size and margins depend on how many names it has and how long they are.
 
-    `divided` has a line before that row and column.
+    `names` are those of the rows, `answers` those of the columns; `divided` has a line before that row and one before
+    that column.
     """
-    labels = [short(name, 8) for name in names]
-    side = min(max(1.5, 0.24 * len(labels)), 4.8)
-    room = min(0.09 * max(map(len, labels)), 1.0)
-    margins = {"left": 0.4 + room, "right": 0.75, "top": 0.32, "bottom": 0.4 + room}
-    title = short(title, 7.2 * (side + margins["right"]))
-    size = (side + margins["left"] + margins["right"], side + margins["top"] + margins["bottom"])
-    draw = partial(draw_confusion, title=title, shares=shares, names=labels, unit=unit, divided=divided)
+    across, down = ([short(name, 8) for name in each] for each in (answers, names))
+    cell = min(0.24, 4.8 / len(across))
+    width, height = max(1.5, cell * len(across)), cell * len(down)
+    if len(down) == len(across):
+        height = width
+    left, bottom = (0.4 + min(0.09 * max(map(len, labels)), 1.0) for labels in (down, across))
+    margins = {"left": left, "right": 0.75, "top": 0.32, "bottom": bottom}
+    title = short(title, 7.2 * (width + margins["right"]))
+    size = (width + left + margins["right"], height + margins["top"] + bottom)
+    draw = partial(draw_confusion, title=title, shares=shares, names=down, answers=across, unit=unit, divided=divided)
     return Panel(draw, *size, **margins)
 
 

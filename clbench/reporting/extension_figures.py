@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from clbench.evaluation.proportions import Proportion, proportion
 from clbench.reporting.confusion import matrix_panel
 from clbench.reporting.figure import Figure
-from clbench.reporting.labels import short
+from clbench.reporting.labels import brief, short
 from clbench.reporting.rendering import Panel, png
 from clbench.results.extension_result import Candidate, ExtensionResult, JudgedClass
 
@@ -61,7 +61,7 @@ def class_shares(kept: Candidate) -> list[ClassShares]:
 def main_figure(result: ExtensionResult) -> bytes:
     """Return the figure of each class before and after as PNG, for a notebook; empty if no class can be judged."""
     panels = [panel for _, panel in per_class(result).panels]
-    return png(panels, 3) if panels else b""
+    return png(panels, 2) if panels else b""
 
 
 def per_class(result: ExtensionResult) -> Figure:
@@ -81,7 +81,8 @@ def per_class(result: ExtensionResult) -> Figure:
             )
     if new:
         drawn = new if len(new) <= _EACH else new[:_PER_PANEL]
-        panels += _panels("New classes" if result.old_classes else "Classes", drawn)
+        titled = "New class" if len(new) == 1 else "New classes"
+        panels += _panels(titled if result.old_classes else "Classes", drawn)
         if drawn is not new:
             values = [100 * each.after.value for each in new if each.after]
             panels.append(_histogram("All new classes" if result.old_classes else "All classes", values, _NEW, 0))
@@ -89,7 +90,7 @@ def per_class(result: ExtensionResult) -> Figure:
             notes.append(
                 f"Drawn are the {len(drawn)} of {len(new)} {kind} with the lowest accuracy, and a histogram of all."
             )
-    title = "Each class before and after" if result.old_classes else "Each class"
+    title = "Each class before and after" if old else "Each new class" if result.old_classes else "Each class"
     return Figure("per-class", title, tuple(panels), *_numbers(result, shares), " ".join(notes))
 
 
@@ -193,21 +194,19 @@ def _draw_histogram(axes: Axes, *, title: str, values: Sequence[float], colour: 
 
 def confusion_matrix(result: ExtensionResult) -> Figure:
     """Which class is taken for which; without panels for many classes, or without test images."""
-    names = [each.name for each in result.kept.classes]
-    place = {name: position for position, name in enumerate(names)}
-    counts = [[0] * len(names) for _ in names] if len(names) <= _IN_MATRIX else []
-    if counts:
-        for each in result.kept.confusion:
-            counts[place[each.true]][place[each.answer]] += each.images
-    title = "Which class is taken for which"
-    headings = ("shown", *names)
-    if not any(map(any, counts)):
-        return Figure("confusion", title, (), headings, ())
-    shares = [[count / sum(line) if sum(line) else None for count in line] for line in counts]
-    divided = len(result.old_classes) if result.old_classes else None
-    panel = matrix_panel("Share of each class, %", shares, names, "class", divided)
-    rows = tuple((name, *(f"{count:,}" for count in line)) for name, line in zip(names, counts, strict=True))
-    note = "A row for each class shown, a column for each answer. A row sums to 100 %; it is empty without test images."
+    title, panel_title = "Which class is taken for which", "Share of each class, %"
+    classes = result.kept.classes
+    tested = [each for each in classes if each.test_images]
+    if not tested or len(classes) > _IN_MATRIX:
+        return Figure("confusion", title, (), (), ())
+    count = {(each.true, each.answer): each.images for each in result.kept.confusion}
+    counts = [[count.get((shown.name, answer.name), 0) for answer in classes] for shown in tested]
+    shares = [[value / each.test_images for value in line] for each, line in zip(tested, counts, strict=True)]
+    names, answers = ([each.name for each in group] for group in (tested, classes))
+    divided = (sum(not each.is_new for each in tested), len(result.old_classes)) if result.old_classes else None
+    panel = matrix_panel(panel_title, shares, names, answers, "class", divided)
+    rows = tuple((name, *(f"{value:,}" for value in line)) for name, line in zip(names, counts, strict=True))
+    note = "A row for each class with test images, a column for each answer; a row sums to 100 %."
     if divided is not None:
-        note += " The lines divide old classes from new ones."
-    return Figure("confusion", title, (("Share of each class, %", panel),), headings, rows, note)
+        note += " White lines divide old classes from new ones."
+    return Figure("confusion", title, ((panel_title, panel),), ("shown", *map(brief, answers)), rows, note)

@@ -108,13 +108,15 @@ def outcome(result: ExtensionResult) -> str:
         change = found.after.value - found.before.value
         moved = "stayed at" if abs(change) < 0.0005 else f"went from {percent(found.before)} to"
         return f"Accuracy on the old classes {moved} {percent(found.after)}. {new}"
-    unlabelled = (
-        f" On {counted(kept.on_unlabelled.images, 'unlabelled image')} it answers as before in "
-        f"{percent(kept.on_unlabelled.same / kept.on_unlabelled.images)}."
-        if kept.on_unlabelled and kept.on_unlabelled.images
-        else ""
-    )
-    return f"{new}{unlabelled} Its accuracy on the old classes is not known."
+    return f"{new}{_unlabelled(kept.on_unlabelled)} Its accuracy on the old classes is not known."
+
+
+def _unlabelled(found: Agreement | None) -> str:
+    if not found or not found.images:
+        return ""
+    taken = f"{counted(found.taken_by_new, 'is', 'are')} answered with a new class"
+    same = percent(found.same / found.images)
+    return f" Of {counted(found.images, 'unlabelled image')} {same} get the same answer as before, and {taken}."
 
 
 def tiles(result: ExtensionResult) -> list[Tile]:
@@ -156,11 +158,8 @@ def unjudged(result: ExtensionResult) -> str:
         return ""
     if result.old_classes and not result.kept.old_classes:  # which is said by itself
         names = [each.name for each in result.kept.classes if each.is_new and not each.test_images]
-    return (
-        f"{classes(len(names)).capitalize()} cannot be judged, for want of test images: {named(names)}."
-        if names
-        else ""
-    )
+    has = "has" if len(names) == 1 else "have"
+    return f"{classes(len(names))} {has} no test images and cannot be judged: {named(names)}." if names else ""
 
 
 # -- what was lost ----------------------------------------------------------------------------------------------------
@@ -173,8 +172,8 @@ def changes(result: ExtensionResult) -> str:
         return ""
     less, more = sum(change < 0 for change in moved), sum(change > 0 for change in moved)
     return (
-        f"Of {counted(len(moved), 'old class', 'old classes')} with test images {less:,} "
-        f"{'is' if less == 1 else 'are'} recognized less often than before, {more:,} more often and "
+        f"Of {counted(len(moved), 'old class', 'old classes')} with test images, {less or 'none'} "
+        f"{'is' if less < 2 else 'are'} recognized less often than before, {more:,} more often and "
         f"{len(moved) - less - more:,} as often."
     )
 
@@ -227,28 +226,35 @@ class ConfusionList:
 
 
 def confusion_lists(result: ExtensionResult) -> list[ConfusionList]:
-    """Return which classes are taken for which: old ones for new ones, and the reverse; of a first network, all."""
+    """Return which classes are taken for which, old and new ones apart; of a first network, all together."""
     tested = {each.is_new for each in result.kept.classes if each.test_images}
     new = {each.name: each.is_new for each in result.kept.classes}
     wrong = [each for each in result.kept.confusion if each.true != each.answer]
     if not result.old_classes:
         none = "No test image is taken for another class."
         return [_confusion_list(result, "Classes taken for others", none, wrong)] if tested else []
+    kinds = [
+        (False, True, "Old classes taken for new ones", "No test image of an old class is answered with a new one."),
+        (True, False, "New classes taken for old ones", "No test image of a new class is answered with an old one."),
+    ]
+    if len(result.new_classes) > 1:
+        none = "No test image of a new class is answered with another new one."
+        kinds.append((True, True, "New classes taken for each other", none))
     made = []
-    for shown, title, none in (
-        (False, "Old classes taken for new ones", "No test image of an old class is answered with a new one."),
-        (True, "New classes taken for old ones", "No test image of a new class is answered with an old one."),
-    ):
+    for shown, answered, title, none in kinds:
         if shown in tested:
-            crossed = [each for each in wrong if new[each.true] is shown and new[each.answer] is not shown]
-            made.append(_confusion_list(result, title, none, crossed))
+            of_kind = [each for each in wrong if new[each.true] is shown and new[each.answer] is answered]
+            made.append(_confusion_list(result, title, none, of_kind))
     return made
 
 
 def _confusion_list(result: ExtensionResult, title: str, none: str, found: Sequence[Confused]) -> ConfusionList:
     total = {each.name: each.test_images for each in result.kept.classes}
     found = sorted(found, key=lambda each: -each.images)
-    rows = ((each.true, each.answer, f"{each.images:,}", f"{total[each.true]:,}") for each in found[:MOST_CONFUSED])
+    rows = (
+        (brief(each.true), brief(each.answer), f"{each.images:,}", f"{total[each.true]:,}")
+        for each in found[:MOST_CONFUSED]
+    )
     left = found[MOST_CONFUSED:]
     images = counted(sum(each.images for each in left), "image")
     return ConfusionList(
@@ -256,7 +262,7 @@ def _confusion_list(result: ExtensionResult, title: str, none: str, found: Seque
     )
 
 
-SUMMARY_HEADINGS = ("images of", "tested", "right", "taken for an old class", "taken for a new class")
+SUMMARY_HEADINGS = ("images of", "tested", "right", "wrong: an old class", "wrong: a new class")
 
 
 def confusion_summary(result: ExtensionResult) -> list[tuple[str, ...]]:

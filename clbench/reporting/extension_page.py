@@ -16,11 +16,11 @@ from clbench.reporting.provenance import described
 from clbench.reporting.rendering import inline
 from clbench.reporting.sections import Cell
 from clbench.results.environment import Environment
-from clbench.results.extension_result import Candidate, ChangedAnswer, ExtensionResult
+from clbench.results.extension_result import Candidate, ChangedAnswer, ExtensionResult, Role
 from clbench.results.record_model import to_json
 from clbench.system.output import duration
 
-_PURPOSES = {
+_PURPOSES: dict[Role, str] = {
     "new": "training images of new classes",
     "new_test": "test images of new classes",
     "old_test": "test images of old classes",
@@ -101,8 +101,8 @@ def _short_facts(result: ExtensionResult, facts: Facts) -> list[str]:
 
 def _broken(result: ExtensionResult) -> list[str]:
     return [
-        f"{findings.counted(each.broken, 'file')} of the {_PURPOSES[each.role]} could not be read and "
-        f"{'is' if each.broken == 1 else 'are'} left out."
+        f"{findings.counted(each.broken, 'file')} given as {_purpose(result, each.role)} could not be read, and "
+        f"{'was' if each.broken == 1 else 'were'} left out."
         for each in result.images
         if each.broken
     ]
@@ -189,7 +189,6 @@ class ShownImage:
     name: str
     text: str
     source: str
-    purpose: str
 
 
 def _changed(changed: ChangedAnswer, thumbnails: Mapping[tuple[str, str], bytes]) -> ShownImage:
@@ -197,7 +196,7 @@ def _changed(changed: ChangedAnswer, thumbnails: Mapping[tuple[str, str], bytes]
     kind = "png" if content.startswith(b"\x89PNG") else "jpeg" if content.startswith(b"\xff\xd8") else ""
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}" if kind else ""
     text = findings.alternative_text(changed)
-    return ShownImage(changed, findings.file_name(changed), text, source, _PURPOSES[changed.role])
+    return ShownImage(changed, findings.file_name(changed), text, source)
 
 
 # -- how it was made --------------------------------------------------------------------------------------------------
@@ -264,16 +263,14 @@ def _values(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _images(result: ExtensionResult) -> list[tuple[str, ...]]:
-    trains = "" if result.old_classes else " of new classes"
     return [
-        (
-            _PURPOSES[each.role].removesuffix(trains) if trains else _PURPOSES[each.role],
-            f"{each.images:,}",
-            f"{each.broken:,}",
-            each.sha256,
-        )
-        for each in result.images
+        (_purpose(result, each.role), f"{each.images:,}", f"{each.broken:,}", each.sha256) for each in result.images
     ]
+
+
+def _purpose(result: ExtensionResult, role: Role) -> str:
+    """Return what images are for; of a first network all classes are new, which is not said."""
+    return _PURPOSES[role] if result.old_classes else _PURPOSES[role].removesuffix(" of new classes")
 
 
 def _hashes(result: ExtensionResult, facts: Facts) -> list[tuple[str, str]]:

@@ -82,12 +82,13 @@ def draw_confusion(
     title: str,
     shares: Sequence[Sequence[float | None]],
     names: Sequence[str],
+    answers: Sequence[str],
     unit: str,
-    divided: int | None = None,
+    divided: tuple[int, int] | None = None,
 ) -> None:
     """A row per true class or experience, a column per what its samples are taken for, as shares of the row.
 
-    `divided` has a line before that row and column.
+    `divided` has a line before that row and one before that column.
     """
     import numpy as np
     import seaborn
@@ -100,17 +101,17 @@ def draw_confusion(
         vmin=0,
         vmax=100,
         cmap="cividis",
-        annot=numbers if len(names) <= 25 else None,  # in smaller cells the numbers would run into each other
+        annot=numbers if len(answers) <= 25 else None,  # in smaller cells the numbers would run into each other
         fmt="",
-        annot_kws={"size": 7 if len(names) <= 12 else 5},
-        xticklabels=list(names),
+        annot_kws={"size": 7 if len(answers) <= 12 else 5},
+        xticklabels=list(answers),
         yticklabels=list(names),
         cbar_kws={"ticks": [0, 50, 100], "pad": 0.05, "aspect": 14},
         ax=axes,
     )
     if divided is not None:
-        axes.axhline(divided, color=axes.xaxis.label.get_color(), linewidth=1.2)
-        axes.axvline(divided, color=axes.xaxis.label.get_color(), linewidth=1.2)
+        axes.axhline(divided[0], color="white", linewidth=2)
+        axes.axvline(divided[1], color="white", linewidth=2)
     axes.set_title(title)
     axes.set(xlabel="taken for", ylabel=f"true {unit}")
     axes.tick_params(length=0, labelsize=8)

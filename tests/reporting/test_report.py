@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+from page_text import shown
 from PIL import Image
 from rich.console import Console
 from stored_runs import HOSTILE, publish, source
@@ -46,13 +47,6 @@ ReportOf = Callable[[str], Report]
 
 def page(report: Report) -> str:
     return report.page.read_text(encoding="utf-8")
-
-
-def shown(markup: str) -> str:
-    """The text of a piece of the page, in one line, without the marks of direction and the spaces that do not break."""
-    spaced = re.sub(r"<(td|th|small)\b", r" <\1", markup)
-    text = html.unescape(re.sub(r"<[^>]+>", "", spaced)).replace("\u00a0", " ")
-    return re.sub(r"\s+", " ", re.sub("[\u2066-\u2069]", "", text)).strip()
 
 
 def paragraphs(markup: str, name: str) -> list[str]:

@@ -1,57 +1,25 @@
 """The report's page in a real browser: it is quiet, sorts, folds, adapts, and can be read by all."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import FAULTY_LABELS, Open, colours, serious_faults
 from stored_runs import publish
 
 from clbench.reporting import figures
 from clbench.reporting.publication import Report, Selection, write_report
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e '.[test]'")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
-
-CHROMIUM = Path("/usr/bin/chromium")
-if not CHROMIUM.exists():
-    pytest.skip(f"needs a browser: there is no {CHROMIUM}", allow_module_level=True)
-
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 CASES = ("usual", "hostile", "crowd", "long", "single")
-Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        launched = started.chromium.launch(executable_path=str(CHROMIUM), args=quiet)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture
-def opened(browser: Any, report_of: Callable[[str], Report]) -> Iterator[Open]:
-    """Opens the page of a case in a browser of its own; what it asks for and complains of is kept on the page."""
-    contexts = []
-
-    def open_page(case: str, width: int = 1280, **options: Any) -> Any:
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.requests, page.complaints = [], []
-        page.on("request", lambda request: page.requests.append(request.url))
-        page.on("console", lambda message: page.complaints.append(message.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on("dialog", lambda dialog: (page.complaints.append("a dialog"), dialog.dismiss()))
-        page.goto(report_of(case).page.as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
+def opened(visit: Open, report_of: Callable[[str], Report]) -> Open:
+    """Opens the page of a case; see `visit`."""
+    return lambda case, width=1280, **options: visit(report_of(case).page, width, **options)
 
 
 def column(page: Any, heading: str) -> list[str]:
@@ -146,17 +114,6 @@ def test_folds_open_and_show_the_numbers(opened: Open) -> None:
     assert fold.locator("table").is_visible() and "48.0 ±13.6" in fold.inner_text()
 
 
-def colours(page: Any) -> tuple[str, str, str]:
-    """Of the ground, the text, and the text in a drawing."""
-    return tuple(
-        page.evaluate("""() => [
-        getComputedStyle(document.body).backgroundColor,
-        getComputedStyle(document.body).color,
-        getComputedStyle(document.querySelector("figure svg text")).fill,
-    ]""")
-    )
-
-
 def test_dark_mode_turns_page_and_drawings_and_print_is_dark_on_white(opened: Open) -> None:
     page = opened("usual", color_scheme="light")
     ground, text, drawn = colours(page)
@@ -206,27 +163,6 @@ def test_the_first_screen_has_the_figure_of_old_and_new_classes_and_the_answer(o
     assert figure["y"] < answer["y"] < 900
 
 
-FAULTY_LABELS = """() => {
-    const faults = [];
-    for (const svg of document.querySelectorAll("figure svg")) {
-        const frame = svg.getBoundingClientRect();
-        const labels = [...svg.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()]);
-        for (const [i, [text, box]] of labels.entries()) {
-            if (box.left < frame.left - 1 || box.right > frame.right + 1) faults.push(`${text} is cut`);
-            if (box.top < frame.top - 1 || box.bottom > frame.bottom + 1) faults.push(`${text} is cut`);
-            for (const [other, its] of labels.slice(i + 1)) {
-                const width = Math.min(box.right, its.right) - Math.max(box.left, its.left);
-                const height = Math.min(box.bottom, its.bottom) - Math.max(box.top, its.top);
-                // Boxes of lines are taller than their letters, and may touch.
-                const over = width > 1.5 && height > 0.35 * Math.min(box.height, its.height);
-                if (over) faults.push(`${text} is on ${other}`);
-            }
-        }
-    }
-    return faults;
-}"""
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_no_label_in_a_drawing_is_cut_or_lies_on_another(opened: Open, case: str) -> None:
     assert opened(case).evaluate(FAULTY_LABELS) == []
@@ -273,13 +209,11 @@ def test_every_drawing_has_a_name_and_a_description(opened: Open, case: str) -> 
 def test_axe_finds_no_serious_fault(opened: Open, case: str, scheme: str, width: int) -> None:
     page = opened(case, width, color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
-    found = axe.Axe().run(page).response["violations"]
-    serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
-    assert [(fault["id"], fault["nodes"][0]["html"][:120]) for fault in serious] == []
+    assert serious_faults(page) == []
 
 
 def test_axe_finds_no_serious_fault_and_no_label_is_cut_across_scenarios(
-    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    visit: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(figures, "all_figures", lambda comparison: [])
     for position, name in enumerate(("naive", "ewc:kirkpatrick2017", "lwf", "er", "joint")):
@@ -288,11 +222,6 @@ def test_axe_finds_no_serious_fault_and_no_label_is_cut_across_scenarios(
             publish(tmp_path / "r", name, old=old, scenario=f"scenario {scenario}")
     report = write_report([tmp_path / "r"], tmp_path / "report", Selection())
     for width in (1280, 375):
-        context = browser.new_context(viewport={"width": width, "height": 900})
-        page = context.new_page()
-        page.goto(report.page.as_uri())
-        found = axe.Axe().run(page).response["violations"]
-        serious = [fault["id"] for fault in found if fault["impact"] in ("serious", "critical")]
+        page = visit(report.page, width)
         assert page.locator("figure svg").count() == 1
-        assert serious == page.evaluate(FAULTY_LABELS) == []
-        context.close()
+        assert serious_faults(page) == page.evaluate(FAULTY_LABELS) == []
