@@ -1,0 +1,54 @@
+"""The tables: what is kept of old classes, what is learned of new ones, and each strategy against naive training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from clbench.comparison.statistics import Estimate, estimate, paired
+
+Row = dict[str, Any]
+
+
+def print_tables(rows: Sequence[Row]) -> None:
+    """Print a table for each case, in Markdown."""
+    for case in dict.fromkeys(row["case"] for row in rows):
+        own = [row for row in rows if row["case"] == case]
+        seeds = sorted({row["seed"] for row in own})
+        print(f"\n{case}: {len(seeds)} seeds\n")
+        print("\n".join(table(own)))
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Return the lines of a table: a strategy a line, the best mean of old and new first."""
+    groups: dict[tuple[str, str], dict[int, Row]] = {}
+    for row in rows:
+        groups.setdefault((row["strategy"], row["trains"]), {})[row["seed"]] = row
+    lines = [
+        "| strategy | trains | old before | old after | new | mean of both | old, Δ vs naive |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    ranked = sorted(groups.items(), key=lambda item: -sum(_both(row) for row in item[1].values()) / len(item[1]))
+    for (strategy, trains), by_seed in ranked:
+        naive = groups.get(("naive", trains), {})
+        common = sorted(by_seed.keys() & naive.keys())
+        against = None
+        if strategy != "naive" and common:
+            against = paired([by_seed[seed]["old"] for seed in common], [naive[seed]["old"] for seed in common])
+        cells = [[row["before"] for row in by_seed.values()], [row["old"] for row in by_seed.values()]]
+        cells += [[row["new"] for row in by_seed.values()], [_both(row) for row in by_seed.values()]]
+        shown = [_text(estimate(values)) for values in cells]
+        lines.append(f"| {strategy} | {trains} | {' | '.join(shown)} | {_text(against, signed=True)} |")
+    return lines
+
+
+def _both(row: Row) -> float:
+    return float(row["old"] + row["new"]) / 2
+
+
+def _text(value: Estimate | None, signed: bool = False) -> str:
+    if value is None:
+        return "–"
+    sign = "+" if signed and value.mean >= 0 else ""
+    width = "" if value.half_width is None else f" ±{100 * value.half_width:.1f}"
+    return f"{sign}{100 * value.mean:.1f}{width}"
