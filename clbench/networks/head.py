@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, cast
 
 import torch
@@ -92,6 +92,24 @@ class Head(nn.Module):
         rows = zip(self.weight.split(list(sizes)), self.bias.split(list(sizes)), strict=True)
         self.old = LayerPerExperience([linear_layer(weight, bias) for weight, bias in rows])
 
+    @torch.no_grad()
+    def assign(self, first: int, weight: Tensor, bias: Tensor) -> None:
+        """Give the rows from `first` on the values `weight` (classes, features) and `bias` (classes,)."""
+        end, position = first + len(weight), 0
+        for layer in self._linear():
+            start, stop = max(first, position), min(end, position + layer.out_features)
+            if start < stop:
+                layer.weight[start - position : stop - position] = weight[start - first : stop - first]
+                layer.bias[start - position : stop - position] = bias[start - first : stop - first]
+            position += layer.out_features
+
+    def _linear(self) -> Iterator[nn.Linear]:
+        for part in (self.old, self.new):
+            if isinstance(part, LayerPerExperience):
+                yield from part.linear
+            elif part is not None:
+                yield part
+
     def _drawn(self, classes: int, seed: int) -> nn.Linear:
         layer = _empty_linear(self.features, classes)
         generator = torch.Generator().manual_seed(seed)
@@ -133,15 +151,16 @@ class LayerPerExperience(nn.Module):
     @property
     def weight(self) -> Tensor:
         """All rows, (classes, features)."""
-        return torch.cat([layer.weight for layer in self._linear])
+        return torch.cat([layer.weight for layer in self.linear])
 
     @property
     def bias(self) -> Tensor:
         """All biases, (classes,)."""
-        return torch.cat([layer.bias for layer in self._linear])
+        return torch.cat([layer.bias for layer in self.linear])
 
     @property
-    def _linear(self) -> list[nn.Linear]:
+    def linear(self) -> list[nn.Linear]:
+        """The layers, in the order of the experiences."""
         return [cast(nn.Linear, layer) for layer in self.layers]
 
     def forward(self, features: Tensor) -> Tensor:
@@ -150,7 +169,7 @@ class LayerPerExperience(nn.Module):
             F.linear(features, layer.weight.detach(), layer.bias.detach())
             if self.training and position >= self.reached
             else layer(features)
-            for position, layer in enumerate(self._linear)
+            for position, layer in enumerate(self.linear)
         ]
         return torch.cat(logits, dim=1)
 
