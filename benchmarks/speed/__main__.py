@@ -17,6 +17,7 @@ Groups:
     startup        `clbench run` until its first gradient step, beyond what importing torch takes
     threads        the default number of threads beside one and two, idle and with a busy neighbour
     channels_last  a training step of ResNet-32 in clbench's memory format beside torch's default
+    decoding       importing a folder of JPEGs beside a bare loop over the decoder
     features       a frozen network's features, extracted and stored, beside a bare loop over the network
 """
 
@@ -34,6 +35,7 @@ from rich.console import Console
 
 from benchmarks.measuring import Bench, Row, Unavailable, open_console, print_rows
 from benchmarks.speed.costs import commands, flatness, memory, startup
+from benchmarks.speed.decoding import decoding
 from benchmarks.speed.features import features
 from benchmarks.speed.memory_format import channels_last
 from benchmarks.speed.peers import avalanche, grid
@@ -52,6 +54,7 @@ GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
     "startup": startup,
     "threads": threads,
     "channels_last": channels_last,
+    "decoding": decoding,
     "features": features,
 }
 

@@ -95,13 +95,29 @@ def _loop_warnings(rows: Sequence[Row]) -> list[str]:
 
 
 def _imbalance_warnings(run: StoredRun) -> list[str]:
+    warnings = _untested_classes(run)
     least, most = class_sizes(run)
     if most < MANY_TIMES * least:
-        return []
+        return warnings
     return [
+        *warnings,
         f"Unequal classes: the largest has {most:,} test samples, the smallest {least:,}. Accuracies count samples, so "
-        "large classes dominate them; macro accuracy is the mean over classes."
+        "large classes dominate them; macro accuracy is the mean over classes.",
     ]
+
+
+def _untested_classes(run: StoredRun) -> list[str]:
+    scenario = run.spec.scenario
+    untested = [
+        scenario.class_name(class_id)
+        for class_id, total in zip(scenario.class_order, run.counts().class_total, strict=True)
+        if not total
+    ]
+    if not untested:
+        return []
+    have = "1 class has" if len(untested) == 1 else f"{len(untested)} classes have"
+    names = ", ".join(sorted(untested)[:5]) + (", …" if len(untested) > 5 else "")
+    return [f"{have} no test samples ({names}): how well they are learned is not known, and no accuracy counts them."]
 
 
 def _constant_loss_warnings(rows: Sequence[Row]) -> list[str]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from clbench.base.events import DecodingProgress, Listener
-from clbench.data.image_files import FORMATS, UNREADABLE, Fit, bombs_refused, check_sums, fitted_pixels, reason
+from clbench.data.image_files import UNREADABLE, Fit, bombs_refused, check_sums, fitted_pixels, opened, reason
 from clbench.system.machine import available_cores
 
 Shape = tuple[int, int, int]
@@ -64,7 +64,7 @@ def decode(
     check: Check = anything,
     written: Callable[[memoryview], None] = ignored,
 ) -> Decoded:
-    """Return all images of `files`, which are plain files, in `shape`, as `image_files.read_image` reads each.
+    """Return all images of `files` in `shape`, as `image_files.read_image` reads each.
 
     With `out` they are written to this new .npy and mapped from it, so that memory stays bounded, and `written` gets
     all their bytes in order. `what` is said with the progress. Raises what `check` raises, and OSError if `out` cannot
@@ -139,7 +139,7 @@ def _part(files: Sequence[Path], rows: range, shape: Shape, fit: Fit, check: Che
     part = _Part(np.empty((len(rows), *shape), np.uint8), [], [])
     for row in rows:
         try:
-            with PIL.Image.open(files[row], formats=FORMATS) as image:
+            with opened(files[row]) as image:
                 check(image)
                 check_sums(image, files[row])
                 part.images[len(part.rows)] = fitted_pixels(image, shape, fit)
