@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -384,8 +384,9 @@ class Extension:
         if method is None or method.strategy.statistics is None or (state := self._state(method)) is None:
             self.around.notify(Note(f"statistics for {name} are dropped: the strategy is not the one that made them"))
             return None
-        trainer = begin(task, method.strategy, state.config, name, state)
-        learn(task, trainer)
+        silent = replace(task, notify=lambda event: None)  # it is no run of its own
+        trainer = begin(silent, method.strategy, state.config, name, state)
+        learn(silent, trainer)
         return state_of(trainer.strategy, name, method.plugin.sha256, state.config, trunk)
 
     def _candidate(
