@@ -48,6 +48,7 @@ from clbench.data.feature_extraction import Extraction
 from clbench.data.image_decoding import decode
 from clbench.data.image_folders import find_images
 from clbench.extension.learner import Inputs, Learned, Task, begin, learn
+from clbench.extension.none_of_these import reached
 from clbench.extension.recipes import EXTENDING, TRAINING
 from clbench.networks.head import linear_layer
 from clbench.networks.network import Network
@@ -61,7 +62,6 @@ from clbench.system.seeds import run_seeds
 from clbench.system.signals import Interruption
 
 CPU = torch.device("cpu")
-KEPT = 0.95
 SIZE, MOST = 128, 60
 
 Values = Callable[[Tensor], Tensor]
@@ -102,12 +102,7 @@ def auroc(known: Array, unknown: Array) -> float:
 
 def fpr95(known: Array, unknown: Array) -> float:
     """Return the share of unknown images that lie no lower than the lowest of 95 % of the known ones."""
-    return float((unknown >= threshold(known)).mean())
-
-
-def threshold(values: Array) -> float:
-    """Return the value that 95 % of `values` reach."""
-    return float(np.sort(values)[int((1 - KEPT) * len(values))])
+    return float((unknown >= reached(known.tolist())).mean())
 
 
 def rows(
@@ -122,7 +117,7 @@ def rows(
     found = []
     for value, of in VALUES.items():
         scores, labels = calibration
-        least = threshold(of(scores)[scores.argmax(dim=1) == labels].numpy())
+        least = reached(of(scores)[scores.argmax(dim=1) == labels].tolist())
         own = of(known).numpy()
         for name, others in unknown.items():
             theirs = of(others).numpy()
@@ -214,7 +209,8 @@ def caltech(features: Features, seed: int, progress: Console) -> list[Row]:
     for strategy in ("naive", "ncm", "slda", "fecam", "acil", "ranpac"):
         made = learned(strategy, TRAINING, (20,), data, seed, lambda: Network([], x.shape[1]))
         unknown = {"other classes": ask(made, others), "BACKGROUND_Google": ask(made, features.pictures)}
-        found += rows("caltech", strategy, seed, (ask(made, x[calibration]), y[calibration]), ask(made, x[test]), unknown)
+        held = ask(made, x[calibration]), y[calibration]
+        found += rows("caltech", strategy, seed, held, ask(made, x[test]), unknown)
         progress.print(f"caltech {strategy} {seed}")
     return found
 
@@ -224,18 +220,18 @@ def extended(features: Features, seed: int, progress: Console) -> list[Row]:
     order = torch.randperm(features.classes, generator=torch.Generator().manual_seed(seed))
     x, y, others = drawn(features, order, 20)
     train, calibration, test = three_parts(y, seed)
-    old = train[y[train] < 15]
-    first = learned("naive", TRAINING, (15,), inputs(x[old].numpy(), y[old], Unscaled(CPU)), seed, lambda: Network([], x.shape[1]))
+    old, new = train[y[train] < 15], train[y[train] >= 15]
+    data = inputs(x[old].numpy(), y[old], Unscaled(CPU))
+    first = learned("naive", TRAINING, (15,), data, seed, lambda: Network([], x.shape[1]))
 
     def given() -> Network:
         network, head = Network([], x.shape[1]), first.network.head
         network.head.new, network.head.seen = linear_layer(head.weight[:15].detach(), head.bias[:15].detach()), 15
         return network
 
-    new = train[y[train] >= 15]
-    found = []
+    data, found = inputs(x[new].numpy(), y[new], Unscaled(CPU)), []
     for strategy in ("lwf_mc", "lwf"):
-        made = learned(strategy, EXTENDING, (15, 5), inputs(x[new].numpy(), y[new], Unscaled(CPU)), seed, given)
+        made = learned(strategy, EXTENDING, (15, 5), data, seed, given)
         unknown = {"other classes": ask(made, others)}
         for name, least in (("all classes", 0), ("the new classes", 15)):
             own = calibration[y[calibration] >= least]

@@ -94,7 +94,7 @@ def predict(
     if none and none_below is not None:
         raise UsageError("--none and --none-below are both given", "Give one of them.")
     if none_below is not None and not math.isfinite(none_below):
-        raise UsageError(f"--none-below must be a score (got {none_below})")
+        raise UsageError(f"--none-below must be a number (got {none_below})")
     from clbench.deployment.predicting import image_files
     from clbench.deployment.predicting import predict as ask
 
@@ -131,9 +131,9 @@ def _calibrated(network: TrainedNetwork) -> float:
     if found is None:
         raise UsageError(
             "no score was calibrated for this network, below which an image shows none of its classes",
-            "`clbench train` does so, and `clbench extend`, on the images that they hold out. To give one: --none-below "
-            "SCORE. Ask the network with --csv about images of its classes that it was not trained on, and take a "
-            "score that nearly all of them reach.",
+            "`clbench train` and `clbench extend` calibrate one on the images that they hold out. To give one: "
+            "--none-below SCORE. Ask the network with --csv about images of its classes that it was not trained on, "
+            "and take a score that nearly all of them reach.",
         )
     of = f"the {known}" if found.classes == known else f"{found.classes} of the {known}"
     say(

@@ -6,7 +6,7 @@ distance. docs/networks.md has it measured against the softmax's probability, th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -29,5 +29,9 @@ def calibrated(judged: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.in
         classes.update(labels[recognized].tolist())
     if not highest:
         return None
-    lowest = sorted(highest)[_PERCENT_BELOW * len(highest) // 100]
-    return NoneBelow(score=lowest, images=len(highest), classes=len(classes))
+    return NoneBelow(score=reached(highest), images=len(highest), classes=len(classes))
+
+
+def reached(values: Sequence[float]) -> float:
+    """Return the highest of the values that at least 95 % of them reach."""
+    return sorted(values)[_PERCENT_BELOW * len(values) // 100]
