@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -72,6 +73,13 @@ def predict(
     path: Kept,
     images: Annotated[list[str], typer.Argument(metavar="IMAGES…", help="Images, folders of images, or patterns.")],
     top: Annotated[int, typer.Option("--top", metavar="N", help="Classes per image.", min=1)] = 1,
+    none: Annotated[
+        bool, typer.Option("--none", help="Answer 'none of these' below the score that was calibrated in training.")
+    ] = False,
+    none_below: Annotated[
+        float | None,
+        typer.Option("--none-below", metavar="SCORE", help="The same with a score of your own."),
+    ] = None,
     network: NetworkFile = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on standard output.")] = False,
     as_json: AsJson = False,
@@ -79,10 +87,14 @@ def predict(
     """Say what a trained network sees in images.
 
     For each image the likeliest classes, with their probabilities. An image that cannot be read is named and left out;
-    the exit code is then 1.
+    the exit code is then 1. With --none or --none-below an image whose highest score is too low shows none of them.
     """
     if as_csv and as_json:
         raise UsageError("--csv and --json are both given", "Give one of them.")
+    if none and none_below is not None:
+        raise UsageError("--none and --none-below are both given", "Give one of them.")
+    if none_below is not None and not math.isfinite(none_below):
+        raise UsageError(f"--none-below must be a number (got {none_below})")
     from clbench.deployment.predicting import image_files
     from clbench.deployment.predicting import predict as ask
 
@@ -94,8 +106,10 @@ def predict(
             "classes, and says little of how sure the network is.",
             sys.stderr,
         )
+    if none:
+        none_below = _calibrated(loaded)
     answers = ask(loaded, files, top)
-    broken = _print_json(answers) if as_json else _print_lines(answers, as_csv)
+    broken = _print_json(answers, none_below) if as_json else _print_lines(answers, none_below, as_csv)
     if broken:
         say(f"{broken} of {len(files)} images could not be read", sys.stderr)
         raise typer.Exit(1)
@@ -111,34 +125,60 @@ def _loaded(path: Path, network: Path | None) -> TrainedNetwork:
     return load_network(path, network)
 
 
-def _print_lines(answers: Iterable[Answer], csv: bool) -> int:
+def _calibrated(network: TrainedNetwork) -> float:
+    """Return below which score an image shows none of the classes, and say on what it rests."""
+    found, known = network.record.none_below, len(network.classes)
+    if found is None:
+        raise UsageError(
+            "no score was calibrated for this network, below which an image shows none of its classes",
+            "`clbench train` and `clbench extend` calibrate one on the images that they hold out. To give one: "
+            "--none-below SCORE. Ask the network with --csv about images of its classes that it was not trained on, "
+            "and take a score that nearly all of them reach.",
+        )
+    of = f"the {known}" if found.classes == known else f"{found.classes} of the {known}"
+    say(
+        f"None of these: below the score {found.score:.4g}, which 95 % of {found.images} recognized test images reach, "
+        f"of {of} classes",
+        sys.stderr,
+    )
+    return found.score
+
+
+def _print_lines(answers: Iterable[Answer], none_below: float | None, csv: bool) -> int:
     """Print each answer as it comes; return how many images could not be read."""
     broken = 0
     if csv:
-        print("image,rank,class,probability")
+        print("image,rank,class,probability,score")
     for answer in answers:
         if answer.problem is not None:
             broken += 1
             say(f"{answer.image} cannot be read: {answer.problem}", sys.stderr)
         elif csv:
-            rows = [
-                (str(answer.image), rank, name, f"{probability:.6f}")
-                for rank, (name, probability) in enumerate(answer.classes, start=1)
-            ]
-            print(output.as_csv(rows), end="")
+            # A score is a number: as text, a negative one would get a ' in front, as a formula does.
+            rows: list[tuple[str, str, float | str]]
+            rows = [(each.name, f"{each.probability:.6f}", float(f"{each.score:.6g}")) for each in answer.classes]
+            if answer.is_none(none_below):
+                rows.insert(0, ("", "", ""))
+            print(output.as_csv([(str(answer.image), rank, *row) for rank, row in enumerate(rows, start=1)]), end="")
         else:
-            found = ", ".join(f"{legible(name)} {100 * probability:.1f} %" for name, probability in answer.classes)
-            say(f"{answer.image}: {found}")
+            found = ", ".join(f"{legible(each.name)} {100 * each.probability:.1f} %" for each in answer.classes)
+            none = f"none of these (score {answer.classes[0].score:.4g}); " if answer.is_none(none_below) else ""
+            say(f"{answer.image}: {none}{found}")
     return broken
 
 
-def _print_json(answers: Iterable[Answer]) -> int:
+def _print_json(answers: Iterable[Answer], none_below: float | None) -> int:
     rows: list[dict[str, Any]] = []
     broken = 0
     for answer in answers:
         row: dict[str, Any] = {"image": str(answer.image)}
         if answer.problem is None:
-            row["classes"] = [{"class": name, "probability": probability} for name, probability in answer.classes]
+            if none_below is not None:
+                row["none_below"] = none_below
+                row["class"] = None if answer.is_none(none_below) else answer.classes[0].name
+            row["classes"] = [
+                {"class": each.name, "probability": each.probability, "score": each.score} for each in answer.classes
+            ]
         else:
             broken += 1
             row["problem"] = answer.problem

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,15 +20,29 @@ _VALUES = 2**20
 """Pixel values that go through the network at once; a convolution's output then takes tens of megabytes."""
 
 
+class Likely(NamedTuple):
+    """A class that an image may show."""
+
+    name: str
+    probability: float
+    """The softmax of the scores."""
+
+    score: float
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the network says of an image, or why it cannot be read."""
 
     image: Path
-    classes: tuple[tuple[str, float], ...] = ()
-    """The likeliest classes, each with its probability: the softmax of the scores."""
+    classes: tuple[Likely, ...] = ()
+    """The likeliest classes, the first first."""
 
     problem: str | None = None
+
+    def is_none(self, below: float | None) -> bool:
+        """Return whether the image shows none of the classes: whether its highest score is below this one."""
+        return below is not None and self.classes[0].score < below
 
 
 def image_files(given: Iterable[str]) -> list[Path]:
@@ -95,10 +110,11 @@ def _batch(network: TrainedNetwork, files: Sequence[Path], top: int) -> list[Ans
     answers = {}
     if inputs:
         scores = network(torch.stack(list(inputs.values()))).float()
-        probabilities, order = scores.softmax(dim=1).topk(min(top, len(network.classes)), dim=1)
-        for file, own, which in zip(inputs, probabilities.tolist(), order.tolist(), strict=True):
-            names = (network.classes[each] for each in which)
-            answers[file] = Answer(file, tuple(zip(names, own, strict=True)))
+        highest, order = scores.topk(min(top, len(network.classes)), dim=1)
+        probabilities = scores.softmax(dim=1).gather(1, order)
+        for file, *own in zip(inputs, order.tolist(), probabilities.tolist(), highest.tolist(), strict=True):
+            likely = (Likely(network.classes[which], *rest) for which, *rest in zip(*own, strict=True))
+            answers[file] = Answer(file, tuple(likely))
     return [answers.get(file) or broken[file] for file in files]
 
 

@@ -23,7 +23,7 @@ from clbench.extension.learner import Learned
 from clbench.networks.weights import weights_sha256
 from clbench.results import store
 from clbench.results.extension_result import Candidate
-from clbench.results.network_record import STEM, LineageStep, NetworkRecord, Versions
+from clbench.results.network_record import STEM, LineageStep, NetworkRecord, NoneBelow, Versions
 from clbench.results.record_model import to_json
 from clbench.results.run_spec import StrategySpec
 from clbench.results.spec_building import ENGINE, Method
@@ -100,6 +100,9 @@ class Template:
     trunk: nn.Module | None
     """The trunk, if it is frozen for good and the network that trains has none."""
 
+    none_below: NoneBelow | None
+    """Below which score an image shows none of the classes."""
+
     def files(self, learned: Learned, entry: Entry, states: Mapping[str, StrategyState]) -> dict[str, bytes]:
         """Return the files of the network that a strategy has made, with what strategies keep beside it."""
         classifier, classifier_record = storable(learned.classifier(), len(self.classes))
@@ -121,6 +124,7 @@ class Template:
                 "setting": "class_incremental",
                 "classes": self.classes,
                 "classifier": classifier_record,
+                "none_below": self.none_below,
                 "versions": Versions(clbench=version("clbench"), engine=ENGINE, torch=torch.__version__),
             }
         )

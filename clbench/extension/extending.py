@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ from clbench.extension.candidates import (
 from clbench.extension.folder import OutputFolder, read_result
 from clbench.extension.given import as_network, lineage_of, rows_of
 from clbench.extension.image_sets import UNLABELLED, ImageSet, read_images, refuse_shared_images
-from clbench.extension.learner import Inputs, Learned, Task, as_inputs, begin, learn, on_features
+from clbench.extension.learner import Inputs, Learned, Scores, Task, as_inputs, begin, learn, on_features
+from clbench.extension.none_of_these import calibrated
 from clbench.extension.publishing import Page, publish
 from clbench.extension.recipes import EXTENDING, chosen_recipe
 from clbench.extension.requests import ExtendRequest
@@ -349,7 +350,8 @@ class Extension:
                 trainer = begin(task, entry.method.strategy, entry.spec.config, entry.spec.name, entry.state)
                 self.around.notify(RunStarted(entry.spec.name, 1, task.recipe.length, 0))
                 learned = learn(task, trainer)
-                candidate = self._candidate(entry, learned, task.inputs, before, clock())
+                scores = {role: task.inputs.scores(role, learned.score) for role in _judged(self.sets)}
+                candidate = self._candidate(entry, learned, scores, before, clock())
         finally:
             state.restore()
         what = self.plan
@@ -367,6 +369,7 @@ class Extension:
             len(self.sets["new"]),
             what.seeds.run,
             what.parent.trunk if what.use.train == "head" else None,
+            calibrated((own, self.sets[role].labels) for role, own in scores.items() if role != "unlabelled"),
         )
         trunk = what.parent.trunk if what.use.train == "head" else learned.network.blocks
         states = continued_state(learned, entry, trunk_sha256(trunk))
@@ -381,15 +384,20 @@ class Extension:
         if method is None or method.strategy.statistics is None or (state := self._state(method)) is None:
             self.around.notify(Note(f"statistics for {name} are dropped: the strategy is not the one that made them"))
             return None
-        trainer = begin(task, method.strategy, state.config, name, state)
-        learn(task, trainer)
+        silent = replace(task, notify=lambda event: None)  # it is no run of its own
+        trainer = begin(silent, method.strategy, state.config, name, state)
+        learn(silent, trainer)
         return state_of(trainer.strategy, name, method.plugin.sha256, state.config, trunk)
 
     def _candidate(
-        self, entry: Entry, learned: Learned, inputs: Inputs, before: Mapping[Role, judging.Answers], seconds: float
+        self,
+        entry: Entry,
+        learned: Learned,
+        scores: Mapping[Role, Scores],
+        before: Mapping[Role, judging.Answers],
+        seconds: float,
     ) -> Candidate:
         what, old = self.plan, self.plan.sizes[0]
-        scores = {role: inputs.scores(role, learned.score) for role in _judged(self.sets)}
         after = {role: own.argmax(axis=1) for role, own in scores.items()}
 
         def compared(role: Role) -> Any:

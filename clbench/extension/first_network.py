@@ -36,7 +36,8 @@ from clbench.extension.candidates import (
 from clbench.extension.extending import Around, finished
 from clbench.extension.folder import OutputFolder, read_result
 from clbench.extension.image_sets import ImageSet, read_images, refuse_shared_images
-from clbench.extension.learner import Inputs, Learned, Task, as_inputs, begin, learn, on_features
+from clbench.extension.learner import Learned, Scores, Task, as_inputs, begin, learn, on_features
+from clbench.extension.none_of_these import calibrated
 from clbench.extension.publishing import publish
 from clbench.extension.recipes import TRAINING, chosen_recipe
 from clbench.extension.requests import TrainRequest
@@ -44,7 +45,7 @@ from clbench.networks.network import Network
 from clbench.plugins.discovery import discover, without_dialects
 from clbench.plugins.networks import network_source
 from clbench.results.extension_result import Candidate, ExtensionResult, Role
-from clbench.results.network_record import ClassifierRecord, ImageShape, InputRecord, NetworkRecord, Versions
+from clbench.results.network_record import ClassifierRecord, ImageShape, InputRecord, NetworkRecord, NoneBelow, Versions
 from clbench.results.run_spec import NetworkSpec, RecipeSpec, Seeds
 from clbench.results.spec_building import ENGINE, Machine, Method
 from clbench.runs.chosen_network import NetworkUse, asked, choose_network, input_shape
@@ -247,12 +248,16 @@ class _First:
                 trainer = begin(task, what.method.strategy, self.entry.spec.config, self.entry.spec.name, None)
                 self.around.notify(RunStarted(self.entry.spec.name, 1, task.recipe.length, 0))
                 learned = learn(task, trainer)
-                candidate = self._candidate(learned, inputs, clock())
+                roles: list[Role] = ["new_test"] if "new_test" in self.sets else []
+                scores = {role: inputs.scores(role, learned.score) for role in roles}
+                candidate = self._candidate(learned, scores, clock())
                 trunk = frozen if what.use.train == "head" else learned.network.blocks
                 states = self._states(learned, trainer.data, trunk_sha256(trunk))
         finally:
             state.restore()
-        files = self._template(frozen if what.use.train == "head" else None).files(learned, self.entry, states)
+        none_below = calibrated((own, self.sets[role].labels) for role, own in scores.items())
+        template = self._template(frozen if what.use.train == "head" else None, none_below)
+        files = template.files(learned, self.entry, states)
         made = keep(self.output, self.entry, candidate, files)
         finished(self.around.notify, candidate, str(made.folder))
         return made
@@ -275,10 +280,9 @@ class _First:
                 raise UsageError(f"--prepare {method.plugin.name}: it keeps what cannot be stored ({why})") from None
         return found
 
-    def _candidate(self, learned: Learned, inputs: Inputs, seconds: float) -> Candidate:
+    def _candidate(self, learned: Learned, scores: Mapping[Role, Scores], seconds: float) -> Candidate:
         classes = self.plan.images.classes
-        roles: list[Role] = ["new_test"] if "new_test" in self.sets else []
-        after = {role: inputs.scores(role, learned.score).argmax(axis=1) for role in roles}
+        after = {role: own.argmax(axis=1) for role, own in scores.items()}
         return Candidate(
             strategy=self.entry.spec,
             classes=judging.judged_classes(classes, 0, self.sets, {}, after),
@@ -291,7 +295,7 @@ class _First:
             seconds=seconds,
         )
 
-    def _template(self, trunk: Any) -> Template:
+    def _template(self, trunk: Any, none_below: NoneBelow | None) -> Template:
         what = self.plan
         record = NetworkRecord(
             origin=None,
@@ -307,7 +311,8 @@ class _First:
             versions=Versions(clbench=version("clbench"), engine=ENGINE, torch=torch.__version__),
         )
         images = len(self.sets["new"])
-        return Template(record, "train", what.images.classes, len(what.images.classes), images, what.seeds.run, trunk)
+        classes, seed = what.images.classes, what.seeds.run
+        return Template(record, "train", classes, len(classes), images, seed, trunk, none_below)
 
     def result(self, candidate: Candidate) -> ExtensionResult:
         """Return result.json."""

@@ -33,6 +33,9 @@ from clbench.training.cuda_graphs import GraphRecorder
 from clbench.training.experience_data import ExperienceData
 from clbench.training.loop import Trainer
 
+Scores = npt.NDArray[np.float32]
+"""(n, classes)."""
+
 Score = Callable[[Tensor], Tensor]
 """Gives the scores (n, classes) of a network's inputs."""
 
@@ -46,7 +49,7 @@ class Inputs:
     scaling: Scaling
 
     @torch.no_grad()
-    def scores(self, role: Role, score: Score) -> npt.NDArray[np.float32]:
+    def scores(self, role: Role, score: Score) -> Scores:
         """Return the scores of all images of a purpose, (n, classes). Raises UndefinedScores for NaN."""
         images = self.images[role]
         rows = torch.arange(len(self.labels[role])).split(images.inference_batch)

@@ -134,6 +134,19 @@ class LineageStep(Record):
     """Its seed; null for a given network."""
 
 
+class NoneBelow(Record):
+    """Below which score an image shows none of the classes, calibrated on images that were not trained on."""
+
+    score: float
+    """The highest score that at least 95 % of the recognized ones reach."""
+
+    images: Annotated[Count, Field(ge=1)]
+    """Recognized images that it rests on."""
+
+    classes: Annotated[Count, Field(ge=1)]
+    """Classes that they show."""
+
+
 class Versions(Record):
     """With what it was made; the library that the network is from has its version in `network`."""
 
@@ -180,6 +193,9 @@ class NetworkRecord(Record):
 
     classifier: ClassifierRecord
     """What turns the trunk's features into scores."""
+
+    none_below: Annotated[NoneBelow | None, OMIT_DEFAULT] = None
+    """The lowest highest score of an image of its classes, if it was calibrated when the network was trained."""
 
     weights_sha256: Sha256
     """Hash of all tensors by name, type, shape and value."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +19,17 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from torch import nn
 
 import clbench
 from clbench.cli import program
 from clbench.data.datasets import open_dataset
+from clbench.deployment import predicting
 from clbench.deployment.predicting import image_files
+from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import UsageError
+from clbench.results.network_record import ClassifierRecord, ImageShape, InputRecord, NetworkRecord, Versions
+from clbench.results.run_spec import NetworkSpec
 from clbench.results.stored_runs import StoredRun
 
 
@@ -104,6 +111,160 @@ def test_csv_has_a_row_per_class(predict: Callable[..., Done], photos: list[str]
     assert [row["image"] for row in rows] == [name for name in photos for _ in range(3)]
     assert [row["rank"] for row in rows] == ["1", "2", "3"] * 6
     assert all(0 <= float(row["probability"]) <= 1 for row in rows)
+
+
+def one_pixel(first: float) -> TrainedNetwork:
+    """A network of one grey pixel x in 0..1 with the logits x * `first` and 0."""
+    layer = nn.Linear(1, 2)
+    layer.load_state_dict({"weight": torch.tensor([[first], [0.0]]), "bias": torch.zeros(2)})
+    record = NetworkRecord(
+        origin=None,
+        network=NetworkSpec(name="none"),
+        network_seed=0,
+        setting="class_incremental",
+        classes=("light", "dark"),
+        experiences=(2,),
+        input=InputRecord(
+            image=ImageShape(height=1, width=1, channels=1),
+            padding=0,
+            channels=1,
+            mean=(0.0,),
+            std=(1.0,),
+            height=1,
+            width=1,
+            resizing=None,
+        ),
+        classifier=ClassifierRecord(name="Linear"),
+        weights_sha256="0" * 64,
+        probe=(),
+        versions=Versions(clbench="0", engine=1, torch="0"),
+    )
+    return TrainedNetwork(nn.Flatten(), layer, record).eval()
+
+
+def test_the_highest_score_says_whether_an_image_shows_none_of_the_classes(tmp_path: Path) -> None:
+    for name, value in (("white", 255), ("black", 0)):
+        PIL.Image.new("L", (1, 1), value).save(tmp_path / f"{name}.png")
+    files = [tmp_path / "white.png", tmp_path / "black.png"]
+    white, black = predicting.predict(one_pixel(math.log(3)), files, top=2)
+    # softmax(ln 3, 0) = (3, 1) / 4
+    assert [each.name for each in white.classes] == ["light", "dark"]
+    assert [value for each in white.classes for value in each[1:]] == pytest.approx([0.75, math.log(3), 0.25, 0])
+    assert [each.probability for each in black.classes] == [0.5, 0.5]
+    assert [each.is_none(0.1) for each in (white, black)] == [False, True]
+    assert [each.is_none(1.2) for each in (white, black)] == [True, True]
+    assert not black.is_none(0.0)  # only below
+    assert not black.is_none(None)
+
+
+def highest_scores(kept: StoredRun, data: Path) -> list[float]:
+    """The highest score of each of the six images."""
+    network = clbench.load_network(kept.path)
+    with torch.no_grad():
+        x = torch.stack([network.transform(image) for image in open_dataset("digits", data).x_test[:6]])
+        found: list[float] = network(x).amax(dim=1).tolist()
+    return found
+
+
+@pytest.fixture
+def between(kept: StoredRun, data: Path) -> tuple[float, list[bool]]:
+    """A score that three of the six images do not reach, and which they are."""
+    highest = highest_scores(kept, data)
+    middle = sum(sorted(highest)[2:4]) / 2
+    return middle, [score < middle for score in highest]
+
+
+def test_below_a_score_the_answer_is_none_of_these_and_the_likeliest_class_follows(
+    predict: Callable[..., Done], photos: list[str], kept: StoredRun, data: Path, between: tuple[float, list[bool]]
+) -> None:
+    below, is_none = between
+    plain = predict("photos").out.splitlines()
+    done = predict("photos", "--none-below", str(below))
+    lines = zip(plain, is_none, highest_scores(kept, data), strict=True)
+    assert done.out.splitlines() == [
+        line.replace(": ", f": none of these (score {score:.4g}); ") if none else line for line, none, score in lines
+    ]
+    assert (done.code, sum(is_none)) == (0, 3)
+
+
+def test_in_json_the_class_is_then_null(
+    predict: Callable[..., Done], photos: list[str], kept: StoredRun, data: Path, between: tuple[float, list[bool]]
+) -> None:
+    below, is_none = between
+    plain = json.loads(predict("photos", "--json", "--top", "2").out)
+    rows = json.loads(predict("photos", "--json", "--top", "2", "--none-below", str(below)).out)
+    assert [row["class"] is None for row in rows] == is_none
+    assert all(row["class"] in (None, row["classes"][0]["class"]) and row["none_below"] == below for row in rows)
+    assert [row["classes"] for row in rows] == [row["classes"] for row in plain]
+    assert [row["classes"][0]["score"] for row in rows] == pytest.approx(highest_scores(kept, data), rel=1e-5)
+    assert not {"class", "none_below"} & set(plain[0])
+
+
+def test_in_csv_the_first_row_is_then_without_a_class(
+    predict: Callable[..., Done], photos: list[str], kept: StoredRun, data: Path, between: tuple[float, list[bool]]
+) -> None:
+    below, is_none = between
+    done = predict("photos", "--csv", "--top", "2", "--none-below", str(below))
+    rows = list(csv.DictReader(io.StringIO(done.out)))
+    for name, none, score in zip(photos, is_none, highest_scores(kept, data), strict=True):
+        own = [row for row in rows if row["image"] == name]
+        assert [row["rank"] for row in own] == [str(rank + 1) for rank in range(3 if none else 2)]
+        assert [row["class"] == "" for row in own] == ([True, False, False] if none else [False, False])
+        assert float(own[-2]["score"]) == pytest.approx(score, rel=1e-5)
+
+
+def test_a_negative_score_is_a_number_in_csv_and_on_the_command_line(
+    predict: Callable[..., Done], photos: list[str]
+) -> None:
+    rows = list(csv.DictReader(io.StringIO(predict("photos", "--csv", "--top", "10", "--none-below", "-99").out)))
+    assert all(row["class"] for row in rows)
+    assert min(float(row["score"]) for row in rows) < 0
+
+
+def test_the_calibrated_score_is_used_and_said_with_what_it_rests_on(
+    predict: Callable[..., Done],
+    photos: list[str],
+    kept: StoredRun,
+    tmp_path: Path,
+    between: tuple[float, list[bool]],
+) -> None:
+    below, is_none = between
+    model = tmp_path / "model"
+    model.mkdir()
+    shutil.copy(kept.path / "network.safetensors", model)
+    record = json.loads((kept.path / "network.json").read_text())
+    record["none_below"] = {"score": below, "images": 40, "classes": 3}
+    (model / "network.json").write_text(json.dumps(record))
+    done = predict("photos", "--none", network=model)
+    assert ["none of these" in line for line in done.out.splitlines()] == is_none
+    assert done.err == (
+        f"None of these: below the score {below:.4g}, which 95 % of 40 recognized test images reach, of 3 of the 10 "
+        "classes\n"
+    )
+    assert clbench.load_network(model).none_below == below
+
+
+def test_without_a_calibrated_score_it_is_said_how_to_give_one(
+    predict: Callable[..., Done], photos: list[str], kept: StoredRun
+) -> None:
+    done = predict("photos", "--none")
+    assert done.code == 2 and "no score was calibrated for this network" in done.err
+    assert "--none-below SCORE" in " ".join(done.err.split())
+    assert clbench.load_network(kept.path).none_below is None
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--none", "--none-below", "1"), "--none and --none-below are both given"),
+        (("--none-below", "nan"), "--none-below must be a number (got nan)"),
+    ],
+)
+def test_what_says_no_score_is_refused(
+    options: tuple[str, ...], problem: str, predict: Callable[..., Done], photos: list[str]
+) -> None:
+    done = predict("photos", *options)
+    assert done.code == 2 and problem in done.err
 
 
 def test_broken_images_are_named_and_left_out(predict: Callable[..., Done], photos: list[str], tmp_path: Path) -> None:

@@ -117,6 +117,13 @@ def test_the_same_command_again_does_nothing(extended, model, photos):
     assert (extended.folder / "result.json").stat().st_mtime_ns == before
 
 
+def test_progress_of_continued_statistics_is_no_error_however_long_it_takes(model, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("clbench.training.loss_watch._SECONDS_BETWEEN_REPORTS", 0.0)
+    # The network brings statistics for fetril, which trains a head to continue them.
+    done = clbench.extend(model, photos.one, strategy="slda", set=HEAD, out=tmp_path / "two", threads=1)
+    assert (done.folder / "result.json").is_file()
+
+
 def test_a_folder_of_something_else_is_not_touched(model, photos, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
