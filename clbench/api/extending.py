@@ -33,7 +33,7 @@ from clbench.trackers.progress import ProgressDisplay
 if TYPE_CHECKING:
     import pandas as pd
 
-DEFAULT_STRATEGY = "lwf_mc"
+DEFAULT_STRATEGY = "imprint"
 """What extends a network unless the user says otherwise; the measurements are in docs/extend-one-class.md."""
 
 FIRST_STRATEGY = "naive"
