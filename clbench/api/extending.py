@@ -95,11 +95,11 @@ class Extended:
 
         from clbench.reporting.extension_figures import main_figure
 
-        encoded = base64.b64encode(main_figure(self.result)).decode()
-        return (
-            f"<p>{escape(repr(self))}</p>"
-            f'<img alt="Accuracy by class" src="data:image/png;base64,{encoded}" style="max-width: 100%">'
-        )
+        said = f"<p>{escape(repr(self))}</p>"
+        picture = base64.b64encode(main_figure(self.result)).decode()
+        if not picture:  # no class has test images
+            return said
+        return f'{said}<img alt="Accuracy by class" src="data:image/png;base64,{picture}" style="max-width: 100%">'
 
 
 def train(
