@@ -4,17 +4,16 @@
     b_new = mean_x m(x) + z·sd_x m(x),   m(x) = max_c (w_c·φ(x) + b_c) - (w̄ + s·ρ·μ̂₋ₓ)·φ(x)
 
 x are the images of the new class, φ(x) their features, φ̂(x) these at length 1, c the C old classes, and μ̂₋ₓ is μ̂
-without x. So m(x) is what the bias must exceed for x to be answered with the new class by a network that has not seen x,
-and b_new is chosen for all but a few of such images. Everything old stays as it is: an image is answered as before or
-with a new class.
+without x. So m(x) is what the bias must exceed for a network that has not seen x to answer x with the new class, and
+b_new is chosen for all but a few of such images. Everything old stays as it is: an image is answered as before or with
+a new class.
 
 Source: Qi, Brown & Lowe 2018 (arXiv 1712.07136), weight imprinting without fine-tuning.
 Variant: for a network with an ordinary linear head. In the paper features and rows have length 1 and there is no bias,
-so that w_new = μ̂ is comparable with old rows. Here rows are counted from w̄, which all old logits have in common, so that
-no softmax over old classes depends on it; the length follows the old rows', and the bias the new images. Several new
-classes of an experience have the mean of their b_new, since each bias would otherwise favour the class whose images
-vary most. Of a class with one image m(x) is that of the image itself, and its deviation 0. Domain-incrementally, where
-no output unit is new, it is refused.
+so that w_new = μ̂ is comparable with old rows. Here rows are counted from w̄, on which no softmax over old classes
+depends; the length follows the old rows', and the bias the new images. All new classes of an experience get the mean of
+their b_new, since a bias of its own favours the class whose images vary most. Of a class with one image m(x) is that of
+the image itself, and its deviation 0. Domain-incrementally, where no output unit is new, it is refused.
 """
 
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ import clbench
 @clbench.config
 class Config:
     scale: Annotated[float, Gt(0)] = 0.5
-    """s, length of a new row in units of the old rows'; dimensionless. In the paper all are equally long, which is 1."""
+    """s, length of a new row, from w̄, in units of the old rows'; dimensionless. In the paper all have one length: 1."""
 
     deviations: Annotated[float, Ge(0)] = 2.0
     """z, standard deviations by which the bias exceeds what the mean image of the class needs; dimensionless. More make
