@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clbench.data.holding_out import held_out
 from clbench.data.image_files import SUFFIXES
+from clbench.data.image_lists import SUFFIXES_OF_LISTS, find_lists, part_of, read_list
 from clbench.errors import DataError
 
 EXPECTED = (
     "Expected: a folder for each class with its images, PATH/CLASS/*.jpg, or two parts of such folders, "
-    "PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg (or val)."
+    "PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg (or val), or a list of `path,label` in PATH."
 )
 
 _TRAIN = ("train", "training")
@@ -55,13 +56,18 @@ class ImageFolder:
 def find_images(path: Path) -> ImageFolder:
     """Return the images of a folder: PATH/CLASS/*, or PATH/train/CLASS/* and PATH/test/CLASS/*.
 
-    What lies in folders of a class's folder is of that class too. Raises DataError for a folder that has no classes
+    What lies in folders of a class's folder is of that class too. If there is a list of images and labels in the
+    folder (`image_lists`), or `path` is one, it says what they are. Raises DataError for a folder that has no classes
     with images, and for one with a symbolic link that leads out of it.
     """
+    if path.is_file() and path.suffix.lower() in SUFFIXES_OF_LISTS:
+        return _from_lists(path.parent, _Found(path.parent), [path])
     found = _Found(path)
     if not found.images:
         what = f"only {listed(found.skipped)}" if found.skipped else "nothing"
         raise DataError(f"{path} has no images: there is {what} in it.", EXPECTED)
+    if lists := find_lists(path):
+        return _from_lists(path, found, lists)
     train_part, test_part = _parts(path, found)
     train = found.by_class(train_part)
     test = found.by_class(test_part) if test_part else {}
@@ -69,12 +75,7 @@ def find_images(path: Path) -> ImageFolder:
     for name in classes:
         if not train[name]:
             raise DataError(f"{path.joinpath(*train_part, name)} has no images.", f"Remove it. {EXPECTED}")
-    if unknown := sorted(name for name in test if test[name] and name not in train):
-        shown = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
-        raise DataError(
-            f"{path.joinpath(*test_part)} has classes that {path.joinpath(*train_part)} does not have: {shown}.",
-            "What is not trained cannot be tested. Give them the same names in both.",
-        )
+    _check_known(path.joinpath(*train_part), train, path.joinpath(*test_part), test)
     used = sum(map(len, train.values())) + sum(map(len, test.values()))
     if outside := len(found.images) - used:
         found.skipped["images outside of the folders of classes"] = outside
@@ -86,6 +87,59 @@ def find_images(path: Path) -> ImageFolder:
         bool(test_part),
         dict(found.skipped),
     )
+
+
+def _from_lists(root: Path, found: _Found, lists: Sequence[Path]) -> ImageFolder:
+    by_part: dict[str, Path] = {}
+    for file in lists:
+        part = part_of(file, (*_TRAIN, *_TEST)) or ""
+        if part in by_part:
+            raise DataError(
+                f"{root} has several lists of images, {by_part[part].name} and {file.name}.",
+                "Give the list as the PATH.",
+            )
+        by_part[part] = file
+    train_file = next((by_part[part] for part in ("", *_TRAIN) if part in by_part), lists[0])
+    test_file = next((by_part[part] for part in _TEST if part in by_part and by_part[part] != train_file), None)
+    images = {str(image.relative_to(root)): image for _, image in found.images}
+    train = _by_label(read_list(train_file, images))
+    test = _by_label(read_list(test_file, images)) if test_file else {}
+    classes = checked_names(train_file, train)
+    if not classes:
+        raise DataError(f"{train_file} lists no images.", "Expected: path,label in each line.")
+    if test_file:
+        _check_known(train_file, train, test_file, test)
+    used = {file for own in (*train.values(), *test.values()) for file in own}
+    skipped = Counter(found.skipped)
+    for file in lists:
+        skipped[file.suffix.lower()] -= 1
+    skipped["images that are in no list"] = len(found.images) - len(used.intersection(images.values()))
+    return ImageFolder(
+        root,
+        classes,
+        tuple(tuple(train[name]) for name in classes),
+        tuple(tuple(test.get(name, ())) for name in classes),
+        test_file is not None,
+        dict(+skipped),
+    )
+
+
+def _by_label(listed_images: Iterable[tuple[Path, str]]) -> dict[str, list[Path]]:
+    classes: dict[str, list[Path]] = {}
+    for image, label in listed_images:
+        classes.setdefault(label, []).append(image)
+    return classes
+
+
+def _check_known(
+    train: Path, trained: Mapping[str, Sequence[Path]], test: Path, tested: Mapping[str, Sequence[Path]]
+) -> None:
+    if unknown := sorted(name for name in tested if tested[name] and name not in trained):
+        shown = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
+        raise DataError(
+            f"{test} has classes that {train} does not have: {shown}.",
+            "What is not trained cannot be tested. Give them the same names in both.",
+        )
 
 
 def find_unlabelled(path: Path) -> tuple[Path, ...]:

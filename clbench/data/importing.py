@@ -6,16 +6,20 @@ there, and images are read a few at a time. What is refused is left unchanged.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from clbench.base.events import Event, Listener
 from clbench.data.cache import Report, building, check_name, describe, publish, silent
 from clbench.data.dataset_info import DatasetInfo
-from clbench.data.folder_import import pack_folder
+from clbench.data.folder_import import Packed, pack_folder
+from clbench.data.idx_import import idx_files, write_npz
 from clbench.data.image_files import Fit
-from clbench.data.image_folders import find_images
+from clbench.data.image_folders import ImageFolder, find_images
+from clbench.data.image_lists import SUFFIXES_OF_LISTS
 from clbench.data.import_checks import EXPECTED, refused
 from clbench.data.npz_import import copy_npz
+from clbench.data.unpacking import TORCHVISION, parquet_files, unpack_parquet, unpack_torchvision
 from clbench.errors import DataError, UsageError
 
 LARGEST_SIZE = 2048
@@ -36,8 +40,9 @@ def import_dataset(
 ) -> DatasetInfo:
     """Check the dataset at `path`, copy it into the cache in `folder` as `name`, and describe it.
 
-    A folder holds images as `find_images` finds them; they become `size` pixels high and wide, as `fit` says (by
-    default the middle is cut out), and without a `size` must have one already. See `copy_npz` for what an .npz holds.
+    A folder holds images as `find_images` finds them, or parquet files; `torchvision:NAME` is one of torchvision's
+    datasets. Their images become `size` pixels high and wide, as `fit` says (by default the middle is cut out), and
+    without a `size` must have one already. See `copy_npz` for what an .npz holds; a folder may also hold idx files.
 
     Under a built-in's name it must have that dataset's shape, sizes and number of classes. Raises UsageError for an
     invalid name or size, DataError if the file is refused or the name is taken by different content, MachineError if
@@ -46,20 +51,50 @@ def import_dataset(
     check_name(name)
     if size is not None and not 1 <= size <= LARGEST_SIZE:
         raise UsageError(f"--size must be from 1 to {LARGEST_SIZE} pixels (got {size})")
-    if not path.exists():
+    if not path.exists() and not str(path).startswith(TORCHVISION):
         raise DataError(f"{path} does not exist.", EXPECTED)
-    if not path.is_dir() and (size or fit):
-        raise UsageError("--size and --fit are for folders of images", "The images of an .npz have a size already.")
     describe(name, folder)  # raises if the cache of that name is damaged
     with building(name, folder, report) as place:
         report(f"importing {path} as {name}")
-        source = f"imported from {path.name}"
+        # Images of one size are not fitted. Those that a network trained on them is asked about may be of others.
+        how = fit or ("crop" if size else "stretch")
         try:
-            if not path.is_dir():
-                return publish(place, name, folder, copy_npz(path, place, report), source, report)
-            # Images of one size are not fitted. Those that a network trained on them is asked about may be of others.
-            how = fit or ("crop" if size else "stretch")
-            packed = pack_folder(find_images(path), place, size, how, report, notify, name)
-            return publish(place, name, folder, packed.classes, source, report, fit=how, measurement=packed.measurement)
+            with tempfile.TemporaryDirectory(dir=place) as scratch:
+                found = _images(path, folder, Path(scratch))
+                if found is not None:
+                    packed = pack_folder(found, place, size, how, report, notify, name)
+                elif size or fit:
+                    raise UsageError("--size and --fit are for folders of images", "The images of arrays have a size.")
+                else:
+                    packed = Packed(copy_npz(_arrays(path, Path(scratch)), place, report), None)
+            return publish(
+                place,
+                name,
+                folder,
+                packed.classes,
+                f"imported from {path.name}",
+                report,
+                fit=how,
+                measurement=packed.measurement,
+            )
         except ValueError as error:
             raise refused(path, error) from error
+
+
+def _images(path: Path, folder: Path, scratch: Path) -> ImageFolder | None:
+    """Return the images at a path, unpacked into `scratch` if they lie in no files of their own; None for arrays."""
+    if str(path).startswith(TORCHVISION):
+        return unpack_torchvision(str(path).removeprefix(TORCHVISION), folder, scratch)
+    if files := parquet_files(path):
+        return unpack_parquet(path, files, scratch)
+    if path.suffix.lower() in SUFFIXES_OF_LISTS or (path.is_dir() and not idx_files(path)):
+        return find_images(path)
+    return None
+
+
+def _arrays(path: Path, scratch: Path) -> Path:
+    """Return the .npz at a path, or one of the idx files in it."""
+    if not path.is_dir():
+        return path
+    write_npz(idx_files(path), scratch / "idx.npz")
+    return scratch / "idx.npz"

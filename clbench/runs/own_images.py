@@ -14,7 +14,6 @@ from clbench.data.datasets import describe
 from clbench.data.folder_import import sizes_of, usual_size
 from clbench.data.image_folders import ImageFolder, find_images
 from clbench.data.importing import import_dataset
-from clbench.errors import DataError
 from clbench.plugins.discovery import discover
 from clbench.plugins.scaffold import scenario_text
 from clbench.streams.splits import split_by_two
@@ -89,18 +88,21 @@ def _content(path: Path, found: ImageFolder | None) -> Iterator[bytes]:
     if found is None:
         yield _hashed(path)
         return
-    files = [file for own in chain(found.train, found.test) for file in own]
+    by_class = (*found.train, *found.test)
+    yield repr((found.classes, [len(own) for own in by_class])).encode("utf-8", "surrogateescape")
+    files = [file for own in by_class for file in own]
     with ThreadPoolExecutor(available_cores()) as threads:
         for file, hashed in zip(files, threads.map(_hashed, files), strict=True):
             yield str(file.relative_to(found.root)).encode("utf-8", "surrogateescape") + b"\0" + hashed
 
 
 def _hashed(file: Path) -> bytes:
+    """Return a hash of a file's bytes; of none if it cannot be read, of which the import will tell."""
+    digest = hashlib.sha256()
     try:
-        digest = hashlib.sha256()
         with file.open("rb") as content:
             while chunk := content.read(1 << 20):
                 digest.update(chunk)
-        return digest.digest()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}.") from error
+    except OSError:
+        return b""
+    return digest.digest()

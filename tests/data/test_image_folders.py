@@ -84,6 +84,80 @@ def test_what_lies_deeper_is_of_the_class_and_junk_is_counted(tmp_path: Path) ->
     assert found.skipped == {"hidden files": 4, ".txt": 2}
 
 
+# -- lists ------------------------------------------------------------------------------------------------------------
+
+LISTS = {
+    "commas": ("labels.csv", "a.png,ape\nmore/b.png,zebra\n"),
+    "a heading": ("labels.csv", "Filename,Class\na.png,ape\nmore/b.png,zebra\n"),
+    "columns by their heading": ("labels.csv", "id,label,image\n1,ape,a.png\n2,zebra,more/b.png\n"),
+    "semicolons": ("labels.csv", "a.png;ape\nmore/b.png;zebra\n"),
+    "tabs": ("labels.tsv", "a.png\tape\t1\nmore/b.png\tzebra\t2\n"),
+    "spaces": ("labels.txt", "a.png ape\n\nmore/b.png zebra\n"),
+    "a byte order mark": ("labels.csv", "\ufeffa.png,ape\r\nmore/b.png,zebra\r\n"),
+    "quotes": ("labels.csv", '"a.png","ape"\n"./more/../more/b.png","zebra"\n'),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_list_beside_the_images_says_what_they_are(kind: str, tmp_path: Path) -> None:
+    touch(tmp_path, ["a.png", "more/b.png", "more/c.png", "notes.txt"])
+    (tmp_path / LISTS[kind][0]).write_text(LISTS[kind][1], newline="")
+    for given in (tmp_path, tmp_path / LISTS[kind][0]):
+        found = find_images(given)
+        assert names(found, found.train) == {"ape": ["a.png"], "zebra": ["more/b.png"]} and not found.has_test_part
+        assert found.skipped == {".txt": 1, "images that are in no list": 1}
+
+
+def test_names_with_spaces_are_read_in_a_list_of_lines(tmp_path: Path) -> None:
+    touch(tmp_path, ["my photo 1.png", "b.png"])
+    (tmp_path / "list.txt").write_text("my photo 1.png ape\nb.png zebra\n")
+    found = find_images(tmp_path)
+    assert names(found, found.train) == {"ape": ["my photo 1.png"], "zebra": ["b.png"]}
+
+
+def test_lists_for_training_and_testing_are_told_by_their_names(tmp_path: Path) -> None:
+    touch(tmp_path, ["images/1.png", "images/2.png", "images/3.png"])
+    (tmp_path / "train_labels.csv").write_text("images/1.png,2\nimages/2.png,10\n")
+    (tmp_path / "VAL.csv").write_text("images/3.png,10\n")
+    found = find_images(tmp_path)
+    assert found.classes == ("2", "10") and found.has_test_part
+    assert names(found, found.test) == {"2": [], "10": ["images/3.png"]}
+    (tmp_path / "VAL.csv").write_text("images/3.png,11\n")
+    assert "VAL.csv has classes that" in refused(tmp_path)
+    (tmp_path / "other.csv").write_text("images/3.png,11\n")
+    (tmp_path / "third.csv").write_text("images/3.png,11\n")
+    assert "several lists of images, other.csv and third.csv" in refused(tmp_path)
+
+
+def test_a_listed_image_that_is_not_there_is_left_to_decoding(tmp_path: Path) -> None:
+    touch(tmp_path, ["1.png"])
+    (tmp_path / "list.csv").write_text("1.png,a\nnone.png,a\n")
+    found = find_images(tmp_path)
+    assert names(found, found.train) == {"a": ["1.png", "none.png"]}
+
+
+@pytest.mark.parametrize("outside", ["../secret.png", "/etc/passwd", "a/../../secret.png"])
+def test_a_list_that_leads_out_of_the_folder_is_refused(outside: str, tmp_path: Path) -> None:
+    root = touch(tmp_path / "images", ["1.png"])
+    touch(tmp_path, ["secret.png"])
+    (root / "list.csv").write_text(f"1.png,a\n{outside},a\n")
+    assert "line 2" in (said := refused(root)) and "leads out of the folder" in said
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"a,b\n", b'"' * 200_000, b"x" * 5000 + b",a"])
+def test_a_file_that_is_no_list_is_only_skipped(content: bytes, tmp_path: Path) -> None:
+    touch(tmp_path, ["a/1.png"])
+    (tmp_path / "notes.csv").write_bytes(content)
+    found = find_images(tmp_path)
+    assert found.classes == ("a",) and found.skipped == {".csv": 1}
+
+
+def test_a_listed_image_without_a_label_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, ["1.png"])
+    (tmp_path / "list.csv").write_text("1.png,a\n1.png,\n")
+    assert "list.csv, line 2: '1.png' has no label" in refused(tmp_path)
+
+
 # -- what has no images of classes ------------------------------------------------------------------------------------
 
 
