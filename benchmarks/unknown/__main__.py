@@ -231,7 +231,7 @@ def extended(features: Features, seed: int, progress: Console) -> list[Row]:
         return network
 
     data, found = inputs(x[new].numpy(), y[new], Unscaled(CPU)), []
-    for strategy in ("lwf_mc", "lwf"):
+    for strategy in ("lwf_mc", "lwf", "imprint"):
         made = learned(strategy, EXTENDING, (15, 5), data, seed, given)
         unknown = {"other classes": ask(made, others)}
         for name, least in (("all classes", 0), ("the new classes", 15)):
