@@ -140,3 +140,18 @@ def test_a_peers_function_that_differs_from_our_dialect_is_found(
     file.write_text(file.read_text().replace(".mean()", ".mean() * T * T"))
     assert peers.main(tmp_path) == 1
     assert "DISAGREES" in capsys.readouterr().out
+
+
+def test_auroc_is_the_share_of_pairs_in_order_and_fpr95_what_unknown_images_reach(benchmark: Any) -> None:
+    unknown = benchmark("unknown.__main__")
+    known, others = np.array([1.0, 2.0, 3.0]), np.array([0.0, 2.0])
+    assert unknown.auroc(known, others) == 4.5 / 6  # 1 > 0, 2 > 0, 3 > 0, 3 > 2, and half of 2 = 2
+    assert unknown.fpr95(known, others) == 1 / 2  # of the three known ones all reach 1
+    assert unknown.fpr95(np.arange(1.0, 41.0), np.array([2.0, 3.0])) == 1 / 2  # 38 of the 40 reach 3
+
+
+def test_what_is_compared_of_scores_is_as_in_the_papers(benchmark: Any) -> None:
+    values = benchmark("unknown.__main__").VALUES
+    scores = torch.log(torch.tensor([[6.0, 3.0, 1.0]], dtype=torch.float64))
+    found = {name: value(scores).item() for name, value in values.items()}
+    assert found == pytest.approx({"probability": 0.6, "score": np.log(6), "energy": np.log(10), "margin": np.log(2)})
