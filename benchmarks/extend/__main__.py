@@ -33,7 +33,8 @@ JSON = Path(__file__).parents[1] / "measured" / "extend.json"
 MOST = 100
 """Images of a class of Caltech-101, whose classes have 31 to 800."""
 
-NEED_NOTHING = ("naive", "l2", "frozen", "lwf:vandeven2019", "lwf:hsu2018", "lwf_mc", "imprint")
+NEED_NOTHING = ("naive", "naive@0.0001", "l2", "frozen", "lwf:vandeven2019", "lwf:hsu2018", "lwf_mc", "imprint")
+"""`naive@0.0001` has a rate a hundred times smaller than the recipe's: naive training at its best."""
 STATISTICS = ("ncm", "slda", "fetril", "fecam", "ranpac", "acil")
 REHEARSAL = ("er", "derpp", "icarl", "bic")
 SMALLER = {"ranpac.projections": 2000, "acil.expansion": 2048}
@@ -169,9 +170,11 @@ def chain(
 ) -> dict[str, Any] | None:
     """Add the classes step by step; return the accuracies before and after, or None if the strategy cannot."""
     before, last = None, None
-    name = strategy.split(":")[0]
+    selector, _, rate = strategy.partition("@")
+    name = selector.split(":")[0]
     for step in range(1, len(case.steps) + 1):
         values = {key: value for key, value in {**SMALLER, **case.values}.items() if key.startswith(f"{name}.")}
+        values |= {"recipe.lr": rate} if rate else {}
         out = photos.place / "extended" / f"{strategy.replace(':', '-')}-{'head' if head else 'all'}-{step}"
         try:
             last = extend(
@@ -179,7 +182,7 @@ def chain(
                 images=photos.step(step),
                 old_test=photos.tests(step),
                 old_images=photos.old_images if strategy in REHEARSAL else None,
-                strategy=strategy,
+                strategy=selector,
                 set={**values, "network.train": "head" if head else "all"},
                 out=out,
                 export="onnx" if step == len(case.steps) else None,
