@@ -20,7 +20,7 @@ from clbench.base.strategy import Strategy
 from clbench.errors import DataError
 from clbench.results import store
 from clbench.ridge import RidgeRegression
-from clbench.system.files import read_plain
+from clbench.system.files import open_plain, read_plain
 
 _PREFIX, _SUFFIX = "state-", ".safetensors"
 _ABOUT = "clbench"
@@ -53,10 +53,18 @@ class StrategyState:
     """The attributes of the strategy, in JSON, with the names of tensors."""
 
     tensors: Mapping[str, Tensor]
+    """Empty if they are still in the file at `path`: some are hundreds of megabytes, and most are not asked for."""
+
+    path: Path | None = None
 
     def restore(self, strategy: Strategy[Any]) -> None:
-        """Set the attributes on a strategy that has been started."""
-        vars(strategy).update({name: _decoded(value, self.tensors) for name, value in self.values.items()})
+        """Set the attributes on a strategy that has been started. Raises DataError if the file is damaged."""
+        tensors = self.tensors if self.path is None else _read_tensors(self.path)
+        try:
+            found = {name: _decoded(value, tensors) for name, value in self.values.items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _damaged(self.path, error) from None
+        vars(strategy).update(found)
 
 
 def state_of(strategy: Strategy[Any], name: str, sha256: str, config: Mapping[str, Any], trunk: str) -> StrategyState:
@@ -92,7 +100,10 @@ def state_file(state: StrategyState) -> bytes:
 
 
 def stored_states(folder: Path) -> dict[str, StrategyState]:
-    """Return the states in a network's folder by the strategy's name. Raises DataError for a damaged one."""
+    """Return the states in a network's folder by the strategy's name, their tensors unread.
+
+    Raises DataError for a damaged one.
+    """
     return {
         path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX): _read(path)
         for path in sorted(folder.glob(f"{_PREFIX}*{_SUFFIX}"))
@@ -101,26 +112,28 @@ def stored_states(folder: Path) -> dict[str, StrategyState]:
 
 def _read(path: Path) -> StrategyState:
     from safetensors import SafetensorError, safe_open
+
+    try:
+        with open_plain(path), safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {})[_ABOUT])
+        values, config = dict(about["values"]), dict(about["config"])
+        return StrategyState(about["strategy"], about["sha256"], config, about["trunk_sha256"], values, {}, path)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        content = read_plain(path, store.LARGEST_RUN)
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})[_ABOUT])
-        tensors = load(content)
-        state = StrategyState(
-            about["strategy"],
-            about["sha256"],
-            about["config"],
-            about["trunk_sha256"],
-            about["values"],
-            tensors,
-        )
-        for value in state.values.values():
-            _decoded(value, tensors)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
-        raise DataError(f"{path} is damaged: {type(error).__name__}: {error}", "Remove it, and do without.") from None
-    return state
+        return load(read_plain(path, store.LARGEST_RUN))
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path | None, error: Exception) -> DataError:
+    return DataError(f"{path} is damaged: {type(error).__name__}: {error}", "Remove it, and do without.")
 
 
 def _encoded(value: Any, tensors: dict[str, Tensor], name: str) -> Any:

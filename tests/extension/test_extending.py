@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 import torch
 from digit_photos import write_digits
+from small_runs import strategy_class
 
 import clbench
 from clbench.errors import DataError, UsageError
@@ -156,7 +157,9 @@ def test_statistics_kept_in_training_are_continued_as_if_all_data_had_come_at_on
     assert torch.nn.functional.cosine_similarity(expected, found, dim=0) > 0.99
     # The means of old classes are those of the training images of the first network, not of anything given here.
     kept = clbench.deployment.strategy_states.stored_states(model)["ncm"]
-    sums, counts = kept.tensors["sums"], kept.tensors["counts"]
+    ncm = strategy_class("ncm")(None)
+    kept.restore(ncm)
+    sums, counts = ncm.sums, ncm.counts
     assert torch.allclose(stored.classifier.means[:7], (sums / counts[:, None]).float())
 
 
