@@ -34,7 +34,13 @@ class RidgeRegression:
 
     def weights(self, ridge: float) -> Tensor:
         """Return W for λ = `ridge`, which must be positive, (m, outputs) of float64."""
-        return torch.cholesky_solve(self.moments, torch.linalg.cholesky(plus_diagonal(self.gram, ridge)))
+        factor, failed = torch.linalg.cholesky_ex(plus_diagonal(self.gram, ridge))
+        if not failed:
+            return torch.cholesky_solve(self.moments, factor)
+        # Fewer samples than columns, and a λ below the rounding of XᵀX: its zero eigenvalues may come out negative.
+        values, vectors = torch.linalg.eigh(self.gram)
+        weights: Tensor = vectors @ (vectors.T @ self.moments / (values.clamp(min=0) + ridge)[:, None])
+        return weights
 
 
 def _add_gram(gram: Tensor, x: Tensor) -> None:

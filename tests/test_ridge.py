@@ -36,3 +36,13 @@ def test_a_multiple_of_the_identity_is_added_to_a_copy() -> None:
     matrix = torch.ones(2, 2)
     assert plus_diagonal(matrix, 0.5).tolist() == [[1.5, 1.0], [1.0, 1.5]]
     assert matrix.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+def test_fewer_samples_than_columns_and_a_tiny_ridge_still_give_the_least_squares_of_least_length() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = 1000 * torch.randn(20, 300, generator=generator), torch.randn(20, 2, generator=generator)
+    regression = RidgeRegression()
+    regression.add(x, y)
+    weights = regression.weights(1e-9)  # far below the rounding of the Gram matrix, so that Cholesky fails
+    expected = torch.linalg.pinv(x.double()) @ y.double()
+    np.testing.assert_allclose((x.double() @ weights).numpy(), (x.double() @ expected).numpy(), atol=1e-2)

@@ -17,11 +17,12 @@ from rich.console import Console
 
 from clbench.deployment.loading import load_network
 from clbench.deployment.trained_network import TrainedNetwork
-from clbench.extension import extending, first_network
+from clbench.extension import extending, first_network, planning
 from clbench.extension.extending import Around
 from clbench.extension.folder import REPORT, read_result
 from clbench.extension.given import lineage_of
 from clbench.extension.requests import ExtendRequest, TrainRequest
+from clbench.extension.wording import lineage_in_lines
 from clbench.plugins.discovery import select
 from clbench.results.environment import Environment, describe
 from clbench.results.extension_result import ExtensionResult
@@ -286,10 +287,10 @@ def plan_training(request: TrainRequest) -> dict[str, Any]:
 
 def plan_extension(request: ExtendRequest) -> dict[str, Any]:
     """Check what `extend` would do, and return it in words; nothing is trained or written."""
-    what = extending.plan(request, DEFAULT_STRATEGY, lambda event: None)
+    what = planning.plan(request, DEFAULT_STRATEGY, lambda event: None)
     return {
         "network": what.parent.record.network.label,
-        "made by": extending.lineage_in_lines(lineage_of(what.parent.record)),
+        "made by": lineage_in_lines(lineage_of(what.parent.record)),
         "keeps statistics for": sorted(what.states),
         "old classes": f"{len(what.parent.classes)}: {', '.join(what.parent.classes)}",
         "new class": [

@@ -296,7 +296,7 @@ def _print_result(result: ExtensionResult, out: Path, as_json: bool, network: st
     rows = [_row(each, extended, each.strategy.selector == result.chosen) for each in result.candidates]
     title = _title(result)
     print_table(terminal(), title, headings, rows, numbers=tuple(range(1, len(headings))))
-    from clbench.extension.extending import reasons_in_lines
+    from clbench.extension.wording import reasons_in_lines
 
     for line in reasons_in_lines(result.left_out):
         say_prose(f"left out {line}", hanging="  ")
@@ -305,7 +305,7 @@ def _print_result(result: ExtensionResult, out: Path, as_json: bool, network: st
     if extended and not result.kept.old_classes:
         say("Old-class accuracy is not known: no test images of old classes (--old-test, a few a class are enough)")
     if result.lineage:
-        from clbench.extension.extending import lineage_in_lines
+        from clbench.extension.wording import lineage_in_lines
 
         say("The network came from:")
         for line in lineage_in_lines(result.lineage):

@@ -14,12 +14,10 @@ from torch import Tensor
 
 from clbench.base.events import ExperienceFinished, Listener, Note, RunFinished, RunStarted
 from clbench.data.datasets import data_folder
-from clbench.data.image_folders import ImageFolder, find_images, find_unlabelled, hold_out
-from clbench.deployment.foreign_networks import Foreign, foreign_network
+from clbench.data.image_folders import ImageFolder, find_images
 from clbench.deployment.loading import load_network
-from clbench.deployment.strategy_states import StrategyState, file_name, state_file, state_of, stored_states
-from clbench.deployment.trained_network import TrainedNetwork
-from clbench.errors import UsageError
+from clbench.deployment.strategy_states import NotStorable, StrategyState, file_name, state_file, state_of
+from clbench.errors import ClbenchError, Divergence, MachineError, PluginError, UndefinedScores, UsageError
 from clbench.extension import judging
 from clbench.extension.brought_along import CannotExtend
 from clbench.extension.candidates import (
@@ -39,22 +37,20 @@ from clbench.extension.given import as_network, lineage_of, rows_of
 from clbench.extension.image_sets import UNLABELLED, ImageSet, read_images, refuse_shared_images
 from clbench.extension.learner import Inputs, Learned, Scores, Task, as_inputs, begin, learn, on_features
 from clbench.extension.none_of_these import calibrated
+from clbench.extension.planning import Plan, plan
 from clbench.extension.publishing import Page, publish
-from clbench.extension.recipes import EXTENDING, chosen_recipe
 from clbench.extension.requests import ExtendRequest
+from clbench.extension.wording import reasons_in_lines
 from clbench.plugins.discovery import discover
 from clbench.results.extension_result import Candidate, ExtensionResult, LeftOut, Role
-from clbench.results.network_record import LineageStep
-from clbench.results.run_spec import RecipeSpec, Seeds
-from clbench.results.spec_building import ENGINE, Machine, Method
-from clbench.runs.chosen_network import NetworkUse, asked
-from clbench.runs.grid import divided, machine_for, methods_of
+from clbench.results.spec_building import ENGINE, Method
+from clbench.runs.grid import methods_of
 from clbench.runs.preflight import cross_entropy_over, over_all_classes
 from clbench.runs.selection import choose_strategies
+from clbench.system import memory
 from clbench.system.global_state import GlobalState
-from clbench.system.seeds import LARGEST, run_seeds
+from clbench.system.output import one_line
 from clbench.system.signals import Interruption
-from clbench.system.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -64,171 +60,6 @@ class Around:
     notify: Listener
     interruption: Interruption
     page: Page
-
-
-@dataclass(frozen=True)
-class Plan:
-    """An extension, checked, before any image is read."""
-
-    request: ExtendRequest
-    parent: TrainedNetwork
-    states: Mapping[str, StrategyState]
-    new: ImageFolder
-    """Images of the classes that are learned, divided."""
-
-    old_test: ImageFolder | None
-    old_images: ImageFolder | None
-    unlabelled: tuple[Path, ...]
-    recipe: RecipeSpec
-    use: NetworkUse
-    seeds: Seeds
-    machine: Machine
-    methods: Sequence[Method]
-    notes: tuple[str, ...]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Old and new classes, in the order of the scores."""
-        old = self.parent.classes
-        return (*old, *(name for name in self.new.classes if name not in old))
-
-    @property
-    def network_file(self) -> Path | None:
-        """The file of the network's architecture, if it is a user's."""
-        given = self.request.network
-        return Path(given) if given is not None and given.endswith(".py") else None
-
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """How many classes are old and new."""
-        return len(self.parent.classes), len(self.classes) - len(self.parent.classes)
-
-
-def plan(request: ExtendRequest, default: str, notify: Listener) -> Plan:
-    """Look up and check everything that an extension needs; `default` is the strategy if none is asked for.
-
-    Raises UsageError, DataError, PluginError and MachineError.
-    """
-    OutputFolder(request.out).check()
-    if not 0 <= request.seed <= LARGEST:
-        raise UsageError(f"seed {request.seed} is not between 0 and {LARGEST}")
-    if not 0 < request.held_out < 1:
-        raise UsageError(f"--held-out must be between 0 and 1 (got {request.held_out})")
-    values = divided(request.set)
-    use, own = _network_values(request, values.network)
-    strategies = choose_strategies(request.strategy or (default,), notify)
-    methods = methods_of(strategies, values.strategies)
-    recipe = chosen_recipe("extend", EXTENDING, values.recipe, request.epochs, use.train)
-    machine = machine_for(request.device, request.threads)
-    parent, states, notes = _parent(request, own)
-    for note in notes:
-        notify(Note(note))
-    new = _new_images(request, parent.classes)
-    seeds = run_seeds(request.seed)
-    return Plan(
-        request,
-        parent,
-        states,
-        new,
-        _old_folder(request.old_test, "--old-test", parent.classes),
-        _old_folder(request.old_images, "--old-images", parent.classes),
-        find_unlabelled(request.unlabelled) if request.unlabelled is not None else (),
-        recipe,
-        use,
-        Seeds(run=seeds["run"], class_order=seeds["class_order"], network=seeds["model"], training=seeds["training"]),
-        machine,
-        methods,
-        tuple(notes),
-    )
-
-
-def _network_values(request: ExtendRequest, values: Mapping[str, Any]) -> tuple[NetworkUse, dict[str, Any]]:
-    wanted = asked(values, None)
-    if wanted.use.size is not None:
-        raise UsageError("network.size has no effect here", "The size of a network from elsewhere: --size PIXELS")
-    if wanted.values and request.source is not None:
-        name = next(iter(wanted.values))
-        raise UsageError(f"network.{name} has no effect here: the network in {request.source} is as it is")
-    return wanted.use, dict(wanted.values)
-
-
-def _parent(
-    request: ExtendRequest, own: Mapping[str, Any]
-) -> tuple[TrainedNetwork, Mapping[str, StrategyState], list[str]]:
-    """Return the network, what strategies have kept beside it, and what was assumed about it."""
-    if request.source is not None:
-        for name in ("weights", "classes", "head", "size", "mean", "std"):
-            if getattr(request, name) is not None:
-                raise UsageError(f"--{name} is for a network from elsewhere, and {request.source} says it itself")
-        network = load_network(request.source, request.network)
-        if network.record.setting == "task_incremental" and len(network.record.experiences) > 1:
-            raise UsageError(
-                "the network was trained task-incrementally: the scores of its experiences cannot be compared, and so "
-                "not be added to either"
-            )
-        folder = request.source if request.source.is_dir() else request.source.parent
-        return network, stored_states(folder), []
-    missing = [f"--{name}" for name in ("network", "weights", "classes") if getattr(request, name) is None]
-    if missing:
-        raise UsageError(
-            f"no network is named, and {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not given",
-            "clbench extend FOLDER …, or for a network from elsewhere: --network FILE --weights FILE --classes FILE",
-        )
-    assert request.network is not None and request.weights is not None and request.classes is not None
-    channels = len(request.mean) if request.mean is not None else None
-    given = Foreign(
-        request.network,
-        request.weights,
-        request.classes,
-        request.head,
-        request.size,
-        channels,
-        request.mean,
-        request.std,
-        request.fit or "crop",
-        own,
-    )
-    network, assumed = foreign_network(given)
-    return network, {}, [f"assumed of the network: {', '.join(assumed)}"] if assumed else []
-
-
-def _new_images(request: ExtendRequest, known: Sequence[str]) -> ImageFolder:
-    """Return the folder of new classes, divided. Raises UsageError for classes that cannot be added."""
-    folder = find_images(request.images)
-    already = [name for name in folder.classes if name in known]
-    if already and not request.also_old:
-        raise UsageError(
-            f"the network knows {_some(already)} already",
-            "Rename the folder if it is another class. To train on these images as the old class: --also-old",
-        )
-    if len(already) == len(folder.classes):
-        raise UsageError(f"there is no new class in {request.images}: the network knows {_some(already)}")
-    for name, train, test in zip(folder.classes, folder.train, folder.test, strict=True):
-        if len(train) + len(test) < 2 or not train:
-            raise UsageError(
-                f"the class {name} has {len(train) + len(test)} image{'s' if len(test) + len(train) != 1 else ''}",
-                "One image to learn from and one to test on are the least; a few dozen are better.",
-            )
-    return hold_out(folder, request.held_out, request.seed)
-
-
-def _old_folder(path: Path | None, option: str, known: Sequence[str]) -> ImageFolder | None:
-    if path is None:
-        return None
-    folder = find_images(path)
-    if unknown := [name for name in folder.classes if name not in known]:
-        raise UsageError(
-            f"{option} has classes that the network does not know: {_some(unknown)}{did_you_mean(unknown[0], known)}",
-            f"It knows {_some(known)}.",
-        )
-    return folder
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-# -- what is trained --------------------------------------------------------------------------------------------------
 
 
 class Extension:
@@ -346,7 +177,7 @@ class Extension:
         state, clock = GlobalState(), Clock()
         torch.set_num_threads(self.plan.machine.threads)
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(sys.stderr), explaining(entry.name):
                 trainer = begin(task, entry.method.strategy, entry.spec.config, entry.spec.name, entry.state)
                 self.around.notify(RunStarted(entry.spec.name, 1, task.recipe.length, 0))
                 learned = learn(task, trainer)
@@ -385,9 +216,14 @@ class Extension:
             self.around.notify(Note(f"statistics for {name} are dropped: the strategy is not the one that made them"))
             return None
         silent = replace(task, notify=lambda event: None)  # it is no run of its own
-        trainer = begin(silent, method.strategy, state.config, name, state)
-        learn(silent, trainer)
-        return state_of(trainer.strategy, name, method.plugin.sha256, state.config, trunk)
+        try:
+            with explaining(name):
+                trainer = begin(silent, method.strategy, state.config, name, state)
+                learn(silent, trainer)
+            return state_of(trainer.strategy, name, method.plugin.sha256, state.config, trunk)
+        except (PluginError, NotStorable) as error:
+            self.around.notify(Note(f"statistics for {name} are dropped: {error}"))
+            return None
 
     def _candidate(
         self,
@@ -416,24 +252,17 @@ class Extension:
         )
 
 
-def reasons_in_lines(left_out: Sequence[LeftOut]) -> list[str]:
-    """Return who is left out and why, a line for each reason: `er, icarl: it replays …`."""
-    by_reason: dict[str, list[str]] = {}
-    for each in left_out:
-        by_reason.setdefault(each.reason, []).append(each.strategy)
-    return [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
-
-
-def lineage_in_lines(steps: Sequence[LineageStep]) -> list[str]:
-    """Return where a network comes from, a line for each step: `extend, lwf, seed 0: 3 classes, 240 images: cat, …`."""
-    lines = []
-    for step in steps:
-        how = [step.command, *([step.strategy] if step.strategy else [])]
-        how += [f"seed {step.seed}"] if step.seed is not None else []
-        count = f"{len(step.classes)} class{'es' if len(step.classes) != 1 else ''}"
-        images = f" from {step.images:,} images" if step.images is not None else ""
-        lines.append(f"{', '.join(how)}: {count}{images}: {_some(step.classes)}")
-    return lines
+@contextlib.contextmanager
+def explaining(strategy: str) -> Iterator[None]:
+    """Turn what a strategy's code raises into a PluginError, so that the others can go on."""
+    try:
+        yield
+    except (ClbenchError, CannotExtend):
+        raise
+    except Exception as error:
+        if memory.is_short(error):
+            raise MachineError(f"memory is short: not enough for {strategy}{memory.limit_in_words()}") from None
+        raise PluginError(f"{strategy} failed: {type(error).__name__}: {one_line(str(error), 300)}") from error
 
 
 def finished(notify: Listener, candidate: Candidate, place: str) -> None:
@@ -474,9 +303,8 @@ def extend(request: ExtendRequest, default: str, around: Around) -> ExtensionRes
         for entry in extension.entries:
             try:
                 made.append(extension.made(entry, task, before))
-            except (CannotExtend, UsageError) as reason:
-                text = reason.message if isinstance(reason, UsageError) else str(reason)
-                left_out.append(LeftOut(strategy=entry.name, reason=text))
+            except (CannotExtend, UsageError, Divergence, UndefinedScores, PluginError) as reason:
+                left_out.append(LeftOut(strategy=entry.name, reason=getattr(reason, "message", str(reason))))
         if not made:
             reasons = "\n".join(f"  {line}" for line in reasons_in_lines(left_out))
             raise UsageError(f"no strategy can extend this network:\n{reasons}")

@@ -1,0 +1,185 @@
+"""What an extension needs, looked up and checked before any image is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clbench.base.events import Listener, Note
+from clbench.data.image_folders import ImageFolder, find_images, find_unlabelled, hold_out
+from clbench.deployment.foreign_networks import Foreign, foreign_network
+from clbench.deployment.loading import load_network
+from clbench.deployment.strategy_states import StrategyState, stored_states
+from clbench.deployment.trained_network import TrainedNetwork
+from clbench.errors import UsageError
+from clbench.extension.folder import OutputFolder
+from clbench.extension.recipes import EXTENDING, chosen_recipe
+from clbench.extension.requests import ExtendRequest
+from clbench.extension.wording import some
+from clbench.results.run_spec import RecipeSpec, Seeds
+from clbench.results.spec_building import Machine, Method
+from clbench.runs.chosen_network import NetworkUse, asked
+from clbench.runs.grid import divided, machine_for, methods_of
+from clbench.runs.selection import choose_strategies
+from clbench.system.seeds import LARGEST, run_seeds
+from clbench.system.suggestions import did_you_mean
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An extension, checked, before any image is read."""
+
+    request: ExtendRequest
+    parent: TrainedNetwork
+    states: Mapping[str, StrategyState]
+    new: ImageFolder
+    """Images of the classes that are learned, divided."""
+
+    old_test: ImageFolder | None
+    old_images: ImageFolder | None
+    unlabelled: tuple[Path, ...]
+    recipe: RecipeSpec
+    use: NetworkUse
+    seeds: Seeds
+    machine: Machine
+    methods: Sequence[Method]
+    notes: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Old and new classes, in the order of the scores."""
+        old = self.parent.classes
+        return (*old, *(name for name in self.new.classes if name not in old))
+
+    @property
+    def network_file(self) -> Path | None:
+        """The file of the network's architecture, if it is a user's."""
+        given = self.request.network
+        return Path(given) if given is not None and given.endswith(".py") else None
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many classes are old and new."""
+        return len(self.parent.classes), len(self.classes) - len(self.parent.classes)
+
+
+def plan(request: ExtendRequest, default: str, notify: Listener) -> Plan:
+    """Look up and check everything that an extension needs; `default` is the strategy if none is asked for.
+
+    Raises UsageError, DataError, PluginError and MachineError.
+    """
+    OutputFolder(request.out).check()
+    if not 0 <= request.seed <= LARGEST:
+        raise UsageError(f"seed {request.seed} is not between 0 and {LARGEST}")
+    if not 0 < request.held_out < 1:
+        raise UsageError(f"--held-out must be between 0 and 1 (got {request.held_out})")
+    values = divided(request.set)
+    use, own = _network_values(request, values.network)
+    strategies = choose_strategies(request.strategy or (default,), notify)
+    methods = methods_of(strategies, values.strategies)
+    recipe = chosen_recipe("extend", EXTENDING, values.recipe, request.epochs, use.train)
+    machine = machine_for(request.device, request.threads)
+    parent, states, notes = _parent(request, own)
+    for note in notes:
+        notify(Note(note))
+    new = _new_images(request, parent.classes)
+    seeds = run_seeds(request.seed)
+    return Plan(
+        request,
+        parent,
+        states,
+        new,
+        _old_folder(request.old_test, "--old-test", parent.classes),
+        _old_folder(request.old_images, "--old-images", parent.classes),
+        find_unlabelled(request.unlabelled) if request.unlabelled is not None else (),
+        recipe,
+        use,
+        Seeds(run=seeds["run"], class_order=seeds["class_order"], network=seeds["model"], training=seeds["training"]),
+        machine,
+        methods,
+        tuple(notes),
+    )
+
+
+def _network_values(request: ExtendRequest, values: Mapping[str, Any]) -> tuple[NetworkUse, dict[str, Any]]:
+    wanted = asked(values, None)
+    if wanted.use.size is not None:
+        raise UsageError("network.size has no effect here", "The size of a network from elsewhere: --size PIXELS")
+    if wanted.values and request.source is not None:
+        name = next(iter(wanted.values))
+        raise UsageError(f"network.{name} has no effect here: the network in {request.source} is as it is")
+    return wanted.use, dict(wanted.values)
+
+
+def _parent(
+    request: ExtendRequest, own: Mapping[str, Any]
+) -> tuple[TrainedNetwork, Mapping[str, StrategyState], list[str]]:
+    """Return the network, what strategies have kept beside it, and what was assumed about it."""
+    if request.source is not None:
+        for name in ("weights", "classes", "head", "size", "mean", "std"):
+            if getattr(request, name) is not None:
+                raise UsageError(f"--{name} is for a network from elsewhere, and {request.source} says it itself")
+        network = load_network(request.source, request.network)
+        if network.record.setting == "task_incremental" and len(network.record.experiences) > 1:
+            raise UsageError(
+                "the network was trained task-incrementally: the scores of its experiences cannot be compared, and so "
+                "not be added to either"
+            )
+        folder = request.source if request.source.is_dir() else request.source.parent
+        return network, stored_states(folder), []
+    missing = [f"--{name}" for name in ("network", "weights", "classes") if getattr(request, name) is None]
+    if missing:
+        raise UsageError(
+            f"no network is named, and {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not given",
+            "clbench extend FOLDER …, or for a network from elsewhere: --network FILE --weights FILE --classes FILE",
+        )
+    assert request.network is not None and request.weights is not None and request.classes is not None
+    channels = len(request.mean) if request.mean is not None else None
+    given = Foreign(
+        request.network,
+        request.weights,
+        request.classes,
+        request.head,
+        request.size,
+        channels,
+        request.mean,
+        request.std,
+        request.fit or "crop",
+        own,
+    )
+    network, assumed = foreign_network(given)
+    return network, {}, [f"assumed of the network: {', '.join(assumed)}"] if assumed else []
+
+
+def _new_images(request: ExtendRequest, known: Sequence[str]) -> ImageFolder:
+    """Return the folder of new classes, divided. Raises UsageError for classes that cannot be added."""
+    folder = find_images(request.images)
+    already = [name for name in folder.classes if name in known]
+    if already and not request.also_old:
+        raise UsageError(
+            f"the network knows {some(already)} already",
+            "Rename the folder if it is another class. To train on these images as the old class: --also-old",
+        )
+    if len(already) == len(folder.classes):
+        raise UsageError(f"there is no new class in {request.images}: the network knows {some(already)}")
+    for name, train, test in zip(folder.classes, folder.train, folder.test, strict=True):
+        if len(train) + len(test) < 2 or not train:
+            raise UsageError(
+                f"the class {name} has {len(train) + len(test)} image{'s' if len(test) + len(train) != 1 else ''}",
+                "One image to learn from and one to test on are the least; a few dozen are better.",
+            )
+    return hold_out(folder, request.held_out, request.seed)
+
+
+def _old_folder(path: Path | None, option: str, known: Sequence[str]) -> ImageFolder | None:
+    if path is None:
+        return None
+    folder = find_images(path)
+    if unknown := [name for name in folder.classes if name not in known]:
+        raise UsageError(
+            f"{option} has classes that the network does not know: {some(unknown)}{did_you_mean(unknown[0], known)}",
+            f"It knows {some(known)}.",
+        )
+    return folder
