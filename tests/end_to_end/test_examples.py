@@ -32,3 +32,14 @@ def test_an_example_runs_beside_the_built_in_strategies_and_passes_the_audit(
     runs = clbench.run(strategies, str(tmp_path / "wide.py"), epochs=2, threads=1, out=tmp_path / "out", data=data)
     assert runs[1].result.audit.verdict == "pass"
     assert name in repr(runs)
+
+
+def test_a_network_of_plain_pytorch_learns_a_class_and_answers_by_onnxruntime(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    spec = importlib.util.spec_from_file_location("extend_a_network", ROOT / "examples" / "extend_a_network.py")
+    assert spec is not None and spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    assert example.main(tmp_path / "work") > 0.5
+    assert (tmp_path / "work" / "extended" / "report.html").is_file()
