@@ -109,8 +109,8 @@ def _imbalance_warnings(run: StoredRun) -> list[str]:
 def _untested_classes(run: StoredRun) -> list[str]:
     scenario = run.spec.scenario
     untested = [
-        scenario.class_name(class_id)
-        for class_id, total in zip(scenario.class_order, run.counts().class_total, strict=True)
+        scenario.class_name(scenario.class_order[position])
+        for position, total in enumerate(run.counts().class_total)
         if not total
     ]
     if not untested:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from collections import deque
@@ -26,8 +27,11 @@ Shape = tuple[int, int, int]
 Check = Callable[[PIL.Image.Image], None]
 """Raises for an opened image that cannot be taken; its pixels are not decoded yet."""
 
-_PART = 32
-"""Images that a thread decodes before it hands them over."""
+_PART, _PART_BYTES = 32, 4 << 20
+"""Images that a thread decodes before it hands them over: so many, or fewer if they are large."""
+
+_AHEAD = 8
+"""Parts per core that may wait to be taken, so that no thread waits for one that the machine has put aside."""
 
 _SECONDS_BETWEEN_EVENTS = 0.25
 
@@ -120,13 +124,13 @@ def _parts(files: Sequence[Path], shape: Shape, fit: Fit, notify: Listener, what
     cores = available_cores()
     progress = _Progress(what, len(files), notify)
     pending: deque[Future[_Part]] = deque()
+    size = max(1, min(_PART, _PART_BYTES // math.prod(shape)))
     with bombs_refused(), ThreadPoolExecutor(cores) as threads:
         try:
-            for first in range(0, len(files), _PART):
-                pending.append(
-                    threads.submit(_part, files, range(first, min(first + _PART, len(files))), shape, fit, check)
-                )
-                if len(pending) > 2 * cores:
+            for first in range(0, len(files), size):
+                rows = range(first, min(first + size, len(files)))
+                pending.append(threads.submit(_part, files, rows, shape, fit, check))
+                if len(pending) > _AHEAD * cores:
                     yield progress.after(pending.popleft().result())
             while pending:
                 yield progress.after(pending.popleft().result())

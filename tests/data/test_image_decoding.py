@@ -95,4 +95,4 @@ def test_what_is_written_to_a_file_is_not_kept_in_memory(files: list[Path], tmp_
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 32 * 5 * 512 * 512 * 3 * (1 + image_decoding.available_cores())
+    assert peak < (2 + 9 * image_decoding.available_cores()) * image_decoding._PART_BYTES

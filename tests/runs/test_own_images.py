@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from typer.testing import CliRunner
 
 import clbench
 from clbench.base.events import Event, Note
+from clbench.cli.app import app
 from clbench.data.importing import import_dataset
 from clbench.errors import DataError, UsageError
 from clbench.runs.grid import Planned, plan
@@ -136,6 +138,8 @@ def test_an_experience_of_classes_without_test_images_is_refused_and_one_with_so
         each is not None for each in per_class if each is not per_class[order.index(2)]
     )
     assert run.metric("final_accuracy") is not None
+    shown = CliRunner().invoke(app, ["compare", str(tmp_path / "out")])
+    assert "1 class has no test samples (class 2)" in " ".join(shown.output.split())
 
 
 def test_a_network_is_asked_with_the_fit_of_its_images(tmp_path: Path) -> None:
