@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from clbench.base.events import ExperienceFinished, Listener, Note, RunFinished, RunStarted
+from clbench.base.strategy import Strategy
 from clbench.data.datasets import data_folder
 from clbench.data.image_folders import ImageFolder, find_images
 from clbench.deployment.loading import load_network
@@ -162,7 +163,7 @@ class Extension:
             return f"its cross-entropy ranges over the new classes alone, and over one class it is always 0{works}"
         if over == "current" and what.request.also_old:
             return "its cross-entropy ranges over the new classes alone, and --also-old has images of others"
-        if rows_of(what.parent) is None and strategy.statistics is None:
+        if rows_of(what.parent) is None and strategy.loss is not Strategy.loss:
             name = what.parent.record.classifier.name
             return f"the network classifies by {name}, which has no weights that it could train"
         return None
@@ -214,6 +215,9 @@ class Extension:
         (method,) = methods_of(choose_strategies((name,), self.around.notify), {}) if name in known else (None,)
         if method is None or method.strategy.statistics is None or (state := self._state(method)) is None:
             self.around.notify(Note(f"statistics for {name} are dropped: the strategy is not the one that made them"))
+            return None
+        if rows_of(self.plan.parent) is None and method.strategy.loss is not Strategy.loss:
+            self.around.notify(Note(f"statistics for {name} are dropped: it trains a head, and the network has none"))
             return None
         silent = replace(task, notify=lambda event: None)  # it is no run of its own
         try:

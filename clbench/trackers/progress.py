@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -70,7 +71,7 @@ class ProgressDisplay:
             TextColumn("{task.fields[detail]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not (console.is_terminal or _shows_in_a_notebook(console)),
             expand=True,
             speed_estimate_period=_ESTIMATED_OVER_SECONDS,
         )
@@ -191,6 +192,11 @@ class ProgressDisplay:
     def _print(self, text: str, style: str = "") -> None:
         with contextlib.suppress(OSError):  # the reader has closed the pipe; the runs continue
             self._live.console.print(Text(text, style=style), soft_wrap=True)
+
+
+def _shows_in_a_notebook(console: Console) -> bool:
+    """Whether a notebook can show bars that move: rich needs ipywidgets for it, and warns at every step without."""
+    return console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
 
 
 def _short(run: str) -> str:
