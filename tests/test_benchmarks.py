@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -155,3 +156,59 @@ def test_what_is_compared_of_scores_is_as_in_the_papers(benchmark: Any) -> None:
     scores = torch.log(torch.tensor([[6.0, 3.0, 1.0]], dtype=torch.float64))
     found = {name: value(scores).item() for name, value in values.items()}
     assert found == pytest.approx({"probability": 0.6, "score": np.log(6), "energy": np.log(10), "margin": np.log(2)})
+
+
+def test_cases_of_adding_classes_differ_in_the_new_ones_and_never_have_one_as_old_too(benchmark: Any) -> None:
+    one_class = benchmark("one_class")
+    names = [f"c{i:02}" for i in range(50)]
+    for new in (1, 10):
+        cases = [one_class.choose(names, case, new) for case in range(50 // new)]
+        assert sorted(name for case in cases for name in case[20:]) == names
+        assert all(len(set(case)) == 20 + new for case in cases)
+
+
+def test_half_of_the_folders_are_left_for_other_measurements(benchmark: Any, tmp_path: Path) -> None:
+    for name in ("BACKGROUND_Google", "Faces", "Faces_easy", "ant", "bee", "cat"):
+        (tmp_path / name).mkdir()
+    assert benchmark("one_class").class_names(tmp_path) == ["ant", "cat"]
+
+
+def test_a_new_class_gets_as_many_training_images_as_asked_for_and_none_that_tests(
+    benchmark: Any, tmp_path: Path
+) -> None:
+    one_class = benchmark("one_class")
+    classes = [f"c{i:02}" for i in range(21)]
+    for label, name in enumerate(classes):
+        (tmp_path / name).mkdir()
+        for i in range(8):
+            PIL.Image.new("RGB", (150, 130), (label * 10, i * 30, 0)).save(tmp_path / name / f"{i}.jpg", quality=100)
+    one_class.build_dataset(tmp_path, classes, 3, 0, tmp_path / "case.npz")
+    with np.load(tmp_path / "case.npz") as case:
+        assert np.bincount(case["y_train"]).tolist() == [6] * 20 + [3]
+        assert np.bincount(case["y_test"]).tolist() == [2] * 21
+        assert case["x_train"].shape[1:] == (128, 128, 3)
+        seen = {(int(y), image[64, 64].tobytes()) for y, image in zip(case["y_train"], case["x_train"], strict=True)}
+        assert not seen & {
+            (int(y), image[64, 64].tobytes()) for y, image in zip(case["y_test"], case["x_test"], strict=True)
+        }
+
+
+def test_the_accuracies_of_a_case_are_means_over_classes(benchmark: Any) -> None:
+    class Run:
+        def metric(self, name: str) -> list[list[float]]:
+            assert name == "per_class_accuracy"
+            return [[1.0] * 10 + [0.5] * 10, [0.5] * 20 + [1.0, 0.2]]
+
+    result = benchmark("one_class").judged(Run(), "naive", "tiny", 3)
+    assert (result.before, result.old, result.new, result.mean) == pytest.approx((75, 50, 60, 55))
+
+
+def test_the_scenario_of_a_case_is_one_that_clbench_loads(benchmark: Any, tmp_path: Path) -> None:
+    from clbench.plugins.discovery import load, select
+
+    file = tmp_path / "case.py"
+    file.write_text(benchmark("one_class").scenario_source("images", 10, "head", "sgd"), encoding="utf-8")
+    scenario = load(select("scenario", str(file)))
+    assert (scenario.dataset, scenario.split, scenario.class_order) == ("images", "20+10", "natural")
+    tiny = scenario.recipes["tiny"]
+    assert (tiny.lr, tiny.epochs, tiny.at(0).lr, tiny.at(0).epochs) == pytest.approx((1e-4, 25, 0.01, 30))
