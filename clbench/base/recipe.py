@@ -132,6 +132,11 @@ class Recipe:
     augmentation: Augmentation = Augmentation()
     """Random changes to the training images."""
 
+    batch_norm: Annotated[Literal["training", "given"], OMIT_DEFAULT] = "training"
+    """Statistics by which batch normalisation normalizes in training: the batch's, or the running ones that the network
+    was given, which then stay as they are. A few images of one class have other statistics than all that it has
+    learned."""
+
     padding: Annotated[int, Ge(0), Le(16)] = 0
     """Pixels of zeros that every image gets on each side, in training and in testing."""
 

@@ -11,7 +11,15 @@ from clbench.base.recipe_changes import changed, named
 from clbench.errors import UsageError
 from clbench.results.run_spec import RecipeSpec
 
-EXTENDING = Recipe(network="given", optimizer="sgd", lr=0.01, momentum=0.9, batch_size=32, iterations=100)
+EXTENDING = Recipe(
+    network="given",
+    optimizer="sgd",
+    lr=0.01,
+    momentum=0.9,
+    batch_size=32,
+    iterations=100,
+    batch_norm="given",
+)
 """A number of steps and not of epochs: what is forgotten grows with the steps, however many images there are."""
 TRAINING = Recipe(network="given", optimizer="sgd", lr=0.01, momentum=0.9, schedule="cosine", batch_size=32, epochs=10)
 

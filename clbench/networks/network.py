@@ -28,6 +28,8 @@ class Network(nn.Module):
         self.head = Head(features)
         self._frozen: list[nn.Module] = []
         self._held: list[nn.Module] = []
+        self.keeps_statistics = False
+        """Whether batch normalisation uses its running statistics in training too, and leaves them as they are."""
 
     @property
     def device(self) -> torch.device:
@@ -99,4 +101,8 @@ class Network(nn.Module):
         super().train(mode)
         for module in self._frozen:
             module.eval()
+        if self.keeps_statistics:
+            for part in self.modules():
+                if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                    part.eval()
         return self

@@ -151,6 +151,7 @@ class Trainer:
         self.training_set = self._training_set(choice)
         self._plan_steps()
         self._cumulative = choice == "seen"
+        self.model.keeps_statistics = self.recipe.batch_norm == "given"
         self.model.train()
         self._prepare()
         began = time.perf_counter()
@@ -273,6 +274,7 @@ class Trainer:
         prepare_head(self.model, self.recipe, self.where, self.seeds["model"])
         for index in range(self.where.index + 1):
             grow_head(self.model, replace(self.where, index=index), self.seeds["model"])
+        self.model.keeps_statistics = self.recipe.batch_norm == "given"
         self.model = self.model.to(self.device).train()
 
     def _prepare_teacher(self) -> None:

@@ -691,3 +691,14 @@ def test_an_interruption_that_something_swallows_takes_effect_at_the_next_check(
         interruption._handle(signal.SIGTERM, None)
     with pytest.raises(Interrupted):
         interruption.check()
+
+
+@pytest.mark.parametrize("statistics, changes", [("training", True), ("given", False)])
+def test_given_statistics_of_batch_normalisation_stay_and_its_parameters_train(statistics: Any, changes: bool) -> None:
+    recipe = Recipe(network="cnn", lr=0.1, batch_size=16, batch_norm=statistics)
+    run = small(builtin("naive"), recipe)
+    before = run.new_model().state_dict()
+    after = run.learn(1).models[0].state_dict()
+    own = [name for name in before if name.endswith(("running_mean", "running_var"))]
+    assert own and all(torch.equal(before[name], after[name]) != changes for name in own)
+    assert not torch.equal(before["blocks.0.2.weight"], after["blocks.0.2.weight"])
