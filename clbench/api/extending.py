@@ -114,7 +114,7 @@ def train(
     epochs: int | None = None,
     prepare: Sequence[str] | None = None,
     set: Mapping[str, Any] | None = None,
-    held_out: float = 0.2,
+    held_out: float | None = None,
     export: str | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -139,7 +139,7 @@ def train(
         export=export,
         seed=seed,
         device=device,
-        threads=threads or available_cores(),
+        threads=available_cores() if threads is None else threads,
         data=_path(data),
     )
     train_request(request, Terminal(file=sys.stderr))
@@ -166,7 +166,7 @@ def extend(
     fit: Literal["crop", "pad", "stretch"] | None = None,
     epochs: int | None = None,
     set: Mapping[str, Any] | None = None,
-    held_out: float = 0.2,
+    held_out: float | None = None,
     export: str | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -200,7 +200,7 @@ def extend(
         export=export,
         seed=seed,
         device=device,
-        threads=threads or available_cores(),
+        threads=available_cores() if threads is None else threads,
         data=_path(data),
     )
     extend_request(request, Terminal(file=sys.stderr))

@@ -47,9 +47,11 @@ Threads = Annotated[
     typer.Option("--threads", metavar="N", help="Threads to compute with; part of the identity [default: the cores]."),
 ]
 HeldOut = Annotated[
-    float,
+    float | None,
     typer.Option(
-        "--held-out", metavar="SHARE", help="Share of each class's images to test on, if there is no test part."
+        "--held-out",
+        metavar="SHARE",
+        help="Share of each class's images to test on, if there is no test part [default: 0.2].",
     ),
 ]
 Export = Annotated[
@@ -101,7 +103,7 @@ def train(
         ),
     ] = None,
     values: Values = None,
-    held_out: HeldOut = 0.2,
+    held_out: HeldOut = None,
     export: Export = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -130,7 +132,7 @@ def train(
         export=export,
         seed=seed,
         device=device,
-        threads=threads or available_cores(),
+        threads=available_cores() if threads is None else threads,
         data=data,
     )
     from clbench.api.extending import plan_training, train_request
@@ -198,7 +200,7 @@ def extend(
     fit: Fit = None,
     epochs: Epochs = None,
     values: Values = None,
-    held_out: HeldOut = 0.2,
+    held_out: HeldOut = None,
     export: Export = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -236,7 +238,7 @@ def extend(
         export=export,
         seed=seed,
         device=device,
-        threads=threads or available_cores(),
+        threads=available_cores() if threads is None else threads,
         data=data,
     )
     from clbench.api.extending import extend_request, plan_extension

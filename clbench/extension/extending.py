@@ -14,7 +14,7 @@ from torch import Tensor
 
 from clbench.base.events import ExperienceFinished, Listener, Note, RunFinished, RunStarted
 from clbench.data.datasets import data_folder
-from clbench.data.image_folders import ImageFolder, find_images
+from clbench.data.image_folders import ImageFolder
 from clbench.deployment.loading import load_network
 from clbench.deployment.strategy_states import NotStorable, StrategyState, file_name, state_file, state_of
 from clbench.errors import ClbenchError, Divergence, MachineError, PluginError, UndefinedScores, UsageError
@@ -362,7 +362,7 @@ def _result(extension: Extension, made: Sequence[Made], left_out: Sequence[LeftO
         lineage=lineage_of(record),
         old_classes=what.parent.classes,
         new_classes=what.classes[len(what.parent.classes) :],
-        held_out=0.0 if find_images(what.request.images).has_test_part else what.request.held_out,
+        held_out=0.0 if what.new.has_test_part else what.request.share_held_out,
         images=tuple(own.record for own in extension.sets.values()),
         recipe=what.recipe,
         seeds=what.seeds,

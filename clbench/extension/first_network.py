@@ -33,6 +33,7 @@ from clbench.extension.candidates import (
     strategy_spec,
     trunk_sha256,
 )
+from clbench.extension.checks import check_held_out, check_values
 from clbench.extension.extending import Around, finished
 from clbench.extension.folder import OutputFolder, read_result
 from clbench.extension.image_sets import ImageSet, read_images, refuse_shared_images
@@ -53,7 +54,7 @@ from clbench.runs.grid import divided, machine_for, methods_of
 from clbench.runs.initial_network import initial_trunk
 from clbench.runs.selection import choose_strategies
 from clbench.system.global_state import GlobalState
-from clbench.system.seeds import LARGEST, run_seeds
+from clbench.system.seeds import run_seeds
 from clbench.training.experience_data import ExperienceData
 
 _DEFAULT_SIZE = 64
@@ -82,18 +83,16 @@ class Plan:
 
 def plan(request: TrainRequest, strategy: str, notify: Listener) -> Plan:
     """Look up and check everything; `strategy` is the one that trains. Raises UsageError, DataError and PluginError."""
-    OutputFolder(request.out).check()
-    if not 0 <= request.seed <= LARGEST:
-        raise UsageError(f"seed {request.seed} is not between 0 and {LARGEST}")
-    if not 0 < request.held_out < 1:
-        raise UsageError(f"--held-out must be between 0 and 1 (got {request.held_out})")
+    check_values(request, (request.images,))
     values = divided(request.set)
     wanted = asked(values.network, request.weights)
     machine = machine_for(request.device, request.threads)
     prepared = _prepared(request, values.strategies, notify)
     (method,) = methods_of(choose_strategies((strategy,), notify), {})
     recipe = chosen_recipe("train", TRAINING, values.recipe, request.epochs, wanted.use.train)
-    images = hold_out(find_images(request.images), request.held_out, request.seed)
+    found = find_images(request.images)
+    check_held_out(request, found)
+    images = hold_out(found, request.share_held_out, request.seed)
     if len(images.classes) < 2:
         raise UsageError(
             f"{request.images} has one class, {images.classes[0]}, and a network tells classes apart",
@@ -327,7 +326,7 @@ class _First:
             lineage=(),
             old_classes=(),
             new_classes=what.images.classes,
-            held_out=0.0 if find_images(what.request.images).has_test_part else what.request.held_out,
+            held_out=0.0 if what.images.has_test_part else what.request.share_held_out,
             images=tuple(own.record for own in self.sets.values()),
             recipe=what.recipe,
             seeds=what.seeds,

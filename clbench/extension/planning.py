@@ -14,7 +14,7 @@ from clbench.deployment.loading import load_network
 from clbench.deployment.strategy_states import StrategyState, stored_states
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import UsageError
-from clbench.extension.folder import OutputFolder
+from clbench.extension.checks import check_held_out, check_values, same_but_for_writing
 from clbench.extension.recipes import EXTENDING, chosen_recipe
 from clbench.extension.requests import ExtendRequest
 from clbench.extension.wording import some
@@ -23,7 +23,7 @@ from clbench.results.spec_building import Machine, Method
 from clbench.runs.chosen_network import NetworkUse, asked
 from clbench.runs.grid import divided, machine_for, methods_of
 from clbench.runs.selection import choose_strategies
-from clbench.system.seeds import LARGEST, run_seeds
+from clbench.system.seeds import run_seeds
 from clbench.system.suggestions import did_you_mean
 
 
@@ -70,11 +70,7 @@ def plan(request: ExtendRequest, default: str, notify: Listener) -> Plan:
 
     Raises UsageError, DataError, PluginError and MachineError.
     """
-    OutputFolder(request.out).check()
-    if not 0 <= request.seed <= LARGEST:
-        raise UsageError(f"seed {request.seed} is not between 0 and {LARGEST}")
-    if not 0 < request.held_out < 1:
-        raise UsageError(f"--held-out must be between 0 and 1 (got {request.held_out})")
+    check_values(request, (request.images, request.old_test, request.old_images, request.unlabelled))
     values = divided(request.set)
     use, own = _network_values(request, values.network)
     strategies = choose_strategies(request.strategy or (default,), notify)
@@ -118,7 +114,7 @@ def _parent(
 ) -> tuple[TrainedNetwork, Mapping[str, StrategyState], list[str]]:
     """Return the network, what strategies have kept beside it, and what was assumed about it."""
     if request.source is not None:
-        for name in ("weights", "classes", "head", "size", "mean", "std"):
+        for name in ("weights", "classes", "head", "size", "mean", "std", "fit"):
             if getattr(request, name) is not None:
                 raise UsageError(f"--{name} is for a network from elsewhere, and {request.source} says it itself")
         network = load_network(request.source, request.network)
@@ -156,6 +152,7 @@ def _parent(
 def _new_images(request: ExtendRequest, known: Sequence[str]) -> ImageFolder:
     """Return the folder of new classes, divided. Raises UsageError for classes that cannot be added."""
     folder = find_images(request.images)
+    check_held_out(request, folder)
     already = [name for name in folder.classes if name in known]
     if already and not request.also_old:
         raise UsageError(
@@ -165,12 +162,17 @@ def _new_images(request: ExtendRequest, known: Sequence[str]) -> ImageFolder:
     if len(already) == len(folder.classes):
         raise UsageError(f"there is no new class in {request.images}: the network knows {some(already)}")
     for name, train, test in zip(folder.classes, folder.train, folder.test, strict=True):
+        if name not in known and (same := same_but_for_writing(name, (*known, *folder.classes))):
+            raise UsageError(
+                f"the class {name!r} has the name of {same!r} but for capitals, spaces or accents",
+                "Rename the folder if it is another class. If it is the same, give it the same name.",
+            )
         if len(train) + len(test) < 2 or not train:
             raise UsageError(
                 f"the class {name} has {len(train) + len(test)} image{'s' if len(test) + len(train) != 1 else ''}",
                 "One image to learn from and one to test on are the least; a few dozen are better.",
             )
-    return hold_out(folder, request.held_out, request.seed)
+    return hold_out(folder, request.share_held_out, request.seed)
 
 
 def _old_folder(path: Path | None, option: str, known: Sequence[str]) -> ImageFolder | None:

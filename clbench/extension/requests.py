@@ -36,14 +36,22 @@ class Common:
     threads: int = field(default_factory=available_cores)
     """Threads that torch computes with. Another number rounds differently."""
 
-    held_out: float = 0.2
-    """Share of each class's images that is tested on, if the folder has no test part."""
+    held_out: float | None = None
+    """Share of each class's images that is tested on, if the folder has no test part; None: a fifth."""
+
+    size: int | None = None
+    """Height and width of the images in pixels; None: the network's own."""
 
     export: str | None = None
     """Format of a file that is written next to the network."""
 
     data: Path | None = None
     """The data folder, for weights; None: the usual one."""
+
+    @property
+    def share_held_out(self) -> float:
+        """Share of each class's images that is tested on, if the folder has no test part."""
+        return 0.2 if self.held_out is None else self.held_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +63,6 @@ class TrainRequest(Common):
 
     weights: str | None = None
     """`none`, `pretrained` or a file; None leaves it to the network."""
-
-    size: int | None = None
-    """Height and width of the images in pixels; None: the network's own."""
 
     fit: Fit = "crop"
     """How images of other proportions become square."""
@@ -100,9 +105,6 @@ class ExtendRequest(Common):
 
     head: str | None = None
     """The name of its head in the module, if it is not found by its shape."""
-
-    size: int | None = None
-    """Height and width of its images in pixels."""
 
     mean: tuple[float, ...] | None = None
     """What it expects to be subtracted from pixels in 0..1, per channel."""

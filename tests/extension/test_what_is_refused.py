@@ -1,0 +1,86 @@
+"""Values that make no sense, and options that would have no effect, are refused before anything is trained."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from digit_photos import write_digits
+
+import clbench
+from clbench.errors import UsageError
+
+
+@pytest.fixture
+def silent(capsys):
+    """A function that is true as long as no strategy has begun to train."""
+    return lambda: "epoch" not in (said := capsys.readouterr().err) and "steps" not in said
+
+
+def divided(folder: Path) -> Path:
+    """A folder of digit 7 that has a part for testing."""
+    write_digits(folder / "train", [7], 0, 10)
+    write_digits(folder / "test", [7], 10, 5)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"size": 0}, "--size must be from 1 to 2048 pixels"),
+        ({"size": -3}, "--size must be from 1 to 2048 pixels"),
+        ({"size": 100_000}, "--size must be from 1 to 2048 pixels"),
+        ({"threads": 0}, "--threads must be an integer from 1"),
+        ({"export": "onx"}, "--export must be one of onnx, .*did you mean 'onnx'"),
+        ({"set": {"recipe.iterations": 3}}, "--epochs and --set recipe.iterations are both given"),
+    ],
+)
+def test_a_first_network_with_impossible_values_is_refused(photos, tmp_path, silent, values, message):
+    usual = {"network": "mlp", "size": 16, "epochs": 1, "threads": 1}
+    with pytest.raises(UsageError, match=message):
+        clbench.train(photos.base, out=tmp_path / "out", **{**usual, **values})
+    assert silent()
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"export": "onx"}, "--export must be one of onnx"),
+        ({"threads": 0}, "--threads must be an integer from 1"),
+        ({"fit": "pad"}, "--fit is for a network from elsewhere"),
+    ],
+)
+def test_an_extension_with_impossible_values_is_refused(model, photos, tmp_path, silent, values, message):
+    with pytest.raises(UsageError, match=message):
+        clbench.extend(model, photos.one, out=tmp_path / "out", **values)
+    assert silent()
+
+
+def test_a_share_cannot_be_held_out_of_what_is_divided_already(model, tmp_path):
+    with pytest.raises(UsageError, match="--held-out has no effect here"):
+        clbench.extend(model, divided(tmp_path / "new"), held_out=0.3, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("option", ["images", "old_test", "unlabelled"])
+def test_the_output_may_not_lie_among_the_images(model, photos, tmp_path, option):
+    folders = {"images": photos.one, "old_test": photos.base_test, "unlabelled": photos.any}
+    folders[option] = shutil.copytree(folders[option], tmp_path / "photos")
+    with pytest.raises(UsageError, match="a folder of images"):
+        clbench.extend(model, out=tmp_path / "photos" / "out", threads=1, **folders)
+    with pytest.raises(UsageError, match="a folder of images"):
+        clbench.train(folders["images"], network="mlp", out=folders["images"] / "out")
+
+
+@pytest.mark.parametrize("name", ["Digit-3", "digit-3 ", " digit-3", "DIGIT-3"])
+def test_a_name_that_is_known_but_for_its_writing_is_refused(model, photos, tmp_path, name):
+    shutil.copytree(photos.one / "digit-7", tmp_path / "new" / name)
+    with pytest.raises(UsageError, match=f"the class {name!r} has the name of 'digit-3'"):
+        clbench.extend(model, tmp_path / "new", out=tmp_path / "out", also_old=True)
+
+
+def test_accents_are_the_same_however_they_are_encoded(model, photos, tmp_path):
+    for name in ("caf\u00e9", "cafe\u0301"):
+        shutil.copytree(photos.one / "digit-7", tmp_path / "new" / name)
+    with pytest.raises(UsageError, match="but for capitals, spaces or accents"):
+        clbench.extend(model, tmp_path / "new", out=tmp_path / "out")
