@@ -22,7 +22,7 @@ from clbench.extension.extending import Around
 from clbench.extension.folder import REPORT, read_result
 from clbench.extension.given import lineage_of
 from clbench.extension.requests import ExtendRequest, TrainRequest
-from clbench.extension.wording import lineage_in_lines
+from clbench.extension.wording import lineage_in_lines, reasons_in_lines
 from clbench.plugins.discovery import select
 from clbench.results.environment import Environment, describe
 from clbench.results.extension_result import ExtensionResult
@@ -298,7 +298,8 @@ def plan_extension(request: ExtendRequest) -> dict[str, Any]:
             for name, train, test in zip(what.new.classes, what.new.train, what.new.test, strict=True)
         ],
         "recipe": f"{what.recipe.name}, {what.recipe.config.length}",
-        "strategy": [f"{method.plugin.name}{f':{method.preset}' if method.preset else ''}" for method in what.methods],
+        "strategy": [each.spec.selector for each in what.tried if each.prospect.refusal is None],
+        "left out": reasons_in_lines(what.left_out),
         "writes": str(request.out),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from clbench.extension.folder import OutputFolder, read_result
 from clbench.extension.image_sets import ImageSet, read_images, refuse_shared_images
 from clbench.extension.learner import Learned, Scores, Task, as_inputs, begin, learn, on_features
 from clbench.extension.none_of_these import calibrated
+from clbench.extension.prospects import needs_nothing
 from clbench.extension.publishing import publish
 from clbench.extension.recipes import TRAINING, chosen_recipe
 from clbench.extension.requests import TrainRequest
@@ -102,6 +104,12 @@ def plan(request: TrainRequest, strategy: str, notify: Listener) -> Plan:
     shape = ImageShape(height=size, width=size, channels=3, fit=request.fit)
     network, file = choose_network(request.network, wanted, (size, size, 3), data_folder(request.data))
     seeds = run_seeds(request.seed)
+    asked_for = [each for each in prepared if each.strategy.statistics is None]
+    if asked_for:
+        features = initial_trunk(
+            network, (size, size, 3), seeds["model"], "architecture", data_folder(request.data), file
+        )
+        _check_prepared(asked_for, Network(*features), len(images.classes))
     return Plan(
         request,
         images,
@@ -123,8 +131,18 @@ def _prepared(request: TrainRequest, values: Mapping[str, Any], notify: Listener
         found = without_dialects(discover("strategy"))
         names = [each.name for each in found if each.attributes.get("statistics") == "small"]
     elif list(names) in ([], ["none"]):
+        if values:
+            raise UsageError(f"--set {next(iter(values))} has no effect here: no strategy is prepared")
         return []
     return methods_of(choose_strategies(names, notify), values)
+
+
+def _check_prepared(methods: Sequence[Method], network: Network, classes: int) -> None:
+    """Raise UsageError for a strategy of which nothing is kept: not of `statistics`, which say so themselves."""
+    for method in methods:
+        config = method.values("class_incremental", "train")
+        if (why := needs_nothing(method, config, copy.deepcopy(network), classes)) is not None:
+            raise UsageError(f"--prepare {method.plugin.name}: {why}", "Leave it out.")
 
 
 def train(request: TrainRequest, strategy: str, around: Around) -> ExtensionResult:

@@ -197,7 +197,7 @@ def test_a_strategy_that_lacks_something_says_what(model, photos, tmp_path, stra
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("strategy", ["er", "derpp", "er_ace", "agem", "icarl", "bic", "ewc", "mas", "fecam", "slda"])
+@pytest.mark.parametrize("strategy", ["er", "derpp", "er_ace", "agem", "icarl", "bic", "ewc", "mas", "fecam"])
 def test_with_images_of_old_classes_it_can(model, photos, tmp_path, strategy):
     out = clbench.extend(
         model,
@@ -206,7 +206,7 @@ def test_with_images_of_old_classes_it_can(model, photos, tmp_path, strategy):
         old_images=photos.old_images,
         old_test=photos.base_test,
         set=HEAD,
-        epochs=3,
+        epochs=None if strategy == "fecam" else 3,
         out=tmp_path / "out",
         threads=1,
     )

@@ -9,7 +9,9 @@ import pytest
 from digit_photos import write_digits
 
 import clbench
+from clbench.api.extending import plan_extension
 from clbench.errors import UsageError
+from clbench.extension.requests import ExtendRequest
 
 
 @pytest.fixture
@@ -84,3 +86,75 @@ def test_accents_are_the_same_however_they_are_encoded(model, photos, tmp_path):
         shutil.copytree(photos.one / "digit-7", tmp_path / "new" / name)
     with pytest.raises(UsageError, match="but for capitals, spaces or accents"):
         clbench.extend(model, tmp_path / "new", out=tmp_path / "out")
+
+
+# -- options that no strategy of those asked for would notice ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["imprint", "naive", "ncm"])
+def test_old_images_that_no_strategy_uses_are_refused(model, photos, tmp_path, silent, strategy):
+    with pytest.raises(UsageError, match=f"--old-images has no effect here: {strategy} uses none"):
+        clbench.extend(model, photos.one, strategy=strategy, old_images=photos.old_images, out=tmp_path / "out")
+    assert silent()
+
+
+def test_old_images_count_as_trained_on_for_those_that_use_them(model, photos, tmp_path):
+    out = clbench.extend(
+        model, photos.one, strategy="er,naive", old_images=photos.old_images, epochs=1, out=tmp_path / "out", threads=1
+    )
+    er, naive = ([each.train_images for each in own.classes] for own in out.result.candidates)
+    assert er == [5] * 7 + [32]
+    assert naive == [0] * 7 + [32]
+
+
+@pytest.mark.parametrize("values, option", [({"epochs": 2}, "--epochs"), ({"set": {"recipe.lr": 0.1}}, r"recipe\.lr")])
+def test_a_recipe_without_a_strategy_that_trains_is_refused(model, photos, tmp_path, values, option):
+    with pytest.raises(UsageError, match=f"{option} has no effect here: imprint, slda take no gradient steps"):
+        clbench.extend(model, photos.one, strategy="imprint,slda", out=tmp_path / "out", **values)
+
+
+def test_a_strategy_without_gradient_steps_is_not_said_to_take_some(model, photos, tmp_path, capsys):
+    clbench.extend(model, photos.one, strategy="imprint,naive", epochs=1, out=tmp_path / "out", threads=1)
+    said = capsys.readouterr().err
+    assert "imprint: no gradient steps" in said
+    assert "naive: 1 epoch" in said
+
+
+@pytest.mark.parametrize(
+    "strategy, reason",
+    [
+        ("icarl", "it keeps images"),
+        ("si", "it measures during the training"),
+        ("lwf_mc", "it needs nothing of"),
+    ],
+)
+def test_nothing_is_prepared_for_a_strategy_that_cannot_use_it(photos, tmp_path, silent, strategy, reason):
+    with pytest.raises(UsageError, match=f"--prepare {strategy}: {reason}"):
+        clbench.train(photos.base, network="mlp", size=16, prepare=[strategy], out=tmp_path / "out", threads=1)
+    assert silent()
+
+
+def test_values_of_strategies_that_are_not_prepared_are_refused(photos, tmp_path, silent):
+    values = {"ewc.strength": 3}
+    with pytest.raises(UsageError, match=r"--set ewc\.strength has no effect here"):
+        clbench.train(photos.base, network="mlp", size=16, prepare=["none"], set=values, out=tmp_path / "out")
+    assert silent()
+
+
+# -- what a dry run says ----------------------------------------------------------------------------------------------
+
+
+def planned(model: Path, images: Path, out: Path, *strategies: str) -> dict[str, object]:
+    return plan_extension(ExtendRequest(source=model, images=images, out=out, strategy=strategies))
+
+
+def test_a_dry_run_names_who_would_be_left_out_and_why(model, photos, tmp_path):
+    found = planned(model, photos.one, tmp_path / "out", "naive", "er", "slda", "joint")
+    assert found["strategy"] == ["naive", "slda"]
+    assert [line.partition(": it ")[0] for line in found["left out"]] == ["er", "joint"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_refuses_what_the_command_would(model, photos, tmp_path):
+    with pytest.raises(UsageError, match="no strategy can extend this network"):
+        planned(model, photos.one, tmp_path / "out", "lwf:li2016")
