@@ -44,8 +44,9 @@ FIRST_STRATEGY = "naive"
 class Extended:
     """A folder that `train` or `extend` has written."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, network_file: Path | None = None) -> None:
+        """`network_file` defines the network's architecture, if it is a user's that is not in ./networks."""
+        self.folder, self.network_file = folder, network_file
         self.result: ExtensionResult = read_result(folder)
 
     @property
@@ -60,7 +61,7 @@ class Extended:
 
     def network(self) -> TrainedNetwork:
         """Return the network, in evaluation mode, with `.classes` and `.transform`; see `clbench.load_network`."""
-        return load_network(self.folder)
+        return load_network(self.folder, self.network_file)
 
     def frame(self) -> pd.DataFrame:
         """Return the counts as a tidy frame, a row per strategy and class: strategy, chosen, class, is_new,
@@ -143,7 +144,7 @@ def train(
         data=_path(data),
     )
     train_request(request, Terminal(file=sys.stderr))
-    return Extended(Path(out))
+    return Extended(Path(out), request.network_file)
 
 
 def extend(
@@ -204,7 +205,7 @@ def extend(
         data=_path(data),
     )
     extend_request(request, Terminal(file=sys.stderr))
-    return Extended(Path(out))
+    return Extended(Path(out), request.network_file)
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -34,7 +34,7 @@ from clbench.extension.candidates import (
 from clbench.extension.explaining import explaining
 from clbench.extension.folder import OutputFolder, read_result
 from clbench.extension.given import as_network, lineage_of
-from clbench.extension.image_sets import UNLABELLED, ImageSet, read_images, refuse_shared_images
+from clbench.extension.image_sets import UNLABELLED, ImageSet, read_images, refuse_shared_images, without_copies
 from clbench.extension.learner import Inputs, Learned, Scores, Task, as_inputs, begin, learn, on_features
 from clbench.extension.none_of_these import calibrated
 from clbench.extension.planning import Plan, Tried, plan, refuse_all
@@ -89,6 +89,8 @@ class Extension:
             for role, (root, own) in files.items()
             if own
         }
+        if not what.new.has_test_part:
+            sets["new_test"] = without_copies(sets["new_test"], sets["new"], self.around.notify)
         refuse_shared_images(sets)
         return sets
 
@@ -260,6 +262,8 @@ def extend(request: ExtendRequest, default: str, around: Around) -> ExtensionRes
             return there
         task = extension.task()
         before = extension.before(task.inputs)
+        if what.request.source is None and "old_test" in before:
+            warn_of_chance(around.notify, extension.sets["old_test"].labels, before["old_test"], what.sizes[0])
         made: list[Made] = []
         left_out = what.left_out
         for entry in extension.entries:
@@ -278,10 +282,22 @@ def extend(request: ExtendRequest, default: str, around: Around) -> ExtensionRes
             extension.sets,
             around.page,
             request.export,
-            what.network_file,
+            what.request.network_file,
             data_folder(request.data),
         )
         return read_result(output.path)
+
+
+def warn_of_chance(notify: Listener, labels: judging.Answers, answers: judging.Answers, classes: int) -> None:
+    """Say so if a network from elsewhere is hardly better than guessing: it is probably not used as it was trained."""
+    right = int((labels == answers).sum())
+    if judging.like_guessing(right, len(labels), classes):
+        notify(
+            Note(
+                f"the network answers {right} of {len(labels)} old test images rightly, which guessing may reach, too: "
+                "is the order in --classes right, and --mean, --std and --size as in its training?"
+            )
+        )
 
 
 def continued(extension: Extension, task: Task, chosen: Made, made: Sequence[Made]) -> dict[str, bytes]:
@@ -295,7 +311,7 @@ def continued(extension: Extension, task: Task, chosen: Made, made: Sequence[Mad
     if not kept:
         return {}
     trunk = trunk_sha256(parent.trunk)
-    if trunk_sha256(load_network(chosen.folder, extension.plan.network_file).trunk) != trunk:
+    if trunk_sha256(load_network(chosen.folder, extension.plan.request.network_file).trunk) != trunk:
         notify(Note(f"statistics for {', '.join(sorted(kept))} are dropped: the trunk has changed"))
         return {}
     files = {}

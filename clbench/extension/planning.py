@@ -78,12 +78,6 @@ class Plan:
         return _usable(self.states.get(method.plugin.name), method, self.parent)
 
     @property
-    def network_file(self) -> Path | None:
-        """The file of the network's architecture, if it is a user's."""
-        given = self.request.network
-        return Path(given) if given is not None and given.endswith(".py") else None
-
-    @property
     def sizes(self) -> tuple[int, int]:
         """How many classes are old and new."""
         return len(self.parent.classes), len(self.classes) - len(self.parent.classes)

@@ -48,6 +48,14 @@ class Common:
     data: Path | None = None
     """The data folder, for weights; None: the usual one."""
 
+    network: str | None = None
+    """The architecture; of `extend`, of a network from elsewhere, or the file of the one in `source`."""
+
+    @property
+    def network_file(self) -> Path | None:
+        """The file of the network's architecture, if it is a user's."""
+        return Path(self.network) if self.network is not None and self.network.endswith(".py") else None
+
     @property
     def share_held_out(self) -> float:
         """Share of each class's images that is tested on, if the folder has no test part."""
@@ -93,9 +101,6 @@ class ExtendRequest(Common):
 
     also_old: bool = False
     """Whether images of a class that the network knows already are trained on as that class."""
-
-    network: str | None = None
-    """The architecture of a network from elsewhere, or the file of the network in `source`, if it is a user's."""
 
     weights: Path | None = None
     """The weights of a network from elsewhere, head included."""
