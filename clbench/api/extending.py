@@ -17,6 +17,7 @@ from rich.console import Console
 
 from clbench.deployment.loading import load_network
 from clbench.deployment.trained_network import TrainedNetwork
+from clbench.errors import UsageError
 from clbench.extension import extending, first_network, planning
 from clbench.extension.extending import Around
 from clbench.extension.folder import REPORT, read_result
@@ -113,7 +114,7 @@ def train(
     size: int | None = None,
     fit: Literal["crop", "pad", "stretch"] = "crop",
     epochs: int | None = None,
-    prepare: Sequence[str] | None = None,
+    prepare: str | Sequence[str] | None = None,
     set: Mapping[str, Any] | None = None,
     held_out: float | None = None,
     export: str | None = None,
@@ -134,7 +135,7 @@ def train(
         size=size,
         fit=fit,
         epochs=epochs,
-        prepare=prepare,
+        prepare=prepare.split(",") if isinstance(prepare, str) else prepare,
         set=dict(set or {}),
         held_out=held_out,
         export=export,
@@ -149,7 +150,7 @@ def train(
 
 def extend(
     source: str | Path | None = None,
-    images: str | Path = "",
+    images: str | Path | None = None,
     *,
     out: str | Path,
     strategy: str | Sequence[str] = (),
@@ -178,6 +179,8 @@ def extend(
 
     The arguments are the command's options. Raises UsageError, DataError, MachineError or PluginError.
     """
+    if images is None:
+        raise UsageError("images, the folder of the new classes, is not given")
     request = ExtendRequest(
         source=_path(source),
         images=Path(images),

@@ -176,7 +176,11 @@ def extend(
     ] = False,
     network: Annotated[
         str | None,
-        typer.Option("--network", metavar="NAME", help="A network from elsewhere: file, timm:NAME, torchvision:NAME."),
+        typer.Option(
+            "--network",
+            metavar="NAME",
+            help="A network from elsewhere: file, timm:NAME, torchvision:NAME; or the file that defines NETWORK.",
+        ),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option("--weights", metavar="FILE", help="Its weights, head included: .safetensors or .pt.")

@@ -99,6 +99,8 @@ def plan(request: ExtendRequest, default: str, notify: Listener) -> Plan:
     for note in notes:
         notify(Note(note))
     new = _new_images(request, parent.classes)
+    if recipe.config.validation and all(len(own) < 2 for own in new.train):
+        raise UsageError("recipe.validation holds out training images, and each class has a single one")
     old_test = _old_folder(request.old_test, "--old-test", parent.classes)
     old_images = _old_folder(request.old_images, "--old-images", parent.classes)
     added = sum(name not in parent.classes for name in new.classes)

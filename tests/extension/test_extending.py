@@ -425,3 +425,13 @@ def test_statistics_that_are_nested_without_end_are_damaged(model, photos, tmp_p
     with_values(tmp_path / "model", lambda about: '{"list":[' * 20_000 + "]}" * 20_000)
     with pytest.raises(DataError, match="is damaged: RecursionError"):
         clbench.extend(tmp_path / "model", photos.one, out=tmp_path / "out", threads=1)
+
+
+def test_a_network_of_huge_images_is_damaged_and_not_built(model, photos, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    path = tmp_path / "model" / "network.json"
+    record = json.loads(path.read_text())
+    record["input"]["image"]["height"] = 16_384
+    path.write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"is damaged: input.image.height: .* less than or equal to 2048"):
+        clbench.extend(tmp_path / "model", photos.one, out=tmp_path / "out", threads=1)

@@ -158,3 +158,23 @@ def test_a_dry_run_names_who_would_be_left_out_and_why(model, photos, tmp_path):
 def test_a_dry_run_refuses_what_the_command_would(model, photos, tmp_path):
     with pytest.raises(UsageError, match="no strategy can extend this network"):
         planned(model, photos.one, tmp_path / "out", "lwf:li2016")
+
+
+# -- from Python ------------------------------------------------------------------------------------------------------
+
+
+def test_without_images_the_working_folder_is_not_taken(model, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos.one)
+    with pytest.raises(UsageError, match="images, the folder of the new classes, is not given"):
+        clbench.extend(model, out=tmp_path / "out")
+
+
+def test_strategies_to_prepare_may_be_named_in_one_text(photos, tmp_path):
+    with pytest.raises(UsageError, match="--prepare er: it keeps images"):
+        clbench.train(photos.base, network="mlp", size=16, prepare="er,ewc", out=tmp_path / "out")
+
+
+def test_validation_of_single_images_is_refused(model, tmp_path):
+    write_digits(tmp_path / "new", [7], 0, 2)
+    with pytest.raises(UsageError, match="each class has a single one"):
+        clbench.extend(model, tmp_path / "new", strategy="naive", set={"recipe.validation": 0.2}, out=tmp_path / "out")
