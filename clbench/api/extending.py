@@ -17,12 +17,13 @@ from rich.console import Console
 
 from clbench.deployment.loading import load_network
 from clbench.deployment.trained_network import TrainedNetwork
+from clbench.errors import UsageError
 from clbench.extension import extending, first_network, planning
 from clbench.extension.extending import Around
 from clbench.extension.folder import REPORT, read_result
 from clbench.extension.given import lineage_of
 from clbench.extension.requests import ExtendRequest, TrainRequest
-from clbench.extension.wording import lineage_in_lines
+from clbench.extension.wording import lineage_in_lines, reasons_in_lines
 from clbench.plugins.discovery import select
 from clbench.results.environment import Environment, describe
 from clbench.results.extension_result import ExtensionResult
@@ -44,8 +45,9 @@ FIRST_STRATEGY = "naive"
 class Extended:
     """A folder that `train` or `extend` has written."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, network_file: Path | None = None) -> None:
+        """`network_file` defines the network's architecture, if it is a user's that is not in ./networks."""
+        self.folder, self.network_file = folder, network_file
         self.result: ExtensionResult = read_result(folder)
 
     @property
@@ -60,7 +62,7 @@ class Extended:
 
     def network(self) -> TrainedNetwork:
         """Return the network, in evaluation mode, with `.classes` and `.transform`; see `clbench.load_network`."""
-        return load_network(self.folder)
+        return load_network(self.folder, self.network_file)
 
     def frame(self) -> pd.DataFrame:
         """Return the counts as a tidy frame, a row per strategy and class: strategy, chosen, class, is_new,
@@ -112,9 +114,9 @@ def train(
     size: int | None = None,
     fit: Literal["crop", "pad", "stretch"] = "crop",
     epochs: int | None = None,
-    prepare: Sequence[str] | None = None,
+    prepare: str | Sequence[str] | None = None,
     set: Mapping[str, Any] | None = None,
-    held_out: float = 0.2,
+    held_out: float | None = None,
     export: str | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -133,22 +135,22 @@ def train(
         size=size,
         fit=fit,
         epochs=epochs,
-        prepare=prepare,
+        prepare=prepare.split(",") if isinstance(prepare, str) else prepare,
         set=dict(set or {}),
         held_out=held_out,
         export=export,
         seed=seed,
         device=device,
-        threads=threads or available_cores(),
+        threads=available_cores() if threads is None else threads,
         data=_path(data),
     )
     train_request(request, Terminal(file=sys.stderr))
-    return Extended(Path(out))
+    return Extended(Path(out), request.network_file)
 
 
 def extend(
     source: str | Path | None = None,
-    images: str | Path = "",
+    images: str | Path | None = None,
     *,
     out: str | Path,
     strategy: str | Sequence[str] = (),
@@ -166,7 +168,7 @@ def extend(
     fit: Literal["crop", "pad", "stretch"] | None = None,
     epochs: int | None = None,
     set: Mapping[str, Any] | None = None,
-    held_out: float = 0.2,
+    held_out: float | None = None,
     export: str | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -177,6 +179,8 @@ def extend(
 
     The arguments are the command's options. Raises UsageError, DataError, MachineError or PluginError.
     """
+    if images is None:
+        raise UsageError("images, the folder of the new classes, is not given")
     request = ExtendRequest(
         source=_path(source),
         images=Path(images),
@@ -200,11 +204,11 @@ def extend(
         export=export,
         seed=seed,
         device=device,
-        threads=threads or available_cores(),
+        threads=available_cores() if threads is None else threads,
         data=_path(data),
     )
     extend_request(request, Terminal(file=sys.stderr))
-    return Extended(Path(out))
+    return Extended(Path(out), request.network_file)
 
 
 def _path(given: str | Path | None) -> Path | None:
@@ -298,7 +302,8 @@ def plan_extension(request: ExtendRequest) -> dict[str, Any]:
             for name, train, test in zip(what.new.classes, what.new.train, what.new.test, strict=True)
         ],
         "recipe": f"{what.recipe.name}, {what.recipe.config.length}",
-        "strategy": [f"{method.plugin.name}{f':{method.preset}' if method.preset else ''}" for method in what.methods],
+        "strategy": [each.spec.selector for each in what.tried if each.prospect.refusal is None],
+        "left out": reasons_in_lines(what.left_out),
         "writes": str(request.out),
     }
 

@@ -47,9 +47,11 @@ Threads = Annotated[
     typer.Option("--threads", metavar="N", help="Threads to compute with; part of the identity [default: the cores]."),
 ]
 HeldOut = Annotated[
-    float,
+    float | None,
     typer.Option(
-        "--held-out", metavar="SHARE", help="Share of each class's images to test on, if there is no test part."
+        "--held-out",
+        metavar="SHARE",
+        help="Share of each class's images to test on, if there is no test part [default: 0.2].",
     ),
 ]
 Export = Annotated[
@@ -101,7 +103,7 @@ def train(
         ),
     ] = None,
     values: Values = None,
-    held_out: HeldOut = 0.2,
+    held_out: HeldOut = None,
     export: Export = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -130,7 +132,7 @@ def train(
         export=export,
         seed=seed,
         device=device,
-        threads=threads or available_cores(),
+        threads=available_cores() if threads is None else threads,
         data=data,
     )
     from clbench.api.extending import plan_training, train_request
@@ -174,7 +176,11 @@ def extend(
     ] = False,
     network: Annotated[
         str | None,
-        typer.Option("--network", metavar="NAME", help="A network from elsewhere: file, timm:NAME, torchvision:NAME."),
+        typer.Option(
+            "--network",
+            metavar="NAME",
+            help="A network from elsewhere: file, timm:NAME, torchvision:NAME; or the file that defines NETWORK.",
+        ),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option("--weights", metavar="FILE", help="Its weights, head included: .safetensors or .pt.")
@@ -198,7 +204,7 @@ def extend(
     fit: Fit = None,
     epochs: Epochs = None,
     values: Values = None,
-    held_out: HeldOut = 0.2,
+    held_out: HeldOut = None,
     export: Export = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -236,7 +242,7 @@ def extend(
         export=export,
         seed=seed,
         device=device,
-        threads=threads or available_cores(),
+        threads=available_cores() if threads is None else threads,
         data=data,
     )
     from clbench.api.extending import extend_request, plan_extension

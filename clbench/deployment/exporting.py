@@ -90,10 +90,10 @@ def export(
     return found
 
 
-def format_named(name: str) -> Format:
-    """Return a format. Raises UsageError if there is none of this name."""
+def format_named(name: str, option: str = "--to") -> Format:
+    """Return a format. Raises UsageError if there is none of this name; `option` is where it was given."""
     if name not in FORMATS:
-        raise UsageError(f"--to must be one of {', '.join(FORMATS)} (got '{name}'){did_you_mean(name, FORMATS)}")
+        raise UsageError(f"{option} must be one of {', '.join(FORMATS)} (got '{name}'){did_you_mean(name, FORMATS)}")
     return FORMATS[name]
 
 

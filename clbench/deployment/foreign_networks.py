@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -179,8 +180,8 @@ def _expected_input(
     for name, values in (("--mean", mean), ("--std", std)):
         if len(values) != channels:
             raise UsageError(f"{name} must have a value for each of the {channels} channels (got {len(values)})")
-    if not all(value > 0 for value in std):
-        raise UsageError("--std must be above 0")
+    if not all(map(math.isfinite, (*mean, *std))) or not all(value > 0 for value in std):
+        raise UsageError("--mean must be finite, and --std also above 0")
     return (size, size, channels), mean, std, assumed
 
 

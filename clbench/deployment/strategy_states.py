@@ -64,6 +64,9 @@ class StrategyState:
             found = {name: _decoded(value, tensors) for name, value in self.values.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _damaged(self.path, error) from None
+        for name in found:
+            if name == "config" or name.startswith("__") or callable(getattr(type(strategy), name, None)):
+                raise _damaged(self.path, ValueError(f"{name} is nothing that a strategy keeps"))
         vars(strategy).update(found)
 
 
@@ -118,7 +121,7 @@ def _read(path: Path) -> StrategyState:
             about = json.loads((file.metadata() or {})[_ABOUT])
         values, config = dict(about["values"]), dict(about["config"])
         return StrategyState(about["strategy"], about["sha256"], config, about["trunk_sha256"], values, {}, path)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, error) from None
 
 

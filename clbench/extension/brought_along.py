@@ -25,6 +25,7 @@ from clbench.training.loop import Trainer
 
 OLD_IMAGES = "--old-images FOLDER, a few images of each old class"
 _BATCH = 64
+_FROM_NEW_WEIGHTS = "it starts from new weights, so nothing of the network would be left"
 
 
 class CannotExtend(Exception):
@@ -63,23 +64,34 @@ def bring_along(
     trainer: Trainer,
 ) -> None:
     """Give a strategy that has been started what it has of the old classes. Raises CannotExtend."""
-    first, second = Experience(0, sizes), Experience(1, sizes)
-    if strategy.reinitialize(second):
-        raise CannotExtend("it starts from new weights, so nothing of the network would be left")
     if state is not None:
+        if strategy.reinitialize(Experience(1, sizes)):
+            raise CannotExtend(_FROM_NEW_WEIGHTS)
         state.restore(strategy)
         return
-    if _follows_steps(strategy) and not strategy.memory:
-        raise CannotExtend("it measures during the training on the old classes what their weights are worth")
-    if strategy.memory and old is None:
-        raise CannotExtend(f"it replays images of the old classes; give some: {OLD_IMAGES}")
     seed_everything(derive(trainer.seeds["training"], "global", 0))
+    check(strategy, model, sizes, old is not None)
     if old is None:
-        _without_data(strategy, model, first, second)
         return
     if _follows_steps(strategy):
-        _show(strategy, model, first, old, trainer)
+        _show(strategy, model, Experience(0, sizes), old, trainer)
     strategy.after_experience(model, Experience(0, sizes, samples=old))
+
+
+def check(strategy: Strategy[Any], model: Network, sizes: tuple[int, int], old_images: bool) -> None:
+    """Raise CannotExtend if a strategy that has been started, and has kept nothing, lacks something.
+
+    Without images of old classes its hooks are called, and it then has what it needs.
+    """
+    first, second = Experience(0, sizes), Experience(1, sizes)
+    if strategy.reinitialize(second):
+        raise CannotExtend(_FROM_NEW_WEIGHTS)
+    if _follows_steps(strategy) and not strategy.memory:
+        raise CannotExtend("it measures during the training on the old classes what their weights are worth")
+    if strategy.memory and not old_images:
+        raise CannotExtend(f"it replays images of the old classes; give some: {OLD_IMAGES}")
+    if not old_images:
+        _without_data(strategy, model, first, second)
 
 
 def _follows_steps(strategy: Strategy[Any]) -> bool:

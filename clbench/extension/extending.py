@@ -15,10 +15,10 @@ from torch import Tensor
 from clbench.base.events import ExperienceFinished, Listener, Note, RunFinished, RunStarted
 from clbench.base.strategy import Strategy
 from clbench.data.datasets import data_folder
-from clbench.data.image_folders import ImageFolder, find_images
+from clbench.data.image_folders import ImageFolder
 from clbench.deployment.loading import load_network
 from clbench.deployment.strategy_states import NotStorable, StrategyState, file_name, state_file, state_of
-from clbench.errors import ClbenchError, Divergence, MachineError, PluginError, UndefinedScores, UsageError
+from clbench.errors import DataError, Divergence, PluginError, UndefinedScores, UsageError
 from clbench.extension import judging
 from clbench.extension.brought_along import CannotExtend
 from clbench.extension.candidates import (
@@ -30,27 +30,23 @@ from clbench.extension.candidates import (
     identity_of,
     keep,
     read_made,
-    strategy_spec,
     trunk_sha256,
 )
+from clbench.extension.explaining import explaining
 from clbench.extension.folder import OutputFolder, read_result
 from clbench.extension.given import as_network, lineage_of, rows_of
-from clbench.extension.image_sets import UNLABELLED, ImageSet, read_images, refuse_shared_images
+from clbench.extension.image_sets import UNLABELLED, ImageSet, read_images, refuse_shared_images, without_copies
 from clbench.extension.learner import Inputs, Learned, Scores, Task, as_inputs, begin, learn, on_features
 from clbench.extension.none_of_these import calibrated
-from clbench.extension.planning import Plan, plan
+from clbench.extension.planning import Plan, Tried, plan, refuse_all
 from clbench.extension.publishing import Page, publish
 from clbench.extension.requests import ExtendRequest
-from clbench.extension.wording import reasons_in_lines
 from clbench.plugins.discovery import discover
 from clbench.results.extension_result import Candidate, ExtensionResult, LeftOut, Role
-from clbench.results.spec_building import ENGINE, Method
+from clbench.results.spec_building import ENGINE
 from clbench.runs.grid import methods_of
-from clbench.runs.preflight import cross_entropy_over, over_all_classes
 from clbench.runs.selection import choose_strategies
-from clbench.system import memory
 from clbench.system.global_state import GlobalState
-from clbench.system.output import one_line
 from clbench.system.signals import Interruption
 
 
@@ -70,7 +66,8 @@ class Extension:
         self.plan, self.output, self.around = what, output, around
         self.device = torch.device(what.machine.device)
         self.sets = self._read()
-        self.entries = [self._entry(method) for method in what.methods]
+        self.entries = [self._entry(tried) for tried in what.tried if tried.prospect.refusal is None]
+        self.prospects = {tried.spec.selector: tried.prospect for tried in what.tried}
         self.identity = identity_of(strategies=[entry.identity for entry in self.entries], export=what.request.export)
 
     def _read(self) -> dict[Role, ImageSet]:
@@ -93,13 +90,13 @@ class Extension:
             for role, (root, own) in files.items()
             if own
         }
+        if not what.new.has_test_part:
+            sets["new_test"] = without_copies(sets["new_test"], sets["new"], self.around.notify)
         refuse_shared_images(sets)
         return sets
 
-    def _entry(self, method: Method) -> Entry:
-        what = self.plan
-        state = self._state(method)
-        spec = strategy_spec(method, what.recipe.base or what.recipe.name, state)
+    def _entry(self, tried: Tried) -> Entry:
+        what, state = self.plan, tried.state
         identity = identity_of(
             command="extend",
             engine=ENGINE,
@@ -107,7 +104,7 @@ class Extension:
             classes=what.classes,
             images={role: own.sha256 for role, own in self.sets.items()},
             names={role: own.names for role, own in self.sets.items()},
-            strategy=spec,
+            strategy=tried.spec,
             state=None if state is None else [state.sha256, state.trunk_sha256],
             recipe=what.recipe,
             train=what.use.train,
@@ -115,16 +112,7 @@ class Extension:
             device=what.machine.device,
             threads=what.machine.threads,
         )
-        return Entry(method, spec, state, identity)
-
-    def _state(self, method: Method) -> StrategyState | None:
-        """Return what a strategy kept of the old classes of this network, if its file is still the same."""
-        state = self.plan.states.get(method.plugin.name)
-        if state is None or state.sha256 != method.plugin.sha256:
-            return None
-        if state.trunk_sha256 != trunk_sha256(self.plan.parent.trunk):
-            return None
-        return state
+        return Entry(tried.method, tried.spec, state, identity)
 
     def task(self) -> Task:
         """Return what every strategy is given."""
@@ -153,34 +141,17 @@ class Extension:
 
         return {role: inputs.scores(role, score).argmax(axis=1) for role in _judged(self.sets)}
 
-    def refusal(self, entry: Entry) -> str | None:
-        """Return why a strategy cannot extend this network, as far as that is known without training."""
-        what, strategy = self.plan, entry.method.strategy
-        over = cross_entropy_over(entry.spec, what.sizes, strategy, 1)
-        if over == "current" and what.sizes[1] == 1:
-            ways = over_all_classes(entry.spec, entry.method.plugin)
-            works = f"; what ranges over all: {', '.join(ways)}" if ways else ""
-            return f"its cross-entropy ranges over the new classes alone, and over one class it is always 0{works}"
-        if over == "current" and what.request.also_old:
-            return "its cross-entropy ranges over the new classes alone, and --also-old has images of others"
-        if rows_of(what.parent) is None and strategy.loss is not Strategy.loss:
-            name = what.parent.record.classifier.name
-            return f"the network classifies by {name}, which has no weights that it could train"
-        return None
-
     def made(self, entry: Entry, task: Task, before: Mapping[Role, judging.Answers]) -> Made:
         """Train one strategy, or take what it has made before the command was stopped. Raises CannotExtend."""
         if (kept := self.output.kept(entry.identity)) is not None:
             self.around.notify(Note(f"{entry.name}: taken from where the command was stopped"))
             return read_made(kept)
-        if (why := self.refusal(entry)) is not None:
-            raise CannotExtend(why)
         state, clock = GlobalState(), Clock()
         torch.set_num_threads(self.plan.machine.threads)
         try:
             with contextlib.redirect_stdout(sys.stderr), explaining(entry.name):
                 trainer = begin(task, entry.method.strategy, entry.spec.config, entry.spec.name, entry.state)
-                self.around.notify(RunStarted(entry.spec.name, 1, task.recipe.length, 0))
+                self.around.notify(RunStarted(entry.spec.name, 1, self.length(entry), 0))
                 learned = learn(task, trainer)
                 scores = {role: task.inputs.scores(role, learned.score) for role in _judged(self.sets)}
                 candidate = self._candidate(entry, learned, scores, before, clock())
@@ -209,11 +180,15 @@ class Extension:
         finished(self.around.notify, candidate, str(made.folder))
         return made
 
+    def length(self, entry: Entry) -> str:
+        """Return how long a strategy trains, for people."""
+        return self.plan.recipe.config.length if self.prospects[entry.name].takes_steps else "no gradient steps"
+
     def continued_state(self, name: str, task: Task, trunk: str) -> StrategyState | None:
         """Return what a strategy keeps after the new classes, from what it kept before; None if it is another now."""
         known = {plugin.name for plugin in discover("strategy")}
         (method,) = methods_of(choose_strategies((name,), self.around.notify), {}) if name in known else (None,)
-        if method is None or method.strategy.statistics is None or (state := self._state(method)) is None:
+        if method is None or method.strategy.statistics is None or (state := self.plan.state_of(method)) is None:
             self.around.notify(Note(f"statistics for {name} are dropped: the strategy is not the one that made them"))
             return None
         if rows_of(self.plan.parent) is None and method.strategy.loss is not Strategy.loss:
@@ -225,7 +200,7 @@ class Extension:
                 trainer = begin(silent, method.strategy, state.config, name, state)
                 learn(silent, trainer)
             return state_of(trainer.strategy, name, method.plugin.sha256, state.config, trunk)
-        except (PluginError, NotStorable) as error:
+        except (UsageError, DataError, PluginError, CannotExtend, NotStorable) as error:
             self.around.notify(Note(f"statistics for {name} are dropped: {error}"))
             return None
 
@@ -238,6 +213,8 @@ class Extension:
         seconds: float,
     ) -> Candidate:
         what, old = self.plan, self.plan.sizes[0]
+        uses_old_images = self.prospects[entry.name].uses_old_images
+        sets = {role: own for role, own in self.sets.items() if role != "old_images" or uses_old_images}
         after = {role: own.argmax(axis=1) for role, own in scores.items()}
 
         def compared(role: Role) -> Any:
@@ -245,7 +222,7 @@ class Extension:
 
         return Candidate(
             strategy=entry.spec,
-            classes=judging.judged_classes(what.classes, old, self.sets, before, after),
+            classes=judging.judged_classes(what.classes, old, sets, before, after),
             on_new=compared("new_test"),
             on_unlabelled=compared("unlabelled"),
             confusion=judging.confusion(what.classes, self.sets, after),
@@ -254,19 +231,6 @@ class Extension:
             samples_seen=learned.costs.samples_seen,
             seconds=seconds,
         )
-
-
-@contextlib.contextmanager
-def explaining(strategy: str) -> Iterator[None]:
-    """Turn what a strategy's code raises into a PluginError, so that the others can go on."""
-    try:
-        yield
-    except (ClbenchError, CannotExtend):
-        raise
-    except Exception as error:
-        if memory.is_short(error):
-            raise MachineError(f"memory is short: not enough for {strategy}{memory.limit_in_words()}") from None
-        raise PluginError(f"{strategy} failed: {type(error).__name__}: {one_line(str(error), 300)}") from error
 
 
 def finished(notify: Listener, candidate: Candidate, place: str) -> None:
@@ -302,16 +266,17 @@ def extend(request: ExtendRequest, default: str, around: Around) -> ExtensionRes
             return there
         task = extension.task()
         before = extension.before(task.inputs)
+        if what.request.source is None and "old_test" in before:
+            warn_of_chance(around.notify, extension.sets["old_test"].labels, before["old_test"], what.sizes[0])
         made: list[Made] = []
-        left_out: list[LeftOut] = []
+        left_out = what.left_out
         for entry in extension.entries:
             try:
                 made.append(extension.made(entry, task, before))
             except (CannotExtend, UsageError, Divergence, UndefinedScores, PluginError) as reason:
                 left_out.append(LeftOut(strategy=entry.name, reason=getattr(reason, "message", str(reason))))
         if not made:
-            reasons = "\n".join(f"  {line}" for line in reasons_in_lines(left_out))
-            raise UsageError(f"no strategy can extend this network:\n{reasons}")
+            refuse_all(left_out)
         result, chosen = _result(extension, made, left_out)
         publish(
             output,
@@ -321,10 +286,22 @@ def extend(request: ExtendRequest, default: str, around: Around) -> ExtensionRes
             extension.sets,
             around.page,
             request.export,
-            what.network_file,
+            what.request.network_file,
             data_folder(request.data),
         )
         return read_result(output.path)
+
+
+def warn_of_chance(notify: Listener, labels: judging.Answers, answers: judging.Answers, classes: int) -> None:
+    """Say so if a network from elsewhere is hardly better than guessing: it is probably not used as it was trained."""
+    right = int((labels == answers).sum())
+    if judging.like_guessing(right, len(labels), classes):
+        notify(
+            Note(
+                f"the network answers {right} of {len(labels)} old test images rightly, which guessing may reach, too: "
+                "is the order in --classes right, and --mean, --std and --size as in its training?"
+            )
+        )
 
 
 def continued(extension: Extension, task: Task, chosen: Made, made: Sequence[Made]) -> dict[str, bytes]:
@@ -338,7 +315,7 @@ def continued(extension: Extension, task: Task, chosen: Made, made: Sequence[Mad
     if not kept:
         return {}
     trunk = trunk_sha256(parent.trunk)
-    if trunk_sha256(load_network(chosen.folder, extension.plan.network_file).trunk) != trunk:
+    if trunk_sha256(load_network(chosen.folder, extension.plan.request.network_file).trunk) != trunk:
         notify(Note(f"statistics for {', '.join(sorted(kept))} are dropped: the trunk has changed"))
         return {}
     files = {}
@@ -366,7 +343,7 @@ def _result(extension: Extension, made: Sequence[Made], left_out: Sequence[LeftO
         lineage=lineage_of(record),
         old_classes=what.parent.classes,
         new_classes=what.classes[len(what.parent.classes) :],
-        held_out=0.0 if find_images(what.request.images).has_test_part else what.request.held_out,
+        held_out=0.0 if what.new.has_test_part else what.request.share_held_out,
         images=tuple(own.record for own in extension.sets.values()),
         recipe=what.recipe,
         seeds=what.seeds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,11 +34,13 @@ from clbench.extension.candidates import (
     strategy_spec,
     trunk_sha256,
 )
+from clbench.extension.checks import check_held_out, check_values
 from clbench.extension.extending import Around, finished
 from clbench.extension.folder import OutputFolder, read_result
-from clbench.extension.image_sets import ImageSet, read_images, refuse_shared_images
+from clbench.extension.image_sets import ImageSet, read_images, refuse_shared_images, without_copies
 from clbench.extension.learner import Learned, Scores, Task, as_inputs, begin, learn, on_features
 from clbench.extension.none_of_these import calibrated
+from clbench.extension.prospects import needs_nothing
 from clbench.extension.publishing import publish
 from clbench.extension.recipes import TRAINING, chosen_recipe
 from clbench.extension.requests import TrainRequest
@@ -53,7 +56,7 @@ from clbench.runs.grid import divided, machine_for, methods_of
 from clbench.runs.initial_network import initial_trunk
 from clbench.runs.selection import choose_strategies
 from clbench.system.global_state import GlobalState
-from clbench.system.seeds import LARGEST, run_seeds
+from clbench.system.seeds import run_seeds
 from clbench.training.experience_data import ExperienceData
 
 _DEFAULT_SIZE = 64
@@ -82,18 +85,16 @@ class Plan:
 
 def plan(request: TrainRequest, strategy: str, notify: Listener) -> Plan:
     """Look up and check everything; `strategy` is the one that trains. Raises UsageError, DataError and PluginError."""
-    OutputFolder(request.out).check()
-    if not 0 <= request.seed <= LARGEST:
-        raise UsageError(f"seed {request.seed} is not between 0 and {LARGEST}")
-    if not 0 < request.held_out < 1:
-        raise UsageError(f"--held-out must be between 0 and 1 (got {request.held_out})")
+    check_values(request, (request.images,))
     values = divided(request.set)
     wanted = asked(values.network, request.weights)
     machine = machine_for(request.device, request.threads)
     prepared = _prepared(request, values.strategies, notify)
     (method,) = methods_of(choose_strategies((strategy,), notify), {})
     recipe = chosen_recipe("train", TRAINING, values.recipe, request.epochs, wanted.use.train)
-    images = hold_out(find_images(request.images), request.held_out, request.seed)
+    found = find_images(request.images)
+    check_held_out(request, found)
+    images = hold_out(found, request.share_held_out, request.seed)
     if len(images.classes) < 2:
         raise UsageError(
             f"{request.images} has one class, {images.classes[0]}, and a network tells classes apart",
@@ -103,6 +104,12 @@ def plan(request: TrainRequest, strategy: str, notify: Listener) -> Plan:
     shape = ImageShape(height=size, width=size, channels=3, fit=request.fit)
     network, file = choose_network(request.network, wanted, (size, size, 3), data_folder(request.data))
     seeds = run_seeds(request.seed)
+    asked_for = [each for each in prepared if each.strategy.statistics is None]
+    if asked_for:
+        features = initial_trunk(
+            network, (size, size, 3), seeds["model"], "architecture", data_folder(request.data), file
+        )
+        _check_prepared(asked_for, Network(*features), len(images.classes))
     return Plan(
         request,
         images,
@@ -124,8 +131,18 @@ def _prepared(request: TrainRequest, values: Mapping[str, Any], notify: Listener
         found = without_dialects(discover("strategy"))
         names = [each.name for each in found if each.attributes.get("statistics") == "small"]
     elif list(names) in ([], ["none"]):
+        if values:
+            raise UsageError(f"--set {next(iter(values))} has no effect here: no strategy is prepared")
         return []
     return methods_of(choose_strategies(names, notify), values)
+
+
+def _check_prepared(methods: Sequence[Method], network: Network, classes: int) -> None:
+    """Raise UsageError for a strategy of which nothing is kept: not of `statistics`, which say so themselves."""
+    for method in methods:
+        config = method.values("class_incremental", "train")
+        if (why := needs_nothing(method, config, copy.deepcopy(network), classes)) is not None:
+            raise UsageError(f"--prepare {method.plugin.name}: {why}", "Leave it out.")
 
 
 def train(request: TrainRequest, strategy: str, around: Around) -> ExtensionResult:
@@ -168,6 +185,8 @@ class _First:
             ]
             if listed:
                 self.sets[role] = read_images(role, what.images.root, listed, what.shape, around.notify, output.work)
+        if "new_test" in self.sets and not what.images.has_test_part:
+            self.sets["new_test"] = without_copies(self.sets["new_test"], self.sets["new"], around.notify)
         refuse_shared_images(self.sets)
         self.input = self._input()
         spec = strategy_spec(what.method, what.recipe.base or what.recipe.name, None)
@@ -327,7 +346,7 @@ class _First:
             lineage=(),
             old_classes=(),
             new_classes=what.images.classes,
-            held_out=0.0 if find_images(what.request.images).has_test_part else what.request.held_out,
+            held_out=0.0 if what.images.has_test_part else what.request.share_held_out,
             images=tuple(own.record for own in self.sets.values()),
             recipe=what.recipe,
             seeds=what.seeds,

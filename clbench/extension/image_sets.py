@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,14 @@ from clbench.results.extension_result import ImagesUsed, Role
 from clbench.results.network_record import ImageShape
 
 UNLABELLED = -1
+
+_PURPOSES: Mapping[Role, str] = {
+    "new": "images to train on",
+    "new_test": "images to test on",
+    "old_test": "images of --old-test",
+    "old_images": "images of --old-images",
+    "unlabelled": "images of --unlabelled",
+}
 
 _IN_MEMORY = 2**29
 """Bytes; more are kept in a file and mapped."""
@@ -73,17 +81,49 @@ def read_images(
     decoded = decode([file for file, _ in files], size, shape.fit, notify, role.replace("_", " "), place)
     if decoded.broken:
         shown = ", ".join(f"{path} ({problem})" for path, problem in decoded.broken[:3])
-        notify(Note(f"{len(decoded.broken)} of {len(files)} images cannot be read and are left out: {shown}"))
+        which = f"{len(decoded.broken)} of {len(files)} {_PURPOSES[role]}"
+        notify(Note(f"{which} cannot be read and are left out: {shown}"))
     labels = np.array([files[row][1] for row in decoded.rows], dtype=np.int64)
     if missing := {label for _, label in files} - set(labels.tolist()):
         first = next(file for file, label in files if label in missing)
-        raise DataError(f"no image in {first.parent} can be read", "Each class needs images that can be.")
-    digest = hashlib.sha256(str((decoded.images.shape, labels.shape)).encode())
-    for start in range(0, len(labels), 1000):
-        digest.update(np.ascontiguousarray(decoded.images[start : start + 1000]).data)
-    digest.update(labels.data)
+        own = sum(file.parent == first.parent for file, _ in files)
+        raise DataError(
+            f"of {first.parent}, none of the {own} {_PURPOSES[role]} can be read",
+            "Each class needs images that can be. Replace the broken ones, or remove them and give others.",
+        )
     names = tuple(_within(files[row][0], root) for row in decoded.rows)
-    return ImageSet(role, decoded.images, labels, names, len(decoded.broken), digest.hexdigest())
+    return ImageSet(role, decoded.images, labels, names, len(decoded.broken), _sha256(decoded.images, labels))
+
+
+def without_copies(tested: ImageSet, trained: ImageSet, notify: Listener) -> ImageSet:
+    """Return the held-out images without those that are the same as ones to train on: folders often have copies.
+
+    Raises UsageError if a class has nothing else.
+    """
+    known = set(_digests(trained))
+    own = np.array([digest not in known for digest in _digests(tested)], dtype=bool)
+    if own.all():
+        return tested
+    copies = [Path(name) for name, is_own in zip(tested.names, own, strict=True) if not is_own]
+    for name, label in zip(tested.names, tested.labels, strict=True):
+        if not (own & (tested.labels == label)).any():
+            raise UsageError(
+                f"all images of {Path(name).parent} to test on are copies of images to train on, for example {name}",
+                "Two images that differ are the least.",
+            )
+    count = f"{len(copies)} image{'s' if len(copies) > 1 else ''} to test on"
+    notify(Note(f"{count} left out, being copies of images to train on, for example {copies[0]}"))
+    images, labels = tested.images[own], tested.labels[own]
+    names = tuple(name for name, is_own in zip(tested.names, own, strict=True) if is_own)
+    return replace(tested, images=images, labels=labels, names=names, sha256=_sha256(images, labels))
+
+
+def _sha256(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> str:
+    digest = hashlib.sha256(str((images.shape, labels.shape)).encode())
+    for start in range(0, len(labels), 1000):
+        digest.update(np.ascontiguousarray(images[start : start + 1000]).data)
+    digest.update(labels.data)
+    return digest.hexdigest()
 
 
 def refuse_shared_images(sets: Mapping[Role, ImageSet]) -> None:

@@ -98,6 +98,13 @@ def changed_answers(
     return tuple(found)
 
 
+def like_guessing(right: int, images: int, classes: int) -> bool:
+    """Return whether so many right answers or more come by guessing in more than 5 % of cases."""
+    from scipy.stats import binom  # half a second
+
+    return bool(binom.sf(right - 1, images, 1 / classes) > 0.05)
+
+
 def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
     """Return the candidate that is kept, and by which rule, in words. Of equals it is the one asked for first."""
     if len(candidates) == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from clbench.base.events import Listener, Note
 from clbench.data.image_folders import ImageFolder, find_images, find_unlabelled, hold_out
@@ -14,17 +14,32 @@ from clbench.deployment.loading import load_network
 from clbench.deployment.strategy_states import StrategyState, stored_states
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import UsageError
-from clbench.extension.folder import OutputFolder
+from clbench.extension.candidates import strategy_spec, trunk_sha256
+from clbench.extension.checks import check_held_out, check_values, same_but_for_writing
+from clbench.extension.prospects import Prospect, Situation, check_options, prospect
 from clbench.extension.recipes import EXTENDING, chosen_recipe
 from clbench.extension.requests import ExtendRequest
-from clbench.extension.wording import some
-from clbench.results.run_spec import RecipeSpec, Seeds
+from clbench.extension.wording import reasons_in_lines, some
+from clbench.results.extension_result import LeftOut
+from clbench.results.run_spec import RecipeSpec, Seeds, StrategySpec
 from clbench.results.spec_building import Machine, Method
 from clbench.runs.chosen_network import NetworkUse, asked
 from clbench.runs.grid import divided, machine_for, methods_of
 from clbench.runs.selection import choose_strategies
-from clbench.system.seeds import LARGEST, run_seeds
+from clbench.system.seeds import run_seeds
 from clbench.system.suggestions import did_you_mean
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A strategy that is asked for."""
+
+    method: Method
+    spec: StrategySpec
+    state: StrategyState | None
+    """What it has kept of the old classes with the network."""
+
+    prospect: Prospect
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,7 @@ class Plan:
     use: NetworkUse
     seeds: Seeds
     machine: Machine
-    methods: Sequence[Method]
+    tried: Sequence[Tried]
     notes: tuple[str, ...]
 
     @property
@@ -54,10 +69,13 @@ class Plan:
         return (*old, *(name for name in self.new.classes if name not in old))
 
     @property
-    def network_file(self) -> Path | None:
-        """The file of the network's architecture, if it is a user's."""
-        given = self.request.network
-        return Path(given) if given is not None and given.endswith(".py") else None
+    def left_out(self) -> list[LeftOut]:
+        """The strategies that cannot extend the network, as far as that is known without training."""
+        return _left_out(self.tried)
+
+    def state_of(self, method: Method) -> StrategyState | None:
+        """Return what a strategy has kept of the old classes; None if it is not the one, or not of the trunk, now."""
+        return _usable(self.states.get(method.plugin.name), method, self.parent)
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -70,11 +88,7 @@ def plan(request: ExtendRequest, default: str, notify: Listener) -> Plan:
 
     Raises UsageError, DataError, PluginError and MachineError.
     """
-    OutputFolder(request.out).check()
-    if not 0 <= request.seed <= LARGEST:
-        raise UsageError(f"seed {request.seed} is not between 0 and {LARGEST}")
-    if not 0 < request.held_out < 1:
-        raise UsageError(f"--held-out must be between 0 and 1 (got {request.held_out})")
+    check_values(request, (request.images, request.old_test, request.old_images, request.unlabelled))
     values = divided(request.set)
     use, own = _network_values(request, values.network)
     strategies = choose_strategies(request.strategy or (default,), notify)
@@ -85,22 +99,60 @@ def plan(request: ExtendRequest, default: str, notify: Listener) -> Plan:
     for note in notes:
         notify(Note(note))
     new = _new_images(request, parent.classes)
+    if recipe.config.validation and all(len(own) < 2 for own in new.train):
+        raise UsageError("recipe.validation holds out training images, and each class has a single one")
+    old_test = _old_folder(request.old_test, "--old-test", parent.classes)
+    old_images = _old_folder(request.old_images, "--old-images", parent.classes)
+    added = sum(name not in parent.classes for name in new.classes)
+    sizes = (len(parent.classes), added)
+    situation = Situation(parent, sizes, use.train, old_images is not None, request.also_old)
+    tried = [_tried(method, states, recipe, situation) for method in methods]
+    prospects = {each.spec.selector: each.prospect for each in tried}
+    if not any(each.refusal is None for each in prospects.values()):
+        refuse_all(_left_out(tried))
+    check_options(prospects, old_images is not None, request.epochs, tuple(values.recipe))
     seeds = run_seeds(request.seed)
     return Plan(
         request,
         parent,
         states,
         new,
-        _old_folder(request.old_test, "--old-test", parent.classes),
-        _old_folder(request.old_images, "--old-images", parent.classes),
+        old_test,
+        old_images,
         find_unlabelled(request.unlabelled) if request.unlabelled is not None else (),
         recipe,
         use,
         Seeds(run=seeds["run"], class_order=seeds["class_order"], network=seeds["model"], training=seeds["training"]),
         machine,
-        methods,
+        tried,
         tuple(notes),
     )
+
+
+def _left_out(tried: Sequence[Tried]) -> list[LeftOut]:
+    return [
+        LeftOut(strategy=each.spec.selector, reason=each.prospect.refusal)
+        for each in tried
+        if each.prospect.refusal is not None
+    ]
+
+
+def _tried(method: Method, states: Mapping[str, StrategyState], recipe: RecipeSpec, situation: Situation) -> Tried:
+    state = _usable(states.get(method.plugin.name), method, situation.parent)
+    spec = strategy_spec(method, recipe.base or recipe.name, state)
+    return Tried(method, spec, state, prospect(method, spec, state, situation))
+
+
+def _usable(state: StrategyState | None, method: Method, parent: TrainedNetwork) -> StrategyState | None:
+    if state is None or state.sha256 != method.plugin.sha256:
+        return None
+    return state if state.trunk_sha256 == trunk_sha256(parent.trunk) else None
+
+
+def refuse_all(left_out: Sequence[LeftOut]) -> NoReturn:
+    """Raise UsageError: no strategy can extend the network."""
+    reasons = "\n".join(f"  {line}" for line in reasons_in_lines(left_out))
+    raise UsageError(f"no strategy can extend this network:\n{reasons}")
 
 
 def _network_values(request: ExtendRequest, values: Mapping[str, Any]) -> tuple[NetworkUse, dict[str, Any]]:
@@ -118,7 +170,7 @@ def _parent(
 ) -> tuple[TrainedNetwork, Mapping[str, StrategyState], list[str]]:
     """Return the network, what strategies have kept beside it, and what was assumed about it."""
     if request.source is not None:
-        for name in ("weights", "classes", "head", "size", "mean", "std"):
+        for name in ("weights", "classes", "head", "size", "mean", "std", "fit"):
             if getattr(request, name) is not None:
                 raise UsageError(f"--{name} is for a network from elsewhere, and {request.source} says it itself")
         network = load_network(request.source, request.network)
@@ -156,6 +208,7 @@ def _parent(
 def _new_images(request: ExtendRequest, known: Sequence[str]) -> ImageFolder:
     """Return the folder of new classes, divided. Raises UsageError for classes that cannot be added."""
     folder = find_images(request.images)
+    check_held_out(request, folder)
     already = [name for name in folder.classes if name in known]
     if already and not request.also_old:
         raise UsageError(
@@ -165,12 +218,17 @@ def _new_images(request: ExtendRequest, known: Sequence[str]) -> ImageFolder:
     if len(already) == len(folder.classes):
         raise UsageError(f"there is no new class in {request.images}: the network knows {some(already)}")
     for name, train, test in zip(folder.classes, folder.train, folder.test, strict=True):
+        if name not in known and (same := same_but_for_writing(name, (*known, *folder.classes))):
+            raise UsageError(
+                f"the class {name!r} has the name of {same!r} but for capitals, spaces or accents",
+                "Rename the folder if it is another class. If it is the same, give it the same name.",
+            )
         if len(train) + len(test) < 2 or not train:
             raise UsageError(
                 f"the class {name} has {len(train) + len(test)} image{'s' if len(test) + len(train) != 1 else ''}",
                 "One image to learn from and one to test on are the least; a few dozen are better.",
             )
-    return hold_out(folder, request.held_out, request.seed)
+    return hold_out(folder, request.share_held_out, request.seed)
 
 
 def _old_folder(path: Path | None, option: str, known: Sequence[str]) -> ImageFolder | None:

@@ -38,6 +38,8 @@ def chosen_recipe(name: str, base: Recipe, values: Mapping[str, Any], epochs: in
             raise UsageError(f"recipe.{field} has no effect here: {why}")
     if epochs is not None and "epochs" in values:
         raise UsageError("--epochs and --set recipe.epochs are both given", "Give one of them.")
+    if epochs is not None and "iterations" in values:
+        raise UsageError("--epochs and --set recipe.iterations are both given", "Give one of them.")
     recipe, differing = changed(base, dict(values))
     if epochs is not None:
         configure(Recipe, {"epochs": epochs}, f"recipe {name}")

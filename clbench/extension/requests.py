@@ -36,14 +36,30 @@ class Common:
     threads: int = field(default_factory=available_cores)
     """Threads that torch computes with. Another number rounds differently."""
 
-    held_out: float = 0.2
-    """Share of each class's images that is tested on, if the folder has no test part."""
+    held_out: float | None = None
+    """Share of each class's images that is tested on, if the folder has no test part; None: a fifth."""
+
+    size: int | None = None
+    """Height and width of the images in pixels; None: the network's own."""
 
     export: str | None = None
     """Format of a file that is written next to the network."""
 
     data: Path | None = None
     """The data folder, for weights; None: the usual one."""
+
+    network: str | None = None
+    """The architecture; of `extend`, of a network from elsewhere, or the file of the one in `source`."""
+
+    @property
+    def network_file(self) -> Path | None:
+        """The file of the network's architecture, if it is a user's."""
+        return Path(self.network) if self.network is not None and self.network.endswith(".py") else None
+
+    @property
+    def share_held_out(self) -> float:
+        """Share of each class's images that is tested on, if the folder has no test part."""
+        return 0.2 if self.held_out is None else self.held_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +71,6 @@ class TrainRequest(Common):
 
     weights: str | None = None
     """`none`, `pretrained` or a file; None leaves it to the network."""
-
-    size: int | None = None
-    """Height and width of the images in pixels; None: the network's own."""
 
     fit: Fit = "crop"
     """How images of other proportions become square."""
@@ -89,9 +102,6 @@ class ExtendRequest(Common):
     also_old: bool = False
     """Whether images of a class that the network knows already are trained on as that class."""
 
-    network: str | None = None
-    """The architecture of a network from elsewhere, or the file of the network in `source`, if it is a user's."""
-
     weights: Path | None = None
     """The weights of a network from elsewhere, head included."""
 
@@ -100,9 +110,6 @@ class ExtendRequest(Common):
 
     head: str | None = None
     """The name of its head in the module, if it is not found by its shape."""
-
-    size: int | None = None
-    """Height and width of its images in pixels."""
 
     mean: tuple[float, ...] | None = None
     """What it expects to be subtracted from pixels in 0..1, per channel."""

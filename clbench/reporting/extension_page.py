@@ -27,7 +27,12 @@ _PURPOSES: dict[Role, str] = {
     "old_images": "images of old classes to train on",
     "unlabelled": "unlabelled images",
 }
-_STEPS = {"given": "given with its weights", "train": "clbench train", "extend": "clbench extend"}
+_STEPS = {
+    "given": "given with its weights",
+    "run": "clbench run",
+    "train": "clbench train",
+    "extend": "clbench extend",
+}
 
 
 @dataclass(frozen=True)
@@ -219,7 +224,7 @@ def _lineage(result: ExtensionResult) -> list[Step]:
         Step(
             _STEPS[each.command],
             each.strategy or "–",
-            "not known" if each.command == "given" else f"{each.images:,}",
+            "not known" if each.images is None else f"{each.images:,}",
             "–" if each.seed is None else str(each.seed),
             each.classes,
             each.id,

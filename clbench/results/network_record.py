@@ -21,7 +21,7 @@ FORMAT: Literal[1] = 1
 STEM = "network"
 """The files of a kept network are network.json and network.safetensors."""
 
-Side = Annotated[int, Field(ge=1, le=2**14)]
+Side = Annotated[int, Field(ge=1, le=2048)]
 Channels = Annotated[int, Field(ge=1, le=2**10)]
 """Bounded, since a stranger's file may say anything."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import PIL.Image
 import pytest
 import torch
 from digit_photos import write_digits
+from safetensors import safe_open
+from safetensors.torch import save_file
 from small_runs import strategy_class
 
 import clbench
@@ -197,7 +200,7 @@ def test_a_strategy_that_lacks_something_says_what(model, photos, tmp_path, stra
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("strategy", ["er", "derpp", "er_ace", "agem", "icarl", "bic", "ewc", "mas", "fecam", "slda"])
+@pytest.mark.parametrize("strategy", ["er", "derpp", "er_ace", "agem", "icarl", "bic", "ewc", "mas", "fecam"])
 def test_with_images_of_old_classes_it_can(model, photos, tmp_path, strategy):
     out = clbench.extend(
         model,
@@ -206,7 +209,7 @@ def test_with_images_of_old_classes_it_can(model, photos, tmp_path, strategy):
         old_images=photos.old_images,
         old_test=photos.base_test,
         set=HEAD,
-        epochs=3,
+        epochs=None if strategy == "fecam" else 3,
         out=tmp_path / "out",
         threads=1,
     )
@@ -260,6 +263,44 @@ def test_one_image_is_refused_and_two_are_learned(model, photos, tmp_path):
     write_digits(tmp_path / "new", [7], 0, 2)
     out = clbench.extend(model, tmp_path / "new", strategy="naive", set=HEAD, out=tmp_path / "out", threads=1)
     assert (out.result.kept.classes[7].train_images, out.result.kept.classes[7].test_images) == (1, 1)
+
+
+def with_copies(folder: Path, images: int, copied: int, copies: int) -> Path:
+    """A class of images of digit 7; the first of them have further copies."""
+    write_digits(folder, [7], 0, images)
+    for file in sorted((folder / "digit-7").iterdir())[:copied]:
+        for copy in range(copies):
+            shutil.copy(file, file.with_name(f"{file.stem} ({copy}).png"))
+    return folder
+
+
+def test_copies_of_an_image_are_not_tested_on(model, tmp_path, capsys):
+    out = clbench.extend(model, with_copies(tmp_path / "new", 30, 10, 1), out=tmp_path / "out", threads=1)
+    (found,) = out.result.kept.new_classes
+    assert found.train_images == 32
+    said = re.search(r"(\d) images? to test on left out, being copies", " ".join(capsys.readouterr().err.split()))
+    assert found.test_images == 8 - int(said[1])
+
+
+def test_one_image_in_several_copies_is_one_image(model, tmp_path):
+    with pytest.raises(UsageError, match="are copies of images to train on"):
+        clbench.extend(model, with_copies(tmp_path / "new", 1, 1, 4), out=tmp_path / "out")
+
+
+def test_a_broken_image_is_named_with_what_it_was_for(model, photos, tmp_path, capsys):
+    shutil.copytree(photos.one, tmp_path / "new")
+    (broken := sorted((tmp_path / "new" / "digit-7").iterdir())[3]).write_bytes(b"no image")
+    clbench.extend(model, tmp_path / "new", out=tmp_path / "out", threads=1)
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search(r"1 of (8|32) images to (train|test) on cannot be read and are left out: ", said)
+    assert broken.name in said
+
+
+def test_a_class_with_one_readable_image_is_refused_with_the_reason(model, photos, tmp_path):
+    write_digits(tmp_path / "new", [7], 0, 2)
+    sorted((tmp_path / "new" / "digit-7").iterdir())[0].write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"digit-7, none of the 1 images to (train|test) on can be read"):
+        clbench.extend(model, tmp_path / "new", out=tmp_path / "out")
 
 
 def test_an_old_class_without_test_images_is_not_judged(model, photos, tmp_path):
@@ -352,3 +393,45 @@ def test_the_lineage_names_every_step(model, photos, tmp_path):
         ("extend", "naive", ("digit-7",), 32, 0),
         ("extend", "lwf_mc", ("digit-8",), 16, 5),
     ]
+
+
+# -- what strategies kept, damaged ------------------------------------------------------------------------------------
+
+
+def with_values(folder: Path, change) -> None:
+    """Change what the file of slda's statistics says."""
+    path = folder / "state-slda.safetensors"
+    with safe_open(path, "pt") as file:
+        about = file.metadata()["clbench"]
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, metadata={"clbench": change(about)})
+
+
+@pytest.mark.parametrize("name", ["config", "predict", "__class__"])
+def test_kept_statistics_cannot_replace_what_a_strategy_is(model, photos, tmp_path, name):
+    def replaced(about: str) -> str:
+        values = json.loads(about)
+        values["values"][name] = None
+        return json.dumps(values)
+
+    shutil.copytree(model, tmp_path / "model")
+    with_values(tmp_path / "model", replaced)
+    with pytest.raises(DataError, match=f"is damaged: ValueError: {name} is nothing that a strategy keeps"):
+        clbench.extend(tmp_path / "model", photos.one, strategy="slda", out=tmp_path / "out", threads=1)
+
+
+def test_statistics_that_are_nested_without_end_are_damaged(model, photos, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    with_values(tmp_path / "model", lambda about: '{"list":[' * 20_000 + "]}" * 20_000)
+    with pytest.raises(DataError, match="is damaged: RecursionError"):
+        clbench.extend(tmp_path / "model", photos.one, out=tmp_path / "out", threads=1)
+
+
+def test_a_network_of_huge_images_is_damaged_and_not_built(model, photos, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    path = tmp_path / "model" / "network.json"
+    record = json.loads(path.read_text())
+    record["input"]["image"]["height"] = 16_384
+    path.write_text(json.dumps(record))
+    with pytest.raises(DataError, match=r"is damaged: input.image.height: .* less than or equal to 2048"):
+        clbench.extend(tmp_path / "model", photos.one, out=tmp_path / "out", threads=1)

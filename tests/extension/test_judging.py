@@ -112,3 +112,14 @@ def test_if_none_agrees_the_one_that_agrees_most():
 @pytest.mark.parametrize("values", [{"old": 5, "new": 5}, {"new": 5, "agrees": 99}])
 def test_of_equals_the_first_is_chosen(values):
     assert judging.choose([candidate("a", **values), candidate("b", **values)])[0].strategy.name == "a"
+
+
+@pytest.mark.parametrize("right, expected", [(0, True), (4, True), (5, False), (9, False)])
+def test_it_is_like_guessing_if_guessing_reaches_it_in_more_than_5_percent(right, expected):
+    # Of 9 images with 5 classes: P(≥ 4) = 0.086, P(≥ 5) = 0.020.
+    assert judging.like_guessing(right, 9, 5) is expected
+
+
+def test_of_many_images_too():
+    assert judging.like_guessing(120, 1000, 10) is False
+    assert judging.like_guessing(105, 1000, 10) is True

@@ -206,3 +206,38 @@ def test_lists_of_classes_that_cannot_be_are_refused(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError):
         read_classes(tmp_path / name)
+
+
+def extend_mine(folder: Path, photos, out: Path, **values) -> clbench.Extended:
+    usual = {"classes": folder / "classes.txt", "size": 16, "mean": [0.2] * 3, "std": [0.5] * 3}
+    return clbench.extend(
+        images=photos.one,
+        network=folder / "mine.py",
+        weights=folder / "weights.pt",
+        out=out,
+        threads=1,
+        **{**usual, **values},
+    )
+
+
+def test_classes_in_another_order_are_suspected(elsewhere, photos, tmp_path, capsys):
+    folder, _ = elsewhere
+    extend_mine(folder, photos, tmp_path / "right", old_test=photos.base_test)
+    assert "which guessing may reach" not in capsys.readouterr().err
+    (tmp_path / "classes.txt").write_text("\n".join(NAMES[1:] + NAMES[:1]))
+    extend_mine(folder, photos, tmp_path / "wrong", old_test=photos.base_test, classes=tmp_path / "classes.txt")
+    assert "is the order in --classes right" in " ".join(capsys.readouterr().err.split())
+
+
+def test_its_file_is_known_to_what_python_returns(elsewhere, photos, tmp_path):
+    folder, _ = elsewhere
+    out = extend_mine(folder, photos, tmp_path / "out")
+    assert out.network().classes == (*NAMES, "digit-7")
+
+
+@pytest.mark.parametrize(
+    "mean, std", [([float("nan"), 0, 0], [1, 1, 1]), ([0, 0, 0], [1, float("inf"), 1]), ([0, 0, 0], [1, 0, 1])]
+)
+def test_impossible_means_and_deviations_are_refused(elsewhere, photos, tmp_path, mean, std):
+    with pytest.raises(UsageError, match="--mean must be finite, and --std also above 0"):
+        extend_mine(elsewhere[0], photos, tmp_path / "out", mean=mean, std=std)

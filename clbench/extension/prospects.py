@@ -1,0 +1,142 @@
+"""What can be known of a strategy before any image is read: if it can extend the network, and what it will use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from clbench.base.config import configure
+from clbench.base.experience import Experience
+from clbench.base.strategy import Strategy, config_class
+from clbench.deployment.strategy_states import StrategyState
+from clbench.deployment.trained_network import TrainedNetwork
+from clbench.errors import PluginError, UsageError
+from clbench.extension.brought_along import CannotExtend, check
+from clbench.extension.explaining import explaining
+from clbench.extension.given import as_network, rows_of
+from clbench.networks.network import Network
+from clbench.results.run_spec import StrategySpec
+from clbench.results.spec_building import Method
+from clbench.runs.preflight import cross_entropy_over, over_all_classes
+from clbench.system.global_state import GlobalState
+from clbench.system.randomness import randomness_untouched
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """A strategy and the network that it is to extend."""
+
+    refusal: str | None
+    """Why it cannot, as far as that is known without training."""
+
+    takes_steps: bool
+    """Whether it trains by gradient steps."""
+
+    uses_old_images: bool
+    """Whether images of old classes, if there are any, make a difference."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What every strategy finds."""
+
+    parent: TrainedNetwork
+    sizes: tuple[int, int]
+    """Number of old and of new classes."""
+
+    train: int | Literal["all", "head"]
+    old_images: bool
+    also_old: bool
+
+
+def prospect(method: Method, spec: StrategySpec, state: StrategyState | None, situation: Situation) -> Prospect:
+    """Return what is known of a strategy, with what it has kept of the old classes, if that is known."""
+    refusal, steps, uses = _of_its_classes(method, spec, situation), True, False
+    globally = GlobalState()
+    try:
+        with randomness_untouched(), explaining(spec.name):
+            strategy = _instance(method, spec.config)
+            network = as_network(situation.parent, situation.train)
+            strategy.start(network)
+            lacking = _lacks(strategy, network, situation.sizes, False) if state is None else None
+            uses = lacking is not None
+            if lacking is not None and situation.old_images:
+                lacking = _lacks(strategy, network, situation.sizes, True)
+            refusal = refusal or lacking
+            if refusal is None:
+                steps = strategy.training_data(Experience(1, situation.sizes)) != "read"
+    except (UsageError, PluginError) as error:
+        refusal = refusal or error.message
+    finally:
+        globally.restore()
+    return Prospect(refusal, steps, uses)
+
+
+def needs_nothing(method: Method, config: Mapping[str, Any], network: Network, classes: int) -> str | None:
+    """Return why nothing of the training images is kept for a strategy that may extend a network of `classes` later.
+
+    None if it keeps something that can be stored without images.
+    """
+    globally, sizes = GlobalState(), (classes, 1)
+    try:
+        with randomness_untouched(), explaining(method.plugin.name):
+            strategy = _instance(method, config)
+            if strategy.memory:
+                return "it keeps images"
+            network.head.grow(classes, 0)
+            strategy.start(network)
+            without = _lacks(strategy, network, sizes, False)
+            if without is None:
+                return "it needs nothing of the old classes"
+            return _lacks(strategy, network, sizes, True)
+    finally:
+        globally.restore()
+
+
+def check_options(
+    prospects: Mapping[str, Prospect], old_images: bool, epochs: int | None, recipe: Sequence[str]
+) -> None:
+    """Raise UsageError for options that change nothing, whichever of the strategies (by name) is meant.
+
+    `recipe` are the fields of the recipe that the user set.
+    """
+    usable = {name: each for name, each in prospects.items() if each.refusal is None}
+    if not usable:
+        return
+    names, one = ", ".join(usable), len(usable) == 1
+    if old_images and not any(each.uses_old_images for each in usable.values()):
+        raise UsageError(f"--old-images has no effect here: {names} use{'s' if one else ''} none")
+    if any(each.takes_steps for each in usable.values()):
+        return
+    given = ["--epochs"] if epochs is not None else [f"recipe.{name}" for name in recipe]
+    if given:
+        takes = "takes" if one else "take"
+        raise UsageError(f"{given[0]} has no effect here: {names} {takes} no gradient steps")
+
+
+def _of_its_classes(method: Method, spec: StrategySpec, situation: Situation) -> str | None:
+    strategy, new = method.strategy, situation.sizes[1]
+    over = cross_entropy_over(spec, situation.sizes, strategy, 1)
+    if over == "current" and new == 1:
+        ways = over_all_classes(spec, method.plugin)
+        works = f"; what ranges over all: {', '.join(ways)}" if ways else ""
+        return f"its cross-entropy ranges over the new classes alone, and over one class it is always 0{works}"
+    if over == "current" and situation.also_old:
+        return "its cross-entropy ranges over the new classes alone, and --also-old has images of others"
+    if rows_of(situation.parent) is None and strategy.loss is not Strategy.loss:
+        name = situation.parent.record.classifier.name
+        return f"the network classifies by {name}, which has no weights that it could train"
+    return None
+
+
+def _instance(method: Method, config: Mapping[str, Any]) -> Strategy[Any]:
+    return method.strategy(configure(config_class(method.strategy), dict(config), method.plugin.name))
+
+
+def _lacks(strategy: Strategy[Any], network: Network, sizes: tuple[int, int], old_images: bool) -> str | None:
+    try:
+        check(strategy, network, sizes, old_images)
+    except CannotExtend as lacking:
+        return str(lacking)
+    return None

@@ -1,0 +1,180 @@
+"""Values that make no sense, and options that would have no effect, are refused before anything is trained."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from digit_photos import write_digits
+
+import clbench
+from clbench.api.extending import plan_extension
+from clbench.errors import UsageError
+from clbench.extension.requests import ExtendRequest
+
+
+@pytest.fixture
+def silent(capsys):
+    """A function that is true as long as no strategy has begun to train."""
+    return lambda: "epoch" not in (said := capsys.readouterr().err) and "steps" not in said
+
+
+def divided(folder: Path) -> Path:
+    """A folder of digit 7 that has a part for testing."""
+    write_digits(folder / "train", [7], 0, 10)
+    write_digits(folder / "test", [7], 10, 5)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"size": 0}, "--size must be from 1 to 2048 pixels"),
+        ({"size": -3}, "--size must be from 1 to 2048 pixels"),
+        ({"size": 100_000}, "--size must be from 1 to 2048 pixels"),
+        ({"threads": 0}, "--threads must be an integer from 1"),
+        ({"export": "onx"}, "--export must be one of onnx, .*did you mean 'onnx'"),
+        ({"set": {"recipe.iterations": 3}}, "--epochs and --set recipe.iterations are both given"),
+    ],
+)
+def test_a_first_network_with_impossible_values_is_refused(photos, tmp_path, silent, values, message):
+    usual = {"network": "mlp", "size": 16, "epochs": 1, "threads": 1}
+    with pytest.raises(UsageError, match=message):
+        clbench.train(photos.base, out=tmp_path / "out", **{**usual, **values})
+    assert silent()
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"export": "onx"}, "--export must be one of onnx"),
+        ({"threads": 0}, "--threads must be an integer from 1"),
+        ({"fit": "pad"}, "--fit is for a network from elsewhere"),
+    ],
+)
+def test_an_extension_with_impossible_values_is_refused(model, photos, tmp_path, silent, values, message):
+    with pytest.raises(UsageError, match=message):
+        clbench.extend(model, photos.one, out=tmp_path / "out", **values)
+    assert silent()
+
+
+def test_a_share_cannot_be_held_out_of_what_is_divided_already(model, tmp_path):
+    with pytest.raises(UsageError, match="--held-out has no effect here"):
+        clbench.extend(model, divided(tmp_path / "new"), held_out=0.3, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("option", ["images", "old_test", "unlabelled"])
+def test_the_output_may_not_lie_among_the_images(model, photos, tmp_path, option):
+    folders = {"images": photos.one, "old_test": photos.base_test, "unlabelled": photos.any}
+    folders[option] = shutil.copytree(folders[option], tmp_path / "photos")
+    with pytest.raises(UsageError, match="a folder of images"):
+        clbench.extend(model, out=tmp_path / "photos" / "out", threads=1, **folders)
+    with pytest.raises(UsageError, match="a folder of images"):
+        clbench.train(folders["images"], network="mlp", out=folders["images"] / "out")
+
+
+@pytest.mark.parametrize("name", ["Digit-3", "digit-3 ", " digit-3", "DIGIT-3"])
+def test_a_name_that_is_known_but_for_its_writing_is_refused(model, photos, tmp_path, name):
+    shutil.copytree(photos.one / "digit-7", tmp_path / "new" / name)
+    with pytest.raises(UsageError, match=f"the class {name!r} has the name of 'digit-3'"):
+        clbench.extend(model, tmp_path / "new", out=tmp_path / "out", also_old=True)
+
+
+def test_accents_are_the_same_however_they_are_encoded(model, photos, tmp_path):
+    for name in ("caf\u00e9", "cafe\u0301"):
+        shutil.copytree(photos.one / "digit-7", tmp_path / "new" / name)
+    with pytest.raises(UsageError, match="but for capitals, spaces or accents"):
+        clbench.extend(model, tmp_path / "new", out=tmp_path / "out")
+
+
+# -- options that no strategy of those asked for would notice ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["imprint", "naive", "ncm"])
+def test_old_images_that_no_strategy_uses_are_refused(model, photos, tmp_path, silent, strategy):
+    with pytest.raises(UsageError, match=f"--old-images has no effect here: {strategy} uses none"):
+        clbench.extend(model, photos.one, strategy=strategy, old_images=photos.old_images, out=tmp_path / "out")
+    assert silent()
+
+
+def test_old_images_count_as_trained_on_for_those_that_use_them(model, photos, tmp_path):
+    out = clbench.extend(
+        model, photos.one, strategy="er,naive", old_images=photos.old_images, epochs=1, out=tmp_path / "out", threads=1
+    )
+    er, naive = ([each.train_images for each in own.classes] for own in out.result.candidates)
+    assert er == [5] * 7 + [32]
+    assert naive == [0] * 7 + [32]
+
+
+@pytest.mark.parametrize("values, option", [({"epochs": 2}, "--epochs"), ({"set": {"recipe.lr": 0.1}}, r"recipe\.lr")])
+def test_a_recipe_without_a_strategy_that_trains_is_refused(model, photos, tmp_path, values, option):
+    with pytest.raises(UsageError, match=f"{option} has no effect here: imprint, slda take no gradient steps"):
+        clbench.extend(model, photos.one, strategy="imprint,slda", out=tmp_path / "out", **values)
+
+
+def test_a_strategy_without_gradient_steps_is_not_said_to_take_some(model, photos, tmp_path, capsys):
+    clbench.extend(model, photos.one, strategy="imprint,naive", epochs=1, out=tmp_path / "out", threads=1)
+    said = capsys.readouterr().err
+    assert "imprint: no gradient steps" in said
+    assert "naive: 1 epoch" in said
+
+
+@pytest.mark.parametrize(
+    "strategy, reason",
+    [
+        ("icarl", "it keeps images"),
+        ("si", "it measures during the training"),
+        ("lwf_mc", "it needs nothing of"),
+    ],
+)
+def test_nothing_is_prepared_for_a_strategy_that_cannot_use_it(photos, tmp_path, silent, strategy, reason):
+    with pytest.raises(UsageError, match=f"--prepare {strategy}: {reason}"):
+        clbench.train(photos.base, network="mlp", size=16, prepare=[strategy], out=tmp_path / "out", threads=1)
+    assert silent()
+
+
+def test_values_of_strategies_that_are_not_prepared_are_refused(photos, tmp_path, silent):
+    values = {"ewc.strength": 3}
+    with pytest.raises(UsageError, match=r"--set ewc\.strength has no effect here"):
+        clbench.train(photos.base, network="mlp", size=16, prepare=["none"], set=values, out=tmp_path / "out")
+    assert silent()
+
+
+# -- what a dry run says ----------------------------------------------------------------------------------------------
+
+
+def planned(model: Path, images: Path, out: Path, *strategies: str) -> dict[str, object]:
+    return plan_extension(ExtendRequest(source=model, images=images, out=out, strategy=strategies))
+
+
+def test_a_dry_run_names_who_would_be_left_out_and_why(model, photos, tmp_path):
+    found = planned(model, photos.one, tmp_path / "out", "naive", "er", "slda", "joint")
+    assert found["strategy"] == ["naive", "slda"]
+    assert [line.partition(": it ")[0] for line in found["left out"]] == ["er", "joint"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_refuses_what_the_command_would(model, photos, tmp_path):
+    with pytest.raises(UsageError, match="no strategy can extend this network"):
+        planned(model, photos.one, tmp_path / "out", "lwf:li2016")
+
+
+# -- from Python ------------------------------------------------------------------------------------------------------
+
+
+def test_without_images_the_working_folder_is_not_taken(model, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos.one)
+    with pytest.raises(UsageError, match="images, the folder of the new classes, is not given"):
+        clbench.extend(model, out=tmp_path / "out")
+
+
+def test_strategies_to_prepare_may_be_named_in_one_text(photos, tmp_path):
+    with pytest.raises(UsageError, match="--prepare er: it keeps images"):
+        clbench.train(photos.base, network="mlp", size=16, prepare="er,ewc", out=tmp_path / "out")
+
+
+def test_validation_of_single_images_is_refused(model, tmp_path):
+    write_digits(tmp_path / "new", [7], 0, 2)
+    with pytest.raises(UsageError, match="each class has a single one"):
+        clbench.extend(model, tmp_path / "new", strategy="naive", set={"recipe.validation": 0.2}, out=tmp_path / "out")
