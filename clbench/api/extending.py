@@ -35,8 +35,9 @@ from clbench.trackers.progress import ProgressDisplay
 if TYPE_CHECKING:
     import pandas as pd
 
-DEFAULT_STRATEGY = "imprint"
-"""What extends a network unless the user says otherwise; the measurements are in docs/extend-one-class.md."""
+DEFAULT_STRATEGIES = ("ncm", "imprint")
+"""What extends a network unless the user says otherwise: the first whose statistics are kept with the network, else the
+last; the measurements are in docs/extend.md and docs/extend-one-class.md."""
 
 FIRST_STRATEGY = "naive"
 """What trains a first network: nothing is to be remembered yet."""
@@ -224,7 +225,7 @@ def train_request(request: TrainRequest, console: Console) -> ExtensionResult:
 def extend_request(request: ExtendRequest, console: Console) -> ExtensionResult:
     """Extend a network, with progress on `console`."""
     with _around(request, console) as around:
-        return extending.extend(request, DEFAULT_STRATEGY, around)
+        return extending.extend(request, DEFAULT_STRATEGIES, around)
 
 
 @contextlib.contextmanager
@@ -291,7 +292,7 @@ def plan_training(request: TrainRequest) -> dict[str, Any]:
 
 def plan_extension(request: ExtendRequest) -> dict[str, Any]:
     """Check what `extend` would do, and return it in words; nothing is trained or written."""
-    what = planning.plan(request, DEFAULT_STRATEGY, lambda event: None)
+    what = planning.plan(request, DEFAULT_STRATEGIES, lambda event: None)
     return {
         "network": what.parent.record.network.label,
         "made by": lineage_in_lines(lineage_of(what.parent.record)),

@@ -157,7 +157,7 @@ def extend(
             "--strategy",
             "-s",
             metavar="NAME[:PRESET][,NAME…]|all",
-            help="Strategies, each of which is tried [default: see docs/extend-one-class.md].",
+            help="Strategies, each of which is tried [default: ncm if the network keeps its statistics, else imprint].",
             autocompletion=completion.OF_OPTION.get("strategy"),
         ),
     ] = None,

@@ -252,12 +252,12 @@ def _judged(sets: Mapping[Role, ImageSet]) -> Iterator[Role]:
     return (role for role in judged if role in sets)
 
 
-def extend(request: ExtendRequest, default: str, around: Around) -> ExtensionResult:
+def extend(request: ExtendRequest, defaults: Sequence[str], around: Around) -> ExtensionResult:
     """Extend a network and write the folder; see `plan`. The same command again finds it finished.
 
     Raises UsageError if no strategy can extend the network, and what training raises.
     """
-    what = plan(request, default, around.notify)
+    what = plan(request, defaults, around.notify)
     output = OutputFolder(request.out)
     with output.claimed():
         extension = Extension(what, output, around)

@@ -25,7 +25,7 @@ from clbench.results.run_spec import RecipeSpec, Seeds, StrategySpec
 from clbench.results.spec_building import Machine, Method
 from clbench.runs.chosen_network import NetworkUse, asked
 from clbench.runs.grid import divided, machine_for, methods_of
-from clbench.runs.selection import choose_strategies
+from clbench.runs.selection import Chosen, choose_strategies
 from clbench.system.seeds import run_seeds
 from clbench.system.suggestions import did_you_mean
 
@@ -83,21 +83,22 @@ class Plan:
         return len(self.parent.classes), len(self.classes) - len(self.parent.classes)
 
 
-def plan(request: ExtendRequest, default: str, notify: Listener) -> Plan:
-    """Look up and check everything that an extension needs; `default` is the strategy if none is asked for.
+def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> Plan:
+    """Look up and check everything that an extension needs.
 
-    Raises UsageError, DataError, PluginError and MachineError.
+    If no strategy is asked for, it is the first of the `defaults` whose statistics are kept with the network, else the
+    last. Raises UsageError, DataError, PluginError and MachineError.
     """
     check_values(request, (request.images, request.old_test, request.old_images, request.unlabelled))
     values = divided(request.set)
     use, own = _network_values(request, values.network)
-    strategies = choose_strategies(request.strategy or (default,), notify)
-    methods = methods_of(strategies, values.strategies)
+    asked_for = choose_strategies(request.strategy, notify) if request.strategy else None
     recipe = chosen_recipe("extend", EXTENDING, values.recipe, request.epochs, use.train)
     machine = machine_for(request.device, request.threads)
     parent, states, notes = _parent(request, own)
     for note in notes:
         notify(Note(note))
+    methods = methods_of(asked_for or _default(defaults, states, parent, notify), values.strategies)
     new = _new_images(request, parent.classes)
     if recipe.config.validation and all(len(own) < 2 for own in new.train):
         raise UsageError("recipe.validation holds out training images, and each class has a single one")
@@ -127,6 +128,17 @@ def plan(request: ExtendRequest, default: str, notify: Listener) -> Plan:
         tried,
         tuple(notes),
     )
+
+
+def _default(
+    names: Sequence[str], states: Mapping[str, StrategyState], parent: TrainedNetwork, notify: Listener
+) -> list[Chosen]:
+    for name in names[:-1]:
+        chosen = choose_strategies((name,), notify)
+        (method,) = methods_of(chosen, {})
+        if _usable(states.get(name), method, parent) is not None:
+            return chosen
+    return choose_strategies(names[-1:], notify)
 
 
 def _left_out(tried: Sequence[Tried]) -> list[LeftOut]:

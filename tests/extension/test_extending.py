@@ -435,3 +435,11 @@ def test_a_network_of_huge_images_is_damaged_and_not_built(model, photos, tmp_pa
     path.write_text(json.dumps(record))
     with pytest.raises(DataError, match=r"is damaged: input.image.height: .* less than or equal to 2048"):
         clbench.extend(tmp_path / "model", photos.one, out=tmp_path / "out", threads=1)
+
+
+def test_without_a_strategy_statistics_that_are_kept_are_used_and_else_imprint(model, photos, tmp_path):
+    kept = clbench.extend(model, photos.one, set=HEAD, out=tmp_path / "kept", threads=1)
+    assert kept.result.chosen == "ncm"
+    shutil.copytree(model, tmp_path / "bare", ignore=shutil.ignore_patterns("state-*", "MANIFEST.json"))
+    bare = clbench.extend(tmp_path / "bare", photos.one, set=HEAD, out=tmp_path / "out", threads=1)
+    assert bare.result.chosen == "imprint"
