@@ -17,6 +17,8 @@ def print_tables(rows: Sequence[Row]) -> None:
         seeds = sorted({row["seed"] for row in own})
         print(f"\n{case}: {len(seeds)} seeds\n")
         print("\n".join(table(own)))
+    print()
+    print("\n".join(overview(rows)))
 
 
 def table(rows: Sequence[Row]) -> list[str]:
@@ -52,3 +54,25 @@ def _text(value: Estimate | None, signed: bool = False) -> str:
     sign = "+" if signed and value.mean >= 0 else ""
     width = "" if value.half_width is None else f" ±{100 * value.half_width:.1f}"
     return f"{sign}{100 * value.mean:.1f}{width}"
+
+
+def overview(rows: Sequence[Row]) -> list[str]:
+    """Return the lines of one table for all cases: old accuracy afterwards / new accuracy, of what trains the head."""
+    own = [row for row in rows if row["trains"] == "head"]
+    cases = list(dict.fromkeys(row["case"] for row in own))
+    strategies = dict.fromkeys(row["strategy"] for row in own)
+    lines = [f"| old after / new | {' | '.join(cases)} |", f"| --- |{' --- |' * len(cases)}"]
+    before = [_mean([row["before"] for row in own if row["case"] == case]) for case in cases]
+    lines.append(f"| old before | {' | '.join(f'{100 * value:.1f}' for value in before)} |")
+    for strategy in strategies:
+        cells = []
+        for case in cases:
+            found = [row for row in own if (row["case"], row["strategy"]) == (case, strategy)]
+            old, new = (_mean([row[key] for row in found]) for key in ("old", "new")) if found else (None, None)
+            cells.append("–" if old is None or new is None else f"{100 * old:.1f} / {100 * new:.1f}")
+        lines.append(f"| {strategy} | {' | '.join(cells)} |")
+    return lines
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
