@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from clbench.base.events import ExperienceFinished, Listener, Note, RunFinished, RunStarted
-from clbench.base.strategy import Strategy
 from clbench.data.datasets import data_folder
 from clbench.data.image_folders import ImageFolder
 from clbench.deployment.loading import load_network
@@ -39,6 +38,7 @@ from clbench.extension.image_sets import UNLABELLED, ImageSet, read_images, refu
 from clbench.extension.learner import Inputs, Learned, Scores, Task, as_inputs, begin, learn, on_features
 from clbench.extension.none_of_these import calibrated
 from clbench.extension.planning import Plan, Tried, plan, refuse_all
+from clbench.extension.prospects import uses_the_head
 from clbench.extension.publishing import Page, publish
 from clbench.extension.requests import ExtendRequest
 from clbench.plugins.discovery import discover
@@ -191,7 +191,7 @@ class Extension:
         if method is None or method.strategy.statistics is None or (state := self.plan.state_of(method)) is None:
             self.around.notify(Note(f"statistics for {name} are dropped: the strategy is not the one that made them"))
             return None
-        if rows_of(self.plan.parent) is None and method.strategy.loss is not Strategy.loss:
+        if rows_of(self.plan.parent) is None and uses_the_head(method.strategy):
             self.around.notify(Note(f"statistics for {name} are dropped: it trains a head, and the network has none"))
             return None
         silent = replace(task, notify=lambda event: None)  # it is no run of its own

@@ -124,10 +124,15 @@ def _of_its_classes(method: Method, spec: StrategySpec, situation: Situation) ->
         return f"its cross-entropy ranges over the new classes alone, and over one class it is always 0{works}"
     if over == "current" and situation.also_old:
         return "its cross-entropy ranges over the new classes alone, and --also-old has images of others"
-    if rows_of(situation.parent) is None and strategy.loss is not Strategy.loss:
+    if rows_of(situation.parent) is None and uses_the_head(strategy):
         name = situation.parent.record.classifier.name
         return f"the network classifies by {name}, which has no weights that it could train"
     return None
+
+
+def uses_the_head(strategy: type[Strategy[Any]]) -> bool:
+    """Return whether a strategy trains the head or answers by it, for which the old classes must have rows in it."""
+    return strategy.loss is not Strategy.loss or strategy.predict is Strategy.predict
 
 
 def _instance(method: Method, config: Mapping[str, Any]) -> Strategy[Any]:

@@ -30,3 +30,10 @@ def test_a_task_incremental_network_is_refused(further, tmp_path, data):
     run = kept_runs.run("naive", tmp_path / "results", data, keep_networks="last", setting="task_incremental")
     with pytest.raises(UsageError, match="task-incrementally"):
         clbench.extend(run.path, further, out=tmp_path / "out", threads=1)
+
+
+def test_without_rows_in_its_head_a_network_is_extended_only_by_what_needs_none(further, tmp_path, data):
+    run = kept_runs.run("ncm", tmp_path / "results", data, keep_networks="last")
+    with pytest.raises(UsageError, match="imprint, naive: the network classifies by NearestMean") as refused:
+        clbench.extend(run.path, further, strategy="imprint,naive,ncm", out=tmp_path / "out", threads=1)
+    assert "ncm: it needs data of the old classes" in str(refused.value)
