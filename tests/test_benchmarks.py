@@ -212,3 +212,32 @@ def test_the_scenario_of_a_case_is_one_that_clbench_loads(benchmark: Any, tmp_pa
     assert (scenario.dataset, scenario.split, scenario.class_order) == ("images", "20+10", "natural")
     tiny = scenario.recipes["tiny"]
     assert (tiny.lr, tiny.epochs, tiny.at(0).lr, tiny.at(0).epochs) == pytest.approx((1e-4, 25, 0.01, 30))
+
+
+def test_the_tables_of_extensions_are_those_that_were_measured(benchmark: Any) -> None:
+    tables = benchmark("extend.table")
+    rows = json.loads((ROOT / "benchmarks" / "measured" / "extend.json").read_text())["rows"]
+    page, front = ((ROOT / name).read_text() for name in ("docs/extend.md", "README.md"))
+    for case in {row["case"] for row in rows}:
+        assert "\n".join(tables.table([row for row in rows if row["case"] == case])) in page
+    shown = front.split("<!-- overview -->")[1].split("<!-- end of overview -->")[0].strip().splitlines()
+    assert len(shown) > 5 and set(shown) <= set(tables.overview(rows))
+
+
+def test_a_table_of_extensions_has_means_intervals_and_paired_differences(benchmark: Any) -> None:
+    def row(strategy: str, seed: int, old: float, new: float) -> dict[str, Any]:
+        return {
+            "case": "c",
+            "strategy": strategy,
+            "trains": "head",
+            "seed": seed,
+            "before": 0.9,
+            "old": old,
+            "new": new,
+        }
+
+    rows = [row("naive", 0, 0.1, 1.0), row("naive", 1, 0.3, 1.0), row("ncm", 0, 0.5, 0.8), row("ncm", 1, 0.7, 0.8)]
+    lines = benchmark("extend.table").table(rows)
+    # Two seeds: t = 12.706, so that ±12.706·s/√2 with s = √2·0.1 is ±127.1 points; the paired differences are both 40.
+    assert lines[2] == "| ncm | head | 90.0 ±0.0 | 60.0 ±127.1 | 80.0 ±0.0 | 70.0 ±63.5 | +40.0 ±0.0 |"
+    assert lines[3] == "| naive | head | 90.0 ±0.0 | 20.0 ±127.1 | 100.0 ±0.0 | 60.0 ±63.5 | – |"
