@@ -213,7 +213,7 @@ def extend(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add classes to a network, without the images that it was trained on.
+    """Add classes to a network without its old data.
 
     Of the old classes nothing is needed. With a few test images of them the report says what was forgotten.
     """

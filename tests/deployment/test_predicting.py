@@ -301,7 +301,7 @@ def test_a_format_for_which_pillow_starts_another_program_is_not_read(
 ) -> None:
     PIL.Image.new("L", (8, 8)).save(tmp_path / "drawing.eps")
     done = predict("drawing.eps")
-    assert done.code == 1 and "it is not an image (PNG, JPEG" in done.err
+    assert done.code == 1 and "it is not an image (JPEG, PNG" in done.err
 
 
 def test_files_folders_and_patterns_are_read_once_each(photos: list[str], tmp_path: Path) -> None:
