@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,7 +131,3 @@ def drawn(names: Sequence[str], seed: int, base: int, steps: Sequence[int]) -> t
         groups.append(later[:size])
         later = later[size:]
     return taken, groups
-
-
-Source = Callable[[Path, Path], Files]
-"""Gives the images, from the data folder and a folder to write to."""

@@ -9,6 +9,17 @@ from clbench.comparison.statistics import Estimate, estimate, paired
 
 Row = dict[str, Any]
 
+_CASES = {
+    "caltech-1": "Caltech-101, 20 + 1",
+    "caltech-3": "Caltech-101, 20 + 1 + 1 + 1",
+    "tiny": "Tiny ImageNet, 100 + 10",
+    "cifar": "CIFAR-10, 8 + 1 + 1",
+    "gtsrb": "GTSRB, 40 + 1 + 1 + 1",
+    "resnet": "ResNet-18 from elsewhere, 20 + 1",
+    "module": "own module from elsewhere, 20 + 1",
+}
+"""Their headings: the classes of the first network, and those that each step adds."""
+
 
 def print_tables(rows: Sequence[Row]) -> None:
     """Print a table for each case, in Markdown."""
@@ -61,7 +72,8 @@ def overview(rows: Sequence[Row]) -> list[str]:
     own = [row for row in rows if row["trains"] == "head"]
     cases = list(dict.fromkeys(row["case"] for row in own))
     strategies = dict.fromkeys(row["strategy"] for row in own)
-    lines = [f"| old after / new | {' | '.join(cases)} |", f"| --- |{' --- |' * len(cases)}"]
+    headings = [_CASES.get(case, case) for case in cases]
+    lines = [f"| old after / new | {' | '.join(headings)} |", f"| --- |{' --- |' * len(cases)}"]
     before = [_mean([row["before"] for row in own if row["case"] == case]) for case in cases]
     lines.append(f"| old before | {' | '.join(f'{100 * value:.1f}' for value in before)} |")
     for strategy in strategies:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -151,13 +150,3 @@ def trunk_sha256(trunk: nn.Module) -> str:
 def keep(output: OutputFolder, entry: Entry, candidate: Candidate, files: Mapping[str, bytes]) -> Made:
     """Keep what a strategy has made in the work folder."""
     return Made(candidate, output.keep(entry.identity, {**files, CANDIDATE: store.as_json(candidate)}))
-
-
-class Clock:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
-
-    def __call__(self) -> float:
-        return time.perf_counter() - self._began

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,6 @@ from clbench.errors import DataError, Divergence, PluginError, UndefinedScores, 
 from clbench.extension import judging
 from clbench.extension.brought_along import CannotExtend
 from clbench.extension.candidates import (
-    Clock,
     Entry,
     Made,
     Template,
@@ -146,7 +146,7 @@ class Extension:
         if (kept := self.output.kept(entry.identity)) is not None:
             self.around.notify(Note(f"{entry.name}: taken from where the command was stopped"))
             return read_made(kept)
-        state, clock = GlobalState(), Clock()
+        state, began = GlobalState(), time.perf_counter()
         torch.set_num_threads(self.plan.machine.threads)
         try:
             with contextlib.redirect_stdout(sys.stderr), explaining(entry.name):
@@ -154,7 +154,7 @@ class Extension:
                 self.around.notify(RunStarted(entry.spec.name, 1, self.length(entry), 0))
                 learned = learn(task, trainer)
                 scores = {role: task.inputs.scores(role, learned.score) for role in _judged(self.sets)}
-                candidate = self._candidate(entry, learned, scores, before, clock())
+                candidate = self._candidate(entry, learned, scores, before, time.perf_counter() - began)
         finally:
             state.restore()
         what = self.plan

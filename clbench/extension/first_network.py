@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,7 +25,6 @@ from clbench.deployment.strategy_states import NotStorable, StrategyState, state
 from clbench.errors import UsageError
 from clbench.extension import judging
 from clbench.extension.candidates import (
-    Clock,
     Entry,
     Made,
     Template,
@@ -60,7 +60,7 @@ from clbench.system.seeds import run_seeds
 from clbench.training.experience_data import ExperienceData
 
 _DEFAULT_SIZE = 64
-"""Height and width of images for a network that names no size, if they are not small anyway."""
+"""Height and width of images for a network that names no size."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ class _First:
         if (kept := self.output.kept(self.entry.identity)) is not None:
             self.around.notify(Note("taken from where the command was stopped"))
             return read_made(kept)
-        what, state, clock = self.plan, GlobalState(), Clock()
+        what, state, began = self.plan, GlobalState(), time.perf_counter()
         torch.set_num_threads(what.machine.threads)
         frozen, self.features = self._trunk()
         frozen.eval()
@@ -269,7 +269,7 @@ class _First:
                 learned = learn(task, trainer)
                 roles: list[Role] = ["new_test"] if "new_test" in self.sets else []
                 scores = {role: inputs.scores(role, learned.score) for role in roles}
-                candidate = self._candidate(learned, scores, clock())
+                candidate = self._candidate(learned, scores, time.perf_counter() - began)
                 trunk = frozen if what.use.train == "head" else learned.network.blocks
                 states = self._states(learned, trainer.data, trunk_sha256(trunk))
         finally:
