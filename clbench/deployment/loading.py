@@ -65,7 +65,10 @@ def read_record(file: Path) -> NetworkRecord:
 def _record_file(path: Path) -> Path:
     if path.suffix == ".json" and path.is_file():
         return path
-    what = "A network is named by the folder of a run that was made with --keep-networks, or by a folder above it."
+    what = (
+        "A network is named by the folder that train or extend wrote, or that of a run with --keep-networks, or by a "
+        "folder above it."
+    )
     if not path.is_dir():
         raise UsageError(f"there is no folder {path}", what)
     if (path / f"{STEM}.json").is_file():

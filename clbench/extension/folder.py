@@ -19,6 +19,7 @@ from clbench.errors import DataError, MachineError, UsageError
 from clbench.results import store
 from clbench.results.extension_result import ExtensionResult
 from clbench.system.files import read_plain, sync_folder, write_synced
+from clbench.system.signals import Interrupted
 
 RESULT = "result.json"
 REPORT = "report.html"
@@ -47,6 +48,9 @@ class OutputFolder:
             try:
                 self.work.mkdir(exist_ok=True)
                 yield
+            except Interrupted as stopped:
+                stopped.kept = any(self.work.glob(f"*/{store.MANIFEST}"))  # what one strategy has begun is not
+                raise
             finally:
                 with contextlib.suppress(OSError):
                     self.work.rmdir()  # unless something in it is worth keeping

@@ -14,6 +14,7 @@ from killed_extensions import content
 import clbench
 from clbench.errors import MachineError
 from clbench.extension import folder as folders
+from clbench.system.signals import Interrupted
 
 
 @pytest.mark.slow
@@ -86,3 +87,13 @@ def test_a_folder_that_cannot_be_written_is_said(model, photos, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MachineError):
         command(model, photos, tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_when_stopped_it_says_that_work_is_kept_only_if_it_is(tmp_path, kept):
+    output = folders.OutputFolder(tmp_path / "out")
+    with pytest.raises(Interrupted) as stopped, output.claimed():
+        if kept:
+            output.keep("0" * 64, {"candidate.json": b"{}"})
+        raise Interrupted(2)
+    assert stopped.value.kept is kept
