@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -244,6 +245,8 @@ def measure(case: Case, seeds: Sequence[int], work: Path, data: Path, place: Pat
                 if any(key.items() <= row.items() for row in found):
                     continue
                 measured = chain(case, photos, network, strategy, head, seed, data)
+                # The states of some strategies are gigabytes.
+                shutil.rmtree(photos.place / "extended", ignore_errors=True)
                 if measured is not None:
                     found.append({**key, **measured})
                     place.write_text(json.dumps({"rows": found}, indent=1) + "\n")
