@@ -226,30 +226,42 @@ def main() -> None:
     data = data_folder(given.data)
     wanted = given.only.split(",") if given.only else [case.name for case in CASES]
     found: list[dict[str, Any]] = json.loads(given.json.read_text())["rows"] if given.json.exists() else []
-    for case in (each for each in CASES if each.name in wanted):
-        measure(case, range(given.seeds), given.work, data, given.json, found)
+    for trains_head in (True, False):  # what takes longest comes last
+        for case in (each for each in CASES if each.name in wanted):
+            measure(case, trains_head, range(given.seeds), given.work, data, given.json, found)
     print_tables(found)
 
 
-def measure(case: Case, seeds: Sequence[int], work: Path, data: Path, place: Path, found: list[dict[str, Any]]) -> None:
-    """Measure a case, adding to the rows that were `found`."""
-    images = images_of(case.name, data, work)
-    chosen = [*((each, True) for each in case.heads), *((each, False) for each in case.whole)]
-    for head in (True, False):  # what takes longest comes last
-        for seed in seeds:
-            base, steps = drawn(sorted(images), seed, case.base, case.steps)
-            photos = lay_out(work / case.name / f"seed{seed}", images, base, steps)
-            network = first_network(case, photos, seed, data)
-            for strategy in (each for each, trains_head in chosen if trains_head == head):
-                key = {"case": case.name, "seed": seed, "strategy": strategy, "trains": "head" if head else "all"}
-                if any(key.items() <= row.items() for row in found):
-                    continue
-                measured = chain(case, photos, network, strategy, head, seed, data)
-                # The states of some strategies are gigabytes.
-                shutil.rmtree(photos.place / "extended", ignore_errors=True)
-                if measured is not None:
-                    found.append({**key, **measured})
-                    place.write_text(json.dumps({"rows": found}, indent=1) + "\n")
+def measure(
+    case: Case,
+    trains_head: bool,
+    seeds: Sequence[int],
+    work: Path,
+    data: Path,
+    place: Path,
+    found: list[dict[str, Any]],
+) -> None:
+    """Measure a case with strategies that train the head alone, or the whole network; add to the rows `found`."""
+    strategies = case.heads if trains_head else case.whole
+    trains = "head" if trains_head else "all"
+    keys = [
+        {"case": case.name, "seed": seed, "strategy": strategy, "trains": trains}
+        for seed in seeds
+        for strategy in strategies
+    ]
+    missing = [key for key in keys if not any(key.items() <= row.items() for row in found)]
+    images = images_of(case.name, data, work) if missing else {}
+    for seed in dict.fromkeys(key["seed"] for key in missing):
+        base, steps = drawn(sorted(images), seed, case.base, case.steps)
+        photos = lay_out(work / case.name / f"seed{seed}", images, base, steps)
+        network = first_network(case, photos, seed, data)
+        for key in (each for each in missing if each["seed"] == seed):
+            measured = chain(case, photos, network, key["strategy"], trains_head, seed, data)
+            # The states of some strategies are gigabytes.
+            shutil.rmtree(photos.place / "extended", ignore_errors=True)
+            if measured is not None:
+                found.append({**key, **measured})
+                place.write_text(json.dumps({"rows": found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
