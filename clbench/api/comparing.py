@@ -18,7 +18,8 @@ from clbench.comparison.grouping import compare
 from clbench.comparison.rows import Comparison
 from clbench.comparison.table import print_comparison
 from clbench.errors import AuditError, ClbenchError, UsageError
-from clbench.executors.local import Local
+from clbench.executors.choosing import open_executor
+from clbench.executors.executor import Command
 from clbench.results import stored_runs
 from clbench.results.stored_runs import StoredRun, Unreadable
 from clbench.runs.grid import Planned, plan
@@ -103,7 +104,10 @@ def run(
     tune: str | None = None,
     device: str = "auto",
     threads: int = DEFAULT_THREADS,
-    jobs: int | Literal["auto"] = 1,
+    jobs: int | Literal["auto"] | None = None,
+    on: str = "local",
+    gpus_per_run: float | None = None,
+    allow_mixed: bool = False,
     share: bool = True,
     keep_networks: Literal["last", "all"] | None = None,
     out: str | Path = "results",
@@ -173,7 +177,7 @@ def _executing(request: Request, console: Console) -> Iterator[tuple[Execute, Pr
     with (
         Interruption() as interruption,
         ProgressDisplay(console) as progress,
-        Local(request, interruption, progress) as executor,
+        open_executor(Command(request, interruption, progress)) as executor,
     ):
 
         def execute(planned: Sequence[Planned], folder: Path) -> list[Outcome]:

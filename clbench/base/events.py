@@ -44,6 +44,14 @@ class ExperienceFinished:
 
 
 @dataclass(frozen=True)
+class CheckpointSaved:
+    """What the run goes on from if it is stopped now is in the work folder, after `finished` experiences."""
+
+    run: str
+    finished: int
+
+
+@dataclass(frozen=True)
 class RunFinished:
     """The run is finished and in the results folder."""
 
@@ -105,6 +113,7 @@ Event = (
     RunStarted
     | TrainingProgress
     | ExperienceFinished
+    | CheckpointSaved
     | RunFinished
     | RunSkipped
     | RunFailed

@@ -67,7 +67,7 @@ def _parameter(name: str, declared: Declared, defaults: dict[str, Any]) -> inspe
         kind = list[str] if default is MISSING else list[str] | None
     elif option.parse:
         kind = str
-        default = default if default is MISSING else str(default)
+        default = default if default in (MISSING, None) else str(default)
     described = typer.Option(
         *(option.flags or (f"--{name.replace('_', '-')}",)),
         metavar=option.metavar,

@@ -20,7 +20,7 @@ def keep_weights(weights: Mapping[str, Tensor], folder: Path) -> str:
     from safetensors.torch import save
 
     digest = weights_sha256(weights)
-    place = _place(digest, folder)
+    place = weights_file(digest, folder)
     if not place.is_file():
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def kept_weights(digest: str, folder: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    place = _place(digest, folder)
+    place = weights_file(digest, folder)
     again = "Rerun the command that names the weights."
     try:
         weights: dict[str, Tensor] = load_file(place)
@@ -50,5 +50,6 @@ def kept_weights(digest: str, folder: Path) -> dict[str, Tensor]:
     return weights
 
 
-def _place(digest: str, folder: Path) -> Path:
+def weights_file(digest: str, folder: Path) -> Path:
+    """Return where the data `folder` has the weights of this hash."""
     return folder / "weights" / f"{digest}.safetensors"

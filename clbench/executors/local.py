@@ -9,71 +9,44 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
-from clbench.base.events import Event, Listener, Note, RunFailed, RunSkipped
+from clbench.base.events import Event, Listener, Note, RunFailed
 from clbench.data.datasets import data_folder
+from clbench.executors.executor import Command, Executor
 from clbench.executors.run_queue import RunQueue
 from clbench.executors.worker import Died, Worker
-from clbench.results.run_spec import run_id
 from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned
-from clbench.runs.kept_networks import check_kept
 from clbench.runs.outcome import Outcome
 from clbench.runs.parallelism import advice, runs_at_once
-from clbench.runs.request import Request
 from clbench.system import gc_freeze
-from clbench.system.signals import GRACE, Interrupted, Interruption
+from clbench.system.signals import GRACE, Interrupted
 
 
-class Local:
-    """Does runs for one command. Its workers start when they are first needed and stay until the command ends."""
+class Local(Executor):
+    """Does runs on this machine. Its workers start when they are first needed and stay until the command ends."""
 
-    def __init__(self, request: Request, interruption: Interruption, notify: Listener) -> None:
-        self._request, self._interruption, self._notify = request, interruption, notify
+    def __init__(self, command: Command) -> None:
+        super().__init__(command)
         self._pool: Pool | None = None
 
-    def __enter__(self) -> Local:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self, stop: bool) -> None:
+        """End the workers; with `stop` at the next batch or after a while, else when they have nothing more to do."""
         if self._pool:
-            self._pool.close(stop=error is not None)
+            self._pool.close(stop)
 
-    def execute(self, planned: Sequence[Planned], folder: Path) -> list[Outcome]:
-        """Do every run that is not published in the results `folder` yet; return the outcomes in the order planned.
-
-        A failed run does not keep the others from running. Raises what concerns them all, and Interrupted.
-        """
-        results = ResultsFolder(folder)
-        for name in results.abandoned():
-            self._notify(Note(f"{name} was under way in a process that ended without a word: it crashed or was killed"))
-        outcomes = self._published(planned, results)
-        if missing := [run for run in planned if run.name not in outcomes]:
-            outcomes |= {outcome.run: outcome for outcome in self._execute(missing, results)}
-        results.discard_first_experiences()
-        return [outcomes[run.name] for run in planned]
-
-    def _published(self, planned: Sequence[Planned], results: ResultsFolder) -> dict[str, Outcome]:
-        outcomes = {}
-        for run in planned:
-            if folder := results.settled(run.name, run_id(run.spec)):
-                check_kept(folder, run.name, run.keep)
-                outcomes[run.name] = Outcome(run.name, "skipped", folder)
-                self._notify(RunSkipped(run.name, str(folder)))
-        return outcomes
-
-    def _execute(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
+    def do(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
+        """Do runs that are not published yet; see Executor.do."""
+        request, notify = self.command.request, self.command.notify
         threads, device = planned[0].spec.threads, planned[0].spec.device
-        if text := advice(self._request.jobs, len(planned), threads, device):
-            self._notify(Note(text))
-        at_once = runs_at_once(self._request.jobs, len(planned), threads, device)
+        jobs = 1 if request.jobs is None else request.jobs
+        if text := advice(jobs, len(planned), threads, device):
+            notify(Note(text))
+        at_once = runs_at_once(jobs, len(planned), threads, device)
         if at_once == 1 and self._pool is None:
             return self._in_this_process(planned, results)
         if self._pool is None:
-            self._pool = Pool(data_folder(self._request.data), self._request.share, self._notify)
+            self._pool = Pool(data_folder(request.data), request.share, notify)
         return self._pool.execute(planned, results, at_once)
 
     def _in_this_process(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
@@ -81,8 +54,8 @@ class Local:
         from clbench.runs.run import execute  # imports torch
 
         gc_freeze.freeze_imports()
-        data, share = data_folder(self._request.data), self._request.share
-        around = RunContext(results, data, self._interruption, self._notify, share)
+        command, request = self.command, self.command.request
+        around = RunContext(results, data_folder(request.data), command.interruption, command.notify, request.share)
         outcomes: dict[str, Outcome | None] = {}
         for wait in (False, True):  # what another process is doing comes last, when it may be finished
             for run in planned:

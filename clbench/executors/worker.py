@@ -45,11 +45,11 @@ class Died(Exception):
 class Worker:
     """One worker process, as the process that started it sees it; it ends with the thread that starts it."""
 
-    def __init__(self, data: Path, share: bool, notify: Listener) -> None:
+    def __init__(self, data: Path, share: bool, notify: Listener, executor: str = "local") -> None:
         self.notify = notify
         # A session of its own: Ctrl-C in the terminal reaches the parent, which tells the workers.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "clbench.executors.worker", str(data), str(share)],
+            [sys.executable, "-m", "clbench.executors.worker", str(data), str(share), executor],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -119,7 +119,7 @@ def _as_json(plugin: Plugin) -> dict[str, Any]:
     }
 
 
-def serve(data: Path, share: bool) -> int:
+def serve(data: Path, share: bool, executor: str) -> int:
     """The worker's end: do the runs that are ordered until there are no more. Returns the exit code."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a plug-in or a library writes to standard output must not mix with the answers
@@ -142,7 +142,12 @@ def serve(data: Path, share: bool) -> int:
 
             def surroundings(results: Path) -> RunContext:
                 return RunContext(
-                    ResultsFolder(results), data, interruption, lambda event: answer(events.to_json(event)), share
+                    ResultsFolder(results),
+                    data,
+                    interruption,
+                    lambda event: answer(events.to_json(event)),
+                    share,
+                    executor=executor,
                 )
 
             while (line := orders.get()) is not None:
@@ -181,4 +186,4 @@ if __name__ == "__main__":
     own_process.claim()
     own_process.end_with_parent()
     faulthandler.enable()  # a crash in native code says where it was
-    sys.exit(serve(Path(sys.argv[1]), sys.argv[2] == "True"))
+    sys.exit(serve(Path(sys.argv[1]), sys.argv[2] == "True", sys.argv[3]))

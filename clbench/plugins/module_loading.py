@@ -1,4 +1,6 @@
-"""Import a plug-in's file as a private module, `clbench.plugins.module_loading.<stem>_<hash of the path>`.
+"""Import a plug-in's file as a private module, `clbench.plugins.module_loading.<stem>_<hash of the content>`.
+
+The name is the same wherever the file lies, so that a checkpoint can be read on another machine.
 
 Every process that reads pickles of a plug-in's objects (a worker that resumes from a checkpoint) has imported the file
 before. A process that a plug-in starts by itself, with multiprocessing's spawn, has not: what such a process needs
@@ -30,9 +32,8 @@ class _UncachedLoader(SourceFileLoader):
 
 def module_name(path: Path) -> str:
     """Return the name under which the file at `path` is imported."""
-    real = str(path.resolve())
     stem = re.sub(r"\W", "_", path.stem)
-    return f"{__name__}.{stem}_{hashlib.sha256(real.encode()).hexdigest()[:12]}"
+    return f"{__name__}.{stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
 
 
 def import_file(path: Path) -> ModuleType:

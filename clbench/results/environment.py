@@ -42,6 +42,9 @@ class Environment(pydantic.BaseModel):
     source: str | None = None
     """The commit of clbench, if it ran from a checkout."""
 
+    executor: str | None = None
+    """What did the run: `local`, `ray`, `slurm` or a third party's."""
+
     started: str | None = None
     finished: str | None = None
     resumed_after_experiences: int | None = None
@@ -63,6 +66,12 @@ def describe(device: str) -> dict[str, Any]:
 
         result["gpu"] = torch.cuda.get_device_name()
     return result
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions that numbers can depend on: Python's as `3.12`, and those of PACKAGES."""
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"python": python, **{name: _version(name) for name in PACKAGES}}
 
 
 def _version(package: str) -> str | None:

@@ -25,6 +25,9 @@ class RunContext:
     keep: Keep | None = None
     """Which of its networks a run keeps."""
 
+    executor: str = "local"
+    """What does the run, for environment.json."""
+
     exact_phases: bool = False
     """Whether to wait for a GPU at every change of phase, and to capture no steps, so that its time is known; it slows
     the run down."""

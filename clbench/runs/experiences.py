@@ -20,7 +20,7 @@ from clbench.audit.per_sample_values import kept_rows
 from clbench.audit.sample_search import SampleShape, hashes
 from clbench.base.config import configure
 from clbench.base.continual_tuning import ContinualTuning
-from clbench.base.events import ExperienceFinished, Note, RunStarted
+from clbench.base.events import CheckpointSaved, ExperienceFinished, Note, RunStarted
 from clbench.base.incremental_setting import Setting
 from clbench.base.recipe import Recipe
 from clbench.base.strategy import Strategy, config_class
@@ -152,6 +152,7 @@ class ExperienceByExperience:
                     keeper.after_experience(index, trainer.model, done.experiences)
                 with self.around.interruption.deferred():  # torch takes it for a fault of the file
                     checkpoint.save(work, done)
+                self.around.notify(CheckpointSaved(self.name, done.finished))
         for note in done.notes:
             self.around.notify(Note(f"{self.name}: {note}"))
         for finding in self.audit.findings:
@@ -352,6 +353,7 @@ class ExperienceByExperience:
         result = self.recorder.result(done, self.audit, self.strategy.memory, self.source)
         costs = self.recorder.costs(done.costs, self.start_up_seconds)
         surroundings = environment.describe(self.spec.device) | {
+            "executor": self.around.executor,
             "started": self.started.isoformat(timespec="seconds"),
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "resumed_after_experiences": self.resumed_after,

@@ -61,7 +61,8 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
     check_results_folder(request.out)
     if len(set(request.seeds)) != len(request.seeds) or not request.seeds:
         raise UsageError(f"--seeds needs at least one seed, and none twice (got {list(request.seeds)})")
-    jobs_from(str(request.jobs))
+    if request.jobs is not None:
+        jobs_from(str(request.jobs))
     keep = kept(request.keep_networks)
     if request.tune not in (None, "chf", "grid"):
         raise UsageError(
@@ -102,7 +103,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
         methods = methods_of(strategies, values.strategies)
     if keep:
         refuse_what_cannot_be_kept(methods)
-    machine = machine_for(request.device, request.threads)
+    machine = machine_for(request.device, request.threads, here=request.on == "local")
     planned = []
     for protocol in protocols:
         dataset = protocol.scenario.dataset
@@ -242,8 +243,11 @@ def _refuse_a_dialects_field(plugin: Plugin, name: str) -> None:
             )
 
 
-def machine_for(device: str, threads: int) -> Machine:
-    """Return where to compute. Raises UsageError for what no machine is, MachineError for what this one is not."""
+def machine_for(device: str, threads: int, here: bool = True) -> Machine:
+    """Return where to compute: on this machine, or if not `here` on others, which may have a GPU if this one has none.
+
+    Raises UsageError for what no machine is, MachineError for what this one is not.
+    """
     check_threads(threads)
     if device not in ("auto", "cpu", "cuda"):
         known = ("auto", "cpu", "cuda")
@@ -256,7 +260,7 @@ def machine_for(device: str, threads: int) -> Machine:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    available = torch.cuda.is_available()
+    available = torch.cuda.is_available() or (device == "cuda" and not here)
     if device == "cuda" and not available:
         raise MachineError("torch finds no CUDA device", "Leave out --device, or use --device cpu.")
     return Machine("cuda" if available else "cpu", threads)

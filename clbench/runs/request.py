@@ -119,6 +119,16 @@ def _truth_of(value: Any) -> bool:
     return value
 
 
+def _jobs_from(text: str | None) -> Jobs | None:
+    return None if text is None else jobs_from(text)
+
+
+def _number_of(value: Any) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise TypeError("a number")
+    return None if value is None else float(value)
+
+
 def _as_it_is(value: Any) -> Any:
     return value
 
@@ -128,6 +138,7 @@ _OF_TYPE: Mapping[Any, Callable[[Any], Any]] = {
     str | None: _text_of,
     int: _integer_of,
     int | None: _integer_of,
+    float | None: _number_of,
     bool: _truth_of,
     Path: _path_of,
     Path | None: _path_of,
@@ -252,9 +263,25 @@ class Request:
     device: Annotated[str, Option("Where to train.", "auto|cpu|cuda")] = "auto"
     threads: Annotated[int, Option("Threads of a run; part of what identifies a run.", "N")] = DEFAULT_THREADS
     jobs: Annotated[
-        Jobs,
-        Option("Runs at once. auto: as many as the cores have room for.", "N|auto", parse=jobs_from, accept=_as_it_is),
-    ] = 1
+        Jobs | None,
+        Option(
+            "Runs at once. auto: as many as there is room for.",
+            "N|auto",
+            unset="1; on a cluster auto",
+            parse=_jobs_from,
+            accept=_as_it_is,
+        ),
+    ] = None
+    on: Annotated[
+        str, Option("Where runs are done; see docs/executors.md.", "local|ray[:ADDRESS]|slurm[:KEY=VALUE,…]")
+    ] = "local"
+    gpus_per_run: Annotated[
+        float | None, Option("With --on ray and a GPU: how many, or what share of one.", "N", unset="1")
+    ] = None
+    allow_mixed: Annotated[
+        bool,
+        Option("Also use nodes with other versions of torch and the like.", flags=("--allow-mixed",)),
+    ] = False
     share: Annotated[
         bool,
         Option("Train a first experience that several runs have in common only once.", flags=("--share/--no-share",)),

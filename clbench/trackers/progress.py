@@ -104,6 +104,8 @@ class ProgressDisplay:
             resumed = f", resuming after experience {event.resumed_after - 1}" if event.resumed_after else ""
             length = event.length if event.experiences == 1 else f"{event.experiences} experiences, {event.length} each"
             self._print(f"{event.run}: {length}{resumed}")
+            if event.run in self._tasks:  # it was lost with its machine and goes on on another
+                self._live.remove_task(self._tasks[event.run])
             self._tasks[event.run] = self._live.add_task(
                 _short(event.run), total=event.experiences, completed=event.resumed_after, detail=""
             )
@@ -118,7 +120,7 @@ class ProgressDisplay:
             self._show_counted(f"images {event.images}", event)
         elif isinstance(event, Note):
             self._print(event.text)
-        else:
+        elif isinstance(event, RunFinished | RunSkipped | RunFailed):
             self._show_end(event)
 
     def _started_up(self) -> None:

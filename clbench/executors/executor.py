@@ -1,0 +1,90 @@
+"""What every executor has in common: what is done already is skipped, and how the others end is told in order."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from clbench.base.events import Listener, Note, RunSkipped
+from clbench.results.run_spec import run_id
+from clbench.results.store import ResultsFolder
+from clbench.runs.grid import Planned
+from clbench.runs.kept_networks import check_kept
+from clbench.runs.outcome import Outcome
+from clbench.runs.request import Request
+from clbench.system.signals import Interruption
+
+
+@dataclass(frozen=True)
+class Command:
+    """The command whose runs an executor does."""
+
+    request: Request
+    interruption: Interruption
+    """Its `check` raises Interrupted once the user has asked to stop."""
+
+    notify: Listener
+    """Where the events of all runs go, from one thread at a time."""
+
+    options: str = ""
+    """What follows the executor's name in `--on NAME:OPTIONS`."""
+
+
+class Executor(ABC):
+    """Does planned runs, wherever that is; a context that lasts as long as the command.
+
+    Where a run is done changes neither what identifies it nor a byte of what is published, apart from
+    environment.json and costs.json. An executor sends the events of its runs to `command.notify`, one RunFinished or
+    RunFailed for each at its end.
+    """
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+
+    def __enter__(self) -> Executor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End what was started for the command; after an `error` also the runs that are under way."""
+        self.close(stop=error is not None)
+
+    @abstractmethod
+    def close(self, stop: bool) -> None:
+        """End what was started for the command; with `stop` also the runs that are under way."""
+
+    @abstractmethod
+    def do(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
+        """Do runs that are not published yet, and publish them in `results`; return their outcomes in any order.
+
+        A failed run does not keep the others from running. Raises what concerns them all, and Interrupted.
+        """
+
+    def execute(self, planned: Sequence[Planned], folder: Path) -> list[Outcome]:
+        """Do every run that is not published in the results `folder` yet; return the outcomes in the order planned.
+
+        Raises what `do` raises.
+        """
+        results = ResultsFolder(folder)
+        for name in results.abandoned():
+            self.command.notify(
+                Note(f"{name} was under way in a process that ended without a word: it crashed or was killed")
+            )
+        outcomes = self._published(planned, results)
+        if missing := [run for run in planned if run.name not in outcomes]:
+            outcomes |= {outcome.run: outcome for outcome in self.do(missing, results)}
+        results.discard_first_experiences()
+        return [outcomes[run.name] for run in planned]
+
+    def _published(self, planned: Sequence[Planned], results: ResultsFolder) -> dict[str, Outcome]:
+        outcomes = {}
+        for run in planned:
+            if folder := results.settled(run.name, run_id(run.spec)):
+                check_kept(folder, run.name, run.keep)
+                outcomes[run.name] = Outcome(run.name, "skipped", folder)
+                self.command.notify(RunSkipped(run.name, str(folder)))
+        return outcomes

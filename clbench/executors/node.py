@@ -1,0 +1,252 @@
+"""A machine that does runs for a command on another one, with which it shares no files.
+
+Runs are built in a private folder of the command's on this machine, as in any results folder, and their files are given
+back. What a run goes on from is given back too, after every experience.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from clbench.base.events import CheckpointSaved, Event, RunFailed, RunFinished, RunSkipped
+from clbench.data.datasets import BUILTIN, data_folder, describe, fetch
+from clbench.errors import ClbenchError, DataError, MachineError
+from clbench.executors.parcel import Parcel, opened
+from clbench.executors.worker import Died, Worker
+from clbench.results import environment
+from clbench.results.run_spec import RunSpec, folder_name, run_id
+from clbench.results.store import MANIFEST, ResultsFolder
+from clbench.runs import checkpoint
+from clbench.runs.outcome import Outcome
+from clbench.system.files import replacing
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a command asks of the machines that do its runs."""
+
+    command: str
+    """Identifies the command."""
+
+    executor: str
+    versions: Mapping[str, str | None]
+    """Those of the machine that the command was given on."""
+
+    allow_mixed: bool
+    share: bool
+    data: str | None
+    """The data folder, if it was named; else each machine's own."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a run."""
+
+    status: str
+    """`finished`, `failed` or `diverged`."""
+
+    message: str
+    files: Mapping[str, bytes]
+    """The run's files by name, its manifest among them; none if its process died."""
+
+
+Checkpoint = Mapping[str, bytes]
+"""The files of a work folder by name."""
+
+
+def differing_versions(terms: Terms) -> str:
+    """Return in which packages this machine differs from the command's, as `torch 2.4.0 (not 2.5.1)`; or nothing."""
+    own = environment.versions()
+    return ", ".join(
+        f"{name} {own[name] or 'not installed'} (not {wanted})"
+        for name, wanted in terms.versions.items()
+        if own[name] != wanted
+    )
+
+
+def node_data(terms: Terms) -> Path:
+    """Return this machine's data folder."""
+    return data_folder(None if terms.data is None else Path(terms.data))
+
+
+def check_node(terms: Terms, datasets: Mapping[str, str]) -> None:
+    """Raise unless this machine can do runs on `datasets` (their hashes by name); built-in ones are fetched first.
+
+    Raises MachineError for other versions, and DataError for a dataset that is missing and that this machine cannot
+    get by itself, or that is another one of the same name.
+    """
+    if (differing := differing_versions(terms)) and not terms.allow_mixed:
+        raise MachineError(
+            f"{name()}: {differing}. Its runs might not be bit-identical to the others.",
+            "Install the same versions there, or accept it: --allow-mixed.",
+        )
+    folder = node_data(terms)
+    for dataset, sha256 in datasets.items():
+        info = describe(dataset, folder)
+        if info is None and dataset in BUILTIN:
+            try:
+                info = fetch(dataset, folder)
+            except ClbenchError as error:
+                fix = f"On that machine: clbench data fetch {dataset}"
+                raise DataError(f"{name()}: {error.message}", f"{error.hint}\n{fix}" if error.hint else fix) from error
+        if info is None:
+            raise DataError(
+                f"{name()}: there is no dataset '{dataset}' in {folder}",
+                f"On that machine: clbench data import {dataset} PATH\n"
+                f"Or copy the folder arrays/{dataset} of this machine's data folder there.",
+            )
+        if info.sha256 != sha256:
+            raise DataError(
+                f"{name()}: the dataset '{dataset}' in {folder} has other images than the one here",
+                f"On that machine, remove {folder}/arrays/{dataset}, then import or fetch it again.",
+            )
+
+
+def name() -> str:
+    """Return what this machine is called in messages."""
+    return f"node {platform.node()}"
+
+
+class Node:
+    """Does parcels of one command on this machine, one after another, in a worker process."""
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+        self._folder = _private_folder(terms.command)
+        self._results = ResultsFolder(self._folder / "results")
+        self._held = (self._folder / "held").open("w")
+        fcntl.flock(self._held, fcntl.LOCK_SH)  # while a process of the command lives, nobody removes the folder
+        self._worker: Worker | None = None
+        self._devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    def do(
+        self,
+        parcel: Parcel,
+        content: Callable[[str], bytes],
+        resume: Checkpoint,
+        on_event: Callable[[Event], None],
+        on_checkpoint: Callable[[Checkpoint], None],
+    ) -> Done:
+        """Do a run, from where `resume` says; give its events and checkpoints back as they come, its files at the end.
+
+        Raises DataError, MachineError and the other errors that concern more than this run.
+        """
+        spec = RunSpec.model_validate(parcel.spec)
+        check_node(self.terms, {spec.scenario.dataset: spec.scenario.dataset_sha256})
+        data = node_data(self.terms)
+        run = opened(parcel, self._folder / "plugins", data, content)
+        identity = run_id(spec)
+        with self._results.lock(identity):
+            shutil.rmtree(self._results.path / folder_name(spec), ignore_errors=True)
+            work = self._results.work(identity)
+            lay_checkpoint(work, resume)
+        sent = {path.name: path.stat().st_mtime_ns for path in work.iterdir()}
+
+        def notify(event: Event) -> None:
+            if isinstance(event, CheckpointSaved):
+                on_checkpoint(_changed(work, sent))
+            if not isinstance(event, RunFinished | RunFailed | RunSkipped):  # the command tells how the run ended
+                on_event(event)
+
+        worker = self._started(data)
+        worker.notify = notify
+        try:
+            outcome = worker.execute(run, self._results.path, wait=True)
+        except Died as death:
+            self._worker = None
+            return Done("failed", f"its worker process ended with {death}", {})
+        except BaseException:
+            worker.kill()
+            self._worker = None
+            raise
+        assert outcome is not None
+        return self._handed_over(outcome)
+
+    def _started(self, data: Path) -> Worker:
+        devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if self._worker and devices != self._devices:  # this process was given another GPU, and torch keeps the first
+            self._worker.end(stop=False)
+            self._worker = None
+        if self._worker is None:
+            self._devices = devices
+            self._worker = Worker(data, self.terms.share, lambda event: None, self.terms.executor)
+        return self._worker
+
+    def _handed_over(self, outcome: Outcome) -> Done:
+        files = {path.name: path.read_bytes() for path in sorted(outcome.path.iterdir())}
+        shutil.rmtree(outcome.path)
+        return Done("finished" if outcome.status == "skipped" else outcome.status, outcome.message, files)
+
+
+def lay_checkpoint(work: Path, files: Checkpoint) -> None:
+    """Put the files of a checkpoint into a work folder; the one that says how far it is comes last."""
+    for file in sorted(files, key=lambda file: file == checkpoint.NAME):
+        with replacing(work / file) as target:
+            os.fchmod(target.fileno(), 0o600)  # what others can write is not read again
+            target.write(files[file])
+
+
+def checkpoint_in(work: Path) -> Checkpoint:
+    """Return the files of the checkpoint in a work folder, while its run may go on; none if there is no checkpoint."""
+    if not (work / checkpoint.NAME).is_file():
+        return {}
+    return _changed(work, {})
+
+
+def _changed(work: Path, sent: dict[str, int]) -> Checkpoint:
+    """Return the files of a checkpoint that have changed since they were `sent`, and note that they are sent."""
+    # First the one that says how far it is: what the others have beyond that does no harm.
+    names = sorted((path.name for path in work.iterdir() if path.is_file()), key=lambda name: name != checkpoint.NAME)
+    changed = {}
+    for file in names:
+        if file.startswith("."):  # being written
+            continue
+        modified = (work / file).stat().st_mtime_ns
+        if sent.get(file) != modified:
+            changed[file], sent[file] = (work / file).read_bytes(), modified
+    return changed
+
+
+def clear_node(command: str) -> None:
+    """Remove the folder of a command on this machine, and those of commands whose processes all ended."""
+    top = _top()
+    for folder in top.iterdir() if top.is_dir() else ():
+        with contextlib.suppress(OSError), (folder / "held").open("w") as held:
+            if folder.name != command:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while a process of the command lives
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _top() -> Path:
+    return Path(tempfile.gettempdir()) / f"clbench-{os.getuid()}"
+
+
+def _private_folder(command: str) -> Path:
+    """Return this machine's folder for a command. Raises MachineError if it could be another user's."""
+    folder = _top() / command
+    try:
+        for each in (_top(), folder):
+            each.mkdir(mode=0o700, exist_ok=True)
+            status = each.lstat()
+            if each.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+                raise MachineError(f"{name()}: {each} is not this user's alone", "Remove it, or set TMPDIR.")
+    except OSError as error:
+        raise MachineError(f"{name()}: cannot write to {folder}: {error.strerror}", "Set TMPDIR.") from error
+    return folder
+
+
+def intact(files: Mapping[str, bytes]) -> bool:
+    """Return whether files that came from another machine are those that their manifest lists, byte for byte."""
+    from clbench.results.store import manifest
+
+    return MANIFEST in files and files[MANIFEST] == manifest(
+        {name: content for name, content in files.items() if name != MANIFEST}
+    )

@@ -1,0 +1,344 @@
+"""Does runs on a Ray cluster, whose machines need not share files with this one.
+
+Each run is a task of Ray's, which places it where its cores and GPUs are free, and starts it again elsewhere if its
+machine is lost; see ray_tasks.py. Its events and checkpoints come back through a mailbox. The files of a finished run
+are the task's result, and are published here, as a local run's would be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from filelock import BaseFileLock, Timeout
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from clbench import errors
+from clbench.base.events import Note, RunFailed, RunFinished, RunSkipped
+from clbench.data.datasets import data_folder
+from clbench.errors import MachineError, UsageError
+from clbench.executors import ray_tasks
+from clbench.executors.executor import Command, Executor
+from clbench.executors.node import Checkpoint, Done, Terms, checkpoint_in, intact, lay_checkpoint
+from clbench.executors.parcel import files_of, packed
+from clbench.executors.ray_tasks import Failure
+from clbench.executors.run_queue import RunQueue
+from clbench.results import environment
+from clbench.results.run_spec import run_id
+from clbench.results.store import MANIFEST, ResultsFolder
+from clbench.runs.grid import Planned
+from clbench.runs.kept_networks import check_kept
+from clbench.runs.outcome import Outcome
+from clbench.system.machine import available_cores
+
+RETRIES = 20
+"""How often a run is started again whose machine was lost. It goes on from its last experience each time."""
+
+_ANSWER_SECONDS = 60.0
+"""How long a machine may take to say whether it can do the runs."""
+
+_POLL_SECONDS = 0.2
+
+
+class RayExecutor(Executor):
+    """Does runs on the Ray cluster at the address that follows `ray:`, on one that is running, or on a new one here."""
+
+    def __init__(self, command: Command) -> None:
+        super().__init__(command)
+        if command.request.gpus_per_run is not None and command.request.gpus_per_run <= 0:
+            raise UsageError(f"--gpus-per-run must be above 0 (got {command.request.gpus_per_run:g})")
+        request = command.request
+        self._terms = Terms(
+            command=uuid.uuid4().hex,
+            executor="ray",
+            versions=environment.versions(),
+            allow_mixed=request.allow_mixed,
+            share=request.share,
+            data=None if request.data is None else str(request.data.expanduser().absolute()),
+        )
+        self._connected = self._own_connection = False
+        self._mailbox: Any = None
+        self._sent: dict[str, Any] = {}
+        """Files that are in the cluster's memory, by hash."""
+
+        self._flights: dict[Any, _Flight] = {}
+        self._surveyed: set[str] = set()
+
+    def do(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
+        """Do runs that are not published yet; see Executor.do."""
+        self._connect()
+        self._survey(planned)
+        waiting, queue = len(planned), RunQueue(planned)
+        elsewhere: list[Planned] = []
+        outcomes: list[Outcome] = []
+        while waiting or self._flights or elsewhere:
+            self.command.interruption.check()
+            while waiting and len(self._flights) < self._room(planned[0]):
+                run, waiting = queue.take(), waiting - 1
+                self._begin(run, results, outcomes, elsewhere)
+            if not waiting and not self._flights:  # another process is doing the rest
+                time.sleep(1)
+                again, elsewhere = elsewhere, []
+                for run in again:
+                    self._begin(run, results, outcomes, elsewhere, told=True)
+            if self._flights:
+                ray.wait(list(self._flights), timeout=_POLL_SECONDS)
+            self._hear(results)
+            outcomes += self._landed(results, queue)
+        return outcomes
+
+    def close(self, stop: bool) -> None:
+        """Cancel the runs that are under way, and leave the cluster; one that was started here ends."""
+        if not self._connected:
+            return
+        with contextlib.suppress(Exception):  # the cluster may be what was lost
+            for task in list(self._flights):
+                ray.cancel(task, force=True)
+            cleared = [_on(node, ray_tasks.clear).remote(self._terms.command) for node in _nodes()]
+            ray.wait(cleared, num_returns=len(cleared), timeout=5)
+        for flight in self._flights.values():
+            flight.release()
+        self._flights.clear()
+        if self._own_connection:
+            ray.shutdown()
+
+    # -- the cluster --------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        if self._connected:
+            return
+        if not ray.is_initialized():
+            with _own_signals():
+                self._join_or_start()
+            self._own_connection = True
+        self._connected = True
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # two files are open for each run under way
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        here = None if self.command.options.startswith("ray://") else ray.get_runtime_context().get_node_id()
+        self._mailbox = _on(here, ray_tasks.Mailbox).remote()
+        nodes = _nodes()
+        cores = int(_resources().get("CPU", 0))
+        self.command.notify(Note(f"Ray: {len(nodes)} node{'s' if len(nodes) > 1 else ''}, {cores} cores"))
+
+    def _join_or_start(self) -> None:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        address = self.command.options
+        try:
+            ray.init(address=address or "auto", **quiet)
+        except (ConnectionError, ValueError, RuntimeError, AssertionError) as error:
+            if address or os.environ.get("RAY_ADDRESS"):
+                where = address or os.environ["RAY_ADDRESS"]
+                raise MachineError(
+                    f"no Ray cluster can be joined at {where}: {str(error).partition(chr(10))[0]}",
+                    "Start one there with `ray start --head`, or start one here: --on ray",
+                ) from error
+            ray.init(
+                address="local",
+                num_cpus=available_cores(),
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
+
+    def _survey(self, planned: Sequence[Planned]) -> None:
+        """Ask every machine whether it can do the runs. Raises what check_node raises, for the first that cannot."""
+        datasets = {run.spec.scenario.dataset: run.spec.scenario.dataset_sha256 for run in planned}
+        asked = {_on(node, ray_tasks.checked).remote(self._terms, datasets): node for node in _nodes()}
+        answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_SECONDS)
+        problems = []
+        for answer in answered:
+            with contextlib.suppress(ray.exceptions.RayError):  # the machine is lost
+                said = ray.get(answer)
+                if isinstance(said, Failure):
+                    problems.append(said)
+                elif said and asked[answer] not in self._surveyed:
+                    self.command.notify(Note(f"{said}; accepted by --allow-mixed"))
+                self._surveyed.add(asked[answer])
+        if silent:
+            self.command.notify(
+                Note(f"{len(silent)} nodes of the cluster have not answered in {_ANSWER_SECONDS:.0f} s")
+            )
+        if problems:
+            messages = dict.fromkeys(problem.message for problem in problems)
+            raise getattr(errors, problems[0].kind)("\n".join(messages), problems[0].hint)
+
+    def _room(self, run: Planned) -> int:
+        """Return how many runs may be under way: some more than there is room for, so that none waits for its order."""
+        jobs = self.command.request.jobs
+        if isinstance(jobs, int):
+            return jobs
+        have = _resources()
+        room = have.get("CPU", 0) / run.spec.threads
+        if run.spec.device == "cuda":
+            room = min(room, have.get("GPU", 0) / self._gpus)
+        return 2 * int(room) + 2
+
+    @property
+    def _gpus(self) -> float:
+        return self.command.request.gpus_per_run or 1.0
+
+    # -- a run --------------------------------------------------------------------------------------------------------
+
+    def _begin(
+        self,
+        run: Planned,
+        results: ResultsFolder,
+        outcomes: list[Outcome],
+        elsewhere: list[Planned],
+        told: bool = False,
+    ) -> None:
+        """Hand a run to the cluster, unless it is published meanwhile or another process is doing it."""
+        identity = run_id(run.spec)
+        lock = results.lock(identity)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not told:
+                self.command.notify(Note(f"{run.name} is being done by another process, waiting for it"))
+            elsewhere.append(run)
+            return
+        if there := results.published(run.name):
+            check_kept(there, run.name, run.keep)
+            results.discard_work(identity)
+            lock.release()
+            outcomes.append(Outcome(run.name, "skipped", there))
+            self.command.notify(RunSkipped(run.name, str(there)))
+            return
+        flight = _Flight(run, lock)
+        flight.marks.enter_context(results.under_way(run.name, identity))
+        self._flights[self._task(run, checkpoint_in(results.work(identity)))] = flight
+
+    def _task(self, run: Planned, resume: Checkpoint) -> Any:
+        for digest, path in files_of(run, data_folder(self.command.request.data)).items():
+            if digest not in self._sent:
+                self._sent[digest] = ray.put(path.read_bytes())
+        task = ray.remote(ray_tasks.do).options(
+            num_cpus=run.spec.threads,
+            num_gpus=self._gpus if run.spec.device == "cuda" else 0,
+            max_retries=RETRIES,
+            name=run.name,
+        )
+        return task.remote(self._terms, packed(run), self._sent, resume, self._mailbox)
+
+    def _hear(self, results: ResultsFolder) -> None:
+        """Pass on what has come into the mailbox, and keep the checkpoints."""
+        flights = {run_id(flight.run.spec): flight for flight in self._flights.values()}
+        try:
+            messages = ray.get(self._mailbox.take.remote())
+        except ray.exceptions.RayError as error:
+            raise MachineError(
+                f"the Ray cluster was lost: {type(error).__name__}. What was finished is intact.",
+                "Rerun the same command to resume.",
+            ) from error
+        for run, message in messages:
+            if run not in flights:
+                continue
+            if isinstance(message, Note):
+                self.command.notify(Note(f"{flights[run].run.name}: {message.text}"))
+            elif isinstance(message, Mapping):
+                lay_checkpoint(results.work(run), message)
+            else:
+                self.command.notify(message)
+
+    def _landed(self, results: ResultsFolder, queue: RunQueue) -> list[Outcome]:
+        """Publish the runs that have ended; return their outcomes."""
+        if not self._flights:
+            return []
+        ended, _ = ray.wait(list(self._flights), num_returns=len(self._flights), timeout=0)
+        outcomes = []
+        for task in ended:
+            self._hear(results)  # what came before its end
+            flight = self._flights[task]
+            try:
+                outcome = self._settled(flight.run, ray.get(task), results)
+            except ray.exceptions.RayTaskError:
+                raise
+            except ray.exceptions.RayError as error:
+                reason = " ".join(str(error).split())
+                outcome = Outcome(
+                    flight.run.name, "failed", results.path, f"the cluster gave it up: {type(error).__name__}: {reason}"
+                )
+            finally:
+                del self._flights[task]
+                flight.release()
+            if outcome.failed:
+                path = "" if outcome.path == results.path else str(outcome.path)
+                self.command.notify(RunFailed(outcome.run, outcome.message, path))
+            else:
+                queue.took(flight.run, time.perf_counter() - flight.began)
+                self.command.notify(RunFinished(outcome.run, str(outcome.path)))
+            self._mailbox.forget.remote(run_id(flight.run.spec))
+            outcomes.append(outcome)
+        return outcomes
+
+    def _settled(self, run: Planned, done: Done | Failure, results: ResultsFolder) -> Outcome:
+        if isinstance(done, Failure):
+            raise getattr(errors, done.kind)(done.message, done.hint)
+        identity = run_id(run.spec)
+        if not done.files:
+            return Outcome(run.name, done.status, results.path, done.message)
+        if not intact(done.files):
+            raise MachineError(f"{run.name}: its files did not arrive as they were sent", "Rerun the same command.")
+        files = {file: content for file, content in done.files.items() if file != MANIFEST}
+        try:
+            if done.status != "finished":
+                return Outcome(run.name, done.status, results.keep_failure(run.name, identity, files), done.message)
+            results.keep_source(run.plugin.path.read_bytes())
+            return Outcome(run.name, "finished", results.publish(run.name, identity, files))
+        except OSError as error:
+            raise MachineError(
+                f"{run.name}: {error.strerror or error}. What was finished is intact.",
+                "Free disk space or fix the folder, then rerun the same command to resume.",
+            ) from error
+
+
+@dataclass
+class _Flight:
+    """A run that was handed to the cluster."""
+
+    run: Planned
+    lock: BaseFileLock
+    marks: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    began: float = field(default_factory=time.perf_counter)
+
+    def release(self) -> None:
+        self.marks.close()
+        self.lock.release()
+
+
+def _resources() -> dict[str, float]:
+    """Return what the whole cluster has, used or not."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources
+
+
+def _nodes() -> list[str]:
+    """Return the ids of the machines of the cluster that are alive."""
+    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _on(node: str | None, what: Any) -> Any:
+    """Return a function as a task, or a class as an actor, that needs no core, on a certain machine if one is named."""
+    strategy = None if node is None else NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(what).options(num_cpus=0, scheduling_strategy=strategy)
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Within, nobody replaces the handlers of Ctrl-C and SIGTERM for good: Ray would."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
