@@ -23,7 +23,7 @@ from clbench.executors.parcel import Parcel, opened
 from clbench.executors.worker import Died, Worker
 from clbench.results import environment
 from clbench.results.run_spec import RunSpec, folder_name, run_id
-from clbench.results.store import MANIFEST, ResultsFolder
+from clbench.results.store import MANIFEST, ResultsFolder, manifest
 from clbench.runs import checkpoint
 from clbench.runs.outcome import Outcome
 from clbench.system.files import replacing
@@ -146,6 +146,7 @@ class Node:
         identity = run_id(spec)
         with self._results.lock(identity):
             shutil.rmtree(self._results.path / folder_name(spec), ignore_errors=True)
+            shutil.rmtree(self._results.work(identity))  # of an attempt whose process was killed
             work = self._results.work(identity)
             lay_checkpoint(work, resume)
         sent = {path.name: path.stat().st_mtime_ns for path in work.iterdir()}
@@ -245,8 +246,6 @@ def _private_folder(command: str) -> Path:
 
 def intact(files: Mapping[str, bytes]) -> bool:
     """Return whether files that came from another machine are those that their manifest lists, byte for byte."""
-    from clbench.results.store import manifest
-
     return MANIFEST in files and files[MANIFEST] == manifest(
         {name: content for name, content in files.items() if name != MANIFEST}
     )

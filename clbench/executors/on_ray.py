@@ -8,15 +8,17 @@ are the task's result, and are published here, as a local run's would be.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TextIO
 
 import ray
 from filelock import BaseFileLock, Timeout
@@ -72,11 +74,17 @@ class RayExecutor(Executor):
 
         self._flights: dict[Any, _Flight] = {}
         self._surveyed: set[str] = set()
+        self._said: list[str] = []
+        """What Ray has said of its machines."""
 
     def do(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
         """Do runs that are not published yet; see Executor.do."""
-        self._connect()
-        self._survey(planned)
+        with contextlib.redirect_stdout(_Said(sys.stdout, self._said)):
+            self._connect()
+            self._survey(planned)
+            return self._do(planned, results)
+
+    def _do(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
         waiting, queue = len(planned), RunQueue(planned)
         elsewhere: list[Planned] = []
         outcomes: list[Outcome] = []
@@ -85,7 +93,7 @@ class RayExecutor(Executor):
             while waiting and len(self._flights) < self._room(planned[0]):
                 run, waiting = queue.take(), waiting - 1
                 self._begin(run, results, outcomes, elsewhere)
-            if not waiting and not self._flights:  # another process is doing the rest
+            if elsewhere and not waiting and not self._flights:  # another process is doing the rest
                 time.sleep(1)
                 again, elsewhere = elsewhere, []
                 for run in again:
@@ -100,16 +108,17 @@ class RayExecutor(Executor):
         """Cancel the runs that are under way, and leave the cluster; one that was started here ends."""
         if not self._connected:
             return
-        with contextlib.suppress(Exception):  # the cluster may be what was lost
-            for task in list(self._flights):
-                ray.cancel(task, force=True)
-            cleared = [_on(node, ray_tasks.clear).remote(self._terms.command) for node in _nodes()]
-            ray.wait(cleared, num_returns=len(cleared), timeout=5)
-        for flight in self._flights.values():
-            flight.release()
-        self._flights.clear()
-        if self._own_connection:
-            ray.shutdown()
+        with contextlib.redirect_stdout(_Said(sys.stdout, self._said)):
+            with contextlib.suppress(Exception):  # the cluster may be what was lost
+                for task in list(self._flights):
+                    ray.cancel(task, force=True)
+                cleared = [_on(node, ray_tasks.clear).remote(self._terms.command) for node in _nodes()]
+                ray.wait(cleared, num_returns=len(cleared), timeout=5)
+            for flight in self._flights.values():
+                flight.release()
+            self._flights.clear()
+            if self._own_connection:
+                ray.shutdown()
 
     # -- the cluster --------------------------------------------------------------------------------------------------
 
@@ -239,6 +248,8 @@ class RayExecutor(Executor):
                 f"the Ray cluster was lost: {type(error).__name__}. What was finished is intact.",
                 "Rerun the same command to resume.",
             ) from error
+        while self._said:
+            self.command.notify(Note(f"Ray: {self._said.pop(0)}"))
         for run, message in messages:
             if run not in flights:
                 continue
@@ -330,6 +341,31 @@ def _on(node: str | None, what: Any) -> Any:
     """Return a function as a task, or a class as an actor, that needs no core, on a certain machine if one is named."""
     strategy = None if node is None else NodeAffinitySchedulingStrategy(node, soft=False)
     return ray.remote(what).options(num_cpus=0, scheduling_strategy=strategy)
+
+
+class _Said(io.TextIOBase):
+    """Standard output, without what Ray prints there of its machines, at length, whatever it is told.
+
+    Of that the first sentence is kept.
+    """
+
+    def __init__(self, stream: TextIO, said: list[str]) -> None:
+        self._stream, self._own, self._ends_line = stream, said, False
+
+    def write(self, text: str) -> int:
+        """Write, or keep what is Ray's own."""
+        if "(raylet" in text[:20]:
+            message = text.partition(")")[2].removeprefix("\x1b[0m").strip()
+            self._own.append(message.partition("\n")[0].partition(". ")[0].rstrip(".") + ".")
+            self._ends_line = True
+        elif not (self._ends_line and text == "\n"):
+            self._ends_line = False
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what has been written."""
+        self._stream.flush()
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,16 +58,7 @@ class Worker:
 
     def execute(self, run: Planned, results: Path, wait: bool) -> Outcome | None:
         """Have the run done; return what runs.run.execute returns and raise what it raises, or Died."""
-        answer = self._answer_to(
-            {
-                "spec": to_json(run.spec),
-                "plugin": _as_json(run.plugin),
-                "network": run.network and str(run.network),
-                "results": str(results),
-                "wait": wait,
-                "keep": run.keep,
-            }
-        )
+        answer = self._answer_to(order_of(run, results, wait))
         if "error" in answer:
             kind: type[errors.ClbenchError] = getattr(errors, answer["error"])
             raise kind(answer["message"], answer["hint"])
@@ -109,14 +100,24 @@ class Worker:
         return code
 
 
-def _as_json(plugin: Plugin) -> dict[str, Any]:
+def order_of(run: Planned, results: Path, wait: bool) -> dict[str, Any]:
+    """Return the order that has a worker do a run, as JSON; paths of files stand for what is in them."""
+    plugin = {name: getattr(run.plugin, name) for name in ("kind", "name", "source", "sha256")}
     return {
-        "kind": plugin.kind,
-        "name": plugin.name,
-        "path": str(plugin.path),
-        "source": plugin.source,
-        "sha256": plugin.sha256,
+        "spec": to_json(run.spec),
+        "plugin": {**plugin, "path": str(run.plugin.path)},
+        "network": run.network and str(run.network),
+        "results": str(results),
+        "wait": wait,
+        "keep": run.keep,
     }
+
+
+def run_of(order: Mapping[str, Any]) -> Planned:
+    """Return the run of which an order speaks."""
+    plugin = Plugin(**{**order["plugin"], "path": Path(order["plugin"]["path"])})
+    network = order["network"] and Path(order["network"])
+    return Planned(RunSpec.model_validate(order["spec"]), plugin, network, order["keep"])
 
 
 def serve(data: Path, share: bool, executor: str) -> int:
@@ -162,11 +163,10 @@ def _carried_out(
     execute: Callable[[RunSpec, Plugin, RunContext, bool, Path | None], Outcome | None],
     surroundings: Callable[[Path], RunContext],
 ) -> dict[str, Any]:
-    plugin = Plugin(**{**order["plugin"], "path": Path(order["plugin"]["path"])})
+    run = run_of(order)
     try:
-        around = dataclasses.replace(surroundings(Path(order["results"])), keep=order["keep"])
-        network = order["network"] and Path(order["network"])
-        outcome = execute(RunSpec.model_validate(order["spec"]), plugin, around, order["wait"], network)
+        around = dataclasses.replace(surroundings(Path(order["results"])), keep=run.keep)
+        outcome = execute(run.spec, run.plugin, around, order["wait"], run.network)
     except errors.ClbenchError as error:
         return {"error": type(error).__name__, "message": error.message, "hint": error.hint}
     return {"outcome": outcome and {**dataclasses.asdict(outcome), "path": str(outcome.path)}}

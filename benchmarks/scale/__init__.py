@@ -1,0 +1,1 @@
+"""What clbench costs with many runs and on several machines."""

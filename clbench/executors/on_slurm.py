@@ -1,0 +1,253 @@
+"""Does runs as an array job of a Slurm cluster, whose machines share the results folder and the data folder.
+
+A job that comes near its time limit is queued again, and its run goes on from its last experience. Jobs outlive the
+command: given again, it finds those that are queued or running and waits for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import submitit
+
+from clbench import errors
+from clbench.base import events
+from clbench.base.events import Note, RunFailed, RunFinished
+from clbench.data.datasets import data_folder
+from clbench.errors import MachineError, UsageError
+from clbench.executors.executor import Command, Executor
+from clbench.executors.node import Terms
+from clbench.executors.slurm_task import task_of
+from clbench.results import environment
+from clbench.results.run_spec import run_id
+from clbench.results.store import WORK, ResultsFolder
+from clbench.runs.grid import Planned
+from clbench.runs.outcome import Outcome
+from clbench.runs.parallelism import runs_at_once
+
+FOLDER = "slurm"
+"""In the work folder of the results: what jobs are told and tell, a folder for each submission."""
+
+RECORD = "jobs.json"
+LARGEST_ARRAY = 1000
+"""Jobs of an array at most, as Slurm's own default is; each then does several runs."""
+
+RESTARTS = 20
+"""How often a job may reach its time limit and be queued again."""
+
+MINUTES = 60
+_LOOK_SECONDS = 0.5
+_STATE_SECONDS = 20.0
+"""How often Slurm is asked for the states of all jobs; what they tell is read more often."""
+
+_ALIVE = ("PENDING", "RUNNING", "REQUEUED", "REQUEUE_HOLD", "COMPLETING", "CONFIGURING", "SUSPENDED", "RESIZING")
+
+
+class SlurmExecutor(Executor):
+    """Does runs as an array job. Options: `time` in minutes, `mem` in GB, `cluster=local` to try it without Slurm, and
+    others that sbatch knows, as `partition=gpu` or `account=mine`."""
+
+    def __init__(self, command: Command) -> None:
+        super().__init__(command)
+        self._options = _options_in(command.options)
+        self._cluster = self._options.pop("cluster", "slurm")
+        if self._cluster not in ("slurm", "local"):
+            raise UsageError(f"--on slurm:cluster={self._cluster}: it must be slurm or local")
+        if self._cluster == "slurm" and shutil.which("sbatch") is None:
+            raise MachineError(
+                "there is no Slurm here: the command sbatch is missing",
+                "Give the command on a login node of the cluster. To try it here: --on slurm:cluster=local",
+            )
+        self._jobs: list[_Job] = []
+
+    def do(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
+        """Do runs that are not published yet; see Executor.do."""
+        wanted = {run.name: run for run in planned}
+        self._jobs = list(_left_over(results, wanted))
+        adopted = {name for job in self._jobs for name in job.runs}
+        if adopted:
+            self.command.notify(Note(f"Slurm: {len(adopted)} runs are queued or under way from before"))
+        if missing := [run for run in planned if run.name not in adopted]:
+            self._jobs += self._submit(missing, results)
+        outcomes: dict[str, Outcome] = {}
+        asked = 0.0
+        while len(outcomes) < len(wanted):
+            self.command.interruption.check()
+            time.sleep(_LOOK_SECONDS)
+            look_up = time.monotonic() - asked > _STATE_SECONDS
+            asked = time.monotonic() if look_up else asked
+            for job in self._jobs:
+                ended = job.ended(look_up)  # before what it told is read: then nothing more comes
+                for outcome in self._told(job, wanted):
+                    self._note(outcome, outcomes, results)
+                for outcome in self._lost(job, outcomes, wanted, results) if ended else ():
+                    self._note(outcome, outcomes, results)
+        for folder in {job.log.parent for job in self._jobs}:
+            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another command's jobs
+            (results.path / WORK / FOLDER).rmdir()
+        self._jobs = []
+        return list(outcomes.values())
+
+    def close(self, stop: bool) -> None:
+        """With `stop`, cancel the jobs; what they have finished is kept."""
+        for job in self._jobs if stop else ():
+            with contextlib.suppress(Exception):  # it may have ended
+                job.job.cancel()
+
+    def _submit(self, runs: Sequence[Planned], results: ResultsFolder) -> list[_Job]:
+        request = self.command.request
+        folder = results.path.absolute() / WORK / FOLDER / uuid.uuid4().hex[:8]
+        folder.mkdir(parents=True, mode=0o700)
+        data = data_folder(request.data)
+        terms = Terms(folder.name, "slurm", environment.versions(), request.allow_mixed, request.share, str(data))
+        count = min(len(runs), LARGEST_ARRAY)
+        spec = runs[0].spec
+        if self._cluster == "local":
+            count = runs_at_once(request.jobs or "auto", len(runs), spec.threads, spec.device)
+        parts = [runs[number::count] for number in range(count)]
+        logs = [folder / f"{number}.jsonl" for number in range(count)]
+        tasks = [task_of(part, results.path, terms, data, log) for part, log in zip(parts, logs, strict=True)]
+        try:
+            executor = self._executor(folder, spec.threads, spec.device)
+            with executor.batch():  # one array job
+                jobs = [executor.submit(task) for task in tasks]
+        except (submitit.core.utils.FailedJobError, FileNotFoundError) as error:
+            shutil.rmtree(folder)
+            raise MachineError(f"Slurm did not take the job: {' '.join(str(error).split())}") from error
+        names = [[run.name for run in part] for part in parts]
+        own = list(zip(jobs, logs, names, strict=True))
+        record = [{"job": job.job_id, "log": log.name, "runs": told} for job, log, told in own]
+        if self._cluster == "slurm":
+            (folder / RECORD).write_text(json.dumps(record))
+        first = jobs[0].job_id.partition("_")[0]
+        many = f"{count} job{'s' if count > 1 else ''}"
+        self.command.notify(Note(f"Slurm: {many} submitted" + (f", array {first}" if self._cluster == "slurm" else "")))
+        return [_Job(*each) for each in own]
+
+    def _executor(self, folder: Path, threads: int, device: str) -> submitit.AutoExecutor:
+        executor = submitit.AutoExecutor(folder / "submitit", cluster=self._cluster, slurm_max_num_timeout=RESTARTS)
+        options = dict(self._options)
+        parameters: dict[str, Any] = {"cpus_per_task": threads, "name": "clbench"}
+        parameters["timeout_min"] = _number("time", options.pop("time", str(MINUTES)))
+        if "mem" in options:
+            parameters["mem_gb"] = _number("mem", options.pop("mem"))
+        if device == "cuda":
+            parameters["gpus_per_node"] = 1
+        if self._cluster == "slurm":
+            if isinstance(self.command.request.jobs, int):
+                parameters["slurm_array_parallelism"] = self.command.request.jobs
+            known = submitit.SlurmExecutor._valid_parameters()
+            parameters |= {f"slurm_{key}": value for key, value in options.items() if key in known}
+            more = {key: value for key, value in options.items() if key not in known}
+            parameters |= {"slurm_additional_parameters": more} if more else {}
+        elif options:
+            raise UsageError(f"--on slurm: cluster=local has no {', '.join(options)}")
+        executor.update_parameters(**parameters)
+        return executor
+
+    def _told(self, job: _Job, wanted: dict[str, Planned]) -> Iterator[Outcome]:
+        """Pass on what a job has told since the last time; yield how its runs ended."""
+        for values in job.read():
+            if "error" in values:
+                raise getattr(errors, values["error"])(values["message"], values["hint"])
+            if "event" in values:
+                self.command.notify(events.from_json(values))
+            elif values["run"] in wanted:
+                yield Outcome(values["run"], values["status"], Path(values["path"]), values["why"])
+
+    def _lost(
+        self, job: _Job, known: dict[str, Outcome], wanted: dict[str, Planned], results: ResultsFolder
+    ) -> Iterator[Outcome]:
+        """Yield how the runs ended of which a job that has ended told nothing."""
+        for name in job.runs:
+            if name in wanted and name not in known:
+                if there := results.settled(name, run_id(wanted[name].spec)):
+                    yield Outcome(name, "finished", there)
+                else:
+                    how = f"Slurm job {job.job.job_id} ended without a result ({job.job.state.lower()})"
+                    yield Outcome(name, "failed", results.path, f"{how}: {job.last_words()}")
+
+    def _note(self, outcome: Outcome, outcomes: dict[str, Outcome], results: ResultsFolder) -> None:
+        if outcome.run in outcomes:
+            return
+        outcomes[outcome.run] = outcome
+        if outcome.failed:
+            path = "" if outcome.path == results.path else str(outcome.path)
+            self.command.notify(RunFailed(outcome.run, outcome.message, path))
+        else:
+            self.command.notify(RunFinished(outcome.run, str(outcome.path)))
+
+
+@dataclass
+class _Job:
+    """A job of the array, and what it tells."""
+
+    job: Any
+    log: Path
+    runs: Sequence[str]
+    read_so_far: int = 0
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Yield what the job has told since the last time, line by line."""
+        if not self.log.exists():
+            return
+        with self.log.open("rb") as file:
+            file.seek(self.read_so_far)
+            for line in file:
+                if not line.endswith(b"\n"):  # it is still being written
+                    break
+                self.read_so_far += len(line)
+                with contextlib.suppress(ValueError):  # cut off when the job was killed, and gone on with after it
+                    yield json.loads(line)
+
+    def ended(self, look_up: bool) -> bool:
+        """Return whether the job has ended; Slurm is asked only with `look_up`."""
+        return bool(self.job.done(force_check=look_up))
+
+    def last_words(self) -> str:
+        """Return the last line that the job wrote to its error stream."""
+        with contextlib.suppress(OSError):
+            lines = self.job.paths.stderr.read_text(errors="replace").split("\n")
+            return next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+        return "no output"
+
+
+def _left_over(results: ResultsFolder, wanted: dict[str, Planned]) -> Iterator[_Job]:
+    """Yield the jobs of earlier commands that are queued or running and do runs that are wanted; forget the others."""
+    for record in sorted((results.path / WORK / FOLDER).glob(f"*/{RECORD}")):
+        alive = False
+        for entry in json.loads(record.read_text()):
+            job: submitit.SlurmJob[None] = submitit.SlurmJob(record.parent / "submitit", entry["job"])
+            if job.get_info(mode="force").get("State", "").partition(" ")[0] in _ALIVE:
+                alive = True
+                if names := [name for name in entry["runs"] if name in wanted]:
+                    yield _Job(job, record.parent / entry["log"], names)
+        if not alive:
+            shutil.rmtree(record.parent, ignore_errors=True)
+
+
+def _options_in(text: str) -> dict[str, str]:
+    options = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or not key or not value:
+            raise UsageError(f"--on slurm: options have the form KEY=VALUE, as in slurm:time=120 (got {part})")
+        if key in options:
+            raise UsageError(f"--on slurm: {key} is given twice")
+        options[key.replace("-", "_")] = value
+    return options
+
+
+def _number(key: str, value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise UsageError(f"--on slurm: {key} must be an integer above 0 (got {value})")
+    return int(value)

@@ -1,0 +1,87 @@
+"""What runs in a Slurm job: runs of a command, one after another, in the results folder that all machines share."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from submitit.helpers import DelayedSubmission
+
+from clbench.base import events
+from clbench.base.events import CheckpointSaved, Event, RunFailed, RunFinished, RunSkipped, TrainingProgress
+from clbench.errors import ClbenchError
+from clbench.executors.node import Terms, check_node
+from clbench.executors.worker import Died, Worker, order_of, run_of
+from clbench.runs.grid import Planned
+from clbench.runs.outcome import Outcome
+
+_PROGRESS_SECONDS = 2.0
+"""Least time between two messages on the progress of a run."""
+
+
+@dataclass
+class SlurmTask:
+    """Runs for one job. What it has to tell is appended to `log`, a JSON object a line: events and outcomes."""
+
+    terms: Terms
+    orders: Sequence[Mapping[str, Any]]
+    """The runs, as a worker is told of them."""
+
+    data: str
+    log: str
+
+    def __call__(self) -> None:
+        """Do the runs that are not published yet."""
+        try:
+            check_node(self.terms, {})
+            self._do([run_of(order) for order in self.orders])
+        except ClbenchError as error:
+            self._tell({"error": type(error).__name__, "message": error.message, "hint": error.hint})
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Return what to start once more when the time limit is near, or the job is preempted: the same.
+
+        Runs that are published are skipped then, and the one under way goes on from its last experience.
+        """
+        return DelayedSubmission(self)
+
+    def _do(self, runs: Sequence[Planned]) -> None:
+        worker: Worker | None = None
+        told = 0.0
+
+        def notify(event: Event) -> None:
+            nonlocal told
+            if isinstance(event, RunFinished | RunFailed | RunSkipped | CheckpointSaved):
+                return  # the command tells how the run ended
+            if isinstance(event, TrainingProgress):
+                if time.monotonic() - told < _PROGRESS_SECONDS:
+                    return
+                told = time.monotonic()
+            self._tell(events.to_json(event))
+
+        for run, order in zip(runs, self.orders, strict=True):
+            if worker is None:
+                worker = Worker(Path(self.data), self.terms.share, notify, self.terms.executor)
+            try:
+                outcome = worker.execute(run, Path(order["results"]), wait=True)
+            except Died as death:
+                worker = None
+                outcome = Outcome(run.name, "failed", Path(order["results"]), f"its worker process ended with {death}")
+            assert outcome is not None
+            self._tell({"run": run.name, "status": outcome.status, "path": str(outcome.path), "why": outcome.message})
+        if worker is not None:
+            worker.end(stop=False)
+
+    def _tell(self, values: Mapping[str, Any]) -> None:
+        with Path(self.log).open("a") as file:
+            file.write(json.dumps(values) + "\n")
+
+
+def task_of(runs: Sequence[Planned], results: Path, terms: Terms, data: Path, log: Path) -> SlurmTask:
+    """Return what does these runs in a job, with absolute paths."""
+    orders = [order_of(run, results.absolute(), wait=True) for run in runs]
+    return SlurmTask(terms, orders, str(data.absolute()), str(log.absolute()))

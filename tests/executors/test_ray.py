@@ -1,0 +1,247 @@
+"""Runs on a real Ray cluster: two nodes, processes on the loopback address that share nothing but the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clbench.data.datasets import fetch
+from clbench.data.npy_files import ARRAYS
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT))  # benchmarks is a package of the checkout that is not installed
+
+pytest.importorskip("ray")
+from benchmarks.scale.local_cluster import LOOPBACK, LocalCluster, local_cluster  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+SLOW = '''"""Naive fine-tuning that takes its time."""
+import os, time
+import clbench
+
+class Slow(clbench.Strategy):
+    def before_experience(self, model, experience):
+        time.sleep(0.4)
+
+    def loss(self, batch):
+        return batch.cross_entropy("seen")
+'''
+OWN_NETWORK = '''"""One hidden layer."""
+from torch import nn
+
+def mine(shape):
+    height, width, channels = shape
+    return nn.Sequential(nn.Flatten(), nn.Linear(height * width * channels, 20), nn.ReLU(), nn.Linear(20, 10))
+'''
+
+OWN_IMAGES = '''"""Own images."""
+import clbench
+
+class OwnImages(clbench.Scenario):
+    dataset = "mine"
+    split = "5"
+    recipes = {"quick": clbench.Recipe(network="mlp", epochs=1)}
+'''
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Two nodes of one core each, with digits in data folders of their own."""
+    place = tmp_path_factory.mktemp("cluster")
+    with local_cluster(place) as cluster:
+        for number in range(2):
+            fetch("digits", place / f"data{number}")
+            cluster.add(data=place / f"data{number}")
+        yield cluster
+
+
+class Command:
+    """A command in a folder of its own, in which the plug-ins lie that nobody else has."""
+
+    def __init__(self, place: Path, cluster: LocalCluster) -> None:
+        self.place, self.cluster = place, cluster
+        for kind, name, text in (("strategies", "slow", SLOW), ("networks", "mine", OWN_NETWORK)):
+            (place / kind).mkdir(parents=True, exist_ok=True)
+            (place / kind / f"{name}.py").write_text(text)
+        fetch("digits", place / "data")
+
+    def start(self, *words: str, on: str | None = None, **variables: str) -> subprocess.Popen[str]:
+        """Start `clbench run`, on the cluster unless said otherwise."""
+        where = ["--on", f"ray:{self.cluster.address}"] if on is None else on.split()
+        command = [sys.executable, "-m", "clbench", "run", *words, "--epochs", "1", "--device", "cpu", *where]
+        environment = {**os.environ, **LOOPBACK, "CLBENCH_DATA": str(self.place / "data"), **variables}
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=self.place, env=environment, **pipes)
+
+    def __call__(self, *words: str, on: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Do it, and wait for its end."""
+        process = self.start(*words, on=on, **variables)
+        out, err = process.communicate(timeout=240)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def found(folder: Path, pattern: str) -> Path:
+    """Return a file that appears in a folder."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if paths := sorted(folder.glob(pattern)):
+            return paths[0]
+        time.sleep(0.02)
+    raise AssertionError(f"no {pattern} in {folder}")
+
+
+def published(results: Path) -> dict[str, bytes]:
+    """What does not depend on where and when runs were done: files by path."""
+    apart = ("environment.json", "costs.json", "MANIFEST.json")
+    files = (path for path in results.rglob("*") if path.is_file() and path.name not in apart)
+    return {str(path.relative_to(results)): path.read_bytes() for path in files if ".work" not in path.parts}
+
+
+STUDY = ["-s", "slow,lwf", "-S", "splitdigits", "--seeds", "3", "--network", "mine", "--keep-networks", "last"]
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory, cluster: LocalCluster) -> dict[str, bytes]:
+    """The study as it is done without a cluster."""
+    command = Command(tmp_path_factory.mktemp("local"), cluster)
+    assert command(*STUDY, on="--jobs 2").returncode == 0
+    return published(command.place / "results")
+
+
+def test_runs_on_two_nodes_are_byte_for_byte_those_of_jobs_2_with_plug_ins_that_only_the_driver_has(
+    tmp_path: Path, cluster: LocalCluster, local: dict[str, bytes]
+) -> None:
+    command = Command(tmp_path, cluster)
+    done = command(*STUDY, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)  # nothing else is on standard output
+    assert published(tmp_path / "results") == local
+    assert sum(name.endswith("network.safetensors") for name in local) == 6
+    made = [json.loads(path.read_text()) for path in tmp_path.rglob("environment.json")]
+    assert {each["executor"] for each in made} == {"ray"}
+    assert list((tmp_path / "results" / ".work").iterdir()) == []
+    assert command(*STUDY).stderr.count("already done, skipped") == 6
+
+
+def test_a_run_whose_node_is_killed_goes_on_elsewhere_from_its_last_experience_with_the_same_bytes(
+    tmp_path: Path, cluster: LocalCluster, local: dict[str, bytes]
+) -> None:
+    lost = cluster.add(data=tmp_path / "data")
+    command = Command(tmp_path, cluster)
+    process = command.start(*STUDY)
+    there = found(lost.folder, "clbench-*/*/results/.work/*/checkpoint")
+    found(tmp_path, f"results/.work/{there.parent.name}/checkpoint")
+    cluster.kill(lost)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "its node was lost, it goes on on" in err
+    assert published(tmp_path / "results") == local
+    resumed = [json.loads(path.read_text())["resumed_after_experiences"] for path in tmp_path.rglob("environment.json")]
+    assert sum(after > 0 for after in resumed) == 1
+
+
+def test_a_driver_that_is_stopped_and_then_killed_loses_nothing_and_goes_on_when_it_is_started_again(
+    tmp_path: Path, cluster: LocalCluster, local: dict[str, bytes]
+) -> None:
+    command = Command(tmp_path, cluster)
+    process = command.start(*STUDY)
+    found(tmp_path, "results/.work/*/predictions-1")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.rstrip().rpartition("\n")[2]) == (
+        130,
+        "Stopped. Finished work is kept; rerun the same command to resume.",
+    )
+    process = command.start(*STUDY)
+    found(tmp_path, "results/.work/*/predictions-3")
+    process.kill()
+    process.communicate(timeout=60)
+    done = command(*STUDY)
+    assert done.returncode == 0, done.stderr
+    assert "resuming after experience" in done.stderr
+    assert published(tmp_path / "results") == local
+
+
+def test_a_strategy_that_fails_is_kept_apart_with_its_traceback_and_one_that_crashes_is_reported(
+    tmp_path: Path, cluster: LocalCluster
+) -> None:
+    command = Command(tmp_path, cluster)
+    for name, line in (("broken", "1 / 0"), ("crashing", "os.kill(os.getpid(), 9)")):
+        text = SLOW.replace("time.sleep(0.4)", line)
+        (tmp_path / "strategies" / f"{name}.py").write_text(text)
+    done = command("-s", "naive,broken,crashing", "-S", "splitdigits")
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert "its worker process ended with signal SIGKILL" in done.stderr
+    assert len(list(tmp_path.glob("results/.failed/splitdigits/broken/*/traceback.txt"))) == 1
+    assert len(list(tmp_path.glob("results/splitdigits/naive/*/MANIFEST.json"))) == 1
+
+
+def test_a_node_without_the_data_is_named_with_the_command_that_brings_it(
+    tmp_path: Path, cluster: LocalCluster
+) -> None:
+    command = Command(tmp_path, cluster)
+    photos = tmp_path / "photos.npz"
+    arrays = {name: tmp_path / "data" / "arrays" / "digits" / f"{name}.npy" for name in ARRAYS}
+    np.savez(photos, **{name: np.load(path) for name, path in arrays.items()})
+    imported = subprocess.run(
+        [sys.executable, "-m", "clbench", "data", "import", "mine", str(photos), "--data", str(tmp_path / "data")],
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert imported.returncode == 0, imported.stderr
+    scenario = (
+        '"""Own images."""\nimport clbench\n\nclass Mine(clbench.Scenario):\n    dataset = "mine"\n    split = "5"\n'
+    )
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios" / "ownimages.py").write_text(
+        scenario + '    recipes = {"quick": clbench.Recipe(network="mlp", epochs=1)}\n'
+    )
+    done = command("-s", "naive", "-S", "ownimages")
+    assert done.returncode == 3, done.stderr
+    assert "there is no dataset 'mine'" in done.stderr
+    assert "On that machine: clbench data import mine PATH" in done.stderr
+
+
+def test_a_node_with_another_torch_is_refused_unless_mixed_versions_are_allowed_and_recorded(
+    tmp_path: Path, cluster: LocalCluster
+) -> None:
+    other = tmp_path / "other" / "torchvision-0.0.1.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: torchvision\nVersion: 0.0.1\n")
+    path = os.pathsep.join(filter(None, [str(tmp_path / "other"), os.environ.get("PYTHONPATH")]))
+    node = cluster.add(data=tmp_path / "data", variables={"PYTHONPATH": path})
+    command = Command(tmp_path, cluster)
+    try:
+        refused = command("-s", "naive", "-S", "splitdigits")
+        assert refused.returncode == 4
+        assert "torchvision 0.0.1 (not" in refused.stderr
+        assert "--allow-mixed" in refused.stderr
+        done = command("-s", "naive", "-S", "splitdigits", "--seeds", "3", "--allow-mixed")
+        assert done.returncode == 0, done.stderr
+        assert "accepted by --allow-mixed" in done.stderr
+        made = [json.loads(path.read_text()) for path in tmp_path.rglob("environment.json")]
+        assert "0.0.1" in {each["packages"]["torchvision"] for each in made}
+    finally:
+        cluster.kill(node)
+
+
+def test_what_cannot_be_joined_is_said_with_the_command_that_starts_it(tmp_path: Path, cluster: LocalCluster) -> None:
+    command = Command(tmp_path, cluster)
+    done = command(
+        "-s", "naive", "-S", "splitdigits", on="--on ray:127.0.0.1:1", RAY_gcs_rpc_server_connect_timeout_s="1"
+    )
+    assert done.returncode == 4
+    assert "no Ray cluster can be joined at 127.0.0.1:1" in done.stderr
