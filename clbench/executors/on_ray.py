@@ -12,6 +12,7 @@ import io
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 import time
@@ -48,6 +49,7 @@ RETRIES = 20
 _ANSWER_SECONDS = 60.0
 """How long a machine may take to say whether it can do the runs."""
 
+_CONNECTION_SECONDS = 10.0
 _POLL_SECONDS = 0.2
 
 
@@ -140,14 +142,15 @@ class RayExecutor(Executor):
 
     def _join_or_start(self) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        address = self.command.options
+        address = self.command.options or os.environ.get("RAY_ADDRESS")
         try:
+            if address:
+                _require_answer(address)
             ray.init(address=address or "auto", **quiet)
-        except (ConnectionError, ValueError, RuntimeError, AssertionError) as error:
-            if address or os.environ.get("RAY_ADDRESS"):
-                where = address or os.environ["RAY_ADDRESS"]
+        except (ConnectionError, ValueError, RuntimeError, AssertionError, OSError) as error:
+            if address:
                 raise MachineError(
-                    f"no Ray cluster can be joined at {where}: {str(error).partition(chr(10))[0]}",
+                    f"no Ray cluster can be joined at {address}: {str(error).partition(chr(10))[0]}",
                     "Start one there with `ray start --head`, or start one here: --on ray",
                 ) from error
             ray.init(
@@ -324,6 +327,13 @@ class _Flight:
     def release(self) -> None:
         self.marks.close()
         self.lock.release()
+
+
+def _require_answer(address: str) -> None:
+    """Raise OSError if nothing answers at HOST:PORT: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECTION_SECONDS).close()
 
 
 def _resources() -> dict[str, float]:

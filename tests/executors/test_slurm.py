@@ -1,0 +1,160 @@
+"""Runs through submitit: its local executor everywhere, and a real Slurm where there is one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import clbench
+from clbench.data.datasets import fetch
+from clbench.errors import MachineError, UsageError
+
+pytest.importorskip("submitit")
+
+needs_slurm = pytest.mark.skipif(shutil.which("sbatch") is None, reason="there is no Slurm on this machine")
+
+SLOW = '''"""Naive fine-tuning that takes its time."""
+import time
+import clbench
+
+class Slow(clbench.Strategy):
+    def before_experience(self, model, experience):
+        time.sleep(1.5)
+
+    def loss(self, batch):
+        return batch.cross_entropy("seen")
+'''
+
+
+def published(results: Path) -> dict[str, bytes]:
+    """What does not depend on where and when runs were done: files by path."""
+    apart = ("environment.json", "costs.json", "MANIFEST.json")
+    files = (path for path in results.rglob("*") if path.is_file() and path.name not in apart)
+    return {str(path.relative_to(results)): path.read_bytes() for path in files if ".work" not in path.parts}
+
+
+def started(place: Path, *words: str) -> subprocess.Popen[str]:
+    """Start a command in a folder in which the strategy `slow` lies."""
+    (place / "strategies").mkdir(parents=True, exist_ok=True)
+    (place / "strategies" / "slow.py").write_text(SLOW)
+    fetch("digits", place / "data")
+    command = [sys.executable, "-m", "clbench", "run", "-S", "splitdigits", "--epochs", "1", "--device", "cpu", *words]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*command, "--data", "data"], cwd=place, **pipes)
+
+
+def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """Wait for the end of a command."""
+    out, err = process.communicate(timeout=240)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def found(folder: Path, pattern: str) -> Path:
+    """Return a file that appears in a folder."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if paths := sorted(folder.glob(pattern)):
+            return paths[0]
+        time.sleep(0.05)
+    raise AssertionError(f"no {pattern} in {folder}")
+
+
+@pytest.mark.slow
+def test_runs_through_submitit_are_byte_for_byte_those_of_jobs_2_and_a_failure_is_one(tmp_path: Path) -> None:
+    (tmp_path / "strategies").mkdir()
+    (tmp_path / "strategies" / "broken.py").write_text(SLOW.replace("time.sleep(1.5)", "1 / 0"))
+    study = ["-s", "naive,lwf,broken"]
+    done = ended(started(tmp_path, *study, "--on", "slurm:cluster=local", "--out", "slurm"))
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert len(list(tmp_path.glob("slurm/.failed/splitdigits/broken/*/traceback.txt"))) == 1
+    ended(started(tmp_path, *study, "--jobs", "2", "--out", "local"))
+    apart = {name: content for name, content in published(tmp_path / "slurm").items() if not name.startswith(".failed")}
+    local = {name: content for name, content in published(tmp_path / "local").items() if not name.startswith(".failed")}
+    assert apart == local
+    assert len(list(tmp_path.glob("slurm/splitdigits/*/*/MANIFEST.json"))) == 2
+    made = [json.loads(path.read_text()) for path in tmp_path.glob("slurm/splitdigits/*/*/environment.json")]
+    assert {each["executor"] for each in made} == {"slurm"}
+    assert not (tmp_path / "slurm" / ".work" / "slurm").exists()
+
+
+@pytest.mark.slow
+@needs_slurm
+def test_jobs_outlive_the_command_and_the_same_command_waits_for_them(tmp_path: Path) -> None:
+    process = started(tmp_path, "-s", "slow", "--seeds", "2", "--on", "slurm")
+    found(tmp_path, "results/.work/*/checkpoint")
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    done = ended(started(tmp_path, "-s", "slow", "--seeds", "2", "--on", "slurm"))
+    assert done.returncode == 0, done.stderr
+    assert "2 runs are queued or under way from before" in done.stderr
+    assert "submitted" not in done.stderr
+    ended(started(tmp_path, "-s", "slow", "--seeds", "2", "--jobs", "2", "--out", "local"))
+    assert published(tmp_path / "results") == published(tmp_path / "local")
+    resumed = [json.loads(path.read_text()) for path in tmp_path.glob("results/*/*/*/environment.json")]
+    assert [each["resumed_after_experiences"] for each in resumed] == [0, 0]
+
+
+@pytest.mark.slow
+@needs_slurm
+def test_ctrl_c_cancels_the_jobs_and_the_same_command_goes_on_from_the_last_experience(tmp_path: Path) -> None:
+    process = started(tmp_path, "-s", "slow", "--on", "slurm")
+    found(tmp_path, "results/.work/*/checkpoint")
+    process.send_signal(signal.SIGINT)
+    assert ended(process).returncode == 130
+    deadline = time.monotonic() + 60
+    while subprocess.check_output(["squeue", "-h", "-n", "clbench"], text=True):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    done = ended(started(tmp_path, "-s", "slow", "--on", "slurm"))
+    assert done.returncode == 0, done.stderr
+    assert "resuming after experience" in done.stderr
+
+
+@pytest.mark.slow
+@needs_slurm
+def test_a_job_near_its_time_limit_is_queued_again_and_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
+    process = started(tmp_path, "-s", "slow", "--on", "slurm:time=5")
+    found(tmp_path, "results/.work/*/checkpoint")
+    job = json.loads(found(tmp_path, "results/.work/slurm/*/jobs.json").read_text())[0]["job"]
+    # What Slurm sends 90 seconds before the limit.
+    subprocess.run(["scancel", job, "--signal=USR2"], check=True)
+    done = ended(process)
+    assert done.returncode == 0, done.stderr
+    (made,) = tmp_path.glob("results/*/*/*/environment.json")
+    assert json.loads(made.read_text())["resumed_after_experiences"] > 0
+    ended(started(tmp_path, "-s", "slow", "--out", "local"))
+    assert published(tmp_path / "results") == published(tmp_path / "local")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("slurm:partition", "options have the form KEY=VALUE"),
+        ("slurm:time=x,cluster=local", "time must be an integer above 0 (got x)"),
+        ("slurm:time=1,time=2", "time is given twice"),
+        ("slurm:cluster=other", "it must be slurm or local"),
+        ("slurm:cluster=local,partition=gpu", "cluster=local has no partition"),
+        ("slrm", "there is no executor 'slrm'; did you mean 'slurm'?"),
+        ("local:2", "--on local takes no options"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(tmp_path: Path, data: Path, options: str, message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        clbench.run("naive", "splitdigits", on=options, out=tmp_path / "results", data=data, epochs=1)
+    assert message in refused.value.message
+
+
+def test_without_slurm_it_is_said_where_to_go(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.fspath(tmp_path))
+    with pytest.raises(MachineError, match="there is no Slurm here: the command sbatch is missing"):
+        clbench.run("naive", "splitdigits", on="slurm", out=tmp_path / "results", data=data, epochs=1)
