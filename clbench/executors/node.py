@@ -153,7 +153,8 @@ class Node:
 
         def notify(event: Event) -> None:
             if isinstance(event, CheckpointSaved):
-                on_checkpoint(_changed(work, sent))
+                with contextlib.suppress(FileNotFoundError):  # the run has ended meanwhile
+                    on_checkpoint(_changed(work, sent))
             if not isinstance(event, RunFinished | RunFailed | RunSkipped):  # the command tells how the run ended
                 on_event(event)
 
@@ -171,10 +172,19 @@ class Node:
         assert outcome is not None
         return self._handed_over(outcome)
 
+    def close(self) -> None:
+        """End the worker process, and let go of the folder."""
+        if self._worker:
+            self._worker.end(stop=False)
+            self._worker.ended()
+            self._worker = None
+        self._held.close()
+
     def _started(self, data: Path) -> Worker:
         devices = os.environ.get("CUDA_VISIBLE_DEVICES")
         if self._worker and devices != self._devices:  # this process was given another GPU, and torch keeps the first
             self._worker.end(stop=False)
+            self._worker.ended()
             self._worker = None
         if self._worker is None:
             self._devices = devices

@@ -93,7 +93,8 @@ def do(terms: Terms, parcel: Parcel, sent: Mapping[str, Any], resume: Checkpoint
 
     try:
         if terms.command not in _here:
-            _here.clear()
+            while _here:
+                _here.popitem()[1].close()
             _here[terms.command] = Node(terms)
         return _here[terms.command].do(parcel, lambda digest: ray.get(sent[digest]), resume, post, post)
     except ClbenchError as error:

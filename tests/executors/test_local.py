@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import clbench
+from clbench.executors.executor import Command
 from clbench.executors.local import Local
 from clbench.runs.grid import plan
 from clbench.runs.request import Request
@@ -29,8 +30,8 @@ def test_published_runs_are_reported_without_starting_anything(tmp_path: Path, d
         raise AssertionError("runs that are published were handed on to be done")
 
     with pytest.MonkeyPatch.context() as patch, Interruption() as interruption:
-        patch.setattr(Local, "_execute", nothing_is_left_to_do)
-        outcomes = Local(request, interruption, heard.append).execute(planned, tmp_path)
+        patch.setattr(Local, "do", nothing_is_left_to_do)
+        outcomes = Local(Command(request, interruption, heard.append)).execute(planned, tmp_path)
     assert [outcome.status for outcome in outcomes] == ["skipped", "skipped"]
     assert [event.run for event in heard] == [run.name for run in planned]
 
