@@ -50,6 +50,7 @@ _ANSWER_SECONDS = 60.0
 """How long a machine may take to say whether it can do the runs."""
 
 _CONNECTION_SECONDS = 10.0
+_MOST_UNDER_WAY = 4000
 _POLL_SECONDS = 0.2
 
 
@@ -132,8 +133,7 @@ class RayExecutor(Executor):
                 self._join_or_start()
             self._own_connection = True
         self._connected = True
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # two files are open for each run under way
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        _raise_file_limit()
         here = None if self.command.options.startswith("ray://") else ray.get_runtime_context().get_node_id()
         self._mailbox = _on(here, ray_tasks.Mailbox).remote()
         nodes = _nodes()
@@ -153,6 +153,7 @@ class RayExecutor(Executor):
                     f"no Ray cluster can be joined at {address}: {str(error).partition(chr(10))[0]}",
                     "Start one there with `ray start --head`, or start one here: --on ray",
                 ) from error
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of ours tells nobody that it is used
             ray.init(
                 address="local",
                 num_cpus=available_cores(),
@@ -192,7 +193,7 @@ class RayExecutor(Executor):
         room = have.get("CPU", 0) / run.spec.threads
         if run.spec.device == "cuda":
             room = min(room, have.get("GPU", 0) / self._gpus)
-        return 2 * int(room) + 2
+        return min(2 * int(room) + 2, _MOST_UNDER_WAY)
 
     @property
     def _gpus(self) -> float:
@@ -327,6 +328,16 @@ class _Flight:
     def release(self) -> None:
         self.marks.close()
         self.lock.release()
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as runs may be under way: each has two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 3 * _MOST_UNDER_WAY
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
 
 
 def _require_answer(address: str) -> None:
