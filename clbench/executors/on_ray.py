@@ -70,7 +70,7 @@ class RayExecutor(Executor):
             share=request.share,
             data=None if request.data is None else str(request.data.expanduser().absolute()),
         )
-        self._connected = self._own_connection = False
+        self._connected = self._own_connection = self._started_here = False
         self._mailbox: Any = None
         self._sent: dict[str, Any] = {}
         """Files that are in the cluster's memory, by hash."""
@@ -82,10 +82,17 @@ class RayExecutor(Executor):
 
     def do(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
         """Do runs that are not published yet; see Executor.do."""
-        with contextlib.redirect_stdout(_Said(sys.stdout, self._said)):
-            self._connect()
-            self._survey(planned)
-            return self._do(planned, results)
+        # What a signal's handler raises in Ray's native code comes out as a SystemError. So the first signal waits for the
+        # next check; a second one comes through.
+        try:
+            own_output = contextlib.redirect_stdout(_Said(sys.stdout, self._said))
+            with own_output, self.command.interruption.deferred():
+                self._connect()
+                self._survey(planned)
+                return self._do(planned, results)
+        except SystemError:
+            self.command.interruption.check()
+            raise
 
     def _do(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
         waiting, queue = len(planned), RunQueue(planned)
@@ -115,13 +122,16 @@ class RayExecutor(Executor):
             with contextlib.suppress(Exception):  # the cluster may be what was lost
                 for task in list(self._flights):
                     ray.cancel(task, force=True)
-                cleared = [_on(node, ray_tasks.clear).remote(self._terms.command) for node in _nodes()]
-                ray.wait(cleared, num_returns=len(cleared), timeout=5)
+                if not self._started_here:
+                    cleared = [_on(node, ray_tasks.clear).remote(self._terms.command) for node in _nodes()]
+                    ray.wait(cleared, num_returns=len(cleared), timeout=1.0 if stop else 5.0)
             for flight in self._flights.values():
                 flight.release()
             self._flights.clear()
             if self._own_connection:
                 ray.shutdown()
+            if self._started_here:
+                ray_tasks.clear(self._terms.command)
 
     # -- the cluster --------------------------------------------------------------------------------------------------
 
@@ -161,6 +171,7 @@ class RayExecutor(Executor):
                 _node_ip_address="127.0.0.1",
                 **quiet,
             )
+            self._started_here = True
 
     def _survey(self, planned: Sequence[Planned]) -> None:
         """Ask every machine whether it can do the runs. Raises what check_node raises, for the first that cannot."""
