@@ -82,8 +82,8 @@ class RayExecutor(Executor):
 
     def do(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
         """Do runs that are not published yet; see Executor.do."""
-        # What a signal's handler raises in Ray's native code comes out as a SystemError. So the first signal waits for the
-        # next check; a second one comes through.
+        # What a signal's handler raises in Ray's native code comes out as a SystemError. So the first signal waits for
+        # the next check; a second one comes through.
         try:
             own_output = contextlib.redirect_stdout(_Said(sys.stdout, self._said))
             with own_output, self.command.interruption.deferred():
