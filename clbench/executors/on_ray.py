@@ -89,6 +89,7 @@ class RayExecutor(Executor):
             with own_output, self.command.interruption.deferred():
                 self._connect()
                 self._survey(planned)
+                self._say_if_none_fits(planned[0])
                 return self._do(planned, results)
         except SystemError:
             self.command.interruption.check()
@@ -194,6 +195,14 @@ class RayExecutor(Executor):
         if problems:
             messages = dict.fromkeys(problem.message for problem in problems)
             raise getattr(errors, problems[0].kind)("\n".join(messages), problems[0].hint)
+
+    def _say_if_none_fits(self, run: Planned) -> None:
+        """Say that runs wait if no machine of the cluster is large enough: one may still join."""
+        needs = {"CPU": float(run.spec.threads), "GPU": self._gpus if run.spec.device == "cuda" else 0.0}
+        if any(all(have.get(kind, 0.0) >= amount for kind, amount in needs.items()) for have in _machines()):
+            return
+        gpu = f" and {needs['GPU']:g} GPU" if needs["GPU"] else ""
+        self.command.notify(Note(f"Ray: no node has {run.spec.threads} cores{gpu}; the runs wait until one joins"))
 
     def _room(self, run: Planned) -> int:
         """Return how many runs may be under way: some more than there is room for, so that none waits for its order."""
@@ -362,6 +371,11 @@ def _resources() -> dict[str, float]:
     """Return what the whole cluster has, used or not."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return resources
+
+
+def _machines() -> list[dict[str, float]]:
+    """Return what each machine of the cluster has, used or not."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def _nodes() -> list[str]:

@@ -245,3 +245,15 @@ def test_what_cannot_be_joined_is_said_with_the_command_that_starts_it(tmp_path:
     )
     assert done.returncode == 4
     assert "no Ray cluster can be joined at 127.0.0.1:1" in done.stderr
+
+
+def test_runs_for_which_no_node_is_large_enough_wait_and_say_so(tmp_path: Path, cluster: LocalCluster) -> None:
+    command = Command(tmp_path, cluster)
+    process = command.start("-s", "naive", "-S", "splitdigits", "--threads", "7")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "no node has 7 cores" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
