@@ -8,22 +8,16 @@ are the task's result, and are published here, as a local run's would be.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import resource
-import signal
-import socket
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import Any
 
 import ray
 from filelock import BaseFileLock, Timeout
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from clbench import errors
 from clbench.base.events import Note, RunFailed, RunFinished, RunSkipped
@@ -33,6 +27,15 @@ from clbench.executors import ray_tasks
 from clbench.executors.executor import Command, Executor
 from clbench.executors.node import Checkpoint, Done, Terms, checkpoint_in, intact, lay_checkpoint
 from clbench.executors.parcel import files_of, packed
+from clbench.executors.ray_cluster import (
+    WithoutRays,
+    join_or_start,
+    machines,
+    node_ids,
+    on_node,
+    raise_file_limit,
+    resources,
+)
 from clbench.executors.ray_tasks import Failure
 from clbench.executors.run_queue import RunQueue
 from clbench.results import environment
@@ -41,7 +44,6 @@ from clbench.results.store import MANIFEST, ResultsFolder
 from clbench.runs.grid import Planned
 from clbench.runs.kept_networks import check_kept
 from clbench.runs.outcome import Outcome
-from clbench.system.machine import available_cores
 
 RETRIES = 20
 """How often a run is started again whose machine was lost. It goes on from its last experience each time."""
@@ -49,8 +51,9 @@ RETRIES = 20
 _ANSWER_SECONDS = 60.0
 """How long a machine may take to say whether it can do the runs."""
 
-_CONNECTION_SECONDS = 10.0
-_MOST_UNDER_WAY = 4000
+MOST_UNDER_WAY = 4000
+"""Runs that are handed to the cluster at a time; each has two open files here."""
+
 _POLL_SECONDS = 0.2
 
 
@@ -85,7 +88,7 @@ class RayExecutor(Executor):
         # What a signal's handler raises in Ray's native code comes out as a SystemError. So the first signal waits for
         # the next check; a second one comes through.
         try:
-            own_output = contextlib.redirect_stdout(_Said(sys.stdout, self._said))
+            own_output = contextlib.redirect_stdout(WithoutRays(sys.stdout, self._said))
             with own_output, self.command.interruption.deferred():
                 self._connect()
                 self._survey(planned)
@@ -119,12 +122,12 @@ class RayExecutor(Executor):
         """Cancel the runs that are under way, and leave the cluster; one that was started here ends."""
         if not self._connected:
             return
-        with contextlib.redirect_stdout(_Said(sys.stdout, self._said)):
+        with contextlib.redirect_stdout(WithoutRays(sys.stdout, self._said)):
             with contextlib.suppress(Exception):  # the cluster may be what was lost
                 for task in list(self._flights):
                     ray.cancel(task, force=True)
                 if not self._started_here:
-                    cleared = [_on(node, ray_tasks.clear).remote(self._terms.command) for node in _nodes()]
+                    cleared = [on_node(node, ray_tasks.clear).remote(self._terms.command) for node in node_ids()]
                     ray.wait(cleared, num_returns=len(cleared), timeout=1.0 if stop else 5.0)
             for flight in self._flights.values():
                 flight.release()
@@ -140,44 +143,20 @@ class RayExecutor(Executor):
         if self._connected:
             return
         if not ray.is_initialized():
-            with _own_signals():
-                self._join_or_start()
+            self._started_here = join_or_start(self.command.options or os.environ.get("RAY_ADDRESS"))
             self._own_connection = True
         self._connected = True
-        _raise_file_limit()
+        raise_file_limit(2 * MOST_UNDER_WAY)
         here = None if self.command.options.startswith("ray://") else ray.get_runtime_context().get_node_id()
-        self._mailbox = _on(here, ray_tasks.Mailbox).remote()
-        nodes = _nodes()
-        cores = int(_resources().get("CPU", 0))
+        self._mailbox = on_node(here, ray_tasks.Mailbox).remote()
+        nodes = node_ids()
+        cores = int(resources().get("CPU", 0))
         self.command.notify(Note(f"Ray: {len(nodes)} node{'s' if len(nodes) > 1 else ''}, {cores} cores"))
-
-    def _join_or_start(self) -> None:
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        address = self.command.options or os.environ.get("RAY_ADDRESS")
-        try:
-            if address:
-                _require_answer(address)
-            ray.init(address=address or "auto", **quiet)
-        except (ConnectionError, ValueError, RuntimeError, AssertionError, OSError) as error:
-            if address:
-                raise MachineError(
-                    f"no Ray cluster can be joined at {address}: {str(error).partition(chr(10))[0]}",
-                    "Start one there with `ray start --head`, or start one here: --on ray",
-                ) from error
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of ours tells nobody that it is used
-            ray.init(
-                address="local",
-                num_cpus=available_cores(),
-                include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                **quiet,
-            )
-            self._started_here = True
 
     def _survey(self, planned: Sequence[Planned]) -> None:
         """Ask every machine whether it can do the runs. Raises what check_node raises, for the first that cannot."""
         datasets = {run.spec.scenario.dataset: run.spec.scenario.dataset_sha256 for run in planned}
-        asked = {_on(node, ray_tasks.checked).remote(self._terms, datasets): node for node in _nodes()}
+        asked = {on_node(node, ray_tasks.checked).remote(self._terms, datasets): node for node in node_ids()}
         answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_SECONDS)
         problems = []
         for answer in answered:
@@ -199,7 +178,7 @@ class RayExecutor(Executor):
     def _say_if_none_fits(self, run: Planned) -> None:
         """Say that runs wait if no machine of the cluster is large enough: one may still join."""
         needs = {"CPU": float(run.spec.threads), "GPU": self._gpus if run.spec.device == "cuda" else 0.0}
-        if any(all(have.get(kind, 0.0) >= amount for kind, amount in needs.items()) for have in _machines()):
+        if any(all(have.get(kind, 0.0) >= amount for kind, amount in needs.items()) for have in machines()):
             return
         gpu = f" and {needs['GPU']:g} GPU" if needs["GPU"] else ""
         self.command.notify(Note(f"Ray: no node has {run.spec.threads} cores{gpu}; the runs wait until one joins"))
@@ -209,11 +188,11 @@ class RayExecutor(Executor):
         jobs = self.command.request.jobs
         if isinstance(jobs, int):
             return jobs
-        have = _resources()
+        have = resources()
         room = have.get("CPU", 0) / run.spec.threads
         if run.spec.device == "cuda":
             room = min(room, have.get("GPU", 0) / self._gpus)
-        return min(2 * int(room) + 2, _MOST_UNDER_WAY)
+        return min(2 * int(room) + 2, MOST_UNDER_WAY)
 
     @property
     def _gpus(self) -> float:
@@ -348,79 +327,3 @@ class _Flight:
     def release(self) -> None:
         self.marks.close()
         self.lock.release()
-
-
-def _raise_file_limit() -> None:
-    """Allow as many open files as runs may be under way: each has two."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 3 * _MOST_UNDER_WAY
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
-        )
-
-
-def _require_answer(address: str) -> None:
-    """Raise OSError if nothing answers at HOST:PORT: Ray itself tries for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECTION_SECONDS).close()
-
-
-def _resources() -> dict[str, float]:
-    """Return what the whole cluster has, used or not."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources
-
-
-def _machines() -> list[dict[str, float]]:
-    """Return what each machine of the cluster has, used or not."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def _nodes() -> list[str]:
-    """Return the ids of the machines of the cluster that are alive."""
-    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def _on(node: str | None, what: Any) -> Any:
-    """Return a function as a task, or a class as an actor, that needs no core, on a certain machine if one is named."""
-    strategy = None if node is None else NodeAffinitySchedulingStrategy(node, soft=False)
-    return ray.remote(what).options(num_cpus=0, scheduling_strategy=strategy)
-
-
-class _Said(io.TextIOBase):
-    """Standard output, without what Ray prints there of its machines, at length, whatever it is told.
-
-    Of that the first sentence is kept.
-    """
-
-    def __init__(self, stream: TextIO, said: list[str]) -> None:
-        self._stream, self._own, self._ends_line = stream, said, False
-
-    def write(self, text: str) -> int:
-        """Write, or keep what is Ray's own."""
-        if "(raylet" in text[:20]:
-            message = text.partition(")")[2].removeprefix("\x1b[0m").strip()
-            self._own.append(message.partition("\n")[0].partition(". ")[0].rstrip(".") + ".")
-            self._ends_line = True
-        elif not (self._ends_line and text == "\n"):
-            self._ends_line = False
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush what has been written."""
-        self._stream.flush()
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Within, nobody replaces the handlers of Ctrl-C and SIGTERM for good: Ray would."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():
-                signal.signal(number, handler)

@@ -1,0 +1,126 @@
+"""The Ray cluster that a command joins or starts: its machines, and what Ray says of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import resource
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from clbench.errors import MachineError
+from clbench.system.machine import available_cores
+
+_CONNECTION_SECONDS = 10.0
+
+
+def join_or_start(address: str | None) -> bool:
+    """Join the cluster at `address`, or one that runs on this machine; without either start one, and return True.
+
+    Raises MachineError if there is none at the address.
+    """
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    with _own_signals():
+        try:
+            if address:
+                _require_answer(address)
+            ray.init(address=address or "auto", **quiet)
+            return False
+        except (ConnectionError, ValueError, RuntimeError, AssertionError, OSError) as error:
+            if address:
+                raise MachineError(
+                    f"no Ray cluster can be joined at {address}: {str(error).partition(chr(10))[0]}",
+                    "Start one there with `ray start --head`, or start one here: --on ray",
+                ) from error
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of ours tells nobody that it is used
+        ray.init(
+            address="local",
+            num_cpus=available_cores(),
+            include_dashboard=False,
+            _node_ip_address="127.0.0.1",
+            **quiet,
+        )
+        return True
+
+
+def raise_file_limit(files: int) -> None:
+    """Allow this process some more than so many open files, as far as the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files + 500
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
+        )
+
+
+def _require_answer(address: str) -> None:
+    """Raise OSError if nothing answers at HOST:PORT: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECTION_SECONDS).close()
+
+
+def resources() -> dict[str, float]:
+    """Return what the whole cluster has, used or not."""
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources
+
+
+def machines() -> list[dict[str, float]]:
+    """Return what each machine of the cluster has, used or not."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def node_ids() -> list[str]:
+    """Return the ids of the machines of the cluster that are alive."""
+    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def on_node(node: str | None, what: Any) -> Any:
+    """Return a function as a task, or a class as an actor, that needs no core, on a certain machine if one is named."""
+    strategy = None if node is None else NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(what).options(num_cpus=0, scheduling_strategy=strategy)
+
+
+class WithoutRays(io.TextIOBase):
+    """Standard output, without what Ray prints there of its machines, at length, whatever it is told.
+
+    Of that the first sentence is kept.
+    """
+
+    def __init__(self, stream: TextIO, said: list[str]) -> None:
+        self._stream, self._own, self._ends_line = stream, said, False
+
+    def write(self, text: str) -> int:
+        """Write, or keep what is Ray's own."""
+        if "(raylet" in text[:20]:
+            message = text.partition(")")[2].removeprefix("\x1b[0m").strip()
+            self._own.append(message.partition("\n")[0].partition(". ")[0].rstrip(".") + ".")
+            self._ends_line = True
+        elif not (self._ends_line and text == "\n"):
+            self._ends_line = False
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what has been written."""
+        self._stream.flush()
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Within, nobody replaces the handlers of Ctrl-C and SIGTERM for good: Ray would."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
