@@ -208,7 +208,8 @@ def report(
     `strategy`, `scenario` and `recipe` choose among the runs, by name. Raises UsageError where there is nothing to
     report, and MachineError where `out` (default: reports/NAME) cannot be written or holds something else.
     """
-    from clbench.reporting.publication import Selection, write_report
+    from clbench.reporting.publication import write_report
+    from clbench.results.run_selection import Selection
 
     wanted = ((names,) if isinstance(names, str) else tuple(names) for names in (strategy, scenario, recipe))
     if not places and out is None:

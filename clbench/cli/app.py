@@ -14,6 +14,7 @@ from clbench.cli.networks import export, predict
 from clbench.cli.plugins import check, list_, new_app, show
 from clbench.cli.reproduce import reproduce
 from clbench.cli.run import run
+from clbench.cli.sharing import export_table, pack, unpack
 from clbench.cli.stored_runs import compare, report
 
 app = typer.Typer(
@@ -31,6 +32,9 @@ EXAMPLES = {
     "reproduce": "clbench reproduce hsu2018 --setting class --seeds 3",
     "profile": "clbench profile -s lwf -S splitcifar10 --epochs 1",
     "report": "clbench report results --out reports/mine",
+    "pack": "clbench pack results/splitdigits study.zip",
+    "unpack": "clbench unpack study.zip --out results",
+    "export-table": "clbench export-table results data.parquet",
     "show": "clbench show lwf",
     "check": "clbench check strategies/mine.py",
     "doctor": "clbench doctor results",
@@ -40,8 +44,9 @@ EXAMPLES = {
     "export": "clbench export results/splitdigits/lwf --to onnx --out digits.onnx",
     "predict": "clbench predict results/splitdigits/lwf photos --top 3",
 }
-for command in (run, compare, report, train, extend, export, predict, list_, show, check, doctor, profile, reproduce):
-    name = command.__name__.rstrip("_")
+COMMANDS = (run, compare, report, pack, unpack, train, extend, export, export_table, predict)
+for command in (*COMMANDS, list_, show, check, doctor, profile, reproduce):
+    name = command.__name__.rstrip("_").replace("_", "-")
     app.command(name, cls=Command, epilog=f"Example: {EXAMPLES[name]}")(command)
 app.add_typer(new_app, name="new", epilog="Example: clbench new strategy mine")
 app.add_typer(data_app, name="data", epilog="Example: clbench data list")

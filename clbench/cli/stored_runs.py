@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,24 @@ from clbench.cli.options import AsJson, Results, Wide, terminal
 from clbench.cli.printing import print_comparisons
 from clbench.errors import UsageError
 from clbench.system.output import one_line, say, say_json
+
+if TYPE_CHECKING:
+    from clbench.results.run_selection import Selection
+
+OfStrategies = Annotated[
+    str, typer.Option("--strategy", "-s", metavar="NAME[,NAME…]", help="Only runs of these strategies.")
+]
+OfScenarios = Annotated[
+    str, typer.Option("--scenario", "-S", metavar="NAME[,NAME…]", help="Only runs on these scenarios.")
+]
+OfRecipes = Annotated[str, typer.Option(metavar="NAME[,NAME…]", help="Only runs under these recipes.")]
+
+
+def selection(strategy: str, scenario: str, recipe: str) -> Selection:
+    """Return which of the runs are asked for by these options."""
+    from clbench.results.run_selection import Selection
+
+    return Selection(*(tuple(filter(None, given.split(","))) for given in (strategy, scenario, recipe)))
 
 
 def compare(
@@ -26,8 +45,8 @@ def compare(
     """
     from clbench.results.stored_runs import failures, read_all
 
-    places = _places("compare", results)
-    runs, unreadable = read_all(places, _watched)
+    places = places_to_read("compare", results)
+    runs, unreadable = read_all(places, watched)
     for fault in unreadable:
         say(f"Left out: {fault}", sys.stderr)
     for failed in failures(places):
@@ -45,24 +64,19 @@ def report(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of the report [default: reports/NAME, as the first folder]."),
     ] = None,
-    strategy: Annotated[
-        str, typer.Option("--strategy", "-s", metavar="NAME[,NAME…]", help="Only runs of these strategies.")
-    ] = "",
-    scenario: Annotated[
-        str, typer.Option("--scenario", "-S", metavar="NAME[,NAME…]", help="Only runs on these scenarios.")
-    ] = "",
-    recipe: Annotated[str, typer.Option(metavar="NAME[,NAME…]", help="Only runs under these recipes.")] = "",
+    strategy: OfStrategies = "",
+    scenario: OfScenarios = "",
+    recipe: OfRecipes = "",
 ) -> None:
     """Write a page about stored runs, with figures and tables.
 
     The figures and tables are also written as files. The page loads nothing from the network, and nothing is trained.
     """
-    from clbench.reporting.publication import Selection, write_report
+    from clbench.reporting.publication import write_report
 
-    names = (tuple(filter(None, given.split(","))) for given in (strategy, scenario, recipe))
     if not results and out is None:
         out = Path("reports") / "results"
-    written = write_report(_places("report", results), out, Selection(*names), _watched)
+    written = write_report(places_to_read("report", results), out, selection(strategy, scenario, recipe), watched)
     for text in written.left_out:
         say(text, sys.stderr)
     comparisons = f"{written.comparisons} comparison{'s' if written.comparisons > 1 else ''}"
@@ -74,8 +88,8 @@ def list_runs(results: Sequence[Path] | None, as_json: bool) -> None:
     from clbench.results.stored_runs import failures, read_all
     from clbench.system.tables import print_table
 
-    places = _places("list runs", results)
-    runs, unreadable = read_all(places, _watched)
+    places = places_to_read("list runs", results)
+    runs, unreadable = read_all(places, watched)
     rows: list[dict[str, Any]] = [
         {
             "run": run.path.as_posix(),
@@ -103,22 +117,28 @@ def list_runs(results: Sequence[Path] | None, as_json: bool) -> None:
         say(fault, sys.stderr)
 
 
-def _places(command: str, results: Sequence[Path] | None) -> Sequence[Path]:
-    """Return the folders to read, and say what is left out of those that are read if none is named."""
+def places_to_read(command: str, results: Sequence[Path] | None, out: Path | None = None) -> Sequence[Path]:
+    """Return the folders and packs to read, and say what is left out of those that are read if none is named.
+
+    `command` is the one that reads them, and `out` its last argument.
+    """
+    from clbench.results.pack_layout import packs_in
     from clbench.results.stored_runs import usual_places
 
     if results:
         return results
     own, nested = usual_places()
     for folder in nested:
-        say(f"Left out: {folder}, a results folder of its own.", sys.stderr)
-        say(f"To read it: clbench {command} {folder}", sys.stderr)
+        packs = packs_in(folder)
+        say(f"Left out: {folder}, {'which holds packs' if packs else 'a results folder of its own'}.", sys.stderr)
+        words = shlex.join(map(str, [*(packs or [folder]), *([out] if out else [])]))
+        say(f"To read {'them' if packs else 'it'}: clbench {command} {words}", sys.stderr)
     if not own or not own[0].is_dir():
         raise UsageError("no runs in results", "To make some: clbench run -s naive,lwf -S splitdigits")
     return own
 
 
-def _watched(items: Sequence[Any], what: str) -> Iterable[Any]:
+def watched(items: Sequence[Any], what: str) -> Iterable[Any]:
     """Show in a terminal how many of the items are done."""
     if not sys.stderr.isatty():
         return items

@@ -15,29 +15,13 @@ from clbench.reporting.page import Content, render
 from clbench.reporting.provenance import dates, methods, surroundings
 from clbench.reporting.scenarios import across_scenarios
 from clbench.reporting.sections import published, run_table, sections
+from clbench.results.run_selection import Selection
 from clbench.results.stored_runs import Failure, StoredRun, Unreadable, Watch, failures, frame, read_all, unwatched
+from clbench.results.table_export import table_csv
 from clbench.system.files import write_synced
-from clbench.system.output import as_csv, legible
-from clbench.system.suggestions import did_you_mean
+from clbench.system.output import legible
 
 _ENTRIES = {"index.html", "data.csv", "figures", "tables", "methods"}
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which of the runs are asked for; an empty tuple asks for all."""
-
-    strategies: tuple[str, ...] = ()
-    scenarios: tuple[str, ...] = ()
-    recipes: tuple[str, ...] = ()
-
-    def has(self, strategy: str, scenario: str, recipe: str | None = None) -> bool:
-        """Return whether a run with these names is asked for; without a recipe, whether some run could be."""
-        return (
-            (not self.strategies or strategy in self.strategies)
-            and (not self.scenarios or scenario in self.scenarios)
-            and (not self.recipes or recipe is None or recipe in self.recipes)
-        )
 
 
 @dataclass(frozen=True)
@@ -63,7 +47,7 @@ def write_report(
     nothing to report, MachineError where `out` cannot be written or is no report.
     """
     runs, unreadable = read_all(places, watch)
-    chosen = _chosen(runs, selection)
+    chosen = selection.of(runs)
     if not chosen:
         found = "".join(f"\n{fault.path}: {fault.problem}" for fault in unreadable)
         raise UsageError(
@@ -71,26 +55,15 @@ def write_report(
         )
     failed = [each for each in failures(places) if selection.has(each.strategy, each.scenario)]
     left_out = _left_out(unreadable, failed)
-    target = out or Path("reports") / (Path(places[0]).resolve().name if len(places) == 1 else "comparison")
+    target = out or Path("reports") / (_name(Path(places[0])) if len(places) == 1 else "comparison")
     _require_report_or_nothing(target)
     comparisons = compare(chosen)
     _publish(target, _files(chosen, comparisons, left_out, watch))
     return Report(target / "index.html", len(chosen), len(comparisons), tuple(left_out))
 
 
-def _chosen(runs: Sequence[StoredRun], selection: Selection) -> list[StoredRun]:
-    named = [(run.spec.strategy.name, run.spec.scenario.name, run.spec.recipe.name) for run in runs]
-    for position, (kind, wanted) in enumerate(
-        (("strategy", selection.strategies), ("scenario", selection.scenarios), ("recipe", selection.recipes))
-    ):
-        known = sorted({names[position] for names in named})
-        for name in wanted:
-            if named and name not in known:
-                raise UsageError(
-                    f"no stored run has the {kind} '{name}'{did_you_mean(name, known)}", f"Stored: {', '.join(known)}"
-                )
-    chosen = [run for run, names in zip(runs, named, strict=True) if selection.has(*names)]
-    return sorted(chosen, key=lambda run: run.result.run_id)  # whatever the order of the places
+def _name(place: Path) -> str:
+    return place.stem if place.is_file() else place.resolve().name
 
 
 def _left_out(unreadable: Iterable[Unreadable], failed: Iterable[Failure]) -> list[str]:
@@ -126,10 +99,8 @@ def _files(
         run_headings=headings,
         run_rows=rows,
     )
-    data = frame(runs).astype(object)
-    cells = data.where(data.notna(), None).itertuples(index=False)
     written["index.html"] = render(content).encode("utf-8", errors="replace")
-    written["data.csv"] = as_csv([data.columns, *cells]).encode("utf-8", errors="replace")
+    written["data.csv"] = table_csv(frame(runs))
     return written | {each.file: each.source for each in described if each.file}
 
 

@@ -27,6 +27,7 @@ from filelock import FileLock
 from pydantic import Field, ValidationError
 
 from clbench.errors import MachineError
+from clbench.results.pack_layout import packs_in
 from clbench.results.record_model import Record, to_json
 from clbench.system.files import copy_synced, open_plain, read_plain, replace_file, sync_folder, write_synced
 
@@ -146,9 +147,12 @@ def published_runs(folder: Path) -> Iterator[Path]:
 
 
 def own_and_nested(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the folders in a results folder that hold its own runs, and the results folders that lie in it."""
+    """Return the folders in a results folder that hold its own runs, and what lies in it: results folders, and folders
+    of packs."""
     inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    nested = [entry for entry in inside if (entry / WORK).is_dir() or any((entry / SOURCES).glob("*.py"))]
+    nested = [
+        entry for entry in inside if (entry / WORK).is_dir() or any((entry / SOURCES).glob("*.py")) or packs_in(entry)
+    ]
     return [entry for entry in inside if entry not in nested and entry.name != SOURCES], nested
 
 
@@ -203,7 +207,9 @@ def check_results_folder(path: Path) -> None:
 
 def _holds_runs_only(path: Path) -> bool:
     visible = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    return not visible or (path / WORK).is_dir() or next(published_runs(path), None) is not None
+    if not visible or (path / WORK).is_dir() or next(published_runs(path), None) is not None:
+        return True
+    return any(packs_in(folder) for folder in (path, *filter(Path.is_dir, visible)))
 
 
 class ResultsFolder:

@@ -22,11 +22,12 @@ from clbench.evaluation.counts import Counts, count
 from clbench.results import store
 from clbench.results.command import command_of_schema_1
 from clbench.results.environment import Environment
+from clbench.results.pack import PackedRun, open_pack
 from clbench.results.record_model import SCHEMA, to_json
 from clbench.results.run_costs import RunCosts
+from clbench.results.run_files import Folder, RunFiles
 from clbench.results.run_result import FailedRun, RunResult
-from clbench.results.run_spec import RunSpec, experience_classes, run_id
-from clbench.system.files import read_plain
+from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
 from clbench.system.output import one_line
 
 if TYPE_CHECKING:
@@ -40,12 +41,17 @@ _LARGEST_PREDICTIONS = 2**30
 class StoredRun:
     """A finished run as its files have it."""
 
-    path: Path
+    files: RunFiles
     spec: RunSpec
     result: RunResult
     costs: RunCosts
     environment: Environment
     """On what it was made: versions, processor, times; no number depends on what is read from here."""
+
+    @property
+    def path(self) -> Path:
+        """The folder of its files, or where they would be if their pack were one."""
+        return self.files.path
 
     @property
     def setting(self) -> Setting:
@@ -70,7 +76,7 @@ class StoredRun:
         Without an evaluation then, the predictions are -1. They are read from the run's file each time, since those of
         all runs together may be large.
         """
-        arrays = _predictions(read_plain(self.path / "predictions.npz", _LARGEST_PREDICTIONS))
+        arrays = _predictions(self.files)
         return arrays["labels"], arrays[self.setting][-1]
 
     @property
@@ -78,9 +84,8 @@ class StoredRun:
         """The file of the strategy that made it, only ever shown, never run; None if its results folder has not got it,
         or has another content under its hash."""
         try:
-            file = store.source_file(self.path.resolve().parents[2], self.spec.strategy.sha256)
-            content = read_plain(file, store.LARGEST_JSON)
-        except (OSError, IndexError):
+            content = self.files.source(self.spec.strategy.sha256)
+        except OSError:
             return None
         return content if hashlib.sha256(content).hexdigest() == self.spec.strategy.sha256 else None
 
@@ -101,20 +106,28 @@ class Unreadable:
 
 def read(path: Path) -> StoredRun | Unreadable:
     """Read the run in the folder `path` and check it all through. Runs no code from it: it is JSON and arrays."""
-    if problem := store.damage(path):
+    return read_files(Folder(path))
+
+
+def read_files(files: RunFiles) -> StoredRun | Unreadable:
+    """Read the run that these files are and check it all through, as `read` does."""
+    path = files.path
+    if problem := files.damage():
         return Unreadable(path, problem)
     try:
-        spec = _json_file(path, "spec")
-        if problem := _other_schema(path, from_json(spec)):
+        spec = _json_file(files, "spec")
+        if problem := _other_schema(files, from_json(spec)):
             return Unreadable(path, problem, other_schema=True)
         run = StoredRun(
-            path,
+            files,
             RunSpec.model_validate_json(spec),
-            RunResult.model_validate_json(_json_file(path, "result")),
-            RunCosts.model_validate_json(_json_file(path, "costs")),
-            Environment.model_validate_json(_json_file(path, "environment")),
+            RunResult.model_validate_json(_json_file(files, "result")),
+            RunCosts.model_validate_json(_json_file(files, "costs")),
+            Environment.model_validate_json(_json_file(files, "environment")),
         )
         problem = _disagreement(run)
+        if isinstance(files, PackedRun) and files.name != folder_name(run.spec):
+            problem = f"its spec is that of {folder_name(run.spec)}"
     except ValidationError as error:
         (first, *_) = error.errors(include_url=False)
         place = ".".join(map(str, first["loc"]))
@@ -124,18 +137,18 @@ def read(path: Path) -> StoredRun | Unreadable:
     return Unreadable(path, problem) if problem else run
 
 
-def _json_file(run: Path, name: str) -> bytes:
-    return read_plain(run / f"{name}.json", store.LARGEST_JSON)
+def _json_file(files: RunFiles, name: str) -> bytes:
+    return files.read(f"{name}.json", store.LARGEST_JSON)
 
 
-def _other_schema(path: Path, spec: dict[str, Any]) -> str | None:
+def _other_schema(files: RunFiles, spec: dict[str, Any]) -> str | None:
     """Return why a run of another schema is not read, and the command that makes it again; None for this schema."""
     if (schema := spec["schema"]) == SCHEMA:
         return None
     problem = f"it has schema {schema}, and this version of clbench reads schema {SCHEMA}"
     if schema != 1:
         return f"{problem}; update clbench to read it"
-    source = read_plain(path / "strategy.py", store.LARGEST_JSON)
+    source = files.read("strategy.py", store.LARGEST_JSON)
     return f"{problem}; run it again with: {command_of_schema_1(spec, source)}"
 
 
@@ -151,7 +164,7 @@ def _disagreement(run: StoredRun) -> str | None:
         return "its class order does not have as many classes as its experiences"
     if scenario.class_names is not None and len(scenario.class_names) <= max(scenario.class_order):
         return "its class order has classes without a name"
-    arrays = _predictions(read_plain(run.path / "predictions.npz", _LARGEST_PREDICTIONS))
+    arrays = _predictions(run.files)
     for setting in READINGS[run.setting]:
         counts = run.counts(setting)
         evaluated = [row is not None for row in counts.correct]
@@ -165,9 +178,10 @@ def _disagreement(run: StoredRun) -> str | None:
     return None
 
 
-def _predictions(content: bytes) -> dict[str, Any]:
+def _predictions(files: RunFiles) -> dict[str, Any]:
     import numpy as np
 
+    content = files.read("predictions.npz", _LARGEST_PREDICTIONS)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_PREDICTIONS:
             raise ValueError("predictions.npz claims more than 1 GiB")
@@ -200,24 +214,33 @@ def unwatched(items: Sequence[Any], what: str) -> Iterable[Any]:
 
 
 def read_all(places: Iterable[str | Path], watch: Watch = unwatched) -> tuple[list[StoredRun], list[Unreadable]]:
-    """Read every run at or below the given folders, each once. Raises UsageError for a place that does not exist.
+    """Read every run at or below the given folders and in the given packs, each once.
 
-    The folders of the runs are taken through `watch`, which may show how far it is.
+    Raises UsageError for a place that does not exist, and DataError for a file that is no pack. The runs are taken
+    through `watch`, which may show how far it is.
     """
-    paths: dict[Path, Path] = {}
+    files: dict[Path, RunFiles] = {}
     for place in map(Path, places):
-        if not place.is_dir():
-            raise UsageError(f"there is no folder {place}", "Runs are stored by: clbench run --out FOLDER")
-        for path in store.published_runs(place):
-            paths.setdefault(path.resolve(), path)
-    found = {path: read(path) for path in watch(list(paths.values()), "reading runs")}
+        for own in _files_at(place):
+            files.setdefault(own.path.resolve(), own)
+    found = [read_files(own) for own in watch(list(files.values()), "reading runs")]
     runs: dict[str, StoredRun] = {}
-    for run in found.values():
+    for run in found:
         if isinstance(run, StoredRun):
             same = runs.setdefault(run.result.run_id, run)
             # Of the same run made twice, with other times, one is read, whatever the order of the places.
-            runs[run.result.run_id] = min(same, run, key=lambda each: (each.path / store.MANIFEST).read_bytes())
-    return list(runs.values()), [run for run in found.values() if isinstance(run, Unreadable)]
+            runs[run.result.run_id] = min(
+                same, run, key=lambda each: each.files.read(store.MANIFEST, store.LARGEST_JSON)
+            )
+    return list(runs.values()), [run for run in found if isinstance(run, Unreadable)]
+
+
+def _files_at(place: Path) -> Sequence[RunFiles]:
+    if place.is_dir():
+        return [Folder(path) for path in store.published_runs(place)]
+    if place.is_file():
+        return open_pack(place).runs()
+    raise UsageError(f"there is no folder or pack {place}", "Runs are stored by: clbench run --out FOLDER")
 
 
 @dataclass(frozen=True)
@@ -245,8 +268,8 @@ def failures(places: Iterable[str | Path]) -> list[Failure]:
     last: dict[tuple[Path, str], tuple[int, Failure]] = {}
     for path in found.values():
         with contextlib.suppress(OSError, ValueError):
-            spec = RunSpec.model_validate_json(_json_file(path, "spec"))
-            failed = FailedRun.model_validate_json(_json_file(path, "result"))
+            spec = RunSpec.model_validate_json(_json_file(Folder(path), "spec"))
+            failed = FailedRun.model_validate_json(_json_file(Folder(path), "result"))
             finished, tried = path.parents[3] / path.parent.relative_to(path.parents[2]), path.stat().st_mtime_ns
             names = spec.scenario.name, spec.strategy.name, spec.seeds.run
             failure = Failure("/".join(path.parts[-3:]), path, *names, failed.error)
@@ -261,7 +284,7 @@ def _finished_since(tried: int, runs: Path, key: str) -> bool:
     for path in store.published_runs(runs):
         with contextlib.suppress(OSError, ValueError):
             if path.stat().st_mtime_ns > tried:
-                spec = RunSpec.model_validate_json(_json_file(path, "spec"))
+                spec = RunSpec.model_validate_json(_json_file(Folder(path), "spec"))
                 if _apart_from_the_file(spec) == key:
                     return True
     return False

@@ -1,0 +1,251 @@
+"""Packs: runs in one file that can be sent to somebody, read without unpacking, and safe to read from a stranger.
+
+    pack.json                                               size and SHA-256 of every other file, versions
+    <scenario>/<strategy>/<recipe>-seed<k>-<id>/spec.json   the files of a run as they were published, and so on
+    sources/<sha256>.py                                     a strategy's file, once for all runs that it made
+    study.toml                                              the study, if the runs are one
+
+A pack is a zip file of one layout: pack.json first, then the others in order of name; nothing compressed, no date, no
+gap and nothing after the end. So it is known from pack.json, byte for byte, but for the contents. Nothing is
+compressed, since what zlib makes of the same bytes differs from one build of it to the next, and predictions, most of
+a pack, are compressed already; nor can anything then claim to be small and turn out large. Where a file is any other
+zip, it is refused before anything but pack.json was read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple
+
+from pydantic import Field, ValidationError
+
+from clbench.errors import DataError
+from clbench.results import store
+from clbench.results.network_record import STEM
+from clbench.results.pack_layout import (
+    INDEX,
+    LARGEST_PACK,
+    LOCAL,
+    begins_a_pack,
+    crc_in_header,
+    directory,
+    local_header,
+    size_in_header,
+)
+from clbench.results.record_model import Record
+from clbench.results.store import Manifest, ManifestEntry
+from clbench.system.files import open_plain
+from clbench.system.output import one_line
+
+STUDY = "study.toml"
+LARGEST_INDEX = 2**25
+"""Most bytes of pack.json, which then lists some 200,000 files."""
+
+_PART = r"[A-Za-z0-9_-]{1,64}"
+_RECORD = r"MANIFEST\.json|[a-z0-9_-]{1,64}\.(?:json|jsonl|npz|safetensors)"
+_RUN = re.compile(rf"({_PART}/{_PART}/[A-Za-z0-9_-]{{1,128}})/({_RECORD})")
+_SOURCE = re.compile(rf"{store.SOURCES}/([0-9a-f]{{64}})\.py")
+
+
+class PackIndex(Record):
+    """What pack.json says."""
+
+    schema_number: Literal[1] = Field(default=1, alias="schema")
+    """Version of this record's shape."""
+
+    versions: dict[str, tuple[str, ...]]
+    """With which versions of Python and of packages the runs were made, for people: nothing reads it."""
+
+    files: dict[str, ManifestEntry]
+    """Every other file of the pack, by path."""
+
+
+def is_network(name: str) -> bool:
+    """Return whether a file of a run is one of a network that was kept."""
+    return name.startswith(STEM)
+
+
+def can_be_packed(path: str) -> bool:
+    """Return whether a pack may have a file of this path: JSON, arrays, and sources under their hashes."""
+    return path == STUDY or bool(_RUN.fullmatch(path) or _SOURCE.fullmatch(path))
+
+
+class Member(NamedTuple):
+    """Where a file lies in a pack, and what it must be."""
+
+    start: int
+    """The first byte of its content."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A pack whose layout has been checked; contents are checked when they are read."""
+
+    path: Path
+    members: Mapping[str, Member]
+
+    def runs(self) -> list[PackedRun]:
+        """Return the files of each run, in order of name."""
+        files: dict[str, dict[str, Member]] = {}
+        for name, member in self.members.items():
+            if found := _RUN.fullmatch(name):
+                files.setdefault(found[1], {})[found[2]] = member
+        return [PackedRun(self, name, own) for name, own in files.items()]
+
+    def blocks(self, member: Member) -> Iterator[bytes]:
+        """Yield the content of a file. Raises OSError at its end, or before, if it is not what pack.json says."""
+        digest, left = hashlib.sha256(), member.size
+        with open_plain(self.path) as file:
+            file.seek(member.start)
+            while left and (block := file.read(min(left, 2**20))):
+                digest.update(block)
+                left -= len(block)
+                yield block
+        if left or digest.hexdigest() != member.sha256:
+            raise OSError(f"it is not what {INDEX} says")
+
+    def read(self, name: str, most: int) -> bytes:
+        """Return the content of a file of at most `most` bytes. Raises OSError for anything else."""
+        member = self.members.get(name)
+        if member is None:
+            raise FileNotFoundError(f"{name} is missing")
+        if member.size > most:
+            raise OSError(f"{name} is larger than {most:,} bytes")
+        return b"".join(self.blocks(member))
+
+
+@dataclass(frozen=True)
+class PackedRun:
+    """The files of a run in a pack."""
+
+    pack: Pack
+    name: str
+    files: Mapping[str, Member]
+    """By their names in the run."""
+
+    @property
+    def path(self) -> Path:
+        """Where they would be if the pack were a folder."""
+        return self.pack.path / self.name
+
+    def damage(self) -> str | None:
+        """Return what is wrong with the files, or None if each is as the run's manifest and the pack's say."""
+        try:
+            listed = Manifest.model_validate_json(self.read(store.MANIFEST, store.LARGEST_JSON)).files
+        except ValidationError as error:
+            return f"{store.MANIFEST} is not valid: {one_line(error.errors(include_url=False)[0]['msg'], 200)}"
+        except OSError as error:
+            return f"{store.MANIFEST} cannot be read ({error})"
+        own = {name: member for name, member in self.files.items() if name != store.MANIFEST}
+        if {name: (entry.size, entry.sha256) for name, entry in listed.items()} != {
+            name: (member.size, member.sha256) for name, member in own.items()
+        }:
+            return f"{store.MANIFEST} and {INDEX} disagree"
+        for name, member in own.items():
+            try:
+                for _ in self.pack.blocks(member):
+                    pass
+            except OSError as error:
+                return f"{name} cannot be read ({error})"
+        return None
+
+    def read(self, name: str, most: int) -> bytes:
+        """Return the content of a file."""
+        return self.pack.read(f"{self.name}/{name}", most)
+
+    def blocks(self, name: str) -> Iterator[bytes]:
+        """Yield the content of a file."""
+        return self.pack.blocks(self.files[name])
+
+    def source(self, sha256: str) -> bytes:
+        """Return what the pack has as the strategy's file of this hash."""
+        return self.pack.read(f"{store.SOURCES}/{sha256}.py", store.LARGEST_JSON)
+
+
+def open_pack(path: Path) -> Pack:
+    """Return the pack in the file `path`. Raises DataError for a file that is none, or not as `clbench pack` writes it.
+
+    Of the file's content nothing but pack.json is read.
+    """
+    try:
+        with open_plain(path) as file:
+            return Pack(path, _members(file))
+    except _Refused as refused:
+        raise DataError(f"{path} {refused}", "Ask whoever made the pack for another copy.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+class _Refused(Exception):
+    """Why a file is not taken for a pack."""
+
+
+def _members(file: BinaryIO) -> dict[str, Member]:
+    size = os.fstat(file.fileno()).st_size
+    if size > LARGEST_PACK:
+        raise _Refused(f"has more than {LARGEST_PACK:,} bytes")
+    index, length = _index(file)
+    start, members = LOCAL.size + len(INDEX) + length, {}
+    for name, entry in index.files.items():
+        start += LOCAL.size + len(name)
+        members[name] = Member(start, entry.size, entry.sha256)
+        start += entry.size
+        if start > size:
+            raise _Refused(f"is cut off: {INDEX} lists more than its {size:,} bytes hold")
+    places = {INDEX: (0, length)}
+    places |= {name: (each.start - LOCAL.size - len(name), each.size) for name, each in members.items()}
+    _check_layout(file, places, start, size)
+    return members
+
+
+def _index(file: BinaryIO) -> tuple[PackIndex, int]:
+    """Return what pack.json says, its files in order of name, and how long it is."""
+    header = file.read(LOCAL.size + len(INDEX))
+    if not begins_a_pack(header):
+        raise _Refused("is not a pack of clbench")
+    length = size_in_header(header)
+    if length > LARGEST_INDEX:
+        raise _Refused(f"has a {INDEX} of more than {LARGEST_INDEX:,} bytes")
+    content = file.read(length)
+    if len(content) < length:
+        raise _Refused("is cut off")
+    try:
+        index = PackIndex.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["loc"] == ("schema",) and isinstance(first["input"], int) and first["input"] > 1:
+            raise _Refused(f"is a pack of schema {str(first['input'])[:20]}; update clbench to read it") from None
+        raise _Refused(f"has a {INDEX} that is not valid: {one_line(first['msg'], 200)}") from None
+    for name in index.files:
+        if not can_be_packed(name):
+            raise _Refused(f"has a file that no pack has: '{one_line(name, 100)}'")
+    if list(index.files) != sorted(index.files):
+        raise _Refused("lists its files in another order than their names'")
+    return index, length
+
+
+def _check_layout(file: BinaryIO, places: Mapping[str, tuple[int, int]], start: int, size: int) -> None:
+    """Raise _Refused if anything around the contents is not as `clbench pack` writes it, but for the CRCs.
+
+    These are what other programs check contents by; clbench does so by the hashes in pack.json.
+    """
+    files = []
+    for name, (place, length) in places.items():
+        file.seek(place)
+        header = file.read(LOCAL.size + len(name))
+        crc = crc_in_header(header)
+        if header != local_header(name, length, crc):
+            raise _Refused(f"is not as clbench pack writes it (before {name})")
+        files.append((name, place, length, crc))
+    expected = directory(files, start)
+    file.seek(start)
+    if size != start + len(expected) or file.read(len(expected)) != expected:
+        raise _Refused("is not as clbench pack writes it (at its end)")

@@ -1,0 +1,114 @@
+"""Publishes the runs of a pack in a results folder, each by one rename, and none in the place of another."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import Timeout
+
+from clbench.errors import MachineError
+from clbench.results import store
+from clbench.results.pack import PackedRun, open_pack
+from clbench.results.run_files import Folder, RunFiles
+from clbench.results.run_spec import folder_name, run_id
+from clbench.results.store import ResultsFolder
+from clbench.results.stored_runs import StoredRun, Unreadable, Watch, read_files, unwatched
+
+_PATIENCE = 5
+"""Seconds to wait for another process: one that unpacks needs less for a run, one that trains it nearly always more."""
+
+SAME_IN_EQUAL_RUNS = ("spec.json", "result.json", "predictions.npz")
+"""Files whose bytes are the same whenever and wherever a run is made; seconds and versions are in the others."""
+
+
+@dataclass
+class Unpacked:
+    """What became of the runs of a pack, by name."""
+
+    published: list[str] = field(default_factory=list)
+    there: list[str] = field(default_factory=list)
+    """Runs that were in the results folder already, and stay as they were."""
+
+    left_out: list[str] = field(default_factory=list)
+    """Why a run is not in the results folder as the pack has it, in a line each."""
+
+
+def unpack(path: Path, out: Path, watch: Watch = unwatched) -> Unpacked:
+    """Publish the runs of the pack `path` in the results folder `out`. It may be killed at any time and run again.
+
+    What is there is never replaced. A run of the pack that is not as it was published is left out, and so is one that
+    is there with another result or is being done by another process. Raises DataError for a file that is no pack, and
+    MachineError if `out` cannot be written or the disk is full.
+    """
+    pack, done = open_pack(path), Unpacked()
+    try:
+        results = ResultsFolder(out)
+        for files in watch(pack.runs(), "unpacking"):
+            run = read_files(files)
+            if isinstance(run, Unreadable):
+                done.left_out.append(str(run))
+            else:
+                _publish(run, files, results, done)
+    except OSError as error:
+        raise MachineError(
+            f"cannot write to {out}: {error.strerror or error}. The runs that were published are whole.",
+            "Free disk space or fix the folder, then run the same command again to go on.",
+        ) from error
+    return done
+
+
+def _publish(run: StoredRun, files: PackedRun, results: ResultsFolder, done: Unpacked) -> None:
+    name, identity = folder_name(run.spec), run_id(run.spec)
+    lock = results.lock(identity)
+    try:
+        lock.acquire(timeout=_PATIENCE)
+    except Timeout:
+        done.left_out.append(f"{name}: another process is doing it; unpack again when it has finished")
+        return
+    try:
+        if there := results.published(name):
+            results.discard_work(identity)
+            if all(_same(Folder(there), files, each) for each in SAME_IN_EQUAL_RUNS):
+                done.there.append(name)
+            else:
+                done.left_out.append(f"{name}: {there} has another result, and is not replaced")
+            return
+        if (source := run.source) is not None:
+            results.keep_source(source)
+        with _copies(files, results.work(identity)) as copies:
+            results.publish(name, identity, copies)
+        done.published.append(name)
+    finally:
+        lock.release()
+
+
+def _same(one: RunFiles, other: RunFiles, name: str) -> bool:
+    return _hash(one, name) == _hash(other, name)
+
+
+def _hash(files: RunFiles, name: str) -> bytes:
+    digest = hashlib.sha256()
+    for block in files.blocks(name):
+        digest.update(block)
+    return digest.digest()
+
+
+@contextlib.contextmanager
+def _copies(files: PackedRun, work: Path) -> Iterator[dict[str, bytes | Path]]:
+    """Within, the files of a run but for its manifest lie in the `work` folder: networks may not fit into memory."""
+    folder = work / "unpacked"
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    folder.mkdir()
+    try:
+        for name in files.files:
+            if name != store.MANIFEST:
+                with (folder / name).open("wb") as file:
+                    file.writelines(files.blocks(name))
+        yield {path.name: path for path in folder.iterdir()}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
