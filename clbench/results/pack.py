@@ -39,7 +39,6 @@ from clbench.results.pack_layout import (
 )
 from clbench.results.record_model import Record
 from clbench.results.store import Manifest, ManifestEntry
-from clbench.system.files import open_plain
 from clbench.system.output import one_line
 
 STUDY = "study.toml"
@@ -103,7 +102,7 @@ class Pack:
     def blocks(self, member: Member) -> Iterator[bytes]:
         """Yield the content of a file. Raises OSError at its end, or before, if it is not what pack.json says."""
         digest, left = hashlib.sha256(), member.size
-        with open_plain(self.path) as file:
+        with self.path.open("rb") as file:
             file.seek(member.start)
             while left and (block := file.read(min(left, 2**20))):
                 digest.update(block)
@@ -176,7 +175,7 @@ def open_pack(path: Path) -> Pack:
     Of the file's content nothing but pack.json is read.
     """
     try:
-        with open_plain(path) as file:
+        with path.open("rb") as file:
             return Pack(path, _members(file))
     except _Refused as refused:
         raise DataError(f"{path} {refused}", "Ask whoever made the pack for another copy.") from None

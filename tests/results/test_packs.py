@@ -222,8 +222,10 @@ def test_a_pack_and_the_folder_that_it_was_made_of_are_read_as_one(results: Path
     assert len(read_all([study, results, study])[0]) == 4
 
 
-@pytest.mark.slow
-def test_the_report_of_a_pack_is_that_of_the_folder(results: Path, study: Path, tmp_path: Path) -> None:
+def test_the_report_of_a_pack_is_that_of_the_folder(
+    results: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clbench.reporting.figures.all_figures", lambda comparison: [])
     pages = [
         write_report([place], tmp_path / name, Selection(strategies=("naive",))).page
         for place, name in ((study, "of-pack"), (results, "of-folder"))
