@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,49 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Imports a module of benchmarks/, a package of the checkout that is not installed."""
     monkeypatch.syspath_prepend(str(ROOT))
     return lambda name: importlib.import_module(f"benchmarks.{name}")
+
+
+@pytest.mark.slow
+def test_the_tables_for_readers_are_those_of_the_packs(benchmark: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code = benchmark("reference").main(check=True)
+    assert (code, capsys.readouterr().out) == (0, "")
+
+
+def test_a_table_for_readers_is_replaced_line_by_line_and_nothing_else(benchmark: Any) -> None:
+    page = "Text\n\n| Split MNIST, 4 seeds | a |\n| --- | --- |\n| old | 1 |\n\n| Split MNIST | other |\n"
+    lines = ["| Split MNIST, 5 seeds | a |", "| --- | --- |", "| new | 2 |", "| naive | 3 |"]
+    made = benchmark("reference").with_tables(page, {"Split MNIST": lines})
+    assert made == "Text\n\n" + "\n".join(lines) + "\n\n| Split MNIST | other |\n"
+
+
+def test_a_number_that_a_reader_sees_and_no_pack_has_is_found(
+    benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = benchmark("reference")
+    pack = reference.RESULTS / "splitcifar10.zip"
+    for path in (pack, pack.with_suffix(".csv"), *reference.PAGES):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes((ROOT / path).read_bytes())
+    page = tmp_path / "docs/results.md"
+    monkeypatch.setattr(reference, "ROOT", tmp_path)
+    monkeypatch.setattr(reference, "SHOWN", {"splitcifar10": "Split CIFAR-10"})
+    (tmp_path / reference.REPORT).mkdir(parents=True)
+    (tmp_path / reference.REPORT / "data.csv").write_bytes((tmp_path / pack.with_suffix(".csv")).read_bytes())
+    assert reference.main(check=True) == 0
+    page.write_text(page.read_text().replace("69.8 ±2.0", "79.8 ±2.0"))
+    assert reference.main(check=True) == 1
+    assert capsys.readouterr().out.startswith("docs/results.md is not what the packs")
+
+
+def test_few_files_of_results_and_reports_are_tracked_and_the_page_links_to_no_others() -> None:
+    if (ROOT / ".git").exists():
+        command = ["git", "-C", str(ROOT), "ls-files", "results", "reports"]
+        tracked = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        assert 0 < len(tracked) < 60
+    page = ROOT / "reports" / "reference" / "index.html"
+    links = set(re.findall(r'href="([^"#]+)"', page.read_text(encoding="utf-8")))
+    files = {link for link in links if not link.startswith("data:")}
+    assert files == {"data.csv"} and all((page.parent / file).is_file() for file in files)
 
 
 def test_a_ratio_is_the_median_over_the_pairs_and_not_that_of_the_medians(benchmark: Any) -> None:

@@ -29,6 +29,9 @@ class Content:
     remedies: bool
     """Whether something is done against forgetting in any of the runs."""
 
+    downloads: bool
+    """Whether figures, tables and sources lie next to the page as files, which it then links to."""
+
     run_headings: Sequence[str]
     run_rows: Sequence[Sequence[str]]
 

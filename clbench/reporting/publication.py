@@ -58,7 +58,7 @@ def write_report(
     target = out or Path("reports") / (_name(Path(places[0])) if len(places) == 1 else "comparison")
     _require_report_or_nothing(target)
     comparisons = compare(chosen)
-    _publish(target, _files(chosen, comparisons, left_out, watch))
+    _publish(target, report_files(chosen, comparisons, left_out, watch))
     return Report(target / "index.html", len(chosen), len(comparisons), tuple(left_out))
 
 
@@ -74,9 +74,14 @@ def _left_out(unreadable: Iterable[Unreadable], failed: Iterable[Failure]) -> li
     return [legible(text) for text in said]
 
 
-def _files(
-    runs: Sequence[StoredRun], comparisons: Sequence[Comparison], left_out: Sequence[str], watch: Watch
+def report_files(
+    runs: Sequence[StoredRun],
+    comparisons: Sequence[Comparison],
+    left_out: Sequence[str] = (),
+    watch: Watch = unwatched,
+    downloads: bool = True,
 ) -> dict[str, bytes]:
+    """Return the files of a report by their paths; without `downloads`, a page that links to data.csv alone."""
     shown, written = sections(comparisons, watch)
     across, files = across_scenarios(comparisons)
     written |= files
@@ -96,6 +101,7 @@ def _files(
         methods=described,
         surroundings=surroundings(runs),
         remedies=any(row.reference is None for comparison in comparisons for row in comparison.rows),
+        downloads=downloads,
         run_headings=headings,
         run_rows=rows,
     )
