@@ -82,9 +82,9 @@ def export_table(
 
     A row per run, setting, experience trained last and experience tested.
     """
-    from clbench.results.table_export import check_format, write_table
+    from clbench.results.table_export import check_place, write_table
 
-    check_format(out)
+    check_place(out)
     chosen, complete = _chosen("export-table", results, out, selection(strategy, scenario, recipe))
     rows = write_table(out, chosen)
     say(f"{out}: {rows:,} rows of {_runs(len(chosen))}")

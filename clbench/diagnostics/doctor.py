@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clbench.data.datasets import data_folder, verify
+from clbench.errors import DataError
 from clbench.plugins import discovery
 from clbench.results import environment, store
 from clbench.results.stored_runs import Unreadable, failures, read_all
@@ -103,7 +104,11 @@ def _data(folder: Path) -> Iterator[Finding]:
 
 def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
     for folder in folders:
-        runs, unreadable = read_all([folder])
+        try:
+            runs, unreadable = read_all([folder])
+        except DataError as error:  # a pack
+            yield Finding(one_line(error.message), error.exit_code, error.hint or "")
+            continue
         count = f"{len(runs)} run{'s' if len(runs) != 1 else ''}"
         yield Finding(f"{count} in {folder}, {'each ' if len(runs) != 1 else ''}as published")
         for fault in unreadable:
@@ -124,4 +129,6 @@ def _unreadable(fault: Unreadable) -> Finding:
     seed = run.rpartition("-seed")[2].partition("-")[0]
     command = shlex.join(["clbench", "run", "-s", strategy, "-S", scenario, "--seeds", f"{seed},"])
     fix = one_line(f"Remove its folder, then run it again: {command}")
+    if not fault.path.exists():  # but in a pack
+        fix = "Ask whoever made the pack for another copy; its other runs can be used."
     return Finding(f"run {fault}", 1, "" if fault.other_schema else fix)

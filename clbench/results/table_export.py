@@ -15,13 +15,15 @@ from clbench.system.output import as_csv
 FORMATS = (".parquet", ".csv")
 
 
-def check_format(path: Path) -> None:
-    """Raise UsageError for the name of a file of another format, and MachineError if pyarrow is missing for Parquet."""
+def check_place(path: Path) -> None:
+    """Raise UsageError for a file that exists or is of another format, and MachineError if pyarrow is missing."""
     if path.suffix not in FORMATS:
         raise UsageError(
             f"a table's name ends in .parquet or .csv (got {path})",
             "For example: clbench export-table results data.csv",
         )
+    if path.exists():
+        raise UsageError(f"{path} exists, and is not replaced", "Remove it, or choose another name.")
     if path.suffix == ".parquet":
         try:
             import pyarrow  # noqa: F401 - what pandas writes Parquet with
@@ -30,15 +32,13 @@ def check_format(path: Path) -> None:
 
 
 def write_table(path: Path, runs: Sequence[StoredRun]) -> int:
-    """Write the counts of the runs (see `stored_runs.frame`), in place of an earlier table; return the number of rows.
+    """Write the counts of the runs (see `stored_runs.frame`); return the number of rows. See `check_place`.
 
     Raises MachineError if it cannot be written.
     """
-    table = typed(frame(runs))
+    table = frame(runs)
     try:
-        replace_file(
-            path, table_csv(table) if path.suffix == ".csv" else table.to_parquet(engine="pyarrow", index=False)
-        )
+        replace_file(path, table_csv(table) if path.suffix == ".csv" else typed(table).to_parquet(index=False))
     except OSError as error:
         raise MachineError(f"cannot write {path}: {error.strerror or error}", "Choose another file.") from error
     return len(table)
@@ -47,12 +47,12 @@ def write_table(path: Path, runs: Sequence[StoredRun]) -> int:
 def typed(table: pd.DataFrame) -> pd.DataFrame:
     """Return the frame of counts with the type of each column written out, whatever its values are.
 
-    Names are categories; what may be missing is a nullable type.
+    Texts are categories, of texts also if no run has a value, as may be with presets.
     """
-    return table.astype(
+    texts = ["run", "scenario", "split", "class_order", "trained", "strategy", "preset", "config", "recipe", "setting"]
+    return table.astype(dict.fromkeys(texts, "string")).astype(
         {
-            **dict.fromkeys(("run", "scenario", "split", "class_order", "trained", "strategy"), "category"),
-            **dict.fromkeys(("preset", "config", "recipe", "setting"), "category"),
+            **dict.fromkeys(texts, "category"),
             "seed": "int64",
             **dict.fromkeys(("after", "on"), "int32"),
             **dict.fromkeys(("correct", "total"), "int64"),
