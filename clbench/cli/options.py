@@ -24,7 +24,7 @@ def _help(option: Option) -> str:
 
 
 DataFolder = Annotated[Path | None, typer.Option("--data", metavar="DIR", help=_help(options()["data"].option))]
-Results = Annotated[list[Path] | None, typer.Argument(metavar="RESULTS", help="Folders [default: results].")]
+Results = Annotated[list[Path] | None, typer.Argument(metavar="RESULTS", help="Folders and packs [default: results].")]
 Wide = Annotated[bool, typer.Option("--wide", help="Print all columns in one table, however wide.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 

@@ -36,7 +36,7 @@ def list_(
         ),
     ] = "",
     results: Annotated[
-        list[Path] | None, typer.Argument(metavar="RESULTS", help="Folders, for runs [default: results].")
+        list[Path] | None, typer.Argument(metavar="RESULTS", help="Folders and packs of runs [default: results].")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -28,7 +28,7 @@ def pack(
     recipe: OfRecipes = "",
     networks: Annotated[bool, typer.Option("--networks", help="Pack the kept networks, too.")] = False,
 ) -> None:
-    """Write stored runs into one file, to be sent to somebody.
+    """Write stored runs into one file to send.
 
     The same runs give the same bytes. Commands that read stored runs read packs, too.
     """
@@ -78,9 +78,10 @@ def export_table(
     scenario: OfScenarios = "",
     recipe: OfRecipes = "",
 ) -> None:
-    """Write every count of stored runs as one tidy table, for other tools.
+    """Write the counts of stored runs as a tidy table.
 
-    A row per run, setting, experience trained last and experience tested.
+    A row per run, setting, experience trained last and experience tested, for
+    other tools.
     """
     from clbench.results.table_export import check_place, write_table
 

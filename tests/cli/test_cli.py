@@ -57,7 +57,7 @@ SMALL_ARGUMENTS: dict[str, Any] = {"scenario": "splitdigits", "split": "2", "epo
 
 COMMANDS = (
     *("run", "compare", "reproduce", "profile", "report", "show", "check", "doctor", "list", "data", "new"),
-    *("data list", "data fetch", "data import", "data verify", "data clean"),
+    *("pack", "unpack", "export-table", "data list", "data fetch", "data import", "data verify", "data clean"),
     *("new strategy", "new scenario", "new network"),
 )
 
@@ -297,7 +297,7 @@ RUN = ["run", "-s", "naive", "-S", "splitdigits", "--threads", "1", "--device", 
         (["lits"], "list"),
         (["list", "strategeis"], "did you mean 'strategies'"),
         (["show", "lfw"], "did you mean 'lwf'"),
-        (["compare", "nowhere"], "no folder nowhere"),
+        (["compare", "nowhere"], "no folder or pack nowhere"),
         (["compare", "."], "no runs in"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -627,7 +627,7 @@ def test_report_takes_folders_names_and_a_place_and_python_does_the_same(command
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["nowhere"], 2, "there is no folder nowhere"),
+        (["nowhere"], 2, "there is no folder or pack nowhere"),
         (["results/.work"], 2, "no runs in results/.work"),
         (["-s", "naif"], 2, "no stored run has the strategy 'naif'; did you mean 'naive'?"),
         (["--out", "results"], 4, "results holds something else than a report"),

@@ -25,6 +25,7 @@ from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.statistics import Estimate, estimate
 from clbench.evaluation.counts import count
 from clbench.results.environment import Environment
+from clbench.results.run_files import Folder
 from clbench.results.run_spec import RecipeSpec
 from clbench.results.stored_runs import StoredRun, read_all
 from clbench.system import tables
@@ -65,7 +66,7 @@ def stored(
     told["strategy"] = spec.strategy.model_copy(update={"sha256": sha256} if sha256 else {})
     spec = spec.model_copy(update={**told, **changed})
     result = stored_runs.result_of(spec, counts, text, samples_seen)  # type: ignore[arg-type]
-    return StoredRun(Path(strategy), spec, result, stored_runs.costs_of(spec, 1.5), Environment())
+    return StoredRun(Folder(Path(strategy)), spec, result, stored_runs.costs_of(spec, 1.5), Environment())
 
 
 def only(runs: Sequence[StoredRun]) -> Comparison:

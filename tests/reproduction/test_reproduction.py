@@ -20,6 +20,7 @@ from clbench.plugins.discovery import builtin_folder, select
 from clbench.reproduction import table
 from clbench.reproduction.campaign import chosen
 from clbench.reproduction.targets import Cell, Target, cells, targets
+from clbench.results.run_files import Folder
 from clbench.results.stored_runs import StoredRun
 
 TARGET = Target(
@@ -74,7 +75,7 @@ def run(
     counts = {setting: count(right, right[1], [[0, 1], [2, 3]], [True, True], setting=setting)}
     result = stored_runs.result_of(spec, counts, SOURCE.decode())
     result = result.model_copy(update={"metrics": {setting: {"final_accuracy": final}}})
-    return StoredRun(Path("run"), spec, result, stored_runs.costs_of(spec, 1.0), {})
+    return StoredRun(Folder(Path("run")), spec, result, stored_runs.costs_of(spec, 1.0), {})
 
 
 def answered(runs: Sequence[StoredRun], target: Target = TARGET) -> tuple[float, ...]:
