@@ -1,1 +1,4 @@
-"""What clbench costs, measured: `python -m benchmarks.speed`, `.growth`, `.device` and `.peers`, from the checkout."""
+"""What clbench costs, measured: `python -m benchmarks.speed`, `.growth`, `.device` and `.peers`, from the checkout.
+
+`.reference` makes what readers see of the reference results.
+"""
