@@ -20,9 +20,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic_core import from_json
 
 from clbench.errors import DataError
 from clbench.results import store
@@ -37,31 +37,19 @@ from clbench.results.pack_layout import (
     local_header,
     size_in_header,
 )
-from clbench.results.record_model import Record
-from clbench.results.store import Manifest, ManifestEntry
 from clbench.system.output import one_line
 
 STUDY = "study.toml"
-LARGEST_INDEX = 2**25
-"""Most bytes of pack.json, which then lists some 200,000 files."""
+SCHEMA = 1
+"""Raised whenever the layout or the shape of pack.json changes."""
+
+LARGEST_INDEX = 2**24
+"""Most bytes of pack.json, which then lists some 100,000 files."""
 
 _PART = r"[A-Za-z0-9_-]{1,64}"
 _RECORD = r"MANIFEST\.json|[a-z0-9_-]{1,64}\.(?:json|jsonl|npz|safetensors)"
 _RUN = re.compile(rf"({_PART}/{_PART}/[A-Za-z0-9_-]{{1,128}})/({_RECORD})")
 _SOURCE = re.compile(rf"{store.SOURCES}/([0-9a-f]{{64}})\.py")
-
-
-class PackIndex(Record):
-    """What pack.json says."""
-
-    schema_number: Literal[1] = Field(default=1, alias="schema")
-    """Version of this record's shape."""
-
-    versions: dict[str, tuple[str, ...]]
-    """With which versions of Python and of packages the runs were made, for people: nothing reads it."""
-
-    files: dict[str, ManifestEntry]
-    """Every other file of the pack, by path."""
 
 
 def is_network(name: str) -> bool:
@@ -138,15 +126,11 @@ class PackedRun:
     def damage(self) -> str | None:
         """Return what is wrong with the files, or None if each is as the run's manifest and the pack's say."""
         try:
-            listed = Manifest.model_validate_json(self.read(store.MANIFEST, store.LARGEST_JSON)).files
-        except ValidationError as error:
-            return f"{store.MANIFEST} is not valid: {one_line(error.errors(include_url=False)[0]['msg'], 200)}"
+            listed = self.read(store.MANIFEST, store.LARGEST_JSON)
         except OSError as error:
             return f"{store.MANIFEST} cannot be read ({error})"
         own = {name: member for name, member in self.files.items() if name != store.MANIFEST}
-        if {name: (entry.size, entry.sha256) for name, entry in listed.items()} != {
-            name: (member.size, member.sha256) for name, member in own.items()
-        }:
+        if listed != store.manifest_of({name: (member.size, member.sha256) for name, member in own.items()}):
             return f"{store.MANIFEST} and {INDEX} disagree"
         for name, member in own.items():
             try:
@@ -191,12 +175,12 @@ def _members(file: BinaryIO) -> dict[str, Member]:
     size = os.fstat(file.fileno()).st_size
     if size > LARGEST_PACK:
         raise _Refused(f"has more than {LARGEST_PACK:,} bytes")
-    index, length = _index(file)
+    entries, length = _index(file)
     start, members = LOCAL.size + len(INDEX) + length, {}
-    for name, entry in index.files.items():
+    for name, (content_size, sha256) in entries.items():
         start += LOCAL.size + len(name)
-        members[name] = Member(start, entry.size, entry.sha256)
-        start += entry.size
+        members[name] = Member(start, content_size, sha256)
+        start += content_size
         if start > size:
             raise _Refused(f"is cut off: {INDEX} lists more than its {size:,} bytes hold")
     places = {INDEX: (0, length)}
@@ -205,8 +189,8 @@ def _members(file: BinaryIO) -> dict[str, Member]:
     return members
 
 
-def _index(file: BinaryIO) -> tuple[PackIndex, int]:
-    """Return what pack.json says, its files in order of name, and how long it is."""
+def _index(file: BinaryIO) -> tuple[dict[str, store.SizeAndHash], int]:
+    """Return what pack.json says of the other files, and how long it is."""
     header = file.read(LOCAL.size + len(INDEX))
     if not begins_a_pack(header):
         raise _Refused("is not a pack of clbench")
@@ -216,19 +200,36 @@ def _index(file: BinaryIO) -> tuple[PackIndex, int]:
     content = file.read(length)
     if len(content) < length:
         raise _Refused("is cut off")
+    return _entries(content), length
+
+
+def _entries(content: bytes) -> dict[str, store.SizeAndHash]:
+    """Return what pack.json says of the other files, in order of name.
+
+    Refused is what is wrong first; pydantic would hold an error for each of millions.
+    """
     try:
-        index = PackIndex.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if first["loc"] == ("schema",) and isinstance(first["input"], int) and first["input"] > 1:
-            raise _Refused(f"is a pack of schema {str(first['input'])[:20]}; update clbench to read it") from None
-        raise _Refused(f"has a {INDEX} that is not valid: {one_line(first['msg'], 200)}") from None
-    for name in index.files:
+        said = from_json(content)
+    except ValueError as error:
+        raise _Refused(f"has a {INDEX} that is not valid: {one_line(str(error), 200)}") from None
+    schema = said.get("schema") if isinstance(said, dict) else None
+    if type(schema) is int and schema > SCHEMA:
+        raise _Refused(f"is a pack of a later schema than {SCHEMA}; update clbench to read it")
+    if schema != SCHEMA or said.keys() != {"schema", "versions", "files"} or not isinstance(said["files"], dict):
+        raise _Refused(f"has a {INDEX} that is not one of schema {SCHEMA}")
+    files: dict[str, Any] = said["files"]
+    for name, entry in files.items():
         if not can_be_packed(name):
             raise _Refused(f"has a file that no pack has: '{one_line(name, 100)}'")
-    if list(index.files) != sorted(index.files):
-        raise _Refused("lists its files in another order than their names'")
-    return index, length
+        if not isinstance(entry, dict) or entry.keys() != {"size", "sha256"} or not _is_size(entry["size"]):
+            raise _Refused(f"has a {INDEX} that does not say of what size {name} is")
+    if list(files) != sorted(files):
+        raise _Refused("lists its files in another order than that of their names")
+    return {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _check_layout(file: BinaryIO, places: Mapping[str, tuple[int, int]], start: int, size: int) -> None:

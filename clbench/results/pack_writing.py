@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from clbench.errors import DataError, MachineError, UsageError
 from clbench.results import store
-from clbench.results.pack import LARGEST_INDEX, STUDY, PackIndex, can_be_packed, is_network
+from clbench.results.pack import LARGEST_INDEX, SCHEMA, STUDY, can_be_packed, is_network
 from clbench.results.pack_layout import INDEX, LARGEST_PACK, SUFFIX, directory, local_header
 from clbench.results.run_spec import folder_name
 from clbench.results.store import Manifest, ManifestEntry
@@ -84,11 +84,9 @@ def write_pack(path: Path, runs: Sequence[StoredRun], networks: bool = False, st
 
 def _files_of(run: StoredRun, networks: bool) -> tuple[dict[str, _File], int]:
     """Return the files of a run by their paths in the pack, and how many bytes of networks are left out."""
-    written = run.files.read(store.MANIFEST, store.LARGEST_JSON)
-    listed = Manifest.model_validate_json(written).files
+    listed = Manifest.model_validate_json(run.files.read(store.MANIFEST, store.LARGEST_JSON)).files
     kept = {name: entry for name, entry in listed.items() if networks or not is_network(name)}
-    if kept.keys() != listed.keys():
-        written = store.as_json(Manifest(files=kept))
+    written = store.manifest_of({name: (entry.size, entry.sha256) for name, entry in kept.items()})
     place = folder_name(run.spec)
     files = {f"{place}/{store.MANIFEST}": _held(written)}
     for name, entry in kept.items():
@@ -110,10 +108,11 @@ def _index(files: Mapping[str, _File], runs: Iterable[StoredRun]) -> bytes:
             if version is not None:
                 versions[name].add(version)
     return store.as_json(
-        PackIndex(
-            versions={name: tuple(sorted(versions[name])) for name in sorted(versions)},
-            files={name: files[name].entry for name in sorted(files)},
-        )
+        {
+            "schema": SCHEMA,
+            "versions": {name: sorted(versions[name]) for name in sorted(versions)},
+            "files": {name: files[name].entry for name in sorted(files)},
+        }
     )
 
 

@@ -73,17 +73,27 @@ Files = Mapping[str, bytes | Path]
 
 def manifest(files: Files) -> bytes:
     """Return the manifest of a run: size and SHA-256 of each of its files."""
-    return as_json({"schema": 1, "files": {name: _entry(content) for name, content in sorted(files.items())}})
+    return manifest_of({name: _size_and_hash(content) for name, content in files.items()})
 
 
-def _entry(content: bytes | Path) -> dict[str, Any]:
+SizeAndHash = tuple[int, str]
+"""How many bytes a file has, and their SHA-256."""
+
+
+def manifest_of(files: Mapping[str, SizeAndHash]) -> bytes:
+    """Return the manifest of a run with these files."""
+    entries = {name: {"size": size, "sha256": sha256} for name, (size, sha256) in sorted(files.items())}
+    return as_json({"schema": 1, "files": entries})
+
+
+def _size_and_hash(content: bytes | Path) -> SizeAndHash:
     if isinstance(content, bytes):
-        return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        return len(content), hashlib.sha256(content).hexdigest()
     digest = hashlib.sha256()
     with content.open("rb") as file:
         while block := file.read(2**20):
             digest.update(block)
-        return {"size": file.tell(), "sha256": digest.hexdigest()}
+        return file.tell(), digest.hexdigest()
 
 
 def damage(run: Path) -> str | None:

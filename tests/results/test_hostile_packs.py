@@ -11,6 +11,8 @@ import json
 import pickle
 import random
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zipfile
@@ -304,7 +306,7 @@ INDEXES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another order": lambda index: {**index, "files": dict(reversed(index["files"].items()))},
     "a later schema": lambda index: {**index, "schema": 2},
     "a schema beyond all": lambda index: {**index, "schema": 10**4000},
-    "versions of numbers": lambda index: {**index, "versions": {"torch": [2]}},
+    "no versions": lambda index: index.pop("versions") and None,
     "more": lambda index: {**index, "run": "rm -rf ~"},
     "a list": lambda index: [index],
     "nothing": lambda index: None if index.clear() else {},
@@ -328,7 +330,7 @@ def test_a_list_of_files_that_lies_is_refused(tmp_path: Path, sound: bytes, chan
 def test_a_later_schema_is_said_to_be_one(tmp_path: Path, sound: bytes) -> None:
     files = files_of(sound)
     said = refusal(tmp_path / "pack.zip", forged(files, index_of(files) | {"schema": 2}))
-    assert said.endswith("is a pack of schema 2; update clbench to read it")
+    assert said.endswith("is a pack of a later schema than 1; update clbench to read it")
 
 
 def test_a_list_of_files_that_is_too_long_is_refused_before_it_is_read(
@@ -336,6 +338,37 @@ def test_a_list_of_files_that_is_too_long_is_refused_before_it_is_read(
 ) -> None:
     monkeypatch.setattr(packs, "LARGEST_INDEX", 1000)
     assert "more than 1,000 bytes" in refusal(tmp_path / "pack.zip", sound)
+
+
+MILLIONS = {
+    "of empty entries": lambda size: b'"a":{},' * (size // 7),
+    "of entries": lambda size: b",".join(b'"%07x":{}' % number for number in range(size // 13)) + b",",
+    "of lists": lambda size: b'"a":[' + b"[]," * (size // 3) + b"[]],",
+    "of fields": lambda size: b'"study.toml":{' + b",".join(b'"%07x":1' % n for n in range(size // 12)) + b"},",
+}
+HELD = """
+import resource, sys
+from pathlib import Path
+from clbench.errors import DataError
+from clbench.results.pack import open_pack
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    open_pack(Path(sys.argv[1]))
+except DataError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("made", MILLIONS.values(), ids=MILLIONS)
+def test_millions_in_the_list_of_files_take_no_more_memory_than_they_are_worth(
+    tmp_path: Path, made: Callable[[int], bytes]
+) -> None:
+    text = b'{"schema":1,"versions":{},"files":{' + made(packs.LARGEST_INDEX - 1000) + b'"z":1}}'
+    (tmp_path / "pack.zip").write_bytes(forged({}, text))
+    command = [sys.executable, "-c", HELD, str(tmp_path / "pack.zip")]
+    held = int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout)
+    assert held < 700_000  # in kB
 
 
 def test_a_pack_that_is_too_large_is_refused_before_it_is_read(
