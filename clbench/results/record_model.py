@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
+from pydantic_core import CoreSchema
 
 from clbench.base.config import OMIT_DEFAULT
 
@@ -20,6 +21,24 @@ Seconds = Annotated[float, pydantic.Field(ge=0, le=_LARGEST)]
 """Bounded, so that means of what a stranger's file says are numbers."""
 
 
+_INNER = ("schema", "items_schema", "values_schema", "fields", "choices", "definitions")
+
+
+def _fail_fast(schema: Any) -> None:
+    """Set `fail_fast` in each list and tuple that the schema has somewhere."""
+    if isinstance(schema, list | tuple):
+        for each in schema:
+            _fail_fast(each)
+        return
+    if not isinstance(schema, dict):
+        return
+    if schema.get("type") in ("list", "tuple"):
+        schema["fail_fast"] = True
+    for name in _INNER:
+        inner = schema.get(name)
+        _fail_fast(list(inner.values()) if isinstance(inner, dict) and "type" not in inner else inner)
+
+
 class Record(pydantic.BaseModel):
     """A part of a stored record. The string under a field is its description in the published JSON schema."""
 
@@ -31,6 +50,15 @@ class Record(pydantic.BaseModel):
         populate_by_name=True,
         protected_namespaces=(),
     )
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[pydantic.BaseModel], handler: pydantic.GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Let a list end at its first wrong entry: an error for each of a stranger's millions would fill the memory."""
+        schema = handler(source)
+        _fail_fast(schema)
+        return schema
 
 
 def to_json(value: Any) -> Any:
