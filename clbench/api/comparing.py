@@ -201,7 +201,7 @@ def report(
     scenario: str | Sequence[str] = (),
     recipe: str | Sequence[str] = (),
 ) -> Path:
-    """Write the report of the runs at or below `places`, as `clbench report` does; return its page.
+    """Write the report of the runs in `places`, folders and packs, as `clbench report` does; return its page.
 
     By default these are the runs in `results`, without those of other results folders inside it.
 
@@ -220,7 +220,7 @@ def report(
 
 
 def load(*places: str | Path) -> pd.DataFrame:
-    """Return the stored runs at or below `places` (default: results) as a tidy frame.
+    """Return the stored runs in `places`, folders and packs (default: results), as a tidy frame.
 
     A row per run, setting, `after` (the experience trained last) and `on` (the experience tested): run, scenario,
     split, trained, strategy, preset, config, recipe, seed, setting, after, on, correct, total, accuracy. Raises

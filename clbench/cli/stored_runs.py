@@ -62,7 +62,7 @@ def report(
     results: Results = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the report [default: reports/NAME, as the first folder]."),
+        typer.Option(metavar="DIR", help="Folder of the report [default: reports/NAME of the folder or pack]."),
     ] = None,
     strategy: OfStrategies = "",
     scenario: OfScenarios = "",

@@ -41,7 +41,9 @@ def write_report(
     selection: Selection,
     watch: Watch = unwatched,
 ) -> Report:
-    """Write the report of the runs at or below `places` to the folder `out` (default: reports/NAME of the first place).
+    """Write the report of the runs in `places`, folders and packs, to the folder `out`.
+
+    By default that is reports/NAME of the one place, or reports/comparison.
 
     The runs and the figures are taken through `watch`, which may show how far it is. Raises UsageError where there is
     nothing to report, MachineError where `out` cannot be written or is no report.
