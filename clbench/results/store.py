@@ -161,9 +161,15 @@ def own_and_nested(folder: Path) -> tuple[list[Path], list[Path]]:
     of packs."""
     inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     nested = [
-        entry for entry in inside if (entry / WORK).is_dir() or any((entry / SOURCES).glob("*.py")) or packs_in(entry)
+        entry
+        for entry in inside
+        if (entry / WORK).is_dir() or any((entry / SOURCES).glob("*.py")) or _holds_packs_only(entry)
     ]
     return [entry for entry in inside if entry not in nested and entry.name != SOURCES], nested
+
+
+def _holds_packs_only(folder: Path) -> bool:
+    return bool(packs_in(folder)) and next(published_runs(folder), None) is None
 
 
 def failed_runs(folder: Path) -> Iterator[Path]:

@@ -166,6 +166,13 @@ def test_packs_inside_results_are_named_by_a_bare_command_and_do_not_stand_in_th
     assert done.code == 0 and "naive" in done.out and "lwf" not in done.out
 
 
+def test_a_pack_among_ones_own_runs_does_not_hide_them(command: Command, results: Path) -> None:
+    assert command("pack results results/tiny/study.zip").code == 0
+    publish(results / "nested", "other")  # or all of results would be read
+    done = command("list runs")
+    assert "naive" in done.out and "results/tiny" not in done.err and "results/nested" in done.err
+
+
 # -- tables -----------------------------------------------------------------------------------------------------------
 
 
