@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Track = Literal["sent", "kept"]
+"""Of a run that is tracked: whether its losses and metrics are sent to listeners, or kept in a file of the run, too."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,14 @@ class RunStarted:
     """Length of training in each experience: `4 epochs` or `2000 steps`."""
 
     resumed_after: int
+    step: int = 0
+    """Gradient steps of the experiences that are finished."""
+
+    run_id: str = ""
+    """The run's id; empty if nobody tracks the run."""
+
+    spec: dict[str, Any] = field(default_factory=dict)
+    """The run's spec as JSON-ready values; empty if nobody tracks the run."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,29 @@ class TrainingProgress:
 
 
 @dataclass(frozen=True)
+class StepsTaken:
+    """Gradient steps of an experience, one after the other; sent only if somebody tracks the run."""
+
+    run: str
+    experience: int
+    epoch: int
+    step: int
+    """Gradient steps of the run so far: the number of the last of these, counted from 1."""
+
+    of: int
+    """Gradient steps of the experience."""
+
+    losses: list[float]
+    """The strategy's loss in each of these steps."""
+
+    learning_rates: list[float]
+    """The recipe's learning rate in each."""
+
+    images_per_second: float
+    """Since the experience began."""
+
+
+@dataclass(frozen=True)
 class ExperienceFinished:
     """An experience has been trained and evaluated; the accuracies are class-incremental, None if undefined."""
 
@@ -41,6 +75,12 @@ class ExperienceFinished:
     old_accuracy: float | None
     new_accuracy: float | None
     seconds: float
+    step: int = 0
+    """Gradient steps of the run so far."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Every metric of the experiences so far as `setting/name`, without what is undefined; empty if nobody tracks the
+    run."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +152,7 @@ class Note:
 Event = (
     RunStarted
     | TrainingProgress
+    | StepsTaken
     | ExperienceFinished
     | CheckpointSaved
     | RunFinished

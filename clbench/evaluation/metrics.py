@@ -11,7 +11,7 @@ accuracy on the test samples of experience j ≤ i. Accuracies are shares in [0,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -146,6 +146,20 @@ METRICS: tuple[Callable[[Counts], Any], ...] = (
     recency_bias,
     per_class_accuracy,
 )
+
+
+def newest(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return from what `derive` returns the values after the last experience, without the undefined and per-class ones.
+
+    Of a metric with a value per experience it is the last one; of `accuracy_matrix` R[E-1][j] as `accuracy_matrix/j`.
+    """
+    last: dict[str, float | None] = {}
+    for name, value in values.items():
+        if name == accuracy_matrix.__name__:
+            last |= {f"{name}/{j}": share for j, share in enumerate(value[-1])}
+        elif name != per_class_accuracy.__name__:
+            last[name] = value[-1] if isinstance(value, list) else value
+    return {name: value for name, value in last.items() if value is not None}
 
 
 def derive(counts: Counts) -> dict[str, Any]:

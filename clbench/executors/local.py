@@ -60,9 +60,8 @@ class Local(Executor):
         for wait in (False, True):  # what another process is doing comes last, when it may be finished
             for run in planned:
                 if outcomes.get(run.name) is None:
-                    outcomes[run.name] = execute(
-                        run.spec, run.plugin, replace(around, keep=run.keep), wait, run.network
-                    )
+                    own = replace(around, keep=run.keep, track=run.track)
+                    outcomes[run.name] = execute(run.spec, run.plugin, own, wait, run.network)
         return [outcome for outcome in outcomes.values() if outcome]
 
 

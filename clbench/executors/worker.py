@@ -110,6 +110,7 @@ def order_of(run: Planned, results: Path, wait: bool) -> dict[str, Any]:
         "results": str(results),
         "wait": wait,
         "keep": run.keep,
+        "track": run.track,
     }
 
 
@@ -117,7 +118,7 @@ def run_of(order: Mapping[str, Any]) -> Planned:
     """Return the run of which an order speaks."""
     plugin = Plugin(**{**order["plugin"], "path": Path(order["plugin"]["path"])})
     network = order["network"] and Path(order["network"])
-    return Planned(RunSpec.model_validate(order["spec"]), plugin, network, order["keep"])
+    return Planned(RunSpec.model_validate(order["spec"]), plugin, network, order["keep"], order["track"])
 
 
 def serve(data: Path, share: bool, executor: str) -> int:
@@ -165,7 +166,7 @@ def _carried_out(
 ) -> dict[str, Any]:
     run = run_of(order)
     try:
-        around = dataclasses.replace(surroundings(Path(order["results"])), keep=run.keep)
+        around = dataclasses.replace(surroundings(Path(order["results"])), keep=run.keep, track=run.track)
         outcome = execute(run.spec, run.plugin, around, order["wait"], run.network)
     except errors.ClbenchError as error:
         return {"error": type(error).__name__, "message": error.message, "hint": error.hint}

@@ -347,7 +347,7 @@ class ResultsFolder:
         shutil.rmtree(self.path / FAILED / name, ignore_errors=True)
         return target
 
-    def keep_failure(self, name: str, run_id: str, files: Mapping[str, bytes]) -> Path:
+    def keep_failure(self, name: str, run_id: str, files: Files) -> Path:
         """Keep a failed run apart, in place of its earlier failure if there was one; return its folder."""
         target = self.path / FAILED / name
         built = self._build(run_id, files)

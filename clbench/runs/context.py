@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clbench.base.events import Listener
+from clbench.base.events import Listener, Track
 from clbench.results.store import ResultsFolder
 from clbench.runs.kept_networks import Keep
 from clbench.system.signals import Interruption
@@ -24,6 +24,9 @@ class RunContext:
 
     keep: Keep | None = None
     """Which of its networks a run keeps."""
+
+    track: Track | None = None
+    """Whether somebody follows a run's losses and metrics, and whether the run keeps them."""
 
     executor: str = "local"
     """What does the run, for environment.json."""

@@ -7,6 +7,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from clbench.audit.per_sample_values import kept_rows
 from clbench.audit.sample_search import SampleShape, hashes
 from clbench.base.config import configure
 from clbench.base.continual_tuning import ContinualTuning
-from clbench.base.events import CheckpointSaved, ExperienceFinished, Note, RunStarted
+from clbench.base.events import CheckpointSaved, ExperienceFinished, Listener, Note, RunFinished, RunStarted
 from clbench.base.incremental_setting import Setting
 from clbench.base.recipe import Recipe
 from clbench.base.strategy import Strategy, config_class
@@ -30,10 +31,11 @@ from clbench.networks.network import Network
 from clbench.networks.trunk import Blocks
 from clbench.plugins.discovery import Plugin, load
 from clbench.results import environment, store
+from clbench.results.record_model import to_json
 from clbench.results.run_costs import ExperienceCosts
 from clbench.results.run_result import EpochResult, ExperienceResult, Reads
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
-from clbench.runs import checkpoint
+from clbench.runs import checkpoint, event_file
 from clbench.runs.checkpoint import Checkpoint
 from clbench.runs.context import RunContext
 from clbench.runs.frozen_features import frozen_features
@@ -67,6 +69,8 @@ class ExperienceByExperience:
     def __init__(self, spec: RunSpec, plugin: Plugin, around: RunContext, network: Path | None = None) -> None:
         self.spec, self.around, self.network_file = spec, around, network
         self.name, self.identity = folder_name(spec), run_id(spec)
+        self.notify: Listener = around.notify
+        self.tracked = around.track is not None
         self.started, self.began = datetime.now(timezone.utc), time.perf_counter()
         peak_memory.reset_peak_memory()
         torch.set_num_threads(spec.threads)
@@ -140,7 +144,23 @@ class ExperienceByExperience:
         keeper = self._keeper(work)
         if keeper:
             keeper.check_resumed(done.experiences)
-        self.around.notify(RunStarted(self.name, len(self.classes), self.recipe.length, done.finished))
+        with self._keeping_events(work, done.finished):
+            self._train(work, done, keeper)
+        for note in done.notes:
+            self.around.notify(Note(f"{self.name}: {note}"))
+        for finding in self.audit.findings:
+            self.around.notify(Note(f"{self.name}: {finding.severity}, {finding.name}: it {finding.what}"))
+        self.around.results.keep_source(self.source)
+        files: dict[str, bytes | Path] = {**self._files(done)}
+        if keeper:
+            files |= keeper.files(done.model, done.experiences)
+        if self.around.track == "kept":
+            files |= event_file.with_end(work, RunFinished(self.name, self.name))
+        return self.around.results.publish(self.name, self.identity, files)
+
+    def _train(self, work: Path, done: Checkpoint, keeper: NetworkKeeper | None) -> None:
+        """Train and evaluate the experiences that are not finished yet."""
+        self.notify(self._started(done))
         trainer = self._trainer(done.model, self.strategy, self.recipe)
         trainer.optimizer_state = done.optimizer
         self.start_up_seconds = time.perf_counter() - self.began
@@ -153,13 +173,21 @@ class ExperienceByExperience:
                 with self.around.interruption.deferred():  # torch takes it for a fault of the file
                     checkpoint.save(work, done)
                 self.around.notify(CheckpointSaved(self.name, done.finished))
-        for note in done.notes:
-            self.around.notify(Note(f"{self.name}: {note}"))
-        for finding in self.audit.findings:
-            self.around.notify(Note(f"{self.name}: {finding.severity}, {finding.name}: it {finding.what}"))
-        self.around.results.keep_source(self.source)
-        networks = keeper.files(done.model, done.experiences) if keeper else {}
-        return self.around.results.publish(self.name, self.identity, {**self._files(done), **networks})
+
+    @contextlib.contextmanager
+    def _keeping_events(self, work: Path, finished: int) -> Iterator[None]:
+        """Within, the run keeps its events if it shall."""
+        if self.around.track != "kept":
+            yield
+            return
+        with event_file.EventFile(work, finished, self.around.notify) as self.notify:
+            yield
+
+    def _started(self, done: Checkpoint) -> RunStarted:
+        started = RunStarted(self.name, len(self.classes), self.recipe.length, done.finished)
+        if not self.tracked:
+            return started
+        return replace(started, step=_steps(done), run_id=self.identity, spec=to_json(self.spec))
 
     def _keeper(self, work: Path) -> NetworkKeeper | None:
         if self.around.keep is None:
@@ -211,7 +239,7 @@ class ExperienceByExperience:
             new_model=self._new_model,
             run=self.name,
             interruption=self.around.interruption,
-            notify=self.around.notify,
+            notify=self.notify,
             wait=torch.cuda.synchronize if self.around.exact_phases and self._asynchronous else None,
             recorder=GraphRecorder() if self._asynchronous and not self.around.exact_phases else None,
         )
@@ -230,6 +258,7 @@ class ExperienceByExperience:
 
     def _experience(self, trainer: Trainer, index: int, done: Checkpoint) -> None:
         watch = trainer.timer
+        trainer.steps_before = _steps(done) if self.tracked else None
         watch.enter("bookkeeping")
         self.audit.begin_experience(index)
         copies = object_graph.kept_networks(self._strategy_state(), trainer.model)
@@ -274,7 +303,8 @@ class ExperienceByExperience:
         done.optimizer = trainer.optimizer_state
         counts = self.recorder.counts(done.predictions, self.spec.scenario.setting, after=[index])
         old, new = metrics.old_accuracy(counts)[index], metrics.new_accuracy(counts)[index]
-        self.around.notify(ExperienceFinished(self.name, index, old, new, done.costs[-1].seconds))
+        reached = self.recorder.metrics_so_far(done.predictions) if self.tracked else {}
+        self.notify(ExperienceFinished(self.name, index, old, new, done.costs[-1].seconds, _steps(done), reached))
 
     def _learn(self, trainer: Trainer, index: int) -> Costs:
         """Train an experience; the first is taken from where it has been trained for another strategy already."""
@@ -365,3 +395,7 @@ class ExperienceByExperience:
             "environment.json": store.as_json(surroundings),
             "predictions.npz": self.recorder.predictions(done.predictions),
         }
+
+
+def _steps(done: Checkpoint) -> int:
+    return sum(each.gradient_steps for each in done.experiences)

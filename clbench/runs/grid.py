@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clbench.base.events import Listener, Note
+from clbench.base.events import Listener, Note, Track
 from clbench.base.recipe import Recipe
 from clbench.data.datasets import BUILTIN, data_folder, describe, expected, fetch
 from clbench.errors import MachineError, UsageError
@@ -43,6 +43,9 @@ class Planned:
 
     keep: Keep | None = None
     """Which of its networks are kept."""
+
+    track: Track | None = None
+    """Whether its losses and metrics are sent to listeners, and whether it keeps them."""
 
     @property
     def name(self) -> str:

@@ -43,11 +43,32 @@ class Recorder:
         """`labels` (n,) are the class ids of the test samples."""
         self.spec, self.labels = spec, labels
         self.classes, self.readings = experience_classes(spec), READINGS[spec.scenario.setting]
+        self._counted: dict[Setting, list[Any]] = {}
 
     def counts(self, predictions: Predictions, setting: Setting, after: Iterable[int] | None = None) -> Counts:
         """Count what was right `after` these experiences, by default all; the others count as not evaluated."""
         rows, evaluated = self._rows(predictions, setting, range(len(predictions)) if after is None else after)
         return count(rows, self.labels, self.classes, evaluated, setting=setting)
+
+    def metrics_so_far(self, predictions: Predictions) -> dict[str, float]:
+        """Return the metrics as `setting/name` that they would be if the stream ended with the last prediction.
+
+        What was counted for an earlier experience is not counted again.
+        """
+        done = len(predictions)
+        last: dict[str, float] = {}
+        for setting in self.readings:
+            known = self._counted.setdefault(setting, [])
+            for index in range(len(known), done):
+                counts = self.counts(predictions, setting, after=[index])
+                known.append((counts.correct[index], counts.class_correct[index], counts.old_as_new[index]))
+            sizes = counts.classes_per_experience[:done]
+            correct, class_correct, old_as_new = zip(*known, strict=True)
+            so_far = Counts(
+                correct, counts.total[:done], class_correct, counts.class_total[: sum(sizes)], sizes, old_as_new
+            )
+            last |= {f"{setting}/{name}": value for name, value in metrics.newest(metrics.derive(so_far)).items()}
+        return last
 
     def _rows(
         self, predictions: Predictions, setting: Setting, after: Iterable[int]

@@ -16,6 +16,7 @@ from clbench.plugins.discovery import Plugin
 from clbench.results import store
 from clbench.results.run_result import FailedRun
 from clbench.results.run_spec import RunSpec, folder_name, run_id
+from clbench.runs import event_file
 from clbench.runs.context import RunContext
 from clbench.runs.experiences import ExperienceByExperience, StrategyFailed
 from clbench.runs.kept_networks import check_kept
@@ -103,5 +104,11 @@ def _keep_failure(error: BaseException, where: str, spec: RunSpec, around: RunCo
         message = f"{where}: {error.message if isinstance(error, ClbenchError) else f'{type(error).__name__}: {error}'}"
     result = FailedRun(status=status, run_id=identity, error=message)
     trace = "".join(traceback.format_exception(error))
-    files = {"spec.json": store.as_json(spec), "result.json": store.as_json(result), "traceback.txt": trace.encode()}
+    files: dict[str, bytes | Path] = {
+        "spec.json": store.as_json(spec),
+        "result.json": store.as_json(result),
+        "traceback.txt": trace.encode(),
+    }
+    if around.track == "kept":
+        files |= event_file.with_end(around.results.work(identity), RunFailed(name, message, name))
     return Outcome(name, status, around.results.keep_failure(name, identity, files), message)

@@ -55,6 +55,8 @@ def _train_or_take(trainer: Trainer, kept: Path, audit: Audit) -> None:
         trainer.costs = replace(there["costs"], shared=True)
         trainer.timer.add(there["phases"])
         audit.add_reads(there["reads"])
+        if trainer.steps_before is not None:
+            trainer.losses.send_again(there["sent"])
         restore_random_state(there["random"])
         return
     before = trainer.timer.so_far()
@@ -67,6 +69,7 @@ def _train_or_take(trainer: Trainer, kept: Path, audit: Audit) -> None:
         "phases": {phase: after[phase] - before[phase] for phase in after},
         "reads": audit.reads_so_far(),
         "random": random_state(),
+        "sent": trainer.losses.sent,
     }
     # It is there to be spared time; the run's own checkpoint says what is wrong with a disk.
     with trainer.interruption.deferred(), contextlib.suppress(OSError):

@@ -50,6 +50,7 @@ from clbench.training.optimizers import (
     clip_gradients,
     parameter_groups,
     rate_of,
+    rate_to_read,
     set_rate,
     take_step,
 )
@@ -90,6 +91,8 @@ class Trainer:
         self.interruption = interruption
         self.costs, self.timer = Costs(), PhaseTimer(wait)
         self.losses = LossWatch(run, notify)
+        self.steps_before: int | None = None
+        """If somebody tracks the run: the gradient steps of the experiences before the current one."""
         self.recorder = recorder
         self.optimizer: torch.optim.Optimizer
         self.trained: nn.Module = self.model
@@ -253,7 +256,7 @@ class Trainer:
         self._plateau = Plateau(self.recipe) if self.recipe.schedule == "plateau" else None
         self._has_before_step = type(strategy).before_step is not Strategy.before_step
         self._has_after_step = type(strategy).after_step is not Strategy.after_step
-        self.losses.begin(where.index, self.steps, self._ahead())
+        self.losses.begin(where.index, self.steps, self._ahead(), self.steps_before)
 
     def _grow_head(self) -> None:
         grow_head(self.model, self.where, self.seeds["model"])
@@ -336,7 +339,7 @@ class Trainer:
 
     def end_epoch(self, epoch: int) -> bool:
         """Follow the validation loss if the recipe's schedule does; return whether the experience ends here."""
-        if (loss := self.losses.mean(self.costs.gradient_steps)) is not None:
+        if (loss := self.losses.mean(self.costs)) is not None:
             self.costs.epochs.append(Epoch(loss, rate_of(self.optimizer)))
         if self._plateau is None:
             return False
@@ -405,7 +408,7 @@ class Trainer:
         self.timer.enter("data")
         self.costs.gradient_steps += 1
         self.costs.samples_seen += samples
-        self.losses.note(loss, self.costs)
+        self.losses.note(loss, self.costs, None if self.steps_before is None else rate_to_read(self.optimizer))
 
     def original(self, rows: Tensor) -> Tensor:
         """Return training images as they are stored; see base.batch.Source."""

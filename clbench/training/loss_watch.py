@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from clbench.base.events import Listener, Note, TrainingProgress
+from clbench.base.events import Listener, Note, StepsTaken, TrainingProgress
 from clbench.errors import Divergence
 from clbench.system.output import duration
 from clbench.training.costs import Costs
@@ -31,11 +34,19 @@ class LossWatch:
         self._run, self._notify = run, notify
         self._estimated = False
 
-    def begin(self, experience: int, steps: int, ahead: float = 1.0) -> None:
-        """Start an experience of `steps` gradient steps; it and those after it take `ahead` times as many."""
+    def begin(self, experience: int, steps: int, ahead: float = 1.0, before: int | None = None) -> None:
+        """Start an experience of `steps` gradient steps; it and those after it take `ahead` times as many.
+
+        If somebody tracks the run, `before` is how many steps it took in earlier experiences.
+        """
+        self._before = before
         self._ahead = ahead
         self._experience, self._steps = experience, steps
         self._unchecked: list[Tensor] = []
+        self._rates: list[Tensor | float] = []
+        self.sent: list[StepsTaken] = []
+        """What was sent of the experience's steps, for runs that go on from its end."""
+
         self.begin_epoch(0)
         self._reported = self._began = time.perf_counter()
 
@@ -44,16 +55,21 @@ class LossWatch:
         self._epoch = epoch
         self._losses: list[float] = []
 
-    def mean(self, steps: int) -> float | None:
-        """Return the mean loss of the epoch's steps, the last of which is step `steps`; None if there were none."""
-        self.check(steps)
+    def mean(self, costs: Costs) -> float | None:
+        """Return the mean loss of the epoch's steps, the last of which `costs` counts last; None if there were none."""
+        self.check(costs)
         return math.fsum(self._losses) / len(self._losses) if self._losses else None
 
-    def note(self, loss: Tensor, costs: Costs) -> None:
-        """Record the loss of the last step that `costs` counts. Raises Divergence, some steps late."""
+    def note(self, loss: Tensor, costs: Costs, rate: Tensor | float | None = None) -> None:
+        """Record loss and learning rate of the last step that `costs` counts. Raises Divergence, some steps late.
+
+        The rate is needed only if somebody tracks the run.
+        """
         self._unchecked.append(loss)
+        if rate is not None:
+            self._rates.append(rate)
         if len(self._unchecked) >= _CHECKED_AT_ONCE:
-            self.check(costs.gradient_steps)
+            self.check(costs)
         now = time.perf_counter()
         if now - self._reported > _SECONDS_BETWEEN_REPORTS:
             self._reported = now
@@ -66,13 +82,38 @@ class LossWatch:
                 if expected > _LONG:
                     self._notify(Note(f"{self._run}: training takes about {duration(expected)}, {speed:,.0f} images/s"))
 
-    def check(self, steps: int) -> None:
-        """Raise Divergence if an unchecked loss is not finite; the last one is that of step `steps`."""
+    def check(self, costs: Costs) -> None:
+        """Raise Divergence if an unchecked loss is not finite; the last one is that of the last step of `costs`."""
         if not self._unchecked:
             return
-        losses = torch.stack([loss.reshape(()) for loss in self._unchecked]).tolist()
-        for step, loss in enumerate(losses, steps - len(losses)):
-            if not math.isfinite(loss):
-                raise Divergence(f"in experience {self._experience}, step {step}: the loss became {loss}")
+        losses = _numbers(self._unchecked)
+        finite = list(itertools.takewhile(math.isfinite, losses))
+        first = costs.gradient_steps - len(losses)
+        if self._before is not None and finite:
+            self._send(finite, self._before + first + len(finite), costs)
+        if len(finite) < len(losses):
+            step, loss = first + len(finite), losses[len(finite)]
+            raise Divergence(f"in experience {self._experience}, step {step}: the loss became {loss}")
         self._losses += losses
         self._unchecked.clear()
+        self._rates.clear()
+
+    def _send(self, losses: list[float], step: int, costs: Costs) -> None:
+        speed = costs.samples_seen / (time.perf_counter() - self._began)
+        rates = _numbers(self._rates)[: len(losses)]
+        taken = StepsTaken(self._run, self._experience, self._epoch, step, self._steps, losses, rates, speed)
+        self.sent.append(taken)
+        self._notify(taken)
+
+    def send_again(self, sent: Sequence[StepsTaken]) -> None:
+        """Send the steps that another run took in this run's place."""
+        for taken in sent:
+            self._notify(replace(taken, run=self._run))
+
+
+def _numbers(values: Sequence[Tensor | float]) -> list[float]:
+    """Return numbers that are or are not on a GPU, from which all are read at once."""
+    if isinstance(values[0], Tensor):
+        numbers: list[float] = torch.stack([torch.as_tensor(value).reshape(()) for value in values]).tolist()
+        return numbers
+    return [float(value) for value in values]

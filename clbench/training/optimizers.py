@@ -73,6 +73,13 @@ def rate_of(optimizer: torch.optim.Optimizer) -> float:
     return float(group["lr"]) / float(group.get("factor", 1.0))
 
 
+def rate_to_read(optimizer: torch.optim.Optimizer) -> Tensor | float:
+    """Return the same where it is, without waiting for a GPU."""
+    group = optimizer.param_groups[0]
+    rate, factor = group["lr"], float(group.get("factor", 1.0))
+    return rate / factor if isinstance(rate, Tensor) else float(rate) / factor
+
+
 def take_step(optimizer: torch.optim.Optimizer, model: Network) -> None:
     """Update the weights. The frozen rows of a fixed head stay as they are, and so does the optimizer's state for them.
 
