@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from clbench.errors import ClbenchError, DataError, MachineError, PluginError, UsageError
     from clbench.networks.network import Network
     from clbench.networks.traits import network
+    from clbench.trackers.tracker import TrackedRun, Tracker
 
     __version__: str
 
@@ -50,6 +51,8 @@ _HOME = {
     "Scenario": "base.scenario",
     "Setting": "base.incremental_setting",
     "Strategy": "base.strategy",
+    "TrackedRun": "trackers.tracker",
+    "Tracker": "trackers.tracker",
     "TrainingData": "base.strategy",
     "UsageError": "errors",
     "config": "base.config",
@@ -82,6 +85,8 @@ __all__ = [
     "Scenario",
     "Setting",
     "Strategy",
+    "TrackedRun",
+    "Tracker",
     "TrainingData",
     "UsageError",
     "config",

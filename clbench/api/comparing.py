@@ -22,7 +22,7 @@ from clbench.executors.choosing import open_executor
 from clbench.executors.executor import Command
 from clbench.results import stored_runs
 from clbench.results.stored_runs import StoredRun, Unreadable
-from clbench.runs.grid import Planned, plan
+from clbench.runs.grid import Planned, experiment_name, plan
 from clbench.runs.grid_search import Execute, plan_finals, plan_trials
 from clbench.runs.outcome import Outcome, describe_missing
 from clbench.runs.parallelism import DEFAULT_THREADS
@@ -30,6 +30,7 @@ from clbench.runs.request import Request, options
 from clbench.system.signals import Interruption
 from clbench.system.terminal import Terminal
 from clbench.trackers.progress import ProgressDisplay
+from clbench.trackers.tracking import Tracking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,6 +111,7 @@ def run(
     allow_mixed: bool = False,
     share: bool = True,
     keep_networks: Literal["last", "all"] | None = None,
+    track: str | Sequence[str] | None = None,
     out: str | Path = "results",
     data: str | Path | None = None,
     strict: bool = False,
@@ -177,11 +179,13 @@ def _executing(request: Request, console: Console) -> Iterator[tuple[Execute, Pr
     with (
         Interruption() as interruption,
         ProgressDisplay(console) as progress,
-        open_executor(Command(request, interruption, progress)) as executor,
+        Tracking(request.track, progress) as tracking,
+        open_executor(Command(request, interruption, tracking)) as executor,
     ):
 
         def execute(planned: Sequence[Planned], folder: Path) -> list[Outcome]:
             progress.expect(len(planned))
+            tracking.expect(experiment_name(planned))
             return executor.execute(planned, folder)
 
         yield execute, progress

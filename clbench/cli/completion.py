@@ -71,6 +71,14 @@ def protocols(incomplete: str) -> list[str]:
     return _starting(incomplete, (target.protocol for target in targets()))
 
 
+def trackers(incomplete: str) -> list[str]:
+    """Complete the last of several trackers."""
+    from clbench.trackers.registry import names
+
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + word for word in _starting(last, names())]
+
+
 def one_of(*words: str) -> Completer:
     """Return what completes one of these words."""
     return lambda incomplete: _starting(incomplete, words)
@@ -89,6 +97,7 @@ OF_OPTION: Mapping[str, Any] = {
     "class_order": one_of("seed", "natural"),
     "jobs": one_of("auto"),
     "keep_networks": one_of("last", "all"),
+    "track": trackers,
 }
 """By the name of a run's option."""
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from clbench.reproduction.targets import Target
 
 
-@run_options("seeds", "device", "threads", "jobs", "on", "gpus_per_run", "allow_mixed", "out", "data", seeds=10)
+@run_options(
+    "seeds", "device", "threads", "jobs", "on", "gpus_per_run", "allow_mixed", "track", "out", "data", seeds=10
+)
 def reproduce(
     request: Request,
     protocol: Annotated[

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from clbench.base.events import Track
 from clbench.data.weights import weights_file
 from clbench.plugins.discovery import Plugin, is_avalanches, select
 from clbench.results.record_model import to_json
@@ -36,13 +37,15 @@ class Parcel:
     """Name and hash of the network's file if it is a user's."""
 
     keep: Keep | None
+    track: Track | None
 
 
 def packed(run: Planned) -> Parcel:
     """Return the parcel of a run."""
     own = is_avalanches(run.plugin.name)
     network = run.network and (run.network.name, hashlib.sha256(run.network.read_bytes()).hexdigest())
-    return Parcel(to_json(run.spec), run.plugin.name, None if own else run.plugin.path.name, network or None, run.keep)
+    strategy = None if own else run.plugin.path.name
+    return Parcel(to_json(run.spec), run.plugin.name, strategy, network or None, run.keep, run.track)
 
 
 def files_of(run: Planned, data: Path) -> dict[str, Path]:
@@ -73,7 +76,7 @@ def opened(parcel: Parcel, place: Path, data: Path, content: Callable[[str], byt
         network = _laid(place / digest / name, digest, content)
     if (weights := spec.network.weights_sha256) is not None:
         _laid(weights_file(weights, data), weights, content)
-    return Planned(spec, plugin, network, parcel.keep)
+    return Planned(spec, plugin, network, parcel.keep, parcel.track)
 
 
 def _laid(path: Path, digest: str, content: Callable[[str], bytes]) -> Path:

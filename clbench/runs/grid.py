@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from clbench.runs.preflight import check_protocol, check_strategy, unlearnable_c
 from clbench.runs.request import Request
 from clbench.runs.selection import Chosen, choose_strategies, load_class, select_scenarios
 from clbench.system.suggestions import did_you_mean
+from clbench.trackers.registry import tracked
 
 MANY_SEEDS = 100
 """A larger number of seeds is remarked on, since it may be meant as one seed."""
@@ -53,6 +55,19 @@ class Planned:
         return folder_name(self.spec)
 
 
+def experiment_name(planned: Sequence[Planned]) -> str:
+    """Return what the runs of a command have in common, as a name: `splitdigits-naive-lwf-3f2a91c0`.
+
+    It is the same for the same runs, and another for others.
+    """
+    scenarios, strategies = (
+        list(dict.fromkeys(run.name.split("/")[position] for run in planned)) for position in (0, 1)
+    )
+    digest = hashlib.sha256("\n".join(sorted(run.name for run in planned)).encode()).hexdigest()[:8]
+    more = [f"{len(strategies) - 4}-more"] if len(strategies) > 4 else []
+    return "-".join([*scenarios[:2], *strategies[:4], *more, digest])[-100:]
+
+
 def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned]:
     """Resolve and check every run of the grid; compute nothing. Datasets that are missing are brought in.
 
@@ -67,6 +82,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
     if request.jobs is not None:
         jobs_from(str(request.jobs))
     keep = kept(request.keep_networks)
+    track = tracked(request.track)
     if request.tune not in (None, "chf", "grid"):
         raise UsageError(
             f"--tune must be 'chf' or 'grid' (got '{request.tune}'){did_you_mean(request.tune, ('chf', 'grid'))}"
@@ -128,7 +144,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
             for method in methods:
                 tuning = method.search() if request.tune == "chf" else request.tuning
                 spec = specs.build(protocol, method, seed, info, machine, request.held_out, tuning, network)
-                planned.append(Planned(spec, method.plugin, file, keep))
+                planned.append(Planned(spec, method.plugin, file, keep, track))
                 if info.sha256:
                     check_protocol(spec, info, folder)
                 if seed == request.seeds[0]:

@@ -105,7 +105,7 @@ def _on_validation_streams(request: Request, reported: Sequence[Sequence[int]], 
     found: list[Planned] = []
     for attempt in range(100):
         seed = derive(0, "validation stream", attempt)
-        asked = replace(request, seeds=(seed,), class_order="seed", held_out=HELD_OUT, keep_networks=None)
+        asked = replace(request, seeds=(seed,), class_order="seed", held_out=HELD_OUT, keep_networks=None, track=())
         planned = plan(asked, notify)
         taken = [*reported, *(run.spec.scenario.class_order for run in found)]
         found += [run for run in planned if run.spec.scenario.class_order not in taken]

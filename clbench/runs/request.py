@@ -84,6 +84,17 @@ def _names_of(names: Any) -> list[str]:
     return [str(name) for name in given]
 
 
+def _trackers_in(texts: Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(_names_in(texts or ()))
+
+
+def _trackers_of(names: Any) -> tuple[str, ...]:
+    given = [names] if isinstance(names, str) else names or ()
+    if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
+        raise TypeError("a name or a list of names")
+    return tuple(given)
+
+
 def _path_of(path: Any) -> Path | None:
     if path is not None and not isinstance(path, str | os.PathLike):
         raise TypeError("a path")
@@ -290,6 +301,18 @@ class Request:
         str | None,
         Option("Keep trained networks with the run: the last, or one per experience.", "last|all", unset="none"),
     ] = None
+    track: Annotated[
+        Sequence[str],
+        Option(
+            "Follow the runs by tensorboard, wandb, mlflow, or events, a file in each run; see docs/trackers.md.",
+            "NAME[,NAME…]",
+            unset="none",
+            parse=_trackers_in,
+            accept=_trackers_of,
+            repeated=True,
+            default=None,
+        ),
+    ] = ()
     out: Annotated[Path, Option("Results folder.", "DIR")] = Path("results")
     data: Annotated[
         Path | None,

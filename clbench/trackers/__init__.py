@@ -1,1 +1,1 @@
-"""Listeners to the events of runs: so far the progress display."""
+"""Listeners to the events of runs: the progress display, and trackers, which pass them on to other programs."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from clbench.base.events import Event, RunFinished
+from clbench.base.events import Event, RunFinished, StepsTaken
 from clbench.data.datasets import fetch
 from clbench.errors import DataError, MachineError
 from clbench.executors import node
@@ -88,7 +88,7 @@ def test_avalanches_own_strategies_come_with_avalanche_and_do_not_travel(tmp_pat
 def test_a_node_gives_back_the_files_of_a_run_and_each_checkpoint_from_which_another_node_goes_on(
     tmp_path: Path, data: Path, temporary: Path
 ) -> None:
-    (run,) = planned(data, "naive")
+    (run,) = planned(data, "naive", track=("events",))
     files = files_of(run, data)
     events: list[Event] = []
     checkpoints: list[Checkpoint] = []
@@ -104,6 +104,7 @@ def test_a_node_gives_back_the_files_of_a_run_and_each_checkpoint_from_which_ano
     (folder,) = temporary.glob("clbench-*/command")
     assert folder.stat().st_mode & 0o077 == 0
     assert not list(folder.glob("results/splitdigits/naive/*"))
+    first_events = len(events)
     # The last of three experiences' files, each sent once, is what a second node gets.
     resume = {name: each[name] for each in checkpoints[:3] for name in each}
     second = Node(terms(data, command="another"))
@@ -113,6 +114,11 @@ def test_a_node_gives_back_the_files_of_a_run_and_each_checkpoint_from_which_ano
     assert json.loads(again.files["environment.json"])["resumed_after_experiences"] == 3
     same = ("spec.json", "result.json", "predictions.npz")
     assert [again.files[name] for name in same] == [done.files[name] for name in same]
+    # What happened before comes along, and no step is there twice.
+    losses = [loss for event in events[:first_events] if isinstance(event, StepsTaken) for loss in event.losses]
+    for kept in (done.files["events.jsonl"], again.files["events.jsonl"]):
+        told = [json.loads(line) for line in kept.splitlines()]
+        assert [loss for event in told if event["event"] == "StepsTaken" for loss in event["losses"]] == losses
 
 
 def test_files_that_changed_on_the_way_are_noticed() -> None:
