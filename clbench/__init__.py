@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 # `config` the decorator and `run` the function are why no module here is called config.py or run.py: importing such
 # a module would put it in their place.
 if TYPE_CHECKING:
-    from clbench.api.comparing import Runs, load, report, run
+    from clbench.api.comparing import Runs, load, report, run, run_study
     from clbench.api.extending import Extended, extend, train
     from clbench.base.batch import Batch, Classes
     from clbench.base.config import config
@@ -62,6 +62,7 @@ _HOME = {
     "network": "networks.traits",
     "report": "api.comparing",
     "run": "api.comparing",
+    "run_study": "api.comparing",
     "train": "api.extending",
 }
 
@@ -96,6 +97,7 @@ __all__ = [
     "network",
     "report",
     "run",
+    "run_study",
     "train",
 ]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from clbench.base.events import Listener
+from clbench.base.events import Listener, Note
 from clbench.comparison.grouping import compare
 from clbench.comparison.rows import Comparison
 from clbench.comparison.table import print_comparison
@@ -22,12 +22,15 @@ from clbench.executors.choosing import open_executor
 from clbench.executors.executor import Command
 from clbench.results import stored_runs
 from clbench.results.stored_runs import StoredRun, Unreadable
-from clbench.runs.grid import Planned, experiment_name, plan
-from clbench.runs.grid_search import Execute, plan_finals, plan_trials
+from clbench.runs.grid import Planned, experiment_name
+from clbench.runs.grid_search import FOLDER
 from clbench.runs.outcome import Outcome, describe_missing
 from clbench.runs.parallelism import DEFAULT_THREADS
-from clbench.runs.request import Request, options
+from clbench.runs.planning import Planning
+from clbench.runs.request import Request, accepted, options
+from clbench.runs.study import Section, read_study
 from clbench.system.signals import Interruption
+from clbench.system.suggestions import did_you_mean
 from clbench.system.terminal import Terminal
 from clbench.trackers.progress import ProgressDisplay
 from clbench.trackers.tracking import Tracking
@@ -126,8 +129,30 @@ def run(
     stored in every case.
     """
     request = Request.from_python(locals())  # every argument is an option of the request
-    console = Terminal(file=sys.stderr)
-    outcomes = run_request(request, console)
+    return _finished(run_sections([Section(request)], _console()), strict)
+
+
+def run_study(study: str | Path, **said: Any) -> Runs:
+    """Do what a study says, as `clbench run study.toml` does, and return the stored runs; finished ones are not repeated.
+
+    Besides the study it takes, by name, the options of `run` that are listed below; of those that the study says too,
+    the argument counts. Raises what `run` raises; UsageError says which line of the study is wrong.
+    """
+    return _finished(run_sections(read_study(Path(study), beside_a_study(said)), _console()), said.get("strict", False))
+
+
+def beside_a_study(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments from Python as fields of a request. Raises UsageError for one that only a study can say."""
+    for name in said:
+        if name not in options():
+            raise UsageError(f"run_study has no argument '{name}'{did_you_mean(name, options())}")
+        if options()[name].option.belongs_to == "study":
+            raise UsageError(f"{name} cannot be given with a study, which says it", "Change it in the study.")
+    return {name: accepted(name, value) for name, value in said.items()}
+
+
+def _finished(outcomes: Sequence[Outcome], strict: bool) -> Runs:
+    """Return the runs. Raises RunsFailed if some have failed and, with `strict`, AuditError for a violation."""
     runs, unreadable = stored(outcomes)
     if missing := describe_missing(outcomes, unreadable):
         raise RunsFailed(missing, runs)
@@ -136,13 +161,18 @@ def run(
     return runs
 
 
-run.__doc__ = "\n".join(
-    [
-        inspect.cleandoc(run.__doc__ or ""),
-        "",
-        "Options:",
-        *(f"    {name}: {each.option.help}" for name, each in options().items()),
-    ]
+def _console() -> Console:
+    return Terminal(file=sys.stderr)
+
+
+def _with_options(doc: str | None, names: Iterable[str]) -> str:
+    listed = [f"    {name}: {options()[name].option.help}" for name in names]
+    return "\n".join([inspect.cleandoc(doc or ""), "", "Options:", *listed])
+
+
+run.__doc__ = _with_options(run.__doc__, options())
+run_study.__doc__ = _with_options(
+    run_study.__doc__, (name for name, each in options().items() if each.option.belongs_to != "study")
 )
 
 
@@ -160,11 +190,25 @@ def require_clean(runs: Iterable[StoredRun]) -> None:
 
 def run_request(request: Request, console: Console) -> list[Outcome]:
     """Plan the grid and do it, with progress on `console`; return how each run ended, in the order planned."""
-    if request.tune != "grid":
-        return execute_planned(lambda notify: plan(request, notify), request, console)
+    return run_sections([Section(request)], console)
+
+
+def run_sections(
+    sections: Sequence[Section], console: Console, checked: Callable[[], None] = lambda: None
+) -> list[Outcome]:
+    """Plan and do the runs of all sections together, each run once, with progress on `console`.
+
+    The sections are of one machine and one results folder. `checked` is called when all is known to be in order, before
+    anything is trained.
+    """
+    request = sections[0].request
     with _executing(request, console) as (execute, progress):
-        finals = plan_finals(request, plan_trials(request, progress), execute, progress)
-        return execute(finals, request.out)
+        planning = Planning(sections, progress)
+        checked()
+        if trials := planning.trials:
+            progress(Note(f"{len(trials)} trials on validation streams, kept in {request.out / FOLDER}"))
+            execute(trials, request.out / FOLDER)
+        return execute(planning.runs(), request.out)
 
 
 def execute_planned(planner: Callable[[Listener], list[Planned]], request: Request, console: Console) -> list[Outcome]:
@@ -173,8 +217,12 @@ def execute_planned(planner: Callable[[Listener], list[Planned]], request: Reque
         return execute(planner(progress), request.out)
 
 
+_Execute = Callable[[Sequence[Planned], Path], list[Outcome]]
+"""Does the runs planned, in a results folder."""
+
+
 @contextlib.contextmanager
-def _executing(request: Request, console: Console) -> Iterator[tuple[Execute, ProgressDisplay]]:
+def _executing(request: Request, console: Console) -> Iterator[tuple[_Execute, ProgressDisplay]]:
     """Yield what does planned runs, with progress on `console`, and the progress display."""
     with (
         Interruption() as interruption,

@@ -13,7 +13,7 @@ from clbench.cli.extend import extend, train
 from clbench.cli.networks import export, predict
 from clbench.cli.plugins import check, list_, new_app, show
 from clbench.cli.reproduce import reproduce
-from clbench.cli.run import run
+from clbench.cli.run import init, run
 from clbench.cli.sharing import export_table, pack, unpack
 from clbench.cli.stored_runs import compare, report
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 EXAMPLES = {
     "run": "clbench run -s naive,lwf,joint -S splitmnist --seeds 5 --jobs auto",
+    "init": "clbench init study.toml, and then: clbench run study.toml",
     "compare": "clbench compare results",
     "reproduce": "clbench reproduce hsu2018 --setting class --seeds 3",
     "profile": "clbench profile -s lwf -S splitcifar10 --epochs 1",
@@ -44,7 +45,7 @@ EXAMPLES = {
     "export": "clbench export results/splitdigits/lwf --to onnx --out digits.onnx",
     "predict": "clbench predict results/splitdigits/lwf photos --top 3",
 }
-COMMANDS = (run, compare, report, pack, unpack, train, extend, export, export_table, predict)
+COMMANDS = (run, init, compare, report, pack, unpack, train, extend, export, export_table, predict)
 for command in (*COMMANDS, list_, show, check, doctor, profile, reproduce):
     name = command.__name__.rstrip("_").replace("_", "-")
     app.command(name, cls=Command, epilog=f"Example: {EXAMPLES[name]}")(command)

@@ -44,10 +44,7 @@ class Command(TyperCommand):
     def _refuse_what_would_be_dropped(self, ctx: Any, args: list[str]) -> None:
         given, rest, order = self.make_parser(ctx).parse_args(args=list(args))
         if self.name == "run" and rest:
-            raise UsageError(
-                f"'{' '.join(rest)}': strategies and scenarios are named by options",
-                "For example: clbench run -s lwf -S splitdigits",
-            )
+            raise named_by_options(" ".join(rest))
         required = [each for each in self.params if each.param_type_name == "option" and each.required]
         missing = ["/".join(each.opts) for each in required if each.name not in given]
         if missing and "help" not in given:
@@ -59,6 +56,14 @@ class Command(TyperCommand):
             repeatable = getattr(parameter, "multiple", False) or getattr(parameter, "is_flag", False)
             if parameter.param_type_name == "option" and not repeatable and order.count(parameter) > 1:
                 raise UsageError(f"{'/'.join(parameter.opts)} is given {order.count(parameter)} times", "Give it once.")
+
+
+def named_by_options(text: str) -> UsageError:
+    """Return the error of a word after `clbench run` that is no study."""
+    return UsageError(
+        f"'{text}': strategies and scenarios are named by options",
+        "For example: clbench run -s lwf -S splitdigits. One study, a file, stands by itself: clbench run study.toml",
+    )
 
 
 def _remedy(option: str) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -62,6 +64,16 @@ def shown(incomplete: str) -> list[str]:
 def checked(incomplete: str) -> list[str]:
     """Complete what `clbench check` checks."""
     return [*plugins("strategy")(incomplete), *plugins("network")(incomplete)]
+
+
+def studies(incomplete: str) -> list[str]:
+    """Complete folders and TOML files."""
+    found = glob.glob(f"{glob.escape(incomplete)}*")  # noqa: PTH207 - which gives them as they are typed
+    return sorted(f"{path}/" if Path(path).is_dir() else path for path in found if _may_be_a_study(Path(path)))
+
+
+def _may_be_a_study(path: Path) -> bool:
+    return path.is_dir() or path.suffix == ".toml"
 
 
 def protocols(incomplete: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clbench.cli import completion
-from clbench.runs.request import Declared, Option, Request, options
+from clbench.runs.request import Declared, Option, Request, options, parsed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,23 +35,31 @@ _WIDE = 400
 def run_options(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command the options `names` of a run (all by default) instead of its `request`.
 
-    `defaults` replace those that `Request` declares. The command gets the request that the user asks for.
+    `defaults` replace those that `Request` declares. The command gets the request that the user asks for; as `asked`, in
+    place of `request`, the options that were typed, as fields of a request.
     """
     declared = {name: each for name, each in options().items() if not names or name in names}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters
+
         @functools.wraps(command)
         def wrapper(**given: Any) -> None:
             asked = {name: given.pop(name) for name in declared}
-            command(request=Request.from_command_line(asked), **given)
+            if "asked" in own:
+                source = given["ctx"].get_parameter_source
+                typed = {name: each for name, each in asked.items() if source(name).name == "COMMANDLINE"}
+                command(asked=parsed(typed), **given)
+            else:
+                command(request=Request.from_command_line(asked), **given)
 
-        # Where `request` stands in the command's own parameters, its options appear in the help.
+        # Where `request` or `asked` stands in the command's own parameters, its options appear in the help.
         parameters: list[inspect.Parameter] = []
-        for own in inspect.signature(command, eval_str=True).parameters.values():
-            if own.name == "request":
+        for parameter in own.values():
+            if parameter.name in ("request", "asked"):
                 parameters += [_parameter(name, each, defaults) for name, each in declared.items()]
             else:
-                parameters.append(own.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
         wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {each.name: each.annotation for each in parameters}
         return wrapper

@@ -1,43 +1,71 @@
-"""`clbench run`."""
+"""`clbench run` and `clbench init`."""
 
 from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clbench.cli.command import named_by_options
+from clbench.cli.completion import studies
 from clbench.cli.options import AsJson, Wide, run_options, terminal
 from clbench.cli.printing import answering, print_comparisons
-from clbench.runs.request import Request
+from clbench.errors import UsageError
+from clbench.runs.request import Request, options
 from clbench.system.output import legible, say, say_json
 
 if TYPE_CHECKING:
     from clbench.results.run_spec import RunSpec
+    from clbench.runs.grid import Planned
+    from clbench.runs.study import Section
 
 
-@run_options()
+@run_options(strategy=None, scenario=None)
 def run(
-    request: Request,
+    ctx: typer.Context,
+    asked: dict[str, Any],
+    study: Annotated[
+        Path | None,
+        typer.Argument(metavar="STUDY", help="A file that says all this; see docs/studies.md.", autocompletion=studies),
+    ] = None,
     wide: Wide = False,
     as_json: AsJson = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything and list the runs; train nothing.")
+        bool, typer.Option("--dry-run", help="Check everything, list the runs and estimate the time; train nothing.")
     ] = False,
+    save_study: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write these options as a study, and then do it.")
+    ] = None,
 ) -> None:
     """Run strategies on scenarios, over several seeds.
 
     Finished runs are skipped and interrupted ones are resumed, so it is always safe to repeat a command.
     """
+    sections = _sections(study, asked)
+    request = sections[0].request
+    if save_study is not None and study is not None:
+        raise UsageError(f"--save-study writes the options of a command line, and {study} is a study", "Copy the file.")
+
+    def checked() -> None:
+        if save_study is not None:
+            from clbench.runs.saved_study import save
+
+            save(save_study, asked)
+            say(f"{save_study} says this study: clbench run {save_study}", sys.stderr)
+
     if dry_run:
-        _print_plan(request, as_json)
+        _print_plan(sections, as_json)
+        checked()
         return
     if sys.stderr.isatty():  # importing torch takes a second or more; the first line that follows replaces this one
         print("Starting …", end="\r", file=sys.stderr, flush=True)
-    from clbench.api.comparing import require_clean, run_request
+    from clbench.api.comparing import require_clean, run_sections
 
-    outcomes = run_request(request, terminal(stderr=True))
+    outcomes = run_sections(sections, terminal(stderr=True), checked)
     with answering(outcomes, request.out, f"clbench compare {request.out}") as runs:
         print_comparisons(runs, as_json, wide)
         if runs and not as_json:
@@ -46,32 +74,73 @@ def run(
         require_clean(runs)
 
 
-def _print_plan(request: Request, as_json: bool) -> None:
+def _sections(study: Path | None, asked: Mapping[str, Any]) -> Sequence[Section]:
+    """Return what is asked for by a study and the options beside it, or by options alone."""
+    from clbench.runs.study import Section, read_study
+
+    if study is None:
+        missing = [f"--{name}/{short}" for name, short in (("strategy", "-s"), ("scenario", "-S")) if name not in asked]
+        if missing:
+            raise UsageError(
+                f"{' and '.join(missing)} must be given, or a study",
+                "For example: clbench run -s lwf -S splitdigits. All names: clbench list. A study: clbench init",
+            )
+        return [Section(Request(**asked))]
+    if study.suffix != ".toml" and not study.exists():
+        raise named_by_options(str(study))
+    if said := [name for name in asked if options()[name].option.belongs_to == "study"]:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in said)
+        beside = ", ".join(
+            each.option.flags[0] if each.option.flags else f"--{name.replace('_', '-')}"
+            for name, each in options().items()
+            if each.option.belongs_to != "study"
+        )
+        raise UsageError(f"{flags}: {study} says what is run; change it there", f"Given with a study: {beside}")
+    return read_study(study, asked)
+
+
+def _print_plan(sections: Sequence[Section], as_json: bool) -> None:
     from clbench.results.record_model import to_json
-    from clbench.runs.grid import plan
+    from clbench.runs.expected_time import expected_time
+    from clbench.runs.grid_search import FOLDER
+    from clbench.runs.planning import Planning
 
     def notify(event: Any) -> None:
         say(getattr(event, "text", event), sys.stderr)
 
-    place = request.out
-    if request.tune == "grid":
-        from clbench.runs.grid_search import FOLDER, plan_trials
+    request = sections[0].request
+    planning = Planning(sections, notify, bring=False)
+    places = {run.name: request.out for run in planning.known} | {
+        run.name: request.out / FOLDER for run in planning.trials
+    }
+    planned = [*planning.trials, *planning.known]
+    if planning.trials:
+        say(
+            f"{len(planning.trials)} of these are trials; {planning.following} runs follow from what they choose.",
+            sys.stderr,
+        )
+    done = {run.name for run in planned if (places[run.name] / run.name).is_dir()}
+    expected = expected_time([run for run in planned if run.name not in done], request)
 
-        planned = [run for tuning in plan_trials(request, notify) for runs in tuning.trials for run in runs]
-        place = place / FOLDER
-        say("These are the trials; the runs follow from what they choose.", sys.stderr)
-    else:
-        planned = plan(request, notify, bring=False)
+    def in_json(run: Planned) -> dict[str, Any]:
+        seconds, stored = expected.by_run.get(run.name, (None, 0))
+        path = (places[run.name] / run.name).as_posix()
+        return {"run": path, "done": run.name in done, "expected_seconds": seconds, "from_stored_runs": stored}
+
     if as_json:
-        say_json([to_json(run.spec) for run in planned])
-        return
-    for text in dict.fromkeys(_experiences(run.spec) for run in planned):
-        say(text, sys.stderr)
-    for run in planned:
-        state = "done" if (place / run.name).is_dir() else "to do"
-        known = run.spec.scenario.dataset_sha256 != ""
-        name = run.name if known else f"{run.name.rpartition('-')[0]}-…"  # the id depends on the data's hash
-        say(f"{place / name}  {state}")
+        say_json([{**to_json(run.spec), "planned": in_json(run)} for run in planned])
+    else:
+        for text in dict.fromkeys(_experiences(run.spec) for run in planned):
+            say(text, sys.stderr)
+        for run in planned:
+            known = run.spec.scenario.dataset_sha256 != ""
+            name = run.name if known else f"{run.name.rpartition('-')[0]}-…"  # the id depends on the data's hash
+            say(f"{places[run.name] / name}  {'done' if run.name in done else 'to do'}")
+    say(f"{_counted(len(planned))}: {len(done)} done, {len(planned) - len(done)} to do. {expected.text}", sys.stderr)
+
+
+def _counted(runs: int) -> str:
+    return "1 run" if runs == 1 else f"{runs} runs"
 
 
 def _experiences(spec: RunSpec) -> str:
@@ -82,3 +151,16 @@ def _experiences(spec: RunSpec) -> str:
     shown = [textwrap.shorten(legible(names), 60, placeholder=" …") for names in brought[:12]]
     more = f" | … ({len(brought)} experiences)" if len(brought) > 12 else ""
     return f"{spec.scenario.name}, seed {spec.seeds.run}, classes: {' | '.join(shown)}{more}"
+
+
+def init(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write.")] = Path("study.toml"),
+) -> None:
+    """Write a study: a commented file that says what to run.
+
+    It runs as it is, on the bundled digits, in about a minute.
+    """
+    from clbench.runs.saved_study import write_example
+
+    write_example(file)
+    say(f"{file}: a study that runs as it is. To see its runs: clbench run {file} --dry-run. To run it: clbench run {file}")

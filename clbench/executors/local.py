@@ -38,7 +38,9 @@ class Local(Executor):
     def do(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
         """Do runs that are not published yet; see Executor.do."""
         request, notify = self.command.request, self.command.notify
-        threads, device = planned[0].spec.threads, planned[0].spec.device
+        # Of the sections of a study, each of which may say its own: those that leave the least room.
+        threads = max(run.spec.threads for run in planned)
+        device = max(run.spec.device for run in planned)  # cuda, if any
         jobs = 1 if request.jobs is None else request.jobs
         if text := advice(jobs, len(planned), threads, device):
             notify(Note(text))

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from clbench.base.events import Listener, Note
@@ -20,7 +19,6 @@ from clbench.results import stored_runs
 from clbench.results.run_spec import GridCandidate, GridTuning
 from clbench.results.stored_runs import StoredRun
 from clbench.runs.grid import Planned, divided, given_to, plan
-from clbench.runs.outcome import Outcome
 from clbench.runs.request import Request
 from clbench.runs.selection import Chosen, choose_strategies, load_class
 from clbench.system.seeds import derive
@@ -34,10 +32,6 @@ HELD_OUT = 0.1
 
 LADDER = (1.0, 1 / 4, 1 / 16, 1 / 64)
 """What of its declared first value a stability weight is tried with, where the user names no candidates."""
-
-Execute = Callable[[Sequence[Planned], Path], list[Outcome]]
-"""Does the runs planned, in a results folder."""
-
 
 @dataclass(frozen=True)
 class Tuning:
@@ -71,12 +65,8 @@ def plan_trials(request: Request, notify: Listener) -> list[Tuning]:
     return tunings
 
 
-def plan_finals(request: Request, tunings: Sequence[Tuning], execute: Execute, notify: Listener) -> list[Planned]:
-    """Do the trials and return the runs of `request` with what was chosen, seed by seed."""
-    trials = [run for tuning in tunings for runs in tuning.trials for run in runs]
-    if trials:
-        notify(Note(f"{len(trials)} trials on validation streams, kept in {request.out / FOLDER}"))
-    execute(trials, request.out / FOLDER)
+def plan_finals(request: Request, tunings: Sequence[Tuning], notify: Listener) -> list[Planned]:
+    """Return the runs of `request` with what the trials, which are done, have chosen, seed by seed."""
     finals = [run for tuning in tunings for run in _finals(request, tuning, notify)]
     return sorted(finals, key=lambda run: request.seeds.index(run.spec.seeds.run))
 
@@ -88,13 +78,17 @@ def _candidates(chosen: Chosen, given: Mapping[str, Any], protocol: Mapping[str,
     not searched.
     """
     everything = {**given, **protocol}
-    listed = {name: str(value) for name, value in everything.items() if not name.endswith("milestones")}
+    listed = {name: _text(value) for name, value in everything.items() if not name.endswith("milestones")}
     lists: dict[str, list[Any]] = {name: text.split(",") for name, text in listed.items() if "," in text}
     fixed = {name: value for name, value in everything.items() if name not in lists}
     stability = load_class(chosen.plugin).stability
     if not lists and stability and stability[0] not in fixed:
         lists = {stability[0]: [stability[1] * step for step in LADDER]}
     return [{**fixed, **dict(zip(lists, values, strict=True))} for values in itertools.product(*lists.values())]
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _asked(request: Request, chosen: Chosen, scenario: str) -> Request:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from clbench.errors import UsageError
 from clbench.runs.parallelism import DEFAULT_THREADS, Jobs, jobs_from
@@ -73,8 +73,8 @@ def _values_of(values: Any) -> dict[str, Any]:
     return dict(values or {})
 
 
-def _names_in(texts: Sequence[str]) -> list[str]:
-    return [name.strip() for text in texts for name in text.split(",")]
+def _names_in(texts: Sequence[str] | None) -> list[str]:
+    return [name.strip() for text in texts or () for name in text.split(",")]
 
 
 def _names_of(names: Any) -> list[str]:
@@ -182,6 +182,10 @@ class Option:
     default: Any = ...
     """As users would give it, if the request holds it in another form; `...` if not."""
 
+    belongs_to: Literal["study", "machine", "both"] = "study"
+    """Where it is said if there is a study: in the file; on the command line, since it is of one machine or one use; or
+    in either, where the command line has the last word."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -271,8 +275,10 @@ class Request:
     tune: Annotated[
         str | None, Option("Choose hyper-parameters; see docs/recipes-and-tuning.md.", "chf|grid", unset="do not")
     ] = None
-    device: Annotated[str, Option("Where to train.", "auto|cpu|cuda")] = "auto"
-    threads: Annotated[int, Option("Threads of a run; part of what identifies a run.", "N")] = DEFAULT_THREADS
+    device: Annotated[str, Option("Where to train.", "auto|cpu|cuda", belongs_to="both")] = "auto"
+    threads: Annotated[
+        int, Option("Threads of a run; part of what identifies a run.", "N", belongs_to="both")
+    ] = DEFAULT_THREADS
     jobs: Annotated[
         Jobs | None,
         Option(
@@ -281,25 +287,45 @@ class Request:
             unset="1; on a cluster auto",
             parse=_jobs_from,
             accept=_as_it_is,
+            belongs_to="machine",
         ),
     ] = None
     on: Annotated[
-        str, Option("Where runs are done; see docs/executors.md.", "local|ray[:ADDRESS]|slurm[:KEY=VALUE,…]")
+        str,
+        Option(
+            "Where runs are done; see docs/executors.md.",
+            "local|ray[:ADDRESS]|slurm[:KEY=VALUE,…]",
+            belongs_to="machine",
+        ),
     ] = "local"
     gpus_per_run: Annotated[
-        float | None, Option("With --on ray and a GPU: how many, or what share of one.", "N", unset="1")
+        float | None,
+        Option("With --on ray and a GPU: how many, or what share of one.", "N", unset="1", belongs_to="machine"),
     ] = None
     allow_mixed: Annotated[
         bool,
-        Option("Also use nodes with other versions of torch and the like.", flags=("--allow-mixed",)),
+        Option(
+            "Also use nodes with other versions of torch and the like.",
+            flags=("--allow-mixed",),
+            belongs_to="machine",
+        ),
     ] = False
     share: Annotated[
         bool,
-        Option("Train a first experience that several runs have in common only once.", flags=("--share/--no-share",)),
+        Option(
+            "Train a first experience that several runs have in common only once.",
+            flags=("--share/--no-share",),
+            belongs_to="machine",
+        ),
     ] = True
     keep_networks: Annotated[
         str | None,
-        Option("Keep trained networks with the run: the last, or one per experience.", "last|all", unset="none"),
+        Option(
+            "Keep trained networks with the run: the last, or one per experience.",
+            "last|all",
+            unset="none",
+            belongs_to="both",
+        ),
     ] = None
     track: Annotated[
         Sequence[str],
@@ -311,19 +337,26 @@ class Request:
             accept=_trackers_of,
             repeated=True,
             default=None,
+            belongs_to="machine",
         ),
     ] = ()
-    out: Annotated[Path, Option("Results folder.", "DIR")] = Path("results")
+    out: Annotated[Path, Option("Results folder.", "DIR", belongs_to="machine")] = Path("results")
     data: Annotated[
         Path | None,
         Option(
             "Data folder.",
             "DIR",
             unset="$CLBENCH_DATA, else the platform's cache",
+            belongs_to="machine",
         ),
     ] = None
     strict: Annotated[
-        bool, Option("End with exit code 6 if a strategy broke the rules; see docs/audit.md.", flags=("--strict",))
+        bool,
+        Option(
+            "End with exit code 6 if a strategy broke the rules; see docs/audit.md.",
+            flags=("--strict",),
+            belongs_to="machine",
+        ),
     ] = False
 
     held_out: float = 0.0
@@ -341,20 +374,26 @@ class Request:
     @classmethod
     def from_command_line(cls, given: Mapping[str, Any]) -> Request:
         """Return the request for options as the command line reads them; a command may choose the runs by itself."""
-        known = options()
-        parsed = {name: (known[name].option.parse or _as_it_is)(value) for name, value in given.items()}
-        return cls(**{"strategy": (), "scenario": (), **parsed})
+        return cls(**{"strategy": (), "scenario": (), **parsed(given)})
 
     @classmethod
     def from_python(cls, given: Mapping[str, Any]) -> Request:
         """Return the request for the arguments of `clbench.run`. Raises UsageError for one of the wrong type."""
-        values = {}
-        for name, value in given.items():
-            try:
-                values[name] = options()[name].accept(value)
-            except TypeError as error:
-                raise UsageError(f"{name} must be {error} (got {value!r})") from None
-        return cls(**values)
+        return cls(**{name: accepted(name, value) for name, value in given.items()})
+
+
+def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options as the command line reads them as fields of a request. Raises UsageError."""
+    known = options()
+    return {name: (known[name].option.parse or _as_it_is)(value) for name, value in given.items()}
+
+
+def accepted(name: str, value: Any) -> Any:
+    """Return an option that Python or a study gives as a field of a request. Raises UsageError for a wrong type."""
+    try:
+        return options()[name].accept(value)
+    except TypeError as error:
+        raise UsageError(f"{name} must be {error} (got {value!r})") from None
 
 
 @dataclass(frozen=True)

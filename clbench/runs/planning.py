@@ -1,0 +1,71 @@
+"""All runs of a command planned together: the sections of a study, or the one of a command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from clbench.base.events import Listener
+from clbench.runs.grid import Planned, plan
+from clbench.runs.grid_search import Tuning, plan_finals, plan_trials
+from clbench.runs.study import Section
+
+
+class Planning:
+    """What the sections ask for, resolved and checked.
+
+    With `--tune grid` the runs of a section follow from trials, and are planned when these are done.
+    """
+
+    def __init__(self, sections: Sequence[Section], notify: Listener, bring: bool = True) -> None:
+        """Check all sections; see `plan` for `bring` and for what is raised."""
+        self._sections, self._notify = sections, notify
+        self._planned: list[list[Planned] | list[Tuning]] = []
+        for section in sections:
+            with section.explaining():
+                self._planned.append(
+                    plan_trials(section.request, notify)
+                    if section.request.tune == "grid"
+                    else plan(section.request, notify, bring)
+                )
+
+    @property
+    def trials(self) -> list[Planned]:
+        """The trials that come first, each once."""
+        tunings = (each for part in self._planned for each in part if isinstance(each, Tuning))
+        return _distinct(run for tuning in tunings for runs in tuning.trials for run in runs)
+
+    @property
+    def known(self) -> list[Planned]:
+        """The runs that are known before any trial is done, each once."""
+        return _distinct(run for part in self._planned for run in part if isinstance(run, Planned))
+
+    @property
+    def following(self) -> int:
+        """How many runs follow from trials."""
+        return sum(
+            len(section.request.seeds)
+            for section, part in zip(self._sections, self._planned, strict=True)
+            for each in part
+            if isinstance(each, Tuning)
+        )
+
+    def runs(self) -> list[Planned]:
+        """Return all runs but the trials, which are done, each once."""
+        found: list[Planned] = []
+        for section, part in zip(self._sections, self._planned, strict=True):
+            tunings = [each for each in part if isinstance(each, Tuning)]
+            with section.explaining():
+                found += plan_finals(section.request, tunings, self._notify) if tunings else []
+            found += [each for each in part if isinstance(each, Planned)]
+        return _distinct(found)
+
+
+def _distinct(planned: Iterable[Planned]) -> list[Planned]:
+    """Return each run once, with as many of its networks kept as any of those who ask for it wants."""
+    found: dict[str, Planned] = {}
+    for run in planned:
+        same = found.setdefault(run.name, run)
+        if "all" in (same.keep, run.keep) or same.keep is None:
+            found[run.name] = replace(same, keep="all" if "all" in (same.keep, run.keep) else run.keep)
+    return list(found.values())

@@ -1,0 +1,186 @@
+"""Studies that clbench writes: of a command line, and the commented one that `clbench init` gives."""
+
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clbench.errors import MachineError, UsageError
+from clbench.results.study_text import study_text
+from clbench.runs.own_images import are_images
+from clbench.runs.request import options
+from clbench.runs.study import is_file, is_path
+from clbench.system.files import replace_file
+
+
+def save(file: Path, asked: Mapping[str, Any]) -> None:
+    """Write the study of options of a run, as fields of a request, to a `file` that is not there or says the same.
+
+    Paths in it are relative to its folder; what belongs to the machine is left out. Raises UsageError and MachineError.
+    """
+    if file.suffix != ".toml":
+        raise UsageError(f"--save-study: the name of a study ends in .toml (got {file})")
+    said = {
+        name: _written(name, asked[name], file.parent)
+        for name, each in options().items()
+        if name in asked and each.option.belongs_to != "machine"
+    }
+    _write(file, study_text([said]), "--save-study")
+
+
+def write_example(file: Path) -> None:
+    """Write a commented study that runs as it is. Raises UsageError if the file is there, and MachineError."""
+    if file.suffix != ".toml":
+        raise UsageError(f"the name of a study ends in .toml (got {file})", f"For example: clbench init {file}.toml")
+    if file.exists():
+        raise UsageError(f"{file} is there already", "Another name: clbench init mine.toml")
+    _write(file, _EXAMPLE.replace("study.toml", file.as_posix()), "init")
+
+
+def _write(file: Path, text: str, by: str) -> None:
+    content = text.encode("utf-8", errors="replace")
+    try:
+        if file.exists() and file.read_bytes() != content:
+            raise UsageError(f"{by}: {file} is there already, and says something else", "Choose another name.")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, content)
+    except OSError as error:
+        raise MachineError(f"cannot write {file}: {error.strerror}") from error
+
+
+def _written(name: str, value: Any, folder: Path) -> Any:
+    """Return the field of a request as a study says it."""
+    return _WRITTEN.get(name, _as_it_is)(value, folder)
+
+
+def _as_it_is(value: Any, folder: Path) -> Any:
+    return value
+
+
+def _strategies(names: Sequence[str], folder: Path) -> Any:
+    found = [_from(folder, name) if is_path(name) else name for name in names]
+    return found[0] if len(found) == 1 else found
+
+
+def _scenarios(names: Sequence[str], folder: Path) -> Any:
+    found = [_from(folder, name) if is_path(name) or are_images(name) else name for name in names]
+    return found[0] if len(found) == 1 else found
+
+
+def _file(value: str, folder: Path) -> str:
+    return _from(folder, value) if is_path(value) else value
+
+
+def _order(value: str, folder: Path) -> str:
+    return _from(folder, value) if is_file(Path(value)) else value
+
+
+def _seeds(seeds: Sequence[int], folder: Path) -> Any:
+    first_of_all = tuple(seeds) == tuple(range(len(seeds)))
+    return len(seeds) if first_of_all else list(seeds)
+
+
+def _values(values: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    return {name: _number(text) for name, text in values.items()}
+
+
+def _number(text: str) -> Any:
+    """Return the number that a text is, if a study's number is read as the same text, else the text."""
+    for kind in (int, float):
+        if re.fullmatch(r"-?\d[\d.e+-]*", text):
+            try:
+                number = kind(text)
+            except ValueError:
+                continue
+            if str(number) == text:
+                return number
+    return {"true": True, "false": False}.get(text, text)
+
+
+_WRITTEN: Mapping[str, Callable[[Any, Path], Any]] = {
+    "strategy": _strategies,
+    "scenario": _scenarios,
+    "network": _file,
+    "weights": _file,
+    "class_order": _order,
+    "seeds": _seeds,
+    "set": _values,
+}
+
+
+def _from(folder: Path, path: str) -> str:
+    """Return a path as it is from a folder, recognizable as one."""
+    found = path if Path(path).is_absolute() else os.path.relpath(path, folder)
+    return found if "/" in found else f"./{found}"
+
+
+_EXAMPLE = textwrap.dedent('''\
+    # A study: what `clbench run study.toml` is to do. It runs as it is, on the bundled digits, in about a minute.
+    # What it would do:    clbench run study.toml --dry-run
+    # Do it:               clbench run study.toml --jobs auto
+    # A page about it:     clbench report
+    #
+    # A key is an option of `clbench run`, under its name there; `clbench run --help` lists them. What is left out has
+    # the option's default. Where results and data are, how many runs go on at once, and the like belong to the machine
+    # and are said on the command line: --out, --data, --jobs.
+
+    # Strategies, by name; a published variant after a colon. Yours: the path of its file, from the folder of this one.
+    # All there are: clbench list strategies
+    strategy = ["naive", "lwf", "joint"]
+
+    # Streams of classes, by name; a folder of images of your own as "./photos". All: clbench list scenarios
+    scenario = "splitdigits"
+
+    # How many seeds (3: seeds 0, 1 and 2), or which: [0, 7]. One by itself: seed = 7
+    seeds = 2
+
+    # The training protocol; a scenario's first by default. Those of a scenario: clbench show splitdigits
+    # recipe = "quick"
+
+    # Epochs per experience, in place of the recipe's.
+    # epochs = 5
+
+    # How the classes are divided: 5 equal experiences; or classes per experience: [4, 3, 3], or "50+10x5".
+    # split = 5
+
+    # The order in which classes are learned: "seed" (drawn from it), "natural", a list of all, or a file of them.
+    # class_order = "natural"
+
+    # class (by default; no hint which experience a sample is from), task or domain.
+    # setting = "class"
+
+    # The network, in place of the recipe's: by name, the path of a file, timm:NAME or torchvision:NAME.
+    # network = "cnn"
+
+    # What it starts from: "pretrained", a file of weights, or "none", which draws them from the seed.
+    # weights = "none"
+
+    # Choose hyper-parameters: "grid" tries every combination of those that are lists under `set`, on validation streams;
+    # "chf" searches in each experience.
+    # tune = "grid"
+
+    # Keep trained networks with the runs: the "last", or "all", one per experience.
+    # keep_networks = "last"
+
+    # Where to train (auto, cpu, cuda), and threads of a run. Both are part of what identifies a run.
+    # device = "cpu"
+    # threads = 1
+
+    # Hyper-parameters of strategies, fields of the recipe, and of the network. What there is: clbench show lwf
+    set.lwf.alpha = 2
+    # set."lwf:pycil".alpha = 1
+    # set.recipe.lr = 0.05
+    # set.network.width = 2
+
+    # Several tables in one study: each [[grid]] has all of the above, except for what it says itself.
+    # [[grid]]
+    # split = 5
+    #
+    # [[grid]]
+    # split = 2
+    # set.lwf.alpha = 1
+''')
