@@ -133,7 +133,7 @@ def run(
 
 
 def run_study(study: str | Path, **said: Any) -> Runs:
-    """Do what a study says, as `clbench run study.toml` does, and return the stored runs; finished ones are not repeated.
+    """Do what a study says, as `clbench run study.toml` does, and return the stored runs; finished ones are skipped.
 
     Besides the study it takes, by name, the options of `run` that are listed below; of those that the study says too,
     the argument counts. Raises what `run` raises; UsageError says which line of the study is wrong.

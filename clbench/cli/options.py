@@ -35,8 +35,8 @@ _WIDE = 400
 def run_options(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command the options `names` of a run (all by default) instead of its `request`.
 
-    `defaults` replace those that `Request` declares. The command gets the request that the user asks for; as `asked`, in
-    place of `request`, the options that were typed, as fields of a request.
+    `defaults` replace those that `Request` declares. The command gets the request that the user asks for; if it has
+    `asked` in place of `request`, only the options that were typed, as fields of a request.
     """
     declared = {name: each for name, each in options().items() if not names or name in names}
 

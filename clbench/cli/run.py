@@ -30,7 +30,11 @@ def run(
     asked: dict[str, Any],
     study: Annotated[
         Path | None,
-        typer.Argument(metavar="STUDY", help="A file that says all this; see docs/studies.md.", autocompletion=studies),
+        typer.Argument(
+            metavar="STUDY",
+            help="A file that says what to run, in place of options; see docs/studies.md.",
+            autocompletion=studies,
+        ),
     ] = None,
     wide: Wide = False,
     as_json: AsJson = False,
@@ -163,4 +167,6 @@ def init(
     from clbench.runs.saved_study import write_example
 
     write_example(file)
-    say(f"{file}: a study that runs as it is. To see its runs: clbench run {file} --dry-run. To run it: clbench run {file}")
+    say(f"{file} is a study that runs as it is.")
+    say(f"To see its runs: clbench run {file} --dry-run")
+    say(f"To run it: clbench run {file} --jobs auto")

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from clbench.comparison.rows import Comparison, Row
-from clbench.results.command import run_command
+from clbench.results.asked_for import asked_for
+from clbench.results.command import command_line
 from clbench.results.environment import Environment
 from clbench.results.record_model import to_json
 from clbench.results.run_result import HyperParameter
-from clbench.results.run_spec import RunSpec, StrategySpec
+from clbench.results.run_spec import StrategySpec
 from clbench.results.stored_runs import StoredRun
 
 
@@ -106,44 +107,8 @@ def slug(text: str) -> str:
 
 def commands(comparison: Comparison) -> list[str]:
     """Return the commands that make the runs of a comparison; several where a strategy is in several configurations."""
-    pending = list(comparison.rows)
-    made = []
-    while pending:
-        together: dict[str, Row] = {}
-        for row in pending:
-            if row.seeds == pending[0].seeds:
-                together.setdefault(row.runs[0].spec.strategy.selector, row)
-        pending = [row for row in pending if row not in together.values()]
-        made.append(_command(comparison.spec, list(together.values())))
-    return made
-
-
-def _command(spec: RunSpec, rows: Sequence[Row]) -> str:
-    changes = dict(spec.recipe.changes)
-    network = {"network": changes.pop("network", ""), "weights": changes.pop("network.weights", "")}
-    if spec.network.weights == "file":
-        network["weights"] = "FILE"
-    values = {
-        path if path.startswith("network.") else f"recipe.{path}": ",".join(map(str, v)) if isinstance(v, list) else v
-        for path, v in changes.items()
-    }
-    for row in rows:
-        for setting in method(row).settings:
-            if setting.changed:
-                value = row.runs[0].spec.strategy.config[setting.name]
-                values[f"{row.runs[0].spec.strategy.selector}.{setting.name}"] = (
-                    value if isinstance(value, str) else setting.value
-                )
-    return run_command(
-        [row.runs[0].spec.strategy.selector for row in rows],
-        to_json(spec.scenario),
-        spec.recipe.base or spec.recipe.name,
-        rows[0].seeds,
-        spec.device,
-        spec.threads,
-        values,
-        network={option: value for option, value in network.items() if value},
-    )
+    runs = [run for row in comparison.rows for run in row.runs]
+    return [command_line(section) for section in asked_for(runs).sections]
 
 
 # -- machines ---------------------------------------------------------------------------------------------------------

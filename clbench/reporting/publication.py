@@ -17,11 +17,12 @@ from clbench.reporting.scenarios import across_scenarios
 from clbench.reporting.sections import published, run_table, sections
 from clbench.results.run_selection import Selection
 from clbench.results.stored_runs import Failure, StoredRun, Unreadable, Watch, failures, frame, read_all, unwatched
+from clbench.results.study_of_runs import study_of_runs
 from clbench.results.table_export import table_csv
 from clbench.system.files import write_synced
 from clbench.system.output import legible
 
-_ENTRIES = {"index.html", "data.csv", "figures", "tables", "methods"}
+_ENTRIES = {"index.html", "data.csv", "study.toml", "figures", "tables", "methods"}
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ def report_files(
 ) -> dict[str, bytes]:
     """Return the files of a report by their paths; without `downloads`, a page that links to data.csv alone."""
     shown, written = sections(comparisons, watch)
-    across, files = across_scenarios(comparisons)
-    written |= files
+    across, tables = across_scenarios(comparisons)
+    written |= tables
     headings, rows = run_table(comparisons)
     described = methods(comparisons)
     warnings = [
@@ -108,6 +109,8 @@ def report_files(
         run_rows=rows,
     )
     written["index.html"] = render(content).encode("utf-8", errors="replace")
+    files = {each.sha256: each.file for each in described if each.file}
+    written["study.toml"] = study_of_runs(runs, files).encode("utf-8", errors="replace")
     written["data.csv"] = table_csv(frame(runs))
     return written | {each.file: each.source for each in described if each.file}
 

@@ -3,48 +3,40 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from clbench.plugins.discovery import describe_content
 from clbench.results.strategy_record import preset_values
+from clbench.results.study_text import Asked
 from clbench.streams.splits import split_text
 
 
-def run_command(
-    strategies: Sequence[str],
-    scenario: Mapping[str, Any],
-    recipe: str,
-    seeds: Sequence[int],
-    device: str,
-    threads: int,
-    values: Mapping[str, Any],
-    tune: str = "",
-    network: Mapping[str, str] | None = None,
-) -> str:
-    """Return a `clbench run`; `scenario` as in a spec, `recipe` its name there, `values` for `--set`; of the `network`
-    its name and its weights, as far as they were chosen."""
-    recipe, _, epochs = recipe.partition("-epochs")
-    order = scenario["class_order_from"]
-    words = ["clbench", "run", "-s", ",".join(strategies), "-S", scenario["name"], "--recipe", recipe]
-    words += ["--setting", scenario["setting"].partition("_")[0]]
-    words += ["--epochs", epochs] if epochs else []
-    words += ["--split", split_text(scenario["classes_per_experience"])]
-    words += ["--class-order", order if order != "list" else ",".join(map(str, scenario["class_order"]))]
-    words += ["--seeds", ",".join(map(str, seeds)) + ("," if len(seeds) == 1 else "")]
-    words += ["--device", device, "--threads", str(threads)]
-    words += ["--tune", tune] if tune else []
-    for name, value in (network or {}).items():
-        words += [f"--{name}", value]
-    for name, value in values.items():
-        words += ["--set", f"{name}={value}"]
+def command_line(asked: Asked) -> str:
+    """Return the `clbench run` with these options; see `asked_for`."""
+    words = ["clbench", "run", "-s", ",".join(asked["strategy"]), "-S", ",".join(asked["scenario"])]
+    for name in ("recipe", "setting", "epochs", "split", "class_order"):
+        if name in asked:
+            words += [f"--{name.replace('_', '-')}", _text(asked[name])]
+    words += ["--seeds", _text(asked["seeds"]) + ("," if len(asked["seeds"]) == 1 else "")]
+    for name in ("device", "threads", "tune", "network", "weights"):
+        if name in asked:
+            words += [f"--{name}", _text(asked[name])]
+    for name, value in asked["set"].items():
+        words += ["--set", f"{name}={_text(value)}"]
     return shlex.join(words)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def command_of_schema_1(spec: Mapping[str, Any], source: bytes) -> str:
     """Return the command that makes a run of schema 1 again. Raises KeyError or TypeError for what is no such spec."""
-    strategy, tuning = spec["strategy"], spec.get("tuning") or {}
-    name, preset, setting = strategy["name"], strategy.get("preset"), spec["scenario"]["setting"]
+    strategy, scenario, tuning = spec["strategy"], spec["scenario"], spec.get("tuning") or {}
+    name, preset, setting = strategy["name"], strategy.get("preset"), scenario["setting"]
     usual = preset_values(describe_content("strategy", name, source), preset, setting)
     selector = f"{name}:{preset}" if preset else name
     values = {key: value for key, value in strategy["config"].items() if key in usual and usual[key] != value}
@@ -52,13 +44,20 @@ def command_of_schema_1(spec: Mapping[str, Any], source: bytes) -> str:
         for key in set(candidate) - {"validation_accuracy"}:
             tried = dict.fromkeys(str(other[key]) for other in tuning["candidates"] if key in other)
             values[key] = ",".join(tried)
-    return run_command(
-        [selector],
-        spec["scenario"],
-        spec["recipe"]["name"],
-        [spec["seeds"]["run"]],
-        spec["device"],
-        spec["threads"],
-        {f"{selector}.{key}": value for key, value in sorted(values.items())},
-        tuning.get("how", ""),
-    )
+    recipe, _, epochs = spec["recipe"]["name"].partition("-epochs")
+    order = scenario["class_order_from"]
+    asked = {
+        "strategy": [selector],
+        "scenario": [scenario["name"]],
+        "recipe": recipe,
+        "setting": setting.partition("_")[0],
+        "epochs": epochs,
+        "split": split_text(scenario["classes_per_experience"]),
+        "class_order": scenario["class_order"] if order == "list" else order,
+        "seeds": [spec["seeds"]["run"]],
+        "device": spec["device"],
+        "threads": spec["threads"],
+        "tune": tuning.get("how"),
+        "set": {f"{selector}.{key}": value for key, value in sorted(values.items())},
+    }
+    return command_line({name: value for name, value in asked.items() if value not in ("", None)})

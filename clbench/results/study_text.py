@@ -51,7 +51,6 @@ def _commented(text: str) -> str:
 def _table(asked: Asked) -> str:
     lines = [f"{name} = {value_text(value)}\n" for name, value in asked.items() if name != "set"]
     lines += [
-        f"{key_text(['set', *name.split('.')])} = {value_text(value)}\n"
-        for name, value in asked.get("set", {}).items()
+        f"{key_text(['set', *name.split('.')])} = {value_text(value)}\n" for name, value in asked.get("set", {}).items()
     ]
     return "".join(lines)

@@ -31,7 +31,7 @@ class ExpectedTime:
     """How long runs will take, as far as stored ones tell."""
 
     by_run: dict[str, tuple[float, int]]
-    """By the name of a run the seconds, and from how many stored runs they are; without those that nothing is known of."""
+    """By a run's name the seconds, and from how many stored runs they are; without runs that nothing is known of."""
 
     text: str
     """The whole in words, with where it is from; a number never stands without that."""
@@ -52,9 +52,7 @@ def expected_time(to_do: Sequence[Planned], request: Request) -> ExpectedTime:
     return ExpectedTime(by_run, _in_words(to_do, by_run, sum(map(len, known.values())), request))
 
 
-def _in_words(
-    to_do: Sequence[Planned], by_run: dict[str, tuple[float, int]], stored: int, request: Request
-) -> str:
+def _in_words(to_do: Sequence[Planned], by_run: dict[str, tuple[float, int]], stored: int, request: Request) -> str:
     unknown = len(to_do) - len(by_run)
     if not by_run:
         return f"How long they take is not known: no run stored in {request.out} is like these."

@@ -33,6 +33,7 @@ HELD_OUT = 0.1
 LADDER = (1.0, 1 / 4, 1 / 16, 1 / 64)
 """What of its declared first value a stability weight is tried with, where the user names no candidates."""
 
+
 @dataclass(frozen=True)
 class Tuning:
     """One strategy on one scenario: the candidates and their trials."""

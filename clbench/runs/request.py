@@ -276,9 +276,9 @@ class Request:
         str | None, Option("Choose hyper-parameters; see docs/recipes-and-tuning.md.", "chf|grid", unset="do not")
     ] = None
     device: Annotated[str, Option("Where to train.", "auto|cpu|cuda", belongs_to="both")] = "auto"
-    threads: Annotated[
-        int, Option("Threads of a run; part of what identifies a run.", "N", belongs_to="both")
-    ] = DEFAULT_THREADS
+    threads: Annotated[int, Option("Threads of a run; part of what identifies a run.", "N", belongs_to="both")] = (
+        DEFAULT_THREADS
+    )
     jobs: Annotated[
         Jobs | None,
         Option(

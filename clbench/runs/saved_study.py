@@ -118,7 +118,7 @@ def _from(folder: Path, path: str) -> str:
     return found if "/" in found else f"./{found}"
 
 
-_EXAMPLE = textwrap.dedent('''\
+_EXAMPLE = textwrap.dedent("""\
     # A study: what `clbench run study.toml` is to do. It runs as it is, on the bundled digits, in about a minute.
     # What it would do:    clbench run study.toml --dry-run
     # Do it:               clbench run study.toml --jobs auto
@@ -159,8 +159,8 @@ _EXAMPLE = textwrap.dedent('''\
     # What it starts from: "pretrained", a file of weights, or "none", which draws them from the seed.
     # weights = "none"
 
-    # Choose hyper-parameters: "grid" tries every combination of those that are lists under `set`, on validation streams;
-    # "chf" searches in each experience.
+    # Choose hyper-parameters: "grid" tries every combination of those that are lists under `set` on validation
+    # streams, before the runs; "chf" searches in each experience.
     # tune = "grid"
 
     # Keep trained networks with the runs: the "last", or "all", one per experience.
@@ -183,4 +183,4 @@ _EXAMPLE = textwrap.dedent('''\
     # [[grid]]
     # split = 2
     # set.lwf.alpha = 1
-''')
+""")

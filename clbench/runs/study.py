@@ -1,8 +1,8 @@
 """A study: what `clbench run` is to do, written down in a TOML file.
 
-Its keys are the options of a run by their names, and `set` has what `--set` gives: `set.lwf.alpha = 2`. A `[[grid]]` is a
-table of its own, with what stands above the first of them where it does not say otherwise. docs/studies.md explains it
-to users.
+Its keys are the options of a run by their names, and `set` has what `--set` gives: `set.lwf.alpha = 2`. A `[[grid]]` is
+a table of its own, with what stands above the first of them where it does not say otherwise. docs/studies.md is about
+studies for users.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ class StudyFile:
 def read_study(path: Path, said: Mapping[str, Any]) -> list[Section]:
     """Return the sections of the study in the file `path`.
 
-    `said` are fields of the requests that are not the study's to say, or that the user says otherwise. Raises UsageError
-    with the line of what is no study.
+    `said` are fields of the requests that are not the study's to say, or that the user says otherwise. Raises
+    UsageError with the line of what is wrong.
     """
     file = StudyFile.read(path)
     document = file.parsed()
@@ -179,7 +179,9 @@ def _given(file: StudyFile, table: Mapping[str, Any], keys: Keys) -> dict[str, V
             raise file.fault(at, f"there is no option '{name}'{_meant(name)}", _remedy(name, value))
         if declared.option.belongs_to == "machine":
             flag = (declared.option.flags or (f"--{name.replace('_', '-')}",))[0]
-            raise file.fault(at, f"'{name}' is no part of a study, but of how it is run", f"On the command line: {flag}")
+            raise file.fault(
+                at, f"'{name}' is not part of a study but of how it is run", f"On the command line: {flag}"
+            )
         try:
             read = accepted(name, value)
         except UsageError as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 def blame(message: str, hint: str, given: Mapping[str, Any]) -> str | None:
     """Return which of the `given` values an error is about, by option or `set.NAME`; None if its text does not tell."""
+    message = re.split(r"; did you mean|\(known", message)[0]  # what could be meant is not what is wrong
     values = sorted((name for name in given if name.startswith("set.")), key=len, reverse=True)
     chosen = {name: value for name, value in given.items() if not name.startswith("set.")}
     for says in (_in_full, _by_its_last_name):
@@ -20,7 +21,7 @@ def blame(message: str, hint: str, given: Mapping[str, Any]) -> str | None:
             if says(name.removeprefix("set."), message):
                 return name
     for text in (message, hint):
-        for name in chosen:
+        for name in reversed(chosen):  # of two that exclude each other the second
             if _mentions(f"--{name.replace('_', '-')}", text):
                 return name
     for name in reversed(chosen):  # a recipe that a scenario has not got: both are named, and only one is quoted
@@ -36,7 +37,7 @@ def _in_full(name: str, message: str) -> bool:
 
 
 def _by_its_last_name(name: str, message: str) -> bool:
-    """Whether a message has the name in quotes, or with the name of a strategy's file, which for a dialect is another."""
+    """Whether a message has the name in quotes, or after the name of a strategy's file: dialects have their own."""
     owner, _, last = name.rpartition(".")
     anywhere = "" if owner.startswith(("recipe", "network")) else rf"|\.{re.escape(last)}\b"
     return bool(re.search(rf"'{re.escape(last)}'{anywhere}", message))

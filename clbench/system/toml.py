@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 if sys.version_info >= (3, 11):
@@ -44,7 +45,7 @@ def line_of(text: str, keys: Keys) -> int:
 def _cut(lines: Sequence[str], before: int, after: int) -> int | None:
     """Return a number of lines between two others after which the document can end, near their middle."""
     middle = (before + after) // 2
-    for cut in (*range(middle, before, -1), *range(middle + 1, after)):
+    for cut in chain(range(middle, before, -1), range(middle + 1, after)):
         try:
             parse("\n".join(lines[:cut]))
         except TOMLDecodeError:  # within a value that ends on a later line

@@ -74,7 +74,9 @@ def test_a_key_is_found_among_thousands_of_lines() -> None:
     assert line_of(text, ("key4321",)) == 4322
 
 
-SCALARS = st.text() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
+SCALARS = (
+    st.text() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
+)
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=3), SCALARS | st.lists(SCALARS))

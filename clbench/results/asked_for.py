@@ -1,0 +1,178 @@
+"""What asks for stored runs: the options of `clbench run`, by name, from the specs of runs that they have made."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from clbench.base.continual_tuning import ContinualTuning
+from clbench.results.record_model import to_json
+from clbench.results.run_spec import GridTuning, RunSpec, ScenarioSpec
+from clbench.results.stored_runs import StoredRun
+from clbench.results.study_text import Asked
+from clbench.streams.splits import split_text
+
+
+@dataclass(frozen=True)
+class AskedFor:
+    """What asks for some runs, and for no others."""
+
+    sections: tuple[dict[str, Any], ...]
+    """Options by name, each for a grid of runs: every strategy on every scenario with every seed."""
+
+    lacking: tuple[str, ...]
+    """What no option can say, or what is not known, in sentences."""
+
+
+def asked_for(runs: Iterable[StoredRun]) -> AskedFor:
+    """Return what asks for these runs, in as few sections as there can be with the strategies in their order."""
+    lacking: dict[str, None] = {}
+    seeds: dict[str, list[int]] = {}
+    for run in runs:
+        asked, missing = _of_run(run)
+        lacking |= dict.fromkeys(missing)
+        seeds.setdefault(json.dumps(asked), []).append(run.spec.seeds.run)
+    alone = [_with_seeds(json.loads(text), own) for text, own in seeds.items()]
+    return AskedFor(tuple(_over_scenarios(_over_strategies(alone))), tuple(lacking))
+
+
+def _with_seeds(asked: Asked, seeds: Sequence[int]) -> dict[str, Any]:
+    first = {name: asked[name] for name in ("strategy", "scenario")}
+    return {**first, "seeds": sorted(set(seeds)), **asked}
+
+
+def _of_run(run: StoredRun) -> tuple[dict[str, Any], list[str]]:
+    """Return the options that ask for a run, but for its seed, and what they cannot say."""
+    spec, lacking = run.spec, []
+    recipe, _, epochs = (spec.recipe.base or spec.recipe.name).partition("-epochs")
+    changes = dict(spec.recipe.changes)
+    asked: dict[str, Any] = {"strategy": [spec.strategy.selector], "scenario": [spec.scenario.name], "recipe": recipe}
+    asked |= {"epochs": int(epochs)} if epochs.isdecimal() else {}
+    if network := changes.pop("network", None):
+        asked["network"] = network
+    if weights := changes.pop("network.weights", None):
+        asked["weights"] = weights
+    if spec.network.weights == "file":
+        asked["weights"] = f"./{weights}.safetensors"
+        lacking.append(
+            f"The weights {weights} that network {spec.network.name} started from were a file, whose path is not "
+            f"known: put it in place of {asked['weights']}."
+        )
+    asked |= of_scenario(spec.scenario)
+    if spec.scenario.held_out:
+        lacking.append(
+            f"{spec.scenario.name}: runs that were judged on {spec.scenario.held_out:.0%} of the training data, as "
+            "--tune grid makes them, cannot be asked for."
+        )
+    values = {name if name.startswith("network.") else f"recipe.{name}": each for name, each in changes.items()}
+    own = _own_values(run)
+    if isinstance(spec.tuning, ContinualTuning):
+        asked["tune"] = "chf"
+        weight = spec.tuning.weight
+        if weight and spec.tuning.start == spec.strategy.config.get(weight):  # the search began where it was told to
+            own[weight] = spec.tuning.start
+    elif isinstance(spec.tuning, GridTuning):
+        asked["tune"] = "grid"
+        tried, missing = _tried(spec, spec.tuning)
+        lacking += missing
+        values = {name: each for name, each in tried.items() if name.startswith(("recipe.", "network."))}
+        own = {name: each for name, each in tried.items() if name not in values}
+    lacking += [
+        f"{spec.strategy.selector}.{name} = {json.dumps(value)} cannot be written in a study."
+        for name, value in own.items()
+        if not _can_be_said(value)
+    ]
+    own = {name: value for name, value in own.items() if _can_be_said(value)}
+    set_ = {f"{spec.strategy.selector}.{name}": value for name, value in own.items()}
+    set_ |= {name: "none" if value is None else value for name, value in values.items()}
+    return {**asked, "device": spec.device, "threads": spec.threads, "set": set_}, lacking
+
+
+def of_scenario(scenario: ScenarioSpec) -> dict[str, Any]:
+    """Return the options that ask for the stream of a scenario."""
+    order: Any = scenario.class_order_from
+    if order == "list":
+        order = list(scenario.class_order)
+        names = scenario.class_names
+        if names and all(name == name.strip() and name and "," not in name for name in names):
+            order = [names[each] for each in order]
+    return {
+        "setting": scenario.setting.partition("_")[0],
+        "split": split_text(scenario.classes_per_experience),
+        "class_order": order,
+    }
+
+
+def _own_values(run: StoredRun) -> dict[str, Any]:
+    """Return the hyper-parameters that are not those of the strategy's preset."""
+    usual = run.result.strategy.preset_values
+    config: Mapping[str, Any] = to_json(run.spec.strategy.config)
+    return {name: value for name, value in config.items() if name not in usual or usual[name] != value}
+
+
+def _can_be_said(value: Any) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return all(isinstance(each, str | int | float | bool) for each in values)
+
+
+def _tried(spec: RunSpec, tuning: GridTuning) -> tuple[dict[str, Any], list[str]]:
+    """Return the values that a grid search chose from, those of several candidates as a list, and what is lacking."""
+    candidates = [dict(each.values) for each in tuning.candidates]
+    values = {name: list(dict.fromkeys(each[name] for each in candidates)) for name in candidates[0]}
+    # They are tried as the digits of a counter run: the last of several lists changes first.
+    lists = sorted(
+        (name for name, tried in values.items() if len(tried) > 1),
+        key=lambda name: -next(i for i, each in enumerate(candidates) if each[name] != candidates[0][name]),
+    )
+    fixed = {name: tried[0] for name, tried in values.items() if name not in lists}
+    again = [
+        {**fixed, **dict(zip(lists, each, strict=True))}
+        for each in itertools.product(*(values[name] for name in lists))
+    ]
+    lacking = [] if again == candidates else [f"What the grid search of {spec.strategy.selector} tried is no grid."]
+    return {**fixed, **{name: values[name] for name in lists}}, lacking
+
+
+# -- several runs in one section --------------------------------------------------------------------------------------
+
+
+def _over_strategies(alone: Sequence[Asked]) -> list[dict[str, Any]]:
+    """Return sections in which strategies stand together that are asked for alike, each once."""
+    sections: list[dict[str, Any]] = []
+    for each in alone:
+        for section in sections:
+            if each["strategy"][0] not in section["strategy"] and _shared(section) == _shared(each):
+                section["strategy"] = [*section["strategy"], *each["strategy"]]
+                section["set"] = {**_own(section), **_own(each), **_of_all(each)}
+                break
+        else:
+            sections.append(dict(each))
+    return sections
+
+
+def _shared(section: Asked) -> Any:
+    """Return all but the strategies and what is theirs."""
+    return [{name: section[name] for name in section if name not in ("strategy", "set")}, [*_of_all(section).items()]]
+
+
+def _of_all(section: Asked) -> dict[str, Any]:
+    return {name: each for name, each in section["set"].items() if name.startswith(("recipe.", "network."))}
+
+
+def _own(section: Asked) -> dict[str, Any]:
+    return {name: each for name, each in section["set"].items() if name not in _of_all(section)}
+
+
+def _over_scenarios(sections: Sequence[Asked]) -> list[dict[str, Any]]:
+    """Return sections in which scenarios stand together that are alike in everything else."""
+    together: dict[str, dict[str, Any]] = {}
+    for section in sections:
+        alike = json.dumps({**section, "scenario": None, "strategy": sorted(section["strategy"])}, sort_keys=True)
+        if alike in together:
+            together[alike]["scenario"] = [*together[alike]["scenario"], *section["scenario"]]
+        else:
+            together[alike] = dict(section)
+    return list(together.values())

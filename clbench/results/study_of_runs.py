@@ -1,0 +1,48 @@
+"""The study that makes stored runs again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from clbench.results.asked_for import asked_for
+from clbench.results.stored_runs import StoredRun
+from clbench.results.study_text import study_text
+
+
+def study_of_runs(runs: Sequence[StoredRun], files: Mapping[str, str] | None = None) -> str:
+    """Return the study of these runs as text; what it cannot say stands in its comment.
+
+    `files` are where the sources of strategies lie next to the study, by their hash.
+    """
+    ordered = sorted(runs, key=_place)
+    asked = asked_for(ordered)
+    count = "one run" if len(runs) == 1 else f"these {len(runs)} runs"
+    sources = {run.spec.strategy.sha256: run for run in ordered}
+    said = [
+        f"Makes {count} again, under the same ids if strategies, networks and data are the same.",
+        *(f"To do: {text}" for text in asked.lacking),
+        "The files of the strategies that made them:",
+        *(f"  {_source(run, (files or {}).get(sha256))}" for sha256, run in sources.items()),
+    ]
+    return study_text([_as_written(section) for section in asked.sections], "\n".join(said))
+
+
+def _place(run: StoredRun) -> tuple[Any, ...]:
+    spec = run.spec
+    return spec.scenario.name, spec.recipe.name, spec.scenario.setting, spec.strategy.selector, spec.seeds.run
+
+
+def _source(run: StoredRun, file: str | None) -> str:
+    name, sha256 = run.spec.strategy.name, run.spec.strategy.sha256
+    if run.spec.strategy.package:
+        return f"{name}: of {run.spec.strategy.package}"
+    where = f", here {file}" if file else "" if run.source else ", which their results folder has not got"
+    return f"{name}: SHA-256 {sha256}{where}"
+
+
+def _as_written(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section with what is one in place of a list, and the first seeds as their number."""
+    names = {name: section[name][0] for name in ("strategy", "scenario") if len(section[name]) == 1}
+    seeds: Any = section["seeds"]
+    return {**section, **names, "seeds": len(seeds) if seeds == list(range(len(seeds))) else seeds}
