@@ -144,13 +144,20 @@ def _over_strategies(alone: Sequence[Asked]) -> list[dict[str, Any]]:
     sections: list[dict[str, Any]] = []
     for each in alone:
         for section in sections:
-            if each["strategy"][0] not in section["strategy"] and _shared(section) == _shared(each):
+            if _can_join(each["strategy"][0], section["strategy"]) and _shared(section) == _shared(each):
                 section["strategy"] = [*section["strategy"], *each["strategy"]]
                 section["set"] = {**_own(section), **_own(each), **_of_all(each)}
                 break
         else:
             sections.append(dict(each))
     return sections
+
+
+def _can_join(selector: str, others: Sequence[str]) -> bool:
+    """Return whether a strategy can stand with others: what is set for `lwf` would be set for `lwf:pycil` too."""
+    name = selector.partition(":")[0]
+    alone = {selector, name} if selector != name else {name, *(each for each in others if each.startswith(f"{name}:"))}
+    return alone.isdisjoint(others)
 
 
 def _shared(section: Asked) -> Any:

@@ -44,7 +44,10 @@ def _without(section: Asked, common: Asked) -> dict[str, Any]:
 
 
 def _commented(text: str) -> str:
-    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 100, break_on_hyphens=False) or [""]]
+    lines: list[str] = []
+    for line in text.splitlines():
+        listed = line.startswith(" ")
+        lines += [line] if listed else textwrap.wrap(line, 100, break_on_hyphens=False) or [""]
     return "".join(f"# {line}".rstrip() + "\n" for line in lines)
 
 

@@ -53,7 +53,9 @@ class NetworkRequest:
         weights = {} if self.weights is None else {"weights": Path(self.weights).stem}
         size = {} if self.use.size is None else {"size": self.use.size}
         train = {} if self.use.train == "all" else {"train": self.use.train}
-        return {f"network.{name}": value for name, value in {**self.values, **weights, **train, **size}.items()}
+        # As typed, so that a value from Python or a study is the same change as that of the command line.
+        own = {name: str(each).lower() if isinstance(each, bool) else str(each) for name, each in self.values.items()}
+        return {f"network.{name}": value for name, value in {**own, **weights, **train, **size}.items()}
 
 
 def asked(values: Mapping[str, Any], weights: str | None) -> NetworkRequest:

@@ -56,7 +56,7 @@ SMALL_ARGUMENTS: dict[str, Any] = {"scenario": "splitdigits", "split": "2", "epo
 
 
 COMMANDS = (
-    *("run", "compare", "reproduce", "profile", "report", "show", "check", "doctor", "list", "data", "new"),
+    *("run", "init", "compare", "reproduce", "profile", "report", "show", "check", "doctor", "list", "data", "new"),
     *("pack", "unpack", "export-table", "data list", "data fetch", "data import", "data verify", "data clean"),
     *("new strategy", "new scenario", "new network"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,14 @@ def completed(line: str) -> list[str]:
 )
 def test_names_are_completed(line: str, expected: set[str]) -> None:
     assert expected <= set(completed(line))
+
+
+def test_studies_are_completed_and_the_folders_that_they_may_be_in(tmp_path: Path) -> None:
+    for name in ("study.toml", "study.txt", "others/mine.toml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert completed(f"run {tmp_path}/") == [f"{tmp_path}/others/", f"{tmp_path}/study.toml"]
+    assert completed(f"run {tmp_path}/others/m") == [f"{tmp_path}/others/mine.toml"]
 
 
 def test_recipes_are_those_of_the_scenario_that_is_typed() -> None:

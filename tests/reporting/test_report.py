@@ -30,6 +30,7 @@ from clbench.reporting.publication import Report, Selection, write_report
 from clbench.reporting.strategy_marks import COLOURS, GREY, appearance
 from clbench.results import store
 from clbench.results.stored_runs import read_all
+from clbench.system.toml import parse
 
 FIGURES = (
     "old-new",
@@ -239,6 +240,17 @@ def test_the_command_makes_the_runs_again(report_of: ReportOf) -> None:
         "clbench run -s naive,mine,lwf,joint -S tiny --recipe quick --setting class --split 2+1+3 "
         "--class-order natural --seeds 0,1,2,3,4 --device cpu --threads 1 --set lwf.alpha=2.0"
     ]
+
+
+def test_the_study_that_makes_the_runs_again_is_a_download(report_of: ReportOf) -> None:
+    report = report_of("usual")
+    assert '<a href="study.toml" download>' in page(report)
+    text = (report.page.parent / "study.toml").read_text()
+    study = parse(text)
+    assert study["strategy"] == ["joint", "lwf", "mine", "naive"]
+    assert (study["scenario"], study["seeds"], study["set"]) == ("tiny", 5, {"lwf": {"alpha": 2.0}})
+    for file in re.findall(r"here (methods/\S+)", text):
+        assert (report.page.parent / file).is_file()
 
 
 def test_configurations_of_one_strategy_take_a_command_each(tmp_path: Path) -> None:

@@ -31,11 +31,13 @@ def test_python_takes_the_options_that_are_declared_in_their_order_and_with_thei
             assert declared.accept(parameters[name].default) == declared.accept(declared.default)
 
 
-def test_the_command_line_takes_them_too_and_three_of_its_own() -> None:
+def test_the_command_line_takes_them_too_and_a_few_of_its_own() -> None:
     parameters = on_the_command_line()
-    assert [name for name in parameters if name != "help"] == [*options(), "wide", "as_json", "dry_run"]
+    own = {name for name in parameters if name not in options()} - {"help"}
+    assert own == {"study", "wide", "as_json", "dry_run", "save_study"}
+    assert [name for name in parameters if name in options()] == list(options())
     for name, declared in options().items():
-        assert parameters[name].required == (declared.default is MISSING)
+        assert not parameters[name].required  # strategies and scenarios may be those of a study
         assert parameters[name].help.startswith(declared.option.help)
 
 
