@@ -247,10 +247,13 @@ def test_the_study_that_makes_the_runs_again_is_a_download(report_of: ReportOf) 
     assert '<a href="study.toml" download>' in page(report)
     text = (report.page.parent / "study.toml").read_text()
     study = parse(text)
-    assert study["strategy"] == ["joint", "lwf", "mine", "naive"]
-    assert (study["scenario"], study["seeds"], study["set"]) == ("tiny", 5, {"lwf": {"alpha": 2.0}})
-    for file in re.findall(r"here (methods/\S+)", text):
-        assert (report.page.parent / file).is_file()
+    assert (study["scenario"], study["split"]) == ("tiny", "2+1+3")
+    assert study["grid"] == [
+        {"strategy": ["joint", "lwf", "naive"], "seeds": 6, "set": {"lwf": {"alpha": 2.0}}},
+        {"strategy": "mine", "seeds": 5},
+    ]
+    files = re.findall(r"here (methods/\S+)", text)
+    assert len(files) == 4 and all((report.page.parent / file).is_file() for file in files)
 
 
 def test_configurations_of_one_strategy_take_a_command_each(tmp_path: Path) -> None:
