@@ -56,8 +56,13 @@ def _in_words(to_do: Sequence[Planned], by_run: dict[str, tuple[float, int]], st
     unknown = len(to_do) - len(by_run)
     if not by_run:
         return f"How long they take is not known: no run stored in {request.out} is like these."
-    seconds = _until_all_are_done([seconds for seconds, _ in by_run.values()], _at_once(to_do, request.jobs))
-    text = f"About {duration(seconds)} with --jobs {request.jobs}, from {_runs(stored)} in {request.out} like these"
+    known = [seconds for seconds, _ in by_run.values()]
+    if request.on == "local":
+        jobs = 1 if request.jobs is None else request.jobs
+        time = f"{duration(_until_all_are_done(known, _at_once(to_do, jobs)))} with --jobs {jobs}"
+    else:  # how many go on at once depends on the cluster
+        time = f"{duration(sum(known))} one after the other"
+    text = f"About {time}, from {_runs(stored)} in {request.out} like these"
     return f"{text}; nothing is known of {_runs(unknown)}, which come on top." if unknown else f"{text}."
 
 
