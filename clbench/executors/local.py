@@ -16,7 +16,7 @@ from clbench.executors.executor import Command, Executor
 from clbench.executors.run_queue import RunQueue
 from clbench.executors.worker import Died, Worker
 from clbench.results.store import ResultsFolder
-from clbench.runs.grid import Planned
+from clbench.runs.grid import Planned, most_needed
 from clbench.runs.outcome import Outcome
 from clbench.runs.parallelism import advice, runs_at_once
 from clbench.system import gc_freeze
@@ -38,9 +38,7 @@ class Local(Executor):
     def do(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
         """Do runs that are not published yet; see Executor.do."""
         request, notify = self.command.request, self.command.notify
-        # Of the sections of a study, each of which may say its own: those that leave the least room.
-        threads = max(run.spec.threads for run in planned)
-        device = max(run.spec.device for run in planned)  # cuda, if any
+        threads, device = most_needed(planned)
         jobs = 1 if request.jobs is None else request.jobs
         if text := advice(jobs, len(planned), threads, device):
             notify(Note(text))

@@ -29,7 +29,7 @@ from clbench.executors.slurm_task import task_of
 from clbench.results import environment
 from clbench.results.run_spec import run_id
 from clbench.results.store import WORK, ResultsFolder
-from clbench.runs.grid import Planned
+from clbench.runs.grid import Planned, most_needed
 from clbench.runs.outcome import Outcome
 from clbench.runs.parallelism import runs_at_once
 
@@ -110,14 +110,14 @@ class SlurmExecutor(Executor):
         data = data_folder(request.data)
         terms = Terms(folder.name, "slurm", environment.versions(), request.allow_mixed, request.share, str(data))
         count = min(len(runs), LARGEST_ARRAY)
-        spec = runs[0].spec
+        threads, device = most_needed(runs)
         if self._cluster == "local":
-            count = runs_at_once(request.jobs or "auto", len(runs), spec.threads, spec.device)
+            count = runs_at_once(request.jobs or "auto", len(runs), threads, device)
         parts = [runs[number::count] for number in range(count)]
         logs = [folder / f"{number}.jsonl" for number in range(count)]
         tasks = [task_of(part, results.path, terms, data, log) for part, log in zip(parts, logs, strict=True)]
         try:
-            executor = self._executor(folder, spec.threads, spec.device)
+            executor = self._executor(folder, threads, device)
             with executor.batch():  # one array job
                 jobs = [executor.submit(task) for task in tasks]
         except (submitit.core.utils.FailedJobError, FileNotFoundError) as error:

@@ -15,7 +15,7 @@ from typing import Any
 from clbench.results import store
 from clbench.results.record_model import to_json
 from clbench.results.run_spec import folder_name
-from clbench.runs.grid import Planned
+from clbench.runs.grid import Planned, most_needed
 from clbench.runs.grid_search import FOLDER
 from clbench.runs.parallelism import Jobs, runs_at_once
 from clbench.runs.request import Request
@@ -71,7 +71,7 @@ def _runs(count: int) -> str:
 
 
 def _at_once(to_do: Sequence[Planned], jobs: Jobs) -> int:
-    threads, device = max(run.spec.threads for run in to_do), max(run.spec.device for run in to_do)
+    threads, device = most_needed(to_do)
     return runs_at_once(jobs, len(to_do), threads, device)
 
 

@@ -68,6 +68,11 @@ def experiment_name(planned: Sequence[Planned]) -> str:
     return "-".join([*scenarios[:2], *strategies[:4], *more, digest])[-100:]
 
 
+def most_needed(planned: Sequence[Planned]) -> tuple[int, str]:
+    """Return the threads and the device of the runs that need most; the grids of a study may differ in both."""
+    return max(run.spec.threads for run in planned), max(run.spec.device for run in planned)  # cuda is more than cpu
+
+
 def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned]:
     """Resolve and check every run of the grid; compute nothing. Datasets that are missing are brought in.
 

@@ -126,7 +126,7 @@ _EXAMPLE = textwrap.dedent("""\
     #
     # A key is an option of `clbench run`, under its name there; `clbench run --help` lists them. What is left out has
     # the option's default. Where results and data are, how many runs go on at once, and the like belong to the machine
-    # and are said on the command line: --out, --data, --jobs.
+    # and are said on the command line: --out, --data, --jobs, --on.
 
     # Strategies, by name; a published variant after a colon. Yours: the path of its file, from the folder of this one.
     # All there are: clbench list strategies

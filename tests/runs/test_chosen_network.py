@@ -61,6 +61,12 @@ def test_the_recipes_own_network_is_the_same_run_however_it_is_named(data: Path)
     assert run_id(spec_of(data, set={"network.units": 400})) != expected  # the recipe's name says it was set
 
 
+@pytest.mark.parametrize(("value", "text"), [(32, "32"), ("relu", "relu")])
+def test_a_value_from_python_is_the_same_run_as_from_the_command_line(data: Path, value: Any, text: str) -> None:
+    name = "network.activation" if isinstance(value, str) else "network.units"
+    assert run_id(spec_of(data, set={name: value})) == run_id(spec_of(data, set={name: text}))
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -20,7 +20,7 @@ def planned(request: Request) -> list[Planned]:
 
 
 def request(data: Path, out: Path, **asked: Any) -> Request:
-    given: dict[str, Any] = {"strategy": ["naive"], "seeds": (0, 1, 2), "jobs": 1, **asked}
+    given: dict[str, Any] = {"strategy": ["naive"], "seeds": (0, 1, 2), **asked}
     return Request(scenario=["splitdigits"], device="cpu", data=data, out=out, **given)
 
 
@@ -97,3 +97,9 @@ def test_damaged_runs_tell_nothing(data: Path, tmp_path: Path) -> None:
 
 def test_nothing_to_do_takes_no_time(data: Path, tmp_path: Path) -> None:
     assert expected_time([], request(data, tmp_path)).text == "Nothing is left to do."
+
+
+def test_on_a_cluster_it_is_the_time_one_after_the_other(data: Path, tmp_path: Path) -> None:
+    store(planned(request(data, tmp_path, seeds=(7,)))[0], tmp_path, 60.0)
+    asked = request(data, tmp_path, on="ray")
+    assert expected_time(planned(asked), asked).text.startswith("About 3 minutes one after the other, from one run")
