@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,11 @@ def _of_run(run: StoredRun) -> tuple[dict[str, Any], list[str]]:
             f"known: put it in place of {asked['weights']}."
         )
     asked |= of_scenario(spec.scenario)
+    if spec.scenario.name == spec.scenario.dataset and re.search(r"-[0-9a-f]{8}$", spec.scenario.name):
+        lacking.append(
+            f"{spec.scenario.name} was made from a folder of images or a file, whose path is not known: put it in "
+            "place of the name."
+        )
     if spec.scenario.held_out:
         lacking.append(
             f"{spec.scenario.name}: runs that were judged on {spec.scenario.held_out:.0%} of the training data, as "

@@ -42,7 +42,11 @@ def _source(run: StoredRun, file: str | None) -> str:
 
 
 def _as_written(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a section with what is one in place of a list, and the first seeds as their number."""
+    """Return a section with one name in place of a list of one, and with numbers in place of their text."""
     names = {name: section[name][0] for name in ("strategy", "scenario") if len(section[name]) == 1}
-    seeds: Any = section["seeds"]
-    return {**section, **names, "seeds": len(seeds) if seeds == list(range(len(seeds))) else seeds}
+    seeds, split = section["seeds"], section["split"]
+    numbers = {
+        "seeds": len(seeds) if seeds == list(range(len(seeds))) else seeds,
+        "split": int(split) if split.isdecimal() else split,
+    }
+    return {**section, **names, **numbers}

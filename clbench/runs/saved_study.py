@@ -79,6 +79,10 @@ def _order(value: str, folder: Path) -> str:
     return _from(folder, value) if is_file(Path(value)) else value
 
 
+def _split(text: str, folder: Path) -> Any:
+    return int(text) if re.fullmatch("[1-9][0-9]*", text) else text
+
+
 def _seeds(seeds: Sequence[int], folder: Path) -> Any:
     first_of_all = tuple(seeds) == tuple(range(len(seeds)))
     return len(seeds) if first_of_all else list(seeds)
@@ -108,6 +112,7 @@ _WRITTEN: Mapping[str, Callable[[Any, Path], Any]] = {
     "weights": _file,
     "class_order": _order,
     "seeds": _seeds,
+    "split": _split,
     "set": _values,
 }
 

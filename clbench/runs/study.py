@@ -26,6 +26,8 @@ GRID = "grid"
 _LARGEST = 2**20
 """Bytes. A study is written by people, or names the runs of a report."""
 
+_DEEPEST = 20
+
 
 @dataclass(frozen=True)
 class Value:
@@ -218,6 +220,8 @@ def _set(file: StudyFile, table: Any, keys: Keys) -> dict[str, Value]:
     """Return what `set` gives, by `set.NAME`, each value as the command line's text, or as a list of such texts."""
     if not isinstance(table, dict):
         raise file.fault(keys, "set is a table", "For example: set.lwf.alpha = 2")
+    if len(keys) > _DEEPEST:
+        raise file.fault(keys, "no value has a name of so many parts")
     found: dict[str, Value] = {}
     for name, value in table.items():
         at = (*keys, name)

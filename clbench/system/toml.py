@@ -23,7 +23,12 @@ Keys = Sequence[str | int]
 
 def parse(text: str) -> dict[str, Any]:
     """Return what a TOML document says. Raises TOMLDecodeError."""
-    return tomllib.loads(text)
+    try:
+        return tomllib.loads(text)
+    except TOMLDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
+        raise TOMLDecodeError(f"{error} (at end of document)") from None
 
 
 def line_of(text: str, keys: Keys) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from stored_runs import publish
 import clbench
 from clbench.plugins.discovery import builtin_folder
 from clbench.results.asked_for import asked_for
+from clbench.results.command import command_line
 from clbench.results.run_spec import run_id
 from clbench.results.stored_runs import StoredRun, read_all
 from clbench.results.study_of_runs import study_of_runs
@@ -116,6 +118,13 @@ def test_runs_of_a_grid_search_are_searched_for_again(made: Path) -> None:
     }
 
 
+def test_the_command_of_tuned_runs_tunes_them(made: Path) -> None:
+    for name, how in (("tuned from a value", "chf"), ("a grid", "grid")):
+        runs, _ = read_all([made / f"results{[*ASKED, *SEARCHED].index(name)}"])
+        (section,) = asked_for(runs).sections
+        assert f" --tune {how} " in command_line(section)
+
+
 def test_a_strategy_in_two_configurations_takes_two_grids(tmp_path: Path) -> None:
     runs = [publish(tmp_path, "mine", config={"alpha": alpha}) for alpha in (1.0, 4.0)]
     asked = asked_for(runs)
@@ -159,6 +168,13 @@ def test_it_says_which_files_made_the_runs_and_which_are_gone(tmp_path: Path) ->
     text = study_of_runs(runs, {hashes["kept"]: "methods/kept.py"})
     assert f"#   kept: SHA-256 {hashes['kept']}, here methods/kept.py\n" in text
     assert f"#   gone: SHA-256 {hashes['gone']}, which their results folder has not got\n" in text
+
+
+def test_what_images_of_ones_own_are_called_is_not_taken_for_their_path(tmp_path: Path) -> None:
+    run = publish(tmp_path, "mine", scenario="photos-1a2b3c4d")
+    stream = run.spec.scenario.model_copy(update={"dataset": "photos-1a2b3c4d"})
+    text = study_of_runs([replace(run, spec=run.spec.model_copy(update={"scenario": stream}))])
+    assert "# To do: photos-1a2b3c4d was made from a folder of images or a file, whose path is not known" in text
 
 
 def test_what_cannot_be_said_is_said_in_a_comment(tmp_path: Path) -> None:

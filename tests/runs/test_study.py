@@ -3,6 +3,8 @@ its line."""
 
 from __future__ import annotations
 
+import contextlib
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import clbench
 from clbench.errors import ClbenchError, UsageError
 from clbench.runs.planning import Planning
 from clbench.runs.request import Request, options
+from clbench.runs.saved_study import write_example
 from clbench.runs.study import read_study
 
 Write = Callable[[str], Path]
@@ -243,8 +246,11 @@ def test_an_option_that_has_come_to_stand_below_set_is_told(write: Write, data: 
         (b"\0" * (2**20 + 1), "larger than"),
         (b"\0", "study.toml, line 1: this is not TOML"),
         (b'strategy = ["naive",\n\n', "this is not TOML"),
+        (b"seeds = " + b"[" * 20_000, "this is not TOML"),
+        (b"seeds = " + b"9" * 20_000, "this is not TOML"),
+        (b"set" + b".a" * 5_000 + b" = 1", "so many parts"),
     ],
-    ids=["empty", "comment", "other encoding", "huge", "binary", "cut off"],
+    ids=["empty", "comment", "other encoding", "huge", "binary", "cut off", "brackets", "digits", "dots"],
 )
 def test_a_file_that_is_no_study_is_refused(write: Write, content: bytes, said: str) -> None:
     path = write("")
@@ -252,6 +258,22 @@ def test_a_file_that_is_no_study_is_refused(write: Write, content: bytes, said: 
     with pytest.raises(UsageError) as raised:
         read_study(path, {})
     assert said in raised.value.message
+
+
+def test_whatever_becomes_of_a_study_is_told_in_a_sentence(write: Write) -> None:
+    write_example(Path(write("")).with_name("example.toml"))
+    text = Path("example.toml").read_bytes().replace(b"# ", b"", 30)
+    drawn = random.Random(0)
+    for _ in range(200):
+        damaged = bytearray(text)
+        for _ in range(drawn.randint(1, 8)):
+            at = drawn.randrange(len(damaged))
+            damaged[at : at + drawn.randint(0, 4)] = drawn.choice(
+                [b"", b'"', b"]", b"=", b"\n", b".", b"[[grid]]\n", b"\xff"]
+            )
+        Path("study.toml").write_bytes(damaged)
+        with contextlib.suppress(UsageError):
+            read_study(Path("study.toml"), {})
 
 
 def test_a_folder_and_what_is_not_there_are_refused(write: Write) -> None:
