@@ -33,11 +33,14 @@ def pack(
     The same runs give the same bytes. Commands that read stored runs read packs, too.
     """
     from clbench.results.pack_writing import check_name, write_pack
+    from clbench.results.store import SOURCES
+    from clbench.results.study_of_runs import study_of_runs
     from clbench.system.tables import readable_bytes
 
     check_name(out)
     chosen, complete = _chosen("pack", results, out, selection(strategy, scenario, recipe))
-    packed = write_pack(out, chosen, networks)
+    files = {run.spec.strategy.sha256: f"{SOURCES}/{run.spec.strategy.sha256}.py" for run in chosen if run.source}
+    packed = write_pack(out, chosen, networks, study_of_runs(chosen, files).encode())
     say(f"{out}: {_runs(len(chosen))}, {readable_bytes(packed.size)}")
     if packed.networks_left_out:
         left = readable_bytes(packed.networks_left_out)

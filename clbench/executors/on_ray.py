@@ -41,7 +41,7 @@ from clbench.executors.run_queue import RunQueue
 from clbench.results import environment
 from clbench.results.run_spec import run_id
 from clbench.results.store import MANIFEST, ResultsFolder
-from clbench.runs.grid import Planned
+from clbench.runs.grid import Planned, most_needed
 from clbench.runs.kept_networks import check_kept
 from clbench.runs.outcome import Outcome
 
@@ -92,7 +92,7 @@ class RayExecutor(Executor):
             with own_output, self.command.interruption.deferred():
                 self._connect()
                 self._survey(planned)
-                self._say_if_none_fits(planned[0])
+                self._say_if_none_fits(planned)
                 return self._do(planned, results)
         except SystemError:
             self.command.interruption.check()
@@ -104,7 +104,7 @@ class RayExecutor(Executor):
         outcomes: list[Outcome] = []
         while waiting or self._flights or elsewhere:
             self.command.interruption.check()
-            while waiting and len(self._flights) < self._room(planned[0]):
+            while waiting and len(self._flights) < self._room(planned):
                 run, waiting = queue.take(), waiting - 1
                 self._begin(run, results, outcomes, elsewhere)
             if elsewhere and not waiting and not self._flights:  # another process is doing the rest
@@ -175,22 +175,23 @@ class RayExecutor(Executor):
             messages = dict.fromkeys(problem.message for problem in problems)
             raise getattr(errors, problems[0].kind)("\n".join(messages), problems[0].hint)
 
-    def _say_if_none_fits(self, run: Planned) -> None:
+    def _say_if_none_fits(self, planned: Sequence[Planned]) -> None:
         """Say that runs wait if no machine of the cluster is large enough: one may still join."""
-        needs = {"CPU": float(run.spec.threads), "GPU": self._gpus if run.spec.device == "cuda" else 0.0}
+        threads, device = most_needed(planned)
+        needs = {"CPU": float(threads), "GPU": self._gpus if device == "cuda" else 0.0}
         if any(all(have.get(kind, 0.0) >= amount for kind, amount in needs.items()) for have in machines()):
             return
         gpu = f" and {needs['GPU']:g} GPU" if needs["GPU"] else ""
-        self.command.notify(Note(f"Ray: no node has {run.spec.threads} cores{gpu}; the runs wait until one joins"))
+        self.command.notify(Note(f"Ray: no node has {threads} cores{gpu}; the runs wait until one joins"))
 
-    def _room(self, run: Planned) -> int:
+    def _room(self, planned: Sequence[Planned]) -> int:
         """Return how many runs may be under way: some more than there is room for, so that none waits for its order."""
         jobs = self.command.request.jobs
         if isinstance(jobs, int):
             return jobs
-        have = resources()
-        room = have.get("CPU", 0) / run.spec.threads
-        if run.spec.device == "cuda":
+        have, (threads, device) = resources(), most_needed(planned)
+        room = have.get("CPU", 0) / threads
+        if device == "cuda":
             room = min(room, have.get("GPU", 0) / self._gpus)
         return min(2 * int(room) + 2, MOST_UNDER_WAY)
 
