@@ -10,6 +10,7 @@ import pytest
 
 from clbench.data.datasets import describe
 from clbench.results.record_model import to_json
+from clbench.results.stored_runs import read_all
 from clbench.runs.grid import Planned
 from clbench.runs.planning import Planning
 from clbench.runs.study import read_study
@@ -36,7 +37,8 @@ def test_a_study_under_examples_is_planned(study: Path, data: Path) -> None:
 
 @pytest.mark.parametrize("protocol", ["quick", "hsu2018", "vandeven2019"])
 def test_a_reference_study_plans_the_stored_reference_runs(protocol: str, data: Path) -> None:
-    stored = [json.loads(path.read_text()) for path in (ROOT / "results" / "reference").glob("*/*/*/spec.json")]
+    runs, _ = read_all(sorted((ROOT / "results" / "reference").glob("*.zip")))
+    stored = [to_json(run.spec) for run in runs]
     of_protocol = [spec for spec in stored if spec["recipe"]["name"].removesuffix("-sgd") == protocol]
     study = ROOT / "examples" / "studies" / f"reference-{protocol}.toml"
     specs = [to_json(run.spec) for run in planned(study, data)]
