@@ -17,6 +17,8 @@ from clbench.evaluation import metrics
 from clbench.evaluation.counts import Counts, count
 from clbench.results import store, stored_runs
 from clbench.results.run_costs import CostTotals, PeakMemory, RunCosts
+from clbench.results.run_facts import Shared, pack, unpack
+from clbench.results.run_files import Folder
 from clbench.results.run_result import AuditResult, CountsRecord, FailedRun, RunResult, Totals
 from clbench.results.run_spec import (
     NetworkSpec,
@@ -136,6 +138,11 @@ def publish(
     run = stored_runs.read(results.publish(folder_name(made), run_id(made), files))
     assert isinstance(run, StoredRun), run.problem
     return run
+
+
+def in_memory(name: str, made: RunSpec, result: RunResult, costs: RunCosts) -> StoredRun:
+    """A run of these records that was not written anywhere."""
+    return StoredRun(Folder(Path(name)), unpack(pack(made, result, costs), Shared()))
 
 
 def fail(folder: Path, strategy: str, seed: int, message: str, scenario: str = "tiny") -> None:

@@ -241,7 +241,7 @@ def _executing(request: Request, console: Console) -> Iterator[tuple[_Execute, P
 
 def stored(outcomes: Iterable[Outcome]) -> tuple[Runs, list[Unreadable]]:
     """Return the published runs among the outcomes, read back from their files, and those that cannot be read."""
-    found = [stored_runs.read(outcome.path) for outcome in outcomes if not outcome.failed]
+    found = stored_runs.read_paths(outcome.path for outcome in outcomes if not outcome.failed)
     runs = Runs(run for run in found if isinstance(run, StoredRun))
     return runs, [run for run in found if isinstance(run, Unreadable)]
 

@@ -35,7 +35,8 @@ def doctor(
 ) -> None:
     """Check installation, machine, data and stored runs.
 
-    Says how to fix what is wrong.
+    Reads every byte of the runs, where other commands trust what is known of many runs while their files have the same
+    sizes and times. Says how to fix what is wrong.
     """
     from clbench.diagnostics.doctor import examine
 

@@ -93,9 +93,9 @@ def list_runs(results: Sequence[Path] | None, as_json: bool) -> None:
     rows: list[dict[str, Any]] = [
         {
             "run": run.path.as_posix(),
-            "status": run.result.status,
-            "final_accuracy": run.metric("final_accuracy"),
-            "forgetting": run.metric("forgetting"),
+            "status": "finished",
+            "final_accuracy": run.final("final_accuracy"),
+            "forgetting": run.final("forgetting"),
         }
         for run in runs
     ]

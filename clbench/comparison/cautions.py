@@ -36,10 +36,19 @@ def _seed_warnings(shared: Sequence[int], methods: dict[str, dict[int, StoredRun
         return ["The strategies have no seed in common: their rows cannot be compared with each other."]
     left_out = {label: sorted(set(by_seed) - set(shared)) for label, by_seed in methods.items()}
     return [
-        f"Seeds {', '.join(map(str, seeds))} of {label} are left out: not every strategy has them."
+        f"Seeds {_ranges(seeds)} of {label} are left out: not every strategy has them."
         for label, seeds in sorted(left_out.items())
         if seeds
     ]
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    """Return the seeds, which are in order; of many as ranges: `0 to 99, 120`."""
+    if len(seeds) <= 20:
+        return ", ".join(map(str, seeds))
+    starts = [seed for before, seed in zip([None, *seeds], seeds, strict=False) if before != seed - 1]
+    ends = [seed for seed, after in zip(seeds, [*seeds[1:], None], strict=True) if after != seed + 1]
+    return ", ".join(f"{a} to {b}" if a != b else str(a) for a, b in zip(starts, ends, strict=True))
 
 
 def _exemplar_warnings(rows: Sequence[Row]) -> list[str]:
@@ -47,9 +56,8 @@ def _exemplar_warnings(rows: Sequence[Row]) -> list[str]:
     names: dict[int, list[str]] = defaultdict(list)
     with_all_data: list[str] = []
     for row in rows:
-        result = row.runs[0].result
-        again = any(experience.past_data_bytes for experience in result.experiences)
-        (with_all_data if again else names[result.audit.memory]).append(row.strategy)
+        facts = row.runs[0].facts
+        (with_all_data if facts.past_data else names[facts.memory]).append(row.strategy)
     budgets = sorted(filter(None, names))
     if not budgets or len(names) == 1:
         return []
@@ -134,7 +142,7 @@ def _constant_loss_warnings(rows: Sequence[Row]) -> list[str]:
 
 
 def _reference_lines(run: StoredRun) -> str:
-    chance = {setting: 100 * values[-1] for setting, values in run.result.chance.items()}
+    chance = {setting: 100 * values[-1] for setting, values in run.facts.chance.items()}
     if run.setting != "class_incremental":
         return f"For comparison: guessing gives {chance[run.setting]:.1f}."
     total = run.counts().total

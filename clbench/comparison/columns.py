@@ -78,18 +78,18 @@ def percent(value: Estimate | None, low: float = 0.0, form: str = ".1f") -> str:
 
 def summary(run: StoredRun) -> dict[str, float | None]:
     """Return a run's value in each column; old and new classes after the last experience."""
-    totals = run.result.totals
+    totals = run.facts.totals
     return {
-        "final_accuracy": run.metric("final_accuracy"),
-        "final_accuracy_macro": run.metric("final_accuracy_macro"),
-        "average_incremental_accuracy": run.metric("average_incremental_accuracy"),
-        "old_accuracy": run.metric("old_accuracy")[-1],
-        "new_accuracy": run.metric("new_accuracy")[-1],
-        "forgetting": run.metric("forgetting"),
+        "final_accuracy": run.final("final_accuracy"),
+        "final_accuracy_macro": run.final("final_accuracy_macro"),
+        "average_incremental_accuracy": run.final("average_incremental_accuracy"),
+        "old_accuracy": run.final("old_accuracy"),
+        "new_accuracy": run.final("new_accuracy"),
+        "forgetting": run.final("forgetting"),
         "task_incremental_accuracy": (
-            run.metric("final_accuracy", "task_incremental") if run.setting == "class_incremental" else None
+            run.final("final_accuracy", "task_incremental") if run.setting == "class_incremental" else None
         ),
-        "seconds": run.costs.totals.seconds,
+        "seconds": run.facts.seconds,
         "samples_seen": totals.samples_seen,
         "tuning_samples": totals.tuning_samples_seen,
         "exemplars": totals.exemplars or None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from clbench.comparison.cautions import notes_on, warnings_on
@@ -15,15 +15,30 @@ from clbench.comparison.row_labels import labels_of, method
 from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.standing import with_evidence, with_intransigence
 from clbench.comparison.statistics import estimate
+from clbench.results.run_spec import RunSpec
 from clbench.results.stored_runs import StoredRun
 
 
 def compare(runs: Iterable[StoredRun]) -> list[Comparison]:
     """Group the runs by everything that two strategies must share to be compared, and summarise each group."""
     groups: dict[str, list[StoredRun]] = defaultdict(list)
+    protocol_of = _by_family(protocol)
     for run in runs:
-        groups[protocol(run.spec)].append(run)
+        groups[protocol_of(run)].append(run)
     return _told_apart([_comparison(group) for _, group in sorted(groups.items())])
+
+
+def _by_family(describe: Callable[[RunSpec], str]) -> Callable[[StoredRun], str]:
+    """Return what describes a run by its spec, where this is the same for runs that differ in their seeds alone."""
+    known: dict[bytes, str] = {}
+
+    def described(run: StoredRun) -> str:
+        family = run.facts.family
+        if family not in known:
+            known[family] = describe(run.spec)
+        return known[family]
+
+    return described
 
 
 def _told_apart(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -39,8 +54,9 @@ def _told_apart(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 def _comparison(runs: Sequence[StoredRun]) -> Comparison:
     made: dict[str, dict[int, StoredRun]] = defaultdict(dict)
+    method_of = _by_family(method)
     for run in runs:
-        made[method(run.spec)][run.spec.seeds.run] = run
+        made[method_of(run)][run.spec.seeds.run] = run
     methods = dict(sorted(made.items()))
     labels = labels_of([json.loads(key) for key in methods])
     shared = sorted(set.intersection(*(set(by_seed) for by_seed in methods.values())))
@@ -62,7 +78,7 @@ def _comparison(runs: Sequence[StoredRun]) -> Comparison:
 def _row(label: str, runs: Sequence[StoredRun]) -> Row:
     summaries = [summary(run) for run in runs]
     estimates = {column: estimate([values[column] for values in summaries]) for column in COLUMNS}
-    return Row(label, tuple(runs), estimates, runs[0].result.strategy.reference)
+    return Row(label, tuple(runs), estimates, runs[0].facts.strategy.reference)
 
 
 def _order(row: Row) -> tuple[float, str]:

@@ -10,5 +10,5 @@ def how_tuned(run: StoredRun) -> str:
     """Return `default`, `preset`, `by hand`, `chf` or `grid (n trials)`."""
     tuning = run.spec.tuning
     if tuning is None:
-        return run.result.strategy.chosen
+        return run.facts.strategy.chosen
     return f"grid ({tuning.trials} trials)" if isinstance(tuning, GridTuning) else tuning.how

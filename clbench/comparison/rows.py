@@ -75,13 +75,13 @@ class Row:
     @property
     def audit(self) -> str:
         """What the audit (see audit/audit.py) says of its runs: `pass`, or the worst it found."""
-        verdicts = {run.result.audit.verdict for run in self.runs}
+        verdicts = {run.facts.verdict for run in self.runs}
         return max(verdicts, key=lambda verdict: ("pass", "warn", "violation").index(verdict.partition("(")[0]))
 
     @property
     def constant_in(self) -> tuple[int, ...]:
         """The experiences in which its cross-entropy ranged over a single class, so that it learned nothing by it."""
-        return tuple(each.index for each in self.runs[0].result.experiences if each.constant_cross_entropy)
+        return self.runs[0].facts.constant_in
 
     @property
     def is_remedy(self) -> bool:
@@ -162,12 +162,12 @@ def lower_reference(rows: Sequence[Row]) -> Row | None:
 def chance(row: Row) -> float:
     """Return what guessing among all classes gets right, in the setting of the row's runs."""
     run = row.runs[0]
-    return run.result.chance[run.setting][-1]
+    return run.facts.chance[run.setting][-1]
 
 
 def final_accuracies(row: Row) -> list[float]:
     """Return the final accuracy of each seed of a row that has one."""
-    return [run.metric("final_accuracy") for run in row.runs]
+    return [value for run in row.runs if (value := run.final("final_accuracy")) is not None]
 
 
 def class_sizes(run: StoredRun) -> tuple[int, int]:

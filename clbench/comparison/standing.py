@@ -10,6 +10,7 @@ from typing import Any
 from clbench.comparison import statistics
 from clbench.comparison.rows import Row, chance, final_accuracies, lower_reference
 from clbench.comparison.statistics import Difference, Estimate, estimate
+from clbench.evaluation.counts import Counts
 from clbench.evaluation.metrics import intransigence
 
 
@@ -77,14 +78,15 @@ def with_intransigence(rows: Sequence[Row]) -> list[Row]:
     upper = [row for row in rows if row.reference == "upper"]
     if len(upper) != 1:
         return list(rows)
-    return [row if row is upper[0] else replace(row, intransigence=_intransigence(row, upper[0])) for row in rows]
+    joint = [run.counts() for run in upper[0].runs]
+    return [row if row is upper[0] else replace(row, intransigence=_intransigence(row, joint)) for row in rows]
 
 
-def _intransigence(row: Row, upper: Row) -> Estimate | None:
+def _intransigence(row: Row, joint: Sequence[Counts]) -> Estimate | None:
     """Chaudhry et al. 2018 give it for each experience; here it is the mean, as that of forgetting is."""
     of_seeds = []
-    for ours, joint in zip(row.runs, upper.runs, strict=True):
-        after = intransigence(ours.counts(), joint.counts())
+    for run, theirs in zip(row.runs, joint, strict=True):
+        after = intransigence(run.counts(), theirs)
         known = [each for each in after if each is not None]
         of_seeds.append(fmean(known) if len(known) == len(after) else None)
     return estimate(of_seeds)

@@ -6,6 +6,7 @@ of their runs with equal seeds. Quantiles and the bootstrap are scipy's.
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Sequence
@@ -68,6 +69,7 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     return float(np.mean(sums >= abs(math.fsum(differences)) - _ROUNDING))
 
 
+@functools.lru_cache(maxsize=1)
 def _sign_patterns(seeds: int) -> Any:
     """Return patterns of signs, a row of `seeds` each: of a pattern and its negative, whose |mean| is one, one.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import tempfile
@@ -136,8 +137,12 @@ def open_dataset(name: str, folder: Path, report: Report = silent) -> Dataset:
     return Dataset(info, **mapped, fits_in_memory=fits)
 
 
+@functools.lru_cache(maxsize=8)
 def class_counts(info: DatasetInfo, folder: Path, part: Literal["train", "test"] = "train") -> tuple[int, ...]:
-    """Return the number of training or test images of each class of a dataset that is in the cache."""
+    """Return the number of training or test images of each class of a dataset that is in the cache.
+
+    It is known after the first time, since a grid asks for each of its runs.
+    """
     labels = np.load(dataset_folder(info.name, folder) / f"y_{part}.npy", mmap_mode="r", allow_pickle=False)
     return tuple(np.bincount(labels, minlength=len(info.classes)).tolist())
 

@@ -14,7 +14,7 @@ from clbench.data.datasets import data_folder, verify
 from clbench.errors import DataError
 from clbench.plugins import discovery
 from clbench.results import environment, store
-from clbench.results.stored_runs import Unreadable, failures, read_all
+from clbench.results.stored_runs import Unreadable, check_every_byte, failures
 from clbench.system import machine, memory
 from clbench.system.output import one_line
 
@@ -36,7 +36,7 @@ class Finding:
 
 
 def examine(results: Sequence[Path] | None, data: Path | None) -> Iterator[Finding]:
-    """Check installation, machine, plug-ins, data and stored runs; yield each finding as it is made."""
+    """Check installation, machine, plug-ins, data and every byte of stored runs; yield each finding as it is made."""
     folders = list(results or [path for path in [Path("results")] if path.is_dir()])
     yield from _installation()
     yield from _machine()
@@ -105,14 +105,21 @@ def _data(folder: Path) -> Iterator[Finding]:
 def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
     for folder in folders:
         try:
-            runs, unreadable = read_all([folder])
+            checked = check_every_byte(folder)
         except DataError as error:  # a pack
             yield Finding(one_line(error.message), error.exit_code, error.hint or "")
             continue
-        count = f"{len(runs)} run{'s' if len(runs) != 1 else ''}"
-        yield Finding(f"{count} in {folder}, {'each ' if len(runs) != 1 else ''}as published")
-        for fault in unreadable:
+        count = f"{len(checked.runs)} run{'s' if len(checked.runs) != 1 else ''}"
+        yield Finding(f"{count} in {folder}, {'each ' if len(checked.runs) != 1 else ''}as published")
+        for fault in checked.unreadable:
             yield _unreadable(fault)
+        if wrong := checked.index_was_wrong:
+            known = ", ".join(str(path) for path in wrong[:3]) + (", …" if len(wrong) > 3 else "")
+            yield Finding(
+                one_line(f"the index of {folder} did not agree with the files of {len(wrong)} of its runs: {known}"),
+                1,
+                "It is set right. Tables and reports that were made before may have shown what these files said once.",
+            )
         for name in store.abandoned_runs(folder).values():
             yield Finding(
                 f"run {name} was under way in a process that ended without a word: it crashed or was killed",

@@ -148,6 +148,9 @@ METRICS: tuple[Callable[[Counts], Any], ...] = (
 )
 
 
+BY_NAME = {metric.__name__: metric for metric in METRICS}
+
+
 def newest(values: Mapping[str, Any]) -> dict[str, float]:
     """Return from what `derive` returns the values after the last experience, without the undefined and per-class ones.
 
@@ -164,7 +167,7 @@ def newest(values: Mapping[str, Any]) -> dict[str, float]:
 
 def derive(counts: Counts) -> dict[str, Any]:
     """Every metric of `METRICS` under its function's name, ready for JSON: undefined values are None, never NaN."""
-    return {metric.__name__: metric(counts) for metric in METRICS}
+    return {name: metric(counts) for name, metric in BY_NAME.items()}
 
 
 def intransigence(counts: Counts, joint: Counts) -> list[float | None]:

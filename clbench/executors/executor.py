@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from clbench.base.events import Listener, Note, RunSkipped
-from clbench.results.run_spec import run_id
+from clbench.results import stored_runs
 from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned
 from clbench.runs.kept_networks import check_kept
@@ -82,8 +82,9 @@ class Executor(ABC):
 
     def _published(self, planned: Sequence[Planned], results: ResultsFolder) -> dict[str, Outcome]:
         outcomes = {}
+        unchanged = stored_runs.unchanged(results.path, [run.name for run in planned])
         for run in planned:
-            if folder := results.settled(run.name, run_id(run.spec)):
+            if folder := results.settled(run.name, run.run_id, run.name in unchanged):
                 check_kept(folder, run.name, run.keep)
                 outcomes[run.name] = Outcome(run.name, "skipped", folder)
                 self.command.notify(RunSkipped(run.name, str(folder)))

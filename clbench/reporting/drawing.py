@@ -20,6 +20,10 @@ _LEFT_TO_RIGHT = "\u200e"
 """Around a name, Hebrew or Arabic as it may be, it keeps the number behind it there."""
 
 
+SINGLE_SEEDS = 20
+"""Seeds that are drawn each by itself; of more only the mean and its interval."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """A value per experience for one row: the estimate over seeds, and each seed's own; None where undefined."""
@@ -42,7 +46,8 @@ def draw_curves(
     chance: Sequence[float] | None = None,
     label: str = "accuracy, %",
 ) -> None:
-    """A line per row from experience `start` on: seeds thin, mean thick, the t-interval a band, names at the ends."""
+    """A line per row from experience `start` on: seeds thin, if not too many, mean thick, the t-interval a band, names
+    at the ends."""
     from matplotlib.ticker import MaxNLocator
 
     count = len(found[0].estimates)
@@ -56,7 +61,7 @@ def draw_curves(
     lowest = 0.0
     for curve in found:
         look = appearance(curve.row)
-        for seed in curve.seeds:
+        for seed in curve.seeds if len(curve.seeds) <= SINGLE_SEEDS else ():
             for xs, ys in _pieces(seed):
                 alone = "." if len(xs) == 1 else ""
                 axes.plot(xs, ys, marker=alone, linewidth=0.6, alpha=0.45, **_line_style(look))
@@ -147,7 +152,8 @@ def draw_trade_off(
         if not seen:
             continue
         xs, ys = zip(*seen, strict=True)
-        axes.plot(xs, ys, look.marker, color=look.colour, markersize=4, alpha=0.55, markeredgewidth=0)
+        if len(seen) <= SINGLE_SEEDS:
+            axes.plot(xs, ys, look.marker, color=look.colour, markersize=4, alpha=0.55, markeredgewidth=0)
         mean = (sum(xs) / len(xs), sum(ys) / len(ys))
         axes.plot(*mean, look.marker, color=look.colour, markersize=10, markeredgecolor="white", markeredgewidth=0.8)
         handles.append(
@@ -214,7 +220,7 @@ def _plain_log_ticks(axes: Axes, text: Callable[[float, float], str]) -> None:
 
 def draw_settings(axes: Axes, *, title: str, comparison: Comparison) -> None:
     axes.set_title(title, x=-0.6)
-    chance = comparison.rows[0].runs[0].result.chance
+    chance = comparison.rows[0].runs[0].facts.chance
     for setting in ("class_incremental", "task_incremental"):
         axes.axvline(100 * chance[setting][-1], linestyle=":", linewidth=1, color=axes.xaxis.label.get_color())
     for height, row in enumerate(comparison.rows):

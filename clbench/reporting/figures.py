@@ -14,6 +14,7 @@ from clbench.comparison.statistics import estimate
 from clbench.reporting.class_figures import per_class
 from clbench.reporting.confusion import confusion
 from clbench.reporting.drawing import (
+    SINGLE_SEEDS,
     Curve,
     draw_cost,
     draw_curves,
@@ -72,7 +73,7 @@ def experiences(comparison: Comparison) -> int:
 
 def chance_after(comparison: Comparison) -> Sequence[float]:
     """Return what guessing among the classes seen gets right, after every experience."""
-    return comparison.rows[0].runs[0].result.chance[comparison.spec.scenario.setting]
+    return comparison.rows[0].runs[0].facts.chance[comparison.spec.scenario.setting]
 
 
 def all_figures(comparison: Comparison) -> list[Figure]:
@@ -86,6 +87,14 @@ def all_figures(comparison: Comparison) -> list[Figure]:
 
 
 _BANDS = "Thick lines are means and thin ones single seeds; bands are 95 % intervals, left out where they say nothing."
+_MANY_BANDS = "Lines are means over the seeds; bands are 95 % intervals, left out where they say nothing."
+
+
+def _bands(comparison: Comparison) -> str:
+    """Return what lines and bands are; one seed needs no words."""
+    if len(comparison.seeds) <= 1:
+        return ""
+    return _BANDS if len(comparison.seeds) <= SINGLE_SEEDS else _MANY_BANDS
 
 
 def old_and_new(comparison: Comparison) -> Figure:
@@ -106,7 +115,7 @@ def old_and_new(comparison: Comparison) -> Figure:
         for i in range(experiences(comparison))
     )
     headings = ("strategy", "experiences learned", "old classes, %", "new classes, %")
-    note = f"{_BANDS if len(comparison.seeds) > 1 else ''} {_shown(comparison, old)[1]}".strip()
+    note = f"{_bands(comparison)} {_shown(comparison, old)[1]}".strip()
     return Figure("old-new", "Old-class and new-class accuracy", panels, headings, rows, note)
 
 
@@ -176,7 +185,7 @@ def stability_and_plasticity(comparison: Comparison) -> Figure:
     """Old-class against new-class accuracy after the last experience."""
 
     def ends(run: StoredRun) -> tuple[float, float] | None:
-        old, new = run.metric("old_accuracy")[-1], run.metric("new_accuracy")[-1]
+        old, new = run.final("old_accuracy"), run.final("new_accuracy")
         return None if old is None or new is None else (old, new)
 
     title = "Stability (right) against plasticity (up)"

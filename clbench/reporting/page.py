@@ -32,8 +32,12 @@ class Content:
     downloads: bool
     """Whether figures, tables and sources lie next to the page as files, which it then links to."""
 
+    compared: int
+    """How many runs are compared."""
+
     run_headings: Sequence[str]
     run_rows: Sequence[Sequence[str]]
+    """Each of the runs; none if they are too many for a page, and then they are in tables/runs.csv."""
 
 
 def render(content: Content) -> str:

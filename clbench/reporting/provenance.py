@@ -66,7 +66,7 @@ def methods(comparisons: Iterable[Comparison]) -> list[Method]:
 def method(row: Row) -> Method:
     """Return the method of a row, from the source that its runs carry."""
     run = row.runs[0]
-    strategy, said, source = run.spec.strategy, run.result.strategy, run.source
+    strategy, said, source = run.spec.strategy, run.facts.strategy, run.source
     declared = {each.name: each for each in said.hyper_parameters}
     return Method(
         anchor=f"method-{slug(row.strategy)}-{_digest(strategy)}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from clbench.errors import MachineError, UsageError
 from clbench.reporting.page import Content, render
 from clbench.reporting.provenance import dates, methods, surroundings
 from clbench.reporting.scenarios import across_scenarios
-from clbench.reporting.sections import published, run_table, sections
+from clbench.reporting.sections import RUNS_IN_PAGE, published, run_table, run_texts, sections
 from clbench.results.run_selection import Selection
 from clbench.results.stored_runs import Failure, StoredRun, Unreadable, Watch, failures, frame, read_all, unwatched
 from clbench.results.study_of_runs import study_of_runs
 from clbench.results.table_export import table_csv
 from clbench.system.files import write_synced
-from clbench.system.output import legible
+from clbench.system.output import as_csv, legible
 
 _ENTRIES = {"index.html", "data.csv", "study.toml", "figures", "tables", "methods"}
 
@@ -89,6 +89,9 @@ def report_files(
     across, tables = across_scenarios(comparisons)
     written |= tables
     headings, rows = run_table(comparisons)
+    if len(rows) > RUNS_IN_PAGE:
+        written["tables/runs.csv"] = as_csv([headings, *rows]).encode(errors="replace")
+    made_on = surroundings(runs)
     described = methods(comparisons)
     warnings = [
         f"{section.label}: {warning}" if len(shown) > 1 else warning
@@ -99,14 +102,15 @@ def report_files(
         sections=shown,
         across=across,
         alerts=[*left_out, *warnings],
-        facts=_facts(runs, comparisons),
+        facts=_facts(runs, comparisons, dict(made_on)),
         published=published(runs),
         methods=described,
-        surroundings=surroundings(runs),
+        surroundings=made_on,
         remedies=any(row.reference is None for comparison in comparisons for row in comparison.rows),
         downloads=downloads,
+        compared=len(rows),
         run_headings=headings,
-        run_rows=rows,
+        run_rows=[run_texts(row) for row in rows] if len(rows) <= RUNS_IN_PAGE else [],
     )
     written["index.html"] = render(content).encode("utf-8", errors="replace")
     files = {each.sha256: each.file for each in described if each.file}
@@ -115,8 +119,7 @@ def report_files(
     return written | {each.file: each.source for each in described if each.file}
 
 
-def _facts(runs: Sequence[StoredRun], comparisons: Sequence[Comparison]) -> list[str]:
-    known = dict(surroundings(runs))
+def _facts(runs: Sequence[StoredRun], comparisons: Sequence[Comparison], known: Mapping[str, str]) -> list[str]:
     seeds = sorted({len(row.seeds) for comparison in comparisons for row in comparison.rows})
     versions = [f"{name} {known[name]}" for name in ("clbench", "torch", "avalanche-lib") if name in known]
     device = known.get("GPU") or known.get("processor") or known["device"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from clbench.comparison.columns import COLUMNS, MEANINGS, SHARES
+from clbench.comparison.columns import COLUMNS, MEANINGS, SHARES, summary
 from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.table import cells, headings
 from clbench.reporting import class_findings, confusion, exports, figures, findings
@@ -237,26 +238,33 @@ def published(runs: Sequence[StoredRun]) -> list[Published]:
 # -- every run ------------------------------------------------------------------------------------------------------
 
 
-def run_table(comparisons: Iterable[Comparison]) -> tuple[list[str], list[list[str]]]:
-    """Return every run of the comparisons as a row of texts, with headings."""
-    from clbench.comparison.columns import summary
+RUNS_IN_PAGE = 200
+"""Of more runs the page does not list each."""
 
+
+def run_table(comparisons: Iterable[Comparison]) -> tuple[list[str], list[list[Any]]]:
+    """Return every run of the comparisons as a row of values, with headings."""
     rows = []
     for comparison in comparisons:
         for row in comparison.rows:
             for run in row.runs:
-                values = summary(run)
-                texts = [
-                    "–"
-                    if (value := values[column]) is None
-                    else f"{100 * value:.2f}"
-                    if column in SHARES
-                    else f"{value:,.1f}"
-                    if column == "seconds"
-                    else f"{value:,.0f}"
-                    for column in COLUMNS
-                ]
                 order = " ".join(map(str, run.spec.scenario.class_order))
-                seed = str(run.spec.seeds.run)
-                rows.append([comparison.scenario, row.strategy, seed, *texts, order, run.result.run_id[:16]])
+                values = summary(run).values()
+                rows.append([comparison.scenario, row.strategy, run.spec.seeds.run, *values, order, run.run_id[:16]])
     return ["scenario", "strategy", "seed", *COLUMNS.values(), "class order", "run id"], rows
+
+
+def run_texts(row: Sequence[Any]) -> list[str]:
+    """Return a row of the table of runs as it is shown, shares in percent."""
+    scenario, strategy, seed, *values, order, identity = row
+    texts = [
+        "–"
+        if value is None
+        else f"{100 * value:.2f}"
+        if column in SHARES
+        else f"{value:,.1f}"
+        if column == "seconds"
+        else f"{value:,.0f}"
+        for column, value in zip(COLUMNS, values, strict=True)
+    ]
+    return [scenario, strategy, str(seed), *texts, order, identity]

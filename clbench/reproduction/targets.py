@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,12 +160,15 @@ def cells(wanted: Iterable[Target], runs: Sequence[StoredRun]) -> list[Cell]:
     A run answers a target if its scenario, recipe, setting and strategy are the target's and its hyper-parameters those
     of the preset with the target's values, and nothing else.
     """
+    by_protocol: dict[tuple[str, str, Setting], list[StoredRun]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: run.spec.seeds.run):
+        by_protocol[run.spec.scenario.name, run.spec.recipe.name, run.setting].append(run)
     return [
         Cell(
             target,
             tuple(
                 100 * value
-                for run in sorted(runs, key=lambda run: run.spec.seeds.run)
+                for run in by_protocol.get((target.scenario, target.recipe, target.setting), ())
                 if _answers(run, target) and (value := target.of(run)) is not None
             ),
         )
@@ -173,18 +177,13 @@ def cells(wanted: Iterable[Target], runs: Sequence[StoredRun]) -> list[Cell]:
 
 
 def _answers(run: StoredRun, target: Target) -> bool:
+    """Whether a run under the target's protocol is of its method."""
     spec = run.spec
     name, _, preset = target.strategy.partition(":")
-    if (spec.scenario.name, spec.recipe.name, run.setting) != (
-        target.scenario,
-        target.recipe,
-        target.setting,
-    ):
-        return False
     if spec.strategy.name != name or preset not in ("", spec.strategy.preset):
         return False
     if (spec.tuning.how if spec.tuning else "") != target.tune:
         return False
     given = {name: literal(value) for name, value in target.values.items()}
-    expected = run.result.strategy.preset_values | given
+    expected = run.facts.strategy.preset_values | given
     return spec.strategy.config == expected and target.of(run) is not None

@@ -11,6 +11,9 @@ from clbench.results.strategy_record import preset_values
 from clbench.results.study_text import Asked
 from clbench.streams.splits import split_text
 
+_MANY_SEEDS = 20
+"""More seeds from 0 on are given by their number, which is shorter; of fewer each is named, which is plainer."""
+
 
 def command_line(asked: Asked) -> str:
     """Return the `clbench run` with these options; see `asked_for`."""
@@ -18,7 +21,11 @@ def command_line(asked: Asked) -> str:
     for name in ("recipe", "setting", "epochs", "split", "class_order"):
         if name in asked:
             words += [f"--{name.replace('_', '-')}", _text(asked[name])]
-    words += ["--seeds", _text(asked["seeds"]) + ("," if len(asked["seeds"]) == 1 else "")]
+    seeds = asked["seeds"]
+    if len(seeds) > _MANY_SEEDS and list(seeds) == list(range(len(seeds))):
+        words += ["--seeds", str(len(seeds))]
+    else:
+        words += ["--seeds", _text(seeds) + ("," if len(seeds) == 1 else "")]
     for name in ("device", "threads", "tune", "network", "weights"):
         if name in asked:
             words += [f"--{name}", _text(asked[name])]

@@ -140,6 +140,9 @@ class PackedRun:
                 return f"{name} cannot be read ({error})"
         return None
 
+    def fingerprint(self) -> None:
+        """Return that none is known: a pack is read whole each time, as it may come from anybody."""
+
     def read(self, name: str, most: int) -> bytes:
         """Return the content of a file."""
         return self.pack.read(f"{self.name}/{name}", most)

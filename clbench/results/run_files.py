@@ -1,14 +1,26 @@
-"""The files of a stored run, wherever they lie: in a folder of its own, or in a pack (see pack.py)."""
+"""The files of a stored run, wherever they lie: in a folder of its own, or in a pack."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from clbench.results import store
 from clbench.system.files import open_plain, read_plain
+
+
+class Fingerprint(NamedTuple):
+    """What a run's files look like from outside; it changes with them."""
+
+    digest: bytes
+    """Of the manifest's bytes, and of the name, kind, size and times of every file."""
+
+    newest: float
+    """When a file was changed last, in seconds since 1970."""
 
 
 class RunFiles(Protocol):
@@ -16,10 +28,13 @@ class RunFiles(Protocol):
 
     @property
     def path(self) -> Path:
-        """Where they are, as it is shown; of a pack `study.zip/splitdigits/lwf/quick-seed0-1234abcd`."""
+        """Where they are, as it is shown."""
 
     def damage(self) -> str | None:
         """Return what is wrong with them, or None if each is as the run's manifest says."""
+
+    def fingerprint(self) -> Fingerprint | None:
+        """Return what changes whenever a file does, without reading them all; None if that is not known."""
 
     def read(self, name: str, most: int) -> bytes:
         """Return the content of a file of at most `most` bytes. Raises OSError for anything else."""
@@ -40,6 +55,26 @@ class Folder:
     def damage(self) -> str | None:
         """See `store.damage`."""
         return store.damage(self.path)
+
+    def fingerprint(self) -> Fingerprint | None:
+        """Return it; None for a folder that has no manifest or cannot be read.
+
+        The time of a file's last change of any kind (ctime) is the system's, and no program sets it: a file that was
+        changed and given back its size and its time of modification has another.
+        """
+        seen, newest = [], 0
+        try:
+            with os.scandir(self.path) as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    times = status.st_mtime_ns, status.st_ctime_ns
+                    seen.append((entry.name, status.st_mode, status.st_size, *times))
+                    newest = max(newest, *times)
+            manifest = read_plain(self.path / store.MANIFEST, store.LARGEST_JSON)
+        except OSError:
+            return None
+        look = repr(sorted(seen)).encode()
+        return Fingerprint(hashlib.blake2b(look + manifest, digest_size=16).digest(), newest / 1e9)
 
     def read(self, name: str, most: int) -> bytes:
         """Return the content of a plain file."""

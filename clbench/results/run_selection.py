@@ -40,4 +40,4 @@ class Selection:
                         f"Stored: {', '.join(known)}",
                     )
         chosen = [run for run, names in zip(runs, named, strict=True) if self.has(*names)]
-        return sorted(chosen, key=lambda run: run.result.run_id)  # whatever the order of the places
+        return sorted(chosen, key=lambda run: run.run_id)  # whatever the order of the places

@@ -6,6 +6,7 @@ later, with a default that means what was so before, is marked `OMIT_DEFAULT`, s
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -232,8 +233,31 @@ class RunSpec(Record):
 
 
 def canonical(spec: RunSpec) -> bytes:
-    """Return the spec as the one sequence of bytes that stands for it."""
-    return json.dumps(to_json(spec), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    """Return the spec as the one sequence of bytes that stands for it: JSON without spaces, sorted by key."""
+    texts = {
+        field.alias or name: _canonical_part(_Same(value))
+        for name, field in RunSpec.model_fields.items()
+        if (value := getattr(spec, name)) is not None or OMIT_DEFAULT not in field.metadata
+    }
+    return f"{{{','.join(f'{json.dumps(name)}:{text}' for name, text in sorted(texts.items()))}}}".encode()
+
+
+class _Same:
+    """A part of a spec, which is the same as another if it is the same object: that of all runs of a grid, often."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.value is self.value
+
+
+@functools.lru_cache(maxsize=256)
+def _canonical_part(part: _Same) -> str:
+    return json.dumps(to_json(part.value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def run_id(spec: RunSpec) -> str:
@@ -241,16 +265,17 @@ def run_id(spec: RunSpec) -> str:
     return hashlib.sha256(canonical(spec)).hexdigest()
 
 
-def folder_name(spec: RunSpec) -> str:
+def folder_name(spec: RunSpec, identity: str | None = None) -> str:
     """Return the run's place in a results folder: `<scenario>/<strategy>/<recipe>-seed<k>-<run_id[:8]>`.
 
-    A setting other than class-incremental stands before the seed: `quick-task_incremental-seed0-…`.
+    A setting other than class-incremental stands before the seed: `quick-task_incremental-seed0-…`. `identity` is the
+    run's id if that is known.
     """
     parts = (spec.scenario.name, spec.strategy.name, spec.recipe.name)
     scenario, strategy, recipe = (re.sub(r"[^A-Za-z0-9_-]", "_", part)[:64] or "_" for part in parts)
     if spec.scenario.setting != "class_incremental":
         recipe = f"{recipe[:43]}-{spec.scenario.setting}"
-    return f"{scenario}/{strategy}/{recipe}-seed{spec.seeds.run}-{run_id(spec)[:8]}"
+    return f"{scenario}/{strategy}/{recipe}-seed{spec.seeds.run}-{(identity or run_id(spec))[:8]}"
 
 
 def experience_classes(spec: RunSpec) -> list[list[int]]:

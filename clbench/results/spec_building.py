@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -216,59 +217,87 @@ def _check_memory(how: Method, config: Any, classes: int) -> None:
         )
 
 
-def build(
-    what: Protocol,
-    how: Method,
-    seed: int,
-    data: DatasetInfo,
-    machine: Machine,
-    held_out: float = 0.0,
-    tuned: ContinualTuning | GridTuning | None = None,
-    network: NetworkSpec | None = None,
-) -> RunSpec:
-    """Return the spec of one run. Raises UsageError for a split, class order or seed that cannot be.
+class SpecBuilder:
+    """Makes the specs of the runs under one protocol, which share what they have in common."""
 
-    With `held_out` this share of the training data takes the place of the test set; `tuned` says what chooses, or
-    chose, the hyper-parameters. Without a `network` it is the recipe's, as it is.
-    """
-    if not 0 <= seed <= LARGEST:
-        raise UsageError(f"seed {seed} is not between 0 and {LARGEST}")
-    seeds = run_seeds(seed)
-    classes = len(data.classes)
-    sizes = parse_split(what.split, classes)
-    if what.setting == "domain_incremental" and len(set(sizes)) > 1:
-        raise UsageError(
-            f"split {what.split}: domain-incremental experiences share outputs, so all need as many classes"
+    def __init__(
+        self,
+        what: Protocol,
+        data: DatasetInfo,
+        machine: Machine,
+        held_out: float = 0.0,
+        network: NetworkSpec | None = None,
+    ) -> None:
+        """With `held_out` this share of the training data takes the place of the test set.
+
+        Without a `network` it is the recipe's, as it is.
+        """
+        self._what, self._data, self._machine, self._held_out = what, data, machine, held_out
+        self._network = network or NetworkSpec(name=what.recipe.network)
+        self._recipe = _recipe_spec(what)
+        self._strategies: dict[int, tuple[Method, StrategySpec]] = {}
+        self._scenarios: dict[int, tuple[ScenarioSpec, Seeds]] = {}
+
+    def build(self, how: Method, seed: int, tuned: ContinualTuning | GridTuning | None = None) -> RunSpec:
+        """Return the spec of one run. Raises UsageError for a split, class order or seed that cannot be.
+
+        `tuned` says what chooses, or chose, the hyper-parameters.
+        """
+        if not 0 <= seed <= LARGEST:
+            raise UsageError(f"seed {seed} is not between 0 and {LARGEST}")
+        if id(how) not in self._strategies:
+            self._strategies[id(how)] = how, self._strategy(how)
+        if seed not in self._scenarios:
+            self._scenarios[seed] = self._scenario(seed)
+        scenario, seeds = self._scenarios[seed]
+        return RunSpec(
+            engine=ENGINE,
+            scenario=scenario,
+            network=self._network,
+            recipe=self._recipe,
+            strategy=self._strategies[id(how)][1],
+            tuning=tuned,
+            seeds=seeds,
+            device=self._machine.device,
+            threads=self._machine.threads,
         )
-    values = how.values(what.setting, what.base_recipe)
-    config = configure(config_class(how.strategy), values, how.plugin.name)
-    how.strategy.check_protocol(config, what.recipe.for_strategy(how.plugin.name), what.setting)
-    _check_memory(how, config, sum(sizes))
-    return RunSpec(
-        engine=ENGINE,
-        scenario=ScenarioSpec(
-            name=what.plugin.name,
-            version=what.scenario.version,
-            setting=what.setting,
-            dataset=data.name,
-            dataset_sha256=data.sha256,
-            classes_per_experience=sizes,
-            class_order_from=_ORDERS.get(what.class_order, "list"),
-            class_order=class_order(what.class_order, data.classes, seeds["class_order"]),
-            class_names=None if data.classes == tuple(map(str, range(classes))) else data.classes,
-            held_out=held_out,
-        ),
-        network=network or NetworkSpec(name=what.recipe.network),
-        recipe=_recipe_spec(what),
-        strategy=StrategySpec(
+
+    @functools.cached_property
+    def _sizes(self) -> tuple[int, ...]:
+        sizes = parse_split(self._what.split, len(self._data.classes))
+        if self._what.setting == "domain_incremental" and len(set(sizes)) > 1:
+            raise UsageError(
+                f"split {self._what.split}: domain-incremental experiences share outputs, so all need as many classes"
+            )
+        return sizes
+
+    def _strategy(self, how: Method) -> StrategySpec:
+        what, classes = self._what, sum(self._sizes)
+        values = how.values(what.setting, what.base_recipe)
+        config = configure(config_class(how.strategy), values, how.plugin.name)
+        how.strategy.check_protocol(config, what.recipe.for_strategy(how.plugin.name), what.setting)
+        _check_memory(how, config, classes)
+        return StrategySpec(
             name=how.plugin.name,
             preset=how.preset,
             sha256=how.plugin.sha256,
             config=values,
             package=how.strategy.package,
-        ),
-        tuning=tuned,
-        seeds=Seeds(run=seed, class_order=seeds["class_order"], network=seeds["model"], training=seeds["training"]),
-        device=machine.device,
-        threads=machine.threads,
-    )
+        )
+
+    def _scenario(self, seed: int) -> tuple[ScenarioSpec, Seeds]:
+        what, data, seeds = self._what, self._data, run_seeds(seed)
+        scenario = ScenarioSpec(
+            name=what.plugin.name,
+            version=what.scenario.version,
+            setting=what.setting,
+            dataset=data.name,
+            dataset_sha256=data.sha256,
+            classes_per_experience=self._sizes,
+            class_order_from=_ORDERS.get(what.class_order, "list"),
+            class_order=class_order(what.class_order, data.classes, seeds["class_order"]),
+            class_names=None if data.classes == tuple(map(str, range(len(data.classes)))) else data.classes,
+            held_out=self._held_out,
+        )
+        order, network, training = seeds["class_order"], seeds["model"], seeds["training"]
+        return scenario, Seeds(run=seed, class_order=order, network=network, training=training)

@@ -248,14 +248,15 @@ class ResultsFolder:
         except OSError as error:
             raise MachineError(f"cannot write to {path}: {error.strerror}", "Choose a folder with --out.") from error
 
-    def settled(self, name: str, run_id: str) -> Path | None:
+    def settled(self, name: str, run_id: str, unchanged: bool = False) -> Path | None:
         """Return the folder of the run `name` (see spec.folder_name) if nothing is left to be done for it.
 
-        It is then published and undamaged, and nothing of its work is left; anyone may ask.
+        It is then published and undamaged, and nothing of its work is left; anyone may ask. `unchanged` says that the
+        run is known to be undamaged.
         """
         run = self.path / name
         try:
-            there = run.is_dir() and damage(run) is None and not (self.path / WORK / run_id).exists()
+            there = run.is_dir() and (unchanged or damage(run) is None) and not (self.path / WORK / run_id).exists()
         except OSError:  # whoever then tries to do it meets what is wrong
             return None
         return run if there else None

@@ -1,13 +1,19 @@
-"""Stored runs, read back and checked: files against manifest, metrics against counts, counts against predictions."""
+"""Stored runs, read back and checked: files against manifest, metrics against counts, counts against predictions.
+
+Of many runs what was read once is known from an index (see run_index.py) while their files look the same from outside.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import glob
 import hashlib
 import io
 import json
+import os
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +31,9 @@ from clbench.results.environment import Environment
 from clbench.results.pack import PackedRun, open_pack
 from clbench.results.record_model import SCHEMA, to_json
 from clbench.results.run_costs import RunCosts
+from clbench.results.run_facts import Packed, RunFacts, Shared, pack, unpack
 from clbench.results.run_files import Folder, RunFiles
+from clbench.results.run_index import RunIndexes
 from clbench.results.run_result import FailedRun, RunResult
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
 from clbench.system.output import one_line
@@ -37,38 +45,59 @@ if TYPE_CHECKING:
 _LARGEST_PREDICTIONS = 2**30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A finished run as its files have it."""
+    """A finished run. What comparisons need of it is in memory, and the whole of its records is read when asked for."""
 
     files: RunFiles
-    spec: RunSpec
-    result: RunResult
-    costs: RunCosts
-    environment: Environment
-    """On what it was made: versions, processor, times; no number depends on what is read from here."""
+    facts: RunFacts
 
     @property
     def path(self) -> Path:
-        """The folder of its files, or where they would be if their pack were one."""
+        """Where its files are."""
         return self.files.path
+
+    @property
+    def run_id(self) -> str:
+        """Hash of its spec."""
+        return self.facts.run_id
+
+    @property
+    def spec(self) -> RunSpec:
+        """Every choice that its numbers depend on."""
+        return self.facts.spec
 
     @property
     def setting(self) -> Setting:
         """In which the network was trained."""
         return self.spec.scenario.setting
 
+    @property
+    def result(self) -> RunResult:
+        """What came out of it, read from its file each time."""
+        return RunResult.model_validate_json(_json_file(self.files, "result"))
+
+    @property
+    def costs(self) -> RunCosts:
+        """What it took, read from its file each time."""
+        return RunCosts.model_validate_json(_json_file(self.files, "costs"))
+
+    @property
+    def environment(self) -> Environment:
+        """On what it was made: versions, processor, times; no number depends on what is read from here each time."""
+        return Environment.model_validate_json(_json_file(self.files, "environment"))
+
     def counts(self, setting: Setting | None = None) -> Counts:
         """The integer counts, read in the run's own setting or in another of `READINGS`."""
-        return Counts(**dict(self.result.counts[setting or self.setting]))
+        return self.facts.counts(setting or self.setting)
 
     def metric(self, name: str, setting: Setting | None = None) -> Any:
-        """A metric by its name (see evaluation/metrics.py), read in the run's own setting or in another.
+        """A metric by its name (see evaluation/metrics.py), read in the run's own setting or in another."""
+        return metrics.BY_NAME[name](self.counts(setting))
 
-        One that clbench has learned since the run was stored follows from the counts like the others.
-        """
-        stored = self.result.metrics[setting or self.setting]
-        return stored[name] if name in stored else metrics.derive(self.counts(setting))[name]
+    def final(self, name: str, setting: Setting | None = None) -> float | None:
+        """A metric of `run_facts.FINAL` after the last experience, known without the counts."""
+        return self.facts.final(name, setting or self.setting)
 
     def final_predictions(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """The labels and the predictions of the test samples after the last experience, class ids (N,) each.
@@ -111,30 +140,33 @@ def read(path: Path) -> StoredRun | Unreadable:
 
 def read_files(files: RunFiles) -> StoredRun | Unreadable:
     """Read the run that these files are and check it all through, as `read` does."""
+    found = _checked(files)
+    return found if isinstance(found, Unreadable) else StoredRun(files, unpack(found, Shared()))
+
+
+def _checked(files: RunFiles) -> Packed | Unreadable:
+    """Check a run all through, and return what is to be known of it."""
     path = files.path
     if problem := files.damage():
         return Unreadable(path, problem)
     try:
-        spec = _json_file(files, "spec")
-        if problem := _other_schema(files, from_json(spec)):
+        spec_json = _json_file(files, "spec")
+        if problem := _other_schema(files, from_json(spec_json)):
             return Unreadable(path, problem, other_schema=True)
-        run = StoredRun(
-            files,
-            RunSpec.model_validate_json(spec),
-            RunResult.model_validate_json(_json_file(files, "result")),
-            RunCosts.model_validate_json(_json_file(files, "costs")),
-            Environment.model_validate_json(_json_file(files, "environment")),
-        )
-        problem = _disagreement(run)
-        if isinstance(files, PackedRun) and files.name != folder_name(run.spec):
-            problem = f"its spec is that of {folder_name(run.spec)}"
+        spec = RunSpec.model_validate_json(spec_json)
+        result = RunResult.model_validate_json(_json_file(files, "result"))
+        costs = RunCosts.model_validate_json(_json_file(files, "costs"))
+        Environment.model_validate_json(_json_file(files, "environment"))
+        problem = _disagreement(files, spec, result, costs)
+        if isinstance(files, PackedRun) and files.name != folder_name(spec):
+            problem = f"its spec is that of {folder_name(spec)}"
     except ValidationError as error:
         (first, *_) = error.errors(include_url=False)
         place = ".".join(map(str, first["loc"]))
         problem = f"its {error.title} is not valid: {place}{': ' if place else ''}{first['msg']}"
     except Exception as error:  # whatever the parsers of JSON, Python, zip and arrays make of a stranger's bytes
         problem = f"{type(error).__name__}: {error}"
-    return Unreadable(path, problem) if problem else run
+    return Unreadable(path, problem) if problem else pack(spec, result, costs)
 
 
 def _json_file(files: RunFiles, name: str) -> bytes:
@@ -152,28 +184,29 @@ def _other_schema(files: RunFiles, spec: dict[str, Any]) -> str | None:
     return f"{problem}; run it again with: {command_of_schema_1(spec, source)}"
 
 
-def _disagreement(run: StoredRun) -> str | None:
+def _disagreement(files: RunFiles, spec: RunSpec, result: RunResult, costs: RunCosts) -> str | None:
     """Return what does not follow from what it must follow from, or None."""
-    for name, record in (("result.json", run.result), ("costs.json", run.costs)):
-        if record.run_id != run_id(run.spec):
+    identity = run_id(spec)
+    for name, belongs_to in (("result.json", result.run_id), ("costs.json", costs.run_id)):
+        if belongs_to != identity:
             return f"{name} belongs to another spec"
-    scenario, classes = run.spec.scenario, experience_classes(run.spec)
+    scenario, classes = spec.scenario, experience_classes(spec)
     if tuple(map(len, classes)) != scenario.classes_per_experience or sum(map(len, classes)) < len(
         scenario.class_order
     ):
         return "its class order does not have as many classes as its experiences"
     if scenario.class_names is not None and len(scenario.class_names) <= max(scenario.class_order):
         return "its class order has classes without a name"
-    arrays = _predictions(run.files)
-    for setting in READINGS[run.setting]:
-        counts = run.counts(setting)
+    arrays = _predictions(files)
+    for setting in READINGS[scenario.setting]:
+        counts = Counts(**dict(result.counts[setting]))
         evaluated = [row is not None for row in counts.correct]
         if count(arrays[setting], arrays["labels"], classes, evaluated, setting=setting) != counts:
             return f"its {setting} counts are not those of its predictions"
         derived = metrics.derive(counts)
-        if any(name not in derived or derived[name] != value for name, value in run.result.metrics[setting].items()):
+        if any(name not in derived or derived[name] != value for name, value in result.metrics[setting].items()):
             return f"its {setting} metrics do not follow from its counts"
-        if list(run.result.chance[setting]) != metrics.chance(scenario.classes_per_experience, counts.total)[setting]:
+        if list(result.chance[setting]) != metrics.chance(scenario.classes_per_experience, counts.total)[setting]:
             return f"its {setting} chance does not follow from its classes"
     return None
 
@@ -216,31 +249,99 @@ def unwatched(items: Sequence[Any], what: str) -> Iterable[Any]:
 def read_all(places: Iterable[str | Path], watch: Watch = unwatched) -> tuple[list[StoredRun], list[Unreadable]]:
     """Read every run at or below the given folders and in the given packs, each once.
 
-    Raises UsageError for a place that does not exist, and DataError for a file that is no pack. The runs are taken
-    through `watch`, which may show how far it is.
+    Raises UsageError for a place that does not exist, and DataError for a file that is no pack. Runs that are not known
+    from an index are taken through `watch`, which may show how far it is.
     """
-    files: dict[Path, RunFiles] = {}
-    for place in map(Path, places):
-        for own in _files_at(place):
-            files.setdefault(own.path.resolve(), own)
-    found = [read_files(own) for own in watch(list(files.values()), "reading runs")]
+    files = _by_real_path(places)
+    return _each_once(_read_each(files, RunIndexes(files), watch).values())
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Runs of which every byte was read."""
+
+    runs: list[StoredRun]
+    unreadable: list[Unreadable]
+    index_was_wrong: list[Path]
+    """Those of which the index said something else, though the files looked the same from outside."""
+
+
+def check_every_byte(place: Path) -> Checked:
+    """Read every run at or below a folder from its files, whatever the index says, and set the index right."""
+    files = _by_real_path([place])
+    indexes = RunIndexes(files)
+    before = dict(indexes.known())
+    found = _read_each(files, indexes, unwatched, every_byte=True)
+    after = dict(indexes.known())
+    wrong = [key for key in before if isinstance(found[key], Unreadable) or after.get(key, before[key]) != before[key]]
+    indexes.forget([key for key in wrong if isinstance(found[key], Unreadable)])
+    runs, unreadable = _each_once(found.values())
+    return Checked(runs, unreadable, [files[key].path for key in wrong])
+
+
+def _each_once(found: Iterable[StoredRun | Unreadable]) -> tuple[list[StoredRun], list[Unreadable]]:
     runs: dict[str, StoredRun] = {}
+    unreadable = []
     for run in found:
-        if isinstance(run, StoredRun):
-            same = runs.setdefault(run.result.run_id, run)
+        if isinstance(run, Unreadable):
+            unreadable.append(run)
+            continue
+        same = runs.setdefault(run.run_id, run)
+        if same is not run:
             # Of the same run made twice, with other times, one is read, whatever the order of the places.
-            runs[run.result.run_id] = min(
-                same, run, key=lambda each: each.files.read(store.MANIFEST, store.LARGEST_JSON)
-            )
-    return list(runs.values()), [run for run in found if isinstance(run, Unreadable)]
+            runs[run.run_id] = min(same, run, key=lambda each: each.files.read(store.MANIFEST, store.LARGEST_JSON))
+    return list(runs.values()), unreadable
 
 
-def _files_at(place: Path) -> Sequence[RunFiles]:
+def read_paths(paths: Iterable[Path]) -> list[StoredRun | Unreadable]:
+    """Read the runs in these folders, in their order; see `read_all`."""
+    real = functools.cache(os.path.realpath)
+    files: dict[str, RunFiles] = {f"{real(path.parent)}/{path.name}": Folder(path) for path in paths}
+    return list(_read_each(files, RunIndexes(files), unwatched).values())
+
+
+def unchanged(results: Path, names: Iterable[str]) -> set[str]:
+    """Return which of the runs of these names in a results folder are undamaged by the index."""
+    named = {f"{os.path.realpath(results)}/{name}": name for name in names}
+    indexes = RunIndexes({key: Folder(results / name) for key, name in named.items()})
+    return {named[key] for key in indexes.unchanged()}
+
+
+def _by_real_path(places: Iterable[str | Path]) -> dict[str, RunFiles]:
+    """Return the runs at or below the places, each once, by where they really are."""
+    real, files = functools.cache(os.path.realpath), dict[str, RunFiles]()
+    for place in map(Path, places):
+        for each in _files_at(place):  # below a place no link is followed
+            path = each.path
+            files.setdefault(real(path) if path == place else f"{real(path.parent)}/{path.name}", each)
+    return files
+
+
+def _files_at(place: Path) -> Iterable[RunFiles]:
     if place.is_dir():
-        return [Folder(path) for path in store.published_runs(place)]
+        return map(Folder, store.published_runs(place))
     if place.is_file():
         return open_pack(place).runs()
     raise UsageError(f"there is no folder or pack {place}", "Runs are stored by: clbench run --out FOLDER")
+
+
+def _read_each(
+    files: Mapping[str, RunFiles], indexes: RunIndexes, watch: Watch, every_byte: bool = False
+) -> dict[str, StoredRun | Unreadable]:
+    """Read the runs, which are given by where they really are; those that the index knows not, or every byte of all."""
+    shared = Shared()
+    found: dict[str, StoredRun | Unreadable] = {}
+    if not every_byte:
+        found |= {key: StoredRun(files[key], unpack(packed, shared)) for key, packed in indexes.known()}
+    for key in watch([key for key in files if key not in found], "reading runs"):
+        made = _checked(files[key])
+        if isinstance(made, Unreadable):
+            found[key] = made
+        else:
+            found[key] = StoredRun(files[key], unpack(made, shared))
+            indexes.learn(key, made)
+    indexes.write()
+    return {key: found[key] for key in files}
 
 
 @dataclass(frozen=True)
@@ -275,13 +376,20 @@ def failures(places: Iterable[str | Path]) -> list[Failure]:
             failure = Failure("/".join(path.parts[-3:]), path, *names, failed.error)
             try_of = (finished, _apart_from_the_file(spec))
             last[try_of] = max(last.get(try_of, (0, failure)), (tried, failure), key=lambda each: each[0])
-    still = [failure for (finished, key), (tried, failure) in last.items() if not _finished_since(tried, finished, key)]
+    still = [
+        failure
+        for (finished, key), (tried, failure) in last.items()
+        if not _finished_since(tried, finished, failure, key)
+    ]
     return sorted(still, key=lambda failure: failure.run)
 
 
-def _finished_since(tried: int, runs: Path, key: str) -> bool:
-    """Return whether a run in this folder that is the same but for the strategy's file was made later."""
-    for path in store.published_runs(runs):
+def _finished_since(tried: int, runs: Path, failure: Failure, key: str) -> bool:
+    """Return whether a run in this folder that is the same but for the strategy's file was made later.
+
+    Its name is then the same up to the id.
+    """
+    for path in runs.glob(f"{glob.escape(failure.path.name.rpartition('-')[0])}-*"):
         with contextlib.suppress(OSError, ValueError):
             if path.stat().st_mtime_ns > tried:
                 spec = RunSpec.model_validate_json(_json_file(Folder(path), "spec"))
@@ -311,24 +419,23 @@ def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
     rows = []
     for run in runs:
         spec = run.spec
-        fixed = {
-            "run": run.result.run_id,
-            "scenario": spec.scenario.name,
-            "split": describe_split(spec.scenario.classes_per_experience),
-            "class_order": spec.scenario.class_order_from,
-            "trained": run.setting,
-            "strategy": spec.strategy.name,
-            "preset": spec.strategy.preset,
-            "config": json.dumps(spec.strategy.config, sort_keys=True),
-            "recipe": spec.recipe.name,
-            "seed": spec.seeds.run,
-        }
+        fixed = (
+            run.run_id,
+            spec.scenario.name,
+            describe_split(spec.scenario.classes_per_experience),
+            spec.scenario.class_order_from,
+            run.setting,
+            spec.strategy.name,
+            spec.strategy.preset,
+            json.dumps(spec.strategy.config, sort_keys=True),
+            spec.recipe.name,
+            spec.seeds.run,
+        )
         for setting in READINGS[run.setting]:
             counts = run.counts(setting)
             for after, row in enumerate(counts.correct):
                 for on, correct in enumerate(row or ()):
-                    place = {"setting": setting, "after": after, "on": on}
-                    rows.append(fixed | place | {"correct": correct, "total": counts.total[on]})
+                    rows.append((*fixed, setting, after, on, correct, counts.total[on]))
     names = ["run", "scenario", "split", "class_order", "trained", "strategy", "preset", "config", "recipe", "seed"]
     table = pd.DataFrame(rows, columns=[*names, "setting", "after", "on", "correct", "total"])
     table["accuracy"] = table["correct"] / table["total"]

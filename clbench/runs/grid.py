@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +18,8 @@ from clbench.errors import MachineError, UsageError
 from clbench.plugins.discovery import Plugin
 from clbench.plugins.module_loading import require_room_for_torch
 from clbench.results import spec_building as specs
-from clbench.results.run_spec import RunSpec, folder_name
-from clbench.results.spec_building import Machine, Method, Protocol
+from clbench.results.run_spec import RunSpec, folder_name, run_id
+from clbench.results.spec_building import Machine, Method, Protocol, SpecBuilder
 from clbench.results.store import check_results_folder
 from clbench.runs.benchmark_scenario import with_dataset
 from clbench.runs.kept_networks import Keep, kept, refuse_what_cannot_be_kept
@@ -49,10 +50,15 @@ class Planned:
     track: Track | None = None
     """Whether its losses and metrics are sent to listeners, and whether it keeps them."""
 
-    @property
+    @functools.cached_property
+    def run_id(self) -> str:
+        """Hash of its spec."""
+        return run_id(self.spec)
+
+    @functools.cached_property
     def name(self) -> str:
         """Its folder in the results."""
-        return folder_name(self.spec)
+        return folder_name(self.spec, self.run_id)
 
 
 def experiment_name(planned: Sequence[Planned]) -> str:
@@ -145,10 +151,11 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
         )
         if text := chosen_network.without_augmentation(protocol):
             notify(Note(text))
+        builder = SpecBuilder(protocol, info, machine, request.held_out, network)
+        tunings = [method.search() if request.tune == "chf" else request.tuning for method in methods]
         for seed in request.seeds:
-            for method in methods:
-                tuning = method.search() if request.tune == "chf" else request.tuning
-                spec = specs.build(protocol, method, seed, info, machine, request.held_out, tuning, network)
+            for method, tuning in zip(methods, tunings, strict=True):
+                spec = builder.build(method, seed, tuning)
                 planned.append(Planned(spec, method.plugin, file, keep, track))
                 if info.sha256:
                     check_protocol(spec, info, folder)

@@ -136,8 +136,8 @@ def _finals(request: Request, tuning: Tuning, notify: Listener) -> list[Planned]
             )
             for values, score in zip(tuning.candidates, scores, strict=True)
         ),
-        samples_seen=sum(run.result.totals.samples_seen for run in done),
-        gradient_steps=sum(run.result.totals.gradient_steps for run in done),
+        samples_seen=sum(run.facts.totals.samples_seen for run in done),
+        gradient_steps=sum(run.facts.totals.gradient_steps for run in done),
     )
     said = ", ".join(f"{name}={value}" for name, value in chosen.items())
     notify(Note(f"chosen for {tuning.strategy.name} on {tuning.scenario}: {said or 'its defaults'}"))

@@ -121,6 +121,11 @@ def read_private(path: Path, folders: Sequence[Path]) -> bytes:
         return file.read()
 
 
+def require_private(path: Path) -> None:
+    """Raise Exposed unless `path` is a plain file or folder that only this user can write to, and FileNotFoundError."""
+    _require_private(path, path.lstat(), lambda mode: stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def _require_private(path: Path, status: os.stat_result, is_right: Callable[[int], bool]) -> None:
     if not is_right(status.st_mode):
         raise Exposed(path, _NOT_PLAIN)

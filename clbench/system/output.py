@@ -16,6 +16,8 @@ from typing import Any, TextIO
 
 def legible(text: str) -> str:
     """Return a line of text with � for each control character and each change of text direction."""
+    if text.isprintable():  # no character of it is a control
+        return text
     return "".join("�" if _is_control(character) else character for character in text)
 
 

@@ -35,6 +35,11 @@ def print_table(
     right, body = set(numbers), [list(row) for row in rows]
     widths = [_least_width(heading, [row[i] for row in body], i in right) for i, heading in enumerate(headings)]
     console.print(Text(title, style="bold"))
+    if len(body) > _MANY_ROWS and (lines := _lines(headings, body, right, console.width)):
+        console.print(Text(lines[0], style="bold"), overflow="ignore", no_wrap=True)
+        for start in range(1, len(lines), _MANY_ROWS):
+            console.out("\n".join(lines[start : start + _MANY_ROWS]), highlight=False)
+        return
     for position, columns in enumerate(_divided(widths, console.width)):
         spare = console.width - sum(widths[column] + _GAP for column in columns) + _GAP
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -50,6 +55,27 @@ def print_table(
         if position:
             console.print()
         console.print(table)
+
+
+_MANY_ROWS = 500
+"""Of more rows each is written as a line, since rich takes milliseconds for a row."""
+
+
+def _lines(headings: Sequence[str], rows: Sequence[Sequence[str]], right: set[int], width: int) -> list[str]:
+    """Return headings and rows as rich lays them out, if no cell has to be wrapped for it; else nothing."""
+    lines = [headings, *rows]
+    lengths = [[cell_len(cell) for cell in line] for line in lines]
+    widths = [max(column) for column in zip(*lengths, strict=True)]
+    if sum(widths) + _GAP * (len(widths) - 1) > width or any("\n" in cell for line in lines for cell in line):
+        return []
+
+    def padded(column: int, cell: str, length: int) -> str:
+        space = " " * (widths[column] - length)
+        return f"{space}{cell}" if column in right else f"{cell}{space}"
+
+    return [
+        (" " * _GAP).join(map(padded, range(len(line)), line, own)) for line, own in zip(lines, lengths, strict=True)
+    ]
 
 
 _TEXT_WIDTH = 16

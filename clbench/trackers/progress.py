@@ -26,6 +26,9 @@ from clbench.base.events import (
 )
 
 _NAME_WIDTH = 28
+_MANY_RUNS = 100
+"""In a larger grid runs that are skipped are counted, and not named."""
+
 _ESTIMATED_OVER_SECONDS = 300.0
 
 
@@ -60,7 +63,7 @@ class ProgressDisplay:
         self._shares: dict[str, float] = {}
         """Of each run under way, the share that is done."""
 
-        self._ended = self._skipped = 0
+        self._ended = self._skipped = self._untold = 0
         self._all: TaskID | None = None
         self._starting: TaskID | None = None
         # The name, the bar and the time left are never cut; the detail takes what is left of the line.
@@ -94,6 +97,7 @@ class ProgressDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._tell_skipped()
         self._live.stop()
 
     def __call__(self, event: Event) -> None:
@@ -186,12 +190,21 @@ class ProgressDisplay:
         if isinstance(event, RunFailed):
             kept = f"; traceback in {event.path}/traceback.txt" if event.path else ""
             self._print(f"{count} {event.run} FAILED {event.message}{kept}", style="red")
+        elif isinstance(event, RunSkipped) and self.total > _MANY_RUNS:
+            self._untold += 1
         elif isinstance(event, RunSkipped):
             self._print(f"{count} {event.run} already done, skipped")
         elif self.total:
             self._print(f"{count} {event.run} finished")
 
+    def _tell_skipped(self) -> None:
+        """Say how many runs were skipped, if these are too many to name each."""
+        if self._untold:
+            skipped, self._untold = self._untold, 0
+            self._print(f"{skipped:,} runs are already done, skipped")
+
     def _print(self, text: str, style: str = "") -> None:
+        self._tell_skipped()
         with contextlib.suppress(OSError):  # the reader has closed the pipe; the runs continue
             self._live.console.print(Text(text, style=style), soft_wrap=True)
 

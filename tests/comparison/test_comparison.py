@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,6 @@ from clbench.comparison.grouping import compare
 from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.statistics import Estimate, estimate
 from clbench.evaluation.counts import count
-from clbench.results.environment import Environment
-from clbench.results.run_files import Folder
 from clbench.results.run_spec import RecipeSpec
 from clbench.results.stored_runs import StoredRun, read_all
 from clbench.system import tables
@@ -66,7 +63,7 @@ def stored(
     told["strategy"] = spec.strategy.model_copy(update={"sha256": sha256} if sha256 else {})
     spec = spec.model_copy(update={**told, **changed})
     result = stored_runs.result_of(spec, counts, text, samples_seen)  # type: ignore[arg-type]
-    return StoredRun(Folder(Path(strategy)), spec, result, stored_runs.costs_of(spec, 1.5), Environment())
+    return stored_runs.in_memory(strategy, spec, result, stored_runs.costs_of(spec, 1.5))
 
 
 def only(runs: Sequence[StoredRun]) -> Comparison:
@@ -259,8 +256,7 @@ def test_equal_seeds_need_no_note() -> None:
 
 def keeping(strategy: str, exemplars: int) -> StoredRun:
     run = stored(strategy)
-    audit = run.result.audit.model_copy(update={"memory": exemplars})
-    return replace(run, result=run.result.model_copy(update={"audit": audit}))
+    return replace(run, facts=replace(run.facts, memory=exemplars))
 
 
 @pytest.mark.parametrize(
@@ -608,10 +604,7 @@ def test_bytes_are_shown_with_their_unit(count: float, text: str) -> None:
 
 def with_a_constant_loss(runs: Sequence[StoredRun]) -> list[StoredRun]:
     """The runs, had their cross-entropy ranged over a single class in experience 1."""
-    constant = tuple(
-        SimpleNamespace(index=index, constant_cross_entropy=index == 1, past_data_bytes=0) for index in range(2)
-    )
-    return [replace(run, result=run.result.model_copy(update={"experiences": constant})) for run in runs]
+    return [replace(run, facts=replace(run.facts, constant_in=(1,))) for run in runs]
 
 
 def test_a_row_whose_cross_entropy_was_constant_is_never_the_best_and_is_warned_of() -> None:

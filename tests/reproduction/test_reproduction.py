@@ -7,20 +7,18 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import stored_runs
 
-from clbench.base.incremental_setting import Setting
+from clbench.base.incremental_setting import READINGS, Setting
 from clbench.errors import UsageError
 from clbench.evaluation.counts import count
 from clbench.plugins.discovery import builtin_folder, select
 from clbench.reproduction import table
 from clbench.reproduction.campaign import chosen
 from clbench.reproduction.targets import Cell, Target, cells, targets
-from clbench.results.run_files import Folder
 from clbench.results.stored_runs import StoredRun
 
 TARGET = Target(
@@ -71,11 +69,11 @@ def run(
     )  # fmt: skip
     told = {"scenario": spec.scenario.model_copy(update={"setting": setting})}
     spec = spec.model_copy(update={**told, "strategy": spec.strategy.model_copy(update={"preset": preset})})
-    right = [[0, 1, -1, -1], [0, 1, 2, 3]]
-    counts = {setting: count(right, right[1], [[0, 1], [2, 3]], [True, True], setting=setting)}
+    labels = [n // 5 for n in range(20)]
+    last = [label if n < 20 * final - 0.5 else label ^ 1 for n, label in enumerate(labels)]
+    counts = {s: count([labels, last], labels, [[0, 1], [2, 3]], [True, True], setting=s) for s in READINGS[setting]}
     result = stored_runs.result_of(spec, counts, SOURCE.decode())
-    result = result.model_copy(update={"metrics": {setting: {"final_accuracy": final}}})
-    return StoredRun(Folder(Path("run")), spec, result, stored_runs.costs_of(spec, 1.0), {})
+    return stored_runs.in_memory("run", spec, result, stored_runs.costs_of(spec, 1.0))
 
 
 def answered(runs: Sequence[StoredRun], target: Target = TARGET) -> tuple[float, ...]:

@@ -80,7 +80,7 @@ def built(
     what = spec.protocol(plugin, discovery.load(plugin), **chosen)
     own = discovery.select("strategy", str(strategy))
     how = spec.method(own, discovery.load(own), values or {})
-    return spec.build(what, how, seed, data, Machine(device, threads))
+    return spec.SpecBuilder(what, data, Machine(device, threads)).build(how, seed)
 
 
 def test_names_of_classes_are_in_the_spec_unless_they_are_numbers(mine: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_scenarios_version_changes_the_id(mine: Path) -> None:
     ids = set()
     for version in (1, 2):
         newer = type("Newer", (scenario,), {"version": version})
-        ids.add(run_id(spec.build(spec.protocol(plugin, newer), how, 0, DATA, Machine("cpu", 1))))
+        ids.add(run_id(spec.SpecBuilder(spec.protocol(plugin, newer), DATA, Machine("cpu", 1)).build(how, 0)))
     assert len(ids) == 2
 
 

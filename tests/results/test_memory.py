@@ -3,6 +3,7 @@
 import gc
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def test_comparing_many_seeds_takes_little_more_than_the_runs(tmp_path: Path) ->
 
     def with_seed(run: Any, seed: int) -> Any:
         seeds = run.spec.seeds.model_copy(update={"run": seed})
-        return type(run)(**{**vars(run), "spec": run.spec.model_copy(update={"seeds": seeds})})
+        spec = run.spec.model_copy(update={"seeds": seeds})
+        return replace(run, facts=replace(run.facts, spec=spec))
 
     many = [with_seed(run, seed + 2 * copy) for run in few for seed in [run.spec.seeds.run] for copy in range(250)]
     compare(few)  # imports

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Once
-from stored_runs import publish
+from stored_runs import in_memory, publish
 
 import clbench
 from clbench.plugins.discovery import builtin_folder
@@ -173,7 +172,8 @@ def test_it_says_which_files_made_the_runs_and_which_are_gone(tmp_path: Path) ->
 def test_what_images_of_ones_own_are_called_is_not_taken_for_their_path(tmp_path: Path) -> None:
     run = publish(tmp_path, "mine", scenario="photos-1a2b3c4d")
     stream = run.spec.scenario.model_copy(update={"dataset": "photos-1a2b3c4d"})
-    text = study_of_runs([replace(run, spec=run.spec.model_copy(update={"scenario": stream}))])
+    own = run.spec.model_copy(update={"scenario": stream})
+    text = study_of_runs([in_memory("mine", own, run.result, run.costs)])
     assert "# To do: photos-1a2b3c4d was made from a folder of images or a file, whose path is not known" in text
 
 

@@ -1,0 +1,184 @@
+"""Measures what reads stored runs, on as many as a large study has: list, compare, report, and `run` with all skipped.
+
+    python -m benchmarks.scale.stored_runs [--runs N] [--real N] [--place DIR] [--repeats N] [--json FILE]
+
+The first `--real` runs are trained: ten strategies on the digits, an epoch each, class order by seed. The others are
+made from them. Seed, class order and so the id are those of the run that they stand for, classes in predictions and
+results are renamed accordingly, and the manifest is valid: every command reads them as if they had been trained.
+
+Each command is a process of its own, timed from its start to its end, with the most memory that it held. The first,
+`list`, is done once without an index, which makes it, and then all `--repeats` times with it; `doctor`, which reads
+every byte, is done once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic_core import from_json
+
+from benchmarks.measuring import command
+from clbench.results import environment, store
+from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
+from clbench.runs.grid import Planned, plan
+from clbench.runs.request import Request
+
+STRATEGIES = ("naive", "joint", "lwf", "ewc", "si", "mas", "er", "icarl", "l2", "lwf_mc")
+
+
+# -- the runs ---------------------------------------------------------------------------------------------------------
+
+
+def asked(seeds: int) -> tuple[str, ...]:
+    """Return the options of `clbench run` that make a run of each strategy and seed."""
+    what = ("-s", ",".join(STRATEGIES), "-S", "splitdigits", "--epochs", "1", "--seeds", str(seeds))
+    return (*what, "--device", "cpu", "--threads", "1")
+
+
+def make(runs: int, real: int, out: Path) -> None:
+    """Fill the folder `out`: train the first `real` runs, and make the others from them."""
+    seeds, trained = runs // len(STRATEGIES), min(runs, real) // len(STRATEGIES)
+    subprocess.run(command("run", *asked(trained), "--out", str(out)), check=True, capture_output=True)
+    request = Request(
+        list(STRATEGIES), ["splitdigits"], seeds=tuple(range(seeds)), epochs=1, device="cpu", threads=1, out=out
+    )
+    planned = plan(request, lambda event: None)
+    models = {(run.plugin.name, run.spec.seeds.run): run.spec for run in planned}
+    for run in planned:
+        if run.spec.seeds.run >= trained and not (out / run.name).exists():
+            model = models[run.plugin.name, run.spec.seeds.run % trained]
+            _write(out, run, renamed(_files(out / folder_name(model)), model, run.spec))
+
+
+def _files(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.iterdir() if path.name != store.MANIFEST}
+
+
+def _write(out: Path, run: Planned, files: dict[str, bytes]) -> None:
+    """Put the files where the run belongs, without waiting for the disk."""
+    built = out / store.WORK / "built"
+    built.mkdir()
+    for name, content in (*files.items(), (store.MANIFEST, store.manifest(files))):
+        (built / name).write_bytes(content)
+    built.rename(out / run.name)
+
+
+def renamed(files: dict[str, bytes], model: RunSpec, spec: RunSpec) -> dict[str, bytes]:
+    """Return the files of the run `spec`, which is what `model` was with another seed, whose `files` are given."""
+    class_of = dict(zip(model.scenario.class_order, spec.scenario.class_order, strict=True)) | {-1: -1}
+    new_class = np.vectorize(class_of.__getitem__, otypes=[np.int16])
+    with np.load(io.BytesIO(files["predictions.npz"])) as arrays:
+        predictions = {name: new_class(arrays[name]) for name in arrays.files}
+    archive = io.BytesIO()
+    np.savez_compressed(archive, **predictions)
+    result, costs = (from_json(files[f"{name}.json"]) for name in ("result", "costs"))
+    result["run_id"] = costs["run_id"] = run_id(spec)
+    for experience, classes in zip(result["experiences"], experience_classes(spec), strict=True):
+        experience["classes"] = classes
+        experience["class_names"] = [spec.scenario.class_name(each) for each in classes]
+    changed = {"spec.json": spec, "result.json": result, "costs.json": costs}
+    made = {name: store.as_json(value) for name, value in changed.items()}
+    return {**files, **made, "predictions.npz": archive.getvalue()}
+
+
+# -- the measurement --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One command over so many runs."""
+
+    command: str
+    runs: int
+    with_index: bool
+    seconds: list[float]
+    """From its start to its end, each time."""
+
+    cpu_seconds: list[float]
+    """The time in which it computed."""
+
+    resident_bytes: int
+    """The most memory that it held, mapped files among it."""
+
+    page_bytes: int | None
+    """Size of the report's page."""
+
+
+def measure(what: Sequence[str], cache: Path) -> tuple[float, float, int]:
+    """Return seconds, seconds of computing, and the most resident memory in bytes, of one command of clbench."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        command(*what),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"clbench {' '.join(what)} ended with {process.returncode}")
+    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
+
+
+def measurements(out: Path, runs: int, repeats: int) -> Iterator[Measured]:
+    """Measure each command, first without an index."""
+    with tempfile.TemporaryDirectory() as folder:
+        cache, page = Path(folder) / "cache", Path(folder) / "report"
+        commands = {
+            "list": ("list", "runs", str(out)),
+            "compare": ("compare", str(out)),
+            "run, all skipped": ("run", *asked(runs // len(STRATEGIES)), "--out", str(out)),
+            "report": ("report", str(out), "--out", str(page)),
+            "doctor": ("doctor", str(out)),
+        }
+        for name, what in commands.items():
+            for with_index in (False, True) if name == "list" else (True,):
+                times = repeats if with_index and name != "doctor" else 1
+                took = [measure(what, cache) for _ in range(times)]
+                seconds, computing, memory = map(list, zip(*took, strict=True))
+                size = (page / "index.html").stat().st_size if name == "report" else None
+                yield Measured(name, runs, with_index, seconds, computing, max(memory), size)
+
+
+def main() -> None:
+    """Make the runs, measure, print, and with --json write down."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=10_000, help="stored runs")
+    parser.add_argument("--real", type=int, default=1_000, help="how many of them are trained")
+    parser.add_argument("--place", type=Path, help="folder that keeps the runs for another time")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        out = (options.place or Path(temporary)) / f"{options.runs}-runs"
+        make(options.runs, options.real, out)
+        rows: list[dict[str, Any]] = []
+        for each in measurements(out, options.runs, options.repeats):
+            rows.append(asdict(each))
+            size = "" if each.page_bytes is None else f", page {each.page_bytes / 1e6:.2f} MB"
+            print(
+                f"{each.command:16}  {each.runs:6,} runs, {'with' if each.with_index else 'no':>4} index: "
+                f"{statistics.median(each.seconds):6.1f} s, of which {statistics.median(each.cpu_seconds):.1f} s "
+                f"computing, {each.resident_bytes / 1e6:,.0f} MB{size}",
+                flush=True,
+            )
+    if options.json:
+        machine = environment.describe("cpu")
+        options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

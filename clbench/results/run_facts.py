@@ -1,0 +1,186 @@
+"""What comparisons and reports need of a finished run, small enough that ten thousand runs fit into memory.
+
+Runs of a study differ in little but their seeds. What they have in common, most of a spec and what a strategy's file
+says of itself, is held once for all of them, in memory and in the index (see run_index.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic_core import from_json
+
+from clbench.base.incremental_setting import READINGS, Setting
+from clbench.evaluation import metrics
+from clbench.evaluation.counts import Counts
+from clbench.results.record_model import to_json
+from clbench.results.run_costs import RunCosts
+from clbench.results.run_result import RunResult, StrategyRecord, Totals
+from clbench.results.run_spec import RunSpec, Seeds
+
+T = TypeVar("T")
+
+FINAL = (
+    "final_accuracy",
+    "final_accuracy_macro",
+    "average_incremental_accuracy",
+    "old_accuracy",
+    "new_accuracy",
+    "forgetting",
+)
+"""Metrics of which a run's last value is known without its counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What comparisons and reports need of a finished run."""
+
+    run_id: str
+    spec: RunSpec
+
+    family: bytes
+    """The same for runs whose specs differ in nothing but what follows from the seed."""
+
+    strategy: StrategyRecord
+    """What the strategy's file says of itself."""
+
+    totals: Totals
+    """Samples, steps and bytes over all experiences."""
+
+    seconds: float
+    """Of all experiences."""
+
+    verdict: str
+    """The audit's: `pass`, or the worst of its findings."""
+
+    memory: int
+    """Training samples that the strategy declares to keep at most."""
+
+    past_data: bool
+    """Whether an experience read training data of earlier ones again."""
+
+    constant_in: tuple[int, ...]
+    """The experiences in which the cross-entropy ranged over a single class."""
+
+    chance: Mapping[Setting, tuple[float, ...]]
+    """Accuracy of guessing after each experience, by setting."""
+
+    last: Mapping[Setting, tuple[float | None, ...]]
+    """By setting the metrics of FINAL after the last experience, in that order."""
+
+    packed_counts: bytes
+
+    def counts(self, setting: Setting) -> Counts:
+        """The integer counts, from which every metric follows."""
+        return _counts(self.packed_counts, setting)
+
+    def final(self, name: str, setting: Setting) -> float | None:
+        """One of the metrics in FINAL after the last experience."""
+        return self.last[setting][FINAL.index(name)]
+
+
+class Packed(NamedTuple):
+    """The facts of a run as bytes."""
+
+    family: bytes
+    """The spec as JSON, without what follows from the seed."""
+
+    strategy: bytes
+    """What the strategy's file says of itself, as JSON."""
+
+    own: bytes
+    """The rest, as JSON."""
+
+    counts: bytes
+
+
+def pack(spec: RunSpec, result: RunResult, costs: RunCosts) -> Packed:
+    """Return the facts of a run whose records agree with each other."""
+    common = to_json(spec)
+    own = {"seeds": common.pop("seeds")}
+    if spec.scenario.class_order_from == "seed":
+        own["class_order"] = common["scenario"].pop("class_order")
+    counts = {setting: Counts(**dict(result.counts[setting])) for setting in READINGS[spec.scenario.setting]}
+    own |= {
+        "run_id": result.run_id,
+        "totals": to_json(result.totals),
+        "seconds": costs.totals.seconds,
+        "verdict": result.audit.verdict,
+        "memory": result.audit.memory,
+        "past_data": any(each.past_data_bytes for each in result.experiences),
+        "constant_in": [each.index for each in result.experiences if each.constant_cross_entropy],
+        "chance": to_json(result.chance),
+        "last": {setting: [_last(getattr(metrics, name)(made)) for name in FINAL] for setting, made in counts.items()},
+    }
+    packed_counts = zlib.compress(_text({setting: made.to_json() for setting, made in counts.items()}))
+    return Packed(_text(common), _text(to_json(result.strategy)), _text(own), packed_counts)
+
+
+def _last(value: float | list[float | None] | None) -> float | None:
+    return value[-1] if isinstance(value, list) else value
+
+
+def _text(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@dataclass
+class Shared:
+    """Values that many runs have in common, each held once."""
+
+    _held: dict[Any, Any] = field(default_factory=dict)
+
+    def hold(self, key: Any, make: Callable[[], T]) -> T:
+        """Return the value of this key, made when it is first asked for."""
+        if key not in self._held:
+            self._held[key] = make()
+        found: T = self._held[key]
+        return found
+
+
+def unpack(packed: Packed, shared: Shared) -> RunFacts:
+    """Return the facts that were packed, with what others have in common with them as it is held in `shared`."""
+    own = from_json(packed.own)
+    family = shared.hold(packed.family, lambda: packed.family)
+    spec = shared.hold(("spec", family), lambda: _whole_spec(family, own))
+    varying: dict[str, Any] = {"seeds": Seeds.model_construct(**own["seeds"])}
+    if (order := own.get("class_order")) is not None:
+        in_order = {"class_order": tuple(order)}
+        scenario = shared.hold(
+            ("scenario", *order, repr(spec.scenario)), lambda: spec.scenario.model_copy(update=in_order)
+        )
+        varying["scenario"] = scenario
+    totals, chance = own["totals"], own["chance"]
+    return RunFacts(
+        run_id=own["run_id"],
+        spec=spec.model_copy(update=varying),
+        family=family,
+        strategy=shared.hold(packed.strategy, lambda: StrategyRecord.model_validate_json(packed.strategy)),
+        totals=shared.hold(("totals", *totals.values()), lambda: Totals.model_validate(totals)),
+        seconds=own["seconds"],
+        verdict=own["verdict"],
+        memory=own["memory"],
+        past_data=own["past_data"],
+        constant_in=tuple(own["constant_in"]),
+        chance=shared.hold(str(chance), lambda: {setting: tuple(values) for setting, values in chance.items()}),
+        last={setting: tuple(values) for setting, values in own["last"].items()},
+        packed_counts=packed.counts,
+    )
+
+
+def _whole_spec(family: bytes, own: dict[str, Any]) -> RunSpec:
+    """Return the spec of one of the runs of a family."""
+    spec = from_json(family) | {"seeds": own["seeds"]}
+    if "class_order" in own:
+        spec["scenario"]["class_order"] = own["class_order"]
+    return RunSpec.model_validate_json(_text(spec))
+
+
+@functools.lru_cache(maxsize=32)
+def _counts(packed: bytes, setting: Setting) -> Counts:
+    return Counts.known_to_agree(from_json(zlib.decompress(packed))[setting])
