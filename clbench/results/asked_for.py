@@ -114,7 +114,7 @@ def of_scenario(scenario: ScenarioSpec) -> dict[str, Any]:
 
 def _own_values(run: StoredRun) -> dict[str, Any]:
     """Return the hyper-parameters that are not those of the strategy's preset."""
-    usual = run.result.strategy.preset_values
+    usual = run.facts.strategy.preset_values
     config: Mapping[str, Any] = to_json(run.spec.strategy.config)
     return {name: value for name, value in config.items() if name not in usual or usual[name] != value}
 
