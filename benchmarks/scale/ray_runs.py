@@ -47,17 +47,24 @@ def command(place: Path, runs: int, out: str, on: Sequence[str]) -> subprocess.P
     return subprocess.Popen(words, cwd=place, env=environment, stdout=log, stderr=log, text=True)
 
 
-def seconds_of(place: Path, runs: int, out: str, on: Sequence[str]) -> float:
-    """Return how long a command takes, without what it has stored before."""
+def seconds_of(place: Path, runs: int, out: str, on: Sequence[str]) -> tuple[float, float]:
+    """Return how long a command takes without what it has stored before, and how long its own process computes."""
     shutil.rmtree(place / out, ignore_errors=True)
     began = time.perf_counter()
-    if code := command(place, runs, out, on).wait():
-        raise SystemExit(f"{out} ended with exit code {code}: see {place / out}.log")
-    return time.perf_counter() - began
+    process = command(place, runs, out, on)
+    _, status, used = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{out} ended with exit code {process.returncode}: see {place / out}.log")
+    return seconds, used.ru_utime + used.ru_stime
 
 
 def overhead(place: Path, runs: int, repeats: int) -> dict[str, Any]:
-    """Return the seconds of a command with `runs` runs and with ten, by where they are done."""
+    """Return the seconds of a command with `runs` runs and with ten, by where they are done.
+
+    `own` is the computing of the command's process; with `--jobs` that of its workers is in it.
+    """
     found: dict[str, Any] = {}
     with local_cluster(place / "one") as one, local_cluster(place / "two") as two:
         one.add(2, place / "data")
@@ -70,11 +77,20 @@ def overhead(place: Path, runs: int, repeats: int) -> dict[str, Any]:
         }
         for _ in range(repeats):
             for name, on in ways.items():
-                few, many = (seconds_of(place, count, name.replace(" ", "-"), on) for count in (10, runs))
-                found.setdefault(name, []).append({"few": few, "many": many, "per_run": (many - few) / (runs - 10)})
-                print(f"{name}: 10 runs {few:.1f} s, {runs} runs {many:.1f} s", flush=True)
-    per_run = {name: statistics.median(each["per_run"] for each in rows) for name, rows in found.items()}
-    return {"runs": runs, "seconds": found, "per_run": per_run}
+                (few, few_own), (many, many_own) = (
+                    seconds_of(place, count, name.replace(" ", "-"), on) for count in (10, runs)
+                )
+                more = runs - 10
+                row = {"few": few, "many": many, "per_run": (many - few) / more, "own": (many_own - few_own) / more}
+                found.setdefault(name, []).append(row)
+                print(
+                    f"{name}: 10 runs {few:.1f} s, {runs} runs {many:.1f} s, own {row['own']:.3f} s a run", flush=True
+                )
+    medians = {
+        name: {key: statistics.median(row[key] for row in rows) for key in ("few", "per_run", "own")}
+        for name, rows in found.items()
+    }
+    return {"runs": runs, "seconds": found, "medians": medians}
 
 
 def files_in(results: Path) -> dict[str, bytes]:

@@ -19,8 +19,8 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,21 +116,29 @@ class Measured:
     """Size of the report's page."""
 
 
+_LAUNCHER = """
+import json, os, subprocess, sys, time
+began = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, used = os.wait4(process.pid, 0)
+seconds = time.perf_counter() - began
+print(json.dumps([os.waitstatus_to_exitcode(status), seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]))
+"""
+"""Starts a command from a process that is small itself: the system counts what the starting process held."""
+
+
 def measure(what: Sequence[str], cache: Path) -> tuple[float, float, int]:
     """Return seconds, seconds of computing, and the most resident memory in bytes, of one command of clbench."""
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        command(*what),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", "-c", _LAUNCHER, *command(*what)],
+        stdout=subprocess.PIPE,
         env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+        check=True,
     )
-    _, status, used = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"clbench {' '.join(what)} ended with {process.returncode}")
-    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
+    code, seconds, computing, memory = json.loads(done.stdout)
+    if code:
+        raise RuntimeError(f"clbench {' '.join(what)} ended with {code}")
+    return seconds, computing, memory
 
 
 def measurements(out: Path, runs: int, repeats: int) -> Iterator[Measured]:
