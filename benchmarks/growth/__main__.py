@@ -90,8 +90,8 @@ def measure(
         where = ("--threads", str(under.threads), "--data", str(folder), "--out", results)
         watched = watch(command("run", *what, *where), limit)
         runs, _ = read_all([results])
-    largest = max(run.result.totals.stored_bytes for run in runs)
-    phases = [divided(each.phases) for each in runs[0].costs.experiences if each.phases]
+        largest = max(run.result.totals.stored_bytes for run in runs)
+        phases = [divided(each.phases) for each in runs[0].costs.experiences if each.phases]
     under.say(f"{axis} {n:,}, {strategy}: {watched.seconds:.1f} s")
     memory = (watched.anonymous_bytes, watched.resident_bytes, largest, dataset.bytes, limit)
     return Point(axis, strategy, n, watched.seconds, *memory, phases)

@@ -24,8 +24,17 @@ SECRET = "f00dfeedf00dfeedf00dfeedf00dfeedf00dfeed"
 
 # It kills its process in the second experience, but only if it is told to and the first time.
 MORTAL = '''
-import os, signal
+import os, signal, time
+from pathlib import Path
 import clbench
+
+def let_trackers_write():
+    """Wait until each has begun, which takes seconds on a busy machine, and a while longer."""
+    deadline = time.monotonic() + 90
+    places = [Path("tracking", name) for name in ("tensorboard", "wandb", "mlflow")]
+    while time.monotonic() < deadline and not all(any(place.rglob("*")) for place in places):
+        time.sleep(0.1)
+    time.sleep(5)
 
 class Mortal(clbench.Strategy):
     """Dies once."""
@@ -36,6 +45,7 @@ class Mortal(clbench.Strategy):
             self.steps = getattr(self, "steps", 0) + 1
             if self.steps > 20 and not os.path.exists(mark):
                 os.mkdir(mark)
+                let_trackers_write()
                 os.kill(os.getpid(), signal.SIGKILL)
         return batch.cross_entropy("seen")
 
@@ -297,7 +307,10 @@ def test_a_run_that_failed_or_was_interrupted_is_so_for_every_tracker(tmp_path: 
     from tensorboard.plugins.hparams import api_pb2
 
     (tmp_path / "strategies").mkdir()
-    for name, ending in (("raises", "raise ValueError('mine')"), ("stops", "os.kill(os.getpid(), signal.SIGINT)")):
+    for name, ending in (
+        ("raises", "raise ValueError('mine')"),
+        ("stops", "let_trackers_write(); os.kill(os.getpid(), signal.SIGINT)"),
+    ):
         strategy = MORTAL.replace("Mortal", name.capitalize()).replace(
             "        mark", f"        {ending}\n        mark", 1
         )
