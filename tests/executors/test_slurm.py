@@ -20,7 +20,19 @@ from clbench.errors import MachineError, UsageError
 
 pytest.importorskip("submitit")
 
-needs_slurm = pytest.mark.skipif(shutil.which("sbatch") is None, reason="there is no Slurm on this machine")
+
+def _slurm_answers() -> bool:
+    """Return whether this machine has a Slurm whose controller runs and that has a node for a job."""
+    if shutil.which("sbatch") is None:
+        return False
+    try:
+        asked = subprocess.run(["sinfo", "-h", "-o", "%t"], capture_output=True, text=True, timeout=10)
+    except subprocess.TimeoutExpired:
+        return False
+    return any(state in {"idle", "mix", "alloc"} for state in asked.stdout.split())
+
+
+needs_slurm = pytest.mark.skipif(not _slurm_answers(), reason="no Slurm runs on this machine")
 
 SLOW = '''"""Naive fine-tuning that takes its time."""
 import time
@@ -58,14 +70,15 @@ def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def found(folder: Path, pattern: str) -> Path:
-    """Return a file that appears in a folder."""
+def found(folder: Path, pattern: str, process: subprocess.Popen[str]) -> Path:
+    """Return a file that appears in a folder while a command runs."""
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
+    while process.poll() is None and time.monotonic() < deadline:
         if paths := sorted(folder.glob(pattern)):
             return paths[0]
         time.sleep(0.05)
-    raise AssertionError(f"no {pattern} in {folder}")
+    process.kill()
+    raise AssertionError(f"no {pattern} in {folder}: {process.communicate(timeout=60)}")
 
 
 @pytest.mark.slow
@@ -91,7 +104,7 @@ def test_runs_through_submitit_are_byte_for_byte_those_of_jobs_2_and_a_failure_i
 @needs_slurm
 def test_jobs_outlive_the_command_and_the_same_command_waits_for_them(tmp_path: Path) -> None:
     process = started(tmp_path, "-s", "slow", "--seeds", "2", "--on", "slurm")
-    found(tmp_path, "results/.work/*/checkpoint")
+    found(tmp_path, "results/.work/*/checkpoint", process)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     done = ended(started(tmp_path, "-s", "slow", "--seeds", "2", "--on", "slurm"))
@@ -108,7 +121,7 @@ def test_jobs_outlive_the_command_and_the_same_command_waits_for_them(tmp_path: 
 @needs_slurm
 def test_ctrl_c_cancels_the_jobs_and_the_same_command_goes_on_from_the_last_experience(tmp_path: Path) -> None:
     process = started(tmp_path, "-s", "slow", "--on", "slurm")
-    found(tmp_path, "results/.work/*/checkpoint")
+    found(tmp_path, "results/.work/*/checkpoint", process)
     process.send_signal(signal.SIGINT)
     assert ended(process).returncode == 130
     deadline = time.monotonic() + 60
@@ -124,8 +137,8 @@ def test_ctrl_c_cancels_the_jobs_and_the_same_command_goes_on_from_the_last_expe
 @needs_slurm
 def test_a_job_near_its_time_limit_is_queued_again_and_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
     process = started(tmp_path, "-s", "slow", "--on", "slurm:time=5")
-    found(tmp_path, "results/.work/*/checkpoint")
-    job = json.loads(found(tmp_path, "results/.work/slurm/*/jobs.json").read_text())[0]["job"]
+    found(tmp_path, "results/.work/*/checkpoint", process)
+    job = json.loads(found(tmp_path, "results/.work/slurm/*/jobs.json", process).read_text())[0]["job"]
     # What Slurm sends 90 seconds before the limit.
     subprocess.run(["scancel", job, "--signal=USR2"], check=True)
     done = ended(process)
