@@ -151,10 +151,8 @@ def unpack(packed: Packed, shared: Shared) -> RunFacts:
     varying: dict[str, Any] = {"seeds": Seeds.model_construct(**own["seeds"])}
     if (order := own.get("class_order")) is not None:
         in_order = {"class_order": tuple(order)}
-        scenario = shared.hold(
-            ("scenario", *order, repr(spec.scenario)), lambda: spec.scenario.model_copy(update=in_order)
-        )
-        varying["scenario"] = scenario
+        stream = shared.hold(("stream", family), lambda: repr(spec.scenario))
+        varying["scenario"] = shared.hold((stream, *order), lambda: spec.scenario.model_copy(update=in_order))
     totals, chance = own["totals"], own["chance"]
     return RunFacts(
         run_id=own["run_id"],

@@ -234,12 +234,18 @@ class RunSpec(Record):
 
 def canonical(spec: RunSpec) -> bytes:
     """Return the spec as the one sequence of bytes that stands for it: JSON without spaces, sorted by key."""
-    texts = {
-        field.alias or name: _canonical_part(_Same(value))
-        for name, field in RunSpec.model_fields.items()
-        if (value := getattr(spec, name)) is not None or OMIT_DEFAULT not in field.metadata
-    }
-    return f"{{{','.join(f'{json.dumps(name)}:{text}' for name, text in sorted(texts.items()))}}}".encode()
+    parts = [
+        f'"{key}":{_canonical_part(_Same(value))}'
+        for key, name, omitted in _PARTS
+        if (value := getattr(spec, name)) is not None or not omitted
+    ]
+    return f"{{{','.join(parts)}}}".encode()
+
+
+_PARTS = sorted(
+    (field.alias or name, name, OMIT_DEFAULT in field.metadata) for name, field in RunSpec.model_fields.items()
+)
+"""Of each part of a spec its key, its name, and whether it is left out if it is null."""
 
 
 class _Same:

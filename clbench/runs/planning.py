@@ -8,6 +8,7 @@ from dataclasses import replace
 from clbench.base.events import Listener
 from clbench.runs.grid import Planned, plan
 from clbench.runs.grid_search import Tuning, plan_finals, plan_trials
+from clbench.runs.kept_networks import Keep
 from clbench.runs.study import Section
 
 
@@ -66,6 +67,7 @@ def _distinct(planned: Iterable[Planned]) -> list[Planned]:
     found: dict[str, Planned] = {}
     for run in planned:
         same = found.setdefault(run.name, run)
-        if "all" in (same.keep, run.keep) or same.keep is None:
-            found[run.name] = replace(same, keep="all" if "all" in (same.keep, run.keep) else run.keep)
+        most: Keep | None = "all" if "all" in (same.keep, run.keep) else same.keep or run.keep
+        if most != same.keep:
+            found[run.name] = replace(same, keep=most)
     return list(found.values())
