@@ -173,6 +173,8 @@ class Recipe:
 
     def for_strategy(self, name: str) -> Recipe:
         """Return the recipe as it is for a strategy."""
+        if not self.of_strategy:
+            return self
         return replace(self, **_set(self.of_strategy.get(name, Overrides())), of_strategy={})
 
     def in_setting(self, setting: Setting) -> Recipe:

@@ -302,7 +302,8 @@ def read_paths(paths: Iterable[Path]) -> list[StoredRun | Unreadable]:
 
 def unchanged(results: Path, names: Iterable[str]) -> set[str]:
     """Return which of the runs of these names in a results folder are undamaged by the index."""
-    named = {f"{os.path.realpath(results)}/{name}": name for name in names}
+    real = os.path.realpath(results)
+    named = {f"{real}/{name}": name for name in names}
     indexes = RunIndexes({key: Folder(results / name) for key, name in named.items()})
     return {named[key] for key in indexes.unchanged()}
 

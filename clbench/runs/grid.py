@@ -28,6 +28,7 @@ from clbench.runs.parallelism import check_threads, jobs_from
 from clbench.runs.preflight import check_protocol, check_strategy, unlearnable_classes
 from clbench.runs.request import Request
 from clbench.runs.selection import Chosen, choose_strategies, load_class, select_scenarios
+from clbench.system import gc_freeze
 from clbench.system.suggestions import did_you_mean
 from clbench.trackers.registry import tracked
 
@@ -104,6 +105,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
     require_room_for_torch()
     from clbench.runs import chosen_network  # imports torch
 
+    gc_freeze.freeze_imports()
     values = divided(request.set)
     wanted = chosen_network.asked(values.network, request.weights)
     recipe_values = _with_network(values.recipe, request.network)
