@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -119,10 +120,7 @@ def damaged_quietly(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os_scandir = os.scandir
     from clbench.results import run_files
 
-    class Os:
-        scandir = Entries
-
-    monkeypatch.setattr(run_files, "os", Os)
+    monkeypatch.setattr(run_files, "os", SimpleNamespace(**{**vars(os), "scandir": Entries}))
 
 
 # -- the same numbers -------------------------------------------------------------------------------------------------
