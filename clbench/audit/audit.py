@@ -65,11 +65,7 @@ class Audit:
 
     def __post_init__(self) -> None:
         size = 1 + max(int(rows.max()) for rows in self.rows_of)
-        self._owner = torch.full((size,), -1)
-        """The experience of each training row."""
-
-        for index, rows in enumerate(self.rows_of):
-            self._owner[rows] = index
+        self._enter(0, size)
         self._counts = torch.zeros(size, dtype=torch.int64)
         """Reads of each training row in the current experience."""
 
@@ -83,6 +79,15 @@ class Audit:
         self._experience, self._whole_past = experience, False
         self._count()
         self._counts.zero_()
+        self._enter(experience, len(self._counts))
+
+    def _enter(self, experience: int, size: int) -> None:
+        """Tell the training rows of an experience, (size,), from those that came before it and are not among them."""
+        self._current, self._past = torch.zeros(2, size, dtype=torch.bool)
+        for rows in self.rows_of[:experience]:
+            self._past[rows] = True
+        self._current[self.rows_of[experience]] = True
+        self._past &= ~self._current
 
     def reads_so_far(self) -> Tensor:
         """Return how often each training row was read in this experience, (n,)."""
@@ -123,13 +128,13 @@ class Audit:
     def end_experience(self) -> dict[str, int]:
         """Judge what was read in this experience; return the number of reads of current, earlier and later samples."""
         self._count()
-        past, future = self._owner < self._experience, self._owner > self._experience
+        past, future = self._past, ~(self._past | self._current)
         read = self._counts > 0
         if bool((read & future).any()):
             self.add("violation", "future data", f"read {int((read & future).sum())} samples of later experiences")
         if bool((read & past).any()) and not self._whole_past:
             self.add("violation", "old data", f"read {int((read & past).sum())} samples of earlier experiences")
-        rows_by_age = {"current": self._owner == self._experience, "earlier": past, "later": future}
+        rows_by_age = {"current": self._current, "earlier": past, "later": future}
         return {name: int(self._counts[rows].sum()) for name, rows in rows_by_age.items()}
 
     @contextmanager
@@ -210,7 +215,7 @@ class Audit:
         """
         if allowed:
             return
-        samples = int(((self._counts > 0) & (self._owner == self._experience)).sum())
+        samples = int(((self._counts > 0) & self._current).sum())
         for row, more in grown_with_samples(before, kept_rows(state, model), samples).items():
             what = f"declares no exemplars, but keeps {more} rows of shape {row} more, for {samples} samples"
             self.add("warn", "per-sample values", what)

@@ -126,6 +126,9 @@ class Recipe:
     iterations: Annotated[int, Ge(0)] = 0
     """Gradient steps per experience, whatever its size, in place of `epochs`; 0 leaves it at the epochs."""
 
+    steps_per_batch: Annotated[int, Ge(1), OMIT_DEFAULT] = 1
+    """Gradient steps on a batch, one after the other; an epoch has as many times the steps of one pass."""
+
     drop_last: bool = False
     """Leave out what of a pass over the data does not fill a batch."""
 

@@ -71,7 +71,9 @@ def named(recipe: str, values: Mapping[str, Any]) -> str:
 
 
 def _path_in_a_name(path: str) -> str:
-    return "" if path == "network" else path.removeprefix("network.").replace(".", "_")
+    if path in ("network", "stream"):
+        return ""
+    return path.removeprefix("network.").removeprefix("stream.").replace(".", "_")
 
 
 def _text(value: Any) -> str:

@@ -23,6 +23,15 @@ class Scenario:
     split: ClassVar[str]
     """`5` equal experiences, sizes with repeats `50+10x5`, or a list `4,3,3`; see clbench/streams/splits.py."""
 
+    stream: ClassVar[str] = "class"
+    """The kind of stream, as `--stream` names it; see clbench/streams/kinds.py."""
+
+    stream_options: ClassVar[Mapping[str, Any]] = {}
+    """Options of the stream that are not at their defaults."""
+
+    setting: ClassVar[str] = "class"
+    """The setting of training unless the user says otherwise: `class`, `task` or `domain`."""
+
     class_order: ClassVar[str] = "seed"
     """`seed` (drawn from the run's seed), `natural`, or a list of class ids. Of a `benchmark` it is its own, unless the
     file says otherwise."""

@@ -53,6 +53,18 @@ RENAMED_HOOKS = {
 }
 """Hooks by their names before 0.2; a strategy that still uses one is refused."""
 
+BOUNDARY_HOOKS = (
+    "training_data",
+    "reinitialize",
+    "teacher_output",
+    "before_experience",
+    "frozen",
+    "after_experience",
+    "trained_modules",
+    "train",
+)
+"""What is called once for each experience, and therefore not where boundaries are not told."""
+
 ConfigT = TypeVar("ConfigT")
 TrainingData = Literal["current", "seen", "with_memory", "memory", "read"]
 """The current experience's data; all data seen so far (references only); the current data together with the exemplars
@@ -104,6 +116,21 @@ class Strategy(Generic[ConfigT]):
     @classmethod
     def check_protocol(cls, config: ConfigT, recipe: Recipe, setting: Setting) -> None:
         """Raise UsageError for a recipe or setting that the strategy cannot follow; called when a run is planned."""
+
+    @classmethod
+    def boundary_hooks(cls, config: ConfigT) -> tuple[str, ...]:
+        """Return the hooks for which the strategy must be told where experiences begin and end.
+
+        On a stream that does not tell none of `BOUNDARY_HOOKS` is called, and a strategy that needs one is refused; by
+        default it needs those that it has.
+        """
+        return tuple(name for name in BOUNDARY_HOOKS if getattr(cls, name) is not getattr(Strategy, name))
+
+    @classmethod
+    def needs_passes(cls, config: ConfigT) -> bool:
+        """Return whether the strategy needs several passes over an experience's data: it is refused where they pass by
+        once. By default it does if its config has `warmup_epochs`."""
+        return bool(getattr(config, "warmup_epochs", 0))
 
     def start(self, model: Network) -> None:
         """Called once, before any data is read, with the network in its initial weights, without a head.

@@ -72,6 +72,37 @@ class Images:
             yield self.read(rows)
 
 
+class MappedImages(Images):
+    """Images of several domains, each a rearrangement of the pixels of the same images.
+
+    With n images, row d·n + i is image i in domain d.
+    """
+
+    def __init__(self, images: npt.NDArray[Any], device: torch.device, maps: Tensor) -> None:
+        """`maps` (domains, height·width) says from where each pixel of a domain is taken, -1 for black."""
+        super().__init__(images, device)
+        self._maps = maps.to(device)
+        self._black = self._maps < 0
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Return the images at `rows` (n,), on the device, (n, height, width, channels) of uint8."""
+        if self.on_read is not None:
+            self.on_read(rows)
+        count = len(self.pixels)
+        stored = self.pixels.index_select(0, (rows % count).to(self.pixels.device))
+        images = to_device(stored, self.device)
+        domain = (rows // count).to(self.device)
+        pixels = images.flatten(1, 2)  # (n, height·width, channels)
+        first = int(domain[0]) if len(domain) else 0
+        if bool((domain == first).all()):  # as in training, where a batch is of one domain
+            mapped = pixels[:, self._maps[first].clamp(min=0)]
+            mapped[:, self._black[first]] = 0
+        else:
+            source = self._maps[domain].clamp(min=0)[:, :, None].expand_as(pixels)
+            mapped = pixels.gather(1, source).masked_fill_(self._black[domain][:, :, None], 0)
+        return mapped.view_as(images)
+
+
 class Scaling:
     """Turns uint8 pixels into the network's input: repeats grey images, normalizes, and resizes, in this order."""
 

@@ -14,7 +14,12 @@ from clbench.results.record_model import to_json
 from clbench.results.run_spec import GridTuning, RunSpec, ScenarioSpec
 from clbench.results.stored_runs import StoredRun
 from clbench.results.study_text import Asked
+from clbench.streams.kinds import KINDS
 from clbench.streams.splits import split_text
+from clbench.streams.stream_kind import StreamKind
+
+_OF_ALL = ("recipe.", "network.", "stream.")
+"""Whose values are not a strategy's own."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ def _of_run(run: StoredRun) -> tuple[dict[str, Any], list[str]]:
     changes = dict(spec.recipe.changes)
     asked: dict[str, Any] = {"strategy": [spec.strategy.selector], "scenario": [spec.scenario.name], "recipe": recipe}
     asked |= {"epochs": int(epochs)} if epochs.isdecimal() else {}
+    if stream := changes.pop("stream", None):
+        asked["stream"] = stream
     if network := changes.pop("network", None):
         asked["network"] = network
     if weights := changes.pop("network.weights", None):
@@ -73,7 +80,7 @@ def _of_run(run: StoredRun) -> tuple[dict[str, Any], list[str]]:
             f"{spec.scenario.name}: runs that were judged on {spec.scenario.held_out:.0%} of the training data, as "
             "--tune grid makes them, cannot be asked for."
         )
-    values = {name if name.startswith("network.") else f"recipe.{name}": each for name, each in changes.items()}
+    values = {name if name.startswith(_OF_ALL) else f"recipe.{name}": each for name, each in changes.items()}
     own = _own_values(run)
     if isinstance(spec.tuning, ContinualTuning):
         asked["tune"] = "chf"
@@ -84,7 +91,7 @@ def _of_run(run: StoredRun) -> tuple[dict[str, Any], list[str]]:
         asked["tune"] = "grid"
         tried, missing = _tried(spec, spec.tuning)
         lacking += missing
-        values = {name: each for name, each in tried.items() if name.startswith(("recipe.", "network."))}
+        values = {name: each for name, each in tried.items() if name.startswith(_OF_ALL)}
         own = {name: each for name, each in tried.items() if name not in values}
     lacking += [
         f"{spec.strategy.selector}.{name} = {json.dumps(value)} cannot be written in a study."
@@ -105,11 +112,12 @@ def of_scenario(scenario: ScenarioSpec) -> dict[str, Any]:
         names = scenario.class_names
         if names and all(name == name.strip() and name and "," not in name for name in names):
             order = [names[each] for each in order]
-    return {
-        "setting": scenario.setting.partition("_")[0],
-        "split": split_text(scenario.classes_per_experience),
-        "class_order": order,
-    }
+    asked = {"setting": scenario.setting.partition("_")[0]}
+    kind = KINDS[scenario.stream.name] if scenario.stream else StreamKind
+    if kind.takes_split:
+        split = scenario.stream.split if scenario.stream else scenario.classes_per_experience
+        asked["split"] = split_text(split)
+    return asked if scenario.domains else {**asked, "class_order": order}
 
 
 def _own_values(run: StoredRun) -> dict[str, Any]:
@@ -172,7 +180,7 @@ def _shared(section: Asked) -> Any:
 
 
 def _of_all(section: Asked) -> dict[str, Any]:
-    return {name: each for name, each in section["set"].items() if name.startswith(("recipe.", "network."))}
+    return {name: each for name, each in section["set"].items() if name.startswith(_OF_ALL)}
 
 
 def _own(section: Asked) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import from_json
 
-from clbench.base.incremental_setting import READINGS, Setting
+from clbench.base.incremental_setting import Setting
 from clbench.evaluation import metrics
 from clbench.evaluation.counts import Counts
 from clbench.results.record_model import to_json
@@ -105,7 +105,7 @@ def pack(spec: RunSpec, result: RunResult, costs: RunCosts) -> Packed:
     own = {"seeds": common.pop("seeds")}
     if spec.scenario.class_order_from == "seed":
         own["class_order"] = common["scenario"].pop("class_order")
-    counts = {setting: Counts(**dict(result.counts[setting])) for setting in READINGS[spec.scenario.setting]}
+    counts = {setting: Counts(**dict(result.counts[setting])) for setting in spec.scenario.readings}
     own |= {
         "run_id": result.run_id,
         "totals": to_json(result.totals),

@@ -16,9 +16,23 @@ from pydantic import Field
 
 from clbench.base.config import OMIT_DEFAULT
 from clbench.base.continual_tuning import ContinualTuning
-from clbench.base.incremental_setting import Setting
+from clbench.base.incremental_setting import READINGS, Setting
 from clbench.base.recipe import Recipe
 from clbench.results.record_model import SCHEMA, Record, to_json
+from clbench.streams.kinds import KINDS
+
+
+class StreamSpec(Record):
+    """The kind of stream, where it is not a split of the classes alone."""
+
+    name: str
+    """Its name, as `--stream` takes it."""
+
+    options: dict[str, Any]
+    """Its options, fully resolved."""
+
+    split: tuple[int, ...]
+    """The classes of each experience that the kind of stream was given; it makes `classes_per_experience` of them."""
 
 
 class ScenarioSpec(Record):
@@ -40,7 +54,7 @@ class ScenarioSpec(Record):
     """Hash of the dataset's content."""
 
     classes_per_experience: tuple[int, ...]
-    """How many classes each experience brings."""
+    """How many classes each experience brings, that is, has the first samples of."""
 
     class_order_from: Literal["seed", "natural", "list"]
     """Where the class order is from: drawn from the seed, 0, 1, 2, …, or given as a list."""
@@ -53,6 +67,18 @@ class ScenarioSpec(Record):
 
     held_out: Annotated[float, OMIT_DEFAULT] = 0.0
     """Share of the training data that takes the place of the test set; 0 for the test set itself."""
+
+    stream: Annotated[StreamSpec | None, OMIT_DEFAULT] = None
+    """The kind of stream; null if it is the split of the classes, evaluated at the end of experiences."""
+
+    domains: Annotated[tuple[str, ...] | None, OMIT_DEFAULT] = None
+    """The name of each experience's domain; null if experiences differ in their classes."""
+
+    @property
+    def readings(self) -> tuple[Setting, ...]:
+        """The settings in which predictions are read: of classes that return none has an experience of its own."""
+        kind = KINDS.get(self.stream.name) if self.stream else None
+        return (self.setting,) if kind and kind.classes_return else READINGS[self.setting]
 
     def class_name(self, class_id: int) -> str:
         """Return the name of a class by the dataset's class id."""

@@ -17,8 +17,20 @@ from clbench.base.strategy import Strategy, config_class
 from clbench.data.dataset_info import DatasetInfo
 from clbench.errors import PluginError, UsageError
 from clbench.plugins.discovery import Plugin
-from clbench.results.run_spec import GridTuning, NetworkSpec, RecipeSpec, RunSpec, ScenarioSpec, Seeds, StrategySpec
+from clbench.results.run_spec import (
+    GridTuning,
+    NetworkSpec,
+    RecipeSpec,
+    RunSpec,
+    ScenarioSpec,
+    Seeds,
+    StrategySpec,
+    StreamSpec,
+)
+from clbench.streams.image_domains import Domains
+from clbench.streams.kinds import name_of, stream_kind
 from clbench.streams.splits import as_text, class_order, parse_split
+from clbench.streams.stream_kind import StreamKind
 from clbench.system.seeds import LARGEST, run_seeds
 from clbench.system.suggestions import did_you_mean
 
@@ -54,6 +66,9 @@ class Protocol:
     split: str
     class_order: str
     setting: Setting
+    stream: StreamKind
+    stream_changes: Mapping[str, Any]
+    """What the user set of the stream, by path."""
 
 
 def protocol(
@@ -66,11 +81,13 @@ def protocol(
     setting: str | None = None,
     recipe_values: Mapping[str, Any] | None = None,
     network_changes: Mapping[str, Any] | None = None,
+    stream: tuple[str | None, Mapping[str, Any]] = (None, {}),
 ) -> Protocol:
     """Resolve a scenario's recipe (its first by default) with the overrides. Raises UsageError for what it lacks.
 
     `recipe_values` are fields of the recipe by path that the user set; see recipe_changes.py. `network_changes` are
     what the user set of the network, for the recipe's name; if the head alone trains, images are not augmented.
+    `stream` is the kind of stream and its options that the user set.
     """
     names = list(scenario.recipes)
     name = recipe or names[0]
@@ -83,7 +100,14 @@ def protocol(
         configure(Recipe, {"epochs": epochs}, f"recipe {name}")
         if (shortened := chosen.shortened(epochs)) != chosen:
             chosen, name = shortened, f"{name}-epochs{epochs}"
+    kind, stream_changes = _stream(plugin, scenario, *stream)
+    if kind.passes is not None:
+        _refuse_passes(name_of(kind), epochs, recipe_values or {})
+        chosen = replace(chosen.shortened(kind.passes), batch_size=getattr(kind, "batch_size", chosen.batch_size))
     chosen, differing = changed(chosen, recipe_values or {})
+    if not kind.boundaries and (chosen.optimizer, chosen.optimizer_state, chosen.momentum) != ("sgd", "fresh", 0.0):
+        # A new optimizer would tell where an experience begins.
+        chosen = replace(chosen, optimizer_state="carried", head="fixed")
     if chosen.network != scenario.recipes[base].network:
         chosen = replace(chosen, network_config={})  # which are those of the recipe's own network
     own_changes = dict(network_changes or {})
@@ -95,7 +119,11 @@ def protocol(
         raise UsageError(f"recipe {name} carries the optimizer's state, for which the head must be fixed")
     if chosen.schedule == "plateau" and not chosen.validation:
         raise UsageError(f"recipe {name} waits for plateaus of the validation loss, for which it needs validation > 0")
-    trained_in = _setting(setting)
+    trained_in = _setting(scenario.setting if setting is None else setting)
+    if kind.classes_return and trained_in != "class_incremental":
+        raise UsageError(f"in the stream {name_of(kind)} classes return, so that it can be class-incremental alone")
+    if split is not None and not kind.takes_split:
+        raise UsageError(f"--split has no effect on the stream {name_of(kind)}, which makes experiences of its own")
     if chosen.in_setting(trained_in) != chosen and "head_parameters" in differing:
         raise UsageError("recipe.head_parameters has no effect here: it needs setting task")
     own = {name: _as_text(plugin, scenario, name) for name in ("split", "class_order")}
@@ -103,8 +131,47 @@ def protocol(
     split, order = own["split"] if split is None else split, prescribed if order is None else order
     in_setting = chosen.in_setting(trained_in)
     return Protocol(
-        plugin, scenario, base, name, in_setting, differing, own_changes, left_out, split, order, trained_in
+        plugin,
+        scenario,
+        base,
+        name,
+        in_setting,
+        differing,
+        own_changes,
+        left_out,
+        split,
+        order,
+        trained_in,
+        kind,
+        stream_changes,
     )
+
+
+def _stream(
+    plugin: Plugin, scenario: type[Scenario], name: str | None, options: Mapping[str, Any]
+) -> tuple[StreamKind, dict[str, Any]]:
+    """Return the kind of stream with its options, and what the user made different by path, for the recipe's name."""
+    usual = stream_kind(scenario.stream, scenario.stream_options)
+    kind = stream_kind(name or scenario.stream, {**({} if name else scenario.stream_options), **options})
+    if kind == usual:
+        return kind, {}
+    if isinstance(usual, Domains) and not isinstance(kind, type(usual)):
+        raise UsageError(
+            f"{plugin.name} is a stream of its own, {name_of(usual)}",
+            "--stream takes a scenario that is a split of classes; this one's options are --set stream.NAME=VALUE.",
+        )
+    changes = {} if type(kind) is type(usual) else {"stream": name_of(kind)}
+    before = plain(usual) if type(kind) is type(usual) else plain(type(kind)())
+    return kind, changes | {f"stream.{key}": value for key, value in plain(kind).items() if value != before[key]}
+
+
+def _refuse_passes(stream: str, epochs: int | None, recipe_values: Mapping[str, Any]) -> None:
+    """Raise UsageError for what a stream decides that passes by once."""
+    if epochs is not None or (given := {"epochs", "iterations", "first.epochs"} & set(recipe_values)):
+        name = "--epochs" if epochs is not None else f"recipe.{min(given)}"
+        raise UsageError(f"{name} has no effect on the stream {stream}, whose samples pass by once")
+    if "batch_size" in recipe_values:
+        raise UsageError(f"recipe.batch_size has no effect on the stream {stream}", "Use --set stream.batch_size=N.")
 
 
 def _refuse_augmentation(values: Mapping[str, Any]) -> None:
@@ -125,10 +192,10 @@ def _as_text(plugin: Plugin, scenario: type[Scenario], name: str) -> str:
 
 
 def _recipe_spec(what: Protocol) -> RecipeSpec:
-    if not what.changes and not what.network_changes:
+    changes = {**what.stream_changes, **what.changes, **what.network_changes}
+    if not changes:
         return RecipeSpec(name=what.recipe_name, config=what.recipe)
-    name = named(what.recipe_name, {**what.changes, **what.network_changes})
-    changes = {**what.changes, **what.network_changes}
+    name = named(what.recipe_name, changes)
     return RecipeSpec(name=name, base=what.recipe_name, changes=changes, config=what.recipe)
 
 
@@ -204,6 +271,22 @@ class Machine:
     """Threads that torch computes with."""
 
 
+def _check_stream(how: Method, config: Any, stream: StreamKind) -> None:
+    """Raise UsageError if the strategy needs what the stream does not give."""
+    name = how.plugin.name
+    if not stream.boundaries and how.strategy.reference != "upper" and (needs := how.strategy.boundary_hooks(config)):
+        raise UsageError(
+            f"{name} needs to know where an experience begins and ends, for its {', '.join(needs)}, and the stream "
+            f"{name_of(stream)} does not tell",
+            "Strategies that do not: naive, er, derpp, er_ace, mir.",
+        )
+    if stream.passes is not None and how.strategy.needs_passes(config):
+        raise UsageError(
+            f"{name} needs several passes over the data of an experience, and the stream {name_of(stream)} gives "
+            f"{stream.passes}"
+        )
+
+
 def _check_memory(how: Method, config: Any, classes: int) -> None:
     """Raise UsageError if there are fewer exemplars than classes, so that a class's share rounds to none."""
     field = how.strategy.memory_field
@@ -263,8 +346,14 @@ class SpecBuilder:
         )
 
     @functools.cached_property
+    def _split(self) -> tuple[int, ...]:
+        """The classes of each experience that the kind of stream is given."""
+        split = self._what.split if self._what.stream.takes_split else "1"
+        return parse_split(split, len(self._data.classes))
+
+    @functools.cached_property
     def _sizes(self) -> tuple[int, ...]:
-        sizes = parse_split(self._what.split, len(self._data.classes))
+        sizes = self._what.stream.new_classes(self._split)
         if self._what.setting == "domain_incremental" and len(set(sizes)) > 1:
             raise UsageError(
                 f"split {self._what.split}: domain-incremental experiences share outputs, so all need as many classes"
@@ -276,6 +365,7 @@ class SpecBuilder:
         values = how.values(what.setting, what.base_recipe)
         config = configure(config_class(how.strategy), values, how.plugin.name)
         how.strategy.check_protocol(config, what.recipe.for_strategy(how.plugin.name), what.setting)
+        _check_stream(how, config, what.stream)
         _check_memory(how, config, classes)
         return StrategySpec(
             name=how.plugin.name,
@@ -285,8 +375,16 @@ class SpecBuilder:
             package=how.strategy.package,
         )
 
+    @functools.cached_property
+    def _stream(self) -> StreamSpec:
+        kind = self._what.stream
+        return StreamSpec(name=name_of(kind), options=plain(kind), split=self._split)
+
     def _scenario(self, seed: int) -> tuple[ScenarioSpec, Seeds]:
         what, data, seeds = self._what, self._data, run_seeds(seed)
+        domains = what.stream.domains(seeds["class_order"])
+        names = [f"{domain}/{each}" for domain in domains for each in data.classes] if domains else data.classes
+        order = "natural" if domains else what.class_order
         scenario = ScenarioSpec(
             name=what.plugin.name,
             version=what.scenario.version,
@@ -294,10 +392,12 @@ class SpecBuilder:
             dataset=data.name,
             dataset_sha256=data.sha256,
             classes_per_experience=self._sizes,
-            class_order_from=_ORDERS.get(what.class_order, "list"),
-            class_order=class_order(what.class_order, data.classes, seeds["class_order"]),
-            class_names=None if data.classes == tuple(map(str, range(len(data.classes)))) else data.classes,
+            class_order_from=_ORDERS.get(order, "list"),
+            class_order=class_order(order, names, seeds["class_order"]),
+            class_names=None if tuple(names) == tuple(map(str, range(len(names)))) else tuple(names),
             held_out=self._held_out,
+            stream=None if what.stream == StreamKind() else self._stream,
+            domains=domains or None,
         )
-        order, network, training = seeds["class_order"], seeds["model"], seeds["training"]
-        return scenario, Seeds(run=seed, class_order=order, network=network, training=training)
+        drawing, network, training = seeds["class_order"], seeds["model"], seeds["training"]
+        return scenario, Seeds(run=seed, class_order=drawing, network=network, training=training)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from clbench.base.incremental_setting import READINGS, Setting
+from clbench.base.incremental_setting import Setting
 from clbench.errors import UsageError
 from clbench.evaluation import metrics
 from clbench.evaluation.counts import Counts, count
@@ -88,7 +88,7 @@ class StoredRun:
         return Environment.model_validate_json(_json_file(self.files, "environment"))
 
     def counts(self, setting: Setting | None = None) -> Counts:
-        """The integer counts, read in the run's own setting or in another of `READINGS`."""
+        """The integer counts, read in the run's own setting or in another of its readings."""
         return self.facts.counts(setting or self.setting)
 
     def metric(self, name: str, setting: Setting | None = None) -> Any:
@@ -198,7 +198,7 @@ def _disagreement(files: RunFiles, spec: RunSpec, result: RunResult, costs: RunC
     if scenario.class_names is not None and len(scenario.class_names) <= max(scenario.class_order):
         return "its class order has classes without a name"
     arrays = _predictions(files)
-    for setting in READINGS[scenario.setting]:
+    for setting in scenario.readings:
         counts = Counts(**dict(result.counts[setting]))
         evaluated = [row is not None for row in counts.correct]
         if count(arrays[setting], arrays["labels"], classes, evaluated, setting=setting) != counts:
@@ -432,7 +432,7 @@ def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
             spec.recipe.name,
             spec.seeds.run,
         )
-        for setting in READINGS[run.setting]:
+        for setting in run.spec.scenario.readings:
             counts = run.counts(setting)
             for after, row in enumerate(counts.correct):
                 for on, correct in enumerate(row or ()):

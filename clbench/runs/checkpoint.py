@@ -19,6 +19,7 @@ from typing import IO, Any, BinaryIO, cast
 
 import torch
 
+from clbench.base.incremental_setting import Setting
 from clbench.errors import MachineError, PluginError
 from clbench.networks.network import Network
 from clbench.results.run_costs import ExperienceCosts
@@ -52,6 +53,10 @@ class Checkpoint:
     notes: list[str]
     findings: list[Any] = field(default_factory=list)
     """What the audit has found."""
+
+    within: list[tuple[int, int, dict[Setting, tuple[int, ...]]]] = field(default_factory=list)
+    """Each evaluation within an experience: the gradient steps since the start of the stream, the experience, and by
+    reading what was right of each experience so far."""
 
     optimizer: dict[str, Any] | None = None
     """What the optimizer carries on, where the recipe says that it does."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from clbench.base.recipe import Recipe
 from clbench.base.strategy import Strategy, config_class
 from clbench.errors import PluginError, UsageError
 from clbench.evaluation import metrics
+from clbench.evaluation.test_set import Score
 from clbench.networks.network import Network
 from clbench.networks.trunk import Blocks
 from clbench.plugins.discovery import Plugin, load
@@ -43,7 +45,9 @@ from clbench.runs.initial_network import frozen_trunk, initial_network
 from clbench.runs.network_keeping import NetworkKeeper, input_record
 from clbench.runs.result_building import Recorder, search_result
 from clbench.runs.shared_start import learn_shared
+from clbench.streams.kinds import stream_kind
 from clbench.streams.stream import NetworkInput, Stream, on_features, open_stream
+from clbench.streams.stream_kind import StreamKind
 from clbench.system import peak_memory
 from clbench.system.global_state import GlobalState
 from clbench.system.seeds import derive
@@ -81,6 +85,8 @@ class ExperienceByExperience:
 
         self.recipe = spec.recipe.config.for_strategy(spec.strategy.name)
         self.classes = experience_classes(spec)
+        stream = spec.scenario.stream
+        self.kind = stream_kind(stream.name, stream.options) if stream else StreamKind()
         cls = load(plugin)
         self.source = plugin.path.read_bytes()
         if hashlib.sha256(self.source).hexdigest() != spec.strategy.sha256:
@@ -119,6 +125,9 @@ class ExperienceByExperience:
             self.spec.device,
             scenario.held_out,
             NetworkInput(network.size, network.channels, network.mean, network.std),
+            self.kind,
+            scenario.stream.split if scenario.stream else (),
+            self.spec.seeds.class_order,
         )
         self.image_shape = stream.shape
         self.expected_input = input_record(self.spec, stream.shape, stream.scaling, stream.fit)
@@ -162,6 +171,9 @@ class ExperienceByExperience:
         """Train and evaluate the experiences that are not finished yet."""
         self.notify(self._started(done))
         trainer = self._trainer(done.model, self.strategy, self.recipe)
+        if self.kind.evaluate_every:
+            trainer.evaluate_every = self.kind.evaluate_every
+            trainer.evaluate = partial(self._evaluate_within, trainer, done)
         trainer.optimizer_state = done.optimizer
         self.start_up_seconds = time.perf_counter() - self.began
         self.audit.findings = list(done.findings)
@@ -209,20 +221,40 @@ class ExperienceByExperience:
 
     def _evaluate(self, trainer: Trainer) -> dict[Setting, Any]:
         """Predict the test set, and find what a strategy may not do meanwhile."""
-        where, test_set = trainer.where, self.stream.test_set
-
-        def score(network: Network, x: torch.Tensor) -> torch.Tensor:
-            scores: torch.Tensor = self.strategy.predict(network, x, where)
-            return scores
-
+        score = self._score(trainer)
         before = self._fingerprint(trainer)
-        learned = sum(where.classes_per_experience[: where.index + 1])
         with self.audit.evaluating():
-            predictions = test_set.predict(trainer.model, score, learned)
+            predictions = self._predicted(trainer)
             seed = derive(self.spec.seeds.training, "probe")
-            check_batch_independence(test_set, trainer.model, score, seed, self.audit)
+            check_batch_independence(self.stream.test_set, trainer.model, score, seed, self.audit)
         self.audit.check_unchanged(before, self._fingerprint(trainer))
         return predictions
+
+    def _evaluate_within(self, trainer: Trainer, done: Checkpoint, steps: int) -> None:
+        """Count what is right after so many gradient steps of an experience."""
+        index = trainer.where.index
+        if trainer.costs.trained and steps == trainer.steps:
+            return  # the evaluation at the end of the experience is about to follow
+        before = self._fingerprint(trainer)
+        with self.audit.evaluating():
+            predictions = self._predicted(trainer)
+        self.audit.check_unchanged(before, self._fingerprint(trainer))
+        done.within.append((_steps(done) + steps, index, self.recorder.correct(predictions, index)))
+
+    def _predicted(self, trainer: Trainer) -> dict[Setting, Any]:
+        learned = sum(trainer.where.classes_per_experience[: trainer.where.index + 1])
+        predictions: dict[Setting, Any] = self.stream.test_set.predict(trainer.model, self._score(trainer), learned)
+        return predictions
+
+    def _score(self, trainer: Trainer) -> Score:
+        """Return the scores that the strategy gives in the current experience, as a function of network and images."""
+        told = trainer.told
+
+        def score(network: Network, x: torch.Tensor) -> torch.Tensor:
+            scores: torch.Tensor = self.strategy.predict(network, x, told)
+            return scores
+
+        return score
 
     def _fingerprint(self, trainer: Trainer) -> str:
         return object_graph.weights_sha256(trainer.model) + object_graph.contents_sha256(self._strategy_state())
@@ -242,6 +274,7 @@ class ExperienceByExperience:
             notify=self.notify,
             wait=torch.cuda.synchronize if self.around.exact_phases and self._asynchronous else None,
             recorder=GraphRecorder() if self._asynchronous and not self.around.exact_phases else None,
+            boundaries=self.kind.boundaries or self.strategy.reference == "upper",
         )
 
     @property

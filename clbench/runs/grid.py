@@ -129,6 +129,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
                     request.setting,
                     recipe_values,
                     wanted.changes,
+                    (request.stream, values.stream),
                 )
             )
     with _explaining_lists(request):
@@ -195,6 +196,7 @@ class Divided:
     """By path within the recipe."""
 
     network: dict[str, Any]
+    stream: dict[str, Any]
     strategies: dict[str, Any]
     """By `strategy.name`, or by `name`."""
 
@@ -205,8 +207,9 @@ def divided(values: Mapping[str, Any]) -> Divided:
     def of(owner: str) -> dict[str, Any]:
         return {name.removeprefix(owner): value for name, value in values.items() if name.startswith(owner)}
 
-    others = {name: value for name, value in values.items() if not name.startswith(("recipe.", "network."))}
-    return Divided(of("recipe."), of("network."), others)
+    owners = ("recipe.", "network.", "stream.")
+    others = {name: value for name, value in values.items() if not name.startswith(owners)}
+    return Divided(of("recipe."), of("network."), of("stream."), others)
 
 
 def _with_network(recipe_values: Mapping[str, Any], network: str | None) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from clbench.data.datasets import class_counts
 from clbench.errors import UsageError
 from clbench.plugins.discovery import Plugin, discover
 from clbench.results.run_spec import RunSpec, StrategySpec, experience_classes
+from clbench.streams.kinds import name_of, stream_kind
+from clbench.streams.stream_kind import StreamKind
 from clbench.system.global_state import GlobalState
 from clbench.system.signals import Interrupted
 
@@ -29,13 +31,35 @@ def check_protocol(spec: RunSpec, data: DatasetInfo, folder: Path) -> None:
     """Raise UsageError if the hyper-parameters, or the end of training, cannot be chosen in each experience, and if
     there is an experience of which nothing is tested."""
     recipe, tuning = spec.recipe.config.for_strategy(spec.strategy.name), spec.tuning
+    _check_stream(spec)
     if isinstance(tuning, ContinualTuning):
         _check_criterion(spec)
     share = recipe.validation or (tuning.validation if isinstance(tuning, ContinualTuning) else 0.0)
     if share or spec.scenario.held_out:
         _check_held_out(spec, class_counts(data, folder))
-    if not spec.scenario.held_out:
+    if not spec.scenario.held_out and not spec.scenario.domains:
         _check_tested(spec, data, class_counts(data, folder, "test"))
+
+
+def _check_stream(spec: RunSpec) -> None:
+    """Raise UsageError for what cannot be done on the kind of stream."""
+    scenario = spec.scenario
+    if scenario.stream is None:
+        return
+    if isinstance(spec.tuning, ContinualTuning) and (scenario.domains or 0 in scenario.classes_per_experience):
+        raise UsageError(
+            f"--tune chf chooses by the classes that an experience brings, which the stream {scenario.stream.name} does not "
+            "have everywhere",
+            "Choose --tune grid.",
+        )
+    if scenario.domains and spec.network.train == "head":
+        raise UsageError(
+            "network.train=head computes features of the dataset's own images, which the stream "
+            f"{scenario.stream.name} changes",
+            "Train the whole network, or use a scenario whose images are stored as they are, such as pacs.",
+        )
+    if scenario.domains and scenario.held_out:
+        raise UsageError(f"--tune grid cannot hold out data on the stream {scenario.stream.name}")
 
 
 def _check_criterion(spec: RunSpec) -> None:
@@ -49,7 +73,7 @@ def _check_criterion(spec: RunSpec) -> None:
 
 
 def _check_held_out(spec: RunSpec, counts: Sequence[int]) -> None:
-    none = [i for i, own in enumerate(experience_classes(spec)) if all(counts[label] < 2 for label in own)]
+    none = [i for i, own in enumerate(experience_classes(spec)) if own and all(counts[label] < 2 for label in own)]
     if none:
         raise UsageError(
             f"{spec.scenario.name} has no image to hold out for validation in {_experiences(none)}: each class there "
@@ -61,7 +85,7 @@ def _check_held_out(spec: RunSpec, counts: Sequence[int]) -> None:
 
 def _check_tested(spec: RunSpec, data: DatasetInfo, counts: Sequence[int]) -> None:
     """A class without test images is left out of what is averaged; an experience of such classes has no accuracy."""
-    untested = [i for i, own in enumerate(experience_classes(spec)) if not any(counts[label] for label in own)]
+    untested = [i for i, own in enumerate(experience_classes(spec)) if own and not any(counts[label] for label in own)]
     if untested:
         names = [data.classes[label] for i in untested for label in experience_classes(spec)[i]]
         raise UsageError(
@@ -167,6 +191,7 @@ def cross_entropy_over(
 def unlearnable_classes(spec: RunSpec, plugin: Plugin, cls: type[Strategy[Any]]) -> str | None:
     """Return what to say if the strategy's cross-entropy will be constant: a softmax over one class is always 1."""
     sizes = spec.scenario.classes_per_experience
+    _check_returning(spec, cls)
     single = [index for index, size in enumerate(sizes) if size == 1 and index > 0]
     if not single or spec.scenario.setting != "class_incremental":
         return None
@@ -178,6 +203,19 @@ def unlearnable_classes(spec: RunSpec, plugin: Plugin, cls: type[Strategy[Any]])
         "its cross-entropy ranges over the new classes alone. Over one class it is 0 always: it does not learn that "
         "class." + (f" What ranges over all classes seen: {', '.join(ways)}" if ways else "")
     )
+
+
+def _check_returning(spec: RunSpec, cls: type[Strategy[Any]]) -> None:
+    """Raise UsageError if the cross-entropy ranges over new classes alone, and samples of old ones come again."""
+    stream, sizes = spec.scenario.stream, spec.scenario.classes_per_experience
+    kind = stream_kind(stream.name, stream.options) if stream else StreamKind()
+    if kind.classes_return and cross_entropy_over(spec.strategy, sizes, cls, 1) == "current":
+        raise UsageError(
+            f"{spec.strategy.selector}: its cross-entropy ranges over the new classes of an experience alone, and on "
+            f"the stream {name_of(kind)} samples of old ones come again",
+            "A preset or option whose cross-entropy ranges over all classes seen has no such limit; see clbench show "
+            f"{spec.strategy.name}",
+        )
 
 
 def over_all_classes(what: StrategySpec, plugin: Plugin) -> list[str]:

@@ -240,7 +240,7 @@ class Request:
     set: Annotated[
         Mapping[str, Any],
         Option(
-            "A hyper-parameter, or recipe.NAME=VALUE or network.NAME=VALUE; repeat for more.",
+            "A hyper-parameter, or recipe., network. or stream.NAME=VALUE; repeat for more.",
             "STRATEGY.NAME=VALUE",
             parse=assignments,
             accept=_values_of,
@@ -248,7 +248,8 @@ class Request:
             default=None,
         ),
     ] = field(default_factory=dict)
-    """By `strategy.name`, `recipe.name` or `network.name`, or by `name` if only one strategy is asked for."""
+    """By `strategy.name`, `recipe.name`, `network.name` or `stream.name`, or by `name` if only one strategy is asked
+    for."""
 
     split: Annotated[
         str | None,
@@ -268,10 +269,14 @@ class Request:
             accept=as_text,
         ),
     ] = None
+    stream: Annotated[
+        str | None,
+        Option("What experiences are made of; see `list streams`.", "NAME", unset="the scenario's"),
+    ] = None
     epochs: Annotated[int | None, Option("Epochs per experience.", "N", unset="the recipe's")] = None
-    setting: Annotated[str | None, Option("The incremental-learning setting.", "class|task|domain", unset="class")] = (
-        None
-    )
+    setting: Annotated[
+        str | None, Option("The incremental-learning setting.", "class|task|domain", unset="the scenario's")
+    ] = None
     tune: Annotated[
         str | None, Option("Choose hyper-parameters; see docs/recipes-and-tuning.md.", "chf|grid", unset="do not")
     ] = None

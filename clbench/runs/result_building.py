@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from clbench.audit.audit import Audit
 from clbench.base.continual_tuning import ContinualTuning
-from clbench.base.incremental_setting import READINGS, Setting
+from clbench.base.incremental_setting import Setting
 from clbench.evaluation import metrics
 from clbench.evaluation.counts import Counts, count
 from clbench.results.run_costs import CostTotals, ExperienceCosts, PeakMemory, RunCosts
@@ -42,13 +42,24 @@ class Recorder:
     def __init__(self, spec: RunSpec, labels: npt.NDArray[Any]) -> None:
         """`labels` (n,) are the class ids of the test samples."""
         self.spec, self.labels = spec, labels
-        self.classes, self.readings = experience_classes(spec), READINGS[spec.scenario.setting]
+        self.classes, self.readings = experience_classes(spec), spec.scenario.readings
         self._counted: dict[Setting, list[Any]] = {}
 
     def counts(self, predictions: Predictions, setting: Setting, after: Iterable[int] | None = None) -> Counts:
         """Count what was right `after` these experiences, by default all; the others count as not evaluated."""
         rows, evaluated = self._rows(predictions, setting, range(len(predictions)) if after is None else after)
         return count(rows, self.labels, self.classes, evaluated, setting=setting)
+
+    def correct(self, predicted: Mapping[Setting, Any], index: int) -> dict[Setting, tuple[int, ...]]:
+        """Return by reading how many test samples of each experience are right that are `predicted` in experience
+        `index`."""
+        predictions = [*[None] * index, predicted]
+        found = {}
+        for setting in self.readings:
+            row = self.counts(predictions, setting, after=[index]).correct[index]
+            assert row is not None
+            found[setting] = row
+        return found
 
     def metrics_so_far(self, predictions: Predictions) -> dict[str, float]:
         """Return the metrics as `setting/name` that they would be if the stream ended with the last prediction.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,26 +14,16 @@ import torch
 from torch import Tensor
 
 from clbench.base.incremental_setting import Setting
-from clbench.data.batches import Images, Scaling, Unscaled, held_out
+from clbench.data.batches import Images, MappedImages, Scaling, Unscaled, held_out
 from clbench.data.datasets import open_dataset
 from clbench.data.image_files import Fit
 from clbench.data.read_ahead import ReadAhead
 from clbench.errors import DataError
 from clbench.evaluation.test_set import TestSet
+from clbench.streams.stream_kind import StreamKind, experience_rows
 
 if TYPE_CHECKING:
     from avalanche.benchmarks import CLScenario
-
-
-def experience_rows(positions: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
-    """Return the rows of the samples of each experience, ascending, (n,) each.
-
-    `positions` (n,) are the positions of all samples' classes; experience i has the next `sizes[i]` of them.
-    """
-    experience = np.repeat(np.arange(len(sizes)), sizes)[positions.numpy()]  # (n,)
-    order = np.argsort(experience, kind="stable")
-    parts = np.split(order, np.searchsorted(experience[order], np.arange(1, len(sizes))))
-    return tuple(torch.from_numpy(part) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -51,7 +40,7 @@ class Stream:
 
     scaling: Scaling
     positions: Tensor
-    """Position in the class order of each training image's class, (n,)."""
+    """Position in the class order of each training image's class, as training is told it, (n,)."""
 
     test_set: TestSet
     test_labels: npt.NDArray[np.int64]
@@ -114,11 +103,17 @@ def open_stream(
     device: str,
     share_held_out: float = 0.0,
     expected: NetworkInput | None = None,
+    kind: StreamKind | None = None,
+    split: tuple[int, ...] = (),
+    seed: int = 0,
 ) -> Stream:
     """Open a dataset and divide it. `padding`, `normalization` and `precision` as in Recipe, for a network that
     `expected` such images, by default any.
 
     With `share_held_out`, this share of each class's training data replaces the test set, which is not read.
+
+    A `kind` of stream makes the experiences of the `split`, by draws from `seed`; without one they are the classes in
+    their order.
 
     Raises DataError if the dataset is missing or its hash is not `sha256`.
     """
@@ -137,14 +132,21 @@ def open_stream(
     (x_train, y_train), (x_test, y_test) = (data.x_train, data.y_train), (data.x_test, data.y_test)
     if share_held_out:
         (x_train, y_train), (x_test, y_test) = _held_out(x_train, y_train, share_held_out)
+    kind = kind or StreamKind()
+    maps = kind.pixel_maps(*shape[:2], seed)
+    if maps is not None:
+        y_train, y_test = (_in_every_domain(labels, len(maps), len(data.info.classes)) for labels in (y_train, y_test))
     train, test = (
-        _images(_padded(images, padding), place, data.fits_in_memory, values) for images in (x_train, x_test)
+        _images(_padded(images, padding), place, data.fits_in_memory, values, maps) for images in (x_train, x_test)
     )
     position = np.argsort(class_order)  # class id -> position in the class order
     positions, test_positions = torch.from_numpy(position[y_train]), torch.from_numpy(position[y_test])
+    split = classes_per_experience if maps is not None or not split else split
+    rows = kind.rows(positions, split, seed)
+    positions = kind.labels(positions, split, seed)
     return Stream(
         classes_per_experience=classes_per_experience,
-        rows=experience_rows(positions, classes_per_experience),
+        rows=rows,
         images=train,
         scaling=scaling,
         positions=positions,
@@ -179,7 +181,20 @@ def _held_out(x: npt.NDArray[np.uint8], y: npt.NDArray[np.int64], share: float) 
     return kept, held
 
 
-def _images(images: npt.NDArray[np.uint8], device: torch.device, fits_in_memory: bool, values: int) -> Images:
+def _in_every_domain(labels: npt.NDArray[np.int64], domains: int, classes: int) -> npt.NDArray[np.int64]:
+    """Return the labels of the images in one domain after another, each with classes of its own."""
+    return (labels[None] + classes * np.arange(domains)[:, None]).reshape(-1)
+
+
+def _images(
+    images: npt.NDArray[np.uint8],
+    device: torch.device,
+    fits_in_memory: bool,
+    values: int,
+    maps: Tensor | None,
+) -> Images:
+    if maps is not None:
+        return MappedImages(images, device, maps)
     if fits_in_memory or not isinstance(images, np.memmap):  # padded or split arrays are copies in memory
         return Images(images, device, input_values=values)
     return Images(images, device, ReadAhead(images), values)

@@ -42,7 +42,7 @@ class ExperienceData:
 
     def joined(self, parts: Sequence[TrainingSet]) -> TrainingSet:
         """Return the samples of several experiences as one set."""
-        return self._samples(torch.cat([part.rows for part in parts]).sort().values)
+        return self._samples(torch.cat([part.rows for part in parts]).unique())
 
     def _samples(self, rows: Tensor) -> TrainingSet:
         return TrainingSet(self.images, self.scaling, rows, self.labels[rows.to(self.labels.device)])

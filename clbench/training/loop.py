@@ -76,9 +76,15 @@ class Trainer:
         notify: Listener,
         wait: Callable[[], None] | None = None,
         recorder: Recorder | None = None,
+        boundaries: bool = True,
+        evaluate_every: int = 0,
+        evaluate: Callable[[int], None] | None = None,
     ) -> None:
         """`data` has the training samples of the whole stream; `new_model` gives the run's initial network again;
-        `wait` as in PhaseTimer; with a `recorder`, steps are replayed if that changes nothing (see cuda_graphs.py)."""
+        `wait` as in PhaseTimer; with a `recorder`, steps are replayed if that changes nothing (see cuda_graphs.py).
+
+        Without `boundaries` the strategy is not told where experiences begin. `evaluate` is called after every
+        `evaluate_every` gradient steps of an experience, with their number."""
         self.device = data.images.device
         self.model = model.to(self.device)
         self.strategy, self.protocol, self.data = strategy, recipe, data
@@ -94,6 +100,8 @@ class Trainer:
         self.steps_before: int | None = None
         """If somebody tracks the run: the gradient steps of the experiences before the current one."""
         self.recorder = recorder
+        self.boundaries = boundaries
+        self.evaluate_every, self.evaluate = evaluate_every, evaluate
         self.optimizer: torch.optim.Optimizer
         self.trained: nn.Module = self.model
         """The network, together with the strategy's own modules that train with it in this experience."""
@@ -125,12 +133,14 @@ class Trainer:
         self.costs = Costs()
         self.recipe = self.protocol.at(index)
         self.where = Experience(index, self.classes_per_experience, self.setting)
+        self.told = self.where if self.boundaries else self._without_boundaries(begun=index > 0)
+        """What the strategy is told of it."""
         seed_everything(derive(self.seeds["training"], "global", index))
         if index == 0:
             prepare_head(self.model, self.recipe, self.where, self.seeds["model"])
             self.model.to(self.device)
         self.own_data, self.validation_set = self.data.divided(index, self.recipe)
-        plain = self.strategy.first_loss() if index == 0 else None
+        plain = self.strategy.first_loss() if index == 0 and self.boundaries else None
         if plain and trains_itself(self.strategy):
             raise PluginError(f"{type(self.strategy).__name__} has both a first_loss and a training loop of its own")
         # In the first experience the classes seen are the current ones.
@@ -145,7 +155,7 @@ class Trainer:
     def train_current(self) -> bool:
         """Train the current experience; return whether the strategy trains in it at all."""
         self.timer.enter("strategy")
-        choice = self.acting.training_data(replace(self.where, samples=self.own_data))
+        choice = self.acting.training_data(replace(self.where, samples=self.own_data)) if self.boundaries else "current"
         self.timer.enter("data")
         self.costs.trained = choice is not None
         if choice is None or choice == "read":
@@ -183,12 +193,13 @@ class Trainer:
             if replay is not None:
                 replay.begin_epoch()
             for inputs in batches:
-                self.begin_step()
-                loss = None
-                if replay is not None:
-                    self.timer.enter("replayed")
-                    loss = replay.train(inputs)  # None if this step has to be computed as usual
-                self.end_step(self.step(inputs) if loss is None else loss, len(inputs[1]))
+                for _ in range(self.recipe.steps_per_batch):
+                    self.begin_step()
+                    loss = None
+                    if replay is not None:
+                        self.timer.enter("replayed")
+                        loss = replay.train(inputs)  # None if this step has to be computed as usual
+                    self.end_step(self.step(inputs) if loss is None else loss, len(inputs[1]))
             if self.end_epoch(epoch):
                 break
         if replay is not None:
@@ -206,6 +217,8 @@ class Trainer:
 
     def conclude(self) -> None:
         """Call `after_experience`, in which the strategy keeps what it needs."""
+        if not self.boundaries:
+            return
         self.timer.enter("strategy")
         self.strategy.after_experience(self.model, replace(self.where, samples=self.own_data))
 
@@ -224,7 +237,8 @@ class Trainer:
     def _plan_steps(self) -> None:
         samples = len(self.training_set)
         steps = samples / self.recipe.batch_size
-        self.epoch_steps = int(steps) if self.recipe.drop_last else math.ceil(steps)
+        batches = int(steps) if self.recipe.drop_last else math.ceil(steps)
+        self.epoch_steps = batches * self.recipe.steps_per_batch
         if self.epoch_steps == 0:
             raise UsageError(f"experience {self.where.index} has {samples} samples, fewer than one batch")
         self.steps = self.recipe.iterations or self.epoch_steps * self.recipe.epochs
@@ -238,25 +252,36 @@ class Trainer:
         """Compute the teacher's outputs, grow the head, and make a new optimizer."""
         strategy, where = self.acting, self.where
         self.timer.enter("strategy")
-        reinitialized = strategy.reinitialize(where)
+        reinitialized = strategy.reinitialize(where) if self.boundaries else False
         if reinitialized:
             self._reinitialize()
         else:
-            if where.index > 0 and has_teacher(strategy):
+            if where.index > 0 and self.boundaries and has_teacher(strategy):
                 self._prepare_teacher()
             self._grow_head()
-        strategy.before_experience(self.model, replace(where, samples=self.own_data))
+        if self.boundaries:
+            strategy.before_experience(self.model, replace(where, samples=self.own_data))
         self.own_modules = [module.to(self.device).train() for module in strategy.trained_modules()]
         self.trained = nn.ModuleList([self.model, *self.own_modules]) if self.own_modules else self.model
         self.timer.enter("optimizer")
-        decay = self.recipe.weight_decay + strategy.weight_decay(where)
+        decay = self.recipe.weight_decay + strategy.weight_decay(self.told)
         carried = None if reinitialized else self.optimizer_state
-        groups = parameter_groups(self.model, self.own_modules, strategy.rate_factors(where))
+        groups = parameter_groups(self.model, self.own_modules, strategy.rate_factors(self.told))
         self.optimizer = build_optimizer(self.recipe, groups, decay, carried)
         self._plateau = Plateau(self.recipe) if self.recipe.schedule == "plateau" else None
         self._has_before_step = type(strategy).before_step is not Strategy.before_step
         self._has_after_step = type(strategy).after_step is not Strategy.after_step
         self.losses.begin(where.index, self.steps, self._ahead(), self.steps_before)
+
+    def _without_boundaries(self, begun: bool) -> Experience:
+        """Return what a strategy is told of an experience whose boundaries it may not know.
+
+        All classes that may have come are old ones as soon as training has begun.
+        """
+        seen = self.where.seen_classes
+        rest = sum(self.classes_per_experience) - seen
+        sizes = (seen, 0, rest) if rest else (seen, 0)
+        return Experience(int(begun), sizes if begun else (seen, rest) if rest else (seen,), self.setting)
 
     def _grow_head(self) -> None:
         grow_head(self.model, self.where, self.seeds["model"])
@@ -320,7 +345,7 @@ class Trainer:
     def begin_epoch(self, epoch: int) -> Iterator[Inputs]:
         """Freeze what the strategy wants frozen in this epoch, and return its batches."""
         self.timer.enter("strategy")
-        self.model.freeze(self.acting.frozen(self.model, self.where, epoch))
+        self.model.freeze(self.acting.frozen(self.model, self.told, epoch))
         self.timer.enter("data")
         if not self.model.trunk_is_frozen or self.recipe.augmentation.active:
             self.training_set.features = None
@@ -331,7 +356,8 @@ class Trainer:
             self.recipe.batch_size, self._order, self.recipe.augmentation, self._augmentation
         )
         self.losses.begin_epoch(epoch)
-        return itertools.islice(batches, min(self.steps - self.costs.gradient_steps, self.epoch_steps))
+        steps = min(self.steps - self.costs.gradient_steps, self.epoch_steps)
+        return itertools.islice(batches, math.ceil(steps / self.recipe.steps_per_batch))
 
     def _features(self, x: Tensor) -> Tensor:
         with self._precision():
@@ -366,7 +392,7 @@ class Trainer:
             self.timer.enter("strategy")
             teacher_outputs = self._teacher_output(self._teacher, x)
         self.timer.enter("optimizer")
-        return Batch(x, y, rows, x, teacher_outputs, self.model, self.where, self)
+        return Batch(x, y, rows, x, teacher_outputs, self.model, self.told, self)
 
     def forward(self, batch: Batch) -> Tensor:
         """Compute the logits, (n, rows of the head)."""
@@ -409,6 +435,12 @@ class Trainer:
         self.costs.gradient_steps += 1
         self.costs.samples_seen += samples
         self.losses.note(loss, self.costs, None if self.steps_before is None else rate_to_read(self.optimizer))
+        if not self.boundaries:
+            self.told = self._without_boundaries(begun=True)
+        if self.evaluate is not None and self.costs.gradient_steps % self.evaluate_every == 0:
+            self.timer.enter("evaluation")
+            self.evaluate(self.costs.gradient_steps)
+            self.timer.enter("data")
 
     def original(self, rows: Tensor) -> Tensor:
         """Return training images as they are stored; see base.batch.Source."""

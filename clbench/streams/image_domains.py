@@ -1,0 +1,86 @@
+"""Domains made of one dataset: every image with its pixels permuted, or rotated, in a different way in each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from annotated_types import Ge
+
+from clbench.base.config import config
+from clbench.streams.stream_kind import StreamKind
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@config
+class Domains(StreamKind):
+    """All classes in every experience, of images that are changed in another way in each."""
+
+    takes_split: ClassVar[bool] = False
+
+    experiences: Annotated[int, Ge(2)] = 10
+    """Number of domains."""
+
+    def new_classes(self, split: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the number of classes of a domain for each experience; `split` are those of one domain."""
+        return (sum(split),) * self.experiences
+
+
+@config
+class Permuted(Domains):
+    """Pixels permuted (Goodfellow et al. 2014, arXiv 1312.6211): a permutation is drawn for each experience.
+
+    Permutations are those of Avalanche's PermutedMNIST for the same seed.
+    """
+
+    def domains(self, seed: int) -> tuple[str, ...]:
+        """Return a name for each permutation."""
+        return tuple(f"permutation {index + 1}" for index in range(self.experiences))
+
+    def pixel_maps(self, height: int, width: int, seed: int) -> Tensor:
+        """Return the permutations, (experiences, height·width)."""
+        import numpy as np
+        import torch
+
+        drawing = np.random.RandomState(seed)
+        drawn = [drawing.permutation(height * width) for _ in range(self.experiences)]
+        return torch.from_numpy(np.stack(drawn).astype(np.int64))
+
+
+@config
+class Rotated(Domains):
+    """Images rotated (Lopez-Paz & Ranzato 2017, arXiv 1706.08840): an angle is drawn for each experience.
+
+    Angles, from -180 to 180 degrees, and rotated images are those of Avalanche's RotatedMNIST for the same seed.
+    """
+
+    angles: tuple[int, ...] = ()
+    """Degrees, counter-clockwise, in place of what is drawn: 0,45,90; then there are as many experiences."""
+
+    def new_classes(self, split: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the number of classes of a domain for each experience."""
+        return (sum(split),) * len(self._angles(0))
+
+    def domains(self, seed: int) -> tuple[str, ...]:
+        """Return the angle of each domain."""
+        return tuple(f"{angle}°" for angle in self._angles(seed))
+
+    def pixel_maps(self, height: int, width: int, seed: int) -> Tensor:
+        """Return from where a rotation takes each pixel, (experiences, height·width); -1 where it has none."""
+        import numpy as np
+        import torch
+        from PIL import Image
+
+        # An image of the pixels' own numbers is rotated as any other is: to the nearest pixel, about the centre.
+        numbers = Image.fromarray(np.arange(1, height * width + 1, dtype=np.int32).reshape(height, width))
+        maps = [np.asarray(numbers.rotate(angle, fillcolor=0), dtype=np.int64) - 1 for angle in self._angles(seed)]
+        return torch.from_numpy(np.stack(maps).reshape(len(maps), -1))
+
+    def _angles(self, seed: int) -> tuple[int, ...]:
+        import numpy as np
+
+        if self.angles:
+            return self.angles
+        drawing = np.random.RandomState(seed)
+        return tuple(int(drawing.randint(-180, 181)) for _ in range(self.experiences))

@@ -1,0 +1,51 @@
+"""The kinds of streams by name, as `--stream` and scenario files name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from clbench.base.config import configure
+from clbench.errors import UsageError
+from clbench.streams.blurry import Blurry
+from clbench.streams.data_incremental import DataIncremental
+from clbench.streams.image_domains import Permuted, Rotated
+from clbench.streams.long_tailed import LongTailed
+from clbench.streams.noisy_labels import NoisyLabels
+from clbench.streams.online import Online
+from clbench.streams.repetition import Repetition
+from clbench.streams.stream_kind import StreamKind
+from clbench.system.suggestions import did_you_mean
+
+KINDS: dict[str, type[StreamKind]] = {
+    "class": StreamKind,
+    "online": Online,
+    "blurry": Blurry,
+    "repetition": Repetition,
+    "data_incremental": DataIncremental,
+    "long_tailed": LongTailed,
+    "noisy_labels": NoisyLabels,
+    "permuted": Permuted,
+    "rotated": Rotated,
+}
+"""`class` is the split of the classes that every scenario has without another kind."""
+
+
+def stream_kind(name: str, values: Mapping[str, Any]) -> StreamKind:
+    """Return a kind of stream with these options, which may be strings as typed on a command line.
+
+    Raises UsageError for a name or an option that there is not, and for a value out of range.
+    """
+    spelled = name.lower().replace("-", "_")
+    if spelled not in KINDS:
+        raise UsageError(f"there is no stream '{name}'{did_you_mean(spelled, KINDS)} (known: {', '.join(KINDS)})")
+    listed = {
+        key: [part for part in value.split(",") if part] if key == "angles" and isinstance(value, str) else value
+        for key, value in values.items()
+    }
+    return configure(KINDS[spelled], listed, "stream")
+
+
+def name_of(kind: StreamKind) -> str:
+    """Return the name of a kind."""
+    return next(name for name, cls in KINDS.items() if type(kind) is cls)

@@ -1,0 +1,73 @@
+"""Class-incremental learning with repetition: new classes come, and old ones return."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from annotated_types import Ge, Gt, Le
+
+from clbench.base.config import config
+from clbench.streams.stream_kind import StreamKind
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@config
+class Repetition(StreamKind):
+    """Classes that return (Hemati et al. 2023, arXiv 2301.11396): in each experience some come for the first time, and
+    every class that came before returns with a given probability.
+
+    An experience has as many samples as the dataset has on average, divided equally among its classes. Those of a class
+    are drawn without replacement, and come again only after all others of the class did.
+    """
+
+    takes_split: ClassVar[bool] = False
+    classes_return: ClassVar[bool] = True
+
+    experiences: Annotated[int, Ge(2)] = 20
+    """Number of experiences."""
+
+    first: Annotated[float, Gt(0), Le(1)] = 0.2
+    """Share of the classes that have not come yet that each experience brings: the parameter of the geometric
+    distribution of a class's first experience."""
+
+    repeat: Annotated[float, Ge(0), Le(1)] = 0.3
+    """Probability that a class that came before returns in an experience."""
+
+    def new_classes(self, split: tuple[int, ...]) -> tuple[int, ...]:
+        """Return how many classes each experience brings: up to the i-th c·(1 - (1 - first)^i) of c, rounded up."""
+        classes = sum(split)
+        shares = [1 - (1 - self.first) ** (index + 1) for index in range(self.experiences - 1)]
+        come = [min(classes, math.ceil(classes * share - 1e-9)) for share in shares]
+        return tuple(after - before for before, after in zip([0, *come], [*come, classes], strict=True))
+
+    def rows(self, positions: Tensor, split: tuple[int, ...], seed: int) -> tuple[Tensor, ...]:
+        """Return the rows of each experience."""
+        import torch
+
+        generator = torch.Generator().manual_seed(seed)
+        size = len(positions) // self.experiences
+        waiting: dict[int, Tensor] = {}
+        experiences, come = [], 0
+        for new in self.new_classes(split):
+            returning = (torch.rand(come, generator=generator) < self.repeat).nonzero().squeeze(1).tolist()
+            present = [*returning, *range(come, come + new)]
+            if not present:
+                present = [int(torch.randint(come, (1,), generator=generator))]
+            come += new
+            parts = []
+            for position in present:
+                own = (positions == position).nonzero().squeeze(1)
+                wanted = min(len(own), max(1, size // len(present)))
+                queue = waiting.get(position, own[:0])
+                if len(queue) < wanted:
+                    # Those that are next already come once in this experience.
+                    fresh = own[~torch.isin(own, queue)]
+                    later = fresh[torch.randperm(len(fresh), generator=generator)]
+                    queue = torch.cat([queue, later, queue])
+                parts.append(queue[:wanted])
+                waiting[position] = queue[wanted:]
+            experiences.append(torch.cat(parts).sort().values)
+        return tuple(experiences)

@@ -1,0 +1,82 @@
+"""What a kind of stream decides: which training samples make up each experience, and what comes with them.
+
+A kind is a frozen class of options, as a recipe is. It works on positions: the class of a training sample is its place
+in the class order, so that a kind needs to know neither the classes' names nor their images.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from annotated_types import Ge
+
+from clbench.base.config import config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@config
+class StreamKind:
+    """A stream whose experiences bring the classes that the split says, each class once."""
+
+    takes_split: ClassVar[bool] = True
+    """Whether the split of the classes has an effect."""
+
+    passes: ClassVar[int | None] = None
+    """How often an experience's data pass by, if that is not the recipe's choice."""
+
+    boundaries: ClassVar[bool] = True
+    """Whether a strategy is told where an experience begins and ends."""
+
+    classes_return: ClassVar[bool] = False
+    """Whether samples of a class come in more than one experience."""
+
+    evaluate_every: Annotated[int, Ge(0)] = 0
+    """Gradient steps between two evaluations within an experience; 0 evaluates at its end alone."""
+
+    def new_classes(self, split: tuple[int, ...]) -> tuple[int, ...]:
+        """Return how many classes come for the first time in each experience, in the class order.
+
+        `split` is the number of classes of each experience. Raises UsageError for a split that the options do not suit.
+        """
+        return split
+
+    def domains(self, seed: int) -> tuple[str, ...]:
+        """Return the name of each domain, if every image comes in several; else nothing.
+
+        With d domains a stream of c classes has d·c, those of the first domain before those of the second.
+        """
+        return ()
+
+    def pixel_maps(self, height: int, width: int, seed: int) -> Tensor | None:
+        """Return for each domain from where every pixel is taken, (d, height·width) of int64, -1 for black.
+
+        None if images stay as they are.
+        """
+        return None
+
+    def rows(self, positions: Tensor, split: tuple[int, ...], seed: int) -> tuple[Tensor, ...]:
+        """Return the rows of the training samples of each experience, (n,) each.
+
+        `positions` (n,) are the places of all samples' classes in the class order.
+        """
+        return experience_rows(positions, split)
+
+    def labels(self, positions: Tensor, split: tuple[int, ...], seed: int) -> Tensor:
+        """Return the positions that training is told, (n,): `positions` itself if labels are right."""
+        return positions
+
+
+def experience_rows(positions: Tensor, sizes: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Return the rows of the samples of each experience, ascending, (n,) each.
+
+    `positions` (n,) are the positions of all samples' classes; experience i has the next `sizes[i]` of them.
+    """
+    import numpy as np
+    import torch
+
+    experience = np.repeat(np.arange(len(sizes)), sizes)[positions.numpy()]  # (n,)
+    order = np.argsort(experience, kind="stable")
+    parts = np.split(order, np.searchsorted(experience[order], np.arange(1, len(sizes))))
+    return tuple(torch.from_numpy(part) for part in parts)
