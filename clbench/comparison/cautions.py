@@ -143,7 +143,7 @@ def _constant_loss_warnings(rows: Sequence[Row]) -> list[str]:
 
 def _reference_lines(run: StoredRun) -> str:
     chance = {setting: 100 * values[-1] for setting, values in run.facts.chance.items()}
-    if run.setting != "class_incremental":
+    if len(run.spec.scenario.readings) == 1:
         return f"For comparison: guessing gives {chance[run.setting]:.1f}."
     total = run.counts().total
     return (

@@ -87,7 +87,7 @@ def summary(run: StoredRun) -> dict[str, float | None]:
         "new_accuracy": run.final("new_accuracy"),
         "forgetting": run.final("forgetting"),
         "task_incremental_accuracy": (
-            run.final("final_accuracy", "task_incremental") if run.setting == "class_incremental" else None
+            run.final("final_accuracy", "task_incremental") if len(run.spec.scenario.readings) > 1 else None
         ),
         "seconds": run.facts.seconds,
         "samples_seen": totals.samples_seen,

@@ -12,7 +12,6 @@ from clbench.comparison.how_tuned import how_tuned
 from clbench.comparison.statistics import Difference, Estimate
 from clbench.results.run_spec import NetworkSpec, RunSpec
 from clbench.results.stored_runs import StoredRun
-from clbench.streams.splits import describe_split
 from clbench.system.output import legible
 
 Reference = Literal["lower", "upper"]
@@ -146,10 +145,9 @@ class Comparison:
     def title(self) -> str:
         """The scenario with its protocol, in a line."""
         spec = self.spec
-        split = describe_split(spec.scenario.classes_per_experience)
         threads = f"{spec.threads} thread{'s' if spec.threads != 1 else ''}"
         recipe = legible(f"recipe {_recipe(spec)}, {spec.device}, {threads}")
-        title = f"{self.scenario}, {split} classes, {spec.scenario.setting.replace('_', '-')}, {recipe}"
+        title = f"{self.scenario}, {spec.scenario.in_words}, {spec.scenario.setting.replace('_', '-')}, {recipe}"
         return f"{title}, {self.distinction}" if self.distinction else title
 
 

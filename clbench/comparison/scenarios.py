@@ -93,11 +93,16 @@ class Across:
 
 
 def across(comparisons: Iterable[Comparison]) -> list[Across]:
-    """Return each recipe's scenarios with the strategies that are in all of them: two or more of either."""
-    by_recipe: dict[str, list[Comparison]] = {}
+    """Return each recipe's scenarios with the strategies that are in all of them: two or more of either.
+
+    Streams of different kinds ask for different things, so that their accuracies have no common mean.
+    """
+    by_recipe: dict[tuple[str, str, str], list[Comparison]] = {}
     for comparison in comparisons:
-        by_recipe.setdefault(comparison.spec.recipe.name, []).append(comparison)
-    return [found for recipe, group in sorted(by_recipe.items()) if (found := _across(recipe, group))]
+        scenario = comparison.spec.scenario
+        kind = scenario.stream.name if scenario.stream else "class"
+        by_recipe.setdefault((comparison.spec.recipe.name, scenario.setting, kind), []).append(comparison)
+    return [found for (recipe, _, _), group in sorted(by_recipe.items()) if (found := _across(recipe, group))]
 
 
 def _across(recipe: str, group: Sequence[Comparison]) -> Across | None:

@@ -20,6 +20,7 @@ from clbench.base.incremental_setting import READINGS, Setting
 from clbench.base.recipe import Recipe
 from clbench.results.record_model import SCHEMA, Record, to_json
 from clbench.streams.kinds import KINDS
+from clbench.streams.splits import describe_split
 
 
 class StreamSpec(Record):
@@ -73,6 +74,18 @@ class ScenarioSpec(Record):
 
     domains: Annotated[tuple[str, ...] | None, OMIT_DEFAULT] = None
     """The name of each experience's domain; null if experiences differ in their classes."""
+
+    @property
+    def in_words(self) -> str:
+        """What its experiences bring: `5×2 classes`, `10 domains of 10 classes`, `10 classes, stream repetition`."""
+        sizes = self.classes_per_experience
+        if self.domains:
+            return f"{len(sizes)} domains of {sizes[0]} classes"
+        if self.stream is None:
+            return f"{describe_split(sizes)} classes"
+        if 0 in sizes:
+            return f"{sum(sizes)} classes in {len(sizes)} experiences, stream {self.stream.name}"
+        return f"{describe_split(self.stream.split)} classes, stream {self.stream.name}"
 
     @property
     def readings(self) -> tuple[Setting, ...]:

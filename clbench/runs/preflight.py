@@ -48,8 +48,8 @@ def _check_stream(spec: RunSpec) -> None:
         return
     if isinstance(spec.tuning, ContinualTuning) and (scenario.domains or 0 in scenario.classes_per_experience):
         raise UsageError(
-            f"--tune chf chooses by the classes that an experience brings, which the stream {scenario.stream.name} does not "
-            "have everywhere",
+            "--tune chf chooses by the classes that an experience brings, and on the stream "
+            f"{scenario.stream.name} some bring none, or none of their own",
             "Choose --tune grid.",
         )
     if scenario.domains and spec.network.train == "head":
