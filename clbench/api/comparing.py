@@ -103,6 +103,7 @@ def run(
     set: Mapping[str, Any] | None = None,
     split: str | int | Sequence[int] | None = None,
     class_order: str | Sequence[int] | None = None,
+    stream: str | None = None,
     epochs: int | None = None,
     setting: str | None = None,
     tune: str | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,9 +30,9 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="strategies|scenarios|networks|runs",
-            help="What to list [default: strategies, scenarios and networks].",
-            autocompletion=one_of("strategies", "scenarios", "networks", "runs"),
+            metavar="strategies|scenarios|networks|streams|runs",
+            help="What to list [default: all but runs].",
+            autocompletion=one_of("strategies", "scenarios", "networks", "streams", "runs"),
         ),
     ] = "",
     results: Annotated[
@@ -40,10 +40,10 @@ def list_(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List strategies, scenarios and networks, or stored runs."""
+    """List strategies, scenarios, networks and kinds of streams, or stored runs."""
     from clbench.system.suggestions import did_you_mean
 
-    kinds = ("strategies", "scenarios", "networks", "runs")
+    kinds = ("strategies", "scenarios", "networks", "streams", "runs")
     if what and what not in kinds:
         raise UsageError(f"cannot list '{what}'{did_you_mean(what, kinds)} (known: {', '.join(kinds)})")
     if what == "runs":
@@ -56,6 +56,8 @@ def list_(
     for name, kind in of_kind.items():
         if what in ("", name):
             listed[name] = _described(kind)
+    if what in ("", "streams"):
+        listed["streams"] = _streams()
     if as_json:
         say_json(listed)
         return
@@ -97,17 +99,41 @@ def _described(kind: Kind) -> list[dict[str, str]]:
     return rows
 
 
+def _streams() -> list[dict[str, str]]:
+    from clbench.streams.kinds import KINDS, described
+
+    rows = []
+    for name in KINDS:
+        known = described(name)
+        options = ", ".join(option["name"] for option in known["options"])
+        rows.append({"name": name, "what": _first_paragraph(known["doc"]), "settings": options, "from": "built-in"})
+    return rows
+
+
+def _first_paragraph(doc: str) -> str:
+    return " ".join(doc.partition("\n\n")[0].split())
+
+
 def show(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A strategy, scenario or network, or a file.", autocompletion=shown)
+        str,
+        typer.Argument(
+            metavar="NAME", help="A strategy, scenario, network or stream, or a file.", autocompletion=shown
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show a strategy, a scenario or a network in detail.
+    """Show a strategy, a scenario, a network or a kind of stream in detail.
 
     Of a strategy its source, equation, presets and hyper-parameters; of a scenario its split and recipes.
     """
     from clbench.plugins.description import describe_in_full, find
+    from clbench.streams.kinds import KINDS, described
+
+    if name.replace("-", "_") in KINDS:
+        known = described(name.replace("-", "_"))
+        say_json(known) if as_json else _print_stream(known)
+        return
 
     plugin = find(name)
     if as_json:
@@ -118,6 +144,18 @@ def show(
     print_in_full(plugin)
     if plugin.kind == "scenario":
         _print_classes(str(plugin.attributes.get("dataset", "")))
+
+
+def _print_stream(known: dict[str, Any]) -> None:
+    say(f"stream {known['name']}   (--stream {known['name']})\n")
+    for paragraph in known["doc"].split("\n\n"):
+        say_prose(" ".join(paragraph.split()))
+        say()
+    say("Options (--set stream.NAME=VALUE):")
+    for option in known["options"]:
+        say()
+        say_prose(f"stream.{option['name']}: {option['type']}, default {option['default']}", "  ", "    ")
+        say_prose(option["doc"], "      ")
 
 
 def _print_classes(dataset: str) -> None:

@@ -104,10 +104,21 @@ def print_in_full(plugin: Plugin) -> None:
         own = {field.name for field in plugin.fields}
         _print_fields(plugin.name, [field for field in dialect.fields if field.name not in own])
     if plugin.kind == "scenario":
-        say(f"\ndataset {plugin.attributes.get('dataset', '?')}, split {plugin.attributes.get('split', '?')}")
+        say(f"\ndataset {plugin.attributes.get('dataset', '?')}, {_stream(plugin)}")
         for name, value in plugin.recipes.items():
             say(f"\nrecipe {name}:")
             say_prose(value, "  ", "  ")
+
+
+def _stream(plugin: Plugin) -> str:
+    """Return how a scenario's experiences are made: `split 5`, or `stream permuted, setting domain`."""
+    stream, setting = plugin.attributes.get("stream", "class"), plugin.attributes.get("setting", "class")
+    if stream == "class":
+        made = f"split {plugin.attributes.get('split', '?')}"
+    else:
+        given = ", ".join(f"{name}={value}" for name, value in plugin.attributes.get("stream_options", {}).items())
+        made = f"stream {stream}{f' ({given})' if given else ''}"
+    return made if setting == "class" else f"{made}, setting {setting}"
 
 
 def _print_presets(plugin: Plugin, presets: Mapping[str, Mapping[str, Any]]) -> None:

@@ -79,8 +79,10 @@ def chance_after(comparison: Comparison) -> Sequence[float]:
 def all_figures(comparison: Comparison) -> list[Figure]:
     """Return every figure of a comparison that has something to show, in the order of the report."""
     own = [old_and_new, seen, matrices, forgetting, stability_and_plasticity, per_class, cost]
-    if comparison.spec.scenario.setting == "class_incremental":  # of which there is another reading
-        own = [*own[:6], errors, confusion, cost, settings]
+    if comparison.spec.scenario.setting == "class_incremental":
+        own = [*own[:6], errors, confusion, cost]
+    if len(comparison.spec.scenario.readings) > 1:
+        own.append(settings)
     if len(comparison.rows) > LEGIBLE:
         own.insert(1, each_alone)
     return [figure for draw in own if (figure := draw(comparison)).panels]

@@ -155,7 +155,10 @@ _EXAMPLE = textwrap.dedent("""\
     # The order in which classes are learned: "seed" (drawn from it), "natural", a list of all, or a file of them.
     # class_order = "natural"
 
-    # class (by default; no hint which experience a sample is from), task or domain.
+    # What experiences are made of: the split above by default, or online, blurry, … All: clbench list streams
+    # stream = "online"
+
+    # class (no hint which experience a sample is from), task or domain.
     # setting = "class"
 
     # The network, in place of the recipe's: by name, the path of a file, timm:NAME or torchvision:NAME.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
+
+import pydantic
 
 from clbench.base.config import configure
 from clbench.errors import UsageError
@@ -44,6 +48,30 @@ def stream_kind(name: str, values: Mapping[str, Any]) -> StreamKind:
         for key, value in values.items()
     }
     return configure(KINDS[spelled], listed, "stream")
+
+
+def options_of(cls: type[StreamKind]) -> list[dict[str, str]]:
+    """Return name, type, default and description of each option of a kind."""
+    docs: dict[str, str] = {}
+    for each in reversed(cls.__mro__[: cls.__mro__.index(StreamKind) + 1]):
+        # A class's schema has the descriptions of its own fields alone.
+        for name, field in pydantic.TypeAdapter(each).json_schema()["properties"].items():
+            docs |= {name: field["description"]} if "description" in field else {}
+    return [
+        {
+            "name": field.name,
+            "type": str(field.type).removeprefix("Annotated[").partition(",")[0].removesuffix("]"),
+            "default": str(field.default),
+            "doc": " ".join(docs[field.name].split()),
+        }
+        for field in dataclasses.fields(cast(Any, cls))
+    ]
+
+
+def described(name: str) -> dict[str, Any]:
+    """Return everything that is known of a kind, JSON-ready."""
+    cls = KINDS[name]
+    return {"kind": "stream", "name": name, "doc": inspect.cleandoc(cls.__doc__ or ""), "options": options_of(cls)}
 
 
 def name_of(kind: StreamKind) -> str:
