@@ -1,0 +1,248 @@
+"""Runs on streams of every kind, on the bundled digits: what strategies are told, what is counted, what is refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import clbench
+from clbench.data.datasets import describe
+from clbench.errors import UsageError
+from clbench.streams.kinds import stream_kind
+from clbench.streams.stream import open_stream
+
+TOLD = '''"""Notes what it is told of the stream, in the loss alone."""
+import clbench
+
+SEEN = []
+
+class Told(clbench.Strategy):
+    def loss(self, batch):
+        experience = batch.experience
+        SEEN.append((experience.index, experience.classes_per_experience, batch.logits.shape[1], len(batch.y)))
+        return batch.cross_entropy()
+'''
+DIES = '''"""Replay; the first time it is killed in the middle of the third experience."""
+import os
+import signal
+from pathlib import Path
+
+import clbench
+from clbench import losses
+
+class Dies(clbench.Strategy):
+    memory = 50
+
+    def start(self, model):
+        self.exemplars, self.steps = clbench.ExemplarMemory(50), 0
+
+    def loss(self, batch):
+        self.steps += 1
+        if self.steps == KILLED_AT and os.environ.get("DIE"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        new = batch.cross_entropy()
+        if not len(self.exemplars):
+            return new
+        old = self.exemplars.draw(10, batch)
+        return new + losses.cross_entropy(batch.model(old.x), old.y)
+
+    def after_step(self, batch):
+        self.exemplars.reservoir(batch)
+'''
+PEEKS = '''"""Reads a sample of an earlier experience again, through a batch that it kept."""
+import torch
+import clbench
+
+class Peeks(clbench.Strategy):
+    first = None
+
+    def loss(self, batch):
+        if self.first is None:
+            self.first = batch.index[:1].clone()
+        if batch.experience.index == 2:
+            batch.source.original(self.first)
+        return batch.cross_entropy()
+'''
+
+
+def strategy(folder: Path, name: str, text: str) -> str:
+    (folder / f"{name}.py").write_text(text)
+    return str(folder / f"{name}.py")
+
+
+def run(tmp_path: Path, data: Path, what: str | list[str], **options: Any) -> clbench.Runs:
+    return clbench.run(what, "splitdigits", device="cpu", out=tmp_path / "results", data=data, **options)
+
+
+def published(results: Path) -> dict[str, bytes]:
+    """What does not depend on when and how a run was made: files by path."""
+    apart = ("environment.json", "costs.json", "MANIFEST.json")
+    files = (path for path in results.rglob("*") if path.is_file() and path.name not in apart)
+    return {str(path.relative_to(results)): path.read_bytes() for path in files if ".work" not in path.parts}
+
+
+@pytest.mark.parametrize(
+    ("stream", "sizes"),
+    [
+        ("online", (2, 2, 2, 2, 2)),
+        ("blurry", (6, 1, 1, 1, 1)),
+        ("repetition", (2, 2, 1, 1, 1, 1, 0, 1, 0, 0, 1) + (0,) * 9),
+        ("data_incremental", (10, 0, 0, 0, 0)),
+        ("long_tailed", (2, 2, 2, 2, 2)),
+        ("noisy_labels", (2, 2, 2, 2, 2)),
+        ("permuted", (10,) * 10),
+        ("rotated", (10,) * 10),
+    ],
+)
+def test_a_run_on_each_stream_passes_the_audit_and_is_compared(
+    tmp_path: Path, data: Path, stream: str, sizes: tuple[int, ...]
+) -> None:
+    one_epoch = {} if stream in ("online", "blurry") else {"epochs": 1}
+    setting = {"setting": "domain"} if stream in ("permuted", "rotated") else {}
+    runs = run(tmp_path, data, ["naive", "er", "joint"], stream=stream, **one_epoch, **setting)
+    scenario = runs[0].spec.scenario
+    assert scenario.stream is not None
+    assert (scenario.stream.name, scenario.classes_per_experience) == (stream, sizes)
+    assert {each.result.audit.verdict for each in runs} == {"pass"}
+    assert len(runs.comparisons) == 1
+    assert {row.strategy for row in runs.comparisons[0].rows} == {"naive", "er", "joint"}
+    assert clbench.load(tmp_path / "results")[0].run_id in {each.run_id for each in runs}  # every number is checked
+    runs.report(tmp_path / "report")
+    assert stream in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_the_split_of_the_classes_is_the_same_run_with_and_without_its_name(tmp_path: Path, data: Path) -> None:
+    plain = run(tmp_path, data, "naive", epochs=1)[0]
+    assert run(tmp_path, data, "naive", epochs=1, stream="class")[0].run_id == plain.run_id
+    assert plain.spec.scenario.stream is None
+    assert b"stream" not in (plain.path / "spec.json").read_bytes()
+
+
+def test_evaluations_within_experiences_change_no_weights(tmp_path: Path, data: Path) -> None:
+    often, never = (
+        run(tmp_path, data, "er", stream="online", set={"stream.evaluate_every": every})[0] for every in (7, 0)
+    )
+    assert often.run_id != never.run_id
+    assert [each.weights_sha256 for each in often.result.experiences] == [
+        each.weights_sha256 for each in never.result.experiences
+    ]
+
+
+def test_an_online_stream_passes_once_in_batches_of_ten_with_as_many_steps_as_the_recipe_says(
+    tmp_path: Path, data: Path
+) -> None:
+    once, thrice = (
+        run(tmp_path, data, "naive", stream="online", set={"recipe.steps_per_batch": steps})[0].result
+        for steps in (1, 3)
+    )
+    for single, triple in zip(once.experiences, thrice.experiences, strict=True):
+        assert single.gradient_steps == -(-single.samples_seen // 10) == triple.gradient_steps // 3
+        assert triple.samples_seen == 3 * single.samples_seen
+    info = describe("digits", data)
+    assert info is not None
+    assert sum(each.samples_seen for each in once.experiences) == info.train_size
+
+
+def test_without_boundaries_a_strategy_is_told_of_no_experience(tmp_path: Path, data: Path) -> None:
+    told = strategy(tmp_path, "told", TOLD)
+    run(tmp_path, data, told, stream="blurry")
+    (module,) = (module for name, module in sys.modules.items() if "told" in name and hasattr(module, "SEEN"))
+    assert module.SEEN[0] == (0, (6, 4), 10, 10)
+    # From the first step on all classes that came are old ones, and the index stays as it is.
+    assert {index for index, *_ in module.SEEN[1:]} == {1}
+    assert module.SEEN[1][1] == (6, 0, 4)
+    assert module.SEEN[-1][1] == (10, 0)
+
+
+@pytest.mark.parametrize(
+    ("what", "options", "message"),
+    [
+        ("lwf", {"stream": "blurry"}, "lwf needs to know where an experience begins and ends, for its teacher_output"),
+        ("ncm", {"stream": "blurry"}, "ncm needs to know where an experience begins and ends"),
+        ("lwf", {"stream": "repetition"}, "its cross-entropy ranges over the new classes of an experience alone"),
+        (
+            "lwf",
+            {"stream": "online", "set": {"warmup_epochs": 1}},
+            "lwf needs several passes over the data of an experience, and the stream online gives 1",
+        ),
+        ("naive", {"stream": "online", "epochs": 2}, "--epochs has no effect on the stream online"),
+        ("naive", {"stream": "online", "set": {"recipe.iterations": 9}}, "recipe.iterations has no effect"),
+        ("naive", {"stream": "online", "set": {"recipe.batch_size": 9}}, "Use --set stream.batch_size=N"),
+        ("naive", {"stream": "repetition", "split": 2}, "--split has no effect on the stream repetition"),
+        ("naive", {"stream": "blurry", "setting": "task"}, "classes return, so that it can be class-incremental alone"),
+        ("naive", {"stream": "online", "set": {"stream.minor": 0.1}}, "stream has no hyper-parameter 'minor'"),
+        ("naive", {"stream": "onlin"}, "did you mean 'online'"),
+        ("lwf", {"stream": "permuted", "setting": "domain", "tune": "chf"}, "--tune chf chooses by the classes"),
+    ],
+)
+def test_what_a_stream_does_not_give_is_refused_before_training(
+    tmp_path: Path, data: Path, what: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        run(tmp_path, data, what, **options)
+    assert message in f"{refused.value.message}\n{refused.value.hint}"
+    assert not list(tmp_path.glob("results/*/*/*"))
+
+
+def test_a_sample_that_returns_may_be_read_and_one_that_does_not_may_not(tmp_path: Path, data: Path) -> None:
+    peeks = strategy(tmp_path, "peeks", PEEKS)
+    stays_away = run(tmp_path, data, peeks, stream="repetition", epochs=1, set={"stream.repeat": 0})[0]
+    assert stays_away.result.audit.verdict == "violation(old data)"
+    # With two experiences of all classes and a class's samples used up, those of the first return in the third.
+    options = {"stream.experiences": 3, "stream.first": 1, "stream.repeat": 1}
+    returns = run(tmp_path, data, "er", stream="repetition", epochs=1, set=options)[0]
+    assert returns.result.audit.verdict == "pass"
+    assert returns.result.experiences[2].reads.earlier == 0
+
+
+@pytest.mark.parametrize("stream", ["online", "blurry", "repetition"])
+def test_killed_within_an_experience_and_repeated_a_run_ends_as_one_that_was_not(
+    tmp_path: Path, data: Path, stream: str
+) -> None:
+    killed_at = 80 if stream != "repetition" else 8
+    dies = strategy(tmp_path, "dies", DIES.replace("KILLED_AT", str(killed_at)))
+    command = [sys.executable, "-m", "clbench", "run", "-s", dies, "-S", "splitdigits", "--stream", stream]
+    command += ["--device", "cpu", "--data", str(data), "--set", "stream.evaluate_every=5"]
+    command += ["--epochs", "1"] if stream == "repetition" else []
+
+    def ended(out: str, **environment: str) -> int:
+        whole = {**os.environ, **environment}
+        return subprocess.run([*command, "--out", out], cwd=tmp_path, env=whole, timeout=120, check=False).returncode
+
+    assert ended("killed", DIE="1") == -signal.SIGKILL
+    assert list(tmp_path.glob("killed/.work/*/checkpoint"))
+    assert ended("killed") == ended("whole") == 0
+    assert published(tmp_path / "killed") == published(tmp_path / "whole") != {}
+
+
+def test_the_test_images_of_a_domain_are_mapped_as_its_training_images_are(tmp_path: Path, data: Path) -> None:
+    info = describe("digits", data)
+    assert info is not None
+    kind = stream_kind("rotated", {"angles": "0,90"})
+    stream = open_stream(
+        "digits",
+        info.sha256,
+        data,
+        (10, 10),
+        tuple(range(20)),
+        "domain_incremental",
+        0,
+        "unit",
+        "float32",
+        "cpu",
+        kind=kind,
+        split=(10,),
+    )
+    count = info.test_size
+    upright, turned = (stream.test_set.images.read(torch.arange(5) + start).numpy() for start in (0, count))
+    assert (turned == np.rot90(upright, axes=(1, 2))).all()
+    assert (stream.test_set.positions[count:] - stream.test_set.positions[:count] == 10).all()
+    assert [len(rows) for rows in stream.rows] == [info.train_size] * 2
