@@ -134,10 +134,19 @@ class Run:
         return self.costs.totals.seconds - self.costs.totals.evaluation_seconds
 
 
-def plan_run(bench: Bench, strategy: str, scenario: str, epochs: int | None = None) -> Planned:
+def plan_run(
+    bench: Bench, strategy: str, scenario: str, epochs: int | None = None, stream: str | None = None
+) -> Planned:
     """Return one run on the CPU, planned as the command plans it."""
     request = Request(
-        [strategy], [scenario], seeds=(SEED,), epochs=epochs, device="cpu", threads=bench.threads, data=bench.data
+        [strategy],
+        [scenario],
+        seeds=(SEED,),
+        stream=stream,
+        epochs=epochs,
+        device="cpu",
+        threads=bench.threads,
+        data=bench.data,
     )
     (planned,) = plan(request, lambda event: None)
     return planned

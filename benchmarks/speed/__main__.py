@@ -18,6 +18,7 @@ Groups:
     threads        the default number of threads beside one and two, idle and with a busy neighbour
     channels_last  a training step of ResNet-32 in clbench's memory format beside torch's default
     decoding       importing a folder of JPEGs beside a bare loop over the decoder
+    online         er on Split MNIST as an online stream, evaluated within experiences, beside a bare loop
     tracking       a run that is followed by a tracker beside one that is not
     features       a frozen network's features, extracted and stored, beside a bare loop over the network
 """
@@ -39,6 +40,7 @@ from benchmarks.speed.costs import commands, flatness, memory, startup
 from benchmarks.speed.decoding import decoding
 from benchmarks.speed.features import features
 from benchmarks.speed.memory_format import channels_last
+from benchmarks.speed.online import online
 from benchmarks.speed.peers import avalanche, grid
 from benchmarks.speed.threads import threads
 from benchmarks.speed.tracking import tracking
@@ -58,6 +60,7 @@ GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
     "channels_last": channels_last,
     "decoding": decoding,
     "features": features,
+    "online": online,
     "tracking": tracking,
 }
 
