@@ -24,13 +24,13 @@ class Counts:
     """correct[i][j], j ≤ i: test samples of experience j classified correctly after experience i. E rows, row i of i+1
     entries; None if there was no evaluation i (a joint run may be trained at the last experience only)."""
     total: tuple[int, ...]
-    """Test samples of each experience, E of them, all above 0."""
+    """Test samples of the classes that each experience brings, E of them; 0 only for one that brings none."""
     class_correct: tuple[tuple[int, ...] | None, ...]
     """The same per class. Row i has one entry per class seen so far, in class order: experience 0's classes first."""
     class_total: tuple[int, ...]
     """Test samples of each class, in class order."""
     classes_per_experience: tuple[int, ...]
-    """Number of classes of each experience, E of them, all above 0."""
+    """Number of classes that each experience brings, E of them: at least one in the first, 0 where old ones return."""
     old_as_new: tuple[int | None, ...]
     """Class-incremental only: old_as_new[i] test samples of classes of experiences < i were predicted as a class of
     experience i. None at i = 0 and if there was no evaluation i; all None in the task-incremental setting."""
@@ -44,12 +44,12 @@ class Counts:
 
     def _check_integers(self) -> None:
         for name in ("total", "class_total", "classes_per_experience"):
-            _check_row(getattr(self, name), name)
+            check_row(getattr(self, name), name)
         for name in ("correct", "class_correct"):
             for i, row in enumerate(getattr(self, name)):
                 if row is not None:
-                    _check_row(row, f"{name}[{i}]")
-        _check_row(tuple(count for count in self.old_as_new if count is not None), "old_as_new")
+                    check_row(row, f"{name}[{i}]")
+        check_row(tuple(count for count in self.old_as_new if count is not None), "old_as_new")
 
     def _check_test_set(self) -> None:
         experiences = len(self.total)
@@ -57,8 +57,10 @@ class Counts:
         for name in ("correct", "class_correct", "classes_per_experience", "old_as_new"):
             length = len(getattr(self, name))
             require(length == experiences, f"{name} has {length} entries for {experiences} experiences")
-        require(0 not in self.classes_per_experience, f"an experience has no classes: {self.classes_per_experience}")
-        require(0 not in self.total, f"an experience has no test samples: total is {self.total}")
+        sizes = self.classes_per_experience
+        require(sizes[0] > 0, f"the first experience has no classes: {sizes}")
+        untested = [j for j, size in enumerate(sizes) if size and not self.total[j]]
+        require(not untested, f"an experience has no test samples: total is {self.total}")
         classes = sum(self.classes_per_experience)
         require(len(self.class_total) == classes, f"class_total has {len(self.class_total)} entries, not {classes}")
         sums = _per_experience(self.class_total, self.classes_per_experience)
@@ -92,11 +94,7 @@ class Counts:
 
     def to_json(self) -> dict[str, list[Any]]:
         """Return the fields by name, with tuples as lists."""
-
-        def listed(value: Any) -> Any:
-            return [listed(entry) for entry in value] if isinstance(value, tuple) else value
-
-        return {field.name: listed(getattr(self, field.name)) for field in fields(self)}
+        return {field.name: lists(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Counts:
@@ -105,11 +103,7 @@ class Counts:
         require(names == set(stored), f"counts have the fields {sorted(names)}, not {sorted(stored)}")
         for name, value in stored.items():
             require(isinstance(value, list), f"{name} is {value!r}, not a list")
-
-        def frozen(value: Any) -> Any:
-            return tuple(frozen(entry) for entry in value) if isinstance(value, list) else value
-
-        return cls(**{name: frozen(value) for name, value in stored.items()})
+        return cls(**{name: frozen_lists(value) for name, value in stored.items()})
 
     @classmethod
     def known_to_agree(cls, stored: Mapping[str, list[Any]]) -> Counts:
@@ -196,7 +190,17 @@ def require(holds: bool, sentence: str) -> None:
         raise ValueError(sentence)
 
 
-def _check_row(row: object, name: str) -> None:
+def lists(value: Any) -> Any:
+    """Return nested tuples as lists."""
+    return [lists(entry) for entry in value] if isinstance(value, tuple) else value
+
+
+def frozen_lists(value: Any) -> Any:
+    """Return nested lists as tuples."""
+    return tuple(frozen_lists(entry) for entry in value) if isinstance(value, list) else value
+
+
+def check_row(row: object, name: str) -> None:
     require(isinstance(row, tuple), f"{name} is {row!r}, not a tuple of counts")
     for value in row if isinstance(row, tuple) else ():
         # A bool is an int too, and 3.0 would pass every comparison.

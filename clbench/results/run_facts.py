@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import from_json
@@ -18,6 +19,7 @@ from pydantic_core import from_json
 from clbench.base.incremental_setting import Setting
 from clbench.evaluation import metrics
 from clbench.evaluation.counts import Counts
+from clbench.evaluation.curve import Curve
 from clbench.results.record_model import to_json
 from clbench.results.run_costs import RunCosts
 from clbench.results.run_result import RunResult, StrategyRecord, Totals
@@ -34,6 +36,9 @@ FINAL = (
     "forgetting",
 )
 """Metrics of which a run's last value is known without its counts."""
+
+FINAL_WITHIN = ("anytime_accuracy", "minimum_accuracy", "worst_case_accuracy", "stability_gap")
+"""The same of metrics that a run with a curve has besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,13 @@ class RunFacts:
     """Accuracy of guessing after each experience, by setting."""
 
     last: Mapping[Setting, tuple[float | None, ...]]
-    """By setting the metrics of FINAL after the last experience, in that order."""
+    """By setting the metrics of FINAL after the last experience, in that order, and with a curve of FINAL_WITHIN."""
+
+    ends: tuple[int, ...] | None
+    """Gradient steps since the start of the stream at the end of each experience; None without a curve."""
+
+    training_images: tuple[int, ...] | None
+    """Training images of each class, in class order; None where classes have about equally many."""
 
     packed_counts: bytes
 
@@ -79,9 +90,14 @@ class RunFacts:
         """The integer counts, from which every metric follows."""
         return _counts(self.packed_counts, setting)
 
+    def curve(self, setting: Setting) -> Curve | None:
+        """What was right within experiences; None if it was evaluated at their ends alone."""
+        return None if self.ends is None else _curve(self.packed_counts, setting)
+
     def final(self, name: str, setting: Setting) -> float | None:
-        """One of the metrics in FINAL after the last experience."""
-        return self.last[setting][FINAL.index(name)]
+        """One of the metrics in FINAL or FINAL_WITHIN after the last experience; None of the latter without a curve."""
+        last, place = self.last[setting], (*FINAL, *FINAL_WITHIN).index(name)
+        return last[place] if place < len(last) else None
 
 
 class Packed(NamedTuple):
@@ -106,6 +122,10 @@ def pack(spec: RunSpec, result: RunResult, costs: RunCosts) -> Packed:
     if spec.scenario.class_order_from == "seed":
         own["class_order"] = common["scenario"].pop("class_order")
     counts = {setting: Counts(**dict(result.counts[setting])) for setting in spec.scenario.readings}
+    curves = {setting: Curve(**dict(each)) for setting, each in result.curves.items()}
+    last = {setting: [_last(metrics.BY_NAME[name](made)) for name in FINAL] for setting, made in counts.items()}
+    for setting, curve in curves.items():
+        last[setting] += [metrics.BY_NAME_WITHIN[name](counts[setting], curve) for name in FINAL_WITHIN]
     own |= {
         "run_id": result.run_id,
         "totals": to_json(result.totals),
@@ -115,10 +135,20 @@ def pack(spec: RunSpec, result: RunResult, costs: RunCosts) -> Packed:
         "past_data": any(each.past_data_bytes for each in result.experiences),
         "constant_in": [each.index for each in result.experiences if each.constant_cross_entropy],
         "chance": to_json(result.chance),
-        "last": {setting: [_last(getattr(metrics, name)(made)) for name in FINAL] for setting, made in counts.items()},
+        "last": last,
+        "ends": ends_of(result) if curves else None,
+        "training_images": result.training_images,
     }
-    packed_counts = zlib.compress(_text({setting: made.to_json() for setting, made in counts.items()}))
+    packed: dict[str, Any] = {setting: made.to_json() for setting, made in counts.items()}
+    if curves:
+        packed["curves"] = {setting: made.to_json() for setting, made in curves.items()}
+    packed_counts = zlib.compress(_text(packed))
     return Packed(_text(common), _text(to_json(result.strategy)), _text(own), packed_counts)
+
+
+def ends_of(result: RunResult) -> list[int]:
+    """Return the gradient steps since the start of the stream at the end of each experience."""
+    return list(accumulate(each.gradient_steps for each in result.experiences))
 
 
 def _last(value: float | list[float | None] | None) -> float | None:
@@ -167,8 +197,14 @@ def unpack(packed: Packed, shared: Shared) -> RunFacts:
         constant_in=tuple(own["constant_in"]),
         chance=shared.hold(str(chance), lambda: {setting: tuple(values) for setting, values in chance.items()}),
         last={setting: tuple(values) for setting, values in own["last"].items()},
+        ends=_tuple(own["ends"]),
+        training_images=_tuple(own["training_images"]),
         packed_counts=packed.counts,
     )
+
+
+def _tuple(values: list[int] | None) -> tuple[int, ...] | None:
+    return None if values is None else tuple(values)
 
 
 def _whole_spec(family: bytes, own: dict[str, Any]) -> RunSpec:
@@ -182,3 +218,8 @@ def _whole_spec(family: bytes, own: dict[str, Any]) -> RunSpec:
 @functools.lru_cache(maxsize=32)
 def _counts(packed: bytes, setting: Setting) -> Counts:
     return Counts.known_to_agree(from_json(zlib.decompress(packed))[setting])
+
+
+@functools.lru_cache(maxsize=32)
+def _curve(packed: bytes, setting: Setting) -> Curve:
+    return Curve.from_json(from_json(zlib.decompress(packed))["curves"][setting])

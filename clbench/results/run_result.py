@@ -33,6 +33,19 @@ class CountsRecord(Record):
     """Test samples of old classes that were predicted as one of the newest experience's; null if not counted."""
 
 
+class CurveRecord(Record):
+    """Test samples that were right between gradient steps, within experiences; their ends are in the counts."""
+
+    steps: tuple[int, ...]
+    """Gradient steps since the start of the stream at each point."""
+
+    experiences: tuple[int, ...]
+    """The experience that is trained at each point."""
+
+    correct: tuple[tuple[int, ...], ...]
+    """correct[p][j]: test samples of experience j that were right at point p."""
+
+
 class Trial(Record):
     """A training that was tried in the search of an experience."""
 
@@ -252,6 +265,12 @@ class RunResult(Record):
 
     counts: dict[Setting, CountsRecord]
     """By the setting in which the predictions are read."""
+
+    curves: Annotated[dict[Setting, CurveRecord], OMIT_DEFAULT] = Field(default_factory=dict)
+    """By setting what was right within experiences; empty if it was evaluated at their ends alone."""
+
+    training_images: Annotated[tuple[int, ...] | None, OMIT_DEFAULT] = None
+    """Training images of each class over the stream, in class order; null where classes have about equally many."""
 
     metrics: dict[Setting, dict[str, Any]]
     """By setting and name; see evaluation/metrics.py. What is undefined is null."""

@@ -24,14 +24,15 @@ from pydantic_core import from_json
 from clbench.base.incremental_setting import Setting
 from clbench.errors import UsageError
 from clbench.evaluation import metrics
-from clbench.evaluation.counts import Counts, count
+from clbench.evaluation.counts import Counts, count, require
+from clbench.evaluation.curve import Curve
 from clbench.results import store
 from clbench.results.command import command_of_schema_1
 from clbench.results.environment import Environment
 from clbench.results.pack import PackedRun, open_pack
 from clbench.results.record_model import SCHEMA, to_json
 from clbench.results.run_costs import RunCosts
-from clbench.results.run_facts import Packed, RunFacts, Shared, pack, unpack
+from clbench.results.run_facts import Packed, RunFacts, Shared, ends_of, pack, unpack
 from clbench.results.run_files import Folder, RunFiles
 from clbench.results.run_index import RunIndexes
 from clbench.results.run_result import FailedRun, RunResult
@@ -91,12 +92,22 @@ class StoredRun:
         """The integer counts, read in the run's own setting or in another of its readings."""
         return self.facts.counts(setting or self.setting)
 
+    def curve(self, setting: Setting | None = None) -> Curve | None:
+        """What was right within experiences, read likewise; None if it was evaluated at their ends alone."""
+        return self.facts.curve(setting or self.setting)
+
     def metric(self, name: str, setting: Setting | None = None) -> Any:
-        """A metric by its name (see evaluation/metrics.py), read in the run's own setting or in another."""
-        return metrics.BY_NAME[name](self.counts(setting))
+        """A metric by its name (see evaluation/metrics.py), read in the run's own setting or in another.
+
+        Those within experiences are None for a run that was evaluated at their ends alone.
+        """
+        if name not in metrics.BY_NAME_WITHIN:
+            return metrics.BY_NAME[name](self.counts(setting))
+        curve = self.curve(setting)
+        return None if curve is None else metrics.BY_NAME_WITHIN[name](self.counts(setting), curve)
 
     def final(self, name: str, setting: Setting | None = None) -> float | None:
-        """A metric of `run_facts.FINAL` after the last experience, known without the counts."""
+        """A metric of `run_facts.FINAL` or `FINAL_WITHIN` after the last experience, known without the counts."""
         return self.facts.final(name, setting or self.setting)
 
     def final_predictions(self) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -197,18 +208,35 @@ def _disagreement(files: RunFiles, spec: RunSpec, result: RunResult, costs: RunC
         return "its class order does not have as many classes as its experiences"
     if scenario.class_names is not None and len(scenario.class_names) <= max(scenario.class_order):
         return "its class order has classes without a name"
+    if result.curves and set(result.curves) != set(scenario.readings):
+        return "its curves are not of the settings in which it is read"
+    if result.training_images is not None and len(result.training_images) != sum(map(len, classes)):
+        return "its training images are not of as many classes as it has"
     arrays = _predictions(files)
     for setting in scenario.readings:
         counts = Counts(**dict(result.counts[setting]))
         evaluated = [row is not None for row in counts.correct]
         if count(arrays[setting], arrays["labels"], classes, evaluated, setting=setting) != counts:
             return f"its {setting} counts are not those of its predictions"
-        derived = metrics.derive(counts)
+        curve = _curve(result, setting, counts)
+        derived = metrics.derive(counts, curve)
         if any(name not in derived or derived[name] != value for name, value in result.metrics[setting].items()):
             return f"its {setting} metrics do not follow from its counts"
         if list(result.chance[setting]) != metrics.chance(scenario.classes_per_experience, counts.total)[setting]:
             return f"its {setting} chance does not follow from its classes"
     return None
+
+
+def _curve(result: RunResult, setting: Setting, counts: Counts) -> Curve | None:
+    """Return the curve, whose points must lie within their experiences. Raises ValueError if they do not."""
+    if not result.curves:
+        return None
+    curve, ends = Curve(**dict(result.curves[setting])), [0, *ends_of(result)]
+    curve.check_against(counts)
+    require(len(ends) == len(counts.total) + 1, "there is a curve, and not a result of each experience")
+    for step, i in zip(curve.steps, curve.experiences, strict=True):
+        require(ends[i] < step < ends[i + 1], f"step {step} of the curve is not within experience {i}")
+    return curve
 
 
 def _predictions(files: RunFiles) -> dict[str, Any]:
@@ -411,7 +439,7 @@ def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
 
     Columns: run (its id), scenario, split, class_order (seed, natural or list), trained (the setting), strategy,
     preset, config (JSON), recipe, seed, setting (in which it is read), after, on, correct, total, accuracy.
-    Experiences that were not evaluated have none.
+    Experiences that were not evaluated have none, and none is on one that brings no class.
     """
     import pandas as pd
 
@@ -435,8 +463,9 @@ def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
         for setting in run.spec.scenario.readings:
             counts = run.counts(setting)
             for after, row in enumerate(counts.correct):
-                for on, correct in enumerate(row or ()):
-                    rows.append((*fixed, setting, after, on, correct, counts.total[on]))
+                for on, (correct, total) in enumerate(zip(row or (), counts.total, strict=False)):
+                    if total:
+                        rows.append((*fixed, setting, after, on, correct, total))
     names = ["run", "scenario", "split", "class_order", "trained", "strategy", "preset", "config", "recipe", "seed"]
     table = pd.DataFrame(rows, columns=[*names, "setting", "after", "on", "correct", "total"])
     table["accuracy"] = table["correct"] / table["total"]

@@ -413,7 +413,8 @@ class ExperienceByExperience:
         )
 
     def _files(self, done: Checkpoint) -> dict[str, bytes]:
-        result = self.recorder.result(done, self.audit, self.strategy.memory, self.source)
+        curves = self.recorder.curves(done) if self.kind.evaluate_every else None
+        result = self.recorder.result(done, self.audit, self.strategy.memory, self.source, curves)
         costs = self.recorder.costs(done.costs, self.start_up_seconds)
         surroundings = environment.describe(self.spec.device) | {
             "executor": self.around.executor,

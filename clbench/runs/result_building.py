@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.incremental_setting import Setting
 from clbench.evaluation import metrics
 from clbench.evaluation.counts import Counts, count
+from clbench.evaluation.curve import Curve
 from clbench.results.run_costs import CostTotals, ExperienceCosts, PeakMemory, RunCosts
 from clbench.results.run_result import (
     AuditResult,
     CountsRecord,
+    CurveRecord,
     ExperienceResult,
     FindingRecord,
     RunResult,
@@ -98,14 +101,35 @@ class Recorder:
         np.savez_compressed(arrays, labels=self.labels.astype(np.int16), **rows)  # type: ignore[arg-type]
         return arrays.getvalue()
 
-    def result(self, done: Checkpoint, audit: Audit, memory: int, source: bytes) -> RunResult:
-        """Return result.json; `memory` is how many exemplars the strategy declares, `source` its file."""
+    def curves(self, done: Checkpoint) -> dict[Setting, Curve]:
+        """Return what was right within experiences, by reading."""
+        steps, experiences, correct = zip(*done.within, strict=True) if done.within else ((), (), ())
+        return {setting: Curve(steps, experiences, tuple(row[setting] for row in correct)) for setting in self.readings}
+
+    def result(
+        self,
+        done: Checkpoint,
+        audit: Audit,
+        memory: int,
+        source: bytes,
+        curves: Mapping[Setting, Curve] | None = None,
+        training_images: tuple[int, ...] | None = None,
+    ) -> RunResult:
+        """Return result.json; `memory` is how many exemplars the strategy declares, `source` its file.
+
+        `curves` by reading if it was evaluated within experiences, of which points at their ends are left to the
+        counts; `training_images` of each class, in class order, where they differ.
+        """
         counts = {setting: self.counts(done.predictions, setting) for setting in self.readings}
+        ends = tuple(accumulate(each.gradient_steps for each in done.experiences))
+        within = {setting: curve.within(ends) for setting, curve in (curves or {}).items()}
         chance = metrics.chance([len(own) for own in self.classes], counts[self.readings[0]].total)
         return RunResult(
             run_id=run_id(self.spec),
             counts={setting: CountsRecord(**vars(each)) for setting, each in counts.items()},
-            metrics={setting: metrics.derive(each) for setting, each in counts.items()},
+            curves={setting: CurveRecord(**vars(each)) for setting, each in within.items()},
+            training_images=training_images,
+            metrics={setting: metrics.derive(each, within.get(setting)) for setting, each in counts.items()},
             chance={setting: tuple(chance[setting]) for setting in self.readings},
             experiences=tuple(done.experiences),
             audit=AuditResult(

@@ -119,8 +119,8 @@ def test_a_prediction_that_the_setting_does_not_allow_is_an_error_naming_it(sett
         ({"experience_classes": [[3, 7], [0], [5, 2, 3]]}, "listed twice"),
         ({"experience_classes": [[3, 7], [0, -1], [5, 2]]}, "at least 0"),
         (
-            {"experience_classes": [[3, 7, 0], [], [5, 2]], "evaluated": [False] * 3},
-            "an experience has no classes",
+            {"experience_classes": [[], [3, 7, 0], [5, 2]], "evaluated": [False] * 3},
+            "the first experience has no classes",
         ),
         (
             {"experience_classes": [[3, 7, 0], [4], [5, 2]], "evaluated": [False] * 3},
@@ -149,7 +149,8 @@ def test_inconsistent_input_is_refused(change, sentence):
     [
         ({"total": (), "class_total": ()}, "there are no experiences"),
         ({"total": (5, 0, 5), "class_total": (2, 3, 0, 2, 3)}, "an experience has no test samples"),
-        ({"classes_per_experience": (2, 0, 3)}, "an experience has no classes"),
+        ({"classes_per_experience": (0, 3, 2)}, "the first experience has no classes"),
+        ({"classes_per_experience": (2, 0, 3)}, r"class_total adds up to \(5, 0, 5\) per experience"),
         ({"classes_per_experience": (2, 1)}, "classes_per_experience has 2 entries for 3 experiences"),
         ({"correct": ((3,), (3, 1))}, "correct has 2 entries for 3 experiences"),
         ({"old_as_new": (None, 2)}, "old_as_new has 2 entries for 3 experiences"),
