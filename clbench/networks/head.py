@@ -64,7 +64,8 @@ class Head(nn.Module):
         return OtherRows(first, end) if self.fixed else self.old
 
     def grow(self, classes: int, seed: int) -> None:
-        """Add a row for each of `classes` new classes, drawn from `seed`. Existing rows keep their values."""
+        """Add a row for each of `classes` new classes, drawn from `seed`, or none. Existing rows keep their values and
+        are old ones from now on."""
         self.seen += classes
         if isinstance(self.old, LayerPerExperience):
             self.old.reached += 1
@@ -75,7 +76,7 @@ class Head(nn.Module):
             with torch.no_grad():
                 weight, bias = self.weight, self.bias
                 self.old = linear_layer(weight, bias).to(device)
-        self.new = self._drawn(classes, seed).to(device)
+        self.new = self._drawn(classes, seed).to(device) if classes else None
 
     def share(self) -> None:
         """Treat the rows of the first experience, which all later ones share, as old."""

@@ -412,9 +412,15 @@ class ExperienceByExperience:
             not_replayed=costs.not_replayed,
         )
 
+    def _imbalance(self) -> tuple[int, ...] | None:
+        """Return the training images of each class, in class order, if the most are more than twice the fewest."""
+        rows = torch.cat(self.stream.rows).unique()
+        images = torch.bincount(self.stream.positions[rows], minlength=sum(map(len, self.classes))).tolist()
+        return tuple(images) if max(images) > 2 * min(images) else None
+
     def _files(self, done: Checkpoint) -> dict[str, bytes]:
         curves = self.recorder.curves(done) if self.kind.evaluate_every else None
-        result = self.recorder.result(done, self.audit, self.strategy.memory, self.source, curves)
+        result = self.recorder.result(done, self.audit, self.strategy.memory, self.source, curves, self._imbalance())
         costs = self.recorder.costs(done.costs, self.start_up_seconds)
         surroundings = environment.describe(self.spec.device) | {
             "executor": self.around.executor,

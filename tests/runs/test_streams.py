@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import clbench
+from clbench.comparison.grouping import compare
 from clbench.data.datasets import describe
 from clbench.errors import UsageError
 from clbench.streams.kinds import stream_kind
@@ -112,10 +113,10 @@ def test_a_run_on_each_stream_passes_the_audit_and_is_compared(
     assert scenario.stream is not None
     assert (scenario.stream.name, scenario.classes_per_experience) == (stream, sizes)
     assert {each.result.audit.verdict for each in runs} == {"pass"}
-    assert len(runs.comparisons) == 1
-    assert {row.strategy for row in runs.comparisons[0].rows} == {"naive", "er", "joint"}
-    assert clbench.load(tmp_path / "results")[0].run_id in {each.run_id for each in runs}  # every number is checked
-    runs.report(tmp_path / "report")
+    (comparison,) = compare(runs)
+    assert {row.strategy for row in comparison.rows} == {"naive", "er", "joint"}
+    assert set(clbench.load(tmp_path / "results")["run"]) == {each.run_id for each in runs}  # which checks every number
+    clbench.report(tmp_path / "results", out=tmp_path / "report")
     assert stream in (tmp_path / "report" / "index.html").read_text()
 
 
