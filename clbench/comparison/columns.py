@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clbench.comparison.statistics import Estimate
+from clbench.results.run_facts import FINAL_WITHIN
 from clbench.results.stored_runs import StoredRun
 
 COLUMNS = {
@@ -12,6 +13,10 @@ COLUMNS = {
     "old_accuracy": "old classes",
     "new_accuracy": "new classes",
     "forgetting": "forgetting",
+    "anytime_accuracy": "anytime",
+    "minimum_accuracy": "minimum",
+    "worst_case_accuracy": "worst case",
+    "stability_gap": "stability gap",
     "task_incremental_accuracy": "task-incremental (masked)",
     "seconds": "seconds",
     "samples_seen": "samples seen",
@@ -19,8 +24,8 @@ COLUMNS = {
     "exemplars": "exemplars",
     "stored_bytes": "stored bytes",
 }
-SHARES = tuple(COLUMNS)[:7]
-"""Columns that are shares between 0 and 1 (forgetting: -1 to 1)."""
+SHARES = tuple(COLUMNS)[:11]
+"""Columns that are shares between 0 and 1 (forgetting and stability gap: -1 to 1)."""
 
 MEANINGS = {
     "strategy": "the method with its preset; below it the variant that its file says it is",
@@ -30,6 +35,11 @@ MEANINGS = {
     "old_accuracy": "after the last experience, on the classes of all earlier experiences",
     "new_accuracy": "after the last experience, on the classes that it brought",
     "forgetting": "best accuracy that an earlier experience ever had less that at the end, their mean, in points",
+    "anytime_accuracy": "mean over all evaluations, also within experiences, over the classes seen until then",
+    "minimum_accuracy": "the lowest accuracy that each earlier experience ever fell to, also within later ones: mean",
+    "worst_case_accuracy": "the same with the accuracy on the last experience, weighted by the number of experiences",
+    "stability_gap": "how far the accuracy on old classes falls within an experience from where it was before: mean "
+    "over the experiences, in points",
     "task_incremental_accuracy": "final accuracy of the same runs if the experience of each sample is told and the "
     "classes of all others are masked",
     "seconds": "time of a run, with evaluation",
@@ -50,7 +60,7 @@ MEANINGS = {
 
 def lowest(column: str) -> float:
     """Return the least value that a share can have."""
-    return -1.0 if column in ("forgetting", "intransigence") else 0.0
+    return -1.0 if column in ("forgetting", "stability_gap", "intransigence") else 0.0
 
 
 def uninformative(value: Estimate, low: float = 0.0) -> bool:
@@ -86,6 +96,7 @@ def summary(run: StoredRun) -> dict[str, float | None]:
         "old_accuracy": run.final("old_accuracy"),
         "new_accuracy": run.final("new_accuracy"),
         "forgetting": run.final("forgetting"),
+        **{name: run.final(name) for name in FINAL_WITHIN},
         "task_incremental_accuracy": (
             run.final("final_accuracy", "task_incremental") if len(run.spec.scenario.readings) > 1 else None
         ),

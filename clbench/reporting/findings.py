@@ -168,6 +168,15 @@ def each_alone(comparison: Comparison) -> str:
     return "Means over the seeds: old classes solid, new classes dashed, guessing dotted. What ends highest is last."
 
 
+def within(comparison: Comparison) -> str:
+    """Return the finding of the figure of accuracy within experiences: how far old classes fall."""
+    rows = [row for row in comparison.rows if row.estimates["stability_gap"]]
+    if not rows:
+        return "How far old classes fall is undefined here: it takes two experiences and an evaluation after each."
+    told = _told(rows, "stability_gap", " points")
+    return f"Old classes fall, within an experience, below where they were before it (stability gap): {told}."
+
+
 def seen(comparison: Comparison) -> str:
     """Return the finding of the figure of accuracy over all classes seen: its mean over the experiences."""
     rows = [row for row in comparison.rows if row.estimates["average_incremental_accuracy"]]

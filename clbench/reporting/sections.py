@@ -23,6 +23,7 @@ Finding = Callable[[Comparison], str]
 FINDINGS: dict[str, Finding] = {
     "old-new": findings.old_and_new,
     "each": findings.each_alone,
+    "within": findings.within,
     "seen": findings.seen,
     "matrices": findings.matrices,
     "forgetting": findings.forgetting,

@@ -1,0 +1,249 @@
+"""The figure of accuracy within experiences, where it is seen how far old classes fall while new ones are learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from clbench.comparison.columns import percent, uninformative
+from clbench.comparison.rows import Comparison, Row
+from clbench.comparison.statistics import Estimate, estimate
+from clbench.evaluation.counts import Counts
+from clbench.reporting.figure import Figure
+from clbench.reporting.labels import label_points, short
+from clbench.reporting.rendering import Panel
+from clbench.reporting.strategy_marks import appearance
+from clbench.results.stored_runs import StoredRun
+from clbench.system.output import as_csv
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class _Point(NamedTuple):
+    """One evaluation of one run."""
+
+    share: float
+    steps: int
+    first: float | None
+    old: float | None
+    new: float | None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """An evaluation in an experience, at its beginning, between its gradient steps or at its end; over the seeds."""
+
+    experience: int
+    share: float
+    """Of the experience's gradient steps that are done."""
+
+    steps: float
+    """Since the start of the stream."""
+
+    first: Estimate | None
+    """Accuracy on the classes of the first experience."""
+
+    old: Estimate | None
+    """On those of all experiences before this one."""
+
+    new: Estimate | None
+    """On those that this one brings."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """A row with its moments, those of an experience from its beginning to its end."""
+
+    row: Row
+    moments: tuple[Moment, ...]
+
+    def of(self, experience: int) -> list[Moment]:
+        """Return the moments of an experience."""
+        return [each for each in self.moments if each.experience == experience]
+
+
+def within(comparison: Comparison) -> Figure:
+    """Accuracy between gradient steps: on the first experience for all rows, and for each on old and on new classes."""
+    courses = [course(row) for row in comparison.rows if all(run.facts.ends for run in row.runs)]
+    name = "Accuracy within experiences"
+    if not courses:
+        return Figure("within", name, (), (), ())
+    title = "Classes of the first experience"
+    panels = [(title, Panel(partial(draw_first, title=title, courses=courses)))]
+    for each in courses:
+        own = short(each.row.strategy, 15)
+        draw = partial(draw_course, title=own, course=each)
+        panels.append((each.row.title, Panel(draw, 3.2, 2.2, left=0.45, right=0.5, top=0.28, bottom=0.46)))
+    headings = ("strategy", "experience", "old before, %", "old at least, %", "old at its end, %", "new at its end, %")
+    rows = tuple(line for each in courses for line in _lines(each.row))
+    note = (
+        "In the panel of a strategy old classes are solid and new ones dashed; vertical lines are where an experience "
+        "begins, and the bar is the widest fall of old classes from there, in points."
+    )
+    return Figure("within", name, tuple(panels), headings, rows, note, _csv(courses))
+
+
+def course(row: Row) -> Course:
+    """Return the moments of a row. Of unequally many in an experience there are those that all have, and the end."""
+    by_seed = [_points(run) for run in row.runs]
+    moments = []
+    for i, of_seeds in enumerate(zip(*by_seed, strict=True)):
+        common = min(map(len, of_seeds))
+        if common:
+            aligned = [[*points[: common - 1], points[-1]] for points in of_seeds]
+            moments += [_moment(i, at_once) for at_once in zip(*aligned, strict=True)]
+    return Course(row, tuple(moments))
+
+
+def _moment(experience: int, at_once: Sequence[_Point]) -> Moment:
+    return Moment(
+        experience,
+        fmean(point.share for point in at_once),
+        fmean(point.steps for point in at_once),
+        estimate([point.first for point in at_once]),
+        estimate([point.old for point in at_once]),
+        estimate([point.new for point in at_once]),
+    )
+
+
+def _points(run: StoredRun) -> list[list[_Point]]:
+    """Return by experience the evaluations in it, from that at the end of the one before to its own, if they exist."""
+    counts, curve, ends = run.counts(), run.curve(), run.facts.ends
+    assert curve is not None and ends is not None
+    rows: list[list[tuple[int, tuple[int, ...] | None]]] = [
+        [(begin, before), (end, own)]
+        for begin, before, end, own in zip((0, *ends), (None, *counts.correct), ends, counts.correct, strict=False)
+    ]
+    for step, experience, right in zip(curve.steps, curve.experiences, curve.correct, strict=True):
+        rows[experience].insert(-1, (step, right))
+    return [
+        [_point(counts, i, step, right, (0, *ends)) for step, right in own if right is not None]
+        for i, own in enumerate(rows)
+    ]
+
+
+def _point(counts: Counts, i: int, step: int, right: tuple[int, ...], ends: tuple[int, ...]) -> _Point:
+    """Return the accuracies of an evaluation in experience i; that at its beginning knows nothing of its classes."""
+    total, length = counts.total, ends[i + 1] - ends[i]
+    old, new = sum(right[:i]), right[i] if len(right) > i else None
+    return _Point(
+        share=(step - ends[i]) / length if length else 1.0,
+        steps=step,
+        first=right[0] / total[0],
+        old=old / sum(total[:i]) if i else None,
+        new=None if new is None or not total[i] else new / total[i],
+    )
+
+
+def _lines(row: Row) -> list[tuple[str, ...]]:
+    """Return the line of each experience: its old classes before, at their lowest and at the end, and its new ones."""
+    found = []
+    for i in range(len(row.runs[0].counts().total)):
+        before = [run.metric("accuracy_seen")[i - 1] if i else None for run in row.runs]
+        gaps = [run.metric("stability_gaps")[i] for run in row.runs]
+        least = [None if one is None or gap is None else one - gap for one, gap in zip(before, gaps, strict=True)]
+        ends = [[run.metric(name)[i] for run in row.runs] for name in ("old_accuracy", "new_accuracy")]
+        found.append((row.strategy, str(i + 1), *(percent(estimate(each)) for each in (before, least, *ends))))
+    return found
+
+
+def _csv(courses: Sequence[Course]) -> str:
+    lines: list[list[object]] = [["strategy", "n", "experience", "steps"]]
+    for column in ("first_experience", "old_classes", "new_classes"):
+        lines[0] += [column, f"{column}_half_width"]
+    for each in courses:
+        for moment in each.moments:
+            line: list[object] = [each.row.strategy, len(each.row.seeds), moment.experience + 1, moment.steps]
+            for value in (moment.first, moment.old, moment.new):
+                line += [value.mean, value.half_width] if value else [None, None]
+            lines.append(line)
+    return as_csv(lines)
+
+
+# -- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def draw_first(axes: Axes, *, title: str, courses: Sequence[Course]) -> None:
+    """A line per row over the experiences, each as wide as the others, whatever its gradient steps."""
+    count = max(moment.experience for each in courses for moment in each.moments) + 1
+    axes.set_title(title)
+    axes.set(xlim=(0, count), ylim=(-3, 103), xlabel="experiences learned", ylabel="accuracy, %")
+    axes.set_xticks(range(count + 1) if count <= 10 else range(0, count + 1, -(-count // 8)))
+    _boundaries(axes, range(1, count))
+    ends = []
+    for each in courses:
+        look = appearance(each.row)
+        known = [(moment.experience + moment.share, moment.first) for moment in each.moments]
+        _line(axes, known, look.colour, (0, look.dash) if look.dash else "-")
+        if last := [(x, value) for x, value in known if value]:
+            x, value = last[-1]
+            text = f"\u200e{short(each.row.strategy, 11)}\u200e {100 * value.mean:.1f}"
+            ends.append((x, 100 * value.mean, text, look.colour))
+    label_points(axes, ends)
+
+
+def draw_course(axes: Axes, *, title: str, course: Course) -> None:
+    """One row over its gradient steps: old classes solid, new ones dashed, and the widest fall of old ones as a bar."""
+    colour, own = appearance(course.row).colour, axes.xaxis.label.get_color()
+    axes.set_title(title)
+    last = course.moments[-1]
+    axes.set(xlim=(0, last.steps), ylim=(-3, 103), yticks=[0, 50, 100], xlabel="gradient steps")
+    experiences = sorted({moment.experience for moment in course.moments})
+    _boundaries(axes, [course.of(i)[0].steps for i in experiences if i])
+    for i in experiences:
+        moments = course.of(i)
+        _line(axes, [(moment.steps, moment.new) for moment in moments], colour, (0, (4, 2)), width=1.2)
+        _line(axes, [(moment.steps, moment.old) for moment in moments], colour, "-")
+    _mark_widest_gap(axes, course, own)
+    named = [(last.steps, 100 * value.mean, word, colour) for word, value in _ends(last) if value]
+    label_points(axes, named)
+
+
+def _ends(last: Moment) -> list[tuple[str, Estimate | None]]:
+    return [("old", last.old), ("new", last.new)]
+
+
+def _boundaries(axes: Axes, places: Iterable[float]) -> None:
+    for place in places:
+        axes.axvline(place, color=axes.xaxis.label.get_color(), linewidth=0.6, alpha=0.35)
+
+
+def _line(
+    axes: Axes, known: Sequence[tuple[float, Estimate | None]], colour: str, style: Any, width: float = 1.6
+) -> None:
+    """Draw the means of what is defined with the band of its intervals, left out where they say nothing."""
+    made = [(x, value) for x, value in known if value]
+    xs = [x for x, _ in made]
+    axes.plot(xs, [100 * value.mean for _, value in made], color=colour, linestyle=style, linewidth=width)
+    low, high = (
+        [min(100, max(0, 100 * (value.mean + sign * (value.half_width or 0)))) for _, value in made] for sign in (-1, 1)
+    )
+    told = [not uninformative(value) for _, value in made]
+    axes.fill_between(xs, low, high, where=told, color=colour, alpha=0.15, linewidth=0)
+
+
+def _mark_widest_gap(axes: Axes, course: Course, colour: Any) -> None:
+    """Draw a bar from where old classes were at the beginning of an experience down to their lowest in it."""
+    of_seeds = [run.metric("stability_gaps") for run in course.row.runs]
+    gaps = [estimate(values) for values in zip(*of_seeds, strict=True)]
+    known = [(gap.mean, i) for i, gap in enumerate(gaps) if gap and gap.mean > 0]
+    if not known:
+        return
+    widest, i = max(known)
+    moments = [(moment.old.mean, moment.steps) for moment in course.of(i) if moment.old]
+    level, (least, x) = moments[0][0], min(moments)
+    axes.plot([moments[0][1], x], [100 * level] * 2, color=colour, linestyle=":", linewidth=0.9)
+    arrow = {"arrowstyle": "|-|,widthA=0.2,widthB=0.2", "color": colour, "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", xy=(x, 100 * least), xytext=(x, 100 * level), arrowprops=arrow)
+    axes.annotate(
+        f"−{100 * widest:.0f}",
+        xy=(x, 50 * (level + least)),
+        xytext=(3, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+    )
