@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,9 +46,13 @@ def draw_curves(
     start: int,
     chance: Sequence[float] | None = None,
     label: str = "accuracy, %",
+    without: Sequence[int] = (),
 ) -> None:
     """A line per row from experience `start` on: seeds thin, if not too many, mean thick, the t-interval a band, names
-    at the ends."""
+    at the ends.
+
+    `without` are the experiences in which nothing can be defined, as none of their classes is new.
+    """
     from matplotlib.ticker import MaxNLocator
 
     count = len(found[0].estimates)
@@ -88,7 +93,24 @@ def draw_curves(
     axes.set_xlim(start + 1 - beside, count + beside)
     axes.set_ylim(lowest - 3, 103)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
-    _name_lines(axes, [(curve.row, curve.estimates[-1]) for curve in found], count, chance)
+    _shade(axes, without)
+    ends = []
+    for curve in found:
+        if known := [(i + 1, each) for i, each in enumerate(curve.estimates) if each and i >= start]:
+            ends.append((curve.row, *known[-1]))
+    _name_lines(axes, ends, (count, chance) if chance else None)
+
+
+def _shade(axes: Axes, without: Sequence[int]) -> None:
+    """Shade the experiences, counted from 0, that bring no class, and say so in the longest stretch of them."""
+    starts = [i for i in without if i - 1 not in without]
+    stretches = [(i, next(j for j in itertools.count(i) if j + 1 not in without)) for i in starts]
+    for first, last in stretches:
+        axes.axvspan(first + 0.6, last + 1.4, color=axes.xaxis.label.get_color(), alpha=0.07, linewidth=0)
+    if stretches:
+        first, last = max(stretches, key=lambda stretch: stretch[1] - stretch[0])
+        upright = 0 if last - first > 2 else 90
+        axes.text((first + last) / 2 + 1, 50, "no new class", rotation=upright, ha="center", va="center", fontsize=8)
 
 
 def draw_old_and_new(axes: Axes, *, title: str, old: Curve, new: Curve, chance: Sequence[float]) -> None:
@@ -121,21 +143,24 @@ def _pieces(values: Sequence[float | None]) -> Iterator[tuple[list[int], list[fl
 
 
 def _name_lines(
-    axes: Axes, ends: Sequence[tuple[Row, Estimate | None]], last: int, chance: Sequence[float] | None
+    axes: Axes, ends: Sequence[tuple[Row, int, Estimate]], guessing: tuple[int, Sequence[float]] | None
 ) -> None:
-    """Write each row's name and last value beside the end of its line, apart from each other."""
-    named: list[tuple[float, str, Any]] = [
+    """Write each row's name and last value beside the end of its line, apart from each other.
+
+    `guessing` has the last experience, and what guessing gets right after each.
+    """
+    named: list[tuple[float, float, str, Any]] = [
         (
+            last,
             100 * end.mean,
             f"{_LEFT_TO_RIGHT}{short(row.strategy, 11)}{_LEFT_TO_RIGHT} {100 * end.mean:.1f}",
             appearance(row).colour,
         )
-        for row, end in ends
-        if end
+        for row, last, end in ends
     ]
-    if chance:
-        named.append((100 * chance[-1], "guessing", axes.xaxis.label.get_color()))
-    label_points(axes, [(last, height, text, colour) for height, text, colour in named])
+    if guessing:
+        named.append((guessing[0], 100 * guessing[1][-1], "guessing", axes.xaxis.label.get_color()))
+    label_points(axes, named)
 
 
 def draw_trade_off(

@@ -26,7 +26,7 @@ from clbench.reporting.figure import Figure
 from clbench.reporting.heatmaps import draw_matrix
 from clbench.reporting.labels import short
 from clbench.reporting.rendering import Panel
-from clbench.reporting.within_figures import within
+from clbench.reporting.within_figures import accuracy_within
 from clbench.results.stored_runs import StoredRun
 from clbench.system.tables import readable_bytes
 
@@ -72,6 +72,11 @@ def experiences(comparison: Comparison) -> int:
     return len(comparison.spec.scenario.classes_per_experience)
 
 
+def without_classes(comparison: Comparison) -> list[int]:
+    """Return the experiences, from 0, that bring no class: old ones come again, or more images of them."""
+    return [i for i, size in enumerate(comparison.spec.scenario.classes_per_experience) if not size]
+
+
 def chance_after(comparison: Comparison) -> Sequence[float]:
     """Return what guessing among the classes seen gets right, after every experience."""
     return comparison.rows[0].runs[0].facts.chance[comparison.spec.scenario.setting]
@@ -108,9 +113,20 @@ def old_and_new(comparison: Comparison) -> Figure:
     panels = tuple(
         (
             title,
-            Panel(partial(draw_curves, title=title, found=_shown(comparison, found)[0], start=start, chance=chance)),
+            Panel(
+                partial(
+                    draw_curves,
+                    title=title,
+                    found=_shown(comparison, found)[0],
+                    start=start,
+                    chance=chance,
+                    without=without,
+                )
+            ),
         )
-        for title, found, start in zip(titles, (old, new), (1, 0), strict=True)
+        for title, found, start, without in zip(
+            titles, (old, new), (1, 0), ((), without_classes(comparison)), strict=True
+        )
     )
     rows = tuple(
         (before.row.strategy, str(i + 1), percent(before.estimates[i]), percent(after.estimates[i]))
@@ -120,6 +136,11 @@ def old_and_new(comparison: Comparison) -> Figure:
     headings = ("strategy", "experiences learned", "old classes, %", "new classes, %")
     note = f"{_bands(comparison)} {_shown(comparison, old)[1]}".strip()
     return Figure("old-new", "Old-class and new-class accuracy", panels, headings, rows, note)
+
+
+def within(comparison: Comparison) -> Figure:
+    """Accuracy between the gradient steps of experiences, of runs that were evaluated there."""
+    return accuracy_within(comparison, drawn(comparison))
 
 
 def each_alone(comparison: Comparison) -> Figure:
@@ -178,14 +199,18 @@ def errors(comparison: Comparison) -> Figure:
     title = "Old-class samples taken for the newest classes"
     found = curves(comparison, metric("recency_bias"))
     few, note = _shown(comparison, found)
-    panel = Panel(partial(draw_curves, title=title, found=few, start=1, label="share of old-class samples, %"))
+    without, label = without_classes(comparison), "share of old-class samples, %"
+    panel = Panel(partial(draw_curves, title=title, found=few, start=1, label=label, without=without))
     return Figure(
         "errors", "Where the errors go", ((title, panel),), *_curve_table(found, "taken for newest, %", 1), note
     )
 
 
 def stability_and_plasticity(comparison: Comparison) -> Figure:
-    """Old-class against new-class accuracy after the last experience."""
+    """Old-class against new-class accuracy after the last experience, if that brings new classes."""
+    name = "Stability against plasticity"
+    if not comparison.spec.scenario.classes_per_experience[-1]:
+        return Figure("stability-plasticity", name, (), (), ())
 
     def ends(run: StoredRun) -> tuple[float, float] | None:
         old, new = run.final("old_accuracy"), run.final("new_accuracy")
@@ -199,7 +224,7 @@ def stability_and_plasticity(comparison: Comparison) -> Figure:
         for row in comparison.rows
     )
     headings = ("strategy", "old classes, %", "new classes, %")
-    return Figure("stability-plasticity", "Stability against plasticity", ((title, panel),), headings, rows)
+    return Figure("stability-plasticity", name, ((title, panel),), headings, rows)
 
 
 def cost(comparison: Comparison) -> Figure:

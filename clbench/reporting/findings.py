@@ -129,6 +129,9 @@ def rest(rows: Sequence[Row]) -> str:
     return f", and {left_out} others" if left_out else ""
 
 
+NO_NEW_CLASS = "The last experience brings no new class."
+
+
 def old_and_new(comparison: Comparison) -> str:
     """Return the finding of the figure of old-class and new-class accuracy."""
     if experiences(comparison) == 1:
@@ -151,6 +154,8 @@ def old_and_new(comparison: Comparison) -> str:
     if unlearned:
         told = _told(unlearned, "new_accuracy")
         parts.append(f"New classes not learned, at or below guessing ({100 * guessing:.1f} %): {told}.")
+    if not comparison.spec.scenario.classes_per_experience[-1]:
+        parts.append(NO_NEW_CLASS)
     return " ".join(parts)
 
 
@@ -240,7 +245,8 @@ def errors(comparison: Comparison) -> str:
         if None not in values:
             shares.append((sum(values) / len(values), row.strategy))
     if not shares:
-        return "Undefined here: it takes two experiences."
+        none_new = not comparison.spec.scenario.classes_per_experience[-1]
+        return NO_NEW_CLASS if none_new else "Undefined here: it takes two experiences."
     told = ", ".join(f"{name} {100 * share:.0f} %" for share, name in sorted(shares, reverse=True))
     told += rest(comparison.rows)
     return f"Share of the old classes' test samples that is taken for one of the newest classes at the end: {told}."

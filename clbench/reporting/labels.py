@@ -55,10 +55,13 @@ def _em(character: str) -> float:
         return text_to_path.get_text_width_height_descent(character, size, ismath=False)[0] / 1000
 
 
-def label_points(axes: Axes, labels: Sequence[tuple[float, float, str, Any]]) -> None:
-    """Write labels beside the axes, apart from each other, each with a line to the point x, y that it names."""
+def label_points(axes: Axes, labels: Sequence[tuple[float, float, str, Any]], least_gap: float = _LABEL_GAP) -> None:
+    """Write labels beside the axes, apart from each other, each with a line to the point x, y that it names.
+
+    `least_gap` is in heights of the axes.
+    """
     low, high = axes.get_ylim()
-    gap = min(_LABEL_GAP, 0.98 / max(1, len(labels))) * (high - low)
+    gap = min(least_gap, 0.98 / max(1, len(labels))) * (high - low)
     heights = spread([y for _, y, _, _ in labels], gap, low, high)
     for (x, y, text, colour), height in zip(labels, heights, strict=True):
         axes.annotate(

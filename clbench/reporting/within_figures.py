@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,15 +66,27 @@ class Course:
         """Return the moments of an experience."""
         return [each for each in self.moments if each.experience == experience]
 
+    @property
+    def by_steps(self) -> bool:
+        """Whether there are gradient steps in every experience, so that they tell its moments apart."""
+        ends = [run.facts.ends or () for run in self.row.runs]
+        return all(a < b for each in ends for a, b in pairwise((0, *each)))
 
-def within(comparison: Comparison) -> Figure:
-    """Accuracy between gradient steps: on the first experience for all rows, and for each on old and on new classes."""
+    def place(self, moment: Moment) -> float:
+        """Return where a moment is drawn: at its gradient steps, or in units of experiences."""
+        return moment.steps if self.by_steps else moment.experience + moment.share
+
+
+def accuracy_within(comparison: Comparison, drawn: Sequence[Row]) -> Figure:
+    """Accuracy between gradient steps: on the first experience of the rows that are `drawn` together, and for each row
+    on old and on new classes."""
     courses = [course(row) for row in comparison.rows if all(run.facts.ends for run in row.runs)]
     name = "Accuracy within experiences"
     if not courses:
         return Figure("within", name, (), (), ())
     title = "Classes of the first experience"
-    panels = [(title, Panel(partial(draw_first, title=title, courses=courses)))]
+    together = [each for each in courses if each.row in drawn]
+    panels = [(title, Panel(partial(draw_first, title=title, courses=together)))] if together else []
     for each in courses:
         own = short(each.row.strategy, 15)
         draw = partial(draw_course, title=own, course=each)
@@ -188,23 +201,22 @@ def draw_first(axes: Axes, *, title: str, courses: Sequence[Course]) -> None:
 
 def draw_course(axes: Axes, *, title: str, course: Course) -> None:
     """One row over its gradient steps: old classes solid, new ones dashed, and the widest fall of old ones as a bar."""
-    colour, own = appearance(course.row).colour, axes.xaxis.label.get_color()
+    from matplotlib.ticker import MaxNLocator
+
+    colour, last = appearance(course.row).colour, course.moments[-1]
     axes.set_title(title)
-    last = course.moments[-1]
-    axes.set(xlim=(0, last.steps), ylim=(-3, 103), yticks=[0, 50, 100], xlabel="gradient steps")
+    unit = "gradient steps" if course.by_steps else "experiences learned"
+    axes.set(xlim=(0, course.place(last)), ylim=(-3, 103), yticks=[0, 50, 100], xlabel=unit)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
     experiences = sorted({moment.experience for moment in course.moments})
-    _boundaries(axes, [course.of(i)[0].steps for i in experiences if i])
+    _boundaries(axes, [course.place(course.of(i)[0]) for i in experiences if i])
     for i in experiences:
-        moments = course.of(i)
-        _line(axes, [(moment.steps, moment.new) for moment in moments], colour, (0, (4, 2)), width=1.2)
-        _line(axes, [(moment.steps, moment.old) for moment in moments], colour, "-")
-    _mark_widest_gap(axes, course, own)
-    named = [(last.steps, 100 * value.mean, word, colour) for word, value in _ends(last) if value]
-    label_points(axes, named)
-
-
-def _ends(last: Moment) -> list[tuple[str, Estimate | None]]:
-    return [("old", last.old), ("new", last.new)]
+        places = [(course.place(moment), moment) for moment in course.of(i)]
+        _line(axes, [(x, moment.new) for x, moment in places], colour, (0, (4, 2)), width=1.0, band=False)
+        _line(axes, [(x, moment.old) for x, moment in places], colour, "-")
+    _mark_widest_gap(axes, course)
+    ends = (("old", last.old), ("new", last.new))
+    label_points(axes, [(course.place(last), 100 * value.mean, word, colour) for word, value in ends if value], 0.09)
 
 
 def _boundaries(axes: Axes, places: Iterable[float]) -> None:
@@ -213,12 +225,19 @@ def _boundaries(axes: Axes, places: Iterable[float]) -> None:
 
 
 def _line(
-    axes: Axes, known: Sequence[tuple[float, Estimate | None]], colour: str, style: Any, width: float = 1.6
+    axes: Axes,
+    known: Sequence[tuple[float, Estimate | None]],
+    colour: str,
+    style: Any,
+    width: float = 1.6,
+    band: bool = True,
 ) -> None:
-    """Draw the means of what is defined with the band of its intervals, left out where they say nothing."""
+    """Draw the means of what is defined, and a band of their intervals, left out where they say nothing."""
     made = [(x, value) for x, value in known if value]
     xs = [x for x, _ in made]
     axes.plot(xs, [100 * value.mean for _, value in made], color=colour, linestyle=style, linewidth=width)
+    if not band:
+        return
     low, high = (
         [min(100, max(0, 100 * (value.mean + sign * (value.half_width or 0)))) for _, value in made] for sign in (-1, 1)
     )
@@ -226,24 +245,26 @@ def _line(
     axes.fill_between(xs, low, high, where=told, color=colour, alpha=0.15, linewidth=0)
 
 
-def _mark_widest_gap(axes: Axes, course: Course, colour: Any) -> None:
+def _mark_widest_gap(axes: Axes, course: Course) -> None:
     """Draw a bar from where old classes were at the beginning of an experience down to their lowest in it."""
     of_seeds = [run.metric("stability_gaps") for run in course.row.runs]
     gaps = [estimate(values) for values in zip(*of_seeds, strict=True)]
-    known = [(gap.mean, i) for i, gap in enumerate(gaps) if gap and gap.mean > 0]
+    # A fall of less than a point cannot be seen, and its number would be 0.
+    known = [(gap.mean, i) for i, gap in enumerate(gaps) if gap and gap.mean >= 0.01]
     if not known:
         return
     widest, i = max(known)
-    moments = [(moment.old.mean, moment.steps) for moment in course.of(i) if moment.old]
-    level, (least, x) = moments[0][0], min(moments)
-    axes.plot([moments[0][1], x], [100 * level] * 2, color=colour, linestyle=":", linewidth=0.9)
+    moments = [(moment.old.mean, course.place(moment)) for moment in course.of(i) if moment.old]
+    colour, (level, begin), (least, x) = axes.xaxis.label.get_color(), moments[0], min(moments)
+    axes.plot([begin, x], [100 * level] * 2, color=colour, linestyle=":", linewidth=0.9)
     arrow = {"arrowstyle": "|-|,widthA=0.2,widthB=0.2", "color": colour, "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
     axes.annotate("", xy=(x, 100 * least), xytext=(x, 100 * level), arrowprops=arrow)
     axes.annotate(
         f"−{100 * widest:.0f}",
         xy=(x, 50 * (level + least)),
-        xytext=(3, 0),
+        xytext=(3 if x < 0.85 * axes.get_xlim()[1] else -3, 0),
         textcoords="offset points",
         va="center",
+        ha="left" if x < 0.85 * axes.get_xlim()[1] else "right",
         fontsize=8,
     )
