@@ -1,13 +1,19 @@
-"""Experience Replay: every batch of new data is trained together with a batch of exemplars from a reservoir.
+"""Experience Replay: every batch of new data is trained together with a batch of exemplars from a memory.
 
     L = CE(softmax(o), y)        averaged over the new batch and the drawn exemplars
 
-Source: Chaudhry et al. 2019 (arXiv 1902.10486); reservoir sampling after Vitter 1985, as in Riemer et al. 2019.
-Variant: over all classes seen so far. Exemplars go through the network in a separate forward pass. The reservoir counts
-an image once, however many epochs show it.
+reservoir  all images so far are equally likely to be kept (Vitter 1985, as in Riemer et al. 2019)
+ring       the last images of each class, in equal shares of all classes of the stream (Chaudhry et al. 2019)
+balanced   a reservoir whose classes are as equally large as can be (Chrysakis & Moens 2020)
+herding    after each experience, in equal shares of the classes seen, those near the class mean (Rebuffi et al. 2017)
+
+Source: Chaudhry et al. 2019 (arXiv 1902.10486).
+Variant: over all classes seen so far. Exemplars go through the network in a separate forward pass. A reservoir counts
+an image once, however many epochs show it, and a ring keeps it once. What other codebases call replay is in
+er_dialects.py.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge
 from torch import Tensor
@@ -24,8 +30,23 @@ class Config:
     batch: Annotated[int, Ge(1)] = 32
     """Exemplars replayed with each batch; images."""
 
+    memories: Literal["reservoir", "ring", "balanced", "herding"] = "reservoir"
+    """Which images the memory keeps."""
+
 
 class ER(clbench.Strategy[Config]):
+    presets = {
+        "riemer2019": {
+            "source": "Chaudhry et al. 2019 (arXiv 1902.10486), with reservoir sampling as in Riemer et al. 2019",
+            "loss": "CE over the new batch and the drawn exemplars",
+        },
+        "chaudhry2019": {
+            "source": "Chaudhry et al. 2019 (arXiv 1902.10486), its ER-Ring: batches of 10 new images and 10 exemplars",
+            "loss": "CE over the new batch and the exemplars drawn from a ring buffer for each class",
+            "set": {"memories": "ring", "batch": 10},
+        },
+    }
+
     def start(self, model: clbench.Network) -> None:
         self.exemplars = clbench.ExemplarMemory(self.config.memory)
 
@@ -37,4 +58,13 @@ class ER(clbench.Strategy[Config]):
         return (1 - share) * batch.cross_entropy() + share * losses.cross_entropy(batch.model(old.x), old.y)
 
     def after_step(self, batch: clbench.Batch) -> None:
-        self.exemplars.reservoir(batch)
+        if self.config.memories == "reservoir":
+            self.exemplars.reservoir(batch)
+        elif self.config.memories == "ring":
+            self.exemplars.ring(batch)
+        elif self.config.memories == "balanced":
+            self.exemplars.balanced_reservoir(batch)
+
+    def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
+        if self.config.memories == "herding":
+            self.exemplars.share_by_herding(model, experience)

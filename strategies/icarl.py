@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import clbench
 from clbench import losses
+from clbench.base.exemplars import unit_features
 from clbench.networks.classifiers import NearestMean
 
 
@@ -43,39 +44,14 @@ class ICaRL(clbench.Strategy[Config]):
         )
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
-        share = self.exemplars.share(experience)
-        self.exemplars.limit(share)
+        self.exemplars.share_by_herding(model, experience)
         network = model.in_evaluation()
         with torch.no_grad():
-            parts = [(features(network, x), y) for x, y in experience.samples.batches(500)]
-            phi, y = (torch.cat(part) for part in zip(*parts, strict=True))
-            for label in y.unique():
-                own = (y == label).nonzero().squeeze(1)
-                self.exemplars.keep(experience.samples, own[herd(phi[own], share)], experience)
-            stored = torch.cat(
-                [features(network, experience.samples.scaled(part)) for part in self.exemplars.images.split(500)]
-            )
+            parts = self.exemplars.images.split(500)
+            stored = torch.cat([unit_features(network, experience.samples.scaled(part)) for part in parts])
         labels = self.exemplars.labels
         means = [stored[labels == label].mean(dim=0) for label in range(experience.seen_classes)]
         self.means = F.normalize(torch.stack(means), dim=1)  # (classes, features)
 
     def classifier(self, model: clbench.Network, experience: clbench.Experience) -> nn.Module:
         return NearestMean(self.means)  # by the cosine; φ and μ have length 1, so the distance has the same order
-
-
-def features(model: clbench.Network, x: Tensor) -> Tensor:
-    """Return φ(x), (n, features), each row of length 1."""
-    return F.normalize(model.blocks(x).float(), dim=1)
-
-
-def herd(phi: Tensor, count: int) -> Tensor:
-    """Return positions of `count` rows of `phi` (n, features), the mean of whose first m is close to that of all."""
-    mean, total, chosen = phi.mean(dim=0), torch.zeros_like(phi[0]), []
-    left = torch.ones(len(phi), dtype=torch.bool, device=phi.device)
-    for m in range(1, min(count, len(phi)) + 1):
-        distance = (mean - (total + phi) / m).norm(dim=1).masked_fill(~left, torch.inf)
-        best = int(distance.argmin())
-        chosen.append(best)
-        left[best] = False
-        total = total + phi[best]
-    return torch.tensor(chosen, dtype=torch.int64, device=phi.device)

@@ -7,16 +7,21 @@ many as its config's field `memory` says; the audit counts them (see audit/audit
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
     from clbench.base.batch import Batch
     from clbench.base.experience import Experience, Samples
+    from clbench.networks.network import Network
+
+Class = tuple[int, int]
+"""A class of the stream: domain-incrementally the index of its experience, otherwise 0, and its output."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +44,21 @@ class ExemplarMemory:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.offered = 0
-        """Number of different images offered to `reservoir` so far."""
+        """Number of different images offered to `reservoir` or `balanced_reservoir` so far."""
 
         self._row_at: dict[int, int] = {}
-        """By its place, the dataset's row of each image that `reservoir` stored."""
+        """By its place, the dataset's row of each image that was offered in a batch."""
 
         self._offers: Counter[int] = Counter()
         """How often each row of the current experience has been offered."""
 
         self._experience = -1
+
+        self._encountered: Counter[Class] = Counter()
+        """Number of different images of each class offered to `balanced_reservoir`."""
+
+        self._full: set[Class] = set()
+        """Classes that have had the most exemplars at some time since the memory was filled."""
 
         self.images = torch.empty(0)
         """(m, height, width, channels) of uint8."""
@@ -71,7 +82,77 @@ class ExemplarMemory:
         An image is stored once at most, however often it is offered. `values` (n, …) are stored with the images; those
         of each offer of an image within an experience are equally likely. Source: Vitter 1985, algorithm R.
         """
-        last = self._places(batch, bool(values))
+        self._store(batch, self._places(batch, bool(values), self._anywhere), values)
+
+    def balanced_reservoir(self, batch: Batch) -> None:
+        """Offer a batch by class-balancing reservoir sampling: unequal classes are stored as equally as can be.
+
+        Of a class that has once had the most exemplars all images offered are equally likely to be stored; an image of
+        any other class takes the place of one of the largest class. Source: Chrysakis & Moens 2020 (ICML), algorithm 1.
+        """
+        kept = self._classes()
+        labels = batch.y.tolist()
+
+        def place(position: int, size: int) -> int:
+            own = self._class(batch.experience, labels[position])
+            self._encountered[own] += 1
+            if size < self.capacity:
+                kept.append(own)
+                return size
+            counts = Counter(kept)
+            largest = {known for known, count in counts.items() if count == max(counts.values())}
+            self._full |= largest
+            if own in self._full and int(torch.randint(self._encountered[own], (1,))) >= counts[own]:
+                return self.capacity  # which is nowhere
+            among = {own} if own in self._full else largest
+            places = [at for at, known in enumerate(kept) if known in among]
+            chosen = places[int(torch.randint(len(places), (1,)))]
+            kept[chosen] = own
+            return chosen
+
+        self._store(batch, self._places(batch, False, place), self._origin(batch))
+
+    def ring(self, batch: Batch) -> None:
+        """Offer a batch to a ring buffer for each class of the stream, which keeps its last images.
+
+        All have equal room. Source: Chaudhry et al. 2019 (arXiv 1902.10486), algorithm 4.
+        """
+        room = self.capacity // sum(batch.experience.classes_per_experience)
+        new = {row: position for position, row in enumerate(batch.index.tolist()) if row >= 0}
+        if not new:
+            return
+        self.select(torch.tensor([at for at in range(len(self)) if self._row_at.get(at) not in new], dtype=torch.int64))
+        last = {len(self) + n: position for n, position in enumerate(new.values())}
+        self._row_at |= dict(zip(last, new, strict=True))
+        self._store(batch, last, self._origin(batch))
+        kept = self._classes()
+        left = Counter(kept)
+        places = []
+        for place, own in enumerate(kept):
+            if left[own] <= room:
+                places.append(place)
+            left[own] -= 1
+        self.select(torch.tensor(places, dtype=torch.int64))
+
+    def _anywhere(self, position: int, size: int) -> int:
+        return size if size < self.capacity else int(torch.randint(self.offered + 1, (1,)))
+
+    def _class(self, experience: Experience, label: int) -> Class:
+        return experience.index if experience.setting == "domain_incremental" else 0, label
+
+    def _classes(self) -> list[Class]:
+        """Return the class of each exemplar."""
+        origin = self.values.get("experience", torch.zeros_like(self.labels))
+        return list(zip(origin.tolist(), self.labels.tolist(), strict=True))
+
+    def _origin(self, batch: Batch) -> dict[str, Tensor]:
+        """Return what must be stored with a batch's images to tell classes that share their outputs."""
+        if batch.experience.setting != "domain_incremental":
+            return {}
+        return {"experience": torch.full_like(batch.y, batch.experience.index)}
+
+    def _store(self, batch: Batch, last: Mapping[int, int], values: Mapping[str, Tensor]) -> None:
+        """Store samples of a batch; `last` has their positions by the places that they get."""
         if not last:
             return
         positions = torch.tensor(list(last.values()), device=batch.y.device)
@@ -83,8 +164,12 @@ class ExemplarMemory:
         for name, value in values.items():
             self.values[name][at] = value[positions].detach()
 
-    def _places(self, batch: Batch, with_values: bool) -> dict[int, int]:
-        """Return the places that samples of the batch get, with their positions in the batch."""
+    def _places(self, batch: Batch, with_values: bool, place_of_new: Callable[[int, int], int]) -> dict[int, int]:
+        """Return the places that samples of the batch get, with their positions in the batch.
+
+        `place_of_new` chooses a place for an image that is offered for the first time, of its position in the batch and
+        the number of exemplars so far; a place beyond the capacity is none.
+        """
         if batch.experience.index != self._experience:
             self._offers, self._experience = Counter(), batch.experience.index
         place_of = {row: place for place, row in self._row_at.items()}
@@ -98,7 +183,7 @@ class ExemplarMemory:
                 if with_values and row in place_of and int(torch.randint(times, (1,))) == 0:
                     last[place_of[row]] = position
                 continue
-            place = size if size < self.capacity else int(torch.randint(self.offered + 1, (1,)))
+            place = place_of_new(position, size)
             self.offered += 1
             if place < self.capacity:
                 size = max(size, place + 1)
@@ -139,19 +224,55 @@ class ExemplarMemory:
         self.images, self.labels = torch.cat([self.images, images]), torch.cat([self.labels, labels])
         self.values |= {name: torch.cat([self.values[name], value]) for name, value in values.items()}
 
-    def share(self, experience: Experience) -> int:
-        """Return how many exemplars each class of the experiences so far may have, if all have equally many."""
-        return self.capacity // sum(experience.classes_per_experience[: experience.index + 1])
+    def share(self, experience: Experience, of: Literal["seen", "stream"] = "seen") -> int:
+        """Return how many exemplars each class may have, if all classes so far, or of the stream, have as many."""
+        classes = experience.classes_per_experience
+        return self.capacity // sum(classes if of == "stream" else classes[: experience.index + 1])
 
-    def share_among_classes(self, experience: Experience) -> None:
-        """Give each class seen an equal share: old classes keep their first exemplars, new ones are drawn at random."""
+    def share_among_classes(self, experience: Experience, of: Literal["seen", "stream"] = "seen") -> None:
+        """Give each class an equal share: old classes keep their first exemplars, new ones are drawn at random."""
         assert experience.samples is not None
-        share = self.share(experience)
+        share = self.share(experience, of)
         self.limit(share)
         y = torch.cat([labels for _, labels in experience.samples.batches(1000)])
         for label in y.unique():
             own = (y == label).nonzero().squeeze(1)
             self.keep(experience.samples, own[torch.randperm(len(own))[:share]], experience)
+
+    def share_by_herding(self, model: Network, experience: Experience, of: Literal["seen", "stream"] = "seen") -> None:
+        """Give each class an equal share: old classes keep their first exemplars, new ones are chosen by herding.
+
+        Source: Rebuffi et al. 2017 (arXiv 1611.07725), algorithms 4 and 5, on features of length 1, not augmented.
+        """
+        assert experience.samples is not None
+        share = self.share(experience, of)
+        self.limit(share)
+        network = model.in_evaluation()
+        with torch.no_grad():
+            parts = [(unit_features(network, x), y) for x, y in experience.samples.batches(500)]
+        phi, y = (torch.cat(part) for part in zip(*parts, strict=True))
+        for label in y.unique():
+            own = (y == label).nonzero().squeeze(1)
+            self.keep(experience.samples, own[herd(phi[own], share)], experience)
+
+    def share_among_experiences(self, experience: Experience) -> None:
+        """Give each experience an equal share: old ones keep their first exemplars, the new one's are drawn at random.
+
+        `values["experience"]` says which experience each exemplar is of.
+        """
+        assert experience.samples is not None
+        share = self.capacity // (experience.index + 1)
+        origin = self.values.get("experience", torch.zeros_like(self.labels))
+        firsts = [(origin == index).nonzero().squeeze(1)[:share] for index in range(experience.index)]
+        chosen = torch.randperm(len(experience.samples))[:share]
+        images, labels = experience.samples.take(chosen)
+        new = torch.full_like(labels, experience.index)
+        if not firsts:
+            self.images, self.labels, self.values = images, labels, {"experience": new}
+            return
+        self.select(torch.cat(firsts))
+        self.images, self.labels = torch.cat([self.images, images]), torch.cat([self.labels, labels])
+        self.values = {"experience": torch.cat([self.values["experience"], new])}
 
     def select(self, kept: Tensor) -> None:
         """Keep the exemplars at these positions, in this order, and no others."""
@@ -168,6 +289,24 @@ class ExemplarMemory:
         for own in classes.unique():
             kept[(classes == own).nonzero().squeeze(1)[:per_class]] = True
         self.select(kept.nonzero().squeeze(1))
+
+
+def unit_features(model: Network, x: Tensor) -> Tensor:
+    """Return the trunk's features of x, (n, features), each row of length 1."""
+    return F.normalize(model.blocks(x).float(), dim=1)
+
+
+def herd(phi: Tensor, count: int) -> Tensor:
+    """Return positions of `count` rows of `phi` (n, features), the mean of whose first m is close to that of all."""
+    mean, total, chosen = phi.mean(dim=0), torch.zeros_like(phi[0]), []
+    left = torch.ones(len(phi), dtype=torch.bool, device=phi.device)
+    for m in range(1, min(count, len(phi)) + 1):
+        distance = (mean - (total + phi) / m).norm(dim=1).masked_fill(~left, torch.inf)
+        best = int(distance.argmin())
+        chosen.append(best)
+        left[best] = False
+        total = total + phi[best]
+    return torch.tensor(chosen, dtype=torch.int64, device=phi.device)
 
 
 def _longer(kept: Tensor, more: int) -> Tensor:
