@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from clbench.base.experience import Experience
@@ -106,6 +106,10 @@ class Batch:
             return losses.cross_entropy_within(seen, self.y, experience.classes_per_experience[: experience.index + 1])
         first = experience.old_classes if experience.setting == "class_incremental" and over == "current" else 0
         return losses.cross_entropy(seen, self.y, first)
+
+    def cross_entropy_of(self, x: Tensor, y: Tensor, over: Classes = "seen") -> Tensor:
+        """Return `cross_entropy` of other samples, such as exemplars: x (n, channels, height, width), y (n,)."""
+        return replace(self, x=x, y=y, logits=self.model(x)).cross_entropy(over)
 
     def _outputs(self, over: Classes) -> int:
         """Return over how many outputs the softmax of the cross-entropy ranges for the current experience's samples."""

@@ -66,10 +66,10 @@ BOUNDARY_HOOKS = (
 """What is called once for each experience, and therefore not where boundaries are not told."""
 
 ConfigT = TypeVar("ConfigT")
-TrainingData = Literal["current", "seen", "with_memory", "memory", "read"]
+TrainingData = Literal["current", "seen", "with_memory", "with_repeated_memory", "memory", "read"]
 """The current experience's data; all data seen so far (references only); the current data together with the exemplars
-in `self.exemplars`; these exemplars alone; or no training by gradient steps, the data only being read in
-`after_experience`."""
+in `self.exemplars`, each once or as often as a full memory fits into the data; these exemplars alone; or no training by
+gradient steps, the data only being read in `after_experience`."""
 
 
 class Strategy(Generic[ConfigT]):

@@ -51,18 +51,21 @@ class ExperienceData:
         """Return samples as the network's input, without augmentation: (n, channels, height, width)."""
         return self.scaling(self.images.read(rows))
 
-    def with_exemplars(self, own: TrainingSet, strategy: object, alone: bool) -> TrainingSet:
-        """Return the strategy's exemplars as training data, after the experience's `own` samples unless `alone`.
+    def with_exemplars(self, own: TrainingSet, strategy: object, choice: str) -> TrainingSet:
+        """Return the strategy's exemplars as training data: alone (`memory`), or after the experience's `own` samples.
 
-        Raises PluginError if the strategy has no exemplar memory.
+        With `with_repeated_memory` each exemplar is there ⌊own samples / capacity⌋ times, but at least once. Raises
+        PluginError if the strategy has no exemplar memory.
         """
         kept = getattr(strategy, "exemplars", None)
         if not isinstance(kept, ExemplarMemory):
             raise PluginError(f"{type(strategy).__name__} trains on exemplars but has no ExemplarMemory `exemplars`")
         if not len(kept):
             return own
-        images, labels, names = [kept.images], [kept.labels], [torch.full((len(kept),), -1)]
-        if not alone:
+        copies = max(len(own) // kept.capacity, 1) if choice == "with_repeated_memory" else 1
+        images, labels = [kept.images] * copies, [kept.labels] * copies
+        names = [torch.full((copies * len(kept),), -1)]
+        if choice != "memory":
             images.insert(0, self.images.read(own.rows))
             labels.insert(0, own.labels)
             names.insert(0, own.rows)

@@ -230,8 +230,8 @@ class Trainer:
             past = [self.data.divided(index, self.recipe)[0] for index in range(self.where.index)]
             self.costs.past_data_bytes = sum(map(len, past)) * self.data.images.pixels[0].nbytes
             return self.data.joined([*past, self.own_data])
-        if choice in ("memory", "with_memory"):
-            return self.data.with_exemplars(self.own_data, self.strategy, alone=choice == "memory")
+        if choice in ("memory", "with_memory", "with_repeated_memory"):
+            return self.data.with_exemplars(self.own_data, self.strategy, choice)
         return self.own_data
 
     def _plan_steps(self) -> None:
