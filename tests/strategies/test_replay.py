@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from clbench import losses
 from clbench.base.batch import Batch
-from clbench.base.exemplars import ExemplarMemory
+from clbench.base.exemplars import ExemplarMemory, herd
 from clbench.base.experience import Experience
 from clbench.base.recipe import Recipe
 from clbench.errors import UsageError
@@ -26,7 +27,7 @@ from clbench.runs.request import Request
 
 RECIPE = Recipe(network="mlp", optimizer="sgd", lr=0.05, batch_size=16, epochs=2)
 SIZES = (2, 2, 2)
-WITH_MEMORY = ["er", "er_ace", "derpp", "agem", "gdumb", "icarl", "bic"]
+WITH_MEMORY = ["er", "er_dialects", "er_ace", "mir", "derpp", "agem", "gem", "gdumb", "icarl", "bic"]
 
 
 class Pixels:
@@ -124,6 +125,73 @@ def test_a_limit_keeps_the_first_of_each_class() -> None:
     assert memory.images.flatten().tolist() == [0, 1, 2, 3] and memory.labels.tolist() == [0, 1, 0, 1]
 
 
+def kept_rows(memory: ExemplarMemory) -> list[int]:
+    return memory.images[:, 0, 0, 0].tolist()
+
+
+def test_a_ring_keeps_the_last_images_of_each_class_in_equal_shares_of_all_classes_of_the_stream() -> None:
+    memory = ExemplarMemory(13)  # two for each of the six classes
+    memory.ring(batch_of([0, 1, 2, 3, 4], labels=[0, 0, 0, 1, 0]))
+    assert kept_rows(memory) == [2, 3, 4] and memory.labels.tolist() == [0, 1, 0]
+    memory.ring(batch_of([5, 6], labels=[1, 1]))
+    assert kept_rows(memory) == [2, 4, 5, 6]
+    memory.ring(batch_of([-1, 7], labels=[0, 2], experience=Experience(1, SIZES)))
+    assert kept_rows(memory) == [2, 4, 5, 6, 7]
+
+
+def test_a_ring_keeps_an_image_once_however_many_epochs_show_it() -> None:
+    memory = ExemplarMemory(18)
+    for rows in ([0, 1, 2, 3], [2, 0, 3, 1]):
+        memory.ring(batch_of(rows))
+    assert kept_rows(memory) == [0, 3, 1]
+
+
+def test_a_balanced_reservoir_gives_rare_classes_as_much_room_as_they_have_images() -> None:
+    torch.manual_seed(0)
+    counts: Counter[int] = Counter()
+    for _ in range(300):
+        memory = ExemplarMemory(6)
+        memory.balanced_reservoir(batch_of(list(range(20)), labels=[0] * 20))
+        memory.balanced_reservoir(batch_of([20, 21], labels=[1, 1]))
+        memory.balanced_reservoir(batch_of(list(range(22, 42)), labels=[0] * 20))
+        memory.balanced_reservoir(batch_of([42], labels=[2]))
+        assert Counter(memory.labels.tolist()) == {0: 3, 1: 2, 2: 1}
+        counts.update(row for row in kept_rows(memory) if row < 20 or 22 <= row < 42)
+    # 3 of the 40 images of class 0, each as likely as any other
+    assert sum(counts[row] for row in range(20)) == pytest.approx(450, abs=60)
+
+
+def test_classes_that_share_outputs_domain_incrementally_have_their_own_room() -> None:
+    for offer in ("ring", "balanced_reservoir"):
+        memory = ExemplarMemory(6)
+        for index in range(3):
+            where = Experience(index, SIZES, "domain_incremental")
+            rows = list(range(20 * index, 20 * index + 20))
+            getattr(memory, offer)(batch_of(rows, labels=[row % 2 for row in rows], experience=where))
+        origin = zip(memory.values["experience"].tolist(), memory.labels.tolist(), strict=True)
+        assert Counter(origin) == {(index, y): 1 for index in range(3) for y in range(2)}, offer
+
+
+def test_experiences_have_equal_shares_of_which_older_ones_keep_the_first() -> None:
+    torch.manual_seed(0)
+    memory = ExemplarMemory(7)
+
+    class Images:
+        def __len__(self) -> int:
+            return 20
+
+        def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+            return positions.view(-1, 1, 1, 1).to(torch.uint8), positions % 2
+
+    kept = []
+    for index, share in enumerate((7, 3, 2)):
+        memory.share_among_experiences(Experience(index, SIZES, samples=Images()))
+        assert memory.values["experience"].tolist() == [i for i in range(index + 1) for _ in range(share)]
+        assert all(kept[i][:share] == kept_rows(memory)[i * share : (i + 1) * share] for i in range(index))
+        kept.append(kept_rows(memory)[index * share :])
+        assert len(set(kept[-1])) == share
+
+
 # -- whole runs -------------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +224,41 @@ def test_domain_incrementally_every_class_has_its_share_though_experiences_share
         classes = Counter(known[image.numpy().tobytes()] for image in kept.images)
         assert classes == dict.fromkeys(range(2 * index + 2), share)
         assert all(known[i.numpy().tobytes()] % 2 == int(y) for i, y in zip(kept.images, kept.labels, strict=True))
+
+
+@pytest.mark.parametrize("memories", ["ring", "balanced", "herding"])
+def test_every_memory_of_er_keeps_all_classes_in_equal_numbers(memories: str) -> None:
+    strategy = builtin("er", memory=12, memories=memories)
+    run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES)
+    strategy.start(run.trainer.model)
+    run.learn()
+    assert Counter(strategy.exemplars.labels.tolist()) == dict.fromkeys(range(6), 2)
+
+
+def test_herded_exemplars_of_er_are_those_of_icarl() -> None:
+    kept = []
+    run = SmallRun(builtin("naive"), RECIPE, colours(classes=6), SIZES)
+    for strategy in (builtin("er", memory=12, memories="herding"), builtin("icarl", memory=12)):
+        strategy.start(run.trainer.model)
+        model = run.new_model()
+        strategy.after_experience(model, Experience(0, SIZES, samples=run.data.divided(0, RECIPE)[0]))
+        kept.append(strategy.exemplars.images)
+    assert torch.equal(*kept)
+
+
+@pytest.mark.parametrize("name", ["er_dialects", "gem"])
+def test_rehearsed_exemplars_are_repeated_until_they_are_about_as_many_as_the_new_samples(name: str) -> None:
+    strategy = builtin(name, memory=12, **({"rehearsal": True} if name == "gem" else {}))
+    images = colours(classes=6)
+    run = SmallRun(strategy, RECIPE, images, SIZES)
+    strategy.start(run.trainer.model)
+    seen = [costs.samples_seen for costs in run.learn().experience_costs]
+    new = [len(run.rows(index)) for index in range(3)]
+    exemplars = 0 if name == "er_dialects" else 12  # of GEM's gradients, for every step
+    for index in (1, 2):
+        trained = new[index] + new[index] // 12 * 12
+        steps = -(-trained // RECIPE.batch_size)
+        assert seen[index] == RECIPE.epochs * (trained + steps * exemplars)
 
 
 def test_replayed_samples_count_as_seen() -> None:
@@ -270,6 +373,103 @@ def test_agem_takes_away_what_would_raise_the_loss_on_the_exemplars() -> None:
         torch.testing.assert_close(after, noise if sign < 0 else gradient, rtol=1e-4, atol=1e-5)
 
 
+def gem_of(strength: float, *gradients: list[float]) -> Tensor:
+    gem = sys.modules[strategy_class("gem").__module__]
+    first, *others = (torch.tensor(gradient) for gradient in gradients)
+    found: Tensor = gem.projected(first, torch.stack(others), strength)
+    return found
+
+
+def test_gem_projects_the_gradient_onto_the_cone_of_what_helps_every_experience() -> None:
+    # Worked by hand. Against one experience, the part along its gradient goes.
+    torch.testing.assert_close(gem_of(0.0, [1.0, -30.0], [0.0, 10.0]), torch.tensor([1.0, 0.0]), atol=1e-3, rtol=0)
+    # The nearest point of {z: z₂ ≥ 0, z₁ + z₂ ≥ 0} to (-30, 10) is (-20, 20); z₂ ≥ 0 does not bind.
+    found = gem_of(0.0, [-30.0, 10.0], [0.0, 10.0], [10.0, 10.0])
+    torch.testing.assert_close(found, torch.tensor([-20.0, 20.0]), atol=2e-3, rtol=0)
+    # Both bind: the nearest point of {z₁ ≥ 0, z₂ ≥ 0} to (-20, -30) is the origin.
+    found = gem_of(0.0, [-20.0, -30.0], [10.0, 0.0], [0.0, 10.0])
+    torch.testing.assert_close(found, torch.zeros(2), atol=1e-3, rtol=0)
+
+
+def test_the_memory_strength_of_gem_is_what_is_added_of_each_experiences_gradient_at_least() -> None:
+    # v = (3, 0) without strength; with 0.5, v₂ = 0.5, and v₁ is still 3, as the two are orthogonal.
+    found = gem_of(0.5, [1.0, -30.0], [0.0, 10.0], [10.0, 0.0])
+    torch.testing.assert_close(found, torch.tensor([6.0, 0.0]), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_gem_solves_the_quadratic_program_that_scipy_solves(strength: float) -> None:
+    from scipy.optimize import minimize
+
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        gradient, references = torch.randn(6, generator=generator), torch.randn(4, 6, generator=generator)
+        gram = (references @ references.T).double().numpy() + 0.001 * torch.eye(4).double().numpy()
+        linear = (references @ gradient).double().numpy()
+        dual = minimize(
+            lambda v: 0.5 * v @ gram @ v + linear @ v,  # noqa: B023
+            [1.0] * 4,
+            jac=lambda v: gram @ v + linear,  # noqa: B023
+            bounds=[(strength, None)] * 4,
+            options={"ftol": 1e-14, "gtol": 1e-10},
+        )
+        expected = gradient + torch.from_numpy(dual.x).float() @ references
+        torch.testing.assert_close(
+            gem_of(strength, gradient.tolist(), *references.tolist()), expected, atol=1e-4, rtol=1e-4
+        )
+
+
+def test_gem_leaves_a_gradient_that_harms_no_experience_and_projects_one_that_does() -> None:
+    model = Linear()
+    gem = started("gem", model, strength=0.0)
+    x, y = filled(gem.exemplars, experience=torch.zeros(4, dtype=torch.int64))
+    weights = list(model.parameters())
+    reference = torch.cat([g.flatten() for g in torch.autograd.grad(F.cross_entropy(model(x), y), weights)])
+    batch, _ = a_batch(model)
+    for sign in (-1, 1):
+        for weight, part in zip(weights, (sign * reference).split([w.numel() for w in weights]), strict=True):
+            weight.grad = part.view_as(weight).clone()
+        gem.before_step(batch)
+        after = torch.cat([weight.grad.flatten() for weight in weights if weight.grad is not None])
+        torch.testing.assert_close(after, reference if sign > 0 else torch.zeros_like(after), rtol=1e-4, atol=2e-3)
+
+
+def test_mir_replays_the_exemplars_whose_loss_the_step_would_raise_most() -> None:
+    # One pixel is 1: logit c of image i is W[c, i]. All weights are 0, so every p is 1/4 and ℓ = log 4. A step of
+    # rate 1 on image 0 of class 2 adds (-1/4, -1/4, 3/4, -1/4) to column 0: only exemplars with pixel 0 change, and of
+    # these the loss rises for classes 0 and 1 and falls for class 2.
+    model = Linear()
+    for weight in model.parameters():
+        torch.nn.init.zeros_(weight)
+        weight.requires_grad_(weight.dim() == 2)  # no bias
+    mir = started("mir", model, batch=2, rate=1.0)
+    pixels = torch.tensor([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [1, 0, 0, 0]])
+    mir.exemplars.images = pixels.view(5, 2, 2, 1).to(torch.uint8)
+    mir.exemplars.labels = torch.tensor([0, 1, 2, 0, 2])
+    x = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+    batch = Batch(x, torch.tensor([2]), torch.tensor([0]), model(x), None, model, Experience(1, (2, 2)), Pixels())
+    drawn = mir.exemplars.draw(50, batch)
+    rises = mir.interference(batch, batch.cross_entropy(), drawn)
+    raised = math.log(3 * math.exp(-0.25) + math.exp(0.75)) - math.log(4) + 0.25
+    for image, label, rise in zip(drawn.x.flatten(1).tolist(), drawn.y.tolist(), rises.tolist(), strict=True):
+        pixel = image.index(1.0)
+        expected = raised - (label == 2) if pixel == 0 else 0.0
+        assert rise == pytest.approx(expected, abs=1e-6)
+    chosen = drawn.x[rises.topk(2).indices], drawn.y[rises.topk(2).indices]
+    assert sorted(chosen[1].tolist()) == [0, 1] and all(image[0] == 1 for image in chosen[0].flatten(1))
+    torch.testing.assert_close(mir.loss(batch), 2 * torch.tensor(4.0).log())
+
+
+def test_the_replay_of_van_de_ven_weighs_the_exemplars_by_the_share_of_old_experiences() -> None:
+    model = Linear()
+    model.head.fixed = True
+    er = started("er_dialects", model, mixture="batches", cross_entropy_over="all")
+    x, y = filled(er.exemplars)
+    batch, new = a_batch(model)
+    expected = 0.5 * F.cross_entropy(batch.logits, new) + 0.5 * F.cross_entropy(model(x), y)
+    torch.testing.assert_close(er.loss(batch), expected)
+
+
 def test_lwf_mc_and_icarl_take_the_old_networks_sigmoids_for_targets() -> None:
     model = Linear()
     batch, y = a_batch(model)
@@ -330,7 +530,6 @@ def test_bic_corrects_the_new_classes_only() -> None:
 
 
 def test_herding_takes_what_keeps_the_mean_of_the_chosen_near_the_mean_of_all() -> None:
-    herd = sys.modules[strategy_class("icarl").__module__].herd
     phi = torch.tensor([[0.0], [1.0], [4.0], [7.0]])  # mean 3: first 4, then 1 (mean 2.5), then 4, 1, 7 (mean 4) or 0
     assert herd(phi, 3).tolist() == [2, 1, 3]
     assert sorted(herd(phi, 9).tolist()) == [0, 1, 2, 3]
