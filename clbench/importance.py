@@ -73,17 +73,19 @@ def fisher(
     return {name: value / counted for name, value in model.join_rows(total).items()}
 
 
-def sensitivity(model: Network, experience: Experience, batch_size: int = 1) -> dict[str, Tensor]:
+def sensitivity(
+    model: Network, experience: Experience, batch_size: int = 1, *, over_outputs: Literal["sum", "mean"] = "sum"
+) -> dict[str, Tensor]:
     """Return 1/n Σ_x |∂ ‖f(x)‖² / ∂w| with the setting's logits f, by name as in `Network.weights`.
 
     With a `batch_size` above 1 gradients are averaged over that many samples, in random order, before the absolute
-    value is taken.
+    value is taken. ‖f(x)‖² is the sum of the squared logits, or their mean.
     Source: Aljundi et al. 2018 (arXiv 1711.09601), section 4.1.
     """
     model = model.in_evaluation()
     columns = _columns(experience)
     total = _zeros(model)
-    counted = 0
+    counted, outputs = 0, columns.stop - columns.start
     data = _samples(experience)
     for x, _ in data.shuffled(batch_size) if batch_size > 1 else data.batches(_BATCH):
         if batch_size > 1:
@@ -93,6 +95,8 @@ def sensitivity(model: Network, experience: Experience, batch_size: int = 1) -> 
         else:
             _add_absolute(total, model, x, columns)
         counted += len(x)
+    if over_outputs == "mean":
+        counted *= outputs
     return {name: value / counted for name, value in model.join_rows(total).items()}
 
 

@@ -34,6 +34,17 @@ class SplitMNIST(clbench.Scenario):
             head="fixed",
             class_order="natural",
         ),
+        "hsu2018-adagrad": clbench.Recipe(
+            network="mlp",
+            optimizer="adagrad",
+            optimizer_state="carried",
+            lr=0.01,
+            batch_size=128,
+            epochs=4,
+            padding=2,
+            head="fixed",
+            class_order="natural",
+        ),
         # van de Ven & Tolias 2019 (arXiv 1904.07734), and their code until 2022: not padded, pixels in 0..1.
         "vandeven2019": clbench.Recipe(
             network="mlp",

@@ -88,11 +88,26 @@ class EWCDialects(clbench.Strategy[Config]):
             "set": {"strength": 600.0, "convention": "lambda"},
             "in_setting": {"domain_incremental": {"strength": 100.0}, "task_incremental": {"strength": 100.0}},
         },
+        "hsu2018-online": {
+            "source": "Hsu et al. 2018 (arXiv 1810.12488), agents/customization.py and scripts/ of its code",
+            "loss": "CE + λ Σ_k F_k (w_k - w_k*)², F = F_before + F_now, λ = 100 class-, 700 domain-, 400 task-incr.",
+            "set": {"strength": 100.0, "convention": "lambda", "terms": "online"},
+            "in_setting": {"domain_incremental": {"strength": 700.0}, "task_incremental": {"strength": 400.0}},
+        },
         "vandeven2019": {
             "source": "van de Ven & Tolias 2019 (arXiv 1904.07734), param_values.py of branch `preprints` of its code",
             "loss": "CE + λ/2 Σ_i Σ_k F_ik (w_k - w_ik*)², λ = 1e8 class-, 1e6 domain-, 1e7 task-incrementally",
             "set": {"strength": 1e8},
             "in_setting": {"domain_incremental": {"strength": 1e6}, "task_incremental": {"strength": 1e7}},
+        },
+        "vandeven2019-online": {
+            "source": "van de Ven & Tolias 2019 (arXiv 1904.07734), param_values.py of branch `preprints` of its code",
+            "loss": "CE + γλ/2 Σ_k F_k (w_k - w_k*)², F = γ F_before + F_now, λ = 1e9, γ = 0.8 class-incrementally",
+            "set": {"strength": 1e9, "terms": "online", "decay": 0.8},
+            "in_setting": {
+                "domain_incremental": {"strength": 1e8, "decay": 0.7},
+                "task_incremental": {"strength": 1e8},
+            },
         },
         "pycil": {
             "source": "PyCIL (arXiv 2112.12533), models/ewc.py",

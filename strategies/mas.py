@@ -9,7 +9,7 @@ Source: Aljundi et al. 2018 (arXiv 1711.09601), equations 2 to 4.
 Variant: by default from each sample's own gradient. Ω is summed over experiences.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 from torch import Tensor
@@ -27,6 +27,9 @@ class Config:
     """Samples, drawn at random, whose gradients are averaged before the absolute value is taken; 1 is the definition of
     Ω."""
 
+    over_outputs: Literal["sum", "mean"] = "sum"
+    """Whether ‖f(x)‖² is the sum of the squared logits (the paper), or their mean."""
+
 
 class MAS(clbench.Strategy[Config]):
     stability = ("strength", 400.0)
@@ -34,6 +37,12 @@ class MAS(clbench.Strategy[Config]):
         "aljundi2018": {
             "source": "Aljundi et al. 2018 (arXiv 1711.09601)",
             "loss": "CE + c Σ_k Ω_k (w_k - w_k*)², Ω from each sample's own gradient",
+        },
+        "hsu2018": {
+            "source": "Hsu et al. 2018 (arXiv 1810.12488), agents/regularization.py and scripts/ of its code",
+            "loss": "CE + c Σ_k Ω_k (w_k - w_k*)², Ω from batches of 128 and the mean of f², c = 1, domain-incr. 10000",
+            "set": {"batch": 128, "over_outputs": "mean"},
+            "in_setting": {"domain_incremental": {"strength": 10000.0}},
         },
     }
 
@@ -49,6 +58,7 @@ class MAS(clbench.Strategy[Config]):
         return batch.cross_entropy() + self.config.strength * penalty
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
-        current = importance.sensitivity(model, experience, self.config.batch)
+        config = self.config
+        current = importance.sensitivity(model, experience, config.batch, over_outputs=config.over_outputs)
         self.importance = importance.accumulated(self.importance, current, keep=1.0)
         self.anchor = {name: weight.detach().clone() for name, weight in model.weights().items()}

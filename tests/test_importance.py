@@ -149,6 +149,14 @@ def test_the_sensitivity_of_a_linear_model_is_twice_the_mean_of_f_times_x() -> N
     torch.testing.assert_close(found["head.weight"], 2 * torch.einsum("nc,nk->nck", f, given.x).abs().mean(dim=0))
 
 
+def test_the_sensitivity_of_the_mean_of_the_squared_logits_is_that_of_their_sum_divided_by_their_number() -> None:
+    model, given = linear_model(), data()
+    for size in (1, 5):
+        found = importance.sensitivity(model, of(given, WHERE), size, over_outputs="mean")
+        whole = importance.sensitivity(model, of(given, WHERE), size)
+        torch.testing.assert_close(found["head.weight"], whole["head.weight"] / 3)
+
+
 def test_a_convolutional_networks_sensitivity_is_the_sum_of_sizes_of_one_sample_at_a_time() -> None:
     model, given = small_convolution(), data((1, 6, 6))
     found = importance.sensitivity(model, of(given, WHERE))
