@@ -24,11 +24,20 @@ class Config:
     activation: Literal["relu", "tanh", "gelu"] = "relu"
     """What follows each layer. The paper uses ReLU."""
 
+    batch_norm: bool = False
+    """Whether batch normalisation, with ε = 1e-6, follows each layer, which then has no biases, as in GDumb's code."""
+
 
 def mlp(shape: tuple[int, int, int], config: Config) -> nn.Module:
     """(n, channels, height, width) -> (n, units); `shape` is (height, width, channels). A block is a layer."""
     height, width, channels = shape
     activation = ACTIVATIONS[config.activation]
-    first = nn.Sequential(nn.Flatten(), nn.Linear(height * width * channels, config.units), activation())
-    further = [nn.Sequential(nn.Linear(config.units, config.units), activation()) for _ in range(config.layers - 1)]
+    first = nn.Sequential(nn.Flatten(), *_linear(height * width * channels, config), activation())
+    further = [nn.Sequential(*_linear(config.units, config), activation()) for _ in range(config.layers - 1)]
     return nn.Sequential(first, *further)
+
+
+def _linear(inputs: int, config: Config) -> list[nn.Module]:
+    if config.batch_norm:
+        return [nn.Linear(inputs, config.units, bias=False), nn.BatchNorm1d(config.units, eps=1e-6)]
+    return [nn.Linear(inputs, config.units)]

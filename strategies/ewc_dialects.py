@@ -109,6 +109,12 @@ class EWCDialects(clbench.Strategy[Config]):
                 "task_incremental": {"strength": 1e8},
             },
         },
+        "vandeven2022": {
+            "source": "van de Ven et al. 2022 (Nature Machine Intelligence), params/param_values.py of its code",
+            "loss": "CE(all) + λ/2 Σ_i Σ_k F_ik (w_k - w_ik*)², λ = 1e9 class-, 1e10 domain-, 1e5 task-incr.",
+            "set": {"strength": 1e9, "fisher_labels": "exact", "cross_entropy_over": "all"},
+            "in_setting": {"domain_incremental": {"strength": 1e10}, "task_incremental": {"strength": 1e5}},
+        },
         "pycil": {
             "source": "PyCIL (arXiv 2112.12533), models/ewc.py",
             "loss": "CE(new) + λ/2 Σ_k F_k (w_k - w_k*)², λ = 1000, F ≤ 1e-4 of training batches, mean over classes",

@@ -9,11 +9,11 @@ Variant: the loss is averaged over the C classes seen so far. Herding and class 
 compares averages of φ as they are, where the paper normalises them again.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 import clbench
@@ -27,8 +27,27 @@ class Config:
     memory: Annotated[int, Ge(1)] = 200
     """K, capacity of the exemplar memory, divided equally among classes; images."""
 
+    share_of: Literal["seen", "stream"] = "seen"
+    """Whether the classes seen so far share the whole memory (the paper), or each of the stream has its share from the
+    start."""
+
+    temperature: Annotated[float, Gt(0)] = 1.0
+    """T of t_c = σ(o_c^old / T); dimensionless. 1 is the paper's."""
+
 
 class ICaRL(clbench.Strategy[Config]):
+    presets = {
+        "rebuffi2017": {
+            "source": "Rebuffi et al. 2017 (arXiv 1611.07725)",
+            "loss": "1/C Σ_c BCE(σ(o_c), t_c), t_c = σ(o_c^old) for old classes, [y = c] for new ones",
+        },
+        "vandeven2022": {
+            "source": "van de Ven et al. 2022 (Nature Machine Intelligence), its code; there Σ_c is not divided by C",
+            "loss": "1/C Σ_c BCE(σ(o_c), t_c), t_c = σ(o_c^old / 2) for old classes, [y = c] for new ones; 100 of each",
+            "set": {"memory": 1000, "share_of": "stream", "temperature": 2.0},
+        },
+    }
+
     def start(self, model: clbench.Network) -> None:
         self.exemplars = clbench.ExemplarMemory(self.config.memory)
 
@@ -36,7 +55,8 @@ class ICaRL(clbench.Strategy[Config]):
         return "with_memory"
 
     def teacher_output(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
-        return model(x)[:, : experience.old_classes].sigmoid()  # (n, old classes)
+        logits: Tensor = model(x)[:, : experience.old_classes]
+        return (logits / self.config.temperature).sigmoid()  # (n, old classes)
 
     def loss(self, batch: clbench.Batch) -> Tensor:
         return losses.binary_cross_entropy(
@@ -44,7 +64,7 @@ class ICaRL(clbench.Strategy[Config]):
         )
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
-        self.exemplars.share_by_herding(model, experience)
+        self.exemplars.share_by_herding(model, experience, self.config.share_of)
         network = model.in_evaluation()
         with torch.no_grad():
             parts = self.exemplars.images.split(500)

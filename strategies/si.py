@@ -31,6 +31,10 @@ class Config:
     gradient: Literal["classification", "total"] = "classification"
     """Which gradient g is: that of the classification loss, or that of the total loss."""
 
+    cross_entropy_over: Literal["seen", "all"] = "seen"
+    """Classes over which the cross-entropy's softmax ranges, class-incrementally: all seen so far, or all of the
+    stream, which needs a recipe with a fixed head."""
+
 
 class SI(clbench.Strategy[Config]):
     stability = ("strength", 10.0)
@@ -51,9 +55,17 @@ class SI(clbench.Strategy[Config]):
             "set": {"strength": 0.5, "gradient": "total"},
             "in_setting": {"domain_incremental": {"strength": 500.0}, "task_incremental": {"strength": 50.0}},
         },
+        "vandeven2022": {
+            "source": "van de Ven et al. 2022 (Nature Machine Intelligence), params/param_values.py of its code",
+            "loss": "CE(all) + c Σ_k Ω_k (w_k - w_k*)², ω from the total loss, c = 5000 class-, 5e4 domain-, 10 task-",
+            "set": {"strength": 5000.0, "gradient": "total", "cross_entropy_over": "all"},
+            "in_setting": {"domain_incremental": {"strength": 5e4}, "task_incremental": {"strength": 10.0}},
+        },
     }
 
     def start(self, model: clbench.Network) -> None:
+        if self.config.cross_entropy_over == "all" and not model.head.fixed:
+            raise clbench.UsageError("si: a loss over all classes of the stream needs a recipe with a fixed head")
         self.anchor: dict[str, Tensor] = {}
         self.importance: dict[str, Tensor] = {}
 
@@ -65,10 +77,11 @@ class SI(clbench.Strategy[Config]):
         self.anchored = {name: weight for name, weight in old.items() if name in self.anchor}
 
     def loss(self, batch: clbench.Batch) -> Tensor:
+        new = batch.cross_entropy(self.config.cross_entropy_over)
         if not self.anchored:
-            return batch.cross_entropy()
+            return new
         penalty = losses.weighted_squared_distance(self.anchored, [self.anchor], [self.importance])
-        return batch.cross_entropy() + self.config.strength * penalty
+        return new + self.config.strength * penalty
 
     def after_step(self, batch: clbench.Batch) -> None:
         for name, weight in batch.model.named_parameters():

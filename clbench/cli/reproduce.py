@@ -70,7 +70,8 @@ def _print_targets(targets: Sequence[Target]) -> None:
     by_source: dict[str, list[list[str]]] = {}
     for t in targets:
         spread = "" if t.spread is None else f" ±{t.spread:.2f}"
-        row = [t.method, t.setting.replace("_", "-"), f"{t.mean:.2f}{spread}", str(t.n)]
+        known = f"{t.mean:.2f}{spread}" + (" unverified" if t.read == "unverified" else "")
+        row = [t.method, t.setting.replace("_", "-"), known, str(t.n)]
         by_source.setdefault(f"{t.protocol}: {t.source}", []).append(row)
     for title, rows in by_source.items():
         print_table(terminal(), title, ["method", "setting", "published, %", "n"], rows, numbers=(2, 3))

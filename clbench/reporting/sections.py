@@ -219,6 +219,9 @@ class Published:
     answered: int
     """Cells for which there are runs, of all in `rows`."""
 
+    judged: int
+    """Answered cells whose published number is verified."""
+
     agreeing: int
 
 
@@ -229,10 +232,11 @@ def published(runs: Sequence[StoredRun]) -> list[Published]:
         cells_found = cells_of(targets(protocol), runs)
         answered = [cell for cell in cells_found if cell.values]
         if answered:
+            judged = sum(cell.judged for cell in answered)
             agreeing = sum(cell.agrees is True for cell in answered)
             rows = tuple(published_table.rows(cells_found))
             source = cells_found[0].target.source
-            found.append(Published(protocol, source, published_table.HEADINGS, rows, len(answered), agreeing))
+            found.append(Published(protocol, source, published_table.HEADINGS, rows, len(answered), judged, agreeing))
     return found
 
 

@@ -37,7 +37,7 @@ def _row(cell: Cell) -> tuple[str, ...]:
         str(len(cell.values)),
         "–" if mean is None else f"{mean - target.mean:+.2f}",
         "–" if z is None else f"{z:+.1f}",
-        {True: "✓", False: "✗", None: "–"}[cell.agrees],
+        {True: "✓", False: "✗", None: "–" if cell.judged else "unverified"}[cell.agrees],
         target.finding if cell.agrees is False else "",
     )
 

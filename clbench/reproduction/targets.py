@@ -61,7 +61,8 @@ class Target:
 
     source: str
     read: str
-    """How the number was read: in a `primary` source, in a `transcription`, or off a `plot`."""
+    """How the number was read: in a `primary` source, in a `transcription`, off a `plot`, or not at all: `unverified`,
+    quoted from memory. Such a number is shown, but nothing is judged by it."""
 
     finding: str
     """Where what is measured does not agree: why, or what has been ruled out."""
@@ -112,9 +113,14 @@ class Cell:
         return (self.mean - self.target.mean) / error
 
     @property
+    def judged(self) -> bool:
+        """Whether the published number has been read in some source, so that a verdict means something."""
+        return self.target.read != "unverified"
+
+    @property
     def agrees(self) -> bool | None:
-        """Whether the two agree within `AGREES_WITHIN`; None where that cannot be told."""
-        return None if self.z is None else abs(self.z) <= AGREES_WITHIN
+        """Whether the two agree within `AGREES_WITHIN`; None where that cannot be told, or not be judged."""
+        return None if self.z is None or not self.judged else abs(self.z) <= AGREES_WITHIN
 
 
 def targets(protocol: str | None = None) -> list[Target]:

@@ -145,6 +145,15 @@ def test_runs_without_spread_agree_with_the_very_same_number_only() -> None:
     assert same.agrees is True and other.agrees is False
 
 
+def test_a_number_quoted_from_memory_is_shown_beside_the_measured_one_without_a_verdict() -> None:
+    for values in ((52, 54, 56), (50, 50.1, 50.2)):
+        found = cell(*values, read="unverified", finding="the head")
+        assert found.agrees is None and not found.judged and found.z is not None
+        (row,) = table.rows([found])
+        assert row[2] == "50.00 ±3.00" and row[-2:] == ("unverified", "")
+    assert cell(52, 54, 56).judged
+
+
 def test_the_table_shows_both_numbers_their_difference_and_a_mark() -> None:
     why = replace(cell(52, 54, 56), target=replace(TARGET, finding="the head"))
     (row,) = table.rows([why])
@@ -170,13 +179,13 @@ def test_every_target_names_a_strategy_preset_scenario_and_recipe_that_exist() -
         scenario = select("scenario", str(builtin_folder("scenario") / f"{target.scenario}.py"))
         assert target.recipe in scenario.recipes
         assert 0 < target.mean < 100 and target.n > 0 and target.source
-        assert target.read in ("primary", "transcription", "plot")
+        assert target.read in ("primary", "transcription", "plot", "unverified")
         assert (target.spread is None) == (target.spread_is == "") and target.spread_is in ("", "sd", "sem")
 
 
-def test_hsu2018_is_the_whole_table_of_six_methods_in_three_settings() -> None:
+def test_hsu2018_is_the_whole_table_of_thirteen_methods_in_three_settings() -> None:
     found = {(target.method, target.setting) for target in targets("hsu2018")}
-    assert len(found) == len(targets("hsu2018")) == 18
+    assert len(found) == len(targets("hsu2018")) == 39
 
 
 def test_a_protocol_setting_or_method_that_is_not_known_is_a_mistake() -> None:
