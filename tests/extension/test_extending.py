@@ -200,7 +200,9 @@ def test_a_strategy_that_lacks_something_says_what(model, photos, tmp_path, stra
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("strategy", ["er", "derpp", "er_ace", "agem", "icarl", "bic", "ewc", "mas", "fecam"])
+@pytest.mark.parametrize(
+    "strategy", ["er", "derpp", "er_ace", "mir", "agem", "gem", "icarl", "bic", "ewc", "mas", "fecam"]
+)
 def test_with_images_of_old_classes_it_can(model, photos, tmp_path, strategy):
     out = clbench.extend(
         model,

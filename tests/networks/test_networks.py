@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from clbench.networks.head import Head
 from clbench.networks.network import Network
-from clbench.plugins.networks import build
+from clbench.plugins.networks import build, network_source
 
 BUILT_IN = ("mlp", "cnn", "resnet18", "resnet32", "resnet32b")
 
@@ -55,6 +55,17 @@ def test_the_networks_have_as_many_parameters_as_published(
     name: str, shape: tuple[int, int, int], expected: int
 ) -> None:
     assert parameters(network(name, shape, (2, 8))) == expected
+
+
+def test_the_batch_normalised_mlp_has_no_biases_and_the_epsilon_of_gdumbs_code() -> None:
+    trunk, features, _ = network_source("mlp").trunk((28, 28, 1), {"units": 100, "batch_norm": True}, 0, "architecture")
+    model = Network(trunk, features)
+    assert sum(p.numel() for p in model.blocks.parameters()) == (784 + 2) * 100 + (100 + 2) * 100
+    norms = [layer for layer in model.blocks.modules() if isinstance(layer, nn.BatchNorm1d)]
+    assert [norm.eps for norm in norms] == [1e-6, 1e-6]
+    found = model.train().blocks(torch.rand(64, 1, 28, 28))
+    assert found.shape == (64, 100) and (found >= 0).all()
+    assert 0.3 < float((found > 0).float().mean()) < 0.7  # each unit's inputs have mean 0
 
 
 @pytest.mark.parametrize(("name", "features"), [("mlp", 400), ("cnn", 128), ("resnet32", 64), ("resnet18", 512)])

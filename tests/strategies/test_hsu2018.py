@@ -2,9 +2,9 @@
 
 GT-RIPL/Continual-Learning-Benchmark at d78b997: agents/default.py, lines 31 to 44 (one optimizer over all parameters),
 68 to 80 (a linear layer for each task) and 140 to 167 (the loss of each task's own head, and the step);
-agents/regularization.py, lines 54 to 86 (the penalty over all parameters), 113 to 165 (EWC) and 176 to 290 (SI);
-agents/customization.py, line 53 (EWC's samples one by one). Its README names torch 1.0.1, in which `zero_grad` leaves
-gradients of 0, not none.
+agents/regularization.py, classes L2 (the penalty over all parameters), EWC, SI and MAS; agents/customization.py,
+EWC_mnist and EWC_online_mnist (its samples one by one). Its README names torch
+1.0.1, in which `zero_grad` leaves gradients of 0, not none.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RECIPE = Recipe(
 
 
 class Theirs:
-    """Their agent: NormalNN, or L2, EWC or SI by `method`."""
+    """Their agent: NormalNN, or L2, EWC, online EWC, SI or MAS by `method`."""
 
     def __init__(self, network: Network, method: str, coefficient: float) -> None:
         self.trunk, rows = copy.deepcopy(network.blocks), network.head
@@ -85,8 +85,13 @@ class Theirs:
             self.terms.append((self.fisher(x, task), now))
             return
         importance = [torch.ones_like(p) for p in now]
+        earlier = self.terms[0][0] if self.terms else [torch.zeros_like(p) for p in now]
+        if self.method == "ewc-online":
+            importance = [f + more for f, more in zip(earlier, self.fisher(x, task), strict=True)]
+        if self.method == "mas":  # their loader's batches of 128, of which these small tasks fill one
+            sizes = torch.autograd.grad(self.logits(x, task).square().mean(), self.parameters, allow_unused=True)
+            importance = [f if g is None else f + g.abs() for f, g in zip(earlier, sizes, strict=True)]
         if self.method == "si":
-            earlier = self.terms[0][0] if self.terms else [torch.zeros_like(p) for p in now]
             importance = [
                 f + path / ((p - before) ** 2 + 0.1)
                 for f, path, p, before in zip(earlier, self.path, now, self.before, strict=True)
@@ -106,9 +111,9 @@ class Theirs:
         return fisher
 
 
-def as_published(name: str) -> Any:
+def as_published(name: str, preset_name: str = "hsu2018") -> Any:
     """A strategy with its preset hsu2018, if it has one."""
-    preset = strategy_class(name).presets.get("hsu2018", {"set": {}})
+    preset = strategy_class(name).presets.get(preset_name, {"set": {}})
     return builtin(name, **{**preset["set"], **preset.get("in_setting", {}).get("task_incremental", {})})
 
 
@@ -131,15 +136,25 @@ def recorded(run: SmallRun) -> list[tuple[Tensor, Tensor, int]]:
     return batches
 
 
-@pytest.mark.parametrize("name", ["naive", "l2", "ewc_dialects", "si"])
-def test_the_weights_are_those_of_a_network_with_a_head_for_each_task(name: str) -> None:
-    strategy = as_published(name)
+@pytest.mark.parametrize(
+    ("name", "preset", "method"),
+    [
+        ("naive", "hsu2018", "naive"),
+        ("l2", "hsu2018", "l2"),
+        ("ewc_dialects", "hsu2018", "ewc"),
+        ("ewc_dialects", "hsu2018-online", "ewc-online"),
+        ("si", "hsu2018", "si"),
+        ("mas", "hsu2018", "mas"),
+    ],
+)
+def test_the_weights_are_those_of_a_network_with_a_head_for_each_task(name: str, preset: str, method: str) -> None:
+    strategy = as_published(name, preset)
     run = task_incremental(strategy)
     batches = recorded(run)
     start = run.new_model()
     prepare_head(start, RECIPE, Experience(0, SIZES, "task_incremental"), run.seeds["model"])
     run.learn()
-    theirs = Theirs(start, name.removesuffix("_dialects"), getattr(strategy.config, "strength", 0.0))
+    theirs = Theirs(start, method, getattr(strategy.config, "strength", 0.0))
     for task in range(len(SIZES)):
         for x, y, index in batches:
             if index == task:
@@ -168,3 +183,28 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one() -> None:
     for index in (1, 2):
         resumed.trainer.learn(index)
     assert same(resumed.trainer.model, whole.models[2])
+
+
+def test_rehearsed_exemplars_are_trained_by_the_loss_of_their_own_task() -> None:
+    """agents/exp_replay.py, lines 19 to 38, and default.py, lines 140 to 152: the memory is part of the data."""
+    strategy = builtin("er_dialects", memory=14)
+    run = task_incremental(strategy)
+    found: list[tuple[Tensor, Tensor]] = []
+    loss_of = run.trainer.loss
+
+    def loss(batch: clbench.Batch) -> Tensor:
+        ours = loss_of(batch)
+        per_task = []
+        for task, logits in enumerate(batch.logits.split(SIZES, dim=1)):
+            first = sum(SIZES[:task])
+            own = (batch.y >= first) & (batch.y < first + SIZES[task])
+            if own.any():
+                per_task.append(F.cross_entropy(logits[own], batch.y[own] - first, reduction="sum"))
+        found.append((ours.detach(), torch.stack(per_task).sum().detach() / len(batch.y)))
+        return ours
+
+    run.trainer.loss = loss  # type: ignore[method-assign]
+    run.learn()
+    for ours, theirs in found:
+        torch.testing.assert_close(ours, theirs)
+    assert strategy.exemplars.values["experience"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
