@@ -57,7 +57,7 @@ def reproduce(
 
         found, title = cells(wanted, runs), f"{protocol}: {wanted[0].source}"
         print_table(terminal(), title, table.HEADINGS, table.rows(found), numbers=range(2, 7))
-        say("Percent; ± is the standard deviation over runs as published, and as measured.")
+        say("Percent; ± is the standard deviation over runs, as published and as measured; sem: of the mean.")
         file = request.out / "reproduction" / f"{protocol}.csv"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(table.as_csv(found), encoding="utf-8")
@@ -69,8 +69,7 @@ def _print_targets(targets: Sequence[Target]) -> None:
 
     by_source: dict[str, list[list[str]]] = {}
     for t in targets:
-        spread = "" if t.spread is None else f" ±{t.spread:.2f}"
-        known = f"{t.mean:.2f}{spread}" + (" unverified" if t.read == "unverified" else "")
+        known = t.published + (" unverified" if t.read == "unverified" else "")
         row = [t.method, t.setting.replace("_", "-"), known, str(t.n)]
         by_source.setdefault(f"{t.protocol}: {t.source}", []).append(row)
     for title, rows in by_source.items():

@@ -21,18 +21,17 @@ HEADINGS = (
 
 
 def rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
-    """Return the cells as texts under `HEADINGS`; numbers in percent, ± standard deviations unless they are sem."""
+    """Return the cells as texts under `HEADINGS`; numbers in percent, ± standard deviations unless it says else."""
     return [_row(cell) for cell in cells]
 
 
 def _row(cell: Cell) -> tuple[str, ...]:
     target, mean, z = cell.target, cell.mean, cell.z
-    published = f"{target.mean:.2f}" + ("" if target.spread is None else f" ±{target.spread:.2f}")
     deviation = "" if cell.deviation is None else f" ±{cell.deviation:.2f}"
     return (
         target.method,
         target.setting.replace("_", "-"),
-        published,
+        target.published,
         "–" if mean is None else f"{mean:.2f}{deviation}",
         str(len(cell.values)),
         "–" if mean is None else f"{mean - target.mean:+.2f}",

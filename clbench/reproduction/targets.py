@@ -54,7 +54,8 @@ class Target:
 
     spread: float | None
     spread_is: str
-    """`sd` over the repetitions, or `sem`; empty where it is not known."""
+    """`sd` over the repetitions, or `sem`; `reading` is how exactly the mean could be read off a plot; empty where it
+    is not known."""
 
     n: int
     """Repetitions behind the mean."""
@@ -74,11 +75,18 @@ class Target:
         return found
 
     @property
+    def published(self) -> str:
+        """The mean with its spread, for people; `sem` or `reading` follows a spread that is no standard deviation."""
+        if self.spread is None:
+            return f"{self.mean:.2f}"
+        return f"{self.mean:.2f} ±{self.spread:.2f}" + ("" if self.spread_is == "sd" else f" {self.spread_is}")
+
+    @property
     def standard_error(self) -> float | None:
         """Of the published mean, in percent; None where its spread is not known."""
         if self.spread is None:
             return None
-        return self.spread if self.spread_is == "sem" else self.spread / math.sqrt(self.n)
+        return self.spread / math.sqrt(self.n) if self.spread_is == "sd" else self.spread
 
 
 @dataclass(frozen=True)

@@ -128,8 +128,9 @@ def test_disagreement_counts_on_either_side() -> None:
     assert cell(44, 46, 48).agrees is False and cell(52, 54, 56).agrees is False
 
 
-def test_a_published_standard_error_is_taken_as_it_is() -> None:
-    assert cell(52, 54, 56, spread_is="sem").z == pytest.approx(4 / (9 + 4 / 3) ** 0.5)
+@pytest.mark.parametrize("spread_is", ["sem", "reading"])
+def test_a_published_standard_error_or_an_error_of_reading_is_taken_as_it_is(spread_is: str) -> None:
+    assert cell(52, 54, 56, spread_is=spread_is).z == pytest.approx(4 / (9 + 4 / 3) ** 0.5)
 
 
 def test_where_the_published_spread_is_unknown_the_measured_error_stands_alone() -> None:
@@ -158,6 +159,8 @@ def test_the_table_shows_both_numbers_their_difference_and_a_mark() -> None:
     why = replace(cell(52, 54, 56), target=replace(TARGET, finding="the head"))
     (row,) = table.rows([why])
     assert row == ("LwF", "class-incremental", "50.00 ±3.00", "54.00 ±2.00", "3", "+4.00", "+2.6", "✗", "the head")
+    (row,) = table.rows([cell(spread_is="sem")])
+    assert row[2] == "50.00 ±3.00 sem"
     (row,) = table.rows([cell()])
     assert row[3:] == ("–", "0", "–", "–", "–", "")
 
@@ -180,7 +183,7 @@ def test_every_target_names_a_strategy_preset_scenario_and_recipe_that_exist() -
         assert target.recipe in scenario.recipes
         assert 0 < target.mean < 100 and target.n > 0 and target.source
         assert target.read in ("primary", "transcription", "plot", "unverified")
-        assert (target.spread is None) == (target.spread_is == "") and target.spread_is in ("", "sd", "sem")
+        assert (target.spread is None) == (target.spread_is == "") and target.spread_is in ("", "sd", "sem", "reading")
 
 
 def test_hsu2018_is_the_whole_table_of_thirteen_methods_in_three_settings() -> None:
