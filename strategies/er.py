@@ -9,8 +9,8 @@ herding    after each experience, in equal shares of the classes seen, those nea
 
 Source: Chaudhry et al. 2019 (arXiv 1902.10486).
 Variant: over all classes seen so far. Exemplars go through the network in a separate forward pass. A reservoir counts
-an image once, however many epochs show it, and a ring keeps it once. What other codebases call replay is in
-er_dialects.py.
+an image once, however many epochs show it, and a ring keeps it once. In the balanced one a class can have been the
+largest only since the memory was filled. What other codebases call replay is in er_dialects.py.
 """
 
 from typing import Annotated, Literal
