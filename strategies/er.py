@@ -19,7 +19,6 @@ from annotated_types import Ge
 from torch import Tensor
 
 import clbench
-from clbench import losses
 
 
 @clbench.config
@@ -36,16 +35,16 @@ class Config:
 
 class ER(clbench.Strategy[Config]):
     presets = {
-        "riemer2019": {
-            "source": "Chaudhry et al. 2019 (arXiv 1902.10486), with reservoir sampling as in Riemer et al. 2019",
-            "loss": "CE over the new batch and the drawn exemplars",
-        },
         "chaudhry2019": {
             "source": "Chaudhry et al. 2019 (arXiv 1902.10486), its ER-Ring: batches of 10 new images and 10 exemplars",
             "loss": "CE over the new batch and the exemplars drawn from a ring buffer for each class",
             "set": {"memories": "ring", "batch": 10},
         },
     }
+
+    @classmethod
+    def boundary_hooks(cls, config: Config) -> tuple[str, ...]:
+        return ("after_experience",) if config.memories == "herding" else ()
 
     def start(self, model: clbench.Network) -> None:
         self.exemplars = clbench.ExemplarMemory(self.config.memory)
@@ -55,7 +54,7 @@ class ER(clbench.Strategy[Config]):
             return batch.cross_entropy()
         old = self.exemplars.draw(self.config.batch, batch)
         share = len(old.y) / (len(old.y) + len(batch.y))
-        return (1 - share) * batch.cross_entropy() + share * losses.cross_entropy(batch.model(old.x), old.y)
+        return (1 - share) * batch.cross_entropy() + share * batch.cross_entropy_of(old.x, old.y)
 
     def after_step(self, batch: clbench.Batch) -> None:
         if self.config.memories == "reservoir":

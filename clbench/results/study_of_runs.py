@@ -44,9 +44,8 @@ def _source(run: StoredRun, file: str | None) -> str:
 def _as_written(section: Mapping[str, Any]) -> dict[str, Any]:
     """Return a section with one name in place of a list of one, and with numbers in place of their text."""
     names = {name: section[name][0] for name in ("strategy", "scenario") if len(section[name]) == 1}
-    seeds, split = section["seeds"], section["split"]
-    numbers = {
-        "seeds": len(seeds) if seeds == list(range(len(seeds))) else seeds,
-        "split": int(split) if split.isdecimal() else split,
-    }
+    seeds, split = section["seeds"], section.get("split", "")
+    numbers: dict[str, Any] = {"seeds": len(seeds) if seeds == list(range(len(seeds))) else seeds}
+    if split:  # a stream that makes experiences of its own has none
+        numbers["split"] = int(split) if split.isdecimal() else split
     return {**section, **names, **numbers}
