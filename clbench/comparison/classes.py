@@ -6,6 +6,8 @@ Classes are told apart by the dataset's ids, so that runs whose seeds put them i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from clbench.comparison.rows import Comparison, Row
@@ -50,6 +52,40 @@ def class_accuracies(row: Row) -> dict[int, Estimate | None]:
     """
     of_seeds = [_final_by_class(run) for run in row.runs]
     return {each: estimate([values[each] for values in of_seeds]) for each in set.intersection(*map(set, of_seeds))}
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """A class by its rank among those of its stream, from the most training images to the fewest."""
+
+    class_id: int | None
+    """None where another class has this rank in another seed."""
+
+    images: float
+    """Training images, the mean over the seeds."""
+
+    accuracy: Estimate | None
+    """After the last experience."""
+
+
+def by_frequency(row: Row) -> list[Frequency]:
+    """Return the classes of a row whose runs know their training images, from the most frequent to the rarest.
+
+    Of equally frequent ones the one that was learned earlier comes first.
+    """
+    ranked = []
+    for run in row.runs:
+        images, final = run.facts.training_images, _final_by_class(run)
+        assert images is not None
+        of_classes = zip(images, final.items(), strict=True)
+        ranked.append(sorted(((count, *each) for count, each in of_classes), key=lambda each: -each[0]))
+    found = []
+    for at_rank in zip(*ranked, strict=True):
+        images, ids, accuracies = zip(*at_rank, strict=True)
+        found.append(Frequency(ids[0] if len(set(ids)) == 1 else None, fmean(images), estimate(accuracies)))
+    if any(each.class_id is None for each in found):
+        return [replace(each, class_id=None) for each in found]
+    return found
 
 
 def class_confusion(comparison: Comparison, row: Row) -> NDArray[Any]:

@@ -132,6 +132,12 @@ class Comparison:
         return most / least
 
     @property
+    def training_imbalance(self) -> float:
+        """How many times as many training images the most frequent class has as the rarest; 1 if a run does not say."""
+        found = [run.facts.training_images for row in self.rows for run in row.runs]
+        return max((max(each) / max(1, min(each)) for each in found if each), default=1.0) if all(found) else 1.0
+
+    @property
     def spec(self) -> RunSpec:
         """The spec of one of the runs, for what they have in common."""
         return self.rows[0].runs[0].spec

@@ -16,6 +16,9 @@ from clbench.system.tables import print_table, readable_bytes
 IMBALANCED = 1.5
 """Macro accuracy is shown if the largest test class has at least so many times the samples of the smallest."""
 
+UNEQUAL = 2
+"""It is shown, too, if the most frequent class has more than so many times the training images of the rarest."""
+
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print the table of a comparison with its warnings and notes."""
@@ -59,11 +62,11 @@ def _html_cell(text: str, first: bool) -> str:
 def headings(comparison: Comparison) -> dict[str, str]:
     """Return the table's columns, name to heading.
 
-    Those that are undefined in every row are left out, and macro accuracy where the classes of the test set are nearly
-    of one size, so that it is the final accuracy over again.
+    Those that are undefined in every row are left out, and macro accuracy where classes are nearly of one size, so that
+    it is the final accuracy over again.
     """
     defined = {key: text for key, text in COLUMNS.items() if any(row.estimates[key] for row in comparison.rows)}
-    if comparison.imbalance < IMBALANCED:
+    if comparison.imbalance < IMBALANCED and comparison.training_imbalance <= UNEQUAL:
         defined.pop("final_accuracy_macro", None)
     columns = {"strategy": "strategy"}
     for key, text in defined.items():

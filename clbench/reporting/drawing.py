@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from clbench.base.incremental_setting import Setting
 from clbench.comparison.columns import uninformative
 from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.statistics import Estimate
@@ -243,14 +244,22 @@ def _plain_log_ticks(axes: Axes, text: Callable[[float, float], str]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def draw_settings(axes: Axes, *, title: str, comparison: Comparison) -> None:
+def draw_settings(
+    axes: Axes,
+    *,
+    title: str,
+    comparison: Comparison,
+    columns: tuple[str, str] = ("final_accuracy", "task_incremental_accuracy"),
+    readings: Sequence[Setting] = ("class_incremental", "task_incremental"),
+) -> None:
+    """Two accuracies of each row, filled and hollow, and what guessing gives in each of the `readings`."""
     axes.set_title(title, x=-0.6)
     chance = comparison.rows[0].runs[0].facts.chance
-    for setting in ("class_incremental", "task_incremental"):
+    for setting in readings:
         axes.axvline(100 * chance[setting][-1], linestyle=":", linewidth=1, color=axes.xaxis.label.get_color())
     for height, row in enumerate(comparison.rows):
         look = appearance(row)
-        ends = [row.estimates[name] for name in ("final_accuracy", "task_incremental_accuracy")]
+        ends = [row.estimates[name] for name in columns]
         if ends[0] is None or ends[1] is None:
             continue
         filled, hollow = (100 * end.mean for end in ends if end)

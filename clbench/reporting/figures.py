@@ -24,6 +24,7 @@ from clbench.reporting.drawing import (
 )
 from clbench.reporting.figure import Figure
 from clbench.reporting.heatmaps import draw_matrix
+from clbench.reporting.imbalance_figures import imbalance
 from clbench.reporting.labels import short
 from clbench.reporting.rendering import Panel
 from clbench.reporting.within_figures import accuracy_within
@@ -84,9 +85,9 @@ def chance_after(comparison: Comparison) -> Sequence[float]:
 
 def all_figures(comparison: Comparison) -> list[Figure]:
     """Return every figure of a comparison that has something to show, in the order of the report."""
-    own = [old_and_new, within, seen, matrices, forgetting, stability_and_plasticity, per_class, cost]
+    own = [old_and_new, within, seen, matrices, forgetting, stability_and_plasticity, per_class, imbalance, cost]
     if comparison.spec.scenario.setting == "class_incremental":
-        own = [*own[:7], errors, confusion, cost]
+        own = [*own[:8], errors, confusion, cost]
     if len(comparison.spec.scenario.readings) > 1:
         own.append(settings)
     if len(comparison.rows) > LEGIBLE:

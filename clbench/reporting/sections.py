@@ -9,7 +9,7 @@ from typing import Any
 from clbench.comparison.columns import COLUMNS, MEANINGS, SHARES, summary
 from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.table import cells, headings
-from clbench.reporting import class_findings, confusion, exports, figures, findings
+from clbench.reporting import class_findings, confusion, exports, figures, findings, imbalance_figures
 from clbench.reporting.figure import Figure
 from clbench.reporting.provenance import commands, method, slug
 from clbench.reporting.rendering import render
@@ -29,6 +29,7 @@ FINDINGS: dict[str, Finding] = {
     "forgetting": findings.forgetting,
     "stability-plasticity": findings.stability_and_plasticity,
     "per-class": class_findings.per_class,
+    "imbalance": imbalance_figures.finding,
     "errors": findings.errors,
     "confusion": confusion.finding,
     "cost": findings.cost,

@@ -127,25 +127,26 @@ def _points(run: StoredRun) -> list[list[_Point]]:
     """Return by experience the evaluations in it, from that at the end of the one before to its own, if they exist."""
     counts, curve, ends = run.counts(), run.curve(), run.facts.ends
     assert curve is not None and ends is not None
-    rows: list[list[tuple[int, tuple[int, ...] | None]]] = [
-        [(begin, before), (end, own)]
-        for begin, before, end, own in zip((0, *ends), (None, *counts.correct), ends, counts.correct, strict=False)
-    ]
-    for step, experience, right in zip(curve.steps, curve.experiences, curve.correct, strict=True):
-        rows[experience].insert(-1, (step, right))
-    return [
-        [_point(counts, i, step, right, (0, *ends)) for step, right in own if right is not None]
-        for i, own in enumerate(rows)
-    ]
+    found = []
+    for i, (begin, end) in enumerate(pairwise((0, *ends))):
+        before, own = counts.correct[i - 1] if i else None, counts.correct[i]
+        points = [_point(counts, i, 0.0, begin, before)] if before else []
+        points += [
+            _point(counts, i, (step - begin) / (end - begin), step, right)
+            for step, experience, right in zip(curve.steps, curve.experiences, curve.correct, strict=True)
+            if experience == i
+        ]
+        found.append([*points, _point(counts, i, 1.0, end, own)] if own else points)
+    return found
 
 
-def _point(counts: Counts, i: int, step: int, right: tuple[int, ...], ends: tuple[int, ...]) -> _Point:
+def _point(counts: Counts, i: int, share: float, steps: int, right: tuple[int, ...]) -> _Point:
     """Return the accuracies of an evaluation in experience i; that at its beginning knows nothing of its classes."""
-    total, length = counts.total, ends[i + 1] - ends[i]
+    total = counts.total
     old, new = sum(right[:i]), right[i] if len(right) > i else None
     return _Point(
-        share=(step - ends[i]) / length if length else 1.0,
-        steps=step,
+        share=share,
+        steps=steps,
         first=right[0] / total[0],
         old=old / sum(total[:i]) if i else None,
         new=None if new is None or not total[i] else new / total[i],
@@ -261,7 +262,7 @@ def _mark_widest_gap(axes: Axes, course: Course) -> None:
     axes.annotate("", xy=(x, 100 * least), xytext=(x, 100 * level), arrowprops=arrow)
     axes.annotate(
         f"−{100 * widest:.0f}",
-        xy=(x, 50 * (level + least)),
+        xy=(x, 100 * (0.7 * level + 0.3 * least)),
         xytext=(3 if x < 0.85 * axes.get_xlim()[1] else -3, 0),
         textcoords="offset points",
         va="center",

@@ -82,7 +82,7 @@ class RunFacts:
     """Gradient steps since the start of the stream at the end of each experience; None without a curve."""
 
     training_images: tuple[int, ...] | None
-    """Training images of each class, in class order; None where classes have about equally many."""
+    """Training images of each class, in class order; None where none has more than twice as many as another."""
 
     packed_counts: bytes
 

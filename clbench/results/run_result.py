@@ -270,7 +270,7 @@ class RunResult(Record):
     """By setting what was right within experiences; empty if it was evaluated at their ends alone."""
 
     training_images: Annotated[tuple[int, ...] | None, OMIT_DEFAULT] = None
-    """Training images of each class over the stream, in class order; null where classes have about equally many."""
+    """Training images of each class, in class order; null where none has more than twice as many as another."""
 
     metrics: dict[Setting, dict[str, Any]]
     """By setting and name; see evaluation/metrics.py. What is undefined is null."""
