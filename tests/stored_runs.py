@@ -15,11 +15,21 @@ from clbench.base.incremental_setting import Setting
 from clbench.base.recipe import Recipe
 from clbench.evaluation import metrics
 from clbench.evaluation.counts import Counts, count
+from clbench.evaluation.curve import Curve
 from clbench.results import store, stored_runs
 from clbench.results.run_costs import CostTotals, PeakMemory, RunCosts
 from clbench.results.run_facts import Shared, pack, unpack
 from clbench.results.run_files import Folder
-from clbench.results.run_result import AuditResult, CountsRecord, FailedRun, RunResult, Totals
+from clbench.results.run_result import (
+    AuditResult,
+    CountsRecord,
+    CurveRecord,
+    ExperienceResult,
+    FailedRun,
+    Reads,
+    RunResult,
+    Totals,
+)
 from clbench.results.run_spec import (
     NetworkSpec,
     RecipeSpec,
@@ -108,6 +118,9 @@ def publish(
     seconds: float = 1.5,
     stored_bytes: int = 0,
     environment: dict[str, Any] | None = None,
+    curve: Curve | None = None,
+    steps: Sequence[int] = (),
+    training_images: Sequence[int] | None = None,
 ) -> StoredRun:
     """Publish a run in `folder` and read it back, which checks it all through.
 
@@ -115,7 +128,9 @@ def publish(
     class is an old one, and the share `new` when it was just learned. Old ones that are wrong are given the newest
     experience's first class, new ones that are wrong the first class of all; told the experience, both are given the
     next class in it, so that the last experience's accuracies are the same in both settings wherever that is possible.
-    `predictions` takes the place of all that. `text` is the strategy's file; naive and joint are references by default.
+    `predictions` takes the place of all that. `curve` is what was right within experiences of so many gradient `steps`,
+    in both settings; `training_images` are those of each class. `text` is the strategy's file; naive and joint are
+    references by default.
     """
     text = source(reference={"naive": "lower", "joint": "upper"}.get(strategy)) if text is None else text
     made = spec_of(strategy, seed, text, config or {}, recipe, scenario, sizes, order, threads, class_names)
@@ -123,7 +138,9 @@ def publish(
     made_up = predictions or _predictions(classes, samples, old, new)
     reached = list(evaluated or [True] * len(sizes))
     counts = {s: count(made_up[s], made_up["labels"], classes, reached, setting=s) for s in _SETTINGS}
-    result = result_of(made, counts, text, samples_seen, stored_bytes)
+    result = result_of(made, counts, text, samples_seen, stored_bytes, curve, steps)
+    if training_images:
+        result = result.model_copy(update={"training_images": tuple(training_images)})
     arrays = io.BytesIO()
     np.savez_compressed(arrays, **made_up)
     files = {
@@ -154,16 +171,23 @@ def fail(folder: Path, strategy: str, seed: int, message: str, scenario: str = "
 
 
 def result_of(
-    made: RunSpec, counts: dict[Setting, Counts], text: str, samples_seen: int = 80, stored_bytes: int = 0
+    made: RunSpec,
+    counts: dict[Setting, Counts],
+    text: str,
+    samples_seen: int = 80,
+    stored_bytes: int = 0,
+    curve: Curve | None = None,
+    steps: Sequence[int] = (),
 ) -> RunResult:
     """The result of a run with these counts, whose strategy's file is `text`."""
     sizes, total = made.scenario.classes_per_experience, next(iter(counts.values())).total
     return RunResult(
         run_id=run_id(made),
         counts={setting: CountsRecord(**vars(each)) for setting, each in counts.items()},
-        metrics={setting: metrics.derive(each) for setting, each in counts.items()},
+        curves={setting: CurveRecord(**vars(curve)) for setting in counts} if curve else {},
+        metrics={setting: metrics.derive(each, curve) for setting, each in counts.items()},
         chance={setting: values for setting, values in metrics.chance(sizes, total).items() if setting in counts},
-        experiences=(),
+        experiences=tuple(_experience(made, i, own) for i, own in enumerate(steps)),
         audit=AuditResult(verdict="pass", findings=(), memory=0),
         totals=Totals(
             samples_seen=samples_seen,
@@ -175,6 +199,29 @@ def result_of(
         ),
         strategy=strategy_record(made, text.encode()),
         notes=(),
+    )
+
+
+def _experience(made: RunSpec, index: int, steps: int) -> ExperienceResult:
+    """What a run says of an experience in which it took so many gradient steps."""
+    return ExperienceResult(
+        index=index,
+        classes=tuple(experience_classes(made)[index]),
+        class_names=(),
+        trained=True,
+        samples_seen=10 * steps,
+        gradient_steps=steps,
+        epochs=(),
+        teacher=None,
+        teacher_bytes=0,
+        features_cached=False,
+        past_data_bytes=0,
+        stored_bytes=0,
+        parameters=1,
+        weights_sha256="0" * 64,
+        reads=Reads(current=0, earlier=0, later=0),
+        exemplars=0,
+        tuning=None,
     )
 
 
@@ -242,7 +289,41 @@ def single(folder: Path) -> None:
     publish(folder, "alone", 7, new=0.7, sizes=(4,))
 
 
-RESULTS: dict[str, Callable[[Path], None]] = {made.__name__: made for made in (usual, hostile, crowd, long, single)}
+def online(folder: Path) -> None:
+    """Three strategies that are evaluated after every step of 10 in each of three experiences; one takes no steps."""
+    for seed in range(3):
+        for name, end, dip in (("naive", 0.0, 0.0), ("er", 0.8, 0.3)):
+            curve = dipping(dip + 0.1 * seed, end)
+            publish(folder, name, seed, old=end, sizes=(2, 2, 2), curve=curve, steps=(10, 10, 10))
+        publish(folder, "means", seed, old=0.7, sizes=(2, 2, 2), curve=Curve((), (), ()), steps=(0, 0, 0))
+
+
+def dipping(dip: float, end: float) -> Curve:
+    """Nine points in each of three experiences of 20 test samples: old ones fall to the share `dip`, and return to
+    `end`."""
+    rows = []
+    for i in range(3):
+        for k in range(1, 10):
+            old = round(20 * (dip + (end - dip) * (k - 1) / 9))
+            rows.append((*[old] * i, 2 * k))
+    return Curve(
+        tuple(10 * i + k for i in range(3) for k in range(1, 10)),
+        tuple(i for i in range(3) for _ in range(9)),
+        tuple(rows),
+    )
+
+
+def returning(folder: Path) -> None:
+    """Four experiences, of which the second and the last bring no class, and classes of unequal frequency."""
+    for seed in range(2):
+        for name, old in (("naive", 0.1), ("er", 0.7), ("joint", 0.9)):
+            images = (500, 60, 20, 5)
+            publish(folder, name, seed, old=old, sizes=(2, 0, 2, 0), training_images=images)
+
+
+RESULTS: dict[str, Callable[[Path], None]] = {
+    made.__name__: made for made in (usual, hostile, crowd, long, single, online, returning)
+}
 
 _SETTINGS: tuple[Setting, ...] = ("class_incremental", "task_incremental")
 
@@ -295,7 +376,8 @@ def _predictions(
     for i, members in enumerate(classes):
         share = old if isinstance(old, (int, float)) else old[i]
         right = rank < np.where(experience < i, share, new) * samples - 1e-9
-        instead = np.where(experience < i, members[0], classes[0][0] if i else neighbour)
+        newest = members[0] if members else neighbour  # where no class is new, an old one is taken for its neighbour
+        instead = np.where(experience < i, newest, classes[0][0] if i else neighbour)
         seen = experience <= i
         made["class_incremental"][i, seen] = np.where(right, labels, instead)[seen]
         made["task_incremental"][i, seen] = np.where(right, labels, neighbour)[seen]

@@ -23,7 +23,7 @@ from clbench.comparison.grouping import compare
 from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.statistics import Estimate, estimate
 from clbench.evaluation.counts import count
-from clbench.results.run_spec import RecipeSpec
+from clbench.results.run_spec import RecipeSpec, StreamSpec
 from clbench.results.stored_runs import StoredRun, read_all
 from clbench.system import tables
 
@@ -315,6 +315,7 @@ def test_equal_budgets_need_no_note() -> None:
         {"scenario": {"dataset_sha256": "1" * 64}},
         {"scenario": {"classes_per_experience": [1, 3]}},
         {"scenario": {"class_order_from": "list", "class_order": [3, 2, 1, 0]}},
+        {"scenario": {"stream": StreamSpec(name="online", options={}, split=(2, 2))}},
     ],
     ids=str,
 )
@@ -322,6 +323,14 @@ def test_runs_of_different_protocols_are_never_in_one_table(change: dict[str, An
     comparisons = compare([stored("naive"), stored("lwf"), stored("naive", **change)])
     assert sorted(len(comparison.rows) for comparison in comparisons) == [1, 2]
     assert len({comparison.title for comparison in comparisons}) == 2
+
+
+def test_streams_that_differ_in_an_option_are_never_in_one_table() -> None:
+    made = [
+        StreamSpec(name="blurry", options={"disjoint": share, "evaluate_every": 0}, split=(2, 2)) for share in (0, 1)
+    ]
+    comparisons = compare([stored("naive", scenario={"stream": stream}) for stream in made])
+    assert sorted(comparison.title.rpartition(", ")[2] for comparison in comparisons) == ["disjoint 0", "disjoint 1"]
 
 
 def test_a_heading_names_the_class_order_if_another_differs_in_nothing_else() -> None:

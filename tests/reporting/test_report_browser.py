@@ -13,7 +13,7 @@ from clbench.reporting.publication import Report, Selection, write_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-CASES = ("usual", "hostile", "crowd", "long", "single")
+CASES = ("usual", "hostile", "crowd", "long", "single", "online", "returning")
 
 
 @pytest.fixture
