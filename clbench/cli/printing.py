@@ -41,6 +41,21 @@ def print_comparisons(runs: Any, as_json: bool, wide: bool = False) -> None:
         print_comparison(console, comparison)
 
 
+def print_metrics(runs: Any, metric: str, as_json: bool, wide: bool = False) -> None:
+    """Print one metric of each comparison of the runs."""
+    from clbench.comparison.grouping import compare as group
+    from clbench.comparison.one_metric import metric_for_json, print_metric
+
+    comparisons = group(runs)
+    if as_json:
+        say_json([{"comparison": each.title, "rows": metric_for_json(each, metric)} for each in comparisons])
+        return
+    console = terminal(wide=wide)
+    for comparison in comparisons:
+        console.print()
+        print_metric(console, comparison, metric)
+
+
 @contextlib.contextmanager
 def answering(outcomes: Sequence[Outcome], out: Path, again: str) -> Iterator[Runs]:
     """Within, show what was run: the runs are read back and given. If that fails, say where they are stored, and that

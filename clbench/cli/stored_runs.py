@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clbench.cli.options import AsJson, Results, Wide, terminal
-from clbench.cli.printing import print_comparisons
+from clbench.cli.printing import print_comparisons, print_metrics
 from clbench.errors import UsageError
 from clbench.system.output import one_line, say, say_json
 
@@ -36,6 +36,9 @@ def selection(strategy: str, scenario: str, recipe: str) -> Selection:
 
 def compare(
     results: Results = None,
+    metric: Annotated[
+        str, typer.Option(metavar="NAME", help="One metric by its name, as anytime_accuracy; see docs/metrics.md.")
+    ] = "",
     wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
@@ -45,6 +48,10 @@ def compare(
     """
     from clbench.results.stored_runs import failures, read_all
 
+    if metric:
+        from clbench.comparison.one_metric import check_metric
+
+        check_metric(metric)
     places = places_to_read("compare", results)
     runs, unreadable = read_all(places, watched)
     for fault in unreadable:
@@ -55,7 +62,10 @@ def compare(
         raise UsageError(
             f"no runs in {', '.join(map(str, places))}", "To make some: clbench run -s naive,lwf -S splitdigits"
         )
-    print_comparisons(runs, as_json, wide)
+    if metric:
+        print_metrics(runs, metric, as_json, wide)
+    else:
+        print_comparisons(runs, as_json, wide)
 
 
 def report(
