@@ -63,7 +63,8 @@ class GEM(clbench.Strategy[Config]):
     def before_step(self, batch: clbench.Batch) -> None:
         weights = [weight for weight in batch.model.parameters() if weight.grad is not None]
         gradient = flat([weight.grad for weight in weights if weight.grad is not None])  # (p,)
-        references = torch.stack([self.reference(batch, i, weights) for i in range(batch.experience.index)])  # (i, p)
+        earlier = self.exemplars.values["experience"].unique().tolist()
+        references = torch.stack([self.reference(batch, i, weights) for i in earlier])  # (i, p)
         if (references @ gradient < 0).any():
             allowed = projected(gradient, references, self.config.strength)
             for weight, part in zip(weights, allowed.split([weight.numel() for weight in weights]), strict=True):

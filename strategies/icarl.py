@@ -37,10 +37,6 @@ class Config:
 
 class ICaRL(clbench.Strategy[Config]):
     presets = {
-        "rebuffi2017": {
-            "source": "Rebuffi et al. 2017 (arXiv 1611.07725)",
-            "loss": "1/C Σ_c BCE(σ(o_c), t_c), t_c = σ(o_c^old) for old classes, [y = c] for new ones",
-        },
         "vandeven2022": {
             "source": "van de Ven et al. 2022 (Nature Machine Intelligence), its code; there Σ_c is not divided by C",
             "loss": "1/C Σ_c BCE(σ(o_c), t_c), t_c = σ(o_c^old / 2) for old classes, [y = c] for new ones; 100 of each",

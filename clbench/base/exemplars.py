@@ -230,19 +230,24 @@ class ExemplarMemory:
         return self.capacity // sum(classes if of == "stream" else classes[: experience.index + 1])
 
     def share_among_classes(self, experience: Experience, of: Literal["seen", "stream"] = "seen") -> None:
-        """Give each class an equal share: old classes keep their first exemplars, new ones are drawn at random."""
+        """Give each class an equal share: old classes keep their first exemplars, new ones are drawn at random.
+
+        A class that returns is given new exemplars only as far as its share is not filled.
+        """
         assert experience.samples is not None
         share = self.share(experience, of)
         self.limit(share)
         y = torch.cat([labels for _, labels in experience.samples.batches(1000)])
         for label in y.unique():
             own = (y == label).nonzero().squeeze(1)
-            self.keep(experience.samples, own[torch.randperm(len(own))[:share]], experience)
+            room = share - self._kept_of(int(label), experience)
+            self.keep(experience.samples, own[torch.randperm(len(own))[:room]], experience)
 
     def share_by_herding(self, model: Network, experience: Experience, of: Literal["seen", "stream"] = "seen") -> None:
         """Give each class an equal share: old classes keep their first exemplars, new ones are chosen by herding.
 
-        Source: Rebuffi et al. 2017 (arXiv 1611.07725), algorithms 4 and 5, on features of length 1, not augmented.
+        A class that returns is given new exemplars only as far as its share is not filled. Source: Rebuffi et al. 2017
+        (arXiv 1611.07725), algorithms 4 and 5, on features of length 1, not augmented.
         """
         assert experience.samples is not None
         share = self.share(experience, of)
@@ -253,7 +258,11 @@ class ExemplarMemory:
         phi, y = (torch.cat(part) for part in zip(*parts, strict=True))
         for label in y.unique():
             own = (y == label).nonzero().squeeze(1)
-            self.keep(experience.samples, own[herd(phi[own], share)], experience)
+            room = share - self._kept_of(int(label), experience)
+            self.keep(experience.samples, own[herd(phi[own], room)], experience)
+
+    def _kept_of(self, label: int, experience: Experience) -> int:
+        return self._classes().count(self._class(experience, label))
 
     def share_among_experiences(self, experience: Experience) -> None:
         """Give each experience an equal share: old ones keep their first exemplars, the new one's are drawn at random.

@@ -172,6 +172,18 @@ def test_classes_that_share_outputs_domain_incrementally_have_their_own_room() -
         assert Counter(origin) == {(index, y): 1 for index in range(3) for y in range(2)}, offer
 
 
+@pytest.mark.parametrize("share", ["share_among_classes", "share_by_herding"])
+def test_a_class_that_returns_has_no_more_than_its_share(share: str) -> None:
+    samples = colours(classes=4)
+    run = SmallRun(builtin("naive"), RECIPE, samples, (4,))
+    own = run.data.divided(0, RECIPE)[0]
+    memory = ExemplarMemory(9)
+    for index in range(2):
+        given = [Experience(index, (4, 0), samples=own)]
+        getattr(memory, share)(*([run.new_model(), *given] if share == "share_by_herding" else given))
+        assert Counter(memory.labels.tolist()) == dict.fromkeys(range(4), 2)
+
+
 def test_experiences_have_equal_shares_of_which_older_ones_keep_the_first() -> None:
     torch.manual_seed(0)
     memory = ExemplarMemory(7)
