@@ -88,6 +88,14 @@ ImportedPath = Annotated[
     Path,
     typer.Argument(metavar="PATH", help="A folder of images (CLASS/*, or train/CLASS/* and test/CLASS/*), an .npz."),
 ]
+Domains = Annotated[
+    bool | None,
+    typer.Option(
+        "--domains/--no-domains",
+        help="Whether the folder has domains, DOMAIN/CLASS/* [default: if all have the same classes].",
+        show_default=False,
+    ),
+]
 ImageSize = Annotated[
     int | None,
     typer.Option(
@@ -113,6 +121,7 @@ def data_import(
     path: ImportedPath,
     size: ImageSize = None,
     fit: ImageFit = None,
+    domains: Domains = None,
     data: DataFolder = None,
 ) -> None:
     """Import a dataset of your own, a folder of images or a file.
@@ -122,10 +131,12 @@ def data_import(
     """
     from clbench.data.datasets import data_folder
 
-    print_dataset(imported(name, path, data_folder(data), size, fit))
+    print_dataset(imported(name, path, data_folder(data), size, fit, domains))
 
 
-def imported(name: str, path: Path, folder: Path, size: int | None, fit: str | None) -> DatasetInfo:
+def imported(
+    name: str, path: Path, folder: Path, size: int | None, fit: str | None, domains: bool | None = None
+) -> DatasetInfo:
     """Import a dataset, with its progress on standard error. Raises UsageError for a fit that is none, and so on."""
     from clbench.base.events import Note
     from clbench.data.image_files import FITS
@@ -138,7 +149,7 @@ def imported(name: str, path: Path, folder: Path, size: int | None, fit: str | N
     if fit is not None and how is None:
         raise UsageError(f"--fit must be crop, pad or stretch (got {fit}){did_you_mean(fit, FITS)}")
     with ProgressDisplay(terminal(stderr=True)) as display:
-        return import_dataset(name, path, folder, lambda text: display(Note(text)), size, how, display)
+        return import_dataset(name, path, folder, lambda text: display(Note(text)), size, how, display, domains)
 
 
 def print_dataset(info: DatasetInfo) -> None:

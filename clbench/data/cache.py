@@ -186,17 +186,18 @@ def publish(
     split: str = "",
     fit: Fit = "stretch",
     measurement: Measurement | None = None,
+    domains: tuple[str, ...] | None = None,
 ) -> DatasetInfo:
     """Measure the four .npy files in `place`, add dataset.json, and rename the folder to its final place.
 
     `split` is the dataset's own division of its classes, if it has one; `fit` is how its images were brought to one
-    size. A `measurement` of what was written saves reading it.
+    size. A `measurement` of what was written saves reading it. `domains` as in DatasetInfo.
 
     Raises ValueError if the arrays do not form a dataset or, under a built-in's name, differ from it in size; DataError
     if the name is taken by different content. If the same content is already there, only `report` says so.
     """
     measured = measurement.info(name, source) if measurement else measure(place, name, classes, source)
-    info = replace(measured, split=split, fit=fit)
+    info = replace(measured, split=split, fit=fit, domains=domains)
     _check_builtin(info)
     existing = describe(name, folder)
     if existing is None:

@@ -29,6 +29,8 @@ class DatasetInfo:
     bytes: of the four arrays together.
     split: how a benchmark that it comes from divides the classes, for `--split`; empty otherwise.
     fit: how images of other sizes were made to have this shape; "stretch" also if there were none.
+    domains: the names of its domains, each with the same classes, or None. Its classes are then DOMAIN/CLASS, those of
+        the first domain first, and those of each domain in the same order.
     """
 
     name: str
@@ -43,6 +45,7 @@ class DatasetInfo:
     bytes: int
     split: str = ""
     fit: Fit = "stretch"
+    domains: tuple[str, ...] | None = None
 
 
 def write_info(place: Path, info: DatasetInfo) -> None:
@@ -67,7 +70,8 @@ def read_info(place: Path, name: str) -> DatasetInfo:
 
 
 def _check_types(info: DatasetInfo) -> None:
-    texts = (info.name, info.sha256, info.source, info.split, *info.classes)
+    domains = info.domains or ()
+    texts = (info.name, info.sha256, info.source, info.split, *info.classes, *domains)
     counts = (*info.shape, info.train_size, info.test_size, info.bytes)
     if not (
         all(isinstance(text, str) for text in texts)
@@ -76,5 +80,6 @@ def _check_types(info: DatasetInfo) -> None:
         and info.fit in FITS
         and len(info.shape) == 3
         and len(info.mean) == len(info.std) == info.shape[2]
+        and (info.domains is None or (len(domains) > 1 and len(info.classes) % len(domains) == 0))
     ):
         raise ValueError("a field has the wrong type")

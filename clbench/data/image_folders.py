@@ -18,6 +18,10 @@ EXPECTED = (
     "Expected: a folder for each class with its images, PATH/CLASS/*.jpg, or two parts of such folders, "
     "PATH/train/CLASS/*.jpg and PATH/test/CLASS/*.jpg (or val), or a list of `path,label` in PATH."
 )
+EXPECTED_DOMAINS = (
+    "Expected: a folder for each domain, all with the same classes in them, PATH/DOMAIN/CLASS/*.jpg, or two parts of "
+    "such folders."
+)
 
 _TRAIN = ("train", "training")
 _TEST = ("test", "testing", "val", "valid", "validation")
@@ -49,16 +53,24 @@ class ImageFolder:
     has_test_part: bool
     """Whether the folder itself divides them."""
 
+    groups: Mapping[str, int] = field(default_factory=dict)
+    """How many classes are in each folder of folders of classes, in order. The classes are then named GROUP/CLASS."""
+
+    domains: tuple[str, ...] | None = None
+    """The groups, if they are domains: all of them have the same classes."""
+
     skipped: Mapping[str, int] = field(default_factory=dict)
     """What was skipped, in words -> how many, for one line of notice."""
 
 
-def find_images(path: Path) -> ImageFolder:
+def find_images(path: Path, domains: bool | None = False) -> ImageFolder:
     """Return the images of a folder: PATH/CLASS/*, or PATH/train/CLASS/* and PATH/test/CLASS/*.
 
-    What lies in folders of a class's folder is of that class too. If there is a list of images and labels in the
-    folder (`image_lists`), or `path` is one, it says what they are. Raises DataError for a folder that has no classes
-    with images, and for one with a symbolic link that leads out of it.
+    What lies in folders of a class's folder is of that class too. With `domains` there is a folder DOMAIN around those
+    of the classes; None leaves it to whether there are several such folders, and all have the same classes.
+
+    If there is a list of images and labels in the folder (`image_lists`), or `path` is one, it says what they are.
+    Raises DataError for a folder that has no classes with images, and for a symbolic link that leads out of it.
     """
     if path.is_file() and path.suffix.lower() in SUFFIXES_OF_LISTS:
         return _from_lists(path.parent, _Found(path.parent), [path])
@@ -69,9 +81,25 @@ def find_images(path: Path) -> ImageFolder:
     if lists := find_lists(path):
         return _from_lists(path, found, lists)
     train_part, test_part = _parts(path, found)
-    train = found.by_class(train_part)
-    test = found.by_class(test_part) if test_part else {}
+    if domains is None:
+        domains = found.has_domains(train_part)
+    elif domains and not found.has_domains(train_part):
+        raise DataError(f"{path} has no domains that all have the same classes.", EXPECTED_DOMAINS)
+    folder = _by_folders(path, found, train_part, test_part, 2 if domains else 1)
+    return replace(folder, domains=tuple(folder.groups)) if domains else folder
+
+
+def find_groups(path: Path) -> ImageFolder:
+    """Return the images of PATH/GROUP/CLASS/*, where groups may have other classes. Raises as `find_images`."""
+    return _by_folders(path, _Found(path), (), (), 2)
+
+
+def _by_folders(path: Path, found: _Found, train_part: Inside, test_part: Inside, levels: int) -> ImageFolder:
+    train = found.by_class(train_part, levels)
+    test = found.by_class(test_part, levels) if test_part else {}
     classes = checked_names(path, train)
+    if levels > 1:
+        classes = tuple(_by_group(classes))
     for name in classes:
         if not train[name]:
             raise DataError(f"{path.joinpath(*train_part, name)} has no images.", f"Remove it. {EXPECTED}")
@@ -85,7 +113,8 @@ def find_images(path: Path) -> ImageFolder:
         tuple(tuple(train[name]) for name in classes),
         tuple(tuple(test.get(name, ())) for name in classes),
         bool(test_part),
-        dict(found.skipped),
+        Counter(name.split("/")[0] for name in classes) if levels > 1 else {},
+        skipped=dict(found.skipped),
     )
 
 
@@ -120,7 +149,7 @@ def _from_lists(root: Path, found: _Found, lists: Sequence[Path]) -> ImageFolder
         tuple(tuple(train[name]) for name in classes),
         tuple(tuple(test.get(name, ())) for name in classes),
         test_file is not None,
-        dict(+skipped),
+        skipped=dict(+skipped),
     )
 
 
@@ -174,6 +203,14 @@ def ordered(names: Iterable[str]) -> list[str]:
     return sorted(given, key=int) if numbers else given
 
 
+def _by_group(names: Iterable[str]) -> list[str]:
+    """Return names GROUP/CLASS ordered by group, and within each group by class."""
+    groups: dict[str, list[str]] = {}
+    for group, _, name in (each.partition("/") for each in names):
+        groups.setdefault(group, []).append(name)
+    return [f"{group}/{name}" for group in ordered(groups) for name in ordered(groups[group])]
+
+
 def checked_names(path: Path, names: Iterable[str]) -> tuple[str, ...]:
     """Return names of classes, ordered. Raises DataError for one that cannot be shown."""
     for name in (given := ordered(names)):
@@ -205,16 +242,29 @@ class _Found:
         except OSError as error:
             raise DataError(f"{error.filename or root} cannot be read: {error.strerror}.") from error
 
-    def by_class(self, part: Inside) -> dict[str, list[Path]]:
-        """Return the images below this part, by the folder in it that they are in; those in none are left out."""
-        depth = len(part)
+    def by_class(self, part: Inside, levels: int = 1) -> dict[str, list[Path]]:
+        """Return the images below this part, by the folder in it that they are in; those in none are left out.
+
+        With two `levels` these are folders within folders, named GROUP/CLASS.
+        """
+        depth, below = len(part), len(part) + levels
         classes: dict[str, list[Path]] = {
-            inside[depth]: [] for inside in self.folders if len(inside) == depth + 1 and inside[:depth] == part
+            "/".join(inside[depth:]): [] for inside in self.folders if len(inside) == below and inside[:depth] == part
         }
         for inside, image in self.images:
-            if inside[:depth] == part and len(inside) > depth:
-                classes[inside[depth]].append(image)
+            if inside[:depth] == part and len(inside) >= below:
+                classes["/".join(inside[depth:below])].append(image)
         return classes
+
+    def has_domains(self, part: Inside) -> bool:
+        """Return whether there are several folders in this part, and all have the same folders of images."""
+        depth = len(part)
+        classes: dict[str, set[str]] = {}
+        for inside, _ in self.images:
+            if inside[:depth] == part and len(inside) > depth:
+                classes.setdefault(inside[depth], set()).add("/".join(inside[depth + 1 : depth + 2]))
+        first, *others = classes.values() or [set()]
+        return len(first) > 1 and "" not in first and bool(others) and all(each == first for each in others)
 
     def _walk(self, folder: Path, inside: Inside, above: tuple[int, ...]) -> None:
         """Take what is in a folder in the order of the names; `above` are the inodes of it and of those it is in."""

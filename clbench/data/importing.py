@@ -7,6 +7,7 @@ there, and images are read a few at a time. What is refused is left unchanged.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from clbench.base.events import Event, Listener
@@ -17,10 +18,11 @@ from clbench.data.idx_import import idx_files, write_npz
 from clbench.data.image_files import Fit
 from clbench.data.image_folders import ImageFolder, find_images
 from clbench.data.image_lists import SUFFIXES_OF_LISTS
-from clbench.data.import_checks import EXPECTED, refused
+from clbench.data.import_checks import EXPECTED, few, refused
 from clbench.data.npz_import import copy_npz
 from clbench.data.unpacking import TORCHVISION, parquet_files, unpack_parquet, unpack_torchvision
 from clbench.errors import DataError, UsageError
+from clbench.system.output import legible
 
 LARGEST_SIZE = 2048
 
@@ -37,12 +39,14 @@ def import_dataset(
     size: int | None = None,
     fit: Fit | None = None,
     notify: Listener = unheard,
+    domains: bool | None = None,
 ) -> DatasetInfo:
     """Check the dataset at `path`, copy it into the cache in `folder` as `name`, and describe it.
 
-    A folder holds images as `find_images` finds them, or parquet files; `torchvision:NAME` is one of torchvision's
-    datasets. Their images become `size` pixels high and wide, as `fit` says (by default the middle is cut out), and
-    without a `size` must have one already. See `copy_npz` for what an .npz holds; a folder may also hold idx files.
+    A folder holds images as `find_images` finds them, with `domains` as there, or parquet files; `torchvision:NAME` is
+    one of torchvision's datasets. Their images become `size` pixels high and wide, as `fit` says (by default the middle
+    is cut out), and without a `size` must have one already. See `copy_npz` for what an .npz holds; a folder may also
+    hold idx files.
 
     Under a built-in's name it must have that dataset's shape, sizes and number of classes. Raises UsageError for an
     invalid name or size, DataError if the file is refused or the name is taken by different content, MachineError if
@@ -60,8 +64,12 @@ def import_dataset(
         how = fit or ("crop" if size else "stretch")
         try:
             with tempfile.TemporaryDirectory(dir=place) as scratch:
-                found = _images(path, folder, Path(scratch))
+                found = _images(path, folder, Path(scratch), domains)
+                if domains and (found is None or not found.domains):
+                    raise UsageError("--domains is for folders of images, DOMAIN/CLASS/*")
                 if found is not None:
+                    if found.domains and domains is None:
+                        report(_told(found.domains, len(found.classes)))
                     packed = pack_folder(found, place, size, how, report, notify, name)
                 elif size or fit:
                     raise UsageError("--size and --fit are for folders of images", "The images of arrays have a size.")
@@ -76,19 +84,34 @@ def import_dataset(
                 report,
                 fit=how,
                 measurement=packed.measurement,
+                split=_split(found),
+                domains=found.domains if found else None,
             )
         except ValueError as error:
             raise refused(path, error) from error
 
 
-def _images(path: Path, folder: Path, scratch: Path) -> ImageFolder | None:
+def _split(found: ImageFolder | None) -> str:
+    """Return how a folder divides its classes: by domain, or by the folder that theirs are in."""
+    return "+".join(map(str, found.groups.values())) if found else ""
+
+
+def _told(domains: Sequence[str], classes: int) -> str:
+    each = classes // len(domains)
+    return (
+        f"every folder has the same {each} folders in it, so these are the classes, in {len(domains)} domains: "
+        f"{legible(few(domains))} (--no-domains if the outer folders are the classes)"
+    )
+
+
+def _images(path: Path, folder: Path, scratch: Path, domains: bool | None) -> ImageFolder | None:
     """Return the images at a path, unpacked into `scratch` if they lie in no files of their own; None for arrays."""
     if str(path).startswith(TORCHVISION):
         return unpack_torchvision(str(path).removeprefix(TORCHVISION), folder, scratch)
     if files := parquet_files(path):
         return unpack_parquet(path, files, scratch)
     if path.suffix.lower() in SUFFIXES_OF_LISTS or (path.is_dir() and not idx_files(path)):
-        return find_images(path)
+        return find_images(path, domains)
     return None
 
 

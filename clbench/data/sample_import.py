@@ -34,11 +34,12 @@ def import_samples(
     source: str,
     folder: Path,
     report: Report = silent,
+    domains: tuple[str, ...] | None = None,
 ) -> DatasetInfo:
     """Write the parts `train` and `test` into the cache in `folder` as `name`, and describe the dataset.
 
-    Raises ValueError for images of several shapes and for a class that one of the parts lacks, MachineError if the
-    cache cannot be written. If two processes import the same, one does and the other waits.
+    `domains` as in DatasetInfo. If two processes import the same, one does and the other waits. Raises ValueError for
+    images of several shapes and for a class that one of the parts lacks, MachineError if the cache cannot be written.
     """
     with building(name, folder, report) as place:
         if info := describe(name, folder):
@@ -47,7 +48,7 @@ def import_samples(
             _write_images(place / f"x_{part}.npy", samples)
             with npy_file(place / f"y_{part}.npy", np.dtype(np.int64), samples.labels.shape) as file:
                 file.write(samples.labels.data)
-        return publish(place, name, folder, classes, source, report, split)
+        return publish(place, name, folder, classes, source, report, split, domains=domains)
 
 
 def _write_images(path: Path, samples: Samples) -> None:

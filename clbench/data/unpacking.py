@@ -13,7 +13,7 @@ from typing import Any
 
 import PIL.Image
 
-from clbench.data.image_folders import ImageFolder, checked_names
+from clbench.data.image_folders import ImageFolder, checked_names, find_groups
 from clbench.errors import DataError, MachineError, UsageError
 from clbench.system.suggestions import did_you_mean
 
@@ -129,6 +129,8 @@ def unpack_torchvision(name: str, folder: Path, place: Path) -> ImageFolder:
     unpacked = _Unpacked(Path(f"{TORCHVISION}{name}"), place)
     names: list[str] | None = None
     try:
+        if name == "Omniglot":
+            return _omniglot(next(_parts(cls, folder))[1])
         for part, dataset in _parts(cls, folder):
             names = list(map(str, dataset.classes)) if hasattr(dataset, "classes") else None
             for index in range(len(dataset)):
@@ -142,6 +144,14 @@ def unpack_torchvision(name: str, folder: Path, place: Path) -> ImageFolder:
             f"{TORCHVISION}{name} cannot be had: {text}", f"torchvision looks for its files in {folder}."
         ) from error
     return unpacked.folder(names)
+
+
+def _omniglot(dataset: Any) -> ImageFolder:
+    """Return Omniglot's characters by alphabet.
+
+    torchvision numbers them in the order in which the file system lists their folders, which is no order to rely on.
+    """
+    return find_groups(Path(dataset.target_folder))
 
 
 def _parts(cls: Any, folder: Path) -> Iterator[tuple[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from clbench.data.image_folders import ImageFolder, find_images, find_unlabelled, hold_out
+from clbench.data.image_folders import ImageFolder, find_groups, find_images, find_unlabelled, hold_out
 from clbench.errors import DataError
 
 
@@ -268,3 +268,59 @@ def test_an_image_is_not_opened_to_be_found(tmp_path: Path) -> None:
     (tmp_path / "a.png").rename(tmp_path / "a" / "a.png")
     (tmp_path / "a" / "a.png").chmod(0)
     assert len(find_images(tmp_path).train[0]) == 1
+
+
+# -- domains ----------------------------------------------------------------------------------------------------------
+
+DOMAINS = ["photo/dog/1.png", "photo/cat/2.png", "art/dog/3.png", "art/cat/deeper/4.png"]
+
+
+@pytest.mark.parametrize("domains", [None, True])
+def test_folders_with_the_same_classes_are_domains(domains: bool | None, tmp_path: Path) -> None:
+    found = find_images(touch(tmp_path, DOMAINS), domains)
+    assert found.domains == ("art", "photo") and found.groups == {"art": 2, "photo": 2}
+    assert names(found, found.train) == {
+        "art/cat": ["art/cat/deeper/4.png"],
+        "art/dog": ["art/dog/3.png"],
+        "photo/cat": ["photo/cat/2.png"],
+        "photo/dog": ["photo/dog/1.png"],
+    }
+
+
+def test_domains_may_be_divided_into_parts(tmp_path: Path) -> None:
+    given = [f"{part}/{file}" for part in ("train", "test") for file in DOMAINS]
+    found = find_images(touch(tmp_path, given), None)
+    assert found.has_test_part and found.classes == ("art/cat", "art/dog", "photo/cat", "photo/dog")
+    assert names(found, found.test)["photo/dog"] == ["test/photo/dog/1.png"]
+
+
+def test_whole_numbers_are_in_numerical_order_within_each_domain(tmp_path: Path) -> None:
+    found = find_images(touch(tmp_path, [f"{d}/{c}/a.png" for d in (10, 9) for c in (11, 2)]), True)
+    assert found.classes == ("9/2", "9/11", "10/2", "10/11")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["photo/dog/1.png", "photo/cat/2.png", "art/dog/3.png"],  # a class is missing
+        ["photo/dog/1.png", "photo/cat/2.png"],  # one folder
+        ["ape/images/1.png", "bear/images/2.png"],  # as Tiny ImageNet comes
+        [*DOMAINS, "photo/3.png"],  # an image outside
+        ["ape/1.png", "bear/2.png"],
+    ],
+)
+def test_other_folders_are_classes_and_no_domains(given: list[str], tmp_path: Path) -> None:
+    found = find_images(touch(tmp_path, given), None)
+    assert found.domains is None and "/" not in "".join(found.classes)
+    with pytest.raises(DataError, match="no domains that all have the same classes"):
+        find_images(tmp_path, domains=True)
+
+
+def test_without_being_asked_nothing_is_taken_for_domains(tmp_path: Path) -> None:
+    assert find_images(touch(tmp_path, DOMAINS)).classes == ("art", "photo")
+
+
+def test_groups_may_have_different_classes(tmp_path: Path) -> None:
+    found = find_groups(touch(tmp_path, ["Latin/b/1.png", "Latin/a/2.png", "Greek/a/3.png"]))
+    assert found.classes == ("Greek/a", "Latin/a", "Latin/b")
+    assert found.groups == {"Greek": 1, "Latin": 2} and found.domains is None

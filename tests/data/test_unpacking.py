@@ -192,3 +192,29 @@ def test_a_real_dataset_of_torchvision_comes_from_its_files(tmp_path: Path) -> N
     (tmp_path / "raw").rename(tmp_path / "KMNIST" / "raw")
     info = import_dataset("mine", Path("torchvision:KMNIST"), tmp_path)
     assert info.classes == ("o", "ki", "su") and info.shape == (5, 4, 1)
+
+
+def test_omniglot_is_read_by_alphabet_in_alphabetical_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision's own numbers follow the order in which the file system lists folders."""
+    torchvision = pytest.importorskip("torchvision.datasets")
+    root = tmp_path / "omniglot-py"
+    for alphabet, characters in {"Latin": 3, "Greek": 2}.items():
+        for character in range(characters, 0, -1):
+            folder = root / "images_background" / alphabet / f"character{character:02}"
+            folder.mkdir(parents=True)
+            for drawing in range(20):
+                level = 255 * (drawing % 2)
+                PIL.Image.new("1", (105, 105), level).save(folder / f"0001_{drawing + 1:02}.png")
+    (root / "images_background.zip").write_bytes(b"")
+    empty = {"images_background": "d41d8cd98f00b204e9800998ecf8427e"}  # MD5 of no bytes
+    monkeypatch.setattr(torchvision.Omniglot, "zips_md5", empty)
+    info = import_dataset("omniglot", Path("torchvision:Omniglot"), tmp_path, size=28)
+    assert info.classes == (
+        "Greek/character01",
+        "Greek/character02",
+        "Latin/character01",
+        "Latin/character02",
+        "Latin/character03",
+    )
+    assert info.split == "2+3" and info.domains is None and info.shape == (28, 28, 1)
+    assert (info.train_size, info.test_size) == (5 * 16, 5 * 4)
