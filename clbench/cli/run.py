@@ -148,13 +148,19 @@ def _counted(runs: int) -> str:
 
 
 def _experiences(spec: RunSpec) -> str:
-    """Return which classes each experience brings, by name."""
+    """Return which classes, or which domain, each experience brings, by name."""
     from clbench.results.run_spec import experience_classes
 
+    if spec.scenario.domains:
+        return f"{spec.scenario.name}, seed {spec.seeds.run}, domains: {_few(spec.scenario.domains)}"
     brought = [" ".join(map(spec.scenario.class_name, classes)) for classes in experience_classes(spec)]
+    return f"{spec.scenario.name}, seed {spec.seeds.run}, classes: {_few(brought)}"
+
+
+def _few(brought: Sequence[str]) -> str:
     shown = [textwrap.shorten(legible(names), 60, placeholder=" …") for names in brought[:12]]
     more = f" | … ({len(brought)} experiences)" if len(brought) > 12 else ""
-    return f"{spec.scenario.name}, seed {spec.seeds.run}, classes: {' | '.join(shown)}{more}"
+    return f"{' | '.join(shown)}{more}"
 
 
 def init(

@@ -148,6 +148,14 @@ class Comparison:
         return legible(self.spec.scenario.name)
 
     @property
+    def experience_names(self) -> tuple[str, ...]:
+        """What each experience is called: its domain, if it is the same in all runs, else its number from 1."""
+        streams = {run.spec.scenario.domains for row in self.rows for run in row.runs}
+        if len(streams) == 1 and (domains := streams.pop()):
+            return domains
+        return tuple(str(index + 1) for index in range(len(self.spec.scenario.classes_per_experience)))
+
+    @property
     def title(self) -> str:
         """The scenario with its protocol, in a line."""
         spec = self.spec

@@ -162,15 +162,15 @@ def each_alone(comparison: Comparison) -> Figure:
 
 def matrices(comparison: Comparison) -> Figure:
     """A heatmap per strategy: accuracy on experience j's test data after experience i."""
-    count = experiences(comparison)
+    names = comparison.experience_names
     panels, rows = [], []
     for row in comparison.rows:
         means = mean_matrix(row)
-        panels.append((row.title, _matrix_panel(row.title, means)))
-        for i, line in enumerate(means):
+        panels.append((row.title, _matrix_panel(row.title, means, names)))
+        for name, line in zip(names, means, strict=True):
             texts = ["" if value is None else f"{100 * value:.1f}" for value in line]
-            rows.append((row.strategy, str(i + 1), *texts))
-    headings = ("strategy", "after", *(f"on {j + 1}" for j in range(count)))
+            rows.append((row.strategy, name, *texts))
+    headings = ("strategy", "after", *(f"on {name}" for name in names))
     return Figure("matrices", "Accuracy matrices", tuple(panels), headings, tuple(rows))
 
 
@@ -284,9 +284,15 @@ def _curve_table(
     return ("strategy", "experiences learned", value), tuple(rows)
 
 
-def _matrix_panel(title: str, means: Sequence[Sequence[float | None]]) -> Panel:
+_NAME = 8.0
+"""Room for the name of an experience beside a matrix, in em."""
+
+
+def _matrix_panel(title: str, means: Sequence[Sequence[float | None]], names: Sequence[str]) -> Panel:
     side = min(max(1.5, 0.28 * len(means)), 3.9)
-    margins = {"left": 0.5, "right": 0.75, "top": 0.32, "bottom": 0.48}
+    names = [short(name, _NAME) for name in names]
+    longer = 0.09 * max(0, max(map(len, names)) - 2)
+    margins = {"left": 0.5 + longer, "right": 0.75, "top": 0.32, "bottom": 0.48 + longer}
     title = short(title, 7.2 * (side + margins["right"]))  # em in the room over the axes and right of them
     width, height = side + margins["left"] + margins["right"], side + margins["top"] + margins["bottom"]
-    return Panel(partial(draw_matrix, title=title, means=means), width=width, height=height, **margins)
+    return Panel(partial(draw_matrix, title=title, means=means, names=names), width=width, height=height, **margins)

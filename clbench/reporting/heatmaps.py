@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def draw_matrix(axes: Axes, *, title: str, means: Sequence[Sequence[float | None]]) -> None:
+def draw_matrix(axes: Axes, *, title: str, means: Sequence[Sequence[float | None]], names: Sequence[str]) -> None:
+    """Accuracy on each experience of these names, from left to right, after each, from top to bottom."""
     import numpy as np
     import seaborn
 
     cells = np.array([[np.nan if value is None else 100 * value for value in line] for line in means])
     count = len(cells)
-    names = [str(i + 1) if i % (1 + count // 11) == 0 else "" for i in range(count)]
+    shown = [name if i % (1 + count // 11) == 0 else "" for i, name in enumerate(names)]
     seaborn.heatmap(
         cells,
         mask=np.isnan(cells),
@@ -25,14 +26,17 @@ def draw_matrix(axes: Axes, *, title: str, means: Sequence[Sequence[float | None
         annot=count <= 25,  # in smaller cells the numbers would run into each other
         fmt=".0f",
         annot_kws={"size": 8 if count <= 10 else 5},
-        xticklabels=names,
-        yticklabels=names,
+        xticklabels=shown,
+        yticklabels=shown,
         cbar_kws={"ticks": [0, 50, 100], "pad": 0.05, "aspect": 14},
         ax=axes,
     )
     axes.set_title(title)
     axes.set(xlabel="tested on experience", ylabel="after experience")
     axes.tick_params(length=0)
+    if max(map(len, names)) > 2:
+        axes.tick_params(axis="x", labelrotation=90)
+        axes.tick_params(axis="y", labelrotation=0)
 
 
 def draw_classes(

@@ -117,7 +117,7 @@ def of_scenario(scenario: ScenarioSpec) -> dict[str, Any]:
     if kind.takes_split:
         split = scenario.stream.split if scenario.stream else scenario.classes_per_experience
         asked["split"] = split_text(split)
-    return asked if scenario.domains else {**asked, "class_order": order}
+    return {**asked, "class_order": order} if kind.takes_split or not scenario.domains else asked
 
 
 def _own_values(run: StoredRun) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from clbench.results.run_spec import (
 )
 from clbench.streams.image_domains import Domains
 from clbench.streams.kinds import name_of, stream_kind
-from clbench.streams.splits import as_text, class_order, parse_split
+from clbench.streams.splits import as_text, class_order, domain_order, parse_split
 from clbench.streams.stream_kind import StreamKind
 from clbench.system.seeds import LARGEST, run_seeds
 from clbench.system.suggestions import did_you_mean
@@ -199,11 +199,9 @@ def _recipe_spec(what: Protocol) -> RecipeSpec:
     return RecipeSpec(name=name, base=what.recipe_name, changes=changes, config=what.recipe)
 
 
-def _setting(wanted: str | None) -> Setting:
-    """Return the setting that `class`, `task` or `domain` stands for, class-incremental by default."""
+def _setting(wanted: str) -> Setting:
+    """Return the setting that `class`, `task` or `domain` stands for."""
     names: dict[str, Setting] = {setting.partition("_")[0]: setting for setting in READINGS}
-    if wanted is None:
-        return "class_incremental"
     short = wanted.lower().replace("-", "_").partition("_")[0]
     if short not in names:
         raise UsageError(f"no setting '{wanted}'{did_you_mean(wanted, names)} (known: {', '.join(names)})")
@@ -358,7 +356,33 @@ class SpecBuilder:
             raise UsageError(
                 f"split {self._what.split}: domain-incremental experiences share outputs, so all need as many classes"
             )
+        if (domains := self._domains) and len(sizes) != len(domains):
+            raise UsageError(
+                f"split {self._what.split}: domain-incrementally each of the {len(domains)} domains of "
+                f"{self._data.name} is an experience",
+                "Leave out --split, or add --setting class.",
+            )
         return sizes
+
+    @property
+    def _domains(self) -> tuple[str, ...]:
+        """The dataset's domains, if they are the experiences."""
+        own = self._what.setting == "domain_incremental" and self._what.stream.takes_split
+        return (self._data.domains or ()) if own else ()
+
+    def _class_order(self, seed: int) -> tuple[int, ...]:
+        what, data = self._what, self._data
+        if not data.domains:
+            return class_order(what.class_order, data.classes, seed)
+        order = domain_order(what.class_order, data.domains, data.classes, seed)
+        size = self._sizes[0]
+        # An output stands for the same class in every domain.
+        if self._domains and any(each % size != at % size for at, each in enumerate(order)):
+            raise UsageError(
+                "a class order must keep domains whole, and the classes in each as they are",
+                f"List domains: --class-order {','.join(data.domains[::-1])}",
+            )
+        return order
 
     def _strategy(self, how: Method) -> StrategySpec:
         what, classes = self._what, sum(self._sizes)
@@ -382,9 +406,14 @@ class SpecBuilder:
 
     def _scenario(self, seed: int) -> tuple[ScenarioSpec, Seeds]:
         what, data, seeds = self._what, self._data, run_seeds(seed)
-        domains = what.stream.domains(seeds["class_order"])
-        names = [f"{domain}/{each}" for domain in domains for each in data.classes] if domains else data.classes
-        order = "natural" if domains else what.class_order
+        made = what.stream.domains(seeds["class_order"])
+        names = [f"{domain}/{each}" for domain in made for each in data.classes] if made else data.classes
+        how = "natural" if made else what.class_order
+        order = tuple(range(len(names))) if made else self._class_order(seeds["class_order"])
+        domains = made
+        if self._domains:
+            size = self._sizes[0]
+            domains = tuple(self._domains[first // size] for first in order[::size])
         scenario = ScenarioSpec(
             name=what.plugin.name,
             version=what.scenario.version,
@@ -392,8 +421,8 @@ class SpecBuilder:
             dataset=data.name,
             dataset_sha256=data.sha256,
             classes_per_experience=self._sizes,
-            class_order_from=_ORDERS.get(order, "list"),
-            class_order=class_order(order, names, seeds["class_order"]),
+            class_order_from=_ORDERS.get(how, "list"),
+            class_order=order,
             class_names=None if tuple(names) == tuple(map(str, range(len(names)))) else tuple(names),
             held_out=self._held_out,
             stream=None if what.stream == StreamKind() else self._stream,

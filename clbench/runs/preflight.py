@@ -15,8 +15,9 @@ from clbench.data.dataset_info import DatasetInfo
 from clbench.data.datasets import class_counts
 from clbench.errors import UsageError
 from clbench.plugins.discovery import Plugin, discover
-from clbench.results.run_spec import RunSpec, StrategySpec, experience_classes
-from clbench.streams.kinds import name_of, stream_kind
+from clbench.results.run_spec import RunSpec, ScenarioSpec, StrategySpec, experience_classes
+from clbench.streams.image_domains import Domains
+from clbench.streams.kinds import KINDS, name_of, stream_kind
 from clbench.streams.stream_kind import StreamKind
 from clbench.system.global_state import GlobalState
 from clbench.system.signals import Interrupted
@@ -37,8 +38,13 @@ def check_protocol(spec: RunSpec, data: DatasetInfo, folder: Path) -> None:
     share = recipe.validation or (tuning.validation if isinstance(tuning, ContinualTuning) else 0.0)
     if share or spec.scenario.held_out:
         _check_held_out(spec, class_counts(data, folder))
-    if not spec.scenario.held_out and not spec.scenario.domains:
+    if not spec.scenario.held_out and not _makes_domains(spec.scenario):
         _check_tested(spec, data, class_counts(data, folder, "test"))
+
+
+def _makes_domains(scenario: ScenarioSpec) -> bool:
+    """Return whether domains are made of the dataset's images, and are not domains of the dataset."""
+    return scenario.stream is not None and issubclass(KINDS[scenario.stream.name], Domains)
 
 
 def _check_stream(spec: RunSpec) -> None:
@@ -46,19 +52,20 @@ def _check_stream(spec: RunSpec) -> None:
     scenario = spec.scenario
     if scenario.stream is None:
         return
-    if isinstance(spec.tuning, ContinualTuning) and (scenario.domains or 0 in scenario.classes_per_experience):
+    made = _makes_domains(scenario)
+    if isinstance(spec.tuning, ContinualTuning) and (made or 0 in scenario.classes_per_experience):
         raise UsageError(
             "--tune chf chooses by the classes that an experience brings, and on the stream "
             f"{scenario.stream.name} some bring none, or none of their own",
             "Choose --tune grid.",
         )
-    if scenario.domains and spec.network.train == "head":
+    if made and spec.network.train == "head":
         raise UsageError(
             "network.train=head computes features of the dataset's own images, which the stream "
             f"{scenario.stream.name} changes",
             "Train the whole network, or use a scenario whose images are stored as they are, such as pacs.",
         )
-    if scenario.domains and scenario.held_out:
+    if made and scenario.held_out:
         raise UsageError(f"--tune grid cannot hold out data on the stream {scenario.stream.name}")
 
 

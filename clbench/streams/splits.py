@@ -127,6 +127,19 @@ def class_order(choice: str, names: Sequence[str], seed: int) -> tuple[int, ...]
     return order
 
 
+def domain_order(choice: str, domains: Sequence[str], names: Sequence[str], seed: int) -> tuple[int, ...]:
+    """Return class ids as `class_order` does, if `names` are the classes of one domain after another.
+
+    `seed` permutes whole domains, and a list may name these: `sketch,photo`.
+    """
+    if choice not in ("natural", "seed"):
+        listed = _listed_classes(choice)
+        if not set(listed) & set(domains) and len(listed) != len(domains):
+            return class_order(choice, names, seed)
+    size = len(names) // len(domains)
+    return tuple(size * domain + at for domain in class_order(choice, domains, seed) for at in range(size))
+
+
 def _listed_classes(choice: str) -> list[str]:
     path = Path(choice)
     with contextlib.suppress(OSError, ValueError):  # names too long for a path

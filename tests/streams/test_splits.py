@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clbench.errors import UsageError
-from clbench.streams.splits import class_order, describe_split, parse_split, split_by_two, split_text
+from clbench.streams.splits import class_order, describe_split, domain_order, parse_split, split_by_two, split_text
 from clbench.system.seeds import LARGEST, derive, run_seeds
 
 
@@ -185,6 +185,37 @@ def test_a_drawn_class_order_names_each_class_once_and_is_the_same_again(classes
 
 def test_drawn_class_orders_differ_from_seed_to_seed() -> None:
     assert len({class_order("seed", "0123456789", seed) for seed in range(20)}) == 20
+
+
+PICTURES = ("art/cat", "art/dog", "photo/cat", "photo/dog", "sketch/cat", "sketch/dog")
+
+
+@pytest.mark.parametrize(
+    ("choice", "order"),
+    [
+        ("natural", (0, 1, 2, 3, 4, 5)),
+        ("sketch,art,photo", (4, 5, 0, 1, 2, 3)),
+        ("2,0,1", (4, 5, 0, 1, 2, 3)),  # domains by number
+        ("photo/dog,photo/cat,art/cat,art/dog,sketch/cat,sketch/dog", (3, 2, 0, 1, 4, 5)),
+        ("5,4,3,2,1,0", (5, 4, 3, 2, 1, 0)),
+    ],
+)
+def test_an_order_of_domains_has_their_classes_side_by_side(choice: str, order: tuple[int, ...]) -> None:
+    assert domain_order(choice, ("art", "photo", "sketch"), PICTURES, seed=0) == order
+
+
+def test_a_seed_permutes_whole_domains_as_it_would_classes() -> None:
+    for seed in range(5):
+        domains = class_order("seed", ("art", "photo", "sketch"), seed)
+        assert domain_order("seed", ("art", "photo", "sketch"), PICTURES, seed) == tuple(
+            2 * domain + at for domain in domains for at in (0, 1)
+        )
+
+
+@pytest.mark.parametrize("choice", ["sketch,art", "sketch,art,painting", "art,art,photo"])
+def test_a_list_of_domains_names_each_once(choice: str) -> None:
+    with pytest.raises(UsageError, match=r"class order|no class"):
+        domain_order(choice, ("art", "photo", "sketch"), PICTURES, seed=0)
 
 
 def test_a_derived_seed_is_the_first_four_bytes_of_a_hash_of_seed_and_purpose() -> None:
