@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,24 +18,24 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class BenchmarkImages:
-    """What a class-incremental benchmark holds."""
+    """What a benchmark holds."""
 
     train: Part
     test: Part
-    class_ids: tuple[int, ...]
-    """The benchmark's own id of each class, experience by experience and ascending within one."""
+    classes: tuple[str, ...]
+    """The benchmark's own id of each class, experience by experience and ascending within one: `7`; or with its domain,
+    counted from 1: `2/7`."""
 
     classes_per_experience: tuple[int, ...]
+    domains: tuple[str, ...] | None = None
 
 
 class Part:
     """The training or the test images, experience by experience."""
 
-    def __init__(self, experiences: Sequence[Any], class_ids: Sequence[int]) -> None:
+    def __init__(self, experiences: Sequence[Any], labels: Sequence[int]) -> None:
         self._datasets = [experience.dataset for experience in experiences]
-        positions = {class_id: position for position, class_id in enumerate(class_ids)}
-        targets = [int(target) for dataset in self._datasets for target in dataset.targets]
-        self.labels = np.array([positions[target] for target in targets], dtype=np.int64)
+        self.labels = np.array(labels, dtype=np.int64)
         """Position of each image's class in the benchmark's order, (n,)."""
 
     def images(self) -> Iterator[Image]:
@@ -43,23 +45,71 @@ class Part:
                 yield _pixels(dataset[index][0])
 
 
-def read(benchmark: Any) -> BenchmarkImages:
-    """Return what the benchmark holds. Raises ValueError if it is not class-incremental."""
+def read(benchmark: Any, by_domain: bool = False) -> BenchmarkImages:
+    """Return what the benchmark holds: a class-incremental one, or `by_domain` a domain-incremental one.
+
+    Raises ValueError if it is none.
+    """
     try:
         train, test = list(benchmark.train_stream), list(benchmark.test_stream)
     except AttributeError as error:
         raise ValueError(f"{type(benchmark).__name__} has no train_stream and test_stream") from error
-    brought = [sorted({int(target) for target in experience.dataset.targets}) for experience in train]
+    return _by_domain(train, test) if by_domain else _by_class(train, test)
+
+
+def _targets(experience: Any) -> list[int]:
+    return [int(target) for target in experience.dataset.targets]
+
+
+def _by_class(train: Sequence[Any], test: Sequence[Any]) -> BenchmarkImages:
+    brought = [sorted(set(_targets(experience))) for experience in train]
     class_ids = [class_id for classes in brought for class_id in classes]
     if len(set(class_ids)) < len(class_ids):
         repeated = next(class_id for class_id in class_ids if class_ids.count(class_id) > 1)
         raise ValueError(
             f"class {repeated} is in several experiences, and clbench has class-incremental streams: each class in one"
         )
-    unknown = {int(target) for experience in test for target in experience.dataset.targets} - set(class_ids)
+    unknown = {target for experience in test for target in _targets(experience)} - set(class_ids)
     if unknown:
         raise ValueError(f"class {min(unknown)} has test images and no training images")
-    return BenchmarkImages(Part(train, class_ids), Part(test, class_ids), tuple(class_ids), tuple(map(len, brought)))
+    positions = {class_id: position for position, class_id in enumerate(class_ids)}
+    train_part, test_part = (
+        Part(part, [positions[target] for experience in part for target in _targets(experience)])
+        for part in (train, test)
+    )
+    return BenchmarkImages(train_part, test_part, tuple(map(str, class_ids)), tuple(map(len, brought)))
+
+
+def _by_domain(train: Sequence[Any], test: Sequence[Any]) -> BenchmarkImages:
+    """Return a benchmark in which each experience has all classes.
+
+    A test stream of one experience belongs to no domain. Its images are dealt out, the first of each class to the first
+    domain, the second to the second and so on: the accuracy over all domains is then that on the benchmark's test set.
+    """
+    class_ids = sorted(set(_targets(train[0])))
+    size = len(class_ids)
+    if len(train) < 2 or any(sorted(set(_targets(experience))) != class_ids for experience in (*train, *test)):
+        raise ValueError("its experiences have different classes, so they are not domains of the same classes")
+    if len(test) not in (1, len(train)):
+        raise ValueError(f"it has {len(train)} experiences and {len(test)} for testing")
+    position = {class_id: at for at, class_id in enumerate(class_ids)}
+    labels = [
+        [[size * domain + position[target] for target in _targets(each)] for domain, each in enumerate(part)]
+        for part in (train, test)
+    ]
+    if len(test) == 1:
+        seen: Counter[int] = Counter()
+        for at, label in enumerate(labels[1][0]):
+            labels[1][0][at] += size * (seen[label] % len(train))
+            seen[label] += 1
+    domains = tuple(str(domain + 1) for domain in range(len(train)))
+    return BenchmarkImages(
+        Part(train, list(chain(*labels[0]))),
+        Part(test, list(chain(*labels[1]))),
+        tuple(f"{domain}/{class_id}" for domain in domains for class_id in class_ids),
+        (size,) * len(train),
+        domains,
+    )
 
 
 def _pixels(image: Any) -> Image:

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from clbench.base.scenario import Scenario
 from clbench.data.cache import Report
@@ -38,7 +38,7 @@ def with_dataset(
         if not build:
             report(f"the benchmark {plugin.name} is not built yet, so that its runs cannot be listed")
             return None
-        info = _imported(plugin, scenario.benchmark, name, folder, report)
+        info = _imported(plugin, scenario, name, folder, report)
     own = vars(scenario)
     attributes = {
         "dataset": name,
@@ -54,26 +54,27 @@ def _dataset_name(plugin: Plugin) -> str:
     return f"{stem}-{plugin.sha256[:8]}"
 
 
-def _imported(plugin: Plugin, benchmark: Callable[..., Any], name: str, folder: Path, report: Report) -> DatasetInfo:
+def _imported(plugin: Plugin, scenario: type[Scenario], name: str, folder: Path, report: Report) -> DatasetInfo:
     # These import torch and Avalanche, for which a scenario without a benchmark need not wait.
     from clbench.avalanche.benchmark_images import read
     from clbench.data.sample_import import Samples, import_samples
     from clbench.streams.splits import split_text
 
     report(f"building the benchmark {plugin.name}, once")
+    benchmark = cast(Callable[..., Any], scenario.benchmark)
     wanted = inspect.signature(benchmark).parameters
     state = GlobalState()
     try:
         with contextlib.redirect_stdout(sys.stderr):
             built = benchmark(dataset_root=folder) if "dataset_root" in wanted else benchmark()
-        found = read(built)
+        found = read(built, scenario.setting == "domain")
         parts = {
             part: Samples(samples.labels, samples.images)
             for part, samples in (("train", found.train), ("test", found.test))
         }
-        classes = tuple(str(class_id) for class_id in found.class_ids)
         split = split_text(found.classes_per_experience)
-        return import_samples(name, parts, classes, split, f"benchmark {plugin.name}", folder, report)
+        source = f"benchmark {plugin.name}"
+        return import_samples(name, parts, found.classes, split, source, folder, report, found.domains)
     except (ClbenchError, Interrupted, KeyboardInterrupt):
         raise
     except BaseException as error:  # also SystemExit: a plug-in may not end the program
