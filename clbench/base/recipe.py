@@ -62,7 +62,8 @@ class Recipe:
     it."""
 
     network_config: Annotated[Mapping[str, int | float | str | bool], OMIT_DEFAULT] = field(default_factory=dict)
-    """The network's hyper-parameters that are not at their defaults, as `--set network.NAME=VALUE` sets them."""
+    """The network's hyper-parameters that are not at their defaults, as `--set network.NAME=VALUE` sets them; also
+    `size` and `train`."""
 
     initialization: Annotated[Literal["architecture", "torch"], OMIT_DEFAULT] = "architecture"
     """How the trunk's convolutions are initialized: as the architecture says (residual networks as He et al. 2015),

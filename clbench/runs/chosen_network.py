@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,9 +43,16 @@ class NetworkRequest:
     values: Mapping[str, Any]
     """The network's own hyper-parameters."""
 
+    used: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `use` that the user set."""
+
     def under(self, config: Mapping[str, Any]) -> NetworkRequest:
-        """Return the request with the recipe's own hyper-parameters of the network if it sets no others."""
-        return replace(self, values={**config, **self.values})
+        """Return the request with what the recipe says of the network where the user says nothing else."""
+        use = {name: value for name, value in config.items() if name in NetworkUse.__dataclass_fields__}
+        values = {name: value for name, value in config.items() if name not in use}
+        return replace(
+            self, use=configure(NetworkUse, {**use, **self.used}, "network"), values={**values, **self.values}
+        )
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -61,8 +68,9 @@ class NetworkRequest:
 def asked(values: Mapping[str, Any], weights: str | None) -> NetworkRequest:
     """Return the request that `--set network.NAME=VALUE` and `--weights` make."""
     own = {name: value for name, value in values.items() if name in NetworkUse.__dataclass_fields__}
-    use = configure(NetworkUse, {name: None if value == "none" else value for name, value in own.items()}, "network")
-    return NetworkRequest(weights, use, {name: value for name, value in values.items() if name not in own})
+    used = {name: None if value == "none" else value for name, value in own.items()}
+    use = configure(NetworkUse, used, "network")
+    return NetworkRequest(weights, use, {name: value for name, value in values.items() if name not in own}, used)
 
 
 def choose_network(name: str, request: NetworkRequest, shape: Shape, folder: Path) -> tuple[NetworkSpec, Path | None]:
