@@ -266,7 +266,8 @@ def new_scenario(
     check_free("scenario", name)  # before anything is imported
     info = imported(name, path, data_folder(data), size, fit)
     print_dataset(info)
-    written = write(name, name, split_by_two(len(info.classes)), info.shape)
+    split = str(len(info.domains)) if info.domains else split_by_two(len(info.classes))
+    written = write(name, name, split, info.shape, bool(info.domains))
     say(f"{written} is written and runs: clbench run -s naive,lwf -S {name}")
 
 

@@ -104,7 +104,7 @@ def print_in_full(plugin: Plugin) -> None:
         own = {field.name for field in plugin.fields}
         _print_fields(plugin.name, [field for field in dialect.fields if field.name not in own])
     if plugin.kind == "scenario":
-        say(f"\ndataset {plugin.attributes.get('dataset', '?')}, {_stream(plugin)}")
+        say(f"\ndataset {plugin.attributes.get('dataset', 'of its benchmark')}, {_stream(plugin)}")
         for name, value in plugin.recipes.items():
             say(f"\nrecipe {name}:")
             say_prose(value, "  ", "  ")
@@ -114,7 +114,7 @@ def _stream(plugin: Plugin) -> str:
     """Return how a scenario's experiences are made: `split 5`, or `stream permuted, setting domain`."""
     stream, setting = plugin.attributes.get("stream", "class"), plugin.attributes.get("setting", "class")
     if stream == "class":
-        made = f"split {plugin.attributes.get('split', '?')}"
+        made = f"split {plugin.attributes.get('split', 'of the dataset')}"
     else:
         given = ", ".join(f"{name}={value}" for name, value in plugin.attributes.get("stream_options", {}).items())
         made = f"stream {stream}{f' ({given})' if given else ''}"

@@ -67,7 +67,7 @@ import clbench
 class {cls}(clbench.Scenario):
     dataset = "{dataset}"
     split = "{split}"  # times x classes; also a number of equal experiences, or a list: 4,3,3
-    recipes = {{
+{setting}    recipes = {{
         # Complete training protocols by name, the default first; see clbench/base/recipe.py.
         "quick": clbench.Recipe(network="{quick}", optimizer="adam", lr=1e-3, batch_size=64, epochs=5),
         "standard": clbench.Recipe(network="{standard}", optimizer="sgd", lr=0.05, momentum=0.9, epochs=50),
@@ -142,13 +142,16 @@ def new_network(name: str, original: str | None = None) -> Path:
     )
 
 
-def new_scenario(name: str, dataset: str, split: str, shape: tuple[int, int, int]) -> Path:
+def new_scenario(name: str, dataset: str, split: str, shape: tuple[int, int, int], domains: bool = False) -> Path:
     """Write scenarios/NAME.py for a dataset, and return its path. Raises as `new_strategy`."""
-    return _written(_free("scenario", name), scenario_text(name, dataset, split, shape))
+    return _written(_free("scenario", name), scenario_text(name, dataset, split, shape, domains))
 
 
-def scenario_text(name: str, dataset: str, split: str, shape: tuple[int, int, int]) -> str:
-    """Return the file of a scenario for a dataset with images of `shape`, with networks that suit their size."""
+def scenario_text(name: str, dataset: str, split: str, shape: tuple[int, int, int], domains: bool = False) -> str:
+    """Return the file of a scenario for a dataset with images of `shape`, with networks that suit their size.
+
+    With `domains` it is domain-incremental.
+    """
     height, width, _ = shape
     quick, standard = "cnn", "resnet18"
     if min(height, width) < _CNN_NEEDS:
@@ -160,6 +163,7 @@ def scenario_text(name: str, dataset: str, split: str, shape: tuple[int, int, in
         cls=_class_name(name),
         dataset=dataset,
         split=split,
+        setting='    setting = "domain"\n' if domains else "",
         quick=quick,
         standard=standard,
     )

@@ -27,6 +27,7 @@ from clbench.runs.own_images import are_images, scenario_of
 from clbench.runs.parallelism import check_threads, jobs_from
 from clbench.runs.preflight import check_protocol, check_strategy, unlearnable_classes
 from clbench.runs.request import Request
+from clbench.runs.scenario_images import with_images
 from clbench.runs.selection import Chosen, choose_strategies, load_class, select_scenarios
 from clbench.system import gc_freeze
 from clbench.system.suggestions import did_you_mean
@@ -115,6 +116,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
     protocols = []
     for plugin in _scenarios(request, folder, notify, bring):
         scenario = with_dataset(plugin, load_class(plugin), folder, lambda text: notify(Note(text)), bring)
+        scenario = scenario and with_images(scenario, folder, notify, bring)
         if scenario is None:
             continue
         with _explaining_lists(request):

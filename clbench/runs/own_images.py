@@ -42,7 +42,7 @@ def scenario_of(name: str, data: Path, notify: Listener, build: bool = True) -> 
     nothing is imported, and None is returned if it would have to be. Raises DataError for what cannot be imported.
     """
     path = Path(name)
-    found = find_images(path) if path.is_dir() else None
+    found = find_images(path, domains=None) if path.is_dir() else None
     own = _name(path, found)
     info = describe(own, data)
     if info is None:
@@ -52,7 +52,8 @@ def scenario_of(name: str, data: Path, notify: Listener, build: bool = True) -> 
         size = None if found is None else _size(found, notify)
         info = import_dataset(own, path, data, lambda text: notify(Note(text)), size, notify=notify)
     file = data / "scenarios" / f"{own}.py"
-    text = scenario_text(own, own, split_by_two(len(info.classes)), info.shape).encode()
+    split = str(len(info.domains)) if info.domains else split_by_two(len(info.classes))
+    text = scenario_text(own, own, split, info.shape, bool(info.domains)).encode()
     if not file.is_file() or file.read_bytes() != text:
         file.parent.mkdir(exist_ok=True)
         replace_file(file, text)
