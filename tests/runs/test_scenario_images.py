@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from typer.testing import CliRunner
 
 import clbench
 from clbench.base.events import Event, Note
+from clbench.cli.app import app
+from clbench.comparison.grouping import compare
 from clbench.data import importing
 from clbench.data.datasets import describe, open_dataset
 from clbench.data.image_folders import find_groups
 from clbench.errors import DataError, UsageError
 from clbench.plugins.discovery import select
+from clbench.reporting.figures import matrices
 from clbench.results.asked_for import asked_for
 from clbench.results.command import command_line
 from clbench.runs.grid import Planned, plan
@@ -147,6 +151,21 @@ def test_caltech101_trains_the_head_of_a_pretrained_network_unless_told_otherwis
     assert (other.spec.network.name, other.spec.network.train) == ("cnn", "all")
 
 
+def test_a_recipe_says_how_much_of_its_network_trains_unless_the_user_does(
+    planned: Callable[..., list[Planned]], tmp_path: Path
+) -> None:
+    file = tmp_path / "small.py"
+    file.write_text(
+        "import clbench\n\n\nclass Small(clbench.Scenario):\n    dataset = 'digits'\n    split = '5'\n"
+        "    network = {'size': 16, 'train': 'head', 'width': 0.5}\n"
+        "    recipes = {'quick': clbench.Recipe(network='cnn', network_config=network)}\n"
+    )
+    (run,) = planned(file)
+    assert (run.spec.network.size, run.spec.network.train, run.spec.network.config) == (16, "head", {"width": 0.5})
+    (own,) = planned(file, set={"network.train": 1, "network.width": 2})
+    assert (own.spec.network.size, own.spec.network.train, own.spec.network.config) == (16, 1, {"width": 2.0})
+
+
 def test_omniglots_experiences_are_alphabets(planned: Callable[..., list[Planned]], tmp_path: Path) -> None:
     data = tmp_path / "data"
     letters = tmp_path / "letters"
@@ -250,6 +269,19 @@ def test_the_command_that_makes_the_runs_again_names_order_and_setting(pacs: Pat
     assert "--setting domain" in command and "--split 3" in command and "--class-order" in command
 
 
+def test_experiences_are_named_by_their_domains_if_all_runs_have_the_same_order(pacs: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"device": "cpu", "threads": 1, "data": tmp_path / "data", "out": tmp_path / "out"}
+    one = clbench.run("naive", pacs, epochs=1, seeds=2, class_order="sketch,art,photo", **options)
+    (comparison,) = compare(one)
+    assert comparison.experience_names == ("sketch", "art", "photo")
+    figure = matrices(comparison)
+    assert figure.headings == ("strategy", "after", "on sketch", "on art", "on photo")
+    assert [row[1] for row in figure.rows] == ["sketch", "art", "photo"]
+    (mixed,) = compare(clbench.run("naive", pacs, epochs=1, seeds=8, **options))
+    assert len({run.spec.scenario.domains for run in mixed.rows[0].runs}) > 1
+    assert mixed.experience_names == ("1", "2", "3")
+
+
 def test_a_folder_of_domains_is_a_scenario_of_domains(tmp_path: Path, planned: Callable[..., list[Planned]]) -> None:
     said: list[str] = []
     (run,) = planned(pictures(tmp_path / "mine"), said)
@@ -257,3 +289,23 @@ def test_a_folder_of_domains_is_a_scenario_of_domains(tmp_path: Path, planned: C
         DOMAINS
     )
     assert any("in 3 domains: art, photo, sketch" in each for each in said)
+
+
+def test_a_new_scenario_of_a_folder_of_domains_is_one_of_domains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planned: Callable[..., list[Planned]]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["new", "scenario", "mine", str(pictures(tmp_path / "pictures")), "--data", str(tmp_path / "data")]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, done.output
+    (run,) = planned("mine", class_order="natural")
+    assert run.spec.scenario.setting == "domain_incremental" and run.spec.scenario.domains == DOMAINS
+
+
+def test_outer_folders_are_the_classes_if_the_user_says_so(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "pictures")
+    assert importing.import_dataset("classes", root, tmp_path / "data", domains=False).classes == DOMAINS
+    info = importing.import_dataset("domains", root, tmp_path / "data", domains=True)
+    assert info.domains == DOMAINS and info.split == "2+2+2"
+    with pytest.raises(DataError, match="no domains"):
+        importing.import_dataset("none", root / "art", tmp_path / "data", domains=True)
