@@ -21,6 +21,10 @@ def _shared(spec: RunSpec) -> dict[str, Any]:
     shared = to_json(spec)
     if spec.scenario.class_order_from == "seed":
         del shared["scenario"]["class_order"]
+    if spec.scenario.domains:
+        # Domains, or their order, may be drawn from the seed, and classes are named after them.
+        for name in ("domains", "class_names"):
+            shared["scenario"].pop(name, None)
     return {key: shared[key] for key in ("scenario", "network", "recipe", "device", "threads", "engine")}
 
 

@@ -282,6 +282,17 @@ def test_experiences_are_named_by_their_domains_if_all_runs_have_the_same_order(
     assert mixed.experience_names == ("1", "2", "3")
 
 
+def test_angles_drawn_from_the_seed_are_one_comparison(tmp_path: Path) -> None:
+    text = select("scenario", "rotatedmnist").path.read_text(encoding="utf-8")
+    file = tmp_path / "rotateddigits.py"
+    file.write_text(text.replace('dataset = "mnist"', 'dataset = "digits"'), encoding="utf-8")
+    options: dict[str, Any] = {"device": "cpu", "threads": 1, "data": tmp_path / "data", "out": tmp_path / "out"}
+    runs = clbench.run("naive", file, seeds=2, set={"stream.experiences": 2}, **options)
+    assert runs[0].spec.scenario.domains != runs[1].spec.scenario.domains
+    (comparison,) = compare(runs)
+    assert comparison.seeds == (0, 1) and comparison.experience_names == ("1", "2")
+
+
 def test_a_folder_of_domains_is_a_scenario_of_domains(tmp_path: Path, planned: Callable[..., list[Planned]]) -> None:
     said: list[str] = []
     (run,) = planned(pictures(tmp_path / "mine"), said)
