@@ -167,6 +167,13 @@ def test_metrics_within_experiences_that_bring_no_class():
     assert _rounded(values["stability_gaps"]) == _rounded([None, 1 - 0.25, 0.5 - 0.25, 6 / 9 - 4 / 9])
 
 
+def test_the_worst_case_weighs_by_the_experiences_that_bring_classes():
+    rows = ((4,), (2, 0), (1, 0, 3))
+    counts = Counts(rows, (4, 0, 4), ((4,), (2,), (1, 3)), (4, 4), (1, 0, 1), (None, None, None))
+    # Two bring classes: half of the newest, 3/4, and half of the lowest of the first, 1/4.
+    assert metrics.worst_case_accuracy(counts, Curve((), (), ())) == pytest.approx((0.75 + 0.25) / 2)
+
+
 def test_predictions_are_counted_where_an_experience_brings_no_class():
     rows = [[3, 3, -1], [7, 3, -1], [7, 0, 0]]
     counts = count(rows, [3, 7, 0], [[3, 7], [], [0]], [True] * 3, setting="class_incremental")
