@@ -40,7 +40,7 @@ def list_(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List strategies, scenarios, networks and kinds of streams, or stored runs."""
+    """List plug-ins, kinds of streams, or stored runs."""
     from clbench.system.suggestions import did_you_mean
 
     kinds = ("strategies", "scenarios", "networks", "streams", "runs")
@@ -123,7 +123,7 @@ def show(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show a strategy, a scenario, a network or a kind of stream in detail.
+    """Show a strategy, scenario, network or stream in detail.
 
     Of a strategy its source, equation, presets and hyper-parameters; of a scenario its split and recipes.
     """

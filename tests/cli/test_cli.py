@@ -201,7 +201,7 @@ def test_a_list_as_json_has_a_row_for_each_plugin_and_says_which_are_broken(comm
     (here / "strategies" / "bad.py").write_text("def (:\n")
     done = command("list", "--json")
     listed = json.loads(done.out)
-    assert set(listed) == {"strategies", "scenarios", "networks"}
+    assert set(listed) == {"strategies", "scenarios", "networks", "streams"}
     rows = {row["name"]: row for row in listed["strategies"]}
     assert {"naive", "lwf", "l2", "joint", "frozen", "mine", "bad"} <= set(rows)
     assert (
