@@ -13,13 +13,14 @@ from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.statistics import Estimate, estimate
 from clbench.errors import UsageError
 from clbench.evaluation import metrics
+from clbench.evaluation.ahead import forward_transfer
 from clbench.system.suggestions import did_you_mean
 from clbench.system.tables import print_table
 
 _TABLES = ("accuracy_matrix", "per_class_accuracy")
 """Metrics that are more than a row for each strategy; the report draws them."""
 
-NAMES = [name for name in (*metrics.BY_NAME, *metrics.BY_NAME_WITHIN) if name not in _TABLES]
+NAMES = [name for name in (*metrics.BY_NAME, *metrics.BY_NAME_WITHIN, forward_transfer.__name__) if name not in _TABLES]
 
 
 def check_metric(name: str) -> None:
@@ -71,8 +72,10 @@ def _reason(comparison: Comparison, name: str) -> str:
         return (
             " Its runs were evaluated at the ends of experiences alone; to do so within: --set stream.evaluate_every=N"
         )
+    if name == forward_transfer.__name__:
+        return " It is that of streams of domains that share outputs."
     return ""
 
 
 def _signed(name: str) -> bool:
-    return name.startswith(("forgetting", "backward", "stability"))
+    return name.startswith(("forgetting", "backward", "forward", "stability"))

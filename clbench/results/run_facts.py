@@ -81,6 +81,9 @@ class RunFacts:
     ends: tuple[int, ...] | None
     """Gradient steps since the start of the stream at the end of each experience; None without a curve."""
 
+    forward_transfer: float | None
+    """None if experiences are not domains that share outputs."""
+
     training_images: tuple[int, ...] | None
     """Training images of each class, in class order; None where none has more than twice as many as another."""
 
@@ -137,6 +140,7 @@ def pack(spec: RunSpec, result: RunResult, costs: RunCosts) -> Packed:
         "chance": to_json(result.chance),
         "last": last,
         "ends": ends_of(result) if curves else None,
+        "forward_transfer": result.metrics[spec.scenario.setting].get("forward_transfer"),
         "training_images": result.training_images,
     }
     packed: dict[str, Any] = {setting: made.to_json() for setting, made in counts.items()}
@@ -198,6 +202,7 @@ def unpack(packed: Packed, shared: Shared) -> RunFacts:
         chance=shared.hold(str(chance), lambda: {setting: tuple(values) for setting, values in chance.items()}),
         last={setting: tuple(values) for setting, values in own["last"].items()},
         ends=_tuple(own["ends"]),
+        forward_transfer=own["forward_transfer"],
         training_images=_tuple(own["training_images"]),
         packed_counts=packed.counts,
     )

@@ -251,6 +251,16 @@ class StrategyRecord(Record):
     """Where the hyper-parameters come from, if no search chose them."""
 
 
+class AheadRecord(Record):
+    """Test samples that are right before their experience is learned."""
+
+    untrained: tuple[int, ...]
+    """Of each experience, by the network in its initial weights."""
+
+    following: tuple[int | None, ...]
+    """Of the next experience after each; null for the last, and where not evaluated."""
+
+
 class RunResult(Record):
     """What came out of a run."""
 
@@ -268,6 +278,9 @@ class RunResult(Record):
 
     curves: Annotated[dict[Setting, CurveRecord], OMIT_DEFAULT] = Field(default_factory=dict)
     """By setting what was right within experiences; empty if it was evaluated at their ends alone."""
+
+    ahead: Annotated[AheadRecord | None, OMIT_DEFAULT] = None
+    """What was right of domains before they were learned; null if experiences are not domains that share outputs."""
 
     training_images: Annotated[tuple[int, ...] | None, OMIT_DEFAULT] = None
     """Training images of each class, in class order; null where none has more than twice as many as another."""

@@ -24,6 +24,7 @@ from pydantic_core import from_json
 from clbench.base.incremental_setting import Setting
 from clbench.errors import UsageError
 from clbench.evaluation import metrics
+from clbench.evaluation.ahead import Ahead, count_ahead, forward_transfer
 from clbench.evaluation.counts import Counts, count, require
 from clbench.evaluation.curve import Curve
 from clbench.results import store
@@ -99,8 +100,11 @@ class StoredRun:
     def metric(self, name: str, setting: Setting | None = None) -> Any:
         """A metric by its name (see evaluation/metrics.py), read in the run's own setting or in another.
 
-        Those within experiences are None for a run that was evaluated at their ends alone.
+        Those within experiences are None for a run that was evaluated at their ends alone, and `forward_transfer` is
+        for one whose experiences are not domains.
         """
+        if name == forward_transfer.__name__:
+            return self.facts.forward_transfer
         if name not in metrics.BY_NAME_WITHIN:
             return metrics.BY_NAME[name](self.counts(setting))
         curve = self.curve(setting)
@@ -208,6 +212,8 @@ def _disagreement(files: RunFiles, spec: RunSpec, result: RunResult, costs: RunC
         return "its class order does not have as many classes as its experiences"
     if scenario.class_names is not None and len(scenario.class_names) <= max(scenario.class_order):
         return "its class order has classes without a name"
+    if result.ahead is not None and scenario.setting != "domain_incremental":
+        return "its experiences share no outputs, and cannot be judged before they are learned"
     if result.curves and set(result.curves) != set(scenario.readings):
         return "its curves are not of the settings in which it is read"
     if result.training_images is not None and len(result.training_images) != sum(map(len, classes)):
@@ -220,6 +226,11 @@ def _disagreement(files: RunFiles, spec: RunSpec, result: RunResult, costs: RunC
             return f"its {setting} counts are not those of its predictions"
         curve = _curve(result, setting, counts)
         derived = metrics.derive(counts, curve)
+        if result.ahead is not None:
+            ahead = Ahead(**dict(result.ahead))
+            if count_ahead(arrays[setting], arrays["untrained"], arrays["labels"], classes, evaluated) != ahead:
+                return "what it says of domains before they were learned does not follow from its predictions"
+            derived["forward_transfer"] = forward_transfer(counts, ahead)
         if any(name not in derived or derived[name] != value for name, value in result.metrics[setting].items()):
             return f"its {setting} metrics do not follow from its counts"
         if list(result.chance[setting]) != metrics.chance(scenario.classes_per_experience, counts.total)[setting]:

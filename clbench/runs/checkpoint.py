@@ -58,6 +58,9 @@ class Checkpoint:
     """Each evaluation within an experience: the gradient steps since the start of the stream, the experience, and by
     reading what was right of each experience so far."""
 
+    untrained: Any = None
+    """The classes (n,) that the network predicts in its initial weights; None if that is not asked for."""
+
     optimizer: dict[str, Any] | None = None
     """What the optimizer carries on, where the recipe says that it does."""
 

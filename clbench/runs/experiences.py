@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import sys
 import time
@@ -23,6 +24,7 @@ from clbench.audit.sample_search import SampleShape, hashes
 from clbench.base.config import configure
 from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.events import CheckpointSaved, ExperienceFinished, Listener, Note, RunFinished, RunStarted
+from clbench.base.experience import Experience
 from clbench.base.incremental_setting import Setting
 from clbench.base.recipe import Recipe
 from clbench.base.strategy import Strategy, config_class
@@ -56,6 +58,7 @@ from clbench.training import continual_search
 from clbench.training.costs import Costs
 from clbench.training.cuda_graphs import GraphRecorder
 from clbench.training.experience_data import ExperienceData
+from clbench.training.head_rows import grow_head, prepare_head
 from clbench.training.loop import Trainer
 
 
@@ -178,6 +181,8 @@ class ExperienceByExperience:
         self.start_up_seconds = time.perf_counter() - self.began
         self.audit.findings = list(done.findings)
         with self._watched():
+            if self._evaluates_ahead and done.untrained is None:
+                done.untrained = self._untrained()
             for index in range(done.finished, len(self.classes)):
                 self._experience(trainer, index, done)
                 if keeper:
@@ -224,7 +229,7 @@ class ExperienceByExperience:
         score = self._score(trainer)
         before = self._fingerprint(trainer)
         with self.audit.evaluating():
-            predictions = self._predicted(trainer)
+            predictions = self._predicted(trainer, ahead=self._evaluates_ahead)
             seed = derive(self.spec.seeds.training, "probe")
             check_batch_independence(self.stream.test_set, trainer.model, score, seed, self.audit)
         self.audit.check_unchanged(before, self._fingerprint(trainer))
@@ -241,8 +246,27 @@ class ExperienceByExperience:
         self.audit.check_unchanged(before, self._fingerprint(trainer))
         done.within.append((_steps(done) + steps, index, self.recorder.correct(predictions, index)))
 
-    def _predicted(self, trainer: Trainer) -> dict[Setting, Any]:
-        learned = sum(trainer.where.classes_per_experience[: trainer.where.index + 1])
+    @property
+    def _evaluates_ahead(self) -> bool:
+        """Whether experiences can be judged before they are learned: they are domains, whose outputs are there."""
+        scenario = self.spec.scenario
+        return scenario.domains is not None and scenario.setting == "domain_incremental"
+
+    def _untrained(self) -> Any:
+        """Return the classes (n,) that the network predicts in its initial weights, with a head."""
+        seed, sizes = self.spec.seeds.network, tuple(len(own) for own in self.classes)
+        where = Experience(0, sizes, self.spec.scenario.setting)
+        model = copy.deepcopy(self.initial)
+        prepare_head(model, self.recipe.at(0), where, seed)
+        grow_head(model, where, seed)
+        model = model.to(self.stream.images.device)
+        with self.audit.evaluating():
+            return self.stream.test_set.predict(model, None, sum(sizes))[self.spec.scenario.setting]
+
+    def _predicted(self, trainer: Trainer, ahead: bool = False) -> dict[Setting, Any]:
+        """Predict the test samples of the experiences so far, or of all with those `ahead`."""
+        sizes = trainer.where.classes_per_experience
+        learned = sum(sizes if ahead else sizes[: trainer.where.index + 1])
         predictions: dict[Setting, Any] = self.stream.test_set.predict(trainer.model, self._score(trainer), learned)
         return predictions
 
@@ -433,7 +457,7 @@ class ExperienceByExperience:
             "result.json": store.as_json(result),
             "costs.json": store.as_json(costs),
             "environment.json": store.as_json(surroundings),
-            "predictions.npz": self.recorder.predictions(done.predictions),
+            "predictions.npz": self.recorder.predictions(done.predictions, done.untrained),
         }
 
 

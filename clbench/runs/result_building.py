@@ -15,10 +15,12 @@ from clbench.audit.audit import Audit
 from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.incremental_setting import Setting
 from clbench.evaluation import metrics
+from clbench.evaluation.ahead import Ahead, count_ahead, forward_transfer
 from clbench.evaluation.counts import Counts, count
 from clbench.evaluation.curve import Curve
 from clbench.results.run_costs import CostTotals, ExperienceCosts, PeakMemory, RunCosts
 from clbench.results.run_result import (
+    AheadRecord,
     AuditResult,
     CountsRecord,
     CurveRecord,
@@ -94,11 +96,13 @@ class Recorder:
                 rows[index], evaluated[index] = predicted[setting], True
         return rows, evaluated
 
-    def predictions(self, predictions: Predictions) -> bytes:
-        """Return predictions.npz: `labels` (n,), and of each setting the predictions (experiences, n), -1 for none."""
+    def predictions(self, predictions: Predictions, untrained: Any = None) -> bytes:
+        """Return predictions.npz: `labels` (n,), and of each setting the predictions (experiences, n), -1 for none; and
+        those (n,) of the `untrained` network if there are any."""
         arrays = io.BytesIO()
         rows = {setting: self._rows(predictions, setting, range(len(predictions)))[0] for setting in self.readings}
-        np.savez_compressed(arrays, labels=self.labels.astype(np.int16), **rows)  # type: ignore[arg-type]
+        more = {} if untrained is None else {"untrained": untrained}
+        np.savez_compressed(arrays, labels=self.labels.astype(np.int16), **rows, **more)  # type: ignore[arg-type]
         return arrays.getvalue()
 
     def curves(self, done: Checkpoint) -> dict[Setting, Curve]:
@@ -123,13 +127,19 @@ class Recorder:
         counts = {setting: self.counts(done.predictions, setting) for setting in self.readings}
         ends = tuple(accumulate(each.gradient_steps for each in done.experiences))
         within = {setting: curve.within(ends) for setting, curve in (curves or {}).items()}
+        derived = {setting: metrics.derive(each, within.get(setting)) for setting, each in counts.items()}
+        ahead = self._ahead(done)
+        if ahead:
+            own = self.spec.scenario.setting
+            derived[own]["forward_transfer"] = forward_transfer(counts[own], ahead)
         chance = metrics.chance([len(own) for own in self.classes], counts[self.readings[0]].total)
         return RunResult(
             run_id=run_id(self.spec),
             counts={setting: CountsRecord(**vars(each)) for setting, each in counts.items()},
             curves={setting: CurveRecord(**vars(each)) for setting, each in within.items()},
+            ahead=AheadRecord(**vars(ahead)) if ahead else None,
             training_images=training_images,
-            metrics={setting: metrics.derive(each, within.get(setting)) for setting, each in counts.items()},
+            metrics=derived,
             chance={setting: tuple(chance[setting]) for setting in self.readings},
             experiences=tuple(done.experiences),
             audit=AuditResult(
@@ -141,6 +151,13 @@ class Recorder:
             strategy=strategy_record(self.spec, source),
             notes=tuple(done.notes),
         )
+
+    def _ahead(self, done: Checkpoint) -> Ahead | None:
+        """Return what was right of experiences before they were learned, if that was asked."""
+        if done.untrained is None:
+            return None
+        rows, evaluated = self._rows(done.predictions, self.spec.scenario.setting, range(len(done.predictions)))
+        return count_ahead(rows, done.untrained, self.labels, self.classes, evaluated)
 
     def _totals(self, experiences: Sequence[ExperienceResult]) -> Totals:
         tuned = self._tuned(experiences)

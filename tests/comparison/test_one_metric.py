@@ -55,7 +55,7 @@ def test_every_metric_that_is_a_row_can_be_shown(tmp_path: Path, capsys: pytest.
     online(tmp_path)
     for name in one_metric.NAMES:
         assert "er" in shown(tmp_path, name, capsys)
-    assert set(metrics.BY_NAME) | set(metrics.BY_NAME_WITHIN) == {
+    assert {*metrics.BY_NAME, *metrics.BY_NAME_WITHIN, "forward_transfer"} == {
         *one_metric.NAMES,
         "accuracy_matrix",
         "per_class_accuracy",
