@@ -165,6 +165,9 @@ class Recipe:
     """The order of classes that the protocol prescribes: `natural` (0, 1, 2, …), `seed` (drawn from the seed), or the
     class ids as a list; else the scenario's."""
 
+    stream_options: Annotated[Mapping[str, int | float | str], OMIT_DEFAULT] = field(default_factory=dict)
+    """Options of the scenario's stream that the protocol prescribes; `--set stream.NAME=VALUE` comes before them."""
+
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the network's forward pass; losses are always computed in float32."""
 

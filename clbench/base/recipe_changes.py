@@ -94,6 +94,8 @@ def _checked(path: str) -> list[str]:
     parts = path.split(".")
     if parts[0] == "network_config":
         raise UsageError(f"recipe.{path}: the network's own are set by --set network.NAME=VALUE")
+    if parts[0] == "stream_options":
+        raise UsageError(f"recipe.{path}: the stream's own are set by --set stream.NAME=VALUE")
     if parts[0] == "of_strategy" and len(parts) == 3:
         _require(Overrides, parts[2], path)
     elif parts[0] in _NESTED and len(parts) == 2:

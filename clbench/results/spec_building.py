@@ -100,7 +100,7 @@ def protocol(
         configure(Recipe, {"epochs": epochs}, f"recipe {name}")
         if (shortened := chosen.shortened(epochs)) != chosen:
             chosen, name = shortened, f"{name}-epochs{epochs}"
-    kind, stream_changes = _stream(plugin, scenario, *stream)
+    kind, stream_changes = _stream(plugin, scenario, chosen.stream_options, *stream)
     if kind.passes is not None:
         _refuse_passes(name_of(kind), epochs, recipe_values or {})
         chosen = replace(chosen.shortened(kind.passes), batch_size=getattr(kind, "batch_size", chosen.batch_size))
@@ -148,11 +148,19 @@ def protocol(
 
 
 def _stream(
-    plugin: Plugin, scenario: type[Scenario], name: str | None, options: Mapping[str, Any]
+    plugin: Plugin,
+    scenario: type[Scenario],
+    prescribed: Mapping[str, Any],
+    name: str | None,
+    options: Mapping[str, Any],
 ) -> tuple[StreamKind, dict[str, Any]]:
-    """Return the kind of stream with its options, and what the user made different by path, for the recipe's name."""
-    usual = stream_kind(scenario.stream, scenario.stream_options)
-    kind = stream_kind(name or scenario.stream, {**({} if name else scenario.stream_options), **options})
+    """Return the kind of stream with its options, and what the user made different by path, for the recipe's name.
+
+    `prescribed` are options that the recipe gives the scenario's own kind of stream.
+    """
+    own = {**scenario.stream_options, **prescribed}
+    usual = stream_kind(scenario.stream, own)
+    kind = stream_kind(name or scenario.stream, {**({} if name else own), **options})
     if kind == usual:
         return kind, {}
     if isinstance(usual, Domains) and not isinstance(kind, type(usual)):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from annotated_types import Ge
 
 from clbench.base.config import config
+from clbench.system.seeds import derive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +32,9 @@ class StreamKind:
 
     classes_return: ClassVar[bool] = False
     """Whether samples of a class come in more than one experience."""
+
+    samples: Annotated[int, Ge(0)] = 0
+    """Training samples of each experience, drawn at random; 0 leaves all."""
 
     evaluate_every: Annotated[int, Ge(0)] = 0
     """Gradient steps between two evaluations within an experience; 0 evaluates at its end alone."""
@@ -62,6 +66,16 @@ class StreamKind:
         `positions` (n,) are the places of all samples' classes in the class order.
         """
         return experience_rows(positions, split)
+
+    def sampled(self, rows: tuple[Tensor, ...], seed: int) -> tuple[Tensor, ...]:
+        """Return of each experience's rows as many as `samples` says, drawn at random, ascending."""
+        import torch
+
+        if not self.samples:
+            return rows
+        generator = torch.Generator().manual_seed(derive(seed, "samples"))
+        drawn = (own[torch.randperm(len(own), generator=generator)[: self.samples]] for own in rows)
+        return tuple(own.sort().values for own in drawn)
 
     def labels(self, positions: Tensor, split: tuple[int, ...], seed: int) -> Tensor:
         """Return the positions that training is told, (n,): `positions` itself if labels are right."""

@@ -58,6 +58,18 @@ def test_a_name_or_an_option_that_there_is_not_is_refused(name: str, options: di
     assert message in refused.value.message
 
 
+def test_so_many_samples_of_each_experience_are_drawn_and_no_more() -> None:
+    kind = stream_kind("class", {"samples": 30})
+    whole = kind.rows(BALANCED, FIVE, 0)
+    drawn = kind.sampled(whole, 0)
+    assert [len(rows) for rows in drawn] == [30] * 5
+    assert all(set(some.tolist()) < set(rows.tolist()) for some, rows in zip(drawn, whole, strict=True))
+    assert drawn[0].tolist() == sorted(set(drawn[0].tolist()))
+    assert [rows.tolist() for rows in kind.sampled(whole, 0)] == [rows.tolist() for rows in drawn]
+    assert drawn[0].tolist() != kind.sampled(whole, 1)[0].tolist()
+    assert kind.sampled((torch.arange(7),), 0)[0].tolist() == list(range(7))  # fewer than that
+
+
 # -- blurry -----------------------------------------------------------------------------------------------------------
 
 
