@@ -70,6 +70,18 @@ class SplitMNIST(clbench.Scenario):
             head="fixed",
             class_order="seed",
         ),
+        # Aljundi et al. 2019 (arXiv 1908.04742): 1,000 images of each experience, once.
+        "mir2019": clbench.Recipe(
+            network="mlp",
+            optimizer="sgd",
+            lr=0.1,
+            batch_size=10,
+            epochs=1,
+            normalization="unit",
+            head="fixed",
+            class_order="natural",
+            stream_options={"samples": 1000},
+        ),
         # Prabhu et al. 2020 (ECCV). In their code the rate changes by epoch, is 0.005 and 0.05 in the first two, and
         # does not go below 0.0005; the head has no biases and is normalised too; the arithmetic is in half precision.
         "gdumb2020": clbench.Recipe(
