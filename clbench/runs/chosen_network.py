@@ -14,8 +14,8 @@ from clbench.data.weights import keep_weights
 from clbench.errors import UsageError
 from clbench.networks.weights import fitted, read_weights
 from clbench.plugins.networks import NetworkSource, Weights, network_source
+from clbench.results.protocol_building import Protocol
 from clbench.results.run_spec import NetworkSpec
-from clbench.results.spec_building import Protocol
 from clbench.system.suggestions import did_you_mean
 
 Shape = tuple[int, int, int]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
 import sys
 import time
@@ -18,19 +17,15 @@ import torch
 
 from clbench.audit import object_graph
 from clbench.audit.audit import Audit
-from clbench.audit.batch_independence import check_batch_independence
 from clbench.audit.per_sample_values import kept_rows
 from clbench.audit.sample_search import SampleShape, hashes
 from clbench.base.config import configure
 from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.events import CheckpointSaved, ExperienceFinished, Listener, Note, RunFinished, RunStarted
-from clbench.base.experience import Experience
-from clbench.base.incremental_setting import Setting
 from clbench.base.recipe import Recipe
 from clbench.base.strategy import Strategy, config_class
 from clbench.errors import PluginError, UsageError
 from clbench.evaluation import metrics
-from clbench.evaluation.test_set import Score
 from clbench.networks.network import Network
 from clbench.networks.trunk import Blocks
 from clbench.plugins.discovery import Plugin, load
@@ -42,6 +37,7 @@ from clbench.results.run_spec import RunSpec, experience_classes, folder_name, r
 from clbench.runs import checkpoint, event_file
 from clbench.runs.checkpoint import Checkpoint
 from clbench.runs.context import RunContext
+from clbench.runs.evaluating import Evaluator, state_of
 from clbench.runs.frozen_features import frozen_features
 from clbench.runs.initial_network import frozen_trunk, initial_network
 from clbench.runs.network_keeping import NetworkKeeper, input_record
@@ -52,13 +48,11 @@ from clbench.streams.stream import NetworkInput, Stream, on_features, open_strea
 from clbench.streams.stream_kind import StreamKind
 from clbench.system import peak_memory
 from clbench.system.global_state import GlobalState
-from clbench.system.seeds import derive
 from clbench.system.signals import Interrupted
 from clbench.training import continual_search
 from clbench.training.costs import Costs
 from clbench.training.cuda_graphs import GraphRecorder
 from clbench.training.experience_data import ExperienceData
-from clbench.training.head_rows import grow_head, prepare_head
 from clbench.training.loop import Trainer
 
 
@@ -106,6 +100,7 @@ class ExperienceByExperience:
             drawn = object_graph.weights_sha256(self.initial)
             with self.audit.watching_files(self.module):
                 self.strategy.start(self.initial)
+            self.evaluator = Evaluator(spec, self.stream.test_set, self.strategy, self.audit, self.recorder)
             self.own_weights = object_graph.weights_sha256(self.initial) != drawn
         except (UsageError, Interrupted, KeyboardInterrupt):  # UsageError: a configuration this network cannot meet
             raise
@@ -176,13 +171,13 @@ class ExperienceByExperience:
         trainer = self._trainer(done.model, self.strategy, self.recipe)
         if self.kind.evaluate_every:
             trainer.evaluate_every = self.kind.evaluate_every
-            trainer.evaluate = partial(self._evaluate_within, trainer, done)
+            trainer.evaluate = partial(self.evaluator.within_experience, trainer, done)
         trainer.optimizer_state = done.optimizer
         self.start_up_seconds = time.perf_counter() - self.began
         self.audit.findings = list(done.findings)
         with self._watched():
-            if self._evaluates_ahead and done.untrained is None:
-                done.untrained = self._untrained()
+            if self.evaluator.ahead and done.untrained is None:
+                done.untrained = self.evaluator.before_training(self.initial, self.recipe)
             for index in range(done.finished, len(self.classes)):
                 self._experience(trainer, index, done)
                 if keeper:
@@ -224,65 +219,6 @@ class ExperienceByExperience:
         finally:
             stream.images.on_read = stream.test_set.images.on_read = stream.test_set.on_labels_read = None
 
-    def _evaluate(self, trainer: Trainer) -> dict[Setting, Any]:
-        """Predict the test set, and find what a strategy may not do meanwhile."""
-        score = self._score(trainer)
-        before = self._fingerprint(trainer)
-        with self.audit.evaluating():
-            predictions = self._predicted(trainer, ahead=self._evaluates_ahead)
-            seed = derive(self.spec.seeds.training, "probe")
-            check_batch_independence(self.stream.test_set, trainer.model, score, seed, self.audit)
-        self.audit.check_unchanged(before, self._fingerprint(trainer))
-        return predictions
-
-    def _evaluate_within(self, trainer: Trainer, done: Checkpoint, steps: int) -> None:
-        """Count what is right after so many gradient steps of an experience."""
-        index = trainer.where.index
-        if trainer.costs.trained and steps == trainer.steps:
-            return  # the evaluation at the end of the experience is about to follow
-        before = self._fingerprint(trainer)
-        with self.audit.evaluating():
-            predictions = self._predicted(trainer)
-        self.audit.check_unchanged(before, self._fingerprint(trainer))
-        done.within.append((_steps(done) + steps, index, self.recorder.correct(predictions, index)))
-
-    @property
-    def _evaluates_ahead(self) -> bool:
-        """Whether experiences can be judged before they are learned: they are domains, whose outputs are there."""
-        scenario = self.spec.scenario
-        return scenario.domains is not None and scenario.setting == "domain_incremental"
-
-    def _untrained(self) -> Any:
-        """Return the classes (n,) that the network predicts in its initial weights, with a head."""
-        seed, sizes = self.spec.seeds.network, tuple(len(own) for own in self.classes)
-        where = Experience(0, sizes, self.spec.scenario.setting)
-        model = copy.deepcopy(self.initial)
-        prepare_head(model, self.recipe.at(0), where, seed)
-        grow_head(model, where, seed)
-        model = model.to(self.stream.images.device)
-        with self.audit.evaluating():
-            return self.stream.test_set.predict(model, None, sum(sizes))[self.spec.scenario.setting]
-
-    def _predicted(self, trainer: Trainer, ahead: bool = False) -> dict[Setting, Any]:
-        """Predict the test samples of the experiences so far, or of all with those `ahead`."""
-        sizes = trainer.where.classes_per_experience
-        learned = sum(sizes if ahead else sizes[: trainer.where.index + 1])
-        predictions: dict[Setting, Any] = self.stream.test_set.predict(trainer.model, self._score(trainer), learned)
-        return predictions
-
-    def _score(self, trainer: Trainer) -> Score:
-        """Return the scores that the strategy gives in the current experience, as a function of network and images."""
-        told = trainer.told
-
-        def score(network: Network, x: torch.Tensor) -> torch.Tensor:
-            scores: torch.Tensor = self.strategy.predict(network, x, told)
-            return scores
-
-        return score
-
-    def _fingerprint(self, trainer: Trainer) -> str:
-        return object_graph.weights_sha256(trainer.model) + object_graph.contents_sha256(self._strategy_state())
-
     def _trainer(self, model: Network, strategy: Strategy[Any], recipe: Recipe) -> Trainer:
         return Trainer(
             model=model,
@@ -318,8 +254,8 @@ class ExperienceByExperience:
         trainer.steps_before = _steps(done) if self.tracked else None
         watch.enter("bookkeeping")
         self.audit.begin_experience(index)
-        copies = object_graph.kept_networks(self._strategy_state(), trainer.model)
-        rows = kept_rows(self._strategy_state(), trainer.model)
+        copies = object_graph.kept_networks(state_of(self.strategy), trainer.model)
+        rows = kept_rows(state_of(self.strategy), trainer.model)
         try:
             watch.enter("tuning")
             tuned = self._tune(trainer, index, done) if self._tunes else None
@@ -340,14 +276,14 @@ class ExperienceByExperience:
             self.audit.add("warn", "moving copy", "trained, or left in training mode, a network that it keeps")
         watch.enter("evaluation")
         try:
-            done.predictions.append(self._evaluate(trainer) if costs.trained else None)
+            done.predictions.append(self.evaluator.after_experience(trainer) if costs.trained else None)
         except (Interrupted, KeyboardInterrupt):
             raise
         except BaseException as error:  # also SystemExit and GeneratorExit: a strategy may not end the command
             raise StrategyFailed(error, f"in the evaluation after experience {index}") from error
         watch.enter("bookkeeping")
         shape = SampleShape(*self.stream.shape, self.stream.scaling, self.known_features)
-        state, allowed = self._strategy_state(), self.strategy.memory
+        state, allowed = state_of(self.strategy), self.strategy.memory
         kept = self.audit.count_exemplars(state, self.module, trainer.model, allowed, shape)
         self.audit.check_growth(rows, state, trainer.model, allowed)
         tuned_seconds = tuned.seconds if tuned else 0.0
@@ -356,7 +292,7 @@ class ExperienceByExperience:
         for change in self.state.restore():
             done.notes.append(f"the strategy changed the {change} in experience {index}; it was put back")
         done.findings = list(self.audit.findings)
-        done.finished, done.model, done.strategy = index + 1, trainer.model, self._strategy_state()
+        done.finished, done.model, done.strategy = index + 1, trainer.model, state_of(self.strategy)
         done.optimizer = trainer.optimizer_state
         counts = self.recorder.counts(done.predictions, self.spec.scenario.setting, after=[index])
         old, new = metrics.old_accuracy(counts)[index], metrics.new_accuracy(counts)[index]
@@ -386,9 +322,6 @@ class ExperienceByExperience:
             self.strategy.config = continual_search.with_weight(self.strategy, tuning.weight, found.weight)
         return found
 
-    def _strategy_state(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self.strategy).items() if name != "config"}
-
     def _result(
         self,
         trainer: Trainer,
@@ -399,7 +332,7 @@ class ExperienceByExperience:
         kept: int,
     ) -> ExperienceResult:
         """Return what result.json says of an experience."""
-        carried = object_graph.carried_bytes(self._strategy_state(), trainer.model)
+        carried = object_graph.carried_bytes(state_of(self.strategy), trainer.model)
         return ExperienceResult(
             index=index,
             classes=tuple(self.classes[index]),

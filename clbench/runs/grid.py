@@ -17,9 +17,11 @@ from clbench.data.datasets import BUILTIN, data_folder, describe, expected, fetc
 from clbench.errors import MachineError, UsageError
 from clbench.plugins.discovery import Plugin
 from clbench.plugins.module_loading import require_room_for_torch
+from clbench.results import protocol_building
 from clbench.results import spec_building as specs
+from clbench.results.protocol_building import Protocol
 from clbench.results.run_spec import RunSpec, folder_name, run_id
-from clbench.results.spec_building import Machine, Method, Protocol, SpecBuilder
+from clbench.results.spec_building import Machine, Method, SpecBuilder
 from clbench.results.store import check_results_folder
 from clbench.runs.benchmark_scenario import with_dataset
 from clbench.runs.kept_networks import Keep, kept, refuse_what_cannot_be_kept
@@ -121,7 +123,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
             continue
         with _explaining_lists(request):
             protocols.append(
-                specs.protocol(
+                protocol_building.protocol(
                     plugin,
                     scenario,
                     request.recipe,

@@ -22,6 +22,7 @@ from clbench.errors import UsageError
 from clbench.plugins import discovery
 from clbench.plugins.discovery import builtin_folder
 from clbench.results import spec_building as spec
+from clbench.results.protocol_building import protocol
 from clbench.results.record_model import Record, to_json
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
 from clbench.results.spec_building import Machine
@@ -77,7 +78,7 @@ def built(
 ) -> RunSpec:
     """The spec of a run of the strategy on a built-in scenario; `chosen` goes to `protocol`."""
     plugin = discovery.select("scenario", str(builtin_folder("scenario") / f"{scenario}.py"))
-    what = spec.protocol(plugin, discovery.load(plugin), **chosen)
+    what = protocol(plugin, discovery.load(plugin), **chosen)
     own = discovery.select("strategy", str(strategy))
     how = spec.method(own, discovery.load(own), values or {})
     return spec.SpecBuilder(what, data, Machine(device, threads)).build(how, seed)
@@ -219,7 +220,7 @@ def test_a_scenarios_version_changes_the_id(mine: Path) -> None:
     ids = set()
     for version in (1, 2):
         newer = type("Newer", (scenario,), {"version": version})
-        ids.add(run_id(spec.SpecBuilder(spec.protocol(plugin, newer), DATA, Machine("cpu", 1)).build(how, 0)))
+        ids.add(run_id(spec.SpecBuilder(protocol(plugin, newer), DATA, Machine("cpu", 1)).build(how, 0)))
     assert len(ids) == 2
 
 

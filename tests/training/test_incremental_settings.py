@@ -20,7 +20,7 @@ from clbench.errors import UsageError
 from clbench.networks.head import Head
 from clbench.plugins.discovery import builtin_folder, load, select
 from clbench.plugins.networks import build
-from clbench.results.spec_building import protocol
+from clbench.results.protocol_building import protocol
 from clbench.runs.context import RunContext
 from clbench.runs.experiences import ExperienceByExperience
 from clbench.runs.grid import plan

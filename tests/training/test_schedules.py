@@ -16,7 +16,7 @@ from clbench.data.batches import held_out
 from clbench.errors import UsageError
 from clbench.plugins.discovery import builtin_folder, load, select
 from clbench.plugins.networks import build
-from clbench.results.spec_building import protocol
+from clbench.results.protocol_building import protocol
 from clbench.training.schedules import Plateau, scheduled_rate
 
 SURVEY = Recipe(

@@ -1,0 +1,187 @@
+"""A scenario under one recipe and on one stream, with what the user asked to be different, each checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from clbench.base.config import configure, plain
+from clbench.base.incremental_setting import READINGS, Setting
+from clbench.base.recipe import Augmentation, Recipe
+from clbench.base.recipe_changes import changed
+from clbench.base.scenario import Scenario
+from clbench.errors import PluginError, UsageError
+from clbench.plugins.discovery import Plugin
+from clbench.streams.image_domains import Domains
+from clbench.streams.kinds import name_of, stream_kind
+from clbench.streams.splits import as_text
+from clbench.streams.stream_kind import StreamKind
+from clbench.system.suggestions import did_you_mean
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A scenario under one recipe, with what the user asked to be different: what all strategies are compared on."""
+
+    plugin: Plugin
+    scenario: type[Scenario]
+    base_recipe: str
+    """The recipe's name in the scenario."""
+
+    recipe_name: str
+    """The same, with the number of epochs if the user set it."""
+
+    recipe: Recipe
+    changes: Mapping[str, Any]
+    """Fields of the recipe that the user set to something else, by path."""
+
+    network_changes: Mapping[str, Any]
+    """What the user set of the network, by path."""
+
+    augmentation_left_out: bool
+    """Whether the recipe augments images, and the run does not since the head alone trains."""
+
+    split: str
+    class_order: str
+    setting: Setting
+    stream: StreamKind
+    stream_changes: Mapping[str, Any]
+    """What the user set of the stream, by path."""
+
+
+def protocol(
+    plugin: Plugin,
+    scenario: type[Scenario],
+    recipe: str | None = None,
+    epochs: int | None = None,
+    split: str | None = None,
+    order: str | None = None,
+    setting: str | None = None,
+    recipe_values: Mapping[str, Any] | None = None,
+    network_changes: Mapping[str, Any] | None = None,
+    stream: tuple[str | None, Mapping[str, Any]] = (None, {}),
+) -> Protocol:
+    """Resolve a scenario's recipe (its first by default) with the overrides. Raises UsageError for what it lacks.
+
+    `recipe_values` are fields of the recipe by path that the user set; see recipe_changes.py. `network_changes` are
+    what the user set of the network, for the recipe's name; if the head alone trains, images are not augmented.
+    `stream` is the kind of stream and its options that the user set.
+    """
+    names = list(scenario.recipes)
+    name = recipe or names[0]
+    if name not in names:
+        raise UsageError(
+            f"scenario {plugin.name} has no recipe '{name}'{did_you_mean(name, names)} (known: {', '.join(names)})"
+        )
+    chosen, base = scenario.recipes[name], name
+    if epochs is not None:
+        configure(Recipe, {"epochs": epochs}, f"recipe {name}")
+        if (shortened := chosen.shortened(epochs)) != chosen:
+            chosen, name = shortened, f"{name}-epochs{epochs}"
+    kind, stream_changes = _stream(plugin, scenario, chosen.stream_options, *stream)
+    if kind.passes is not None:
+        _refuse_passes(name_of(kind), epochs, recipe_values or {})
+        chosen = replace(chosen.shortened(kind.passes), batch_size=getattr(kind, "batch_size", chosen.batch_size))
+    chosen, differing = changed(chosen, recipe_values or {})
+    if not kind.boundaries and (chosen.optimizer, chosen.optimizer_state, chosen.momentum) != ("sgd", "fresh", 0.0):
+        # A new optimizer would tell where an experience begins.
+        chosen = replace(chosen, optimizer_state="carried", head="fixed")
+    if chosen.network != scenario.recipes[base].network:
+        chosen = replace(chosen, network_config={})  # which are those of the recipe's own network
+    own_changes = dict(network_changes or {})
+    left_out = own_changes.get("network.train") == "head" and chosen.augmentation.active
+    if left_out:
+        _refuse_augmentation(differing)
+        chosen = replace(chosen, augmentation=Augmentation())
+    if chosen.optimizer_state == "carried" and chosen.head != "fixed":
+        raise UsageError(f"recipe {name} carries the optimizer's state, for which the head must be fixed")
+    if chosen.schedule == "plateau" and not chosen.validation:
+        raise UsageError(f"recipe {name} waits for plateaus of the validation loss, for which it needs validation > 0")
+    trained_in = _setting(scenario.setting if setting is None else setting)
+    if kind.classes_return and trained_in != "class_incremental":
+        raise UsageError(f"in the stream {name_of(kind)} classes return, so that it can be class-incremental alone")
+    if split is not None and not kind.takes_split:
+        raise UsageError(f"--split has no effect on the stream {name_of(kind)}, which makes experiences of its own")
+    if chosen.in_setting(trained_in) != chosen and "head_parameters" in differing:
+        raise UsageError("recipe.head_parameters has no effect here: it needs setting task")
+    own = {name: _as_text(plugin, scenario, name) for name in ("split", "class_order")}
+    prescribed = own["class_order"] if chosen.class_order == "scenario" else chosen.class_order
+    split, order = own["split"] if split is None else split, prescribed if order is None else order
+    in_setting = chosen.in_setting(trained_in)
+    return Protocol(
+        plugin,
+        scenario,
+        base,
+        name,
+        in_setting,
+        differing,
+        own_changes,
+        left_out,
+        split,
+        order,
+        trained_in,
+        kind,
+        stream_changes,
+    )
+
+
+def _stream(
+    plugin: Plugin,
+    scenario: type[Scenario],
+    prescribed: Mapping[str, Any],
+    name: str | None,
+    options: Mapping[str, Any],
+) -> tuple[StreamKind, dict[str, Any]]:
+    """Return the kind of stream with its options, and what the user made different by path, for the recipe's name.
+
+    `prescribed` are options that the recipe gives the scenario's own kind of stream.
+    """
+    own = {**scenario.stream_options, **prescribed}
+    usual = stream_kind(scenario.stream, own)
+    kind = stream_kind(name or scenario.stream, {**({} if name else own), **options})
+    if kind == usual:
+        return kind, {}
+    if isinstance(usual, Domains) and not isinstance(kind, type(usual)):
+        raise UsageError(
+            f"{plugin.name} is a stream of its own, {name_of(usual)}",
+            "--stream takes a scenario that is a split of classes; this one's options are --set stream.NAME=VALUE.",
+        )
+    changes = {} if type(kind) is type(usual) else {"stream": name_of(kind)}
+    before = plain(usual) if type(kind) is type(usual) else plain(type(kind)())
+    return kind, changes | {f"stream.{key}": value for key, value in plain(kind).items() if value != before[key]}
+
+
+def _refuse_passes(stream: str, epochs: int | None, recipe_values: Mapping[str, Any]) -> None:
+    """Raise UsageError for what a stream decides that passes by once."""
+    if epochs is not None or (given := {"epochs", "iterations", "first.epochs"} & set(recipe_values)):
+        name = "--epochs" if epochs is not None else f"recipe.{min(given)}"
+        raise UsageError(f"{name} has no effect on the stream {stream}, whose samples pass by once")
+    if "batch_size" in recipe_values:
+        raise UsageError(f"recipe.batch_size has no effect on the stream {stream}", "Use --set stream.batch_size=N.")
+
+
+def _refuse_augmentation(values: Mapping[str, Any]) -> None:
+    if given := [path for path, value in values.items() if path.startswith("augmentation.") and value]:
+        raise UsageError(
+            f"recipe.{given[0]} has no effect here: with "
+            "network.train=head the features of each image are computed once"
+        )
+
+
+def _as_text(plugin: Plugin, scenario: type[Scenario], name: str) -> str:
+    try:
+        if (text := as_text(getattr(scenario, name, None))) is None:
+            raise TypeError("given")
+    except TypeError as error:
+        raise PluginError(f"{plugin.path}: {name} must be {error}") from None
+    return text
+
+
+def _setting(wanted: str) -> Setting:
+    """Return the setting that `class`, `task` or `domain` stands for."""
+    names: dict[str, Setting] = {setting.partition("_")[0]: setting for setting in READINGS}
+    short = wanted.lower().replace("-", "_").partition("_")[0]
+    if short not in names:
+        raise UsageError(f"no setting '{wanted}'{did_you_mean(wanted, names)} (known: {', '.join(names)})")
+    return names[short]

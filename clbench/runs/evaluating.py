@@ -1,0 +1,99 @@
+"""The evaluations of a run: after each experience, within them, and of the network before it is trained."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from clbench.audit import object_graph
+from clbench.audit.audit import Audit
+from clbench.audit.batch_independence import check_batch_independence
+from clbench.base.experience import Experience
+from clbench.base.incremental_setting import Setting
+from clbench.base.recipe import Recipe
+from clbench.base.strategy import Strategy
+from clbench.evaluation.test_set import Score, TestSet
+from clbench.networks.network import Network
+from clbench.results.run_spec import RunSpec
+from clbench.runs.checkpoint import Checkpoint
+from clbench.runs.result_building import Recorder
+from clbench.system.seeds import derive
+from clbench.training.head_rows import grow_head, prepare_head
+from clbench.training.loop import Trainer
+
+
+def state_of(strategy: Strategy[Any]) -> dict[str, Any]:
+    """Return what a strategy keeps: its attributes without its config."""
+    return {name: value for name, value in vars(strategy).items() if name != "config"}
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Predicts the test set, and finds what a strategy may not do meanwhile."""
+
+    spec: RunSpec
+    test_set: TestSet
+    strategy: Strategy[Any]
+    audit: Audit
+    recorder: Recorder
+
+    def after_experience(self, trainer: Trainer) -> dict[Setting, Any]:
+        """Return the predictions after the experience that was just trained, by reading."""
+        before = self._fingerprint(trainer)
+        with self.audit.evaluating():
+            predictions = self._predicted(trainer, self.ahead)
+            seed = derive(self.spec.seeds.training, "probe")
+            check_batch_independence(self.test_set, trainer.model, self._score(trainer), seed, self.audit)
+        self.audit.check_unchanged(before, self._fingerprint(trainer))
+        return predictions
+
+    def within_experience(self, trainer: Trainer, done: Checkpoint, steps: int) -> None:
+        """Count what is right after so many gradient steps of an experience."""
+        if steps == trainer.steps:
+            return  # the evaluation at its end is about to follow
+        index = trainer.where.index
+        before = self._fingerprint(trainer)
+        with self.audit.evaluating():
+            predictions = self._predicted(trainer)
+        self.audit.check_unchanged(before, self._fingerprint(trainer))
+        past = sum(each.gradient_steps for each in done.experiences)
+        done.within.append((past + steps, index, self.recorder.correct(predictions, index)))
+
+    @property
+    def ahead(self) -> bool:
+        """Whether experiences can be judged before they are learned: they are domains, whose outputs are there."""
+        scenario = self.spec.scenario
+        return scenario.domains is not None and scenario.setting == "domain_incremental"
+
+    def before_training(self, initial: Network, recipe: Recipe) -> Any:
+        """Return the classes (n,) that the network predicts in its initial weights, once it has a head."""
+        seed, sizes = self.spec.seeds.network, self.spec.scenario.classes_per_experience
+        where = Experience(0, sizes, self.spec.scenario.setting)
+        model = copy.deepcopy(initial)
+        prepare_head(model, recipe.at(0), where, seed)
+        grow_head(model, where, seed)
+        with self.audit.evaluating():
+            return self.test_set.predict(model.to(self.test_set.images.device), None, sum(sizes))[where.setting]
+
+    def _predicted(self, trainer: Trainer, ahead: bool = False) -> dict[Setting, Any]:
+        """Predict the test samples of the experiences so far, or of all with those `ahead`."""
+        sizes = trainer.where.classes_per_experience
+        learned = sum(sizes if ahead else sizes[: trainer.where.index + 1])
+        predictions: dict[Setting, Any] = self.test_set.predict(trainer.model, self._score(trainer), learned)
+        return predictions
+
+    def _score(self, trainer: Trainer) -> Score:
+        """Return the scores that the strategy gives in the current experience, as a function of network and images."""
+        told = trainer.told
+
+        def score(network: Network, x: torch.Tensor) -> torch.Tensor:
+            scores: torch.Tensor = self.strategy.predict(network, x, told)
+            return scores
+
+        return score
+
+    def _fingerprint(self, trainer: Trainer) -> str:
+        return object_graph.weights_sha256(trainer.model) + object_graph.contents_sha256(state_of(self.strategy))
