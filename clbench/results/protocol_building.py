@@ -8,7 +8,7 @@ from typing import Any
 
 from clbench.base.config import configure, plain
 from clbench.base.incremental_setting import READINGS, Setting
-from clbench.base.recipe import Augmentation, Recipe
+from clbench.base.recipe import Augmentation, Overrides, Recipe
 from clbench.base.recipe_changes import changed
 from clbench.base.scenario import Scenario
 from clbench.errors import PluginError, UsageError
@@ -87,6 +87,9 @@ def protocol(
     if not kind.boundaries and (chosen.optimizer, chosen.optimizer_state, chosen.momentum) != ("sgd", "fresh", 0.0):
         # A new optimizer would tell where an experience begins.
         chosen = replace(chosen, optimizer_state="carried", head="fixed")
+    if not kind.boundaries:
+        _refuse_rates(name_of(kind), differing)
+        chosen = replace(chosen, schedule="constant", warmup_epochs=0.0, first=Overrides())
     if chosen.network != scenario.recipes[base].network:
         chosen = replace(chosen, network_config={})  # which are those of the recipe's own network
     own_changes = dict(network_changes or {})
@@ -103,6 +106,10 @@ def protocol(
         raise UsageError(f"in the stream {name_of(kind)} classes return, so that it can be class-incremental alone")
     if split is not None and not kind.takes_split:
         raise UsageError(f"--split has no effect on the stream {name_of(kind)}, which makes experiences of its own")
+    if order is not None and isinstance(kind, Domains):
+        raise UsageError(
+            f"--class-order has no effect on the stream {name_of(kind)}, whose experiences all have the same classes"
+        )
     if chosen.in_setting(trained_in) != chosen and "head_parameters" in differing:
         raise UsageError("recipe.head_parameters has no effect here: it needs setting task")
     own = {name: _as_text(plugin, scenario, name) for name in ("split", "class_order")}
@@ -159,6 +166,15 @@ def _refuse_passes(stream: str, epochs: int | None, recipe_values: Mapping[str, 
         raise UsageError(f"{name} has no effect on the stream {stream}, whose samples pass by once")
     if "batch_size" in recipe_values:
         raise UsageError(f"recipe.batch_size has no effect on the stream {stream}", "Use --set stream.batch_size=N.")
+
+
+def _refuse_rates(stream: str, values: Mapping[str, Any]) -> None:
+    """Raise UsageError for a learning rate that would follow experiences in a stream that does not tell them."""
+    rates = ("schedule", "warmup_epochs", "first.lr", "first.weight_decay", "first.milestones")
+    if given := [path for path in rates if values.get(path)]:
+        raise UsageError(
+            f"recipe.{given[0]} has no effect on the stream {stream}: it would tell where an experience begins"
+        )
 
 
 def _refuse_augmentation(values: Mapping[str, Any]) -> None:

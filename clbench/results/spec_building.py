@@ -108,9 +108,19 @@ class Machine:
     """Threads that torch computes with."""
 
 
-def _check_stream(how: Method, config: Any, stream: StreamKind) -> None:
+def _check_stream(how: Method, config: Any, what: Protocol) -> None:
     """Raise UsageError if the strategy needs what the stream does not give."""
-    name = how.plugin.name
+    name, stream = how.plugin.name, what.stream
+    if stream.classes_return and not how.strategy.package:  # Avalanche's have no setting but one for another reason
+        recipe = what.recipe.for_strategy(name)
+        try:
+            how.strategy.check_protocol(config, recipe, "domain_incremental")
+        except UsageError as error:
+            raise UsageError(
+                f"{name} cannot learn on the stream {name_of(stream)}, where old classes come again as they do "
+                f"domain-incrementally: {error.message}",
+                error.hint,
+            ) from None
     if not stream.boundaries and how.strategy.reference != "upper" and (needs := how.strategy.boundary_hooks(config)):
         raise UsageError(
             f"{name} needs to know where an experience begins and ends, for its {', '.join(needs)}, and the stream "
@@ -228,7 +238,7 @@ class SpecBuilder:
         values = how.values(what.setting, what.base_recipe)
         config = configure(config_class(how.strategy), values, how.plugin.name)
         how.strategy.check_protocol(config, what.recipe.for_strategy(how.plugin.name), what.setting)
-        _check_stream(how, config, what.stream)
+        _check_stream(how, config, what)
         _check_memory(how, config, classes)
         return StrategySpec(
             name=how.plugin.name,
