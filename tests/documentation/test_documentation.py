@@ -61,7 +61,8 @@ def name(page: Path) -> str:
 
 
 def run_command(words: list[str]) -> None:
-    if words[0] == "run" and "--epochs" not in words and not any(word.endswith(".toml") for word in words):
+    says_how_long = {"--epochs", "online"} & set(words) or any(word.endswith(".toml") for word in words)
+    if words[0] == "run" and not says_how_long:
         words = [*words, "--epochs", "1"]
     try:
         app(words, prog_name="clbench")
