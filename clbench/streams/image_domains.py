@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from annotated_types import Ge
 
 from clbench.base.config import config
+from clbench.errors import UsageError
 from clbench.streams.stream_kind import StreamKind
 
 if TYPE_CHECKING:
@@ -60,7 +61,20 @@ class Rotated(Domains):
 
     def new_classes(self, split: tuple[int, ...]) -> tuple[int, ...]:
         """Return the number of classes of a domain for each experience."""
+        if self.angles:
+            self._check_angles()
         return (sum(split),) * len(self._angles(0))
+
+    def _check_angles(self) -> None:
+        """Raise UsageError for angles that make no stream of domains."""
+        if len(self.angles) < 2 or len({angle % 360 for angle in self.angles}) < len(self.angles):
+            raise UsageError(
+                f"stream.angles must be two or more different ones (got {', '.join(map(str, self.angles))})"
+            )
+        if self.experiences not in (type(self).experiences, len(self.angles)):
+            raise UsageError(
+                f"stream.experiences = {self.experiences} has no effect: there are {len(self.angles)} stream.angles"
+            )
 
     def domains(self, seed: int) -> tuple[str, ...]:
         """Return the angle of each domain."""

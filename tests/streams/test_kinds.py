@@ -255,6 +255,20 @@ def test_rotation_by_a_right_angle_by_hand() -> None:
     assert mapped(image, kind, 0)[:, 0].tolist() == [[[1, 2], [3, 4]], [[2, 4], [1, 3]], [[4, 3], [2, 1]]]
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"angles": "0,360"}, "two or more different ones"),
+        ({"angles": "45"}, "two or more different ones"),
+        ({"angles": "0,45", "experiences": 7}, "stream.experiences = 7 has no effect: there are 2 stream.angles"),
+    ],
+)
+def test_angles_that_make_no_stream_of_domains_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        stream_kind("rotated", options).new_classes((10,))
+    assert message in refused.value.message
+
+
 def test_batches_of_several_domains_are_what_each_image_is_by_itself() -> None:
     from clbench.data.batches import MappedImages
 
