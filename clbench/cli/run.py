@@ -153,7 +153,7 @@ def _experiences(spec: RunSpec) -> str:
 
     if spec.scenario.domains:
         return f"{spec.scenario.name}, seed {spec.seeds.run}, domains: {_few(spec.scenario.domains)}"
-    brought = [" ".join(map(spec.scenario.class_name, classes)) for classes in experience_classes(spec)]
+    brought = [" ".join(map(spec.scenario.class_name, classes)) or "–" for classes in experience_classes(spec)]
     return f"{spec.scenario.name}, seed {spec.seeds.run}, classes: {_few(brought)}"
 
 

@@ -367,6 +367,9 @@ def test_a_dry_run_says_which_classes_each_experience_brings(command: Command, h
         "run", "-s", "naive", "-S", "splitdigits", "--split", "8+2x1", "--class-order", "natural", "--dry-run"
     )
     assert "classes: 0 1 2 3 4 5 6 7 | 8 | 9" in done.err
+    words = ["--stream", "data_incremental", "--set", "stream.experiences=3", "--class-order", "natural"]
+    done = command("run", "-s", "naive", "-S", "splitdigits", *words, "--dry-run")
+    assert "classes: 0 1 2 3 4 5 6 7 8 9 | – | –" in done.err
 
 
 def test_a_dry_run_downloads_nothing_and_says_what_is_missing(here: Path, tmp_path: Path) -> None:
