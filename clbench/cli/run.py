@@ -140,7 +140,9 @@ def _print_plan(sections: Sequence[Section], as_json: bool) -> None:
             known = run.spec.scenario.dataset_sha256 != ""
             name = run.name if known else f"{run.name.rpartition('-')[0]}-…"  # the id depends on the data's hash
             say(f"{places[run.name] / name}  {'done' if run.name in done else 'to do'}")
-    say(f"{_counted(len(planned))}: {len(done)} done, {len(planned) - len(done)} to do. {expected.text}", sys.stderr)
+    if planned:  # without any, it has been said why none can be listed
+        counts = f"{_counted(len(planned))}: {len(done)} done, {len(planned) - len(done)} to do."
+        say(f"{counts} {expected.text}".rstrip(), sys.stderr)
 
 
 def _counted(runs: int) -> str:

@@ -36,7 +36,7 @@ def with_dataset(
     info = describe(name, folder)
     if info is None:
         if not build:
-            report(f"the benchmark {plugin.name} is not built yet, so that its runs cannot be listed")
+            report(f"the benchmark {plugin.name} is built when it is first run; until then its runs cannot be listed")
             return None
         info = _imported(plugin, scenario, name, folder, report)
     own = vars(scenario)

@@ -40,7 +40,7 @@ class ExpectedTime:
 def expected_time(to_do: Sequence[Planned], request: Request) -> ExpectedTime:
     """Return how long these runs will take with the jobs of `request`, from the runs in its results folder."""
     if not to_do:
-        return ExpectedTime({}, "Nothing is left to do.")
+        return ExpectedTime({}, "")
     known: dict[str, list[float]] = {}
     for run in to_do:
         kind = _kind(to_json(run.spec))

@@ -47,7 +47,7 @@ def scenario_of(name: str, data: Path, notify: Listener, build: bool = True) -> 
     info = describe(own, data)
     if info is None:
         if not build:
-            notify(Note(f"{name} is not imported yet, so that its runs cannot be listed"))
+            notify(Note(f"{name} is imported when it is first run; until then its runs cannot be listed"))
             return None
         size = None if found is None else _size(found, notify)
         info = import_dataset(own, path, data, lambda text: notify(Note(text)), size, notify=notify)

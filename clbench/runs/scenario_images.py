@@ -24,7 +24,7 @@ def with_images(scenario: type[Scenario], folder: Path, notify: Listener, build:
     if info is None:
         source = _source(scenario, folder)
         if not build:
-            notify(Note(f"{scenario.dataset} is not imported yet, so that its runs cannot be listed"))
+            notify(Note(f"{scenario.dataset} is imported when it is first run; until then its runs cannot be listed"))
             return None
         info = import_dataset(
             scenario.dataset, source, folder, lambda text: notify(Note(text)), scenario.image_size, notify=notify

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from rich.console import Console
@@ -370,6 +371,16 @@ def test_a_dry_run_says_which_classes_each_experience_brings(command: Command, h
     words = ["--stream", "data_incremental", "--set", "stream.experiences=3", "--class-order", "natural"]
     done = command("run", "-s", "naive", "-S", "splitdigits", *words, "--dry-run")
     assert "classes: 0 1 2 3 4 5 6 7 8 9 | – | –" in done.err
+
+
+def test_a_dry_run_of_a_folder_that_is_not_imported_does_not_call_it_done(command: Command, here: Path) -> None:
+    for label in ("cat", "dog"):
+        (here / "pets" / label).mkdir(parents=True)
+        for number in range(2):
+            PIL.Image.new("RGB", (8, 8), (number, 0, 0)).save(here / "pets" / label / f"{number}.png")
+    done = command("run", "-s", "naive", "-S", "pets/", "--dry-run")
+    assert (done.code, done.out) == (0, "")
+    assert done.err == "pets/ is imported when it is first run; until then its runs cannot be listed\n"
 
 
 def test_a_dry_run_downloads_nothing_and_says_what_is_missing(here: Path, tmp_path: Path) -> None:

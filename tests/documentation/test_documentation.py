@@ -146,7 +146,7 @@ def test_the_index_links_to_every_page() -> None:
 
 
 def test_the_readme_can_be_read_in_a_few_minutes() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 170
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
 def test_the_set_up_commands_are_the_first_two_sh_lines_of_the_readme() -> None:

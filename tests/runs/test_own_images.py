@@ -103,7 +103,7 @@ def test_a_file_of_arrays_is_a_scenario_too(planned: Callable[..., list[Planned]
 def test_nothing_is_imported_to_list_the_runs(planned: Callable[..., list[Planned]], tmp_path: Path) -> None:
     said: list[str] = []
     assert planned(photos(tmp_path / "photos"), said, bring=False) == []
-    assert any("not imported yet" in each for each in said) and not (tmp_path / "data").exists()
+    assert any("imported when it is first run" in each for each in said) and not (tmp_path / "data").exists()
 
 
 def test_a_folder_without_images_is_refused(planned: Callable[..., list[Planned]], tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_listing_imports_nothing(planned: Callable[..., list[Planned]], tmp_pa
     signs(tmp_path / "data" / "images" / "gtsrb", 43)
     said: list[str] = []
     assert planned("splitgtsrb", said, bring=False) == []
-    assert said == ["gtsrb is not imported yet, so that its runs cannot be listed"]
+    assert said == ["gtsrb is imported when it is first run; until then its runs cannot be listed"]
     assert describe("gtsrb", tmp_path / "data") is None
 
 
