@@ -31,7 +31,7 @@ import clbench
 from benchmarks.measuring import SEED, open_console
 from clbench.comparison.statistics import estimate
 from clbench.data.importing import import_dataset
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 
 LEFT_OUT = ("BACKGROUND_Google", "Faces_easy")
 OLD = 20

@@ -22,7 +22,9 @@ from clbench.comparison.grouping import compare
 from clbench.comparison.rows import Comparison
 from clbench.comparison.table import cells, headings
 from clbench.reporting.publication import report_files
-from clbench.results.stored_runs import StoredRun, frame, read_all
+from clbench.results.counts_frame import frame
+from clbench.results.stored_run import StoredRun
+from clbench.results.stored_runs import read_all
 from clbench.results.table_export import table_csv
 from clbench.system.files import replace_file
 

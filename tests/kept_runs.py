@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 import clbench
 from clbench.results import stored_runs
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 
 STRANGER = '''
 """A stranger's network, with a head of its own and other images than the dataset's."""

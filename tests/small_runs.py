@@ -19,7 +19,8 @@ from clbench.base.strategy import Strategy, config_class
 from clbench.data.batches import Images, Scaling
 from clbench.evaluation.test_set import TestSet
 from clbench.networks.network import Network
-from clbench.plugins.discovery import builtin_folder, load, select
+from clbench.plugins.discovery import builtin_folder, select
+from clbench.plugins.loading import load
 from clbench.plugins.networks import build
 from clbench.streams.stream import experience_rows
 from clbench.system.seeds import run_seeds

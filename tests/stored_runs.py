@@ -41,7 +41,7 @@ from clbench.results.run_spec import (
     folder_name,
     run_id,
 )
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.results.strategy_record import strategy_record
 from clbench.system.seeds import run_seeds
 

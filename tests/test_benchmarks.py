@@ -248,7 +248,8 @@ def test_the_accuracies_of_a_case_are_means_over_classes(benchmark: Any) -> None
 
 
 def test_the_scenario_of_a_case_is_one_that_clbench_loads(benchmark: Any, tmp_path: Path) -> None:
-    from clbench.plugins.discovery import load, select
+    from clbench.plugins.discovery import select
+    from clbench.plugins.loading import load
 
     file = tmp_path / "case.py"
     file.write_text(benchmark("one_class").scenario_source("images", 10, "head", "sgd"), encoding="utf-8")

@@ -26,7 +26,8 @@ from clbench.base.batch import Batch
 from clbench.base.config import configure
 from clbench.base.experience import Experience
 from clbench.base.strategy import config_class
-from clbench.plugins.discovery import load, select
+from clbench.plugins.discovery import select
+from clbench.plugins.loading import load
 from clbench.system.tables import print_table
 
 SIZES = (2, 3, 2)

@@ -21,7 +21,8 @@ from clbench.errors import AuditError, ClbenchError, UsageError
 from clbench.executors.choosing import open_executor
 from clbench.executors.executor import Command
 from clbench.results import stored_runs
-from clbench.results.stored_runs import StoredRun, Unreadable
+from clbench.results.counts_frame import frame
+from clbench.results.stored_run import StoredRun, Unreadable
 from clbench.runs.grid import Planned, experiment_name
 from clbench.runs.grid_search import FOLDER
 from clbench.runs.outcome import Outcome, describe_missing
@@ -61,7 +62,7 @@ class Runs(Sequence[StoredRun]):
 
     def frame(self) -> pd.DataFrame:
         """The runs' counts as a tidy frame; see `clbench.load`."""
-        return stored_runs.frame(self._runs)
+        return frame(self._runs)
 
     def __repr__(self) -> str:
         text = io.StringIO()
@@ -283,4 +284,4 @@ def load(*places: str | Path) -> pd.DataFrame:
     if unreadable:
         faults = "\n".join(map(str, unreadable))
         raise UsageError(f"{len(unreadable)} runs are not as they were published:\n{faults}", "See: clbench doctor")
-    return stored_runs.frame(runs)
+    return frame(runs)

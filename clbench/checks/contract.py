@@ -21,7 +21,7 @@ from clbench.checks.check import CheckFailed, Result, Skipped, perform
 from clbench.checks.small_scenario import Bench
 from clbench.plugins.discovery import Plugin
 from clbench.plugins.module_loading import require_room_for_torch
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.runs.selection import load_class
 
 # -- the file ---------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from clbench.checks.small_scenario import SCENARIO, quiet_run
 from clbench.data.datasets import fetch
 from clbench.networks.network import Network
 from clbench.plugins.module_loading import require_room_for_torch
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.runs.chosen_network import asked, choose_network
 from clbench.runs.initial_network import initial_trunk
 from clbench.runs.request import Request

@@ -17,7 +17,7 @@ from clbench.checks.check import CheckFailed, Skipped
 from clbench.data.datasets import fetch
 from clbench.errors import UsageError
 from clbench.plugins.discovery import Plugin
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.runs.request import Request
 
 SCENARIO = '''"""Digits with small networks: what `clbench check` runs strategies on."""

@@ -12,7 +12,7 @@ import typer
 from clbench.cli import completion
 from clbench.cli.options import AsJson, DataFolder, terminal
 from clbench.errors import UsageError
-from clbench.runs.request import assignments
+from clbench.runs.option_values import assignments
 from clbench.system.machine import available_cores
 from clbench.system.output import legible, say, say_json, say_prose
 

@@ -17,7 +17,7 @@ from clbench.system.output import say, say_json
 
 if TYPE_CHECKING:
     from clbench.api.comparing import Runs
-    from clbench.results.stored_runs import Unreadable
+    from clbench.results.stored_run import Unreadable
     from clbench.runs.outcome import Outcome
 
 

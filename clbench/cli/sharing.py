@@ -16,7 +16,7 @@ from clbench.system.output import one_line, say
 
 if TYPE_CHECKING:
     from clbench.results.run_selection import Selection
-    from clbench.results.stored_runs import StoredRun
+    from clbench.results.stored_run import StoredRun
 
 
 def pack(
@@ -100,7 +100,8 @@ def _chosen(
     command: str, results: Sequence[Path] | None, out: Path, selection: Selection
 ) -> tuple[list[StoredRun], bool]:
     """Return the runs that are asked for, and whether all could be read. Say what is left out."""
-    from clbench.results.stored_runs import failures, read_all
+    from clbench.results.failed_runs import failures
+    from clbench.results.stored_runs import read_all
 
     places = places_to_read(command, results, out)
     runs, unreadable = read_all(places, watched)

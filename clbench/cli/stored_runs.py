@@ -46,7 +46,8 @@ def compare(
 
     A row per strategy: the mean over the seeds with its interval.
     """
-    from clbench.results.stored_runs import failures, read_all
+    from clbench.results.failed_runs import failures
+    from clbench.results.stored_runs import read_all
 
     if metric:
         from clbench.comparison.one_metric import check_metric
@@ -95,7 +96,8 @@ def report(
 
 def list_runs(results: Sequence[Path] | None, as_json: bool) -> None:
     """Print the stored runs with their final accuracy and forgetting."""
-    from clbench.results.stored_runs import failures, read_all
+    from clbench.results.failed_runs import failures
+    from clbench.results.stored_runs import read_all
     from clbench.system.tables import print_table
 
     places = places_to_read("list runs", results)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from clbench.comparison.columns import SHARES, lowest, uninformative
 from clbench.comparison.rows import Row, class_sizes
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.system.tables import listed
 
 MANY_TIMES = 5

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.statistics import Estimate, estimate
 from clbench.results.run_spec import experience_classes
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.system.output import legible
 
 if TYPE_CHECKING:

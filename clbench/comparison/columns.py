@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clbench.comparison.statistics import Estimate
 from clbench.results.run_facts import FINAL_WITHIN
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 
 COLUMNS = {
     "final_accuracy": "final accuracy",

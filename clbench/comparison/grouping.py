@@ -16,7 +16,7 @@ from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.standing import with_evidence, with_intransigence
 from clbench.comparison.statistics import estimate
 from clbench.results.run_spec import RunSpec
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 
 
 def compare(runs: Iterable[StoredRun]) -> list[Comparison]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clbench.results.run_spec import GridTuning
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 
 
 def how_tuned(run: StoredRun) -> str:

@@ -11,7 +11,7 @@ from clbench.comparison import statistics
 from clbench.comparison.how_tuned import how_tuned
 from clbench.comparison.statistics import Difference, Estimate
 from clbench.results.run_spec import NetworkSpec, RunSpec
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.system.output import legible
 
 Reference = Literal["lower", "upper"]

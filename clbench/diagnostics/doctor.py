@@ -14,7 +14,9 @@ from clbench.data.datasets import data_folder, verify
 from clbench.errors import DataError
 from clbench.plugins import discovery
 from clbench.results import environment, store
-from clbench.results.stored_runs import Unreadable, check_every_byte, failures
+from clbench.results.failed_runs import failures
+from clbench.results.stored_run import Unreadable
+from clbench.results.stored_runs import check_every_byte
 from clbench.system import machine, memory
 from clbench.system.output import one_line
 

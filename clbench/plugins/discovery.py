@@ -1,4 +1,4 @@
-"""Finds strategy, scenario and network files, describes them without running them, and loads the one asked for.
+"""Finds strategy, scenario and network files, and describes them without running them.
 
 They come from an explicit path, `./strategies`, `./scenarios` or `./networks` in the working folder, the entry-point
 groups `clbench.strategies` and so on, and the built-ins. Looking only reads a file's syntax tree, so a broken or
@@ -10,8 +10,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
@@ -22,8 +20,6 @@ from typing import Any, Literal
 from clbench.avalanche import benchmark_catalogue, catalogue
 from clbench.errors import PluginError, UsageError
 from clbench.plugins.syntax import Field, base_name, hyper_parameters, literals, network_in, recipes
-from clbench.system import memory
-from clbench.system.signals import Interrupted
 from clbench.system.suggestions import did_you_mean
 
 Kind = Literal["strategy", "scenario", "network"]
@@ -323,59 +319,3 @@ def _the_one(matches: Sequence[Plugin], problem: str) -> Plugin:
         places = "\n".join(f"  --{plugin.kind} {plugin.path}    ({plugin.source})" for plugin in matches)
         raise UsageError(f"{problem}; say which by its path:\n{places}")
     return matches[0]
-
-
-def load(plugin: Plugin) -> Any:
-    """Run the plug-in's file and return its Strategy or Scenario subclass, or the function or class of a network.
-
-    Raises PluginError where it fails to run, is not what was described, or has changed since, and MachineError where
-    memory is short.
-    """
-    from clbench.plugins.module_loading import import_file, memory_is_short, require_room_for_torch
-
-    require_room_for_torch()
-    if is_avalanches(plugin.name):
-        if plugin.kind == "scenario":
-            from clbench.avalanche.whole_benchmark import scenario_class
-
-            return scenario_class(plugin.class_name)
-        from clbench.avalanche.whole_strategy import strategy_class
-
-        return strategy_class(plugin.class_name)
-    if describe(plugin.kind, plugin.path, plugin.source).sha256 != plugin.sha256:
-        raise PluginError(f"{plugin.path} changed after the run was planned", "Start the command again.")
-    try:
-        module = import_file(plugin.path)
-    except (Interrupted, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # also SystemExit: a plug-in may not end the program
-        if memory.is_short(error):
-            raise memory_is_short(f"{plugin.path} and what it imports") from error
-        where = _line_in(plugin.path, error)
-        raise PluginError(f"{plugin.path}{where} fails to load: {type(error).__name__}: {error}") from error
-    if plugin.kind == "network":
-        return vars(module)[plugin.class_name]
-    base = _base_class(plugin.kind)
-    found = {
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
-    }
-    if len(found) != 1:
-        del sys.modules[module.__name__]
-        raise PluginError(f"{plugin.path} defines {len(found)} subclasses of clbench.{BASES[plugin.kind][0]}, not one")
-    return found.pop()
-
-
-def _base_class(kind: Kind) -> type[Any]:
-    from clbench.base.scenario import Scenario
-    from clbench.base.strategy import Strategy
-
-    return Strategy if kind == "strategy" else Scenario
-
-
-def _line_in(path: Path, error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]
-    line = lines[-1] if lines else getattr(error, "lineno", None)
-    return f", line {line}," if line else ""

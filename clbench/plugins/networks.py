@@ -19,7 +19,8 @@ from clbench.networks import libraries
 from clbench.networks.network import Network
 from clbench.networks.traits import NetworkTraits, traits_of
 from clbench.networks.trunk import Blocks, as_trunk
-from clbench.plugins.discovery import Plugin, builtin_folder, load, select
+from clbench.plugins.discovery import Plugin, builtin_folder, select
+from clbench.plugins.loading import load
 from clbench.plugins.module_loading import memory_is_short
 from clbench.system import memory
 

@@ -28,7 +28,7 @@ from clbench.reporting.imbalance_figures import imbalance
 from clbench.reporting.labels import short
 from clbench.reporting.rendering import Panel
 from clbench.reporting.within_figures import accuracy_within
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.system.tables import readable_bytes
 
 LEGIBLE = 8

@@ -16,7 +16,7 @@ from clbench.results.environment import Environment
 from clbench.results.record_model import to_json
 from clbench.results.run_result import HyperParameter
 from clbench.results.run_spec import StrategySpec
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,11 @@ from clbench.reporting.page import Content, render
 from clbench.reporting.provenance import dates, methods, surroundings
 from clbench.reporting.scenarios import across_scenarios
 from clbench.reporting.sections import RUNS_IN_PAGE, published, run_table, run_texts, sections
+from clbench.results.counts_frame import frame
+from clbench.results.failed_runs import Failure, failures
 from clbench.results.run_selection import Selection
-from clbench.results.stored_runs import Failure, StoredRun, Unreadable, Watch, failures, frame, read_all, unwatched
+from clbench.results.stored_run import StoredRun, Unreadable
+from clbench.results.stored_runs import Watch, read_all, unwatched
 from clbench.results.study_of_runs import study_of_runs
 from clbench.results.table_export import table_csv
 from clbench.system.files import write_synced

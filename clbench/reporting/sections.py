@@ -16,7 +16,8 @@ from clbench.reporting.rendering import render
 from clbench.reproduction import table as published_table
 from clbench.reproduction.targets import cells as cells_of
 from clbench.reproduction.targets import targets
-from clbench.results.stored_runs import StoredRun, Watch, unwatched
+from clbench.results.stored_run import StoredRun
+from clbench.results.stored_runs import Watch, unwatched
 from clbench.system.output import legible
 
 Finding = Callable[[Comparison], str]

@@ -17,7 +17,7 @@ from clbench.reporting.figure import Figure
 from clbench.reporting.labels import label_points, short
 from clbench.reporting.rendering import Panel
 from clbench.reporting.strategy_marks import appearance
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.system.output import as_csv
 
 if TYPE_CHECKING:

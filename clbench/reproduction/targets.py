@@ -12,7 +12,7 @@ from pathlib import Path
 
 from clbench.base.incremental_setting import Setting
 from clbench.errors import UsageError
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.results.strategy_record import literal
 from clbench.system.suggestions import did_you_mean
 

@@ -12,7 +12,7 @@ from typing import Any
 from clbench.base.continual_tuning import ContinualTuning
 from clbench.results.record_model import to_json
 from clbench.results.run_spec import GridTuning, RunSpec, ScenarioSpec
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.results.study_text import Asked
 from clbench.streams.kinds import KINDS
 from clbench.streams.splits import split_text

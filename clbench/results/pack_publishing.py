@@ -17,7 +17,8 @@ from clbench.results.pack import PackedRun, open_pack
 from clbench.results.run_files import Folder, RunFiles
 from clbench.results.run_spec import folder_name, run_id
 from clbench.results.store import ResultsFolder
-from clbench.results.stored_runs import StoredRun, Unreadable, Watch, read_files, unwatched
+from clbench.results.stored_run import StoredRun, Unreadable
+from clbench.results.stored_runs import Watch, read_files, unwatched
 
 _PATIENCE = 5
 """Seconds to wait for another process: one that unpacks needs less for a run, one that trains it nearly always more."""

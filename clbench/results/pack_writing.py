@@ -20,7 +20,7 @@ from clbench.results.pack import LARGEST_INDEX, SCHEMA, STUDY, can_be_packed, is
 from clbench.results.pack_layout import INDEX, LARGEST_PACK, SUFFIX, directory, local_header
 from clbench.results.run_spec import folder_name
 from clbench.results.store import Manifest, ManifestEntry
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.system.files import publish_file
 from clbench.system.tables import readable_bytes
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clbench.results.asked_for import asked_for
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.results.study_text import study_text
 
 

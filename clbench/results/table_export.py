@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from clbench.errors import MachineError, UsageError
-from clbench.results.stored_runs import StoredRun, frame
+from clbench.results.counts_frame import frame
+from clbench.results.stored_run import StoredRun
 from clbench.system.files import replace_file
 from clbench.system.output import as_csv
 
@@ -32,7 +33,7 @@ def check_place(path: Path) -> None:
 
 
 def write_table(path: Path, runs: Sequence[StoredRun]) -> int:
-    """Write the counts of the runs (see `stored_runs.frame`); return the number of rows. See `check_place`.
+    """Write the counts of the runs (see `counts_frame.frame`); return the number of rows. See `check_place`.
 
     Raises MachineError if it cannot be written.
     """

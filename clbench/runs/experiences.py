@@ -28,11 +28,11 @@ from clbench.errors import PluginError, UsageError
 from clbench.evaluation import metrics
 from clbench.networks.network import Network
 from clbench.networks.trunk import Blocks
-from clbench.plugins.discovery import Plugin, load
+from clbench.plugins.discovery import Plugin
+from clbench.plugins.loading import load
 from clbench.results import environment, store
 from clbench.results.record_model import to_json
-from clbench.results.run_costs import ExperienceCosts
-from clbench.results.run_result import EpochResult, ExperienceResult, Reads
+from clbench.results.run_result import Reads
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
 from clbench.runs import checkpoint, event_file
 from clbench.runs.checkpoint import Checkpoint
@@ -41,7 +41,7 @@ from clbench.runs.evaluating import Evaluator, state_of
 from clbench.runs.frozen_features import frozen_features
 from clbench.runs.initial_network import frozen_trunk, initial_network
 from clbench.runs.network_keeping import NetworkKeeper, input_record
-from clbench.runs.result_building import Recorder, search_result
+from clbench.runs.result_building import Recorder, experience_costs, experience_result
 from clbench.runs.shared_start import learn_shared
 from clbench.streams.kinds import stream_kind
 from clbench.streams.stream import NetworkInput, Stream, on_features, open_stream
@@ -287,8 +287,11 @@ class ExperienceByExperience:
         kept = self.audit.count_exemplars(state, self.module, trainer.model, allowed, shape)
         self.audit.check_growth(rows, state, trainer.model, allowed)
         tuned_seconds = tuned.seconds if tuned else 0.0
-        done.experiences.append(self._result(trainer, index, costs, tuned, Reads(**reads), kept))
-        done.costs.append(self._costs(index, costs, watch.read(), tuned_seconds))
+        done.experiences.append(
+            experience_result(self.spec, index, trainer.model, state, costs, tuned, Reads(**reads), kept)
+        )
+        exact = self.around.exact_phases or not self._asynchronous
+        done.costs.append(experience_costs(index, costs, watch.read(), tuned_seconds, exact))
         for change in self.state.restore():
             done.notes.append(f"the strategy changed the {change} in experience {index}; it was put back")
         done.findings = list(self.audit.findings)
@@ -321,53 +324,6 @@ class ExperienceByExperience:
         if found.weight is not None and tuning.weight is not None:
             self.strategy.config = continual_search.with_weight(self.strategy, tuning.weight, found.weight)
         return found
-
-    def _result(
-        self,
-        trainer: Trainer,
-        index: int,
-        costs: Costs,
-        tuned: continual_search.Search | None,
-        reads: Reads,
-        kept: int,
-    ) -> ExperienceResult:
-        """Return what result.json says of an experience."""
-        carried = object_graph.carried_bytes(state_of(self.strategy), trainer.model)
-        return ExperienceResult(
-            index=index,
-            classes=tuple(self.classes[index]),
-            class_names=tuple(self.spec.scenario.class_name(each) for each in self.classes[index]),
-            trained=costs.trained,
-            samples_seen=costs.samples_seen,
-            gradient_steps=costs.gradient_steps,
-            constant_cross_entropy=costs.informative_cross_entropy is False,
-            epochs=tuple(EpochResult(**vars(epoch)) for epoch in costs.epochs),
-            teacher=costs.teacher,
-            teacher_bytes=costs.teacher_bytes,
-            features_cached=costs.features_cached,
-            past_data_bytes=costs.past_data_bytes,
-            stored_bytes=carried + costs.past_data_bytes,
-            parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
-            weights_sha256=object_graph.weights_sha256(trainer.model),
-            reads=reads,
-            exemplars=kept,
-            tuning=search_result(tuned) if tuned else None,
-        )
-
-    def _costs(self, index: int, costs: Costs, phases: dict[str, float], tuned: float) -> ExperienceCosts:
-        """Return what costs.json says of an experience; `tuned` are the seconds of choosing hyper-parameters."""
-        return ExperienceCosts(
-            index=index,
-            seconds=sum(phases.values()),
-            training_seconds=costs.training_seconds,
-            teacher_seconds=costs.teacher_seconds,
-            evaluation_seconds=phases["evaluation"],
-            tuning_seconds=tuned,
-            phases=phases if self.around.exact_phases or not self._asynchronous else None,
-            shared=costs.shared,
-            replayed_steps=costs.replayed_steps,
-            not_replayed=costs.not_replayed,
-        )
 
     def _imbalance(self) -> tuple[int, ...] | None:
         """Return the training images of each class, in class order, if the most are more than twice the fewest."""

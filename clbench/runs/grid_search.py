@@ -17,7 +17,7 @@ from clbench.base.events import Listener, Note
 from clbench.errors import ClbenchError, UsageError
 from clbench.results import stored_runs
 from clbench.results.run_spec import GridCandidate, GridTuning
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.runs.grid import Planned, divided, given_to, plan
 from clbench.runs.request import Request
 from clbench.runs.selection import Chosen, choose_strategies, load_class

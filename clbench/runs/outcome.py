@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from clbench.results.stored_runs import Unreadable
+    from clbench.results.stored_run import Unreadable
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import operator
-import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -13,148 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from clbench.errors import UsageError
-from clbench.runs.parallelism import DEFAULT_THREADS, Jobs, jobs_from
+from clbench.runs.option_values import (
+    OF_TYPE,
+    as_it_is,
+    assignments,
+    jobs_in,
+    name_or_path,
+    names_in,
+    names_of,
+    seeds_from,
+    seeds_of,
+    trackers_in,
+    trackers_of,
+    values_of,
+)
+from clbench.runs.parallelism import DEFAULT_THREADS, Jobs
 from clbench.streams.splits import as_text
-from clbench.system.seeds import LARGEST
 
 if TYPE_CHECKING:
     from clbench.results.run_spec import GridTuning
-
-# As many digits as the largest seed has; Python refuses to convert thousands of them.
-_NUMBER = re.compile(r"[0-9]{1,10}")
-
-
-def seeds_from(text: str) -> tuple[int, ...]:
-    """Return the seeds that `text` asks for: `5` the first five (0 to 4), `0,3` these, `7,` this one.
-
-    Raises UsageError.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    if parts[-1] == "" and len(parts) > 1:
-        parts.pop()
-    elif len(parts) == 1:
-        if not _NUMBER.fullmatch(parts[0]) or not 1 <= int(parts[0]) <= 10_000:
-            raise UsageError(
-                f"--seeds must be a number of seeds from 1 to 10000 or a list like 0,3 (got {text})",
-                f"For seed {parts[0]} alone: --seed {parts[0]}" if _NUMBER.fullmatch(parts[0]) else "",
-            )
-        return tuple(range(int(parts[0])))
-    if not all(_NUMBER.fullmatch(part) for part in parts):
-        raise UsageError(f"--seeds: every seed must be an integer from 0 to {LARGEST} (got {text})")
-    return tuple(int(part) for part in parts)
-
-
-def _seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    try:
-        if isinstance(seeds, bool):
-            raise TypeError
-        if hasattr(seeds, "__iter__"):
-            return tuple(operator.index(seed) for seed in seeds)
-        return seeds_from(str(operator.index(seeds)))
-    except TypeError:
-        raise UsageError(f"seeds must be an integer or a sequence of integers (got {seeds!r})") from None
-
-
-def assignments(texts: Sequence[str] | None) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for text in texts or ():
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--set must have the form STRATEGY.NAME=VALUE, for example lwf.alpha=2 (got {text})")
-        if name in values:
-            raise UsageError(f"--set {name} is given twice")
-        values[name] = value
-    return values
-
-
-def _values_of(values: Any) -> dict[str, Any]:
-    if values is not None and not isinstance(values, Mapping):
-        raise TypeError("a mapping of names to values")
-    return dict(values or {})
-
-
-def _names_in(texts: Sequence[str] | None) -> list[str]:
-    return [name.strip() for text in texts or () for name in text.split(",")]
-
-
-def _names_of(names: Any) -> list[str]:
-    given = [names] if isinstance(names, str | Path) else names
-    if not isinstance(given, Sequence) or not all(isinstance(name, str | Path) for name in given):
-        raise TypeError("a name, a path, or a list of them")
-    return [str(name) for name in given]
-
-
-def _trackers_in(texts: Sequence[str] | None) -> tuple[str, ...]:
-    return tuple(_names_in(texts or ()))
-
-
-def _trackers_of(names: Any) -> tuple[str, ...]:
-    given = [names] if isinstance(names, str) else names or ()
-    if not isinstance(given, Sequence) or not all(isinstance(name, str) for name in given):
-        raise TypeError("a name or a list of names")
-    return tuple(given)
-
-
-def _path_of(path: Any) -> Path | None:
-    if path is not None and not isinstance(path, str | os.PathLike):
-        raise TypeError("a path")
-    return None if path is None else Path(path)
-
-
-def _name_or_path(value: Any) -> str | None:
-    if value is not None and not isinstance(value, str | os.PathLike):
-        raise TypeError("a name or a path")
-    return None if value is None else os.fspath(value)
-
-
-def _text_of(value: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError("a string")
-    return value
-
-
-def _integer_of(value: Any) -> int | None:
-    if value is None:
-        return None
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise TypeError("an integer") from None
-
-
-def _truth_of(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("True or False")
-    return value
-
-
-def _jobs_from(text: str | None) -> Jobs | None:
-    return None if text is None else jobs_from(text)
-
-
-def _number_of(value: Any) -> float | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise TypeError("a number")
-    return None if value is None else float(value)
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-_OF_TYPE: Mapping[Any, Callable[[Any], Any]] = {
-    str: _text_of,
-    str | None: _text_of,
-    int: _integer_of,
-    int | None: _integer_of,
-    float | None: _number_of,
-    bool: _truth_of,
-    Path: _path_of,
-    Path | None: _path_of,
-}
-"""How an argument from Python is read if its option does not say."""
 
 
 @dataclass(frozen=True)
@@ -197,8 +71,8 @@ class Request:
             "Strategies, by name or file, or avalanche:NAME; see `show` for presets.",
             "NAME[:PRESET][,NAME…]|all",
             ("--strategy", "-s"),
-            parse=_names_in,
-            accept=_names_of,
+            parse=names_in,
+            accept=names_of,
             repeated=True,
         ),
     ]
@@ -208,8 +82,8 @@ class Request:
             "Scenarios, by name or file, a folder of images, an .npz, or avalanche:NAME.",
             "NAME[,NAME…]",
             ("--scenario", "-S"),
-            parse=_names_in,
-            accept=_names_of,
+            parse=names_in,
+            accept=names_of,
             repeated=True,
         ),
     ]
@@ -220,7 +94,7 @@ class Request:
             "Network, by name or file, timm:NAME or torchvision:NAME.",
             "NAME",
             unset="the recipe's",
-            accept=_name_or_path,
+            accept=name_or_path,
         ),
     ] = None
     weights: Annotated[
@@ -229,12 +103,12 @@ class Request:
             "Weights that it starts from: .safetensors or .pt.",
             "FILE|pretrained|none",
             unset="the network's own, if it has any, else drawn from the seed",
-            accept=_name_or_path,
+            accept=name_or_path,
         ),
     ] = None
     seeds: Annotated[
         Sequence[int],
-        Option("5: seeds 0 to 4. 0,3: these two.", "N|LIST", parse=seeds_from, accept=_seeds_of, default=1),
+        Option("5: seeds 0 to 4. 0,3: these two.", "N|LIST", parse=seeds_from, accept=seeds_of, default=1),
     ] = (0,)
     seed: Annotated[int | None, Option("One seed by itself, in place of --seeds.", "N")] = None
     set: Annotated[
@@ -243,7 +117,7 @@ class Request:
             "A hyper-parameter, or recipe., network. or stream.NAME=VALUE; repeat for more.",
             "STRATEGY.NAME=VALUE",
             parse=assignments,
-            accept=_values_of,
+            accept=values_of,
             repeated=True,
             default=None,
         ),
@@ -290,8 +164,8 @@ class Request:
             "Runs at once. auto: as many as there is room for.",
             "N|auto",
             unset="1; on a cluster auto",
-            parse=_jobs_from,
-            accept=_as_it_is,
+            parse=jobs_in,
+            accept=as_it_is,
             belongs_to="machine",
         ),
     ] = None
@@ -338,8 +212,8 @@ class Request:
             "Follow the runs by tensorboard, wandb, mlflow, or events, a file in each run; see docs/trackers.md.",
             "NAME[,NAME…]",
             unset="none",
-            parse=_trackers_in,
-            accept=_trackers_of,
+            parse=trackers_in,
+            accept=trackers_of,
             repeated=True,
             default=None,
             belongs_to="machine",
@@ -390,7 +264,7 @@ class Request:
 def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return options as the command line reads them as fields of a request. Raises UsageError."""
     known = options()
-    return {name: (known[name].option.parse or _as_it_is)(value) for name, value in given.items()}
+    return {name: (known[name].option.parse or as_it_is)(value) for name, value in given.items()}
 
 
 def accepted(name: str, value: Any) -> Any:
@@ -412,7 +286,7 @@ class Declared:
 
     def accept(self, value: Any) -> Any:
         """Read the field from what Python's `clbench.run` is given. Raises TypeError that says what it must be."""
-        return (self.option.accept or _OF_TYPE[self.type])(value)
+        return (self.option.accept or OF_TYPE[self.type])(value)
 
 
 @functools.cache

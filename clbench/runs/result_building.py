@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from clbench.audit import object_graph
 from clbench.audit.audit import Audit
 from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.incremental_setting import Setting
@@ -18,14 +19,17 @@ from clbench.evaluation import metrics
 from clbench.evaluation.ahead import Ahead, count_ahead, forward_transfer
 from clbench.evaluation.counts import Counts, count
 from clbench.evaluation.curve import Curve
+from clbench.networks.network import Network
 from clbench.results.run_costs import CostTotals, ExperienceCosts, PeakMemory, RunCosts
 from clbench.results.run_result import (
     AheadRecord,
     AuditResult,
     CountsRecord,
     CurveRecord,
+    EpochResult,
     ExperienceResult,
     FindingRecord,
+    Reads,
     RunResult,
     SearchResult,
     Totals,
@@ -36,6 +40,7 @@ from clbench.results.strategy_record import strategy_record
 from clbench.runs.checkpoint import Checkpoint
 from clbench.system import peak_memory
 from clbench.training.continual_search import Search
+from clbench.training.costs import Costs
 
 Predictions = Sequence[Any]
 """For each experience the predicted classes (n,) by setting, None where not evaluated."""
@@ -192,7 +197,60 @@ class Recorder:
         )
 
 
-def search_result(search: Search) -> SearchResult:
+def experience_result(
+    spec: RunSpec,
+    index: int,
+    model: Network,
+    state: object,
+    costs: Costs,
+    tuned: Search | None,
+    reads: Reads,
+    exemplars: int,
+) -> ExperienceResult:
+    """Return what result.json says of an experience; `state` is what the strategy carries to the next."""
+    classes = experience_classes(spec)[index]
+    return ExperienceResult(
+        index=index,
+        classes=tuple(classes),
+        class_names=tuple(map(spec.scenario.class_name, classes)),
+        trained=costs.trained,
+        samples_seen=costs.samples_seen,
+        gradient_steps=costs.gradient_steps,
+        constant_cross_entropy=costs.informative_cross_entropy is False,
+        epochs=tuple(EpochResult(**vars(epoch)) for epoch in costs.epochs),
+        teacher=costs.teacher,
+        teacher_bytes=costs.teacher_bytes,
+        features_cached=costs.features_cached,
+        past_data_bytes=costs.past_data_bytes,
+        stored_bytes=object_graph.carried_bytes(state, model) + costs.past_data_bytes,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        weights_sha256=object_graph.weights_sha256(model),
+        reads=reads,
+        exemplars=exemplars,
+        tuning=_search_result(tuned) if tuned else None,
+    )
+
+
+def experience_costs(index: int, costs: Costs, phases: dict[str, float], tuned: float, exact: bool) -> ExperienceCosts:
+    """Return what costs.json says of an experience; `tuned` are the seconds of choosing hyper-parameters.
+
+    The `phases` are left out unless they are exact.
+    """
+    return ExperienceCosts(
+        index=index,
+        seconds=sum(phases.values()),
+        training_seconds=costs.training_seconds,
+        teacher_seconds=costs.teacher_seconds,
+        evaluation_seconds=phases["evaluation"],
+        tuning_seconds=tuned,
+        phases=phases if exact else None,
+        shared=costs.shared,
+        replayed_steps=costs.replayed_steps,
+        not_replayed=costs.not_replayed,
+    )
+
+
+def _search_result(search: Search) -> SearchResult:
     """Return what result.json says of a search."""
     return SearchResult(
         lr=search.lr,

@@ -12,6 +12,7 @@ from clbench.base.events import Listener, Note
 from clbench.errors import UsageError
 from clbench.plugins import discovery
 from clbench.plugins.discovery import Kind, Plugin
+from clbench.plugins.loading import load
 from clbench.system.global_state import GlobalState
 
 ALL = "all"
@@ -93,6 +94,6 @@ def load_class(plugin: Plugin) -> Any:
     state = GlobalState()
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            return discovery.load(plugin)
+            return load(plugin)
     finally:
         state.restore()

@@ -24,7 +24,8 @@ from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.statistics import Estimate, estimate
 from clbench.evaluation.counts import count
 from clbench.results.run_spec import RecipeSpec, StreamSpec
-from clbench.results.stored_runs import StoredRun, read_all
+from clbench.results.stored_run import StoredRun
+from clbench.results.stored_runs import read_all
 from clbench.system import tables
 
 CLASSES = [[0, 1], [2, 3]]

@@ -7,7 +7,7 @@ import kept_runs
 import pytest
 from conftest import Once
 
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from clbench.deployment.exporting import Differs, export
 from clbench.deployment.formats import FORMATS
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import MachineError, PluginError, UsageError
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 needs_onnx = pytest.mark.skipif(

@@ -19,7 +19,7 @@ from clbench.errors import UsageError
 from clbench.results import store
 from clbench.results.network_record import NetworkRecord
 from clbench.results.store import ResultsFolder
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.runs.context import RunContext
 from clbench.runs.grid import Planned, plan
 from clbench.runs.grid_search import plan_trials

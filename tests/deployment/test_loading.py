@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 import clbench
 from clbench.data.datasets import open_dataset
 from clbench.errors import DataError, PluginError, UsageError
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.streams.stream import NetworkInput, open_stream
 
 

@@ -30,7 +30,7 @@ from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import UsageError
 from clbench.results.network_record import ClassifierRecord, ImageShape, InputRecord, NetworkRecord, Versions
 from clbench.results.run_spec import NetworkSpec
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 
 
 @dataclass(frozen=True)

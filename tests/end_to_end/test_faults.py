@@ -295,7 +295,8 @@ def copy(uninterrupted: Path, tmp_path: Path) -> Path:
 
 
 def problem(run: Path) -> str:
-    from clbench.results.stored_runs import Unreadable, read
+    from clbench.results.stored_run import Unreadable
+    from clbench.results.stored_runs import read
 
     answer = read(run)
     assert isinstance(answer, Unreadable)
@@ -310,7 +311,8 @@ def test_a_metric_that_does_not_follow_from_the_counts_is_found(copy: Path) -> N
 
 
 def test_a_run_from_before_a_metric_was_added_has_it_all_the_same(copy: Path) -> None:
-    from clbench.results.stored_runs import StoredRun, read
+    from clbench.results.stored_run import StoredRun
+    from clbench.results.stored_runs import read
 
     result = json.loads((copy / "result.json").read_text())
     macro = result["metrics"]["class_incremental"].pop("final_accuracy_macro")
@@ -343,7 +345,8 @@ def test_a_result_of_another_spec_is_found(copy: Path) -> None:
 def test_a_source_that_was_changed_or_is_missing_is_not_shown_and_the_run_stays_readable(
     copy: Path,
 ) -> None:
-    from clbench.results.stored_runs import StoredRun, read
+    from clbench.results.stored_run import StoredRun
+    from clbench.results.stored_runs import read
 
     run = read(copy)
     assert isinstance(run, StoredRun) and run.source is not None

@@ -13,7 +13,8 @@ import clbench
 from clbench.evaluation.ahead import Ahead, count_ahead, forward_transfer
 from clbench.evaluation.counts import Counts
 from clbench.results import store
-from clbench.results.stored_runs import StoredRun, Unreadable, read
+from clbench.results.stored_run import StoredRun, Unreadable
+from clbench.results.stored_runs import read
 
 THREE = Counts(
     correct=((4,), (3, 4), (2, 3, 4)),

@@ -15,7 +15,8 @@ import pytest
 
 from clbench.errors import PluginError, UsageError
 from clbench.plugins import discovery
-from clbench.plugins.discovery import Plugin, builtin_folder, describe, discover, load, select
+from clbench.plugins.discovery import Plugin, builtin_folder, describe, discover, select
+from clbench.plugins.loading import load
 from clbench.plugins.module_loading import module_name
 from clbench.system.signals import Interrupted, Interruption
 

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 import clbench
 from clbench.cli.app import app
 from clbench.errors import UsageError
-from clbench.plugins.discovery import load, select
+from clbench.plugins.discovery import select
+from clbench.plugins.loading import load
 from clbench.plugins.scaffold import new_scenario, new_strategy
 
 

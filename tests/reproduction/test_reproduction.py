@@ -19,7 +19,7 @@ from clbench.plugins.discovery import builtin_folder, select
 from clbench.reproduction import table
 from clbench.reproduction.campaign import chosen
 from clbench.reproduction.targets import Cell, Target, cells, targets
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 
 TARGET = Target(
     protocol="paper",

@@ -10,7 +10,9 @@ from stored_runs import publish
 
 from clbench.evaluation.curve import Curve
 from clbench.results import store
-from clbench.results.stored_runs import StoredRun, Unreadable, frame, read
+from clbench.results.counts_frame import frame
+from clbench.results.stored_run import StoredRun, Unreadable
+from clbench.results.stored_runs import read
 
 # Two experiences of 2 classes with 10 test samples each. The end: 20 of 20, then 10 of 20 old ones and 20 of 20 new.
 CURVE = Curve((2, 4, 7, 9), (0, 0, 1, 1), ((8,), (16,), (4, 6), (8, 18)))

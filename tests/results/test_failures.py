@@ -8,9 +8,9 @@ from pathlib import Path
 from stored_runs import publish, spec_of
 
 from clbench.results import store
+from clbench.results.failed_runs import failures
 from clbench.results.run_result import FailedRun
 from clbench.results.run_spec import folder_name, run_id
-from clbench.results.stored_runs import failures
 
 
 def fail(folder: Path, text: str, message: str, at: int, recipe: str = "quick") -> Path:

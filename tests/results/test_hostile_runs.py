@@ -32,7 +32,8 @@ from clbench.results.run_costs import RunCosts
 from clbench.results.run_result import RunResult
 from clbench.results.run_spec import RunSpec, run_id
 from clbench.results.store import ResultsFolder
-from clbench.results.stored_runs import StoredRun, Unreadable, read, read_all
+from clbench.results.stored_run import StoredRun, Unreadable
+from clbench.results.stored_runs import read, read_all
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 NAMES = ("spec.json", "result.json", "costs.json", "environment.json")

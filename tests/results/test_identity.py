@@ -21,13 +21,15 @@ from clbench.data.dataset_info import DatasetInfo
 from clbench.errors import UsageError
 from clbench.plugins import discovery
 from clbench.plugins.discovery import builtin_folder
+from clbench.plugins.loading import load
 from clbench.results import spec_building as spec
 from clbench.results.protocol_building import protocol
 from clbench.results.record_model import Record, to_json
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
 from clbench.results.spec_building import Machine
 from clbench.runs.grid import plan
-from clbench.runs.request import Request, seeds_from
+from clbench.runs.option_values import seeds_from
+from clbench.runs.request import Request
 
 DATA = DatasetInfo(
     name="digits",
@@ -78,9 +80,9 @@ def built(
 ) -> RunSpec:
     """The spec of a run of the strategy on a built-in scenario; `chosen` goes to `protocol`."""
     plugin = discovery.select("scenario", str(builtin_folder("scenario") / f"{scenario}.py"))
-    what = protocol(plugin, discovery.load(plugin), **chosen)
+    what = protocol(plugin, load(plugin), **chosen)
     own = discovery.select("strategy", str(strategy))
-    how = spec.method(own, discovery.load(own), values or {})
+    how = spec.method(own, load(own), values or {})
     return spec.SpecBuilder(what, data, Machine(device, threads)).build(how, seed)
 
 
@@ -214,9 +216,9 @@ def test_a_recipe_that_differs_in_anything_changes_the_id(mine: Path) -> None:
 
 def test_a_scenarios_version_changes_the_id(mine: Path) -> None:
     plugin = discovery.select("scenario", "splitdigits")
-    scenario = discovery.load(plugin)
+    scenario = load(plugin)
     own = discovery.select("strategy", str(mine))
-    how = spec.method(own, discovery.load(own), {})
+    how = spec.method(own, load(own), {})
     ids = set()
     for version in (1, 2):
         newer = type("Newer", (scenario,), {"version": version})

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from clbench.results import store
-from clbench.results.stored_runs import Unreadable, read
+from clbench.results.stored_run import Unreadable
+from clbench.results.stored_runs import read
 
 SOURCE = b"""
 import clbench

@@ -17,6 +17,7 @@ import clbench
 from clbench.errors import DataError, MachineError, UsageError
 from clbench.reporting.publication import write_report
 from clbench.results import pack_publishing, pack_writing, store
+from clbench.results.counts_frame import frame
 from clbench.results.pack import INDEX, STUDY, open_pack
 from clbench.results.pack_layout import directory, local_header
 from clbench.results.pack_publishing import unpack
@@ -24,7 +25,8 @@ from clbench.results.pack_writing import write_pack
 from clbench.results.run_selection import Selection
 from clbench.results.run_spec import folder_name, run_id
 from clbench.results.store import ResultsFolder
-from clbench.results.stored_runs import StoredRun, frame, read, read_all
+from clbench.results.stored_run import StoredRun
+from clbench.results.stored_runs import read, read_all
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ from clbench.comparison.table import rows_for_json
 from clbench.diagnostics.doctor import examine
 from clbench.results import run_index, store, stored_runs
 from clbench.results.record_model import to_json
-from clbench.results.stored_runs import Unreadable, read, read_all
+from clbench.results.stored_run import Unreadable
+from clbench.results.stored_runs import read, read_all
 
 STRATEGIES = ("naive", "lwf", "joint")
 

@@ -14,7 +14,8 @@ from clbench.plugins.discovery import builtin_folder
 from clbench.results.asked_for import asked_for
 from clbench.results.command import command_line
 from clbench.results.run_spec import run_id
-from clbench.results.stored_runs import StoredRun, read_all
+from clbench.results.stored_run import StoredRun
+from clbench.results.stored_runs import read_all
 from clbench.results.study_of_runs import study_of_runs
 from clbench.runs.planning import Planning
 from clbench.runs.request import accepted

@@ -17,7 +17,8 @@ from clbench.base.recipe import Recipe
 from clbench.comparison.how_tuned import how_tuned
 from clbench.errors import UsageError
 from clbench.results.run_spec import GridTuning
-from clbench.results.stored_runs import StoredRun, read_all
+from clbench.results.stored_run import StoredRun
+from clbench.results.stored_runs import read_all
 from clbench.training import continual_search
 from clbench.training.continual_search import search
 

@@ -17,7 +17,7 @@ import tracker_readers as readers
 from tracker_readers import Written
 
 from clbench.results import stored_runs
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 
 ALL = "tensorboard,wandb,mlflow,events"
 SECRET = "f00dfeedf00dfeedf00dfeedf00dfeedf00dfeed"

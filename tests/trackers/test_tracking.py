@@ -29,7 +29,7 @@ from clbench.base.events import (
 )
 from clbench.errors import MachineError, UsageError
 from clbench.results import stored_runs
-from clbench.results.stored_runs import StoredRun
+from clbench.results.stored_run import StoredRun
 from clbench.runs import event_file
 from clbench.trackers import tracking
 from clbench.trackers.registry import names, tracked

@@ -18,7 +18,8 @@ from clbench.base.incremental_setting import READINGS
 from clbench.base.recipe import Recipe as PlainRecipe
 from clbench.errors import UsageError
 from clbench.networks.head import Head
-from clbench.plugins.discovery import builtin_folder, load, select
+from clbench.plugins.discovery import builtin_folder, select
+from clbench.plugins.loading import load
 from clbench.plugins.networks import build
 from clbench.results.protocol_building import protocol
 from clbench.runs.context import RunContext
@@ -120,7 +121,8 @@ def test_a_run_is_counted_in_the_readings_of_its_setting_alone(setting: str, dat
     (planned,) = plan(request, lambda event: None)
     outcome = execute(planned.spec, planned.plugin, surroundings(tmp_path, data))
     assert outcome and outcome.status == "finished"
-    from clbench.results.stored_runs import StoredRun, read
+    from clbench.results.stored_run import StoredRun
+    from clbench.results.stored_runs import read
 
     run = read(outcome.path)
     assert isinstance(run, StoredRun) and run.setting == setting

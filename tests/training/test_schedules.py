@@ -14,7 +14,8 @@ import clbench
 from clbench.base.recipe import Overrides, Recipe
 from clbench.data.batches import held_out
 from clbench.errors import UsageError
-from clbench.plugins.discovery import builtin_folder, load, select
+from clbench.plugins.discovery import builtin_folder, select
+from clbench.plugins.loading import load
 from clbench.plugins.networks import build
 from clbench.results.protocol_building import protocol
 from clbench.training.schedules import Plateau, scheduled_rate

@@ -1,0 +1,147 @@
+"""A finished run as it is stored: its records, its counts and its predictions, read when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clbench.base.incremental_setting import Setting
+from clbench.evaluation import metrics
+from clbench.evaluation.ahead import forward_transfer
+from clbench.evaluation.counts import Counts
+from clbench.evaluation.curve import Curve
+from clbench.results import store
+from clbench.results.environment import Environment
+from clbench.results.run_costs import RunCosts
+from clbench.results.run_facts import RunFacts
+from clbench.results.run_files import RunFiles
+from clbench.results.run_result import RunResult
+from clbench.results.run_spec import RunSpec
+from clbench.system.output import one_line
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_LARGEST_PREDICTIONS = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A finished run. What comparisons need of it is in memory, and the whole of its records is read when asked for."""
+
+    files: RunFiles
+    facts: RunFacts
+
+    @property
+    def path(self) -> Path:
+        """Where its files are."""
+        return self.files.path
+
+    @property
+    def run_id(self) -> str:
+        """Hash of its spec."""
+        return self.facts.run_id
+
+    @property
+    def spec(self) -> RunSpec:
+        """Every choice that its numbers depend on."""
+        return self.facts.spec
+
+    @property
+    def setting(self) -> Setting:
+        """In which the network was trained."""
+        return self.spec.scenario.setting
+
+    @property
+    def result(self) -> RunResult:
+        """What came out of it, read from its file each time."""
+        return RunResult.model_validate_json(json_file(self.files, "result"))
+
+    @property
+    def costs(self) -> RunCosts:
+        """What it took, read from its file each time."""
+        return RunCosts.model_validate_json(json_file(self.files, "costs"))
+
+    @property
+    def environment(self) -> Environment:
+        """On what it was made: versions, processor, times; no number depends on what is read from here each time."""
+        return Environment.model_validate_json(json_file(self.files, "environment"))
+
+    def counts(self, setting: Setting | None = None) -> Counts:
+        """The integer counts, read in the run's own setting or in another of its readings."""
+        return self.facts.counts(setting or self.setting)
+
+    def curve(self, setting: Setting | None = None) -> Curve | None:
+        """What was right within experiences, read likewise; None if it was evaluated at their ends alone."""
+        return self.facts.curve(setting or self.setting)
+
+    def metric(self, name: str, setting: Setting | None = None) -> Any:
+        """A metric by its name (see evaluation/metrics.py), read in the run's own setting or in another.
+
+        Those within experiences are None for a run that was evaluated at their ends alone, and `forward_transfer` is
+        for one whose experiences are not domains.
+        """
+        if name == forward_transfer.__name__:
+            return self.facts.forward_transfer
+        if name not in metrics.BY_NAME_WITHIN:
+            return metrics.BY_NAME[name](self.counts(setting))
+        curve = self.curve(setting)
+        return None if curve is None else metrics.BY_NAME_WITHIN[name](self.counts(setting), curve)
+
+    def final(self, name: str, setting: Setting | None = None) -> float | None:
+        """A metric of `run_facts.FINAL` or `FINAL_WITHIN` after the last experience, known without the counts."""
+        return self.facts.final(name, setting or self.setting)
+
+    def final_predictions(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The labels and the predictions of the test samples after the last experience, class ids (N,) each.
+
+        Without an evaluation then, the predictions are -1. They are read from the run's file each time, since those of
+        all runs together may be large.
+        """
+        arrays = predictions(self.files)
+        return arrays["labels"], arrays[self.setting][-1]
+
+    @property
+    def source(self) -> bytes | None:
+        """The file of the strategy that made it, only ever shown, never run; None if its results folder has not got it,
+        or has another content under its hash."""
+        try:
+            content = self.files.source(self.spec.strategy.sha256)
+        except OSError:
+            return None
+        return content if hashlib.sha256(content).hexdigest() == self.spec.strategy.sha256 else None
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A run folder that is not what a run must be; nothing of it is used."""
+
+    path: Path
+    problem: str
+    other_schema: bool = False
+    """Whether nothing is wrong but its schema; the problem then says what to do."""
+
+    def __str__(self) -> str:
+        """Where it is and what is wrong, in a line: a stranger may have written both."""
+        return one_line(f"{self.path}: {self.problem}")
+
+
+def json_file(files: RunFiles, name: str) -> bytes:
+    """Return the content of one of a run's JSON files."""
+    return files.read(f"{name}.json", store.LARGEST_JSON)
+
+
+def predictions(files: RunFiles) -> dict[str, Any]:
+    """Return the arrays of predictions.npz by name. Raises what NumPy makes of a stranger's bytes."""
+    import numpy as np
+
+    content = files.read("predictions.npz", _LARGEST_PREDICTIONS)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_PREDICTIONS:
+            raise ValueError("predictions.npz claims more than 1 GiB")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
