@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import inspect
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,10 +24,11 @@ from clbench.results.counts_frame import frame
 from clbench.results.stored_run import StoredRun, Unreadable
 from clbench.runs.grid import Planned, experiment_name
 from clbench.runs.grid_search import FOLDER
+from clbench.runs.option import accepted, with_options
 from clbench.runs.outcome import Outcome, describe_missing
 from clbench.runs.parallelism import DEFAULT_THREADS
 from clbench.runs.planning import Planning
-from clbench.runs.request import Request, accepted, options
+from clbench.runs.request import Request, options
 from clbench.runs.study import Section, read_study
 from clbench.system.signals import Interruption
 from clbench.system.suggestions import did_you_mean
@@ -150,7 +150,7 @@ def beside_a_study(said: Mapping[str, Any]) -> dict[str, Any]:
             raise UsageError(f"run_study has no argument '{name}'{did_you_mean(name, options())}")
         if options()[name].option.belongs_to == "study":
             raise UsageError(f"{name} cannot be given with a study, which says it", "Change it in the study.")
-    return {name: accepted(name, value) for name, value in said.items()}
+    return {name: accepted(options(), name, value) for name, value in said.items()}
 
 
 def _finished(outcomes: Sequence[Outcome], strict: bool) -> Runs:
@@ -167,14 +167,9 @@ def _console() -> Console:
     return Terminal(file=sys.stderr)
 
 
-def _with_options(doc: str | None, names: Iterable[str]) -> str:
-    listed = [f"    {name}: {options()[name].option.help}" for name in names]
-    return "\n".join([inspect.cleandoc(doc or ""), "", "Options:", *listed])
-
-
-run.__doc__ = _with_options(run.__doc__, options())
-run_study.__doc__ = _with_options(
-    run_study.__doc__, (name for name, each in options().items() if each.option.belongs_to != "study")
+run.__doc__ = with_options(run.__doc__, options())
+run_study.__doc__ = with_options(
+    run_study.__doc__, {name: each for name, each in options().items() if each.option.belongs_to != "study"}
 )
 
 

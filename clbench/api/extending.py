@@ -27,7 +27,7 @@ from clbench.extension.wording import lineage_in_lines, reasons_in_lines
 from clbench.plugins.discovery import select
 from clbench.results.environment import Environment, describe
 from clbench.results.extension_result import ExtensionResult
-from clbench.system.machine import available_cores
+from clbench.runs.option import options_of, with_options
 from clbench.system.signals import Interruption
 from clbench.system.terminal import Terminal
 from clbench.trackers.progress import ProgressDisplay
@@ -126,25 +126,9 @@ def train(
 ) -> Extended:
     """Train a first network on a folder of images, as `clbench train` does, and return what it wrote.
 
-    The arguments are the command's options. Raises UsageError, DataError, MachineError or PluginError.
+    The arguments are the command's options, listed below. Raises UsageError, DataError, MachineError or PluginError.
     """
-    request = TrainRequest(
-        images=Path(images),
-        network=str(network),
-        out=Path(out),
-        weights=None if weights is None else str(weights),
-        size=size,
-        fit=fit,
-        epochs=epochs,
-        prepare=prepare.split(",") if isinstance(prepare, str) else prepare,
-        set=dict(set or {}),
-        held_out=held_out,
-        export=export,
-        seed=seed,
-        device=device,
-        threads=available_cores() if threads is None else threads,
-        data=_path(data),
-    )
+    request = TrainRequest.from_python(locals())  # every argument is an option of the request
     train_request(request, Terminal(file=sys.stderr))
     return Extended(Path(out), request.network_file)
 
@@ -178,42 +162,18 @@ def extend(
 ) -> Extended:
     """Add classes to a network, as `clbench extend` does, and return what it wrote.
 
-    The arguments are the command's options. Raises UsageError, DataError, MachineError or PluginError.
+    The arguments are the command's options, listed below. Raises UsageError, DataError, MachineError or PluginError.
     """
     if images is None:
         raise UsageError("images, the folder of the new classes, is not given")
-    request = ExtendRequest(
-        source=_path(source),
-        images=Path(images),
-        out=Path(out),
-        strategy=strategy.split(",") if isinstance(strategy, str) else tuple(strategy),
-        old_test=_path(old_test),
-        old_images=_path(old_images),
-        unlabelled=_path(unlabelled),
-        also_old=also_old,
-        network=None if network is None else str(network),
-        weights=_path(weights),
-        classes=_path(classes),
-        head=head,
-        size=size,
-        mean=None if mean is None else tuple(mean),
-        std=None if std is None else tuple(std),
-        fit=fit,
-        epochs=epochs,
-        set=dict(set or {}),
-        held_out=held_out,
-        export=export,
-        seed=seed,
-        device=device,
-        threads=available_cores() if threads is None else threads,
-        data=_path(data),
-    )
+    given = {name: value for name, value in locals().items() if name != "source"}  # the others are all options
+    request = ExtendRequest.from_python(given, source=None if source is None else Path(source))
     extend_request(request, Terminal(file=sys.stderr))
     return Extended(Path(out), request.network_file)
 
 
-def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given)
+train.__doc__ = with_options(train.__doc__, options_of(TrainRequest))
+extend.__doc__ = with_options(extend.__doc__, options_of(ExtendRequest))
 
 
 def train_request(request: TrainRequest, console: Console) -> ExtensionResult:

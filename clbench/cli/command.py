@@ -50,7 +50,7 @@ class Command(TyperCommand):
         if missing and "help" not in given:
             raise UsageError(
                 f"{' and '.join(missing)} must be given",
-                f"For example: clbench {self.name} -s lwf -S splitdigits. All names: clbench list",
+                f"{(self.epilog or '').replace('Example', 'For example')}. All names: clbench list",
             )
         for parameter in order:
             repeatable = getattr(parameter, "multiple", False) or getattr(parameter, "is_flag", False)

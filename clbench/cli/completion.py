@@ -110,8 +110,10 @@ OF_OPTION: Mapping[str, Any] = {
     "jobs": one_of("auto"),
     "keep_networks": one_of("last", "all"),
     "track": trackers,
+    "export": one_of("onnx", "pt2", "torchscript", "safetensors"),
+    "fit": one_of("crop", "pad", "stretch"),
 }
-"""By the name of a run's option."""
+"""By the name of an option."""
 
 
 def _starting(incomplete: str, words: Iterable[str]) -> list[str]:

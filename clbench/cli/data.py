@@ -139,7 +139,7 @@ def imported(
 ) -> DatasetInfo:
     """Import a dataset, with its progress on standard error. Raises UsageError for a fit that is none, and so on."""
     from clbench.base.events import Note
-    from clbench.data.image_files import FITS
+    from clbench.data.image_fit import FITS
     from clbench.data.importing import import_dataset
     from clbench.errors import UsageError
     from clbench.system.suggestions import did_you_mean

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clbench.cli import completion
-from clbench.runs.request import Declared, Option, Request, options, parsed
+from clbench.runs.option import Declared, Option, options_of, parsed
+from clbench.runs.request import DATA_FOLDER, Request
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,7 @@ def _help(option: Option) -> str:
     return f"{option.help} [default: {option.unset}]" if option.unset else option.help
 
 
-DataFolder = Annotated[Path | None, typer.Option("--data", metavar="DIR", help=_help(options()["data"].option))]
+DataFolder = Annotated[Path | None, typer.Option("--data", metavar="DIR", help=_help(DATA_FOLDER))]
 Results = Annotated[list[Path] | None, typer.Argument(metavar="RESULTS", help="Folders and packs [default: results].")]
 Wide = Annotated[bool, typer.Option("--wide", help="Print all columns in one table, however wide.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
@@ -33,12 +34,17 @@ _WIDE = 400
 
 
 def run_options(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a command the options `names` of a run (all by default) instead of its `request`.
+    """Return a decorator that gives a command the options `names` of a run (all by default); see `asks`."""
+    return asks(Request, *names, **defaults)
 
-    `defaults` replace those that `Request` declares. The command gets the request that the user asks for; if it has
-    `asked` in place of `request`, only the options that were typed, as fields of a request.
+
+def asks(request: type[Any], *names: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command the options `names` of a request (all by default) in place of `request`.
+
+    `defaults` replace those that it declares. The command gets the request that the user asks for; if it has `asked` in
+    place of `request`, only the options that were typed, as fields of a request.
     """
-    declared = {name: each for name, each in options().items() if not names or name in names}
+    declared = {name: each for name, each in options_of(request).items() if not names or name in names}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True).parameters
@@ -49,9 +55,9 @@ def run_options(*names: str, **defaults: Any) -> Callable[[Callable[..., None]],
             if "asked" in own:
                 source = given["ctx"].get_parameter_source
                 typed = {name: each for name, each in asked.items() if source(name).name == "COMMANDLINE"}
-                command(asked=parsed(typed), **given)
+                command(asked=parsed(declared, typed), **given)
             else:
-                command(request=Request.from_command_line(asked), **given)
+                command(request=request.from_command_line(asked), **given)
 
         # Where `request` or `asked` stands in the command's own parameters, its options appear in the help.
         parameters: list[inspect.Parameter] = []

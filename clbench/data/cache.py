@@ -21,7 +21,7 @@ import numpy as np
 
 from clbench.data import sources
 from clbench.data.dataset_info import DatasetInfo, read_info, write_info
-from clbench.data.image_files import Fit
+from clbench.data.image_fit import Fit
 from clbench.data.measuring import Measurement, measure
 from clbench.data.npy_files import ARRAYS, read_npy_header
 from clbench.data.sources import BUILTIN

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clbench.data.image_files import FITS, Fit
+from clbench.data.image_fit import FITS, Fit
 
 _FORMAT = 1
 _FILE = "dataset.json"

@@ -17,7 +17,8 @@ from clbench.base.events import Listener
 from clbench.data.cache import Report
 from clbench.data.holding_out import SEED, SHARE
 from clbench.data.image_decoding import Shape, decode
-from clbench.data.image_files import GREY_MODES, UNREADABLE, Fit, bombs_refused, opened, upright_size
+from clbench.data.image_files import GREY_MODES, UNREADABLE, bombs_refused, opened, upright_size
+from clbench.data.image_fit import Fit
 from clbench.data.image_folders import ImageFolder, hold_out, listed
 from clbench.data.import_checks import balance, check_count, check_space, few, refused, refusing
 from clbench.data.measuring import Measurement

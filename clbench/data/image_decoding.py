@@ -18,7 +18,8 @@ import numpy.typing as npt
 import PIL.Image
 
 from clbench.base.events import DecodingProgress, Listener
-from clbench.data.image_files import UNREADABLE, Fit, bombs_refused, check_sums, fitted_pixels, opened, reason
+from clbench.data.image_files import UNREADABLE, bombs_refused, check_sums, fitted_pixels, opened, reason
+from clbench.data.image_fit import Fit
 from clbench.system.machine import available_cores
 
 Shape = tuple[int, int, int]

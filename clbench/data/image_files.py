@@ -12,18 +12,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import PIL.ImageOps
 
-Fit = Literal["crop", "pad", "stretch"]
-"""How an image becomes height × width. crop: the middle, as large as it can be cut out in these proportions. pad: all
-of it, on black. stretch: all of it, whatever its proportions."""
-
-FITS: tuple[Fit, ...] = ("crop", "pad", "stretch")
+from clbench.data.image_fit import Fit
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Those that Pillow reads by itself; for some others it starts another program."""

@@ -15,7 +15,7 @@ from clbench.data.cache import Report, building, check_name, describe, publish, 
 from clbench.data.dataset_info import DatasetInfo
 from clbench.data.folder_import import Packed, pack_folder
 from clbench.data.idx_import import idx_files, write_npz
-from clbench.data.image_files import Fit
+from clbench.data.image_fit import Fit
 from clbench.data.image_folders import ImageFolder, find_images
 from clbench.data.image_lists import SUFFIXES_OF_LISTS
 from clbench.data.import_checks import EXPECTED, few, refused

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clbench.data.image_files import Fit
+from clbench.data.image_fit import Fit
 from clbench.deployment.storing import tensors
 from clbench.deployment.trained_network import TrainedNetwork, own_module
 from clbench.errors import DataError, UsageError

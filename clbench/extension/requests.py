@@ -1,55 +1,114 @@
-"""What the user asks of `clbench train` and `clbench extend`, before anything is looked up."""
+"""What the user asks of `clbench train` and `clbench extend`, before anything is looked up: their options."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from clbench.data.image_files import Fit
+from clbench.data.image_fit import FITS, Fit
+from clbench.errors import UsageError
+from clbench.runs.option import Option, accepted, options_of
+from clbench.runs.option_values import assignments, name_or_path, names_in, names_of, values_of
+from clbench.runs.request import DATA_FOLDER, DEVICE
 from clbench.system.machine import available_cores
+from clbench.system.suggestions import did_you_mean
+
+Asked = TypeVar("Asked", bound="Common")
+
+
+def _fit_of(given: Any) -> Fit | None:
+    """Return the way of fitting by its name. Raises UsageError."""
+    how = next((each for each in FITS if each == given), None)
+    if given is not None and how is None:
+        raise UsageError(f"--fit must be crop, pad or stretch (got {given}){did_you_mean(str(given), FITS)}")
+    return how
+
+
+def _channels_in(text: str | None) -> tuple[float, ...] | None:
+    """Return the numbers that the text lists, one for each channel. Raises UsageError."""
+    try:
+        return None if text is None else tuple(float(each) for each in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--mean and --std must be a number, or one for each channel: 0.485,0.456,0.406 (got {text})"
+        ) from None
+
+
+def _channels_of(numbers: Any) -> tuple[float, ...]:
+    if isinstance(numbers, str) or not isinstance(numbers, Sequence):
+        raise TypeError("a sequence of numbers, one for each channel")
+    return tuple(float(each) for each in numbers)
+
+
+def _listed_in(text: str | None) -> list[str] | None:
+    return None if text is None else text.split(",")
+
+
+def _listed_of(names: Any) -> list[str]:
+    return names.split(",") if isinstance(names, str) else names_of(names)
+
+
+def _strategies_in(texts: Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(names_in(texts))
+
+
+def _strategies_of(names: Any) -> tuple[str, ...]:
+    return _strategies_in([names] if isinstance(names, str) else names_of(names))
+
+
+_FIT = Option("How images become square.", "crop|pad|stretch", unset="crop", parse=_fit_of, accept=_fit_of)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
     """What both commands are asked for."""
 
-    images: Path
-    """Folder with the images of the classes that are learned: CLASS/*, or train/CLASS/* and test/CLASS/*."""
-
-    out: Path
-    """The folder that is written. It must not exist."""
-
-    set: Mapping[str, Any] = field(default_factory=dict)
-    """Hyper-parameters by `strategy.name`, `recipe.name` or `network.name`."""
-
-    epochs: int | None = None
-    """Passes over the images; None: the recipe's."""
-
-    seed: int = 0
-    """Draws batches, new rows of the head, and which images are held out."""
-
-    device: str = "auto"
-    """`auto`, `cpu` or `cuda`."""
-
-    threads: int = field(default_factory=available_cores)
-    """Threads that torch computes with. Another number rounds differently."""
-
-    held_out: float | None = None
-    """Share of each class's images that is tested on, if the folder has no test part; None: a fifth."""
-
-    size: int | None = None
-    """Height and width of the images in pixels; None: the network's own."""
-
-    export: str | None = None
-    """Format of a file that is written next to the network."""
-
-    data: Path | None = None
-    """The data folder, for weights; None: the usual one."""
-
+    images: Annotated[
+        Path, Option("Images of the classes to learn: CLASS/*, or train/CLASS/* and test/CLASS/*.", "FOLDER")
+    ]
+    out: Annotated[Path, Option("Folder to write; it must not exist.", "DIR")]
     network: str | None = None
     """The architecture; of `extend`, of a network from elsewhere, or the file of the one in `source`."""
+
+    size: Annotated[int | None, Option("Height and width in pixels.", "N", unset="the network's own")] = None
+    epochs: Annotated[int | None, Option("Passes over the images.", "N", unset="the recipe's")] = None
+    set: Annotated[
+        Mapping[str, Any],
+        Option(
+            "A hyper-parameter, or recipe.NAME=VALUE or network.NAME=VALUE.",
+            "STRATEGY.NAME=VALUE",
+            parse=assignments,
+            accept=values_of,
+            repeated=True,
+            default=None,
+        ),
+    ] = field(default_factory=dict)
+    held_out: Annotated[
+        float | None,
+        Option("Share of each class's images to test on, if there is no test part.", "SHARE", unset="0.2"),
+    ] = None
+    export: Annotated[
+        str | None, Option("Write the network for use without clbench, too.", "onnx|pt2|torchscript|safetensors")
+    ] = None
+    seed: Annotated[int, Option("Draws batches, new weights and held-out images.", "N")] = 0
+    device: Annotated[str, DEVICE] = "auto"
+    threads: Annotated[
+        int, Option("Threads to compute with; part of the identity.", "N", unset="the cores", default=None)
+    ] = field(default_factory=available_cores)
+    data: Annotated[Path | None, DATA_FOLDER] = None
+
+    @classmethod
+    def from_python(cls: type[Asked], given: Mapping[str, Any], **others: Any) -> Asked:
+        """Return the request for options that Python gives, and for fields that are none.
+
+        None stands for what holds if an option is left out. Raises UsageError for one of the wrong type.
+        """
+        known = options_of(cls)
+        return cls(
+            **{name: accepted(known, name, value) for name, value in given.items() if value is not None}, **others
+        )
 
     @property
     def network_file(self) -> Path | None:
@@ -66,56 +125,83 @@ class Common:
 class TrainRequest(Common):
     """What `clbench train` is asked for."""
 
-    network: str
-    """Its architecture, as of `clbench run`."""
-
-    weights: str | None = None
-    """`none`, `pretrained` or a file; None leaves it to the network."""
-
-    fit: Fit = "crop"
-    """How images of other proportions become square."""
-
-    prepare: Sequence[str] | None = None
-    """Strategies that shall be able to extend the network: what they need of the training images is kept, without
-    images. None: those whose files say that they are prepared by default."""
+    network: Annotated[
+        str, Option("Network, by name or file, timm:NAME or torchvision:NAME.", "NAME", accept=name_or_path)
+    ] = field()  # without a default of its own it would have that of the class above
+    weights: Annotated[
+        str | None,
+        Option(
+            "Weights that it starts from.",
+            "FILE|pretrained|none",
+            unset="the network's own, if it has any",
+            accept=name_or_path,
+        ),
+    ] = None
+    fit: Annotated[Fit, _FIT] = "crop"
+    prepare: Annotated[
+        Sequence[str] | None,
+        Option(
+            "Keep what these strategies need to extend it: statistics, no images.",
+            "STRATEGY[,…]|none",
+            unset="small ones",
+            parse=_listed_in,
+            accept=_listed_of,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtendRequest(Common):
     """What `clbench extend` is asked for."""
 
-    source: Path | None
+    source: Path | None = None
     """The folder of the network, as `train`, `extend` or `run --keep-networks` wrote it; None: it is from elsewhere."""
 
-    strategy: Sequence[str] = ()
-    """Strategies by name, each of which is tried; empty: the default."""
-
-    old_test: Path | None = None
-    """Folder with test images of old classes, a few a class."""
-
-    old_images: Path | None = None
-    """Folder with images of old classes that may be trained on."""
-
-    unlabelled: Path | None = None
-    """Folder of any images, on which the answers before and after are compared."""
-
-    also_old: bool = False
-    """Whether images of a class that the network knows already are trained on as that class."""
-
-    weights: Path | None = None
-    """The weights of a network from elsewhere, head included."""
-
-    classes: Path | None = None
-    """The names of its classes in the order of its outputs."""
-
-    head: str | None = None
-    """The name of its head in the module, if it is not found by its shape."""
-
-    mean: tuple[float, ...] | None = None
-    """What it expects to be subtracted from pixels in 0..1, per channel."""
-
-    std: tuple[float, ...] | None = None
-    """What it expects them to be divided by then, per channel."""
-
-    fit: Fit | None = None
-    """How images of other proportions become square; None: as in its training, or cropped."""
+    strategy: Annotated[
+        Sequence[str],
+        Option(
+            "Strategies, each of which is tried.",
+            "NAME[:PRESET][,NAME…]|all",
+            ("--strategy", "-s"),
+            unset="ncm if the network keeps its statistics, else imprint",
+            parse=_strategies_in,
+            accept=_strategies_of,
+            repeated=True,
+            default=None,
+        ),
+    ] = ()
+    old_test: Annotated[Path | None, Option("Test images of old classes, a few a class.", "FOLDER")] = None
+    old_images: Annotated[Path | None, Option("Images of old classes to train on.", "FOLDER")] = None
+    unlabelled: Annotated[Path | None, Option("Any images, to compare answers before and after on.", "FOLDER")] = None
+    also_old: Annotated[
+        bool,
+        Option("Train on images of classes that the network knows, as those classes.", flags=("--also-old",)),
+    ] = False
+    network: Annotated[
+        str | None,
+        Option(
+            "A network from elsewhere: file, timm:NAME, torchvision:NAME; or the file that defines NETWORK.",
+            "NAME",
+            accept=name_or_path,
+        ),
+    ] = None
+    weights: Annotated[Path | None, Option("Its weights, head included: .safetensors or .pt.", "FILE")] = None
+    classes: Annotated[
+        Path | None, Option("Its classes in the order of its outputs: a name a line, or JSON.", "FILE")
+    ] = None
+    head: Annotated[str | None, Option("Its last linear layer.", "NAME", unset="found by its shape")] = None
+    mean: Annotated[
+        tuple[float, ...] | None,
+        Option(
+            "Mean of pixels in 0..1 that it expects subtracted.",
+            "M[,M,M]",
+            parse=_channels_in,
+            accept=_channels_of,
+        ),
+    ] = None
+    std: Annotated[
+        tuple[float, ...] | None,
+        Option("What it expects them to be divided by.", "S[,S,S]", parse=_channels_in, accept=_channels_of),
+    ] = None
+    fit: Annotated[Fit | None, _FIT] = None
+    """None: as in the network's training, or cropped."""

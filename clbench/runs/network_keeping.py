@@ -14,7 +14,7 @@ from torch import nn
 from clbench.base.experience import Experience
 from clbench.base.strategy import Strategy
 from clbench.data.batches import Scaling
-from clbench.data.image_files import Fit
+from clbench.data.image_fit import Fit
 from clbench.deployment.storing import network_files, storable
 from clbench.errors import UsageError
 from clbench.networks.network import Network

@@ -1,17 +1,16 @@
-"""The options of a run, declared once: the command line, `clbench.run` and the request all come from `Request`."""
+"""The options of a run, declared once: the command line, `clbench.run` and studies all take them from `Request`."""
 
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 from clbench.errors import UsageError
+from clbench.runs.option import Declared, Option, accepted, options_of, parsed
 from clbench.runs.option_values import (
-    OF_TYPE,
     as_it_is,
     assignments,
     jobs_in,
@@ -31,34 +30,8 @@ if TYPE_CHECKING:
     from clbench.results.run_spec import GridTuning
 
 
-@dataclass(frozen=True)
-class Option:
-    """How users give a field of `Request`."""
-
-    help: str
-    metavar: str | None = None
-    flags: tuple[str, ...] = ()
-    """On the command line, if not just the field's name."""
-
-    unset: str = ""
-    """What None stands for."""
-
-    parse: Callable[[Any], Any] | None = None
-    """Reads the field from the command line's text; None if it has the field's own type."""
-
-    accept: Callable[[Any], Any] | None = None
-    """Reads the field from what Python's `clbench.run` is given; by the field's type if None. Raises TypeError that
-    says what it must be."""
-
-    repeated: bool = False
-    """Whether the command line takes it several times."""
-
-    default: Any = ...
-    """As users would give it, if the request holds it in another form; `...` if not."""
-
-    belongs_to: Literal["study", "machine", "both"] = "study"
-    """Where it is said if there is a study: in the file; on the command line, since it is of one machine or one use; or
-    in either, where the command line has the last word."""
+DEVICE = Option("Where to train.", "auto|cpu|cuda", belongs_to="both")
+DATA_FOLDER = Option("Data folder.", "DIR", unset="$CLBENCH_DATA, else the platform's cache", belongs_to="machine")
 
 
 @dataclass(frozen=True)
@@ -154,7 +127,7 @@ class Request:
     tune: Annotated[
         str | None, Option("Choose hyper-parameters; see docs/recipes-and-tuning.md.", "chf|grid", unset="do not")
     ] = None
-    device: Annotated[str, Option("Where to train.", "auto|cpu|cuda", belongs_to="both")] = "auto"
+    device: Annotated[str, DEVICE] = "auto"
     threads: Annotated[int, Option("Threads of a run; part of what identifies a run.", "N", belongs_to="both")] = (
         DEFAULT_THREADS
     )
@@ -222,12 +195,7 @@ class Request:
     out: Annotated[Path, Option("Results folder.", "DIR", belongs_to="machine")] = Path("results")
     data: Annotated[
         Path | None,
-        Option(
-            "Data folder.",
-            "DIR",
-            unset="$CLBENCH_DATA, else the platform's cache",
-            belongs_to="machine",
-        ),
+        DATA_FOLDER,
     ] = None
     strict: Annotated[
         bool,
@@ -253,51 +221,15 @@ class Request:
     @classmethod
     def from_command_line(cls, given: Mapping[str, Any]) -> Request:
         """Return the request for options as the command line reads them; a command may choose the runs by itself."""
-        return cls(**{"strategy": (), "scenario": (), **parsed(given)})
+        return cls(**{"strategy": (), "scenario": (), **parsed(options(), given)})
 
     @classmethod
     def from_python(cls, given: Mapping[str, Any]) -> Request:
         """Return the request for the arguments of `clbench.run`. Raises UsageError for one of the wrong type."""
-        return cls(**{name: accepted(name, value) for name, value in given.items()})
-
-
-def parsed(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as the command line reads them as fields of a request. Raises UsageError."""
-    known = options()
-    return {name: (known[name].option.parse or as_it_is)(value) for name, value in given.items()}
-
-
-def accepted(name: str, value: Any) -> Any:
-    """Return an option that Python or a study gives as a field of a request. Raises UsageError for a wrong type."""
-    try:
-        return options()[name].accept(value)
-    except TypeError as error:
-        raise UsageError(f"{name} must be {error} (got {value!r})") from None
-
-
-@dataclass(frozen=True)
-class Declared:
-    """An option of a run, as `Request` declares it."""
-
-    option: Option
-    type: Any
-    default: Any
-    """What it is if users leave it out; MISSING if they must give it."""
-
-    def accept(self, value: Any) -> Any:
-        """Read the field from what Python's `clbench.run` is given. Raises TypeError that says what it must be."""
-        return (self.option.accept or OF_TYPE[self.type])(value)
+        return cls(**{name: accepted(options(), name, value) for name, value in given.items()})
 
 
 @functools.cache
 def options() -> Mapping[str, Declared]:
     """Return the options of a run by name, in the order in which they are declared."""
-    # The command line needs the options at every start, and not the records, which take long to import.
-    hints = get_type_hints(Request, vars(sys.modules[__name__]), {"GridTuning": Any}, include_extras=True)
-    found = {}
-    for each in fields(Request):
-        if get_origin(hint := hints[each.name]) is not Annotated:
-            continue
-        kind, option = get_args(hint)
-        found[each.name] = Declared(option, kind, each.default if option.default is ... else option.default)
-    return found
+    return options_of(Request)

@@ -17,7 +17,8 @@ from typing import Any
 
 from clbench.base.recipe import Recipe
 from clbench.errors import DataError, PluginError, UsageError
-from clbench.runs.request import Request, accepted, options
+from clbench.runs.option import accepted
+from clbench.runs.request import Request, options
 from clbench.runs.study_faults import blame
 from clbench.system.suggestions import did_you_mean
 from clbench.system.toml import Keys, TOMLDecodeError, line_of, parse
@@ -185,7 +186,7 @@ def _given(file: StudyFile, table: Mapping[str, Any], keys: Keys) -> dict[str, V
                 at, f"'{name}' is not part of a study but of how it is run", f"On the command line: {flag}"
             )
         try:
-            read = accepted(name, value)
+            read = accepted(options(), name, value)
         except UsageError as error:
             raise file.fault(at, error.message, _remedy(name, value)) from None
         _refuse_one_string(file, at, value)

@@ -16,7 +16,7 @@ from torch import Tensor
 from clbench.base.incremental_setting import Setting
 from clbench.data.batches import Images, MappedImages, Scaling, Unscaled, held_out
 from clbench.data.datasets import open_dataset
-from clbench.data.image_files import Fit
+from clbench.data.image_fit import Fit
 from clbench.data.read_ahead import ReadAhead
 from clbench.errors import DataError
 from clbench.evaluation.test_set import TestSet

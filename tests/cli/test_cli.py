@@ -428,6 +428,8 @@ def test_a_missing_option_is_named_with_an_example(command: Command) -> None:
     done = command("run", "-s", "lwf")
     assert done.code == 2 and "--scenario/-S must be given" in done.err and "-S splitdigits" in done.err
     assert "--strategy/-s and --scenario/-S must be given" in command("profile").err
+    done = command("train", "--images", "photos", "--out", "model")
+    assert "--network must be given" in done.err and "For example: clbench train --images photos/base" in done.err
     assert command("run", "--help").code == 0
 
 

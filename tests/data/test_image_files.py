@@ -11,7 +11,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from clbench.data.image_files import UNREADABLE, Fit, fitted_pixels, read_image, upright_size
+from clbench.data.image_files import UNREADABLE, fitted_pixels, read_image, upright_size
+from clbench.data.image_fit import Fit
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 

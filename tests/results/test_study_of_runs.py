@@ -17,8 +17,9 @@ from clbench.results.run_spec import run_id
 from clbench.results.stored_run import StoredRun
 from clbench.results.stored_runs import read_all
 from clbench.results.study_of_runs import study_of_runs
+from clbench.runs.option import accepted
 from clbench.runs.planning import Planning
-from clbench.runs.request import accepted
+from clbench.runs.request import options
 from clbench.runs.study import read_study
 from clbench.system.toml import parse
 
@@ -76,7 +77,7 @@ def made(once: Once, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def planned(text: str, study: Path, data: Path, out: Path) -> set[str]:
     """The ids of the runs that a study plans; its trials must be there already."""
     study.write_text(text)
-    planning = Planning(read_study(study, {"data": accepted("data", data), "out": out}), lambda event: None)
+    planning = Planning(read_study(study, {"data": accepted(options(), "data", data), "out": out}), lambda event: None)
     assert all((out / ".tuning" / run.name).is_dir() for run in planning.trials)
     return {run_id(run.spec) for run in planning.runs()}
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clbench.errors import MachineError, UsageError
+from clbench.runs.option import parsed
 from clbench.runs.planning import Planning
-from clbench.runs.request import Request, options, parsed
+from clbench.runs.request import Request, options
 from clbench.runs.saved_study import save, write_example
 from clbench.runs.study import read_study
 from clbench.system.toml import parse
@@ -51,7 +52,7 @@ TYPED = st.fixed_dictionaries(
 @settings(max_examples=60, deadline=None)
 @given(TYPED)
 def test_a_saved_command_line_reads_back_as_the_same_request(typed: dict[str, Any]) -> None:
-    asked = parsed({"scenario": ["splitdigits"], **typed})
+    asked = parsed(options(), {"scenario": ["splitdigits"], **typed})
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "study.toml"
         save(file, asked)
@@ -60,7 +61,7 @@ def test_a_saved_command_line_reads_back_as_the_same_request(typed: dict[str, An
 
 
 def test_the_seed_by_itself_stays_one(tmp_path: Path) -> None:
-    asked = parsed({"strategy": ["lwf"], "scenario": ["splitdigits"], "seed": 7})
+    asked = parsed(options(), {"strategy": ["lwf"], "scenario": ["splitdigits"], "seed": 7})
     save(tmp_path / "a.toml", asked)
     assert parse((tmp_path / "a.toml").read_text())["seed"] == 7
     assert read_study(tmp_path / "a.toml", {})[0].request == Request(**asked)
@@ -71,13 +72,14 @@ def test_paths_are_written_from_the_folder_of_the_study(tmp_path: Path, monkeypa
     Path("photos").mkdir()
     Path("order.txt").touch()
     asked = parsed(
+        options(),
         {
             "strategy": ["mine.py:fast,lwf"],
             "scenario": ["photos", "/data/a.npz"],
             "network": "networks/net.py",
             "weights": "base.pt",
             "class_order": "order.txt",
-        }
+        },
     )
     save(Path("studies/mine.toml"), asked)
     assert parse(Path("studies/mine.toml").read_text()) == {
@@ -95,12 +97,12 @@ def test_paths_are_written_from_the_folder_of_the_study(tmp_path: Path, monkeypa
 
 def test_what_belongs_to_the_machine_is_not_written(tmp_path: Path) -> None:
     given = {"strategy": ["lwf"], "scenario": ["splitdigits"], "jobs": "2", "out": Path("x"), "data": Path("y")}
-    save(tmp_path / "a.toml", parsed({**given, "strict": True, "share": False}))
+    save(tmp_path / "a.toml", parsed(options(), {**given, "strict": True, "share": False}))
     assert (tmp_path / "a.toml").read_text() == 'strategy = "lwf"\nscenario = "splitdigits"\n'
 
 
 def test_another_file_is_never_overwritten(tmp_path: Path) -> None:
-    asked = parsed({"strategy": ["lwf"], "scenario": ["splitdigits"]})
+    asked = parsed(options(), {"strategy": ["lwf"], "scenario": ["splitdigits"]})
     save(tmp_path / "a.toml", asked)
     save(tmp_path / "a.toml", asked)  # the same command again
     with pytest.raises(UsageError, match="is there already"):
