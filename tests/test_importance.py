@@ -413,6 +413,7 @@ def test_a_batchs_square_counts_by_its_samples_or_once() -> None:
     torch.testing.assert_close(by_batch, (squares[0] + squares[1]) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["pycil", "mammoth"])
 def test_a_run_whose_fisher_information_is_of_augmented_images_resumes_bit_for_bit(preset: str) -> None:
     recipe = Recipe(

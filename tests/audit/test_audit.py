@@ -74,6 +74,7 @@ def run(strategy: str, small: str, data: Path, out: Path, **more: Any) -> Any:
     return clbench.run(strategy, small, threads=1, out=out, data=data, **more)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CAUGHT))
 def test_every_cheater_is_caught_for_what_it_does(name: str, small: str, data: Path, tmp_path: Path) -> None:
     stored = run(str(CHEATERS / f"{name}.py"), small, data, tmp_path)
@@ -83,6 +84,7 @@ def test_every_cheater_is_caught_for_what_it_does(name: str, small: str, data: P
     assert stored.result.audit.verdict.startswith("violation(") and CAUGHT[name] in compare([stored])[0].rows[0].audit
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:unclosed file")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", sorted(WARNED_OF))
@@ -99,6 +101,7 @@ def test_every_cheating_strategy_is_tested() -> None:
     assert {path.stem for path in CHEATERS.glob("*.py")} == set(CAUGHT | WARNED_OF)
 
 
+@pytest.mark.slow
 def test_imports_and_what_they_open_are_no_finding(small: str, data: Path, tmp_path: Path) -> None:
     (tmp_path / "imports.py").write_text(
         "import importlib.metadata\nimport clbench\n\n\nclass Imports(clbench.Strategy):\n"
@@ -108,6 +111,7 @@ def test_imports_and_what_they_open_are_no_finding(small: str, data: Path, tmp_p
     assert run(str(tmp_path / "imports.py"), small, data, tmp_path / "runs").result.audit.verdict == "pass"
 
 
+@pytest.mark.slow
 def test_images_that_an_earlier_run_left_in_builtins_are_its_own(small: str, data: Path, tmp_path: Path) -> None:
     run(str(CHEATERS / "keeps_images_in_builtins.py"), small, data, tmp_path)
     assert run("naive", small, data, tmp_path).result.audit.verdict == "pass"
@@ -152,6 +156,7 @@ def test_findings_survive_an_interruption(small: str, data: Path, tmp_path: Path
     assert json.loads(path.read_text())["audit"]["verdict"] == "violation(future data)"
 
 
+@pytest.mark.slow
 def test_reads_and_exemplars_are_counted_in_every_experience(small: str, data: Path, tmp_path: Path) -> None:
     stored = run("icarl", small, data, tmp_path, set={"memory": 20}).result.experiences
     assert [entry.exemplars for entry in stored] == [20, 20, 18, 16, 20]

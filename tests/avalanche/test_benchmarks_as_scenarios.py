@@ -91,6 +91,7 @@ def test_a_benchmark_is_built_once_for_each_version_of_its_file(file: Path, tmp_
     assert info is not None and info.classes == tuple("34015926")
 
 
+@pytest.mark.slow
 def test_a_benchmark_is_run_with_its_split_unless_another_is_asked_for(file: Path, tmp_path: Path) -> None:
     options = {"device": "cpu", "data": tmp_path / "data", "out": tmp_path / "out"}
     (run,) = clbench.run("naive", str(file), **options)

@@ -114,6 +114,7 @@ print({value}, type(late).__name__, inspect.getsource(late).strip(), type(late._
     assert python(program) == "3 module value = 3 SourceFileLoader"
 
 
+@pytest.mark.slow
 def test_a_run_of_our_own_strategies_does_not_import_avalanche_or_torchvision() -> None:
     program = """
 import sys, clbench.runs.run

@@ -151,6 +151,7 @@ def examined(tmp_path: Path, text: str) -> list[Result]:
     return list(examine(describe("strategy", tmp_path / "faulty.py", "path")))
 
 
+@pytest.mark.slow
 def test_a_file_that_does_not_load_fails_one_check_and_skips_those_that_need_it(tmp_path: Path) -> None:
     results = examined(
         tmp_path, HEAD.replace("import numpy", "import nowhere") + "class Faulty(clbench.Strategy):\n" + BODY

@@ -247,6 +247,7 @@ def test_show_tells_every_hyper_parameter_with_its_range_and_default(command: Co
 RUN = ["run", "-s", "naive", "-S", "splitdigits", "--threads", "1", "--device", "cpu"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -312,6 +313,7 @@ def test_a_mistake_in_the_command_ends_with_2_and_says_what_is_meant_before_anyt
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_process_ends_with_the_exit_code_and_its_message_goes_to_standard_error(here: Path, data: Path) -> None:
     done = process(here, "run", "-s", "niave", "-S", "splitdigits", data=data)
     assert (done.code, done.out) == (2, "")
@@ -383,6 +385,7 @@ def test_a_dry_run_of_a_folder_that_is_not_imported_does_not_call_it_done(comman
     assert done.err == "pets/ is imported when it is first run; until then its runs cannot be listed\n"
 
 
+@pytest.mark.slow
 def test_a_dry_run_downloads_nothing_and_says_what_is_missing(here: Path, tmp_path: Path) -> None:
     data = tmp_path / "nothing"
     done = process(here, "run", "-s", "naive", "-S", "splitcifar10", "--dry-run", data=data)
@@ -403,17 +406,20 @@ def test_one_seed_is_that_seed(command: Command, here: Path) -> None:
         assert f"seed{seed}-" in line
 
 
+@pytest.mark.slow
 def test_very_many_seeds_are_remarked_on(command: Command, here: Path) -> None:
     done = command("run", "-s", "naive", *SMALL, "--seeds", "1993", "--dry-run")
     assert len(done.out.splitlines()) == 1993 and "--seed 1993" in done.err
 
 
+@pytest.mark.slow
 def test_every_help_has_an_example(command: Command) -> None:
     for name in COMMANDS:
         assert f"Example: clbench {name}" in " ".join(command(*name.split(), "--help").out.split())
     assert "Example: clbench run" in command("--help").out
 
 
+@pytest.mark.slow
 def test_help_of_80_columns_cuts_no_sentence_and_names_no_python_type(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -473,6 +479,7 @@ def test_stored_features_are_listed_verified_and_cleaned(command: Command, here:
 # -- whole runs -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_strategy_in_the_working_folder_runs_like_a_builtin_and_is_stored_whole(grid: Path) -> None:
     runs = run_folders(grid / "results")
     assert [run.relative_to(grid / "results").parts[:2] for run in runs] == [
@@ -486,6 +493,7 @@ def test_a_strategy_in_the_working_folder_runs_like_a_builtin_and_is_stored_whol
     assert all(result(run)["status"] == "finished" for run in runs)
 
 
+@pytest.mark.slow
 def test_progress_and_noise_go_to_standard_error_and_the_table_to_standard_output(grid: Path) -> None:
     out, err = (grid / "said.out").read_text(), (grid / "said.err").read_text()
     assert "forgetting" in out and "mine" in out and "naive" in out and "Stored in results/" in out
@@ -516,6 +524,7 @@ def test_a_finished_run_is_skipped_and_its_files_are_not_touched(grid: Path, dat
     assert len(run_folders(grid / "results")) == 4
 
 
+@pytest.mark.slow
 def test_a_run_that_is_damaged_is_done_again_and_one_that_cannot_be_read_is_named_and_fails_the_command(
     command: Command, here: Path, data: Path
 ) -> None:
@@ -605,6 +614,7 @@ def test_report_prints_where_the_page_is_and_on_standard_error_what_was_left_out
     assert (stored_runs / "reports" / "results" / "index.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_bare_command_reads_ones_own_runs_and_says_which_results_folders_it_left_out(
     command: Command, here: Path
 ) -> None:
@@ -723,6 +733,7 @@ MISCHIEF = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISCHIEF)
 def test_a_strategy_that_fails_ends_its_own_run_only_and_is_not_compared(
     command: Command, here: Path, name: str
@@ -813,6 +824,7 @@ def put_back() -> Iterator[list[Any]]:
     signal.signal(signal.SIGTERM, terminate)
 
 
+@pytest.mark.slow
 def test_global_state_that_a_strategy_changes_is_put_back_and_noted(
     command: Command, here: Path, put_back: list[Any]
 ) -> None:
@@ -848,6 +860,7 @@ def test_global_state_that_a_file_changes_when_it_is_imported_is_put_back_and_no
     assert any(what in note for note in result(mine)["notes"])
 
 
+@pytest.mark.slow
 def test_a_working_folder_that_a_strategy_removes_is_left_for_the_old_one(
     command: Command, here: Path, put_back: list[Any]
 ) -> None:
@@ -860,6 +873,7 @@ def test_a_working_folder_that_a_strategy_removes_is_left_for_the_old_one(
 # -- doctor -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_doctor_names_a_broken_plugin_a_damaged_run_and_a_failed_run_and_how_to_mend_them(
     command: Command, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

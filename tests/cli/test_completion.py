@@ -25,6 +25,7 @@ def completed(line: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -50,6 +51,7 @@ def test_names_are_completed(line: str, expected: set[str]) -> None:
     assert expected <= set(completed(line))
 
 
+@pytest.mark.slow
 def test_studies_are_completed_and_the_folders_that_they_may_be_in(tmp_path: Path) -> None:
     for name in ("study.toml", "study.txt", "others/mine.toml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -32,6 +32,7 @@ def test_output_without_room_is_an_error_of_the_machine(arguments: str, buffered
     assert done.stderr == "Error: cannot write the output: No space left on device\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", ["list", "list --json", "show lwf"])
 def test_a_reader_that_has_seen_enough_is_no_error(arguments: str, data: Path) -> None:
     done = shell(f"clbench {arguments} | head -c 1", data)
@@ -39,6 +40,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(arguments: str, data: Path) -
     assert len(done.stdout) == 1
 
 
+@pytest.mark.slow
 def test_a_command_without_standard_output_does_its_work(data: Path) -> None:
     done = shell("clbench list >&-", data)
     assert (done.returncode, done.stderr) == (0, "")

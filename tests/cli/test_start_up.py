@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 UNTIL_THE_FIRST_STEP = """
 import json, os, sys
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -36,6 +38,7 @@ NOT_NEEDED = {
 }
 
 
+@pytest.mark.slow
 def test_until_its_first_step_a_run_imports_nothing_large_but_torch(tmp_path: Path, data: Path) -> None:
     where = ["--threads", "1", "--device", "cpu", "--data", str(data), "--out", str(tmp_path)]
     command = [sys.executable, "-c", UNTIL_THE_FIRST_STEP, "run", "-s", "lwf", "-S", "splitdigits", *where]

@@ -56,6 +56,7 @@ def command(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     return call
 
 
+@pytest.mark.slow
 def test_a_study_runs_all_its_grids_with_one_count_and_compares_each(command: Command) -> None:
     Path("study.toml").write_text(STUDY)
     done = command("run", "study.toml")
@@ -104,6 +105,7 @@ def test_a_command_without_strategies_or_a_study_is_told_of_both(command: Comman
 # -- dry run ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_dry_run_counts_the_runs_and_says_what_is_known_of_their_time(command: Command) -> None:
     Path("study.toml").write_text(STUDY)
     done = command("run", "study.toml", "--dry-run")
@@ -118,6 +120,7 @@ def test_a_dry_run_counts_the_runs_and_says_what_is_known_of_their_time(command:
     assert "6 runs: 3 done, 3 to do. About " in done.err and "from 3 runs in results like these." in done.err
 
 
+@pytest.mark.slow
 def test_a_dry_run_as_json_has_the_specs_with_what_is_known_of_each_run(command: Command) -> None:
     small = ("-S", "splitdigits", "--split", "2", "--epochs", "1", "--device", "cpu")
     assert command("run", "-s", "naive", *small).code == 0
@@ -155,6 +158,7 @@ LINES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", LINES)
 def test_a_saved_study_plans_the_very_same_runs(command: Command, line: str) -> None:
     typed = command("run", *line.split(), "--dry-run", "--save-study", "folder/mine.toml")
@@ -163,6 +167,7 @@ def test_a_saved_study_plans_the_very_same_runs(command: Command, line: str) -> 
     assert typed.out and (saved.code, saved.out) == (0, typed.out)
 
 
+@pytest.mark.slow
 def test_a_saved_study_is_written_once_all_is_checked_and_then_run(command: Command) -> None:
     words = ("run", "-s", "naive", "-S", "splitdigits", "--epochs", "1", "--device", "cpu", "--save-study", "mine.toml")
     assert command(*words, "--split", "3").code == 2 and not Path("mine.toml").exists()

@@ -51,6 +51,7 @@ def test_a_metric_that_does_not_exist_is_a_mistake_that_names_the_nearest(tmp_pa
         reading.compare([tmp_path], metric="anytime")
 
 
+@pytest.mark.slow
 def test_every_metric_that_is_a_row_can_be_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     online(tmp_path)
     for name in one_metric.NAMES:

@@ -88,6 +88,7 @@ def test_what_a_check_raises_ends_decoding(files: list[Path]) -> None:
         decode(files, (16, 16, 3), "crop", ignored, "mine", check=check)
 
 
+@pytest.mark.slow
 def test_what_is_written_to_a_file_is_not_kept_in_memory(files: list[Path], tmp_path: Path) -> None:
     tracemalloc.start()
     try:

@@ -144,6 +144,7 @@ def test_a_built_in_can_be_imported_if_its_sizes_are_right(tmp_path: Path, monke
     assert np.array_equal(opened.x_train, content["x_train"])
 
 
+@pytest.mark.slow
 def test_images_are_never_all_in_memory(tmp_path: Path) -> None:
     content = arrays()
     content["x_train"] = np.zeros((12, 2048, 1024, 3), dtype=np.uint8)  # 75 MB

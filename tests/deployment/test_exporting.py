@@ -74,6 +74,7 @@ def classes_in(name: str, file: Path) -> Any:
     return json.loads(found["classes"])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's own, of what it will do in other versions
 @pytest.mark.parametrize("name", EVERY_FORMAT)
 def test_a_file_answers_every_test_image_as_the_network_did_in_its_run(
@@ -220,6 +221,7 @@ class OnlyForTwo(nn.Module):
         return features * float(features.shape[0])
 
 
+@pytest.mark.slow
 @needs_onnx
 @pytest.mark.filterwarnings("ignore")
 def test_an_operator_that_onnx_lacks_is_named(network: TrainedNetwork, data: Path, tmp_path: Path) -> None:

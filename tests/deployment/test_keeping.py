@@ -48,6 +48,7 @@ def answers(kept: StoredRun, data: Path) -> np.ndarray[Any, Any]:
         return np.asarray(network(x).argmax(dim=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["last", "all"])
 def test_a_run_is_bit_equal_whether_or_not_its_networks_are_kept(keep: Any, data: Path, tmp_path: Path) -> None:
     without = kept_runs.run("er", tmp_path / "without", data)
@@ -58,6 +59,7 @@ def test_a_run_is_bit_equal_whether_or_not_its_networks_are_kept(keep: Any, data
     assert not list(without.path.glob("network*"))
 
 
+@pytest.mark.slow
 def test_a_network_per_experience_is_kept_and_stands_in_the_manifest(kept: StoredRun) -> None:
     stems = {"network", *(f"network-experience-{index}" for index in range(4))}
     files = {f"{stem}.{suffix}" for stem in stems for suffix in ("json", "safetensors")}
@@ -89,6 +91,7 @@ def test_with_a_frozen_trunk_the_whole_network_is_kept(data: Path, tmp_path: Pat
     assert (names[answers(kept, data)] == kept_runs.predicted(kept, 4)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "classifier"), [("ncm", "NearestMean"), ("bic", "LinearScores")])
 def test_what_classifies_in_place_of_the_head_is_kept(
     strategy: str, classifier: str, data: Path, tmp_path: Path
@@ -119,6 +122,7 @@ def test_an_experience_that_was_not_trained_has_no_network_to_keep(data: Path, t
     assert kept_runs.run("joint", tmp_path, data, **given).path == kept.path
 
 
+@pytest.mark.slow
 def test_runs_in_worker_processes_keep_theirs_too(data: Path, tmp_path: Path) -> None:
     runs = clbench.run(["naive", "er"], out=tmp_path, data=data, jobs=2, keep_networks="last", **SMALL)
     assert all((run.path / "network.json").is_file() for run in runs)
@@ -135,6 +139,7 @@ def interrupted_after(run: Planned, index: int, keep: Any, results: Path, data: 
         execute(run.spec, run.plugin, RunContext(ResultsFolder(results), data, interruption, listen, keep=keep))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_has_kept_the_networks_of_all_experiences(data: Path, tmp_path: Path) -> None:
     whole = kept_runs.run("lwf", tmp_path / "whole", data, keep_networks="all")
     run = planned("lwf", data, "all")
@@ -144,6 +149,7 @@ def test_a_run_that_was_interrupted_has_kept_the_networks_of_all_experiences(dat
         assert (resumed.path / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_begun_without_keeping_each_network_says_what_can_be_done(data: Path, tmp_path: Path) -> None:
     interrupted_after(planned("lwf", data, None), 2, None, tmp_path, data)
     with pytest.raises(UsageError, match="was begun without --keep-networks all") as refused:
@@ -152,6 +158,7 @@ def test_a_run_that_was_begun_without_keeping_each_network_says_what_can_be_done
     assert (kept_runs.run("lwf", tmp_path, data, keep_networks="last").path / "network.json").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("had", "asked"), [(None, "last"), ("last", "all")])
 def test_a_finished_run_is_not_changed_to_have_its_networks(had: Any, asked: Any, data: Path, tmp_path: Path) -> None:
     before = kept_runs.run("naive", tmp_path, data, keep_networks=had)
@@ -193,6 +200,7 @@ def test_a_classifier_that_no_file_can_hold_ends_the_run_after_its_first_experie
         kept_runs.run(str(file), tmp_path / "results", data, keep_networks="last")
 
 
+@pytest.mark.slow
 def test_every_built_in_strategy_can_be_kept(data: Path) -> None:
     asked = Request.from_python({**SMALL, "strategy": "all", "data": data, "keep_networks": "last"})
     assert {run.keep for run in plan(asked, lambda event: None)} == {"last"}
@@ -206,6 +214,7 @@ def test_networks_too_large_for_a_run_are_refused_after_the_first(
         kept_runs.run("naive", tmp_path, data, keep_networks="all")
 
 
+@pytest.mark.slow
 def test_trials_keep_no_networks(data: Path, tmp_path: Path) -> None:
     asked = {**SMALL, "strategy": "lwf", "data": data, "keep_networks": "last", "tune": "grid", "out": tmp_path}
     (tuning,) = plan_trials(Request.from_python(asked), lambda event: None)

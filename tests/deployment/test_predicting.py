@@ -331,6 +331,7 @@ def test_images_are_answered_the_same_one_at_a_time_and_together(
     assert predict("photos").out == together
 
 
+@pytest.mark.slow
 def test_scores_that_are_no_logits_are_said_to_be_none(
     predict: Callable[..., Done], photos: list[str], data: Path, tmp_path: Path
 ) -> None:
@@ -339,6 +340,7 @@ def test_scores_that_are_no_logits_are_said_to_be_none(
     assert "scores are those of NearestMean and not logits" in done.err and done.code == 0
 
 
+@pytest.mark.slow
 def test_task_incrementally_an_image_does_not_say_of_which_experience_it_is(
     predict: Callable[..., Done], photos: list[str], data: Path, tmp_path: Path
 ) -> None:

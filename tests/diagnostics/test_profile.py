@@ -74,6 +74,7 @@ def test_a_run_without_gradient_steps_has_no_time_per_step() -> None:
     assert found.summary() == "0 gradient steps, 0 images seen in training"
 
 
+@pytest.mark.slow
 def test_more_than_one_run_is_refused(data: Path, quiet: Console) -> None:
     with pytest.raises(UsageError, match="does a single run"):
         profile(request("all", data), quiet)

@@ -20,6 +20,7 @@ def test_the_strategy_of_the_documentation_is_the_example() -> None:
     assert (EXAMPLES / "fading.py").read_text() in blocks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
 def test_an_example_runs_beside_the_built_in_strategies_and_passes_the_audit(
     name: str, data: Path, tmp_path: Path
@@ -34,6 +35,7 @@ def test_an_example_runs_beside_the_built_in_strategies_and_passes_the_audit(
     assert name in repr(runs)
 
 
+@pytest.mark.slow
 def test_a_network_of_plain_pytorch_learns_a_class_and_answers_by_onnxruntime(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")

@@ -39,6 +39,7 @@ def clbench(*arguments: str, here: Path, data: Path) -> subprocess.CompletedProc
     )
 
 
+@pytest.mark.slow
 def test_a_network_goes_from_a_run_to_a_process_without_torch_and_is_as_accurate(data: Path, tmp_path: Path) -> None:
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name, reason=f"{name}, of the extra `export`, is missing")

@@ -30,11 +30,13 @@ def choices(spec: dict[str, Any]) -> str:
     return json.dumps(spec, sort_keys=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)
 def test_a_study_under_examples_is_planned(study: Path, data: Path) -> None:
     assert planned(study, data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["quick", "hsu2018", "vandeven2019"])
 def test_a_reference_study_plans_the_stored_reference_runs(protocol: str, data: Path) -> None:
     runs, _ = read_all(sorted((ROOT / "results" / "reference").glob("*.zip")))

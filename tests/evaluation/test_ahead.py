@@ -53,6 +53,7 @@ def rotated(tmp_path: Path, data: Path, angles: str) -> StoredRun:
     return run
 
 
+@pytest.mark.slow
 def test_a_run_on_domains_has_its_forward_transfer_and_one_on_classes_has_none(tmp_path: Path, data: Path) -> None:
     run = rotated(tmp_path, data, "0,10,20")
     with np.load(run.path / "predictions.npz") as arrays:

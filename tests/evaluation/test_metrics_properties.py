@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -92,12 +93,14 @@ def numbers(value: Any) -> Iterator[float]:
         yield value
 
 
+@pytest.mark.slow
 @untimed
 @given(runs())
 def test_count_agrees_with_counting_sample_by_sample(run: Run):
     assert run.count() == counted_plainly(run)
 
 
+@pytest.mark.slow
 @untimed
 @given(runs(), st.randoms(use_true_random=False))
 def test_the_order_of_test_samples_does_not_matter(run: Run, chooser: random.Random):
@@ -113,6 +116,7 @@ def test_the_order_of_test_samples_does_not_matter(run: Run, chooser: random.Ran
     assert shuffled.count() == run.count()
 
 
+@pytest.mark.slow
 @untimed
 @given(runs())
 def test_counts_and_metrics_survive_json_and_hold_no_nan(run: Run):
@@ -122,6 +126,7 @@ def test_counts_and_metrics_survive_json_and_hold_no_nan(run: Run):
     assert json.loads(json.dumps(derived, allow_nan=False)) == derived
 
 
+@pytest.mark.slow
 @untimed
 @given(runs())
 def test_accuracies_are_shares_and_differences_lie_within_one(run: Run):
@@ -130,6 +135,7 @@ def test_accuracies_are_shares_and_differences_lie_within_one(run: Run):
         assert all(low <= number <= 1 for number in numbers(value)), name
 
 
+@pytest.mark.slow
 @untimed
 @given(runs(complete=True))
 def test_forgetting_is_at_least_the_backward_transfer_lost(run: Run):
@@ -140,6 +146,7 @@ def test_forgetting_is_at_least_the_backward_transfer_lost(run: Run):
         assert derived["forgetting"] >= -derived["backward_transfer"]  # best earlier >= just-learned
 
 
+@pytest.mark.slow
 @untimed
 @given(runs(complete=True))
 def test_accuracy_on_seen_classes_lies_between_that_on_old_and_on_new_ones(run: Run):
@@ -149,6 +156,7 @@ def test_accuracy_on_seen_classes_lies_between_that_on_old_and_on_new_ones(run: 
         assert min(old, new) <= derived["accuracy_seen"][i] <= max(old, new)
 
 
+@pytest.mark.slow
 @untimed
 @given(runs())
 def test_old_samples_are_right_or_taken_for_new_or_for_other_old_classes(run: Run):
@@ -168,6 +176,7 @@ def test_perfect_predictions_give_one_and_forget_nothing(run: Run):
     assert intransigence(counts, counts) == [0.0] * len(run.evaluated)
 
 
+@pytest.mark.slow
 @untimed
 @given(runs(complete=True))
 def test_metrics_after_an_experience_do_not_depend_on_later_ones(run: Run):

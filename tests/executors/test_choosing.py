@@ -43,6 +43,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("cloud_executor")
 
 
+@pytest.mark.slow
 def test_a_package_adds_an_executor_by_an_entry_point(tmp_path: Path, data: Path, package: Any) -> None:
     (run,) = clbench.run("naive", "splitdigits", epochs=1, on="cloud:eu", data=data, out=tmp_path / "results")
     assert package.said == [("eu", ["/".join(run.path.parts[-3:])])]

@@ -19,6 +19,7 @@ from clbench.runs.request import Request
 from clbench.system.signals import Interruption
 
 
+@pytest.mark.slow
 def test_published_runs_are_reported_without_starting_anything(tmp_path: Path, data: Path) -> None:
     options: dict[str, Any] = {"seeds": 2, "epochs": 1, "device": "cpu", "threads": 1, "data": data}
     clbench.run("naive", "splitdigits", out=tmp_path, **options)
@@ -36,6 +37,7 @@ def test_published_runs_are_reported_without_starting_anything(tmp_path: Path, d
     assert [event.run for event in heard] == [run.name for run in planned]
 
 
+@pytest.mark.slow
 def test_what_a_killed_command_left_of_its_work_is_removed_although_all_runs_are_there(
     tmp_path: Path, data: Path
 ) -> None:
@@ -48,6 +50,7 @@ def test_what_a_killed_command_left_of_its_work_is_removed_although_all_runs_are
     assert list((tmp_path / ".work").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_only_what_is_missing_or_damaged_is_done_again(tmp_path: Path, data: Path) -> None:
     options: dict[str, Any] = {"epochs": 1, "device": "cpu", "threads": 1, "data": data, "out": tmp_path}
     first = clbench.run("naive", "splitdigits", seeds=2, **options)

@@ -46,12 +46,14 @@ def extended(model, photos, tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_a_first_network_recognizes_what_it_was_trained_on(model, photos):
     found = answers(model, photos.base_test)
     assert np.mean([true == answer for true, answer in found]) > 0.8
     assert clbench.load_network(model).classes == tuple(f"digit-{n}" for n in range(7))
 
 
+@pytest.mark.slow
 def test_the_result_counts_what_the_stored_network_answers(extended, photos):
     found = answers(extended.folder, photos.base_test)
     stored = {each.name: each for each in extended.result.kept.classes}
@@ -61,6 +63,7 @@ def test_the_result_counts_what_the_stored_network_answers(extended, photos):
         assert stored[f"digit-{digit}"].correct_after == own.count(f"digit-{digit}")
 
 
+@pytest.mark.slow
 def test_what_was_right_before_is_what_the_old_network_answers(extended, model, photos):
     before = answers(model, photos.base_test)
     for each in extended.result.kept.classes[:7]:
@@ -89,6 +92,7 @@ def test_a_fifth_of_each_new_class_is_held_out(extended):
     ]
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bytes(model, photos, tmp_path):
     for name in "ab":
         clbench.extend(model, photos.one, strategy="lwf_mc", out=tmp_path / name, threads=1, epochs=2)
@@ -121,6 +125,7 @@ def test_the_same_command_again_does_nothing(extended, model, photos):
     assert (extended.folder / "result.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_progress_of_continued_statistics_is_no_error_however_long_it_takes(model, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("clbench.training.loss_watch._SECONDS_BETWEEN_REPORTS", 0.0)
     # The network brings statistics for fetril, which trains a head to continue them.
@@ -146,6 +151,7 @@ def test_another_command_does_not_replace_a_finished_folder(extended, model, pho
 # -- what strategies need ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_statistics_kept_in_training_are_continued_as_if_all_data_had_come_at_once(model, photos, tmp_path):
     out = clbench.extend(model, photos.three, strategy="ncm", set=HEAD, out=tmp_path / "out", threads=1)
     network = clbench.load_network(model)
@@ -166,6 +172,7 @@ def test_statistics_kept_in_training_are_continued_as_if_all_data_had_come_at_on
     assert torch.allclose(stored.classifier.means[:7], (sums / counts[:, None]).float())
 
 
+@pytest.mark.slow
 def test_statistics_are_continued_although_another_strategy_is_kept(model, photos, tmp_path):
     first = clbench.extend(model, photos.one, strategy="lwf_mc", set=HEAD, out=tmp_path / "2", threads=1)
     write_digits(tmp_path / "next", [8], 0, 20)
@@ -200,6 +207,7 @@ def test_a_strategy_that_lacks_something_says_what(model, photos, tmp_path, stra
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "strategy", ["er", "derpp", "er_ace", "mir", "agem", "gem", "icarl", "bic", "ewc", "mas", "fecam"]
 )
@@ -219,6 +227,7 @@ def test_with_images_of_old_classes_it_can(model, photos, tmp_path, strategy):
     assert [each.train_images for each in out.result.kept.classes] == [5] * 7 + [32]
 
 
+@pytest.mark.slow
 def test_replay_keeps_old_classes_that_naive_training_forgets(model, photos, tmp_path):
     out = clbench.extend(
         model,
@@ -243,6 +252,7 @@ def test_a_class_that_is_known_already_is_refused(model, photos, tmp_path):
         clbench.extend(model, tmp_path / "new", out=tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_also_old_trains_on_images_of_an_old_class_as_that_class(model, photos, tmp_path):
     write_digits(tmp_path / "new", [3, 7], 90, 10)
     out = clbench.extend(
@@ -258,6 +268,7 @@ def test_also_old_trains_on_images_of_an_old_class_as_that_class(model, photos, 
     assert [each.train_images for each in out.result.kept.classes] == [0, 0, 0, 8, 0, 0, 0, 8]
 
 
+@pytest.mark.slow
 def test_one_image_is_refused_and_two_are_learned(model, photos, tmp_path):
     write_digits(tmp_path / "new", [7], 0, 1)
     with pytest.raises(UsageError, match="the class digit-7 has 1 image"):
@@ -276,6 +287,7 @@ def with_copies(folder: Path, images: int, copied: int, copies: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_copies_of_an_image_are_not_tested_on(model, tmp_path, capsys):
     out = clbench.extend(model, with_copies(tmp_path / "new", 30, 10, 1), out=tmp_path / "out", threads=1)
     (found,) = out.result.kept.new_classes
@@ -289,6 +301,7 @@ def test_one_image_in_several_copies_is_one_image(model, tmp_path):
         clbench.extend(model, with_copies(tmp_path / "new", 1, 1, 4), out=tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_broken_image_is_named_with_what_it_was_for(model, photos, tmp_path, capsys):
     shutil.copytree(photos.one, tmp_path / "new")
     (broken := sorted((tmp_path / "new" / "digit-7").iterdir())[3]).write_bytes(b"no image")
@@ -305,6 +318,7 @@ def test_a_class_with_one_readable_image_is_refused_with_the_reason(model, photo
         clbench.extend(model, tmp_path / "new", out=tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_an_old_class_without_test_images_is_not_judged(model, photos, tmp_path):
     shutil.copytree(photos.base_test, tmp_path / "test")
     shutil.rmtree(tmp_path / "test" / "digit-2")
@@ -316,6 +330,7 @@ def test_an_old_class_without_test_images_is_not_judged(model, photos, tmp_path)
     assert "cannot be judged" in (out.folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_old_accuracy_is_unknown_without_test_images_of_old_classes(model, photos, tmp_path):
     out = clbench.extend(model, photos.one, strategy="naive", set=HEAD, out=tmp_path / "out", threads=1)
     kept = out.result.kept
@@ -341,6 +356,7 @@ def test_test_images_of_a_class_that_the_network_does_not_know_are_refused(model
         clbench.extend(model, photos.one, old_test=photos.three, out=tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_four_hundred_new_classes(model, photos, tmp_path):
     draw = np.random.default_rng(0)
     for each in range(400):
@@ -362,6 +378,7 @@ def test_four_hundred_new_classes(model, photos, tmp_path):
     assert len((out.folder / "report.html").read_bytes()) < 2 * 2**20
 
 
+@pytest.mark.slow
 def test_images_of_another_size_and_mode_are_learned(model, tmp_path):
     place = tmp_path / "new" / "stripes"
     place.mkdir(parents=True)
@@ -383,6 +400,7 @@ def test_a_folder_without_classes_is_refused(model, tmp_path, content):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_lineage_names_every_step(model, photos, tmp_path):
     first = clbench.extend(model, photos.one, strategy="naive", set=HEAD, epochs=1, out=tmp_path / "2", threads=1)
     write_digits(tmp_path / "next", [8], 0, 20)
@@ -439,6 +457,7 @@ def test_a_network_of_huge_images_is_damaged_and_not_built(model, photos, tmp_pa
         clbench.extend(tmp_path / "model", photos.one, out=tmp_path / "out", threads=1)
 
 
+@pytest.mark.slow
 def test_without_a_strategy_statistics_that_are_kept_are_used_and_else_imprint(model, photos, tmp_path):
     kept = clbench.extend(model, photos.one, set=HEAD, out=tmp_path / "kept", threads=1)
     assert kept.result.chosen == "ncm"

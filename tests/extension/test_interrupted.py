@@ -30,6 +30,7 @@ def command(model: Path, photos, out: Path) -> clbench.Extended:
     return killed_extensions.command(model, photos.one, photos.base_test, out)
 
 
+@pytest.mark.slow
 def test_what_a_strategy_has_made_is_not_made_again(model, photos, tmp_path, monkeypatch, capsys):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -44,6 +45,7 @@ def test_what_a_strategy_has_made_is_not_made_again(model, photos, tmp_path, mon
     assert capsys.readouterr().err.count("taken from where the command was stopped") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["network.safetensors", "result.json"])
 def test_a_full_disk_is_said_and_nothing_is_half_written(model, photos, tmp_path, monkeypatch, file):
     write = folders.write_synced
@@ -63,6 +65,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(model, photos, tmp_path
     assert command(model, photos, tmp_path / "out").result.command == "extend"
 
 
+@pytest.mark.slow
 def test_damaged_work_is_made_again(model, photos, tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")

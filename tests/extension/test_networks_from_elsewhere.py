@@ -88,6 +88,7 @@ def test_it_answers_exactly_as_in_plain_pytorch(elsewhere, photos):
     assert network.classes == tuple(NAMES) and assumed == []
 
 
+@pytest.mark.slow
 def test_it_is_extended_and_taken_away_as_onnx(elsewhere, photos, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -125,6 +126,7 @@ def test_what_is_assumed_is_said(elsewhere):
     assert assumed == ["pixels in 0..1, not normalized (--mean, --std)"]
 
 
+@pytest.mark.slow
 def test_a_torchvision_network_is_taken_with_its_own_head(tmp_path):
     import torchvision
 
@@ -220,6 +222,7 @@ def extend_mine(folder: Path, photos, out: Path, **values) -> clbench.Extended:
     )
 
 
+@pytest.mark.slow
 def test_classes_in_another_order_are_suspected(elsewhere, photos, tmp_path, capsys):
     folder, _ = elsewhere
     extend_mine(folder, photos, tmp_path / "right", old_test=photos.base_test)

@@ -81,6 +81,7 @@ def divided(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_training_calibrates_on_the_test_images(divided):
     own = highest_if_right(divided / "model", divided / "photos" / "test")
     assert len(own) > 100
@@ -88,6 +89,7 @@ def test_training_calibrates_on_the_test_images(divided):
     assert clbench.load_network(divided / "model").none_below == pytest.approx(own[len(own) // 20], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_extending_calibrates_anew_on_new_and_old_test_images(divided, photos, tmp_path):
     write_digits(tmp_path / "new" / "train", [8], 0, 40)
     write_digits(tmp_path / "new" / "test", [8], 40, 40)

@@ -98,6 +98,7 @@ def test_old_images_that_no_strategy_uses_are_refused(model, photos, tmp_path, s
     assert silent()
 
 
+@pytest.mark.slow
 def test_old_images_count_as_trained_on_for_those_that_use_them(model, photos, tmp_path):
     out = clbench.extend(
         model, photos.one, strategy="er,naive", old_images=photos.old_images, epochs=1, out=tmp_path / "out", threads=1
@@ -113,6 +114,7 @@ def test_a_recipe_without_a_strategy_that_trains_is_refused(model, photos, tmp_p
         clbench.extend(model, photos.one, strategy="imprint,slda", out=tmp_path / "out", **values)
 
 
+@pytest.mark.slow
 def test_a_strategy_without_gradient_steps_is_not_said_to_take_some(model, photos, tmp_path, capsys):
     clbench.extend(model, photos.one, strategy="imprint,naive", epochs=1, out=tmp_path / "out", threads=1)
     said = capsys.readouterr().err

@@ -78,6 +78,7 @@ def test_the_nearest_mean_is_the_one_in_the_nearest_direction() -> None:
     assert torch.allclose(NearestMean(means)(x), torch.tensor([[1.0, 0.6], [0.6, 1.0]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MADE)
 def test_an_exported_classifier_gives_the_same_scores_in_onnxruntime(name: str, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -61,6 +61,7 @@ def square(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return image[top : top + side, left : left + side].copy()
 
 
+@pytest.mark.slow
 def test_the_summer_palace_is_a_palace() -> None:
     """scikit-learn's photograph of the Summer Palace near Peking."""
     photograph = [square(load_sample_image("china.jpg"))]

@@ -137,6 +137,7 @@ def test_with_lecuns_initialization_rows_are_uniform_with_variance_one_over_the_
     assert head.weight.var().item() == pytest.approx(1 / 12, rel=0.03)
 
 
+@pytest.mark.slow
 def test_torchs_initialization_of_resnet18_is_uniform_by_the_inputs_of_each_convolution() -> None:
     """aimagelab/mammoth at e75a491, backbone/ResNetBlock.py, which initializes nothing by itself."""
     own, torchs = (build("resnet18", (32, 32, 3), 0, initialization=name) for name in ("architecture", "torch"))  # type: ignore[arg-type]
@@ -258,6 +259,7 @@ def test_a_copy_of_a_frozen_network_is_frozen_on_its_own() -> None:
 # Seeds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(name: str) -> None:
     one = build(name, (32, 32, 3), seed=3).state_dict()

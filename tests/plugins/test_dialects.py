@@ -64,6 +64,7 @@ def test_a_preset_is_run_by_the_file_that_has_it_under_the_strategys_name(data: 
     assert found["sha256"] == sha256(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["lwf", "lwf_dialects"])
 def test_a_preset_can_be_selected_by_a_path_as_well(data: Path, file: str) -> None:
     assert spec(data, f"{builtin_folder('strategy') / file}.py:pycil") == spec(data, "lwf:pycil")
@@ -131,6 +132,7 @@ def test_a_copy_of_a_dialects_file_is_a_strategy_of_its_own(strategies: Path) ->
     assert select("strategy", "lwf", "pycil").path.name == "lwf_dialects.py"
 
 
+@pytest.mark.slow
 def test_a_stored_run_of_a_dialect_is_described_from_the_file_that_ran(data: Path, tmp_path: Path) -> None:
     (run,) = clbench.run(
         "ewc:hsu2018", "splitdigits", epochs=1, threads=1, device="cpu", out=tmp_path / "results", data=data

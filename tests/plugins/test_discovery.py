@@ -259,6 +259,7 @@ def test_a_description_of_a_scenario_has_its_attributes_and_recipes_the_default_
     assert plugin.recipes["slow"] == "clbench.Recipe(epochs=9)"
 
 
+@pytest.mark.slow
 def test_listing_and_showing_never_run_a_file(folder: Path, tmp_path: Path) -> None:
     marker = tmp_path / "was run"
     write(
@@ -293,6 +294,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_file_is_listed_as_broken_and_the_others_still_list(folder: Path, name: str) -> None:
     content = BROKEN[name]

@@ -22,6 +22,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("original", [None, "lwf", "er", "slda"])
 def test_a_new_strategy_runs_as_it_is(original: str | None, here: Path, data: Path) -> None:
     path = new_strategy("my_idea", original)
@@ -33,6 +34,7 @@ def test_a_new_strategy_runs_as_it_is(original: str | None, here: Path, data: Pa
     assert run.result.audit.verdict == "pass"
 
 
+@pytest.mark.slow
 def test_the_skeleton_is_lwf(here: Path, data: Path) -> None:
     new_strategy("mine")
     mine, lwf = (

@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 from stored_runs import publish
 
 from clbench.comparison.classes import class_confusion
@@ -73,6 +74,7 @@ def test_of_more_than_twenty_classes_the_matrix_is_of_experiences_and_the_file_o
     assert sum(int(row["samples"]) for row in rows) == 2 * 24 * 10
 
 
+@pytest.mark.slow
 def test_without_an_evaluation_at_the_end_there_is_no_confusion_matrix(tmp_path: Path) -> None:
     publish(tmp_path / "r", "lwf", evaluated=[True, False])
     assert "confusion" not in {figure.key for figure in all_figures(comparison(tmp_path / "r"))}

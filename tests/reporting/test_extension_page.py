@@ -94,6 +94,7 @@ def test_what_was_lost_is_told_by_class() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_of_many_classes_the_five_that_lost_most_are_named() -> None:
     items = re.findall(r"<li>.*?</li>", section(page_of(many()), "classes"), re.DOTALL)
     assert [shown(item) for item in items] == [
@@ -368,6 +369,7 @@ def test_images_are_shown_with_what_they_show_and_what_they_were_and_are_taken_f
     assert [each["src"].partition(";")[0] for each in found[:2]] == ["data:image/png", "data:image/jpeg"]
 
 
+@pytest.mark.slow
 def test_twenty_four_images_are_shown_and_the_rest_is_counted() -> None:
     markup = page_of(many())
     assert len(pictures(markup)) == 24
@@ -446,6 +448,7 @@ def test_the_page_of_a_first_network_compares_nothing() -> None:
 # -- hostile names ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_names_are_names_whatever_is_in_them() -> None:
     markup = page_of(hostile())
     assert markup.count("<script") == markup.count("</script>") == 1 and "<img src=x" not in markup
@@ -455,6 +458,7 @@ def test_names_are_names_whatever_is_in_them() -> None:
     assert "\u202e" not in markup and "\u0007" not in markup
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_page_is_well_formed_and_small(case: str) -> None:
     markup = page_of(CASES[case]())

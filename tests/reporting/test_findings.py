@@ -92,6 +92,7 @@ def test_the_answer_calls_a_remedy_highest_only_among_several_and_above_naive(tm
     assert "; ewc 90.0 % (highest of 3 remedies); guessing" in findings.answer(comparison(tmp_path))
 
 
+@pytest.mark.slow
 def test_of_many_strategies_a_sentence_tells_the_references_and_the_highest_and_how_many_are_left(
     tmp_path: Path,
 ) -> None:

@@ -93,6 +93,7 @@ def comparison(folder: Path) -> Comparison:
 # -- the page ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_answer_is_a_short_sentence_with_the_numbers_worked_by_hand(report_of: ReportOf) -> None:
     (answer,) = paragraphs(page(report_of("usual")), "answer")
     # Three of six classes are old at the end. lwf keeps 0.4, 0.6, 0.4, 0.6, 0.4 of them: mean 0.48, and (0.48 + 1) / 2.
@@ -183,6 +184,7 @@ def test_the_banner_names_failed_damaged_left_out_and_unequal_runs(report_of: Re
     assert "spoilt" not in table(page(report)) and list(report.left_out) == said[:2]
 
 
+@pytest.mark.slow
 def test_the_page_of_runs_with_nothing_wrong_has_no_banner(report_of: ReportOf) -> None:
     assert alerts(page(report_of("single"))) == []
 
@@ -468,6 +470,7 @@ def test_a_report_takes_the_place_of_the_last_whole_and_of_nothing_else(tmp_path
     assert files(tmp_path / "report") == before
 
 
+@pytest.mark.slow
 def test_how_far_reading_and_drawing_are_can_be_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "all_figures", lambda comparison: [figures.matrices(comparison)])
     watched = []
@@ -681,6 +684,7 @@ def test_labels_at_line_ends_keep_their_order_and_distance_and_stay_within_bound
 # -- hostile names ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_hostile_names_are_shown_as_they_are_and_never_become_markup(report_of: ReportOf) -> None:
     markup = page(report_of("hostile"))
     assert set(table(markup)) == {"naive", *(name.replace("\u202e", "�") for name in HOSTILE)}

@@ -76,6 +76,7 @@ def test_each_strategy_has_a_panel_and_all_share_one(tmp_path: Path) -> None:
     assert titles == ["Classes of the first experience", "naive (lower reference)", "means", "er"]
 
 
+@pytest.mark.slow
 def test_the_report_has_the_figure_as_files(tmp_path: Path) -> None:
     online(tmp_path / "results")
     write_report([tmp_path / "results"], tmp_path / "report", Selection())
@@ -85,6 +86,7 @@ def test_the_report_has_the_figure_as_files(tmp_path: Path) -> None:
     assert "Accuracy within experiences" in page and "stability gap" in page
 
 
+@pytest.mark.slow
 def test_where_no_class_is_new_the_report_says_so(tmp_path: Path) -> None:
     returning(tmp_path / "results")
     write_report([tmp_path / "results"], tmp_path / "report", Selection())

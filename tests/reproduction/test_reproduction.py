@@ -173,6 +173,7 @@ def test_the_csv_has_the_source_of_every_number() -> None:
 # -- the targets ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_target_names_a_strategy_preset_scenario_and_recipe_that_exist() -> None:
     for target in targets():
         name, _, preset = target.strategy.partition(":")
@@ -199,6 +200,7 @@ def test_a_protocol_setting_or_method_that_is_not_known_is_a_mistake() -> None:
     assert [target.method for target in chosen(targets("hsu2018"), "class", "LwF")] == ["LwF"]
 
 
+@pytest.mark.slow
 def test_listing_the_targets_loads_neither_torch_nor_avalanche() -> None:
     code = (
         "import sys; sys.argv = ['clbench', 'reproduce', '--list']\n"

@@ -451,6 +451,7 @@ HOSTILE_FILES: dict[str, tuple[str, Callable[[], bytes]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "content"), HOSTILE_FILES.values(), ids=HOSTILE_FILES)
 def test_a_hostile_file_leaves_out_its_run_alone_and_is_not_executed(
     tmp_path: Path, sound: bytes, monkeypatch: pytest.MonkeyPatch, name: str, content: Callable[[], bytes]
@@ -537,6 +538,7 @@ def edit_index(sound: bytes, rng: random.Random) -> bytes:
 MUTATIONS = (flip, flip, truncate, swap, edit_directory, edit_headers, cut_or_insert, edit_index)
 
 
+@pytest.mark.slow
 def test_200_mutated_packs_are_read_with_the_right_content_or_refused(
     tmp_path: Path, sound: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -427,6 +427,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_no_mutated_run_ends_a_command(fuzzed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs, unreadable = read_all([fuzzed])
     assert {"naive", "joint"} <= {run.spec.strategy.name for run in runs}

@@ -306,6 +306,7 @@ def test_a_run_lies_under_scenario_and_strategy_and_is_named_after_recipe_seed_a
 HOSTILE = st.one_of(st.text(min_size=1), st.text("./\\~$-_a\0\n", min_size=1), st.just("x" * 300))
 
 
+@pytest.mark.slow
 @given(HOSTILE, HOSTILE, HOSTILE)
 @example("..", "..", "..")
 @example("/etc", "../../x", "a/b")
@@ -374,6 +375,7 @@ def test_one_strategy_named_in_two_ways_is_planned_once_or_refused(data: Path) -
     assert len(planned) == 1
 
 
+@pytest.mark.slow
 def test_all_means_every_strategy_that_is_not_broken_and_says_which_it_left_out(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from stored_runs import publish
 
 from clbench.comparison.grouping import compare
@@ -25,6 +26,7 @@ def growth(make: Callable[[], Any]) -> tuple[int, int]:
     return held, most
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_a_run_does_not_grow_with_its_predictions_nor_the_peak_with_the_runs(tmp_path: Path) -> None:
     samples = 2000  # of each of 4 classes; in 2 settings after 2 experiences, in two bytes each: 80 kB
     for seed in range(20):
@@ -39,6 +41,7 @@ def test_what_is_kept_of_a_run_does_not_grow_with_its_predictions_nor_the_peak_w
     assert most < one + 20 * (small + 5_000)
 
 
+@pytest.mark.slow
 def test_comparing_many_seeds_takes_little_more_than_the_runs(tmp_path: Path) -> None:
     few = [publish(tmp_path, name, seed) for name in ("naive", "lwf") for seed in range(2)]
 

@@ -120,6 +120,7 @@ def test_a_run_is_packed_under_the_name_of_its_spec_wherever_it_lies(results: Pa
     assert [each.name for each in open_pack(path).runs()] == [folder_name(run.spec)]
 
 
+@pytest.mark.slow
 def test_more_files_than_a_plain_zip_counts_are_read_by_others_and_by_us(tmp_path: Path) -> None:
     files, place, path = [], 0, tmp_path / "many.zip"
     with path.open("wb") as file:

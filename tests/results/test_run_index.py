@@ -149,6 +149,7 @@ def test_records_are_those_of_the_files(results: Path) -> None:
 ACTIONS = ("add", "remove", "rename", "spec", "result", "predictions", "costs", "extra", "manifest", "touch", "swap")
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 5)), max_size=5))
 def test_whatever_happens_to_the_files_the_index_says_what_they_say(
@@ -233,6 +234,7 @@ def test_another_version_of_the_code_judges_for_itself(results: Path, monkeypatc
 # -- every byte -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_byte_that_changes_without_a_trace_is_found_by_doctor_which_sets_the_index_right(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,6 +409,7 @@ def read_often(results: Path, cache: Path, seeds: range, answers: Any) -> None:
         answers.put(len(read_all([results])[1]))
 
 
+@pytest.mark.slow
 def test_processes_that_read_publish_and_write_at_once_do_no_harm(results: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
@@ -434,6 +437,7 @@ def test_an_index_that_another_process_holds_is_left_as_it_is(results: Path, mon
     assert said([results]) == afresh([results])
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_while_it_writes_leaves_an_index_that_serves_or_is_made_anew(
     results: Path, tmp_path: Path
 ) -> None:

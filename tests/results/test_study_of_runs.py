@@ -82,6 +82,7 @@ def planned(text: str, study: Path, data: Path, out: Path) -> set[str]:
     return {run_id(run.spec) for run in planning.runs()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(ASKED) + len(SEARCHED)), ids=[*ASKED, *SEARCHED])
 def test_the_study_of_runs_plans_the_same_runs(made: Path, data: Path, tmp_path: Path, number: int) -> None:
     out = made / f"results{number}"
@@ -89,6 +90,7 @@ def test_the_study_of_runs_plans_the_same_runs(made: Path, data: Path, tmp_path:
     assert runs and planned(study_of_runs(runs), tmp_path / "again.toml", data, out) == {r.result.run_id for r in runs}
 
 
+@pytest.mark.slow
 def test_the_study_of_all_of_them_together_plans_them_all(made: Path, data: Path, tmp_path: Path) -> None:
     runs, _ = read_all([made / f"results{number}" for number in range(len(ASKED))])
     text = study_of_runs(runs)
@@ -150,6 +152,7 @@ class Mine(clbench.Strategy[Config]):
 """
 
 
+@pytest.mark.slow
 def test_a_value_of_a_strategy_is_not_given_to_its_preset(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

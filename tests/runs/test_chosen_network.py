@@ -172,6 +172,7 @@ def test_if_the_head_alone_trains_the_inputs_are_the_features_of_the_trunk(data:
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "kind", "message"),
     [
@@ -271,6 +272,7 @@ def _logistic_regression(spec: RunSpec, data: Path) -> Any:
     return order[head(features(digits.x_test)).argmax(dim=1)]
 
 
+@pytest.mark.slow
 def test_exemplars_of_a_run_on_features_are_features_and_are_counted(data: Path, tmp_path: Path) -> None:
     import clbench
 

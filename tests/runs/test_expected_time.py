@@ -57,6 +57,7 @@ def test_the_longest_begin_first() -> None:
     assert module._until_all_are_done([2.0, 3.0, 4.0, 5.0], 2) == 7.0
 
 
+@pytest.mark.slow
 def test_runs_of_another_kind_tell_nothing(data: Path, tmp_path: Path) -> None:
     for other in (
         {"strategy": ["l2"]},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import clbench
 
 ZEROS = """
@@ -24,6 +26,7 @@ class Zeros(clbench.Strategy):
 """
 
 
+@pytest.mark.slow
 def test_a_network_that_starts_with_zeros_never_learns(tmp_path: Path, data: Path) -> None:
     """With all weights 0, ReLU units are dead and their gradients are 0: only the head's biases move."""
     path = tmp_path / "zeros.py"
@@ -35,6 +38,7 @@ def test_a_network_that_starts_with_zeros_never_learns(tmp_path: Path, data: Pat
     assert hashes[0][0] != hashes[1][0]
 
 
+@pytest.mark.slow
 def test_a_first_experience_is_not_shared_by_strategies_that_start_from_other_weights(
     tmp_path: Path, data: Path
 ) -> None:

@@ -142,6 +142,7 @@ def test_an_experience_of_classes_without_test_images_is_refused_and_one_with_so
     assert "1 class has no test samples (class 2)" in " ".join(shown.output.split())
 
 
+@pytest.mark.slow
 def test_a_network_is_asked_with_the_fit_of_its_images(tmp_path: Path) -> None:
     for fit in ("crop", "pad", "stretch"):
         import_dataset("photos", photos(tmp_path / fit / "photos"), tmp_path / fit, size=8, fit=fit)  # type: ignore[arg-type]

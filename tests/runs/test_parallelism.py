@@ -41,6 +41,7 @@ def test_a_gpu_is_shared_only_by_as_many_runs_as_asked_for() -> None:
     assert runs_at_once(3, runs=25, threads=1, device="cuda") == 3
 
 
+@pytest.mark.slow
 def test_a_run_has_one_id_whatever_the_cores_and_the_jobs(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

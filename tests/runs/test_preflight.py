@@ -134,6 +134,7 @@ def test_a_strategy_is_asked_over_which_classes_its_cross_entropy_ranges(
     assert ("one class" in said_before_training(str(path), data, split="8,1,1")) == announced
 
 
+@pytest.mark.slow
 def test_a_run_records_in_which_experiences_the_cross_entropy_was_constant(data: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"split": "8,1,1", "epochs": 1, "data": data, "out": tmp_path}
     lwf, naive = clbench.run(["lwf", "naive"], "splitdigits", **options)

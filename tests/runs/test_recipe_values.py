@@ -19,6 +19,7 @@ from clbench.runs.request import Request
 from clbench.runs.request import options as options_of_a_run
 
 
+@pytest.mark.slow
 def test_what_is_set_acts_and_shows_in_the_recipes_name(data: Path, tmp_path: Path) -> None:
     changes = {"lr": 0.002, "clip_norm": 0.01, "optimizer": "adamw"}
     values = {f"recipe.{path}": value for path, value in changes.items()}
@@ -80,6 +81,7 @@ def test_a_strategy_can_have_other_hyper_parameters_under_a_recipe_of_a_name(dat
     assert projections("quick", set={"projections": 500}) == 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "chosen"), [({}, "default"), ({"expansion": 64}, "by hand")])
 def test_what_a_strategy_has_under_a_recipe_is_not_taken_for_the_users_choice(
     given: dict[str, Any], chosen: str, data: Path, tmp_path: Path
@@ -89,6 +91,7 @@ def test_what_a_strategy_has_under_a_recipe_is_not_taken_for_the_users_choice(
     assert run.result.strategy.chosen == chosen
 
 
+@pytest.mark.slow
 def test_a_grid_searches_over_a_value_of_the_recipe(data: Path, tmp_path: Path) -> None:
     values = {"recipe.lr": "0.000001,0.005"}
     (run,) = clbench.run("naive", "splitdigits", epochs=1, threads=1, set=values, tune="grid", out=tmp_path, data=data)

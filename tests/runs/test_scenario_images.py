@@ -113,6 +113,7 @@ def test_a_listing_imports_nothing(planned: Callable[..., list[Planned]], tmp_pa
     assert describe("gtsrb", tmp_path / "data") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "classes", "split", "sizes"),
     [
@@ -137,6 +138,7 @@ def test_a_scenario_divides_the_classes_of_its_dataset(
     assert run.spec.scenario.classes_per_experience == sizes
 
 
+@pytest.mark.slow
 def test_caltech101_trains_the_head_of_a_pretrained_network_unless_told_otherwise(
     planned: Callable[..., list[Planned]], tmp_path: Path
 ) -> None:
@@ -269,6 +271,7 @@ def test_the_command_that_makes_the_runs_again_names_order_and_setting(pacs: Pat
     assert "--setting domain" in command and "--split 3" in command and "--class-order" in command
 
 
+@pytest.mark.slow
 def test_experiences_are_named_by_their_domains_if_all_runs_have_the_same_order(pacs: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"device": "cpu", "threads": 1, "data": tmp_path / "data", "out": tmp_path / "out"}
     one = clbench.run("naive", pacs, epochs=1, seeds=2, class_order="sketch,art,photo", **options)
@@ -282,6 +285,7 @@ def test_experiences_are_named_by_their_domains_if_all_runs_have_the_same_order(
     assert mixed.experience_names == ("1", "2", "3")
 
 
+@pytest.mark.slow
 def test_angles_drawn_from_the_seed_are_one_comparison(tmp_path: Path) -> None:
     text = select("scenario", "rotatedmnist").path.read_text(encoding="utf-8")
     file = tmp_path / "rotateddigits.py"

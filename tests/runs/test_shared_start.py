@@ -96,6 +96,7 @@ def test_a_run_that_shares_reports_what_the_training_took(shared: Any) -> None:
     assert taken.seconds == pytest.approx(sum(taken.phases.values()))
 
 
+@pytest.mark.slow
 def test_other_budgets_and_other_softmaxes_are_trained_by_themselves(run: Run, tmp_path: Path) -> None:
     budgets = run(tmp_path / "results", ["naive", "l2", "frozen"], recipe="budgets", seeds=1)
     assert [one.costs.experiences[0].shared for one in budgets.values()] == [False, False, True]
@@ -125,6 +126,7 @@ def test_damage_to_what_was_kept_is_noticed_and_it_is_trained_again(
     assert all(numbers(one) == numbers(apart[key]) for key, one in shared.items())
 
 
+@pytest.mark.slow
 def test_tuning_trains_every_first_experience_with_the_rate_that_it_chose(run: Run, tmp_path: Path) -> None:
     tuned = run(tmp_path / "results", strategy=["naive", "l2"], seeds=1, tune="chf")
     assert not any(one.costs.experiences[0].shared for one in tuned.values())

@@ -90,6 +90,7 @@ def published(results: Path) -> dict[str, bytes]:
     return {str(path.relative_to(results)): path.read_bytes() for path in files if ".work" not in path.parts}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stream", "sizes"),
     [
@@ -108,7 +109,8 @@ def test_a_run_on_each_stream_passes_the_audit_and_is_compared(
 ) -> None:
     one_epoch = {} if stream in ("online", "blurry") else {"epochs": 1}
     setting = {"setting": "domain"} if stream in ("permuted", "rotated") else {}
-    runs = run(tmp_path, data, ["naive", "er", "joint"], stream=stream, **one_epoch, **setting)
+    fewer = {"set": {"stream.samples": 40}} if len(sizes) > 5 else {}
+    runs = run(tmp_path, data, ["naive", "er", "joint"], stream=stream, **one_epoch, **setting, **fewer)
     scenario = runs[0].spec.scenario
     assert scenario.stream is not None
     assert (scenario.stream.name, scenario.classes_per_experience) == (stream, sizes)
@@ -120,6 +122,7 @@ def test_a_run_on_each_stream_passes_the_audit_and_is_compared(
     assert stream in (tmp_path / "report" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_split_of_the_classes_is_the_same_run_with_and_without_its_name(tmp_path: Path, data: Path) -> None:
     plain = run(tmp_path, data, "naive", epochs=1)[0]
     assert run(tmp_path, data, "naive", epochs=1, stream="class")[0].run_id == plain.run_id
@@ -127,6 +130,7 @@ def test_the_split_of_the_classes_is_the_same_run_with_and_without_its_name(tmp_
     assert b"stream" not in (plain.path / "spec.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_evaluations_within_experiences_change_no_weights(tmp_path: Path, data: Path) -> None:
     often, never = (
         run(tmp_path, data, "er", stream="online", set={"stream.evaluate_every": every})[0] for every in (7, 0)
@@ -137,6 +141,7 @@ def test_evaluations_within_experiences_change_no_weights(tmp_path: Path, data: 
     ]
 
 
+@pytest.mark.slow
 def test_an_online_stream_passes_once_in_batches_of_ten_with_as_many_steps_as_the_recipe_says(
     tmp_path: Path, data: Path
 ) -> None:
@@ -152,6 +157,7 @@ def test_an_online_stream_passes_once_in_batches_of_ten_with_as_many_steps_as_th
     assert sum(each.samples_seen for each in once.experiences) == info.train_size
 
 
+@pytest.mark.slow
 def test_without_boundaries_a_strategy_is_told_of_no_experience(tmp_path: Path, data: Path) -> None:
     told = strategy(tmp_path, "told", TOLD)
     run(tmp_path, data, told, stream="blurry")
@@ -211,6 +217,7 @@ def test_what_a_stream_does_not_give_is_refused_before_training(
     assert not list(tmp_path.glob("results/*/*/*"))
 
 
+@pytest.mark.slow
 def test_a_sample_that_returns_may_be_read_and_one_that_does_not_may_not(tmp_path: Path, data: Path) -> None:
     peeks = strategy(tmp_path, "peeks", PEEKS)
     stays_away = run(tmp_path, data, peeks, stream="repetition", epochs=1, set={"stream.repeat": 0})[0]
@@ -222,6 +229,7 @@ def test_a_sample_that_returns_may_be_read_and_one_that_does_not_may_not(tmp_pat
     assert returns.result.experiences[2].reads.earlier == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["online", "blurry", "repetition"])
 def test_killed_within_an_experience_and_repeated_a_run_ends_as_one_that_was_not(
     tmp_path: Path, data: Path, stream: str

@@ -90,6 +90,7 @@ def test_the_trunk_is_frozen_after_the_first_experience(name: str) -> None:
     assert steps[0] > 0 and (sum(steps[1:]) > 0) == (name == "fetril")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FEATURE_STRATEGIES, "fetril"])
 def test_a_trunk_that_is_frozen_from_the_start_is_not_trained_in_the_first_experience_either(name: str) -> None:
     strategy = builtin(name, **SMALL.get(name, {}))
@@ -295,6 +296,7 @@ def splits(draw: st.DrawFn) -> tuple[int, ...]:
     return tuple(sizes)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(sizes=splits(), ridge=st.sampled_from([1e-3, 0.1, 10.0]))
 def test_acil_is_the_joint_ridge_regression_however_the_stream_is_split(sizes: tuple[int, ...], ridge: float) -> None:

@@ -136,6 +136,7 @@ def recorded(run: SmallRun) -> list[tuple[Tensor, Tensor, int]]:
     return batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "preset", "method"),
     [

@@ -53,6 +53,7 @@ def batch_of(rows: list[int], labels: list[int] | None = None, **more: Any) -> B
 # -- the memory -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_reservoir_keeps_every_sample_with_equal_probability() -> None:
     torch.manual_seed(0)
     counts: Counter[int] = Counter()
@@ -66,6 +67,7 @@ def test_a_reservoir_keeps_every_sample_with_equal_probability() -> None:
     assert all(count == pytest.approx(2000 * 4 / 10, abs=100) for count in counts.values()) and len(counts) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capacity", [4, 10, 25])
 def test_a_reservoir_keeps_each_image_with_equal_probability_and_once_however_many_epochs_show_it(
     capacity: int,
@@ -289,6 +291,7 @@ def planned(data: Path, strategy: str, memory: int) -> int:
     return len(plan(request, lambda event: None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_MEMORY)
 def test_fewer_exemplars_than_classes_are_refused_when_a_run_is_planned(name: str, data: Path) -> None:
     with pytest.raises(UsageError, match=rf"{name}\.memory = 9 exemplars are fewer than the 10 classes") as refusal:
@@ -597,6 +600,7 @@ def test_gdumb_gives_a_class_its_share_even_before_the_memory_is_full() -> None:
     assert offered_to_gdumb(5, [0, 1, 0, 0, 0]) == [0, 1, 0, 0]  # k / |Y| is not rounded: 2 < 5 / 2
 
 
+@pytest.mark.slow
 def test_a_class_that_gdumb_has_not_seen_enters_though_there_are_more_classes_than_exemplars() -> None:
     torch.manual_seed(0)
     for _ in range(20):

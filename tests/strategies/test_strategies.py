@@ -366,6 +366,7 @@ def test_without_the_old_classes_in_the_new_term_it_gives_them_no_gradient() -> 
     assert (batch.logits.grad[:, :3] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augmentation", [Augmentation(), UNSEEN, Augmentation(crop=1, flip=True, brightness=0.2)])
 def test_lwf_is_given_the_answers_of_the_network_before_the_experience(augmentation: Augmentation) -> None:
     """The published network's, in evaluation mode, for the very images of the batch; also at the last step."""
@@ -523,6 +524,7 @@ def test_after_the_warm_up_everything_trains(optimizer: str, momentum: float) ->
 # Real digits
 
 
+@pytest.mark.slow
 def test_joint_learns_the_digits_and_fine_tuning_forgets_them() -> None:
     """With two thirds of the images new each time, accuracy on all of them tells the references apart."""
     recipe = Recipe(network="mlp", optimizer="adam", lr=1e-3, batch_size=32, epochs=10)

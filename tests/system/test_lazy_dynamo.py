@@ -33,6 +33,7 @@ def run(program: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_optimizers_step_without_it_and_to_the_same_weights() -> None:
     run(f"""{PUT_OFF}
 def weights(make):
@@ -54,6 +55,7 @@ assert all(torch.equal(one, weights(make)) for one, make in zip(without, makers,
 """)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "use",
     [
@@ -82,6 +84,7 @@ train(torch.optim.SGD([p := torch.nn.Parameter(torch.ones(2))], lr=0.1), p)
 """)
 
 
+@pytest.mark.slow
 def test_a_process_that_only_uses_clbench_keeps_torch_as_it_is() -> None:
     program = PUT_OFF.replace("own_process.claim()\n", "")
     run(f"""{program}

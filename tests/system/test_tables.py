@@ -44,6 +44,7 @@ def test_columns_that_do_not_fit_follow_in_a_table_that_begins_with_the_first() 
     assert len(re.findall(r"^strategy", printed(200, HEADINGS, [ROW], range(1, 6)), re.MULTILINE)) == 1
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(st.integers(0, 10**9), min_size=6, max_size=6), min_size=1, max_size=3), st.integers(30, 150))
 def test_whatever_the_numbers_each_is_on_a_line(numbers: list[list[int]], width: int) -> None:
     rows = [["name", *(f"{number:,}" for number in row)] for row in numbers]

@@ -117,6 +117,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_says_once_how_to_look(tracked: Tracked) -> None:
     lines = [line for line in tracked.said.splitlines() if line.startswith("track")]
     assert sorted(lines) == [
@@ -144,6 +145,7 @@ def _epoch_lengths(run: StoredRun) -> list[int]:
     return [each.gradient_steps // len(each.epochs) for each in run.result.experiences for _ in range(len(each.epochs))]
 
 
+@pytest.mark.slow
 def test_the_metrics_of_every_experience_are_those_of_the_result(tracked: Tracked) -> None:
     for name, run in tracked.runs.items():
         ends = np.cumsum([each.gradient_steps for each in run.result.experiences]).tolist()
@@ -212,6 +214,7 @@ def _numbers(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in run.iterdir() if path.name not in apart}
 
 
+@pytest.mark.slow
 def test_tracking_changes_no_byte_of_a_run(tracked: Tracked, plain: Path) -> None:
     for name, run in tracked.runs.items():
         numbers = _numbers(run.path)
@@ -234,6 +237,7 @@ def test_git_is_told_to_leave_the_folder_out(tracked: Tracked) -> None:
     assert (tracked.folder / "tracking" / ".gitignore").read_text() == "*\n"
 
 
+@pytest.mark.slow
 def test_runs_that_are_stored_are_not_tracked_again(tracked: Tracked, data: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (tracked.folder / "tracking").rglob("*")}
     done = clbench_run(tracked.folder, data, "-s", "naive,lwf", "--epochs", "2", "--track", ALL)

@@ -280,6 +280,7 @@ def small(data: Path, out: Path, strategy: str = "naive", **options: Any) -> Sto
     return clbench.run(strategy, "splitdigits", **asked)[0]
 
 
+@pytest.mark.slow
 def test_a_run_whose_tracker_fails_has_the_bytes_of_one_without(
     package: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -290,6 +291,7 @@ def test_a_run_whose_tracker_fails_has_the_bytes_of_one_without(
     assert capsys.readouterr().err.count("tracker diary failed: ValueError: no.") == 1
 
 
+@pytest.mark.slow
 def test_the_steps_of_trials_are_not_tracked(package: Path, data: Path) -> None:
     """Neither those of `--tune chf` before each experience, nor the runs of `--tune grid`."""
     run = small(data, package / "chf", strategy="lwf", tune="chf", track="diary", set={"lwf.alpha": 1.0})
@@ -300,6 +302,7 @@ def test_the_steps_of_trials_are_not_tracked(package: Path, data: Path) -> None:
     assert [entry[1] for entry in diary(package, "begin")] == ["/".join(run.path.parts[-3:])]
 
 
+@pytest.mark.slow
 def test_a_disk_that_does_not_take_the_events_costs_nothing_but_them(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,6 +111,7 @@ def with_loss(loss: Callable[[Any, Batch], Tensor]) -> Callable[[], Any]:
     return lambda: Given(None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 @pytest.mark.parametrize("name", ["naive", "l2", "ewc", "mas", "frozen", "lwf", "lwf_mc", "joint"])
 def test_replayed_steps_give_the_numbers_of_the_plain_loop_to_the_bit(name: str, recipe: Recipe) -> None:
@@ -137,6 +138,7 @@ def test_strategies_that_act_within_a_step_are_not_captured(name: str) -> None:
     assert "the strategy has a before_step or after_step hook" in reasons
 
 
+@pytest.mark.slow
 def test_rates_that_differ_between_parts_are_replayed_and_own_modules_that_train_are_not() -> None:
     class Slow(clbench.Strategy):  # type: ignore[type-arg]
         def rate_factors(self, experience: Any) -> dict[str, float]:
@@ -199,6 +201,7 @@ def test_a_loss_that_is_more_than_a_function_of_the_batch_is_not_replayed(
     assert not any(costs.replayed_steps for costs in replayed.experience_costs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [PLAIN, ROUGH], ids=["plain", "rough"])
 @pytest.mark.parametrize(
     ("recorder", "reason"),

@@ -338,6 +338,7 @@ def test_one_preset_named_twice_is_a_mistake(data: Path) -> None:
         specs(data, "lwf:pycil", "lwf:pycil")
 
 
+@pytest.mark.slow
 def test_every_builtin_preset_can_be_configured_in_every_setting() -> None:
     from clbench.results.spec_building import method
 
@@ -366,6 +367,7 @@ def test_fine_tuning_ranges_over_the_classes_that_its_preset_says(over: str) -> 
     torch.testing.assert_close(builtin("naive", cross_entropy_over=over).loss(batch), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["naive:mammoth", "ewc:mammoth", "lwf:vandeven2022"])
 def test_a_loss_over_all_classes_runs_where_the_head_is_fixed_and_is_refused_elsewhere(
     preset: str, data: Path, tmp_path: Path

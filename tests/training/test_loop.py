@@ -165,6 +165,7 @@ def test_labels_are_positions_in_the_class_order() -> None:
         assert y.tolist() == [ORDER.index(class_id) for class_id in samples.y[rows]]
 
 
+@pytest.mark.slow
 def test_batches_order_images_and_initial_weights_do_not_depend_on_the_strategy() -> None:
     journals = {name: journal_of(name, ROUGH) for name in STRATEGIES}
     naive = journals["naive"]
@@ -571,6 +572,7 @@ def test_a_run_continued_after_any_interruption_ends_as_one_that_never_stopped(
         assert numbers(outcome.path) == expected
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_at_every_boundary_ends_as_one_that_never_stopped(
     scenario: str, data: Path, tmp_path: Path
 ) -> None:
@@ -614,6 +616,7 @@ def test_a_run_stopped_within_an_experience_begins_that_experience_again(
     assert numbers(continued.path) == numbers(whole.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("split", "sizes"), [("4,3,3", [4, 3, 3]), ("4+3x2", [4, 2, 2, 2]), ("1", [10])])
 def test_uneven_splits_and_a_single_experience_run_from_end_to_end(
     split: str, sizes: list[int], scenario: str, data: Path, tmp_path: Path
@@ -639,6 +642,7 @@ def test_uneven_splits_and_a_single_experience_run_from_end_to_end(
                 assert set(within[np.isin(labels, own)]) <= set(own)
 
 
+@pytest.mark.slow
 def test_a_published_run_states_its_costs(scenario: str, data: Path, tmp_path: Path) -> None:
     """Digits are 8x8x1 bytes; two layers of 400 on 64 pixels, and rows of 401 for 4, 3 and 3 classes."""
     options: dict[str, Any] = {"recipe": "plain", "epochs": 2, "threads": 1, "out": tmp_path / "results", "data": data}
@@ -661,6 +665,7 @@ def test_a_published_run_states_its_costs(scenario: str, data: Path, tmp_path: P
     assert naive.result.totals.gradient_steps == sum(stated(naive, "gradient_steps"))
 
 
+@pytest.mark.slow
 def test_a_network_is_freed_when_its_run_has_ended(tmp_path: Path, data: Path) -> None:
     """Many runs in one process would else be in memory together until Python happens to look for circles."""
 

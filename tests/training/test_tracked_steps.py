@@ -55,6 +55,7 @@ def test_losses_are_read_fifty_at_a_time() -> None:
     assert [len(event.losses) for event in sent] == [50, 50, 20, 50, 10]
 
 
+@pytest.mark.slow
 def test_what_is_tracked_is_trained_as_what_is_not() -> None:
     tracked, sent = learned(COSINE, tracked=True)
     plain, nothing = learned(COSINE, tracked=False)
