@@ -247,7 +247,6 @@ def test_show_tells_every_hyper_parameter_with_its_range_and_default(command: Co
 RUN = ["run", "-s", "naive", "-S", "splitdigits", "--threads", "1", "--device", "cpu"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

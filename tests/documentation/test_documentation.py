@@ -108,7 +108,6 @@ def test_the_blocks_of_a_page_run_as_they_stand(
             exec(compile(block.text, str(page), "exec"), variables)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_a_block_that_is_not_run_says_so_and_its_commands_exist(page: Path) -> None:
     for block in blocks(page.read_text()):

@@ -259,7 +259,6 @@ def test_a_copy_of_a_frozen_network_is_frozen_on_its_own() -> None:
 # Seeds
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(name: str) -> None:
     one = build(name, (32, 32, 3), seed=3).state_dict()

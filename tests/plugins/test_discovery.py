@@ -294,7 +294,6 @@ BROKEN = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_file_is_listed_as_broken_and_the_others_still_list(folder: Path, name: str) -> None:
     content = BROKEN[name]

@@ -451,7 +451,6 @@ HOSTILE_FILES: dict[str, tuple[str, Callable[[], bytes]]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "content"), HOSTILE_FILES.values(), ids=HOSTILE_FILES)
 def test_a_hostile_file_leaves_out_its_run_alone_and_is_not_executed(
     tmp_path: Path, sound: bytes, monkeypatch: pytest.MonkeyPatch, name: str, content: Callable[[], bytes]

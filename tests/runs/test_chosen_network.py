@@ -172,7 +172,6 @@ def test_if_the_head_alone_trains_the_inputs_are_the_features_of_the_trunk(data:
 # -- what is refused --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "kind", "message"),
     [

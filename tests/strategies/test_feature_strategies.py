@@ -90,7 +90,6 @@ def test_the_trunk_is_frozen_after_the_first_experience(name: str) -> None:
     assert steps[0] > 0 and (sum(steps[1:]) > 0) == (name == "fetril")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FEATURE_STRATEGIES, "fetril"])
 def test_a_trunk_that_is_frozen_from_the_start_is_not_trained_in_the_first_experience_either(name: str) -> None:
     strategy = builtin(name, **SMALL.get(name, {}))

@@ -291,7 +291,6 @@ def planned(data: Path, strategy: str, memory: int) -> int:
     return len(plan(request, lambda event: None))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_MEMORY)
 def test_fewer_exemplars_than_classes_are_refused_when_a_run_is_planned(name: str, data: Path) -> None:
     with pytest.raises(UsageError, match=rf"{name}\.memory = 9 exemplars are fewer than the 10 classes") as refusal:
