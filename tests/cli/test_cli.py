@@ -328,6 +328,7 @@ def test_cuda_where_there_is_none_ends_with_4_and_never_runs_on_the_cpu(
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["def (:\n", "1 / 0\nimport clbench\nclass A(clbench.Strategy): pass\n"])
 def test_a_broken_strategy_ends_with_5_where_it_is_asked_for_and_only_there(
     command: Command, here: Path, content: str
@@ -499,6 +500,7 @@ def test_progress_and_noise_go_to_standard_error_and_the_table_to_standard_outpu
     assert "experience 1" in err and "noise in training" in err and "experience 1" not in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["noise at import", "noise in training"])
 def test_what_a_strategy_prints_never_reaches_standard_output(grid: Path, noise: str) -> None:
     assert noise not in (grid / "said.out").read_text()
@@ -514,6 +516,7 @@ def test_a_run_as_json_puts_only_json_on_standard_output(command: Command, here:
     assert said["comparisons"][0]["rows"][0]["strategy"] == "mine"
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_skipped_and_its_files_are_not_touched(grid: Path, data: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(grid)
     before = {path: path.stat().st_mtime_ns for run in run_folders(grid / "results") for path in run.iterdir()}
@@ -575,6 +578,7 @@ def test_load_gives_a_row_for_each_run_setting_evaluation_and_experience(grid: P
         assert last["correct"].sum() / last["total"].sum() == pytest.approx(final)
 
 
+@pytest.mark.slow
 def test_compare_shows_the_stored_runs_strategy_by_strategy(grid: Path, command: Command) -> None:
     done = command("compare", str(grid / "results"), "--json")
     (comparison,) = json.loads(done.out)["comparisons"]

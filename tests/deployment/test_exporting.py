@@ -111,6 +111,7 @@ def test_safetensors_fit_the_authors_own_module_with_its_head(exported: Any, str
     assert (answers == kept_runs.predicted(strangers, 4)).all()
 
 
+@pytest.mark.slow
 def test_the_comparison_is_on_test_images_if_their_dataset_is_there(
     network: TrainedNetwork, data: Path, tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_the_comparison_is_on_test_images_if_their_dataset_is_there(
     assert elsewhere.compared_on.startswith("64 images of noise, since digits is not in")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_exporters_say_nothing(
     network: TrainedNetwork, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]

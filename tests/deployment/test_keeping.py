@@ -68,6 +68,7 @@ def test_a_network_per_experience_is_kept_and_stands_in_the_manifest(kept: Store
     assert files <= set(manifest.files) and store.damage(kept.path) is None
 
 
+@pytest.mark.slow
 def test_the_record_says_what_the_network_is(kept: StoredRun) -> None:
     found, order = record(kept), kept.spec.scenario.class_order
     assert found.origin.run_id == kept.result.run_id and found.origin.experience == 4

@@ -70,6 +70,7 @@ def test_what_was_right_before_is_what_the_old_network_answers(extended, model, 
         assert each.correct_before == before.count((each.name, each.name))
 
 
+@pytest.mark.slow
 def test_agreement_is_the_share_of_answers_that_stay(extended, model, photos):
     before = [answer for _, answer in answers(model, photos.any)]
     after = [answer for _, answer in answers(extended.folder, photos.any)]
@@ -85,6 +86,7 @@ def test_the_best_mean_of_old_and_new_is_kept(extended):
     assert set(means) == {"naive", "frozen", "slda"}
 
 
+@pytest.mark.slow
 def test_a_fifth_of_each_new_class_is_held_out(extended):
     new = extended.result.kept.classes[7:]
     assert [(each.name, each.train_images, each.test_images) for each in new] == [

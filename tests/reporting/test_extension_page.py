@@ -263,6 +263,7 @@ def test_of_several_new_classes_those_that_are_taken_for_each_other_are_listed()
     ]
 
 
+@pytest.mark.slow
 def test_of_many_confusions_the_ten_most_frequent_are_listed_and_the_rest_is_counted() -> None:
     markup = section(page_of(many()), "confusions")
     old_as_new = tables(markup)[1]
@@ -472,5 +473,6 @@ def test_a_page_is_well_formed_and_small(case: str) -> None:
     assert set(re.findall(r'href="#([^"]*)"', markup)) <= set(ids)
 
 
+@pytest.mark.slow
 def test_the_same_result_makes_the_same_page() -> None:
     assert page_of(usual()) == page_of(usual())

@@ -104,6 +104,7 @@ def test_the_answer_is_a_short_sentence_with_the_numbers_worked_by_hand(report_o
     )
 
 
+@pytest.mark.slow
 def test_the_table_has_every_strategy_with_its_numbers_its_evidence_and_its_marks(report_of: ReportOf) -> None:
     # lwf keeps 0.4, 0.6, 0.4, 0.6, 0.4 of the old: mean 0.48, s = 0.1095, and t(0.975, 4) = 2.776, so ± 0.136; half of
     # that in the final accuracy.
@@ -516,6 +517,7 @@ def test_a_report_that_cannot_be_written_leaves_the_last_as_it_was(
 # -- odd comparisons --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_strategy_one_seed_one_experience_claims_nothing_that_it_cannot_know(report_of: ReportOf) -> None:
     markup = page(report_of("single"))
     assert paragraphs(markup, "answer") == [
@@ -692,6 +694,7 @@ def test_hostile_names_are_shown_as_they_are_and_never_become_markup(report_of: 
     assert "{{ 7 * 7 }}" in markup and "&lt;script&gt;alert(1)&lt;/script&gt;" in markup
 
 
+@pytest.mark.slow
 def test_no_name_turns_the_text_around_it(report_of: ReportOf) -> None:
     markup = page(report_of("hostile"))
     assert not set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067") & set(markup)

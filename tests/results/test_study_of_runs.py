@@ -98,6 +98,7 @@ def test_the_study_of_all_of_them_together_plans_them_all(made: Path, data: Path
     assert "To do" not in text
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_alike_stands_together(made: Path) -> None:
     runs, _ = read_all([made / "results0"])
     found = parse(study_of_runs(runs))

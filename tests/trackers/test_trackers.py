@@ -19,6 +19,8 @@ from tracker_readers import Written
 from clbench.results import stored_runs
 from clbench.results.stored_run import StoredRun
 
+pytestmark = pytest.mark.slow
+
 ALL = "tensorboard,wandb,mlflow,events"
 SECRET = "f00dfeedf00dfeedf00dfeedf00dfeedf00dfeed"
 
@@ -117,7 +119,6 @@ def plain(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_the_command_says_once_how_to_look(tracked: Tracked) -> None:
     lines = [line for line in tracked.said.splitlines() if line.startswith("track")]
     assert sorted(lines) == [
@@ -145,7 +146,6 @@ def _epoch_lengths(run: StoredRun) -> list[int]:
     return [each.gradient_steps // len(each.epochs) for each in run.result.experiences for _ in range(len(each.epochs))]
 
 
-@pytest.mark.slow
 def test_the_metrics_of_every_experience_are_those_of_the_result(tracked: Tracked) -> None:
     for name, run in tracked.runs.items():
         ends = np.cumsum([each.gradient_steps for each in run.result.experiences]).tolist()
@@ -214,7 +214,6 @@ def _numbers(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in run.iterdir() if path.name not in apart}
 
 
-@pytest.mark.slow
 def test_tracking_changes_no_byte_of_a_run(tracked: Tracked, plain: Path) -> None:
     for name, run in tracked.runs.items():
         numbers = _numbers(run.path)
@@ -237,7 +236,6 @@ def test_git_is_told_to_leave_the_folder_out(tracked: Tracked) -> None:
     assert (tracked.folder / "tracking" / ".gitignore").read_text() == "*\n"
 
 
-@pytest.mark.slow
 def test_runs_that_are_stored_are_not_tracked_again(tracked: Tracked, data: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (tracked.folder / "tracking").rglob("*")}
     done = clbench_run(tracked.folder, data, "-s", "naive,lwf", "--epochs", "2", "--track", ALL)
@@ -261,7 +259,6 @@ def resumed(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Iterator[Tr
     yield Tracked.read(folder, done.stderr)
 
 
-@pytest.mark.slow
 def test_a_run_that_was_killed_has_each_step_once_and_is_one_run(resumed: Tracked) -> None:
     ((name, run),) = resumed.runs.items()
     steps = run.result.totals.gradient_steps
@@ -271,7 +268,6 @@ def test_a_run_that_was_killed_has_each_step_once_and_is_one_run(resumed: Tracke
     assert resumed.mlflow[name].status == "FINISHED"
 
 
-@pytest.mark.slow
 def test_wandb_has_both_parts_of_a_run_that_was_killed_under_its_id(resumed: Tracked) -> None:
     ((name, run),) = resumed.runs.items()
     first, second = resumed.wandb[name]
@@ -284,7 +280,6 @@ def test_wandb_has_both_parts_of_a_run_that_was_killed_under_its_id(resumed: Tra
     assert sorted({*ours, *theirs}) == list(range(1, run.result.totals.gradient_steps + 1))
 
 
-@pytest.mark.slow
 def test_the_events_of_a_run_that_was_killed_are_cut_back_to_its_checkpoint(resumed: Tracked) -> None:
     ((_, run),) = resumed.runs.items()
     path = run.path / "events.jsonl"
@@ -296,7 +291,6 @@ def test_the_events_of_a_run_that_was_killed_are_cut_back_to_its_checkpoint(resu
     assert [each["experience"] for each in readers.events(path, "ExperienceFinished")] == list(range(5))
 
 
-@pytest.mark.slow
 def test_a_run_that_was_killed_has_the_bytes_of_one_that_was_neither_killed_nor_tracked(
     resumed: Tracked, tmp_path: Path, data: Path
 ) -> None:
@@ -306,7 +300,6 @@ def test_a_run_that_was_killed_has_the_bytes_of_one_that_was_neither_killed_nor_
     assert _numbers(tmp_path / "results" / name) == _numbers(run.path)
 
 
-@pytest.mark.slow
 def test_a_run_that_failed_or_was_interrupted_is_so_for_every_tracker(tmp_path: Path, data: Path) -> None:
     from tensorboard.plugins.hparams import api_pb2
 

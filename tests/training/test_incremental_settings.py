@@ -359,6 +359,7 @@ def test_built_networks_have_a_head_that_can_be_either() -> None:
     assert builtin("lwf").config.alpha == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", ["seen", "current", "all"])
 def test_fine_tuning_ranges_over_the_classes_that_its_preset_says(over: str) -> None:
     batch = a_batch(Experience(1, (2, 2, 3)), 7, [2, 3, 2])
