@@ -210,11 +210,11 @@ def _page(
         plugin.doc,
         str(plugin.presets.get(chosen.preset or "", {}).get("loss", "")),
     )
-    return extension_page(result, thumbnails, command_of(request), facts)
+    return extension_page(result, thumbnails, command_of(request, result.threads), facts)
 
 
-def command_of(request: TrainRequest | ExtendRequest) -> str:
-    """Return the command as it would be typed."""
+def command_of(request: TrainRequest | ExtendRequest, threads: int) -> str:
+    """Return the command as it would be typed to compute with so many threads."""
     extends = isinstance(request, ExtendRequest)
     words = ["clbench", "extend" if extends else "train"]
     if isinstance(request, ExtendRequest) and request.source is not None:
@@ -229,7 +229,7 @@ def command_of(request: TrainRequest | ExtendRequest) -> str:
         else:
             listed = isinstance(value, (tuple, list))
             words += [flag, ",".join(map(str, value)) if listed else str(value)]
-    words += ["--threads", str(request.threads)]
+    words += ["--threads", str(threads)]
     for name, value in request.set.items():
         words += ["--set", f"{name}={value}"]
     return shlex.join(words)

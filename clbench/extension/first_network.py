@@ -88,7 +88,6 @@ def plan(request: TrainRequest, strategy: str, notify: Listener) -> Plan:
     check_values(request, (request.images,))
     values = divided(request.set)
     wanted = asked(values.network, request.weights)
-    machine = machine_for(request.device, request.threads)
     prepared = _prepared(request, values.strategies, notify)
     (method,) = methods_of(choose_strategies((strategy,), notify), {})
     recipe = chosen_recipe("train", TRAINING, values.recipe, request.epochs, wanted.use.train)
@@ -102,6 +101,7 @@ def plan(request: TrainRequest, strategy: str, notify: Listener) -> Plan:
         )
     size = request.size or wanted.use.size or network_source(request.network).traits.size or _DEFAULT_SIZE
     shape = ImageShape(height=size, width=size, channels=3, fit=request.fit)
+    machine = machine_for(request.device, request.threads_at(size))
     network, file = choose_network(request.network, wanted, (size, size, 3), data_folder(request.data))
     seeds = run_seeds(request.seed)
     asked_for = [each for each in prepared if each.strategy.statistics is None]

@@ -94,8 +94,8 @@ def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> P
     use, own = _network_values(request, values.network)
     asked_for = choose_strategies(request.strategy, notify) if request.strategy else None
     recipe = chosen_recipe("extend", EXTENDING, values.recipe, request.epochs, use.train)
-    machine = machine_for(request.device, request.threads)
     parent, states, notes = _parent(request, own)
+    machine = machine_for(request.device, request.threads_at(parent.record.input.image.height))
     for note in notes:
         notify(Note(note))
     methods = methods_of(asked_for or _default(defaults, states, parent, notify), values.strategies)

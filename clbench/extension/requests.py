@@ -15,6 +15,10 @@ from clbench.runs.request import DATA_FOLDER, DEVICE
 from clbench.system.machine import available_cores
 from clbench.system.suggestions import did_you_mean
 
+SMALL = 32
+"""Pixels. On smaller images more threads than one wait for each other longer than they compute, above all if something
+else keeps a core busy."""
+
 Asked = TypeVar("Asked", bound="Common")
 
 
@@ -95,8 +99,9 @@ class Common:
     seed: Annotated[int, Option("Draws batches, new weights and held-out images.", "N")] = 0
     device: Annotated[str, DEVICE] = "auto"
     threads: Annotated[
-        int, Option("Threads to compute with; part of the identity.", "N", unset="the cores", default=None)
-    ] = field(default_factory=available_cores)
+        int | None,
+        Option("Threads to compute with; part of the identity.", "N", unset=f"1 up to {SMALL} px, else the cores"),
+    ] = None
     data: Annotated[Path | None, DATA_FOLDER] = None
 
     @classmethod
@@ -109,6 +114,12 @@ class Common:
         return cls(
             **{name: accepted(known, name, value) for name, value in given.items() if value is not None}, **others
         )
+
+    def threads_at(self, size: int) -> int:
+        """Return how many threads compute if images have so many pixels across."""
+        if self.threads is not None:
+            return self.threads
+        return 1 if size <= SMALL else available_cores()
 
     @property
     def network_file(self) -> Path | None:

@@ -193,7 +193,7 @@ def test_a_full_disk_ends_with_exit_4_and_the_run_goes_on_once_there_is_room(
 
 
 def test_runs_at_once_give_what_runs_in_turn_give(tmp_path: Path, data: Path) -> None:
-    grid = ["-s", "all", "-S", "splitdigits", "--epochs", "1", "--threads", "1", "--data", data]
+    grid = ["-s", "all", "-S", "splitdigits", "--split", "2", "--epochs", "1", "--threads", "1", "--data", data]
     for jobs in ("1", "2"):
         done = subprocess.run(
             command("run", *grid, "--jobs", jobs, "--out", tmp_path / jobs),

@@ -13,6 +13,7 @@ import typer
 import clbench
 from clbench.cli.app import app
 from clbench.errors import UsageError
+from clbench.extension import requests
 from clbench.extension.requests import ExtendRequest, TrainRequest
 from clbench.runs.option import options_of, parsed
 
@@ -73,3 +74,16 @@ def test_command_line_and_python_ask_for_the_same_request() -> None:
 def test_an_argument_of_the_wrong_type_is_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         clbench.extend("model", "new", out="model-2", **given)
+
+
+def test_threads_are_the_cores_only_for_images_that_keep_them_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "available_cores", lambda: 8)
+    usual = TrainRequest(images=Path("new"), out=Path("m"), network="mlp")
+    assert [usual.threads_at(size) for size in (16, 32, 64, 224)] == [1, 1, 8, 8]
+    assert TrainRequest(images=Path("new"), out=Path("m"), network="mlp", threads=3).threads_at(16) == 3
+
+
+def test_a_first_network_of_small_images_is_trained_by_one_thread(photos: Any, tmp_path: Path) -> None:
+    made = clbench.train(photos.base, network="mlp", size=16, epochs=1, prepare="none", out=tmp_path / "model")
+    assert made.result.threads == 1
+    assert "--threads 1" in made.page.read_text()
