@@ -40,12 +40,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a fixture of their module are done by one worker, so that it is made once."""
+    """Tests that share what is made once, by their module or by all, are slow; a module's are done by one worker."""
     for item in items:
         assert isinstance(item, pytest.Function)
         definitions = item._fixtureinfo.name2fixturedefs.values()
         if any(definition.scope == "module" for stack in definitions for definition in stack):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+            item.add_marker(pytest.mark.slow)
+        elif once.__name__ in item.fixturenames:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
