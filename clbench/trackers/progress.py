@@ -161,7 +161,8 @@ class ProgressDisplay:
         old, new = _percent(event.old_accuracy), _percent(event.new_accuracy)
         self._latest[event.run] = f" | old {old} new {new}"
         self._advance(event.run, event.experience + 1)
-        what = f"old {old:>6}, new {new:>6}" if event.new_accuracy is not None else "not evaluated"
+        evaluated = (event.old_accuracy, event.new_accuracy) != (None, None)
+        what = f"old {old:>6}, new {new:>6}" if evaluated else "not evaluated"
         seconds = f"{event.seconds:.1f}" if event.seconds < 100 else f"{event.seconds:.0f}"
         which = f" experience {event.experience}" if self._started[event.run].experiences > 1 else ""
         self._print(f"  {_short(event.run)}{which}: {what} ({seconds} s)")

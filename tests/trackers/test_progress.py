@@ -86,6 +86,16 @@ def test_the_line_of_an_experience_fits() -> None:
     assert len(out.getvalue().splitlines()[-1]) <= 80
 
 
+def test_an_experience_without_new_classes_is_evaluated_and_one_that_is_not_trained_is_not() -> None:
+    out = io.StringIO()
+    display = ProgressDisplay(Console(file=out, width=80))
+    display(RunStarted(LONG, 20, "1 epoch", 0))
+    display(ExperienceFinished(LONG, 10, 0.944, None, 1.0))
+    assert "experience 10: old 94.4 %, new      – (1.0 s)" in out.getvalue().splitlines()[-1]
+    display(ExperienceFinished(LONG, 11, None, None, 1.0))
+    assert "experience 11: not evaluated (1.0 s)" in out.getvalue().splitlines()[-1]
+
+
 def test_the_line_of_an_extraction_has_images_rate_and_time_left_and_goes_when_all_are_done() -> None:
     display = terminal()
     features = "timm:vit_tiny_patch16_224 on cifar100"
