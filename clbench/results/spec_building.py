@@ -31,6 +31,7 @@ from clbench.streams.splits import class_order, domain_order, parse_split
 from clbench.streams.stream_kind import StreamKind
 from clbench.system.seeds import LARGEST, run_seeds
 from clbench.system.suggestions import did_you_mean
+from clbench.system.tables import listed
 
 ENGINE = 1
 """Raised whenever a change to the harness changes the numbers of a run."""
@@ -123,9 +124,9 @@ def _check_stream(how: Method, config: Any, what: Protocol) -> None:
             ) from None
     if not stream.boundaries and how.strategy.reference != "upper" and (needs := how.strategy.boundary_hooks(config)):
         raise UsageError(
-            f"{name} needs to know where an experience begins and ends, for its {', '.join(needs)}, and the stream "
+            f"{name} needs to know where an experience begins and ends, for its {listed(needs)}, and the stream "
             f"{name_of(stream)} does not tell",
-            "Strategies that do not: naive, er, derpp, er_ace, mir.",
+            "docs/streams.md lists the strategies that do not need to know.",
         )
     if stream.passes is not None and how.strategy.needs_passes(config):
         raise UsageError(

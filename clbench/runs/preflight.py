@@ -32,7 +32,7 @@ def check_protocol(spec: RunSpec, data: DatasetInfo, folder: Path) -> None:
     """Raise UsageError if the hyper-parameters, or the end of training, cannot be chosen in each experience, and if
     there is an experience of which nothing is tested."""
     recipe, tuning = spec.recipe.config.for_strategy(spec.strategy.name), spec.tuning
-    _check_stream(spec)
+    _check_stream(spec, class_counts(data, folder))
     if isinstance(tuning, ContinualTuning):
         _check_criterion(spec)
     share = recipe.validation or (tuning.validation if isinstance(tuning, ContinualTuning) else 0.0)
@@ -47,11 +47,14 @@ def _makes_domains(scenario: ScenarioSpec) -> bool:
     return scenario.stream is not None and issubclass(KINDS[scenario.stream.name], Domains)
 
 
-def _check_stream(spec: RunSpec) -> None:
-    """Raise UsageError for what cannot be done on the kind of stream."""
+def _check_stream(spec: RunSpec, counts: Sequence[int]) -> None:
+    """Raise UsageError for what cannot be done on the kind of stream; `counts` are the training images by class."""
     scenario = spec.scenario
     if scenario.stream is None:
         return
+    kind = stream_kind(scenario.stream.name, scenario.stream.options)
+    if not isinstance(kind, Domains):
+        kind.check_images([counts[each] for each in scenario.class_order], scenario.stream.split)
     made = _makes_domains(scenario)
     if isinstance(spec.tuning, ContinualTuning) and (made or 0 in scenario.classes_per_experience):
         raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -46,6 +47,16 @@ class Blurry(StreamKind):
         apart = self._disjoint(split)
         return (apart[0] + sum(split) - sum(apart), *apart[1:])
 
+    def check_images(self, images: Sequence[int], split: tuple[int, ...]) -> None:
+        """Raise UsageError if a blurry class cannot come in every experience."""
+        others = len(split) - 1
+        for own, (_, is_disjoint) in zip(images, self._homes(split), strict=True):
+            if not is_disjoint and (minor := round(self.minor * own)) < others:
+                raise UsageError(
+                    f"a class of {own} images has {minor} for the {others} experiences beside its own",
+                    "Raise stream.minor, or choose a --split into fewer experiences.",
+                )
+
     def rows(self, positions: Tensor, split: tuple[int, ...], seed: int) -> tuple[Tensor, ...]:
         """Return the rows of each experience: its disjoint classes, most of its blurry ones, some of the others'."""
         import torch
@@ -59,11 +70,6 @@ class Blurry(StreamKind):
                 continue
             own = own[torch.randperm(len(own), generator=generator)]
             minor = round(self.minor * len(own))
-            if minor < len(split) - 1:
-                raise UsageError(
-                    f"a class of {len(own)} images has {minor} for the {len(split) - 1} experiences beside its own",
-                    "Raise stream.minor, or choose a --split into fewer experiences.",
-                )
             others = [index for index in range(len(split)) if index != home]
             for index, part in zip(others, own[:minor].tensor_split(len(others)), strict=True):
                 experiences[index].append(part)

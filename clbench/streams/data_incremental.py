@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from clbench.base.config import config
-from clbench.streams.stream_kind import StreamKind
+from clbench.errors import UsageError
+from clbench.streams.stream_kind import LARGEST, StreamKind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,12 +25,20 @@ class DataIncremental(StreamKind):
     takes_split: ClassVar[bool] = False
     classes_return: ClassVar[bool] = True
 
-    experiences: Annotated[int, Ge(2)] = 5
+    experiences: Annotated[int, Ge(2), Le(LARGEST)] = 5
     """Number of experiences."""
 
     def new_classes(self, split: tuple[int, ...]) -> tuple[int, ...]:
         """Return all classes for the first experience, and none for the others."""
         return (sum(split), *[0] * (self.experiences - 1))
+
+    def check_images(self, images: Sequence[int], split: tuple[int, ...]) -> None:
+        """Raise UsageError if no class has an image for every experience, so that some may be empty."""
+        if self.experiences > max(images):
+            raise UsageError(
+                f"stream.experiences = {self.experiences} are more than any class has training images ({max(images)} "
+                "at most)"
+            )
 
     def rows(self, positions: Tensor, split: tuple[int, ...], seed: int) -> tuple[Tensor, ...]:
         """Return the rows of each experience, ascending; what does not divide goes to experiences drawn at random."""

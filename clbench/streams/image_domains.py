@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from clbench.base.config import config
 from clbench.errors import UsageError
-from clbench.streams.stream_kind import StreamKind
+from clbench.streams.stream_kind import LARGEST, StreamKind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ class Domains(StreamKind):
 
     takes_split: ClassVar[bool] = False
 
-    experiences: Annotated[int, Ge(2)] = 10
+    experiences: Annotated[int, Ge(2), Le(LARGEST)] = 10
     """Number of domains."""
 
     def new_classes(self, split: tuple[int, ...]) -> tuple[int, ...]:

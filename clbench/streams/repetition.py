@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Le
 
 from clbench.base.config import config
-from clbench.streams.stream_kind import StreamKind
+from clbench.errors import UsageError
+from clbench.streams.stream_kind import LARGEST, StreamKind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +28,7 @@ class Repetition(StreamKind):
     takes_split: ClassVar[bool] = False
     classes_return: ClassVar[bool] = True
 
-    experiences: Annotated[int, Ge(2)] = 20
+    experiences: Annotated[int, Ge(2), Le(LARGEST)] = 20
     """Number of experiences."""
 
     first: Annotated[float, Gt(0), Le(1)] = 0.2
@@ -42,6 +44,11 @@ class Repetition(StreamKind):
         shares = [1 - (1 - self.first) ** (index + 1) for index in range(self.experiences - 1)]
         come = [min(classes, math.ceil(classes * share - 1e-9)) for share in shares]
         return tuple(after - before for before, after in zip([0, *come], [*come, classes], strict=True))
+
+    def check_images(self, images: Sequence[int], split: tuple[int, ...]) -> None:
+        """Raise UsageError if there are more experiences than images."""
+        if self.experiences > sum(images):
+            raise UsageError(f"stream.experiences = {self.experiences} are more than the {sum(images)} training images")
 
     def rows(self, positions: Tensor, split: tuple[int, ...], seed: int) -> tuple[Tensor, ...]:
         """Return the rows of each experience."""

@@ -142,6 +142,8 @@ def open_stream(
     position = np.argsort(class_order)  # class id -> position in the class order
     positions, test_positions = torch.from_numpy(position[y_train]), torch.from_numpy(position[y_test])
     split = classes_per_experience if maps is not None or not split else split
+    images = torch.bincount(positions, minlength=len(class_order)).tolist()
+    kind.check_images(images, split)
     rows = kind.sampled(kind.rows(positions, split, seed), seed)
     positions = kind.labels(positions, split, seed)
     return Stream(

@@ -6,6 +6,7 @@ in the class order, so that a kind needs to know neither the classes' names nor 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge
@@ -15,6 +16,9 @@ from clbench.system.seeds import derive
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+LARGEST = 10_000
+"""Experiences that a stream may be asked for; each has a line in what a run stores."""
 
 
 @config
@@ -45,6 +49,9 @@ class StreamKind:
         `split` is the number of classes of each experience. Raises UsageError for a split that the options do not suit.
         """
         return split
+
+    def check_images(self, images: Sequence[int], split: tuple[int, ...]) -> None:
+        """Raise UsageError if there are too few training images; `images` are those of each class, in class order."""
 
     def domains(self, seed: int) -> tuple[str, ...]:
         """Return the name of each domain, if every image comes in several; else nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,9 +15,12 @@ import pytest
 import torch
 
 import clbench
+from clbench.base.strategy import config_class
 from clbench.comparison.grouping import compare
 from clbench.data.datasets import describe
 from clbench.errors import UsageError
+from clbench.plugins.discovery import discover
+from clbench.runs.selection import load_class
 from clbench.streams.kinds import stream_kind
 from clbench.streams.stream import open_stream
 
@@ -206,6 +210,9 @@ def test_without_boundaries_a_strategy_is_told_of_no_experience(tmp_path: Path, 
         ("naive", {"stream": "online", "set": {"stream.minor": 0.1}}, "stream has no hyper-parameter 'minor'"),
         ("naive", {"stream": "onlin"}, "did you mean 'online'"),
         ("lwf", {"stream": "permuted", "setting": "domain", "tune": "chf"}, "--tune chf chooses by the classes"),
+        ("naive", {"stream": "repetition", "set": {"stream.experiences": 5000}}, "more than the 1442 training images"),
+        ("naive", {"stream": "data_incremental", "set": {"stream.experiences": 1000}}, "(147 at most)"),
+        ("naive", {"stream": "blurry", "set": {"stream.minor": 0.01}}, "has 1 for the 4 experiences beside its own"),
     ],
 )
 def test_what_a_stream_does_not_give_is_refused_before_training(
@@ -215,6 +222,14 @@ def test_what_a_stream_does_not_give_is_refused_before_training(
         run(tmp_path, data, what, **options)
     assert message in f"{refused.value.message}\n{refused.value.hint}"
     assert not list(tmp_path.glob("results/*/*/*"))
+
+
+def test_the_documentation_names_the_strategies_that_need_no_boundaries() -> None:
+    loaded = {plugin.name: load_class(plugin) for plugin in discover("strategy") if plugin.source == "built-in"}
+    free = {name for name, cls in loaded.items() if not cls.dialects_of and not cls.boundary_hooks(config_class(cls)())}
+    page = Path(__file__).parents[2] / "docs" / "streams.md"
+    (sentence,) = re.findall(r"`ewc`, are refused. (.*?) need none", page.read_text(), re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", sentence)) == free
 
 
 @pytest.mark.slow

@@ -50,6 +50,7 @@ def test_every_kind_is_found_by_its_name_and_says_what_it_and_its_options_are() 
         ("blurry", {"minor": 0}, "stream.minor must be greater than 0"),
         ("long_tailed", {"imbalance": "1"}, "stream.imbalance must be less than 1"),
         ("repetition", {"experiences": "x"}, "stream.experiences must be a valid integer"),
+        ("permuted", {"experiences": 10_001}, "stream.experiences must be less than or equal to 10000"),
     ],
 )
 def test_a_name_or_an_option_that_there_is_not_is_refused(name: str, options: dict[str, Any], message: str) -> None:
@@ -102,9 +103,21 @@ def test_a_blurry_stream_has_every_sample_exactly_once(disjoint: float, minor: f
 
 def test_too_few_samples_for_a_blurry_class_to_come_in_every_experience_are_refused() -> None:
     with pytest.raises(UsageError, match="a class of 100 images has 3 for the 4 experiences beside its own"):
-        stream_kind("blurry", {"minor": 0.03}).rows(BALANCED, FIVE, 0)
+        stream_kind("blurry", {"minor": 0.03}).check_images([100] * 10, FIVE)
+    # Class 0 is disjoint, and may have as few as it likes.
+    stream_kind("blurry", {}).check_images([1] + [100] * 9, FIVE)
     with pytest.raises(UsageError, match="at least two experiences"):
         stream_kind("blurry", {}).new_classes((10,))
+
+
+def test_more_experiences_than_there_are_images_for_are_refused() -> None:
+    repeating, more = (stream_kind(name, {"experiences": 101}) for name in ("repetition", "data_incremental"))
+    with pytest.raises(UsageError, match=r"stream\.experiences = 101 are more than the 100 training images"):
+        repeating.check_images([50, 50], (2,))
+    repeating.check_images([50, 51], (2,))
+    with pytest.raises(UsageError, match=r"101 are more than any class has training images \(100 at most\)"):
+        more.check_images([100, 100], (2,))
+    more.check_images([101, 1], (2,))
 
 
 # -- repetition -------------------------------------------------------------------------------------------------------
