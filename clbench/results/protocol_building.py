@@ -106,7 +106,7 @@ def protocol(
         raise UsageError(f"in the stream {name_of(kind)} classes return, so that it can be class-incremental alone")
     if split is not None and not kind.takes_split:
         raise UsageError(f"--split has no effect on the stream {name_of(kind)}, which makes experiences of its own")
-    if order is not None and isinstance(kind, Domains):
+    if order not in (None, "seed") and isinstance(kind, Domains):
         raise UsageError(
             f"--class-order has no effect on the stream {name_of(kind)}, whose experiences all have the same classes"
         )

@@ -83,7 +83,7 @@ class ScenarioSpec(Record):
             return f"{len(sizes)} domains of {sizes[0]} classes"
         if self.stream is None:
             return f"{describe_split(sizes)} classes"
-        if 0 in sizes:
+        if 0 in sizes or not KINDS[self.stream.name].takes_split:
             return f"{sum(sizes)} classes in {len(sizes)} experiences, stream {self.stream.name}"
         return f"{describe_split(self.stream.split)} classes, stream {self.stream.name}"
 

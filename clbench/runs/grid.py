@@ -186,7 +186,7 @@ def _explaining_lists(request: Request) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        lists = [name for name, value in request.set.items() if "," in str(value)]
+        lists = [name for name, value in request.set.items() if "," in str(value) and not name.startswith("stream.")]
         if not error.hint and lists and request.tune != "grid":
             raise UsageError(error.message, "To choose the best of several values, add --tune grid.") from None
         raise

@@ -16,9 +16,10 @@ from typing import Any
 from clbench.base.events import Listener, Note
 from clbench.errors import ClbenchError, UsageError
 from clbench.results import stored_runs
-from clbench.results.run_spec import GridCandidate, GridTuning
+from clbench.results.run_spec import GridCandidate, GridTuning, RunSpec
 from clbench.results.stored_run import StoredRun
 from clbench.runs.grid import Planned, divided, given_to, plan
+from clbench.runs.preflight import makes_domains
 from clbench.runs.request import Request
 from clbench.runs.selection import Chosen, choose_strategies, load_class
 from clbench.system.seeds import derive
@@ -53,14 +54,16 @@ def plan_trials(request: Request, notify: Listener) -> list[Tuning]:
     given = given_to(chosen, values.strategies)
     protocol = {f"recipe.{path}": value for path, value in values.recipe.items()}
     protocol |= {f"network.{name}": value for name, value in values.network.items()}
+    streams = _stream_options(request)
     tunings = []
     for scenario in request.scenario:
         for each in chosen:
             candidates = _candidates(each, given[each.name], protocol)
             asked = _asked(request, each, scenario)
-            reported = [run.spec.scenario.class_order for run in plan(replace(asked, set=candidates[0]), notify)]
+            reported = [_order(run.spec) for run in plan(replace(asked, set=streams | candidates[0]), notify)]
             trials = [
-                tuple(_on_validation_streams(replace(asked, set=values), reported, notify)) for values in candidates
+                tuple(_on_validation_streams(replace(asked, set=streams | values), reported, notify))
+                for values in candidates
             ]
             tunings.append(Tuning(each, scenario, tuple(candidates), tuple(trials if len(candidates) > 1 else ())))
     return tunings
@@ -96,14 +99,25 @@ def _asked(request: Request, chosen: Chosen, scenario: str) -> Request:
     return replace(request, strategy=[chosen.typed], scenario=[scenario], tune=None)
 
 
+def _stream_options(request: Request) -> dict[str, Any]:
+    """Return what the user set of the stream, which is never chosen: candidates are judged on the same kind."""
+    return {name: value for name, value in request.set.items() if name.startswith("stream.")}
+
+
+def _order(spec: RunSpec) -> tuple[int, ...]:
+    """Return what tells a stream from others of its kind: the class order, or what its domains are drawn from."""
+    scenario = spec.scenario
+    return (spec.seeds.class_order,) if makes_domains(scenario) else scenario.class_order
+
+
 def _on_validation_streams(request: Request, reported: Sequence[Sequence[int]], notify: Listener) -> list[Planned]:
     found: list[Planned] = []
     for attempt in range(100):
         seed = derive(0, "validation stream", attempt)
         asked = replace(request, seeds=(seed,), class_order="seed", held_out=HELD_OUT, keep_networks=None, track=())
         planned = plan(asked, notify)
-        taken = [*reported, *(run.spec.scenario.class_order for run in found)]
-        found += [run for run in planned if run.spec.scenario.class_order not in taken]
+        taken = [*reported, *(_order(run.spec) for run in found)]
+        found += [run for run in planned if _order(run.spec) not in taken]
         if len(found) == STREAMS:
             return found
     raise UsageError(
@@ -118,7 +132,7 @@ def _finals(request: Request, tuning: Tuning, notify: Listener) -> list[Planned]
         notify(
             Note(f"{tuning.strategy.name} has nothing to choose, and runs as it is; name values with --set to try them")
         )
-        return plan(replace(asked, set=tuning.candidates[0]), notify)
+        return plan(replace(asked, set=_stream_options(request) | tuning.candidates[0]), notify)
     judged = [[_trial(run, request) for run in runs] for runs in tuning.trials]
     scores = [_score(runs) for runs in judged]
     if max(scores) < 0:
@@ -141,7 +155,7 @@ def _finals(request: Request, tuning: Tuning, notify: Listener) -> list[Planned]
     )
     said = ", ".join(f"{name}={value}" for name, value in chosen.items())
     notify(Note(f"chosen for {tuning.strategy.name} on {tuning.scenario}: {said or 'its defaults'}"))
-    return plan(replace(asked, set=chosen, tuning=record), notify)
+    return plan(replace(asked, set=_stream_options(request) | chosen, tuning=record), notify)
 
 
 def _trial(run: Planned, request: Request) -> StoredRun | None:

@@ -32,17 +32,18 @@ def check_protocol(spec: RunSpec, data: DatasetInfo, folder: Path) -> None:
     """Raise UsageError if the hyper-parameters, or the end of training, cannot be chosen in each experience, and if
     there is an experience of which nothing is tested."""
     recipe, tuning = spec.recipe.config.for_strategy(spec.strategy.name), spec.tuning
-    _check_stream(spec, class_counts(data, folder))
+    made, counts = makes_domains(spec.scenario), class_counts(data, folder)
+    _check_stream(spec, counts)
     if isinstance(tuning, ContinualTuning):
         _check_criterion(spec)
     share = recipe.validation or (tuning.validation if isinstance(tuning, ContinualTuning) else 0.0)
     if share or spec.scenario.held_out:
-        _check_held_out(spec, class_counts(data, folder))
-    if not spec.scenario.held_out and not _makes_domains(spec.scenario):
+        _check_held_out(spec, counts * len(spec.scenario.domains or ()) if made else counts)
+    if not spec.scenario.held_out and not made:
         _check_tested(spec, data, class_counts(data, folder, "test"))
 
 
-def _makes_domains(scenario: ScenarioSpec) -> bool:
+def makes_domains(scenario: ScenarioSpec) -> bool:
     """Return whether domains are made of the dataset's images, and are not domains of the dataset."""
     return scenario.stream is not None and issubclass(KINDS[scenario.stream.name], Domains)
 
@@ -55,7 +56,7 @@ def _check_stream(spec: RunSpec, counts: Sequence[int]) -> None:
     kind = stream_kind(scenario.stream.name, scenario.stream.options)
     if not isinstance(kind, Domains):
         kind.check_images([counts[each] for each in scenario.class_order], scenario.stream.split)
-    made = _makes_domains(scenario)
+    made = makes_domains(scenario)
     if isinstance(spec.tuning, ContinualTuning) and (made or 0 in scenario.classes_per_experience):
         raise UsageError(
             "--tune chf chooses by the classes that an experience brings, and on the stream "
@@ -68,8 +69,6 @@ def _check_stream(spec: RunSpec, counts: Sequence[int]) -> None:
             f"{scenario.stream.name} changes",
             "Train the whole network, or use a scenario whose images are stored as they are, such as pacs.",
         )
-    if made and scenario.held_out:
-        raise UsageError(f"--tune grid cannot hold out data on the stream {scenario.stream.name}")
 
 
 def _check_criterion(spec: RunSpec) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from clbench.errors import UsageError
 from clbench.results.run_spec import GridTuning
 from clbench.results.stored_run import StoredRun
 from clbench.results.stored_runs import read_all
+from clbench.runs.grid import plan
+from clbench.runs.grid_search import plan_trials
+from clbench.runs.request import Request
 from clbench.training import continual_search
 from clbench.training.continual_search import search
 
@@ -217,6 +221,41 @@ def test_lists_of_values_are_tried_in_every_combination(tuned: Path) -> None:
     (candidates,) = [each for each in grids if len(each) == 4 and "temperature" in each[0].values]
     tried = {(c.values["alpha"], c.values["temperature"]) for c in candidates}
     assert tried == {("0.5", "1"), ("0.5", "3"), ("4", "1"), ("4", "3")}
+
+
+@pytest.mark.parametrize(
+    ("stream", "options", "setting"),
+    [("repetition", {"experiences": 5}, "class"), ("permuted", {"experiences": 3}, "domain")],
+)
+def test_the_grid_tries_on_the_stream_that_was_asked_for_in_another_order(
+    stream: str, options: dict[str, int], setting: str, data: Path
+) -> None:
+    values = {"recipe.lr": "0.01,0.1", **{f"stream.{name}": value for name, value in options.items()}}
+    request = Request(["er"], ["splitdigits"], stream=stream, setting=setting, set=values, tune="grid", data=data)
+    (tuning,) = plan_trials(request, lambda event: None)
+    assert tuning.candidates == ({"recipe.lr": "0.01"}, {"recipe.lr": "0.1"})
+    (reported,) = plan(replace(request, tune=None, set=values | {"recipe.lr": 0.01}), lambda event: None)
+    specs = [run.spec for runs in tuning.trials for run in runs]
+    assert len(specs) == 4 and len({spec.seeds.class_order for spec in [*specs, reported.spec]}) == 3
+    for spec in specs:
+        assert spec.scenario.stream == reported.spec.scenario.stream
+        assert len(spec.scenario.classes_per_experience) == options["experiences"]
+    assert (
+        reported.spec.scenario.in_words
+        == {
+            "repetition": "10 classes in 5 experiences, stream repetition",
+            "permuted": "3 domains of 10 classes",
+        }[stream]
+    )
+
+
+@pytest.mark.parametrize("tune", ["grid", None])
+def test_a_list_of_values_of_a_stream_is_no_grid(tune: str | None, data: Path) -> None:
+    request = Request(["er"], ["splitdigits"], stream="blurry", set={"stream.minor": "0.1,0.2"}, tune=tune, data=data)
+    with pytest.raises(UsageError) as refused:
+        plan_trials(request, lambda event: None) if tune else plan(request, lambda event: None)
+    assert "stream.minor must be a valid number" in refused.value.message
+    assert not refused.value.hint
 
 
 def test_a_search_that_does_not_exist_is_a_mistake(data: Path, tmp_path: Path) -> None:
