@@ -81,8 +81,14 @@ class MappedImages(Images):
     def __init__(self, images: npt.NDArray[Any], device: torch.device, maps: Tensor) -> None:
         """`maps` (domains, height·width) says from where each pixel of a domain is taken, -1 for black."""
         super().__init__(images, device)
-        self._maps = maps.to(device)
-        self._black = self._maps < 0
+        self.maps = maps.to(device)
+        self._black = self.maps < 0
+
+    def __len__(self) -> int:
+        return len(self.maps) * len(self.pixels)
+
+    def __getitem__(self, rows: slice) -> npt.NDArray[Any]:
+        return self.read(torch.arange(*rows.indices(len(self)))).cpu().numpy()
 
     def read(self, rows: Tensor) -> Tensor:
         """Return the images at `rows` (n,), on the device, (n, height, width, channels) of uint8."""
@@ -95,10 +101,10 @@ class MappedImages(Images):
         pixels = images.flatten(1, 2)  # (n, height·width, channels)
         first = int(domain[0]) if len(domain) else 0
         if bool((domain == first).all()):  # as in training, where a batch is of one domain
-            mapped = pixels[:, self._maps[first].clamp(min=0)]
+            mapped = pixels[:, self.maps[first].clamp(min=0)]
             mapped[:, self._black[first]] = 0
         else:
-            source = self._maps[domain].clamp(min=0)[:, :, None].expand_as(pixels)
+            source = self.maps[domain].clamp(min=0)[:, :, None].expand_as(pixels)
             mapped = pixels.gather(1, source).masked_fill_(self._black[domain][:, :, None], 0)
         return mapped.view_as(images)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,8 +27,14 @@ from clbench.system.devices import to_device
 from clbench.system.machine import available_cores
 from clbench.system.output import one_line
 
-Images = npt.NDArray[np.uint8]
-"""(n, height, width, channels)."""
+
+class Images(Protocol):
+    """Images (n, height, width, channels), an array of them or what is read like one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> npt.NDArray[np.uint8]: ...
+
 
 Features = npt.NDArray[np.float32]
 """(n, features)."""
@@ -94,7 +101,7 @@ class Extraction:
         self.features = features.shape[1]
         return features
 
-    def _compute(self, images: Images) -> Features:
+    def _compute(self, images: npt.NDArray[np.uint8]) -> Features:
         network = self._networks.get()
         try:
             with torch.inference_mode():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import torch
 
+from clbench.data.batches import Images, MappedImages
 from clbench.data.feature_cache import open_features
 from clbench.data.feature_extraction import Features
+from clbench.data.feature_extraction import Images as StoredImages
 from clbench.networks.trunk import Blocks
 from clbench.networks.weights import weights_sha256
 from clbench.results.run_spec import RunSpec
@@ -20,9 +23,7 @@ def frozen_features(spec: RunSpec, stream: Stream, trunk: Blocks, around: RunCon
 
     What is not there yet is computed, on all cores, and kept for other runs with the same trunk and images.
     """
-    images = {
-        part: own.pixels.cpu().numpy() for part, own in (("train", stream.images), ("test", stream.test_set.images))
-    }
+    images = {"train": _stored(stream.images), "test": _stored(stream.test_set.images)}
     features = open_features(
         _key(spec, stream, trunk),
         images,
@@ -36,10 +37,18 @@ def frozen_features(spec: RunSpec, stream: Stream, trunk: Blocks, around: RunCon
     return features["train"], features["test"]
 
 
+def _stored(images: Images) -> StoredImages:
+    """Return the images as they are stored, or in every domain that is made of them."""
+    return images if isinstance(images, MappedImages) else images.pixels.cpu().numpy()
+
+
 def _key(spec: RunSpec, stream: Stream, trunk: Blocks) -> dict[str, Any]:
     """Return everything that the features depend on."""
     network, scaling = spec.network, stream.scaling
-    return {
+    domains = {}
+    if isinstance(stream.images, MappedImages):
+        domains["pixel_maps"] = hashlib.sha256(stream.images.maps.cpu().numpy().tobytes()).hexdigest()
+    return domains | {
         "network": network.name,
         "source": network.sha256 or network.package,
         "engine": spec.engine,

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from clbench.base.events import Event, FeaturesProgress, Note
 from clbench.data import feature_cache, feature_entries
+from clbench.data.batches import MappedImages
 from clbench.data.feature_cache import open_features
 from clbench.data.feature_entries import clean_features, entry_folder, list_features, verify_features
 from clbench.data.feature_extraction import Extraction
@@ -100,6 +101,15 @@ def test_the_features_are_those_that_numpy_computes_and_in_the_order_of_the_imag
     for part, images in make_images().items():
         assert stored[part].dtype == np.float32
         np.testing.assert_array_equal(stored[part], expected(images))
+
+
+def test_the_features_of_domains_are_those_of_the_images_as_they_are_in_each(tmp_path: Path) -> None:
+    images = make_images()
+    maps = torch.stack([torch.arange(16), torch.arange(16).flip(0)])  # as they are, and upside down
+    stored = extract(tmp_path, images={part: MappedImages(own, CPU, maps) for part, own in images.items()})
+    for part, own in images.items():
+        upside_down = own.reshape(len(own), 16, 3)[:, ::-1].reshape(own.shape)
+        np.testing.assert_array_equal(stored[part], expected(np.concatenate([own, upside_down])))
 
 
 def test_features_that_do_not_lie_one_after_another_in_memory_are_stored_so(tmp_path: Path) -> None:

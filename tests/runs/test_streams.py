@@ -18,6 +18,7 @@ import clbench
 from clbench.base.strategy import config_class
 from clbench.comparison.grouping import compare
 from clbench.data.datasets import describe
+from clbench.data.feature_entries import list_features
 from clbench.errors import UsageError
 from clbench.plugins.discovery import discover
 from clbench.runs.selection import load_class
@@ -263,6 +264,18 @@ def test_killed_within_an_experience_and_repeated_a_run_ends_as_one_that_was_not
     assert list(tmp_path.glob("killed/.work/*/checkpoint"))
     assert ended("killed") == ended("whole") == 0
     assert published(tmp_path / "killed") == published(tmp_path / "whole") != {}
+
+
+def test_the_head_alone_trains_on_features_of_the_domains_of_its_seed(tmp_path: Path, data: Path) -> None:
+    before = {each.path for each in list_features(data)}
+    options = {"network": "cnn", "weights": "none", "set": {"network.train": "head", "stream.experiences": 2}}
+    runs = run(tmp_path, data, "ncm", stream="permuted", setting="domain", seeds=2, **options)
+    assert {each.result.audit.verdict for each in runs} == {"pass"}
+    entries = [each.entry for each in list_features(data) if each.path not in before]
+    assert len({entry.key["pixel_maps"] for entry in entries if entry}) == len(entries) == 2
+    info = describe("digits", data)
+    assert info is not None
+    assert {entry.arrays["test"].shape[0] for entry in entries if entry} == {2 * info.test_size}
 
 
 def test_the_test_images_of_a_domain_are_mapped_as_its_training_images_are(tmp_path: Path, data: Path) -> None:
