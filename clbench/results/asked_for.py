@@ -91,8 +91,9 @@ def _of_run(run: StoredRun) -> tuple[dict[str, Any], list[str]]:
         asked["tune"] = "grid"
         tried, missing = _tried(spec, spec.tuning)
         lacking += missing
-        values = {name: each for name, each in tried.items() if name.startswith(_OF_ALL)}
-        own = {name: each for name, each in tried.items() if name not in values}
+        own = {name: each for name, each in tried.items() if not name.startswith(_OF_ALL)}
+        streams = {name: each for name, each in values.items() if name.startswith("stream.")}  # which are not searched
+        values = {name: each for name, each in tried.items() if name not in own} | streams
     lacking += [
         f"{spec.strategy.selector}.{name} = {json.dumps(value)} cannot be written in a study."
         for name, value in own.items()

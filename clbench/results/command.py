@@ -18,7 +18,7 @@ _MANY_SEEDS = 20
 def command_line(asked: Asked) -> str:
     """Return the `clbench run` with these options; see `asked_for`."""
     words = ["clbench", "run", "-s", ",".join(asked["strategy"]), "-S", ",".join(asked["scenario"])]
-    for name in ("recipe", "setting", "epochs", "split", "class_order"):
+    for name in ("recipe", "stream", "setting", "epochs", "split", "class_order"):
         if name in asked:
             words += [f"--{name.replace('_', '-')}", _text(asked[name])]
     seeds = asked["seeds"]

@@ -45,10 +45,19 @@ ASKED: dict[str, dict[str, Any]] = {
     "tuned in each experience": {"strategy": ["naive", "lwf", "ewc"], "tune": "chf"},
     "tuned from a value": {"strategy": "lwf", "tune": "chf", "set": {"alpha": "3"}},
     "threads": {"strategy": "naive", "threads": 2},
+    "a stream": {"strategy": ["naive", "er"], "stream": "long_tailed", "set": {"stream.order": "ordered"}},
+    "domains": {
+        "strategy": "naive",
+        "setting": "domain",
+        "stream": "rotated",
+        "split": None,
+        "set": {"stream.angles": "0,90"},
+    },
 }
 SEARCHED: dict[str, dict[str, Any]] = {
     "a grid": {"set": {"lwf.alpha": "1,2.0", "lwf.temperature": "2", "recipe.lr": "0.1,0.05"}},
     "the declared ladder": {},
+    "a grid on a stream": {"stream": "long_tailed", "set": {"stream.imbalance": 0.1, "recipe.lr": "0.1,0.05"}},
 }
 
 
@@ -127,6 +136,16 @@ def test_the_command_of_tuned_runs_tunes_them(made: Path) -> None:
         runs, _ = read_all([made / f"results{[*ASKED, *SEARCHED].index(name)}"])
         (section,) = asked_for(runs).sections
         assert f" --tune {how} " in command_line(section)
+
+
+@pytest.mark.parametrize("name", ["a stream", "domains", "no weights", "task", "tuned from a value"])
+def test_the_command_says_whatever_the_study_says(made: Path, name: str) -> None:
+    runs, _ = read_all([made / f"results{[*ASKED, *SEARCHED].index(name)}"])
+    (section,) = asked_for(runs).sections
+    words = command_line(section).split()
+    values = {f"{key}={value}" for key, value in section["set"].items() if not isinstance(value, list)}
+    options = {f"--{key.replace('_', '-')}" for key in section} - {"--strategy", "--scenario", "--set"}
+    assert values | options <= set(words)
 
 
 def test_a_strategy_in_two_configurations_takes_two_grids(tmp_path: Path) -> None:
