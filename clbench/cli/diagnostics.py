@@ -9,7 +9,9 @@ from clbench.runs.request import Request
 from clbench.system.output import say, say_json
 
 
-@run_options("strategy", "scenario", "recipe", "set", "split", "epochs", "setting", "device", "threads", "data")
+@run_options(
+    "strategy", "scenario", "recipe", "set", "split", "stream", "epochs", "setting", "device", "threads", "data"
+)
 def profile(request: Request, as_json: AsJson = False) -> None:
     """Show where a run's time goes.
 

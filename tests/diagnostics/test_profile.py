@@ -97,6 +97,9 @@ def test_the_command_prints_the_parts_and_leaves_nothing_behind(tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
     done = subprocess.run([*command, "--threads", "1", "--data", str(data), "--json"], **options)
     assert set(json.loads(done.stdout)["seconds"]) == set(PARTS)
+    command = [*command[:-2], "--stream", "online", "--set", "stream.samples=40"]
+    done = subprocess.run([*command, "--data", str(data)], **options)
+    assert "20 gradient steps" in done.stdout  # 5 experiences of 40 images, 10 at once
 
 
 def test_a_phase_timer_is_in_one_phase_at_a_time_and_waits_at_every_change() -> None:
