@@ -41,8 +41,15 @@ def learned_in(comparison: Comparison) -> dict[int, int]:
 
 
 def class_name(comparison: Comparison, class_id: int) -> str:
-    """Return the name of a class, fit for printing."""
-    return legible(comparison.spec.scenario.class_name(class_id))
+    """Return the name of a class, fit for printing; of a domain that each seed draws it has the number alone."""
+    scenario = comparison.spec.scenario
+    name = scenario.class_name(class_id)
+    if scenario.domains and any(
+        run.spec.scenario.class_name(class_id) != name for row in comparison.rows for run in row.runs
+    ):
+        domain = class_id // scenario.classes_per_experience[0]
+        name = f"domain {domain + 1}/{name.partition('/')[2]}"
+    return legible(name)
 
 
 def class_accuracies(row: Row) -> dict[int, Estimate | None]:

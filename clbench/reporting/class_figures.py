@@ -1,4 +1,4 @@
-"""The figures of single classes after the last experience."""
+"""The figures of single classes, and of single domains, after the last experience."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from functools import partial
 
 from clbench.comparison.classes import class_accuracies, class_ids, class_name, learned_in
 from clbench.comparison.columns import percent
+from clbench.comparison.domains import domain_accuracies, domain_names, one_domain_order
 from clbench.comparison.rows import Comparison
 from clbench.comparison.statistics import Estimate
 from clbench.reporting.figure import Figure
 from clbench.reporting.heatmaps import draw_classes
 from clbench.reporting.labels import short
 from clbench.reporting.rendering import Panel
-from clbench.system.output import as_csv
+from clbench.system.output import as_csv, legible
 
 _PER_PANEL = 25
 """Classes below each other in a panel."""
@@ -26,6 +27,20 @@ _NUMBERED = 400
 
 Accuracies = Sequence[Mapping[int, Estimate | None]]
 """By class, one mapping for each strategy."""
+
+
+def per_domain(comparison: Comparison) -> Figure:
+    """Accuracy on each domain after the last experience: a column per strategy, a row per domain."""
+    names, ordered = domain_names(comparison), one_domain_order(comparison)
+    accuracies = [domain_accuracies(row) for row in comparison.rows] if names else []
+    drawn, cells = names[:_PER_PANEL], [[of.get(name) for of in accuracies] for name in names]
+    panel = _panel(comparison, "All domains", [short(legible(name), 12) for name in drawn], cells[: len(drawn)])
+    rows = tuple((legible(name), *map(percent, of)) for name, of in zip(names, cells, strict=True))
+    note = "Domains are in the order in which they were learned." if ordered else "The order differs between seeds."
+    few = "" if drawn == names else f" Drawn are the first {len(drawn)} of {len(names)} domains."
+    headings = ("domain", *(row.strategy for row in comparison.rows))
+    title = "Accuracy on each domain at the end"
+    return Figure("per-domain", title, (("All domains", panel),) if names else (), headings, rows, note + few)
 
 
 def per_class(comparison: Comparison) -> Figure:
@@ -69,26 +84,40 @@ def _class_panel(
     numbered: bool,
 ) -> tuple[str, Panel]:
     names = [class_name(comparison, each) for each in classes]
-    strategies = [short(row.strategy, 10) for row in comparison.rows]
     labels = [
         f"{brought[each] + 1} · {short(name, 8)}" if brought else short(name, 9.5)
         for each, name in zip(classes, names, strict=True)
     ]
-    means = [[value.mean if (value := of.get(each)) else None for of in accuracies] for each in classes]
+    starts = [n for n in range(1, len(classes)) if brought and brought[classes[n]] != brought[classes[n - 1]]]
+    cells = [[of.get(each) for of in accuracies] for each in classes]
+    return title, _panel(comparison, title, labels, cells, starts, numbered)
+
+
+def _panel(
+    comparison: Comparison,
+    title: str,
+    labels: Sequence[str],
+    cells: Sequence[Sequence[Estimate | None]],
+    starts: Sequence[int] = (),
+    numbered: bool = True,
+) -> Panel:
+    """Return a heatmap with a row for each label and a column for each strategy; lines are drawn above `starts`."""
+    strategies = [short(row.strategy, 10) for row in comparison.rows]
+    means = [[value.mean if value else None for value in of] for of in cells]
     draw = partial(
         draw_classes,
         title=title,
         means=means,
         strategies=strategies,
         classes=labels,
-        starts=[n for n in range(1, len(classes)) if brought and brought[classes[n]] != brought[classes[n - 1]]],
+        starts=starts,
         numbered=numbered,
     )
-    left, bottom = (min(0.2 + 0.09 * max(map(len, texts)), 1.4) for texts in (labels, strategies))
+    left, bottom = (min(0.2 + 0.09 * max(map(len, texts), default=0), 1.4) for texts in (labels, strategies))
     margins = {"left": left, "right": 0.4 if numbered else 0.75, "top": 0.32, "bottom": bottom}
-    width, height = max(0.31 * len(strategies), 1.2), 0.19 * len(classes)
+    width, height = max(0.31 * len(strategies), 1.2), 0.19 * len(labels)
     size = (width + margins["left"] + margins["right"], height + margins["top"] + margins["bottom"])
-    return title, Panel(draw, *size, **margins)
+    return Panel(draw, *size, **margins)
 
 
 def _class_csv(

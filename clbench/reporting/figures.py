@@ -11,7 +11,7 @@ from functools import partial
 from clbench.comparison.columns import percent
 from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.statistics import estimate
-from clbench.reporting.class_figures import per_class
+from clbench.reporting.class_figures import per_class, per_domain
 from clbench.reporting.confusion import confusion
 from clbench.reporting.drawing import (
     SINGLE_SEEDS,
@@ -85,9 +85,8 @@ def chance_after(comparison: Comparison) -> Sequence[float]:
 
 def all_figures(comparison: Comparison) -> list[Figure]:
     """Return every figure of a comparison that has something to show, in the order of the report."""
-    own = [old_and_new, within, seen, matrices, forgetting, stability_and_plasticity, per_class, imbalance, cost]
-    if comparison.spec.scenario.setting == "class_incremental":
-        own = [*own[:8], errors, confusion, cost]
+    own = [old_and_new, within, seen, matrices, forgetting, stability_and_plasticity, per_domain, per_class, imbalance]
+    own += [errors, confusion, cost] if comparison.spec.scenario.setting == "class_incremental" else [cost]
     if len(comparison.spec.scenario.readings) > 1:
         own.append(settings)
     if len(comparison.rows) > LEGIBLE:

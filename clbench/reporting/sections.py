@@ -29,6 +29,7 @@ FINDINGS: dict[str, Finding] = {
     "matrices": findings.matrices,
     "forgetting": findings.forgetting,
     "stability-plasticity": findings.stability_and_plasticity,
+    "per-domain": class_findings.per_domain,
     "per-class": class_findings.per_class,
     "imbalance": imbalance_figures.finding,
     "errors": findings.errors,

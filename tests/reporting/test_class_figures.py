@@ -5,14 +5,14 @@ import io
 from pathlib import Path
 
 import pytest
-from stored_runs import publish
+from stored_runs import in_memory, publish
 
 from clbench.comparison.grouping import compare
 from clbench.comparison.rows import Comparison
 from clbench.reporting import class_findings
-from clbench.reporting.class_figures import per_class
+from clbench.reporting.class_figures import per_class, per_domain
 from clbench.reporting.publication import Selection, write_report
-from clbench.results.stored_runs import read_all
+from clbench.results.stored_runs import StoredRun, read_all
 
 
 def comparison(folder: Path) -> Comparison:
@@ -92,3 +92,51 @@ def test_the_accuracy_of_each_class_is_in_the_report_and_its_csv_is_linked(tmp_p
     path = "figures/tiny-quick-per-class.csv"
     assert (tmp_path / "report" / path).exists()
     assert f'href="{path}"' in (tmp_path / "report" / "index.html").read_text()
+
+
+# -- domains ----------------------------------------------------------------------------------------------------------
+
+
+def of_domains(folder: Path, seed: int, domains: tuple[str, ...], order: tuple[int, ...], names: str) -> StoredRun:
+    """A run on two domains of two classes, the first of which is half forgotten."""
+    run = publish(folder, "naive", seed, old=0.5, order=order)
+    classes = tuple(f"{domain}/{each}" for domain in names.split() for each in ("cat", "dog"))
+    scenario = run.spec.scenario.model_copy(update={"domains": domains, "class_names": classes})
+    return in_memory(f"{seed}", run.spec.model_copy(update={"scenario": scenario}), run.result, run.costs)
+
+
+def test_a_domain_is_averaged_by_its_name_if_the_seeds_have_other_orders(tmp_path: Path) -> None:
+    runs = [
+        of_domains(tmp_path, 0, ("sketch", "photo"), (2, 3, 0, 1), "photo sketch"),
+        of_domains(tmp_path, 1, ("photo", "sketch"), (0, 1, 2, 3), "photo sketch"),
+        of_domains(tmp_path, 2, ("photo", "sketch"), (0, 1, 2, 3), "photo sketch"),
+    ]
+    (both,) = compare(runs)
+    figure = per_domain(both)
+    assert figure.headings == ("domain", "naive")
+    assert [(name, value.split()[0]) for name, value in figure.rows] == [("photo", "66.7"), ("sketch", "83.3")]
+    assert figure.note == "The order differs between seeds."
+    assert (
+        class_findings.per_domain(both) == "Range over the domains: naive 67 % (domain photo) to 83 % (domain sketch)."
+    )
+    (one,) = compare(runs[:1])
+    assert per_domain(one).rows == (("sketch", "50.0"), ("photo", "100.0"))
+    assert [name for name, _ in per_domain(one).panels] == ["All domains"]
+
+
+def test_domains_that_each_seed_draws_are_known_by_their_numbers(tmp_path: Path) -> None:
+    natural = (0, 1, 2, 3)
+    runs = [
+        of_domains(tmp_path, 0, ("30°", "-90°"), natural, "30° -90°"),
+        of_domains(tmp_path, 1, ("7°", "110°"), natural, "7° 110°"),
+    ]
+    (both,) = compare(runs)
+    assert not per_domain(both).panels
+    assert [row[0] for row in per_class(both).rows] == ["domain 1/cat", "domain 1/dog", "domain 2/cat", "domain 2/dog"]
+    (one,) = compare(runs[:1])
+    assert [row[0] for row in per_class(one).rows] == ["30°/cat", "30°/dog", "-90°/cat", "-90°/dog"]
+
+
+def test_streams_that_are_no_domains_have_no_figure_of_them(tmp_path: Path) -> None:
+    publish(tmp_path, "naive")
+    assert not per_domain(comparison(tmp_path)).panels
