@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+MOST_DRAWN = 600
+"""Points of a line in a panel. Of more, those are drawn between which it falls and rises: a page has to stay small."""
+
+
 class _Point(NamedTuple):
     """One evaluation of one run."""
 
@@ -211,10 +215,11 @@ def draw_course(axes: Axes, *, title: str, course: Course) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
     experiences = sorted({moment.experience for moment in course.moments})
     _boundaries(axes, [course.place(course.of(i)[0]) for i in experiences if i])
+    most = max(8, MOST_DRAWN // len(experiences))
     for i in experiences:
         places = [(course.place(moment), moment) for moment in course.of(i)]
-        _line(axes, [(x, moment.new) for x, moment in places], colour, (0, (4, 2)), width=1.0, band=False)
-        _line(axes, [(x, moment.old) for x, moment in places], colour, "-")
+        _line(axes, [(x, moment.new) for x, moment in places], colour, (0, (4, 2)), width=1.0, band=False, most=most)
+        _line(axes, [(x, moment.old) for x, moment in places], colour, "-", most=most)
     _mark_widest_gap(axes, course)
     ends = (("old", last.old), ("new", last.new))
     label_points(axes, [(course.place(last), 100 * value.mean, word, colour) for word, value in ends if value], 0.09)
@@ -225,6 +230,19 @@ def _boundaries(axes: Axes, places: Iterable[float]) -> None:
         axes.axvline(place, color=axes.xaxis.label.get_color(), linewidth=0.6, alpha=0.35)
 
 
+def thinned(points: Sequence[tuple[float, Estimate]], most: int) -> list[tuple[float, Estimate]]:
+    """Return of more than `most` points, four at least, the first, the last, and the lowest and highest of each stretch
+    between them."""
+    if len(points) <= most:
+        return list(points)
+    stretches = most // 2 - 1
+    kept = {0, len(points) - 1}
+    for start, end in pairwise(1 + (len(points) - 2) * each // stretches for each in range(stretches + 1)):
+        within = sorted(range(start, end), key=lambda at: points[at][1].mean)
+        kept |= {within[0], within[-1]}
+    return [points[at] for at in sorted(kept)]
+
+
 def _line(
     axes: Axes,
     known: Sequence[tuple[float, Estimate | None]],
@@ -232,9 +250,10 @@ def _line(
     style: Any,
     width: float = 1.6,
     band: bool = True,
+    most: int = MOST_DRAWN,
 ) -> None:
     """Draw the means of what is defined, and a band of their intervals, left out where they say nothing."""
-    made = [(x, value) for x, value in known if value]
+    made = thinned([(x, value) for x, value in known if value], most)
     xs = [x for x, _ in made]
     axes.plot(xs, [100 * value.mean for _, value in made], color=colour, linestyle=style, linewidth=width)
     if not band:

@@ -9,12 +9,14 @@ from stored_runs import online, publish, returning
 
 from clbench.comparison.grouping import compare
 from clbench.comparison.rows import Comparison
+from clbench.comparison.statistics import Estimate
 from clbench.comparison.table import headings
 from clbench.evaluation.curve import Curve
 from clbench.reporting import findings, imbalance_figures
 from clbench.reporting.figures import all_figures, within
 from clbench.reporting.imbalance_figures import imbalance
 from clbench.reporting.publication import Selection, write_report
+from clbench.reporting.within_figures import thinned
 from clbench.results.stored_runs import read_all
 
 WITHIN = {"anytime_accuracy", "minimum_accuracy", "worst_case_accuracy", "stability_gap"}
@@ -74,6 +76,18 @@ def test_each_strategy_has_a_panel_and_all_share_one(tmp_path: Path) -> None:
     online(tmp_path)
     titles = [title for title, _ in within(comparison(tmp_path)).panels]
     assert titles == ["Classes of the first experience", "naive (lower reference)", "means", "er"]
+
+
+def test_of_a_long_curve_the_falls_are_drawn_and_not_every_point() -> None:
+    # It falls from 0.9 to 0.1 for a single evaluation, the 5000th, and once rises to 1, at the 7000th.
+    values = [0.9 if at % 2 else 0.8 for at in range(10_000)]
+    values[5000], values[7000] = 0.1, 1.0
+    points = [(float(at), Estimate(value, None)) for at, value in enumerate(values)]
+    drawn = thinned(points, 600)
+    assert len(drawn) <= 600 and drawn == sorted(drawn, key=lambda point: point[0])
+    assert {points[0], points[5000], points[7000], points[-1]} <= set(drawn)
+    assert {value.mean for _, value in drawn} == {0.9, 0.8, 0.1, 1.0}
+    assert thinned(points[:600], 600) == points[:600]
 
 
 @pytest.mark.slow
