@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from clbench.comparison.columns import SHARES, lowest, uninformative
 from clbench.comparison.rows import Row, class_sizes
@@ -23,6 +24,7 @@ def warnings_on(rows: Sequence[Row], shared: Sequence[int], methods: dict[str, d
         *_loop_warnings(rows),
         *_imbalance_warnings(rows[0].runs[0]),
         *_constant_loss_warnings(rows),
+        *_evaluation_warnings(rows),
     ]
 
 
@@ -138,6 +140,18 @@ def _constant_loss_warnings(rows: Sequence[Row]) -> list[str]:
         f"experience{'s' if len(where) > 1 else ''} {listed([str(index) for index in where[:8]])}"
         f"{', …' if len(where) > 8 else ''}), it is 0 always, and does not learn that class. Not called the best."
         for where, names in found.items()
+    ]
+
+
+def _evaluation_warnings(rows: Sequence[Row]) -> list[str]:
+    """Warn of runs that shall be evaluated within experiences, and whose experiences end before."""
+    trained = [run for run in (row.runs[0] for row in rows) if (run.facts.ends or [0])[-1]]
+    if not trained or any((curve := run.curve()) and curve.steps for run in trained):
+        return []
+    most = max(end - begin for run in trained for begin, end in pairwise((0, *(run.facts.ends or ()))))
+    return [
+        f"No evaluation falls within an experience, of which the longest has {most:,} gradient steps: anytime, minimum "
+        "and worst-case accuracy and the stability gap are those of the ends alone. Lower stream.evaluate_every."
     ]
 
 

@@ -78,6 +78,19 @@ def test_each_strategy_has_a_panel_and_all_share_one(tmp_path: Path) -> None:
     assert titles == ["Classes of the first experience", "naive (lower reference)", "means", "er"]
 
 
+def test_evaluations_that_no_experience_reaches_are_warned_of(tmp_path: Path) -> None:
+    publish(tmp_path / "seldom", curve=Curve((), (), ()), steps=(29, 6))
+    (warning,) = comparison(tmp_path / "seldom").warnings
+    assert warning.startswith("No evaluation falls within an experience, of which the longest has 29 gradient steps: ")
+    assert not comparison_warns(two_seeds(tmp_path / "often"))
+    publish(tmp_path / "usual")
+    assert not comparison_warns(comparison(tmp_path / "usual"))
+
+
+def comparison_warns(made: Comparison) -> bool:
+    return any("within an experience" in warning for warning in made.warnings)
+
+
 def test_of_a_long_curve_the_falls_are_drawn_and_not_every_point() -> None:
     # It falls from 0.9 to 0.1 for a single evaluation, the 5000th, and once rises to 1, at the 7000th.
     values = [0.9 if at % 2 else 0.8 for at in range(10_000)]
