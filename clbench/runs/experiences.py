@@ -304,8 +304,10 @@ class ExperienceByExperience:
 
     def _learn(self, trainer: Trainer, index: int) -> Costs:
         """Train an experience; the first is taken from where it has been trained for another strategy already."""
-        # What starts from weights of its own is not what other runs start from.
-        if index == 0 and self.around.share and not self._tunes and not self.own_weights:
+        # What starts from weights of its own is not what other runs start from, and evaluations within the experience
+        # are by the strategy's own predictions.
+        alone = self._tunes or self.own_weights or self.kind.evaluate_every
+        if index == 0 and self.around.share and not alone:
             return learn_shared(trainer, self.spec, self.around.results, self.audit)
         return trainer.learn(index)
 

@@ -146,6 +146,17 @@ def test_evaluations_within_experiences_change_no_weights(tmp_path: Path, data: 
     ]
 
 
+def test_a_run_has_its_evaluations_within_the_first_experience_whatever_runs_before_it(
+    tmp_path: Path, data: Path
+) -> None:
+    # Both train the first experience by plain fine-tuning, which one of them would take from the other.
+    runs = run(tmp_path, data, ["lwf", "ewc"], stream="online", set={"stream.evaluate_every": 10})
+    first, second = (each.result.curves["class_incremental"] for each in runs)
+    assert first.steps == second.steps
+    assert first.steps[:3] == (10, 20, 40)  # the first experience has 30 gradient steps
+    assert first.correct[:2] == second.correct[:2]
+
+
 @pytest.mark.slow
 def test_an_online_stream_passes_once_in_batches_of_ten_with_as_many_steps_as_the_recipe_says(
     tmp_path: Path, data: Path
