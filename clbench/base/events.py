@@ -67,6 +67,19 @@ class StepsTaken:
 
 
 @dataclass(frozen=True)
+class EvaluatedWithin:
+    """The network was evaluated between two gradient steps of an experience; sent only if somebody tracks the run."""
+
+    run: str
+    experience: int
+    step: int
+    """Gradient steps of the run so far."""
+
+    metrics: dict[str, float]
+    """`accuracy_seen`, `old_accuracy` and `new_accuracy` as `setting/name`, without what is undefined."""
+
+
+@dataclass(frozen=True)
 class ExperienceFinished:
     """An experience has been trained and evaluated; the accuracies are class-incremental, None if undefined."""
 
@@ -153,6 +166,7 @@ Event = (
     RunStarted
     | TrainingProgress
     | StepsTaken
+    | EvaluatedWithin
     | ExperienceFinished
     | CheckpointSaved
     | RunFinished

@@ -50,17 +50,19 @@ class Evaluator:
         self.audit.check_unchanged(before, self._fingerprint(trainer))
         return predictions
 
-    def within_experience(self, trainer: Trainer, done: Checkpoint, steps: int) -> None:
-        """Count what is right after so many gradient steps of an experience."""
+    def within_experience(self, trainer: Trainer, done: Checkpoint, steps: int) -> dict[str, float]:
+        """Count what is right after so many gradient steps of an experience; return the accuracies, none at its end."""
         if steps == trainer.steps:
-            return  # the evaluation at its end is about to follow
+            return {}  # the evaluation at its end is about to follow
         index = trainer.where.index
         before = self._fingerprint(trainer)
         with self.audit.evaluating():
             predictions = self._predicted(trainer)
         self.audit.check_unchanged(before, self._fingerprint(trainer))
         past = sum(each.gradient_steps for each in done.experiences)
-        done.within.append((past + steps, index, self.recorder.correct(predictions, index)))
+        right, shares = self.recorder.within(predictions, index)
+        done.within.append((past + steps, index, right))
+        return shares
 
     @property
     def ahead(self) -> bool:

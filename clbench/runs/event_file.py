@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from clbench.base.events import (
+    EvaluatedWithin,
     Event,
     ExperienceFinished,
     Listener,
@@ -27,7 +28,7 @@ from clbench.base.events import (
 )
 
 NAME = "events.jsonl"
-_KEPT = (RunStarted, StepsTaken, ExperienceFinished)
+_KEPT = (RunStarted, StepsTaken, EvaluatedWithin, ExperienceFinished)
 
 
 class EventFile:

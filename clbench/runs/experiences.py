@@ -21,7 +21,15 @@ from clbench.audit.per_sample_values import kept_rows
 from clbench.audit.sample_search import SampleShape, hashes
 from clbench.base.config import configure
 from clbench.base.continual_tuning import ContinualTuning
-from clbench.base.events import CheckpointSaved, ExperienceFinished, Listener, Note, RunFinished, RunStarted
+from clbench.base.events import (
+    CheckpointSaved,
+    EvaluatedWithin,
+    ExperienceFinished,
+    Listener,
+    Note,
+    RunFinished,
+    RunStarted,
+)
 from clbench.base.recipe import Recipe
 from clbench.base.strategy import Strategy, config_class
 from clbench.errors import PluginError, UsageError
@@ -171,7 +179,7 @@ class ExperienceByExperience:
         trainer = self._trainer(done.model, self.strategy, self.recipe)
         if self.kind.evaluate_every:
             trainer.evaluate_every = self.kind.evaluate_every
-            trainer.evaluate = partial(self.evaluator.within_experience, trainer, done)
+            trainer.evaluate = partial(self._evaluate_within, trainer, done)
         trainer.optimizer_state = done.optimizer
         self.start_up_seconds = time.perf_counter() - self.began
         self.audit.findings = list(done.findings)
@@ -299,8 +307,14 @@ class ExperienceByExperience:
         done.optimizer = trainer.optimizer_state
         counts = self.recorder.counts(done.predictions, self.spec.scenario.setting, after=[index])
         old, new = metrics.old_accuracy(counts)[index], metrics.new_accuracy(counts)[index]
-        reached = self.recorder.metrics_so_far(done.predictions) if self.tracked else {}
+        reached = self.recorder.metrics_so_far(done, bool(self.kind.evaluate_every)) if self.tracked else {}
         self.notify(ExperienceFinished(self.name, index, old, new, done.costs[-1].seconds, _steps(done), reached))
+
+    def _evaluate_within(self, trainer: Trainer, done: Checkpoint, steps: int) -> None:
+        """Evaluate after so many gradient steps of an experience, and tell those who track the run."""
+        shares = self.evaluator.within_experience(trainer, done, steps)
+        if self.tracked and shares:
+            self.notify(EvaluatedWithin(self.name, trainer.where.index, _steps(done) + steps, shares))
 
     def _learn(self, trainer: Trainer, index: int) -> Costs:
         """Train an experience; the first is taken from where it has been trained for another strategy already."""

@@ -60,35 +60,43 @@ class Recorder:
         rows, evaluated = self._rows(predictions, setting, range(len(predictions)) if after is None else after)
         return count(rows, self.labels, self.classes, evaluated, setting=setting)
 
-    def correct(self, predicted: Mapping[Setting, Any], index: int) -> dict[Setting, tuple[int, ...]]:
-        """Return by reading how many test samples of each experience are right that are `predicted` in experience
-        `index`."""
+    def within(
+        self, predicted: Mapping[Setting, Any], index: int
+    ) -> tuple[dict[Setting, tuple[int, ...]], dict[str, float]]:
+        """Return of what is `predicted` in experience `index` how many test samples of each experience are right, by
+        reading; and the accuracies on all, old and new classes as `setting/name`."""
         predictions = [*[None] * index, predicted]
-        found = {}
+        right, shares = {}, {}
         for setting in self.readings:
-            row = self.counts(predictions, setting, after=[index]).correct[index]
+            counts = self.counts(predictions, setting, after=[index])
+            row = counts.correct[index]
             assert row is not None
-            found[setting] = row
-        return found
+            right[setting] = row
+            for metric in (metrics.accuracy_seen, metrics.old_accuracy, metrics.new_accuracy):
+                if (value := metric(counts)[index]) is not None:
+                    shares[f"{setting}/{metric.__name__}"] = value
+        return right, shares
 
-    def metrics_so_far(self, predictions: Predictions) -> dict[str, float]:
-        """Return the metrics as `setting/name` that they would be if the stream ended with the last prediction.
+    def metrics_so_far(self, done: Checkpoint, within: bool) -> dict[str, float]:
+        """Return the metrics as `setting/name` that they would be if the stream ended with the last finished
+        experience, with those of evaluations `within` experiences.
 
         What was counted for an earlier experience is not counted again.
         """
-        done = len(predictions)
+        finished, curves = len(done.predictions), self.curves(done) if within else {}
         last: dict[str, float] = {}
         for setting in self.readings:
             known = self._counted.setdefault(setting, [])
-            for index in range(len(known), done):
-                counts = self.counts(predictions, setting, after=[index])
+            for index in range(len(known), finished):
+                counts = self.counts(done.predictions, setting, after=[index])
                 known.append((counts.correct[index], counts.class_correct[index], counts.old_as_new[index]))
-            sizes = counts.classes_per_experience[:done]
+            sizes = counts.classes_per_experience[:finished]
             correct, class_correct, old_as_new = zip(*known, strict=True)
             so_far = Counts(
-                correct, counts.total[:done], class_correct, counts.class_total[: sum(sizes)], sizes, old_as_new
+                correct, counts.total[:finished], class_correct, counts.class_total[: sum(sizes)], sizes, old_as_new
             )
-            last |= {f"{setting}/{name}": value for name, value in metrics.newest(metrics.derive(so_far)).items()}
+            reached = metrics.newest(metrics.derive(so_far, curves.get(setting)))
+            last |= {f"{setting}/{name}": value for name, value in reached.items()}
         return last
 
     def _rows(
@@ -111,9 +119,13 @@ class Recorder:
         return arrays.getvalue()
 
     def curves(self, done: Checkpoint) -> dict[Setting, Curve]:
-        """Return what was right within experiences, by reading."""
+        """Return what was right within experiences, by reading; points at their ends are left to the counts."""
         steps, experiences, correct = zip(*done.within, strict=True) if done.within else ((), (), ())
-        return {setting: Curve(steps, experiences, tuple(row[setting] for row in correct)) for setting in self.readings}
+        ends = tuple(accumulate(each.gradient_steps for each in done.experiences))
+        return {
+            setting: Curve(steps, experiences, tuple(row[setting] for row in correct)).within(ends)
+            for setting in self.readings
+        }
 
     def result(
         self,
@@ -126,12 +138,11 @@ class Recorder:
     ) -> RunResult:
         """Return result.json; `memory` is how many exemplars the strategy declares, `source` its file.
 
-        `curves` by reading if it was evaluated within experiences, of which points at their ends are left to the
-        counts; `training_images` of each class, in class order, where they differ.
+        `curves` by reading if it was evaluated within experiences; `training_images` of each class, in class order,
+        where they differ.
         """
         counts = {setting: self.counts(done.predictions, setting) for setting in self.readings}
-        ends = tuple(accumulate(each.gradient_steps for each in done.experiences))
-        within = {setting: curve.within(ends) for setting, curve in (curves or {}).items()}
+        within = curves or {}
         derived = {setting: metrics.derive(each, within.get(setting)) for setting, each in counts.items()}
         ahead = self._ahead(done)
         if ahead:

@@ -22,6 +22,7 @@ from typing import TextIO
 from filelock import FileLock, Timeout
 
 from clbench.base.events import (
+    EvaluatedWithin,
     Event,
     ExperienceFinished,
     RunFailed,
@@ -61,6 +62,8 @@ class Follower:
             run, points = self._runs[event.run]
             for step, values in points.add(event):
                 self._tracker.log(run, step, values)
+        elif isinstance(event, EvaluatedWithin) and event.run in self._runs:
+            self._tracker.log(self._runs[event.run][0], event.step, event.metrics)
         elif isinstance(event, ExperienceFinished) and event.run in self._runs:
             run, points = self._runs[event.run]
             for step, values in points.rest():

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 from clbench.base.events import (
+    EvaluatedWithin,
     Event,
     ExperienceFinished,
     Listener,
@@ -39,7 +40,7 @@ from clbench.trackers.registry import EVENTS
 MOST_WAITING = 10_000
 """Events that may wait for a tracker; each stands for up to 50 steps."""
 
-_FOLLOWED = (RunStarted, StepsTaken, ExperienceFinished, RunFinished, RunFailed)
+_FOLLOWED = (RunStarted, StepsTaken, EvaluatedWithin, ExperienceFinished, RunFinished, RunFailed)
 
 
 class Tracking:

@@ -439,6 +439,7 @@ class Trainer:
             self.told = self._without_boundaries(begun=True)
         if self.evaluate is not None and self.costs.gradient_steps % self.evaluate_every == 0:
             self.timer.enter("evaluation")
+            self.losses.check(self.costs)  # what is tracked of these steps comes before the evaluation
             self.evaluate(self.costs.gradient_steps)
             self.timer.enter("data")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -155,6 +156,25 @@ def test_a_run_has_its_evaluations_within_the_first_experience_whatever_runs_bef
     assert first.steps == second.steps
     assert first.steps[:3] == (10, 20, 40)  # the first experience has 30 gradient steps
     assert first.correct[:2] == second.correct[:2]
+
+
+def test_whoever_tracks_a_run_is_told_of_its_evaluations_within_experiences_in_the_order_of_the_steps(
+    tmp_path: Path, data: Path
+) -> None:
+    (made,) = run(tmp_path, data, "er", stream="online", set={"stream.evaluate_every": 20}, track="events")
+    events = [json.loads(line) for line in (made.path / "events.jsonl").read_text().splitlines()]
+    steps = [each["step"] for each in events if "step" in each]
+    assert steps == sorted(steps)
+    within = [each for each in events if each["event"] == "EvaluatedWithin"]
+    curve, total = made.result.curves["class_incremental"], made.counts().total
+    assert [each["step"] for each in within] == list(curve.steps)
+    for each, i, right in zip(within, curve.experiences, curve.correct, strict=True):
+        assert each["metrics"]["class_incremental/accuracy_seen"] == sum(right) / sum(total[: i + 1])
+        assert each["metrics"]["class_incremental/new_accuracy"] == right[i] / total[i]
+        assert each["metrics"].get("class_incremental/old_accuracy") == (sum(right[:i]) / sum(total[:i]) if i else None)
+    *_, last = (each["metrics"] for each in events if each["event"] == "ExperienceFinished")
+    for name in ("anytime_accuracy", "minimum_accuracy", "stability_gap"):
+        assert last[f"class_incremental/{name}"] == made.metric(name)
 
 
 @pytest.mark.slow

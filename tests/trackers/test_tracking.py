@@ -16,6 +16,7 @@ import pytest
 
 import clbench
 from clbench.base.events import (
+    EvaluatedWithin,
     Event,
     ExperienceFinished,
     Note,
@@ -135,6 +136,13 @@ def test_a_tracker_of_another_package_is_told_of_a_run(package: Path) -> None:
     reached = {"experience": 0, "experience_seconds": 1.5, "class_incremental/new_accuracy": 0.9}
     assert experience == ["log", RUN, 2, reached]
     assert (end, close) == (["end", RUN, "finished"], ["close"])
+
+
+def test_a_tracker_is_told_of_evaluations_within_experiences_at_their_steps(package: Path) -> None:
+    within = EvaluatedWithin(RUN, 0, 1, {"class_incremental/new_accuracy": 0.4})
+    follow([EVENTS[0], steps(1, [2.0]), within, steps(2, [1.0]), *EVENTS[-2:]])
+    named = [(step, values.get("class_incremental/new_accuracy")) for _, _, step, values in diary(package, "log")]
+    assert named == [(1, None), (1, 0.4), (2, None), (2, 0.9)]
 
 
 def test_runs_that_nobody_tracks_are_not_told(package: Path) -> None:
