@@ -147,6 +147,7 @@ def test_evaluations_within_experiences_change_no_weights(tmp_path: Path, data: 
     ]
 
 
+@pytest.mark.slow
 def test_a_run_has_its_evaluations_within_the_first_experience_whatever_runs_before_it(
     tmp_path: Path, data: Path
 ) -> None:
