@@ -30,7 +30,7 @@ def warnings_on(rows: Sequence[Row], shared: Sequence[int], methods: dict[str, d
 
 def notes_on(rows: Sequence[Row]) -> list[str]:
     """Return what helps to read the rows: reference values, and intervals that say nothing."""
-    return [_reference_lines(rows[0].runs[0]), *_interval_notes(rows)]
+    return [_reference_lines(rows[0].runs[0]), *_domain_notes(rows[0].runs[0]), *_interval_notes(rows)]
 
 
 def _seed_warnings(shared: Sequence[int], methods: dict[str, dict[int, StoredRun]]) -> list[str]:
@@ -164,6 +164,14 @@ def _reference_lines(run: StoredRun) -> str:
         f"For comparison: guessing gives {chance['class_incremental']:.1f} class-incrementally and "
         f"{chance['task_incremental']:.1f} task-incrementally; knowing only the last experience gives "
         f"{100 * total[-1] / sum(total):.1f} class-incrementally."
+    )
+
+
+def _domain_notes(run: StoredRun) -> list[str]:
+    return (
+        ["Old classes are the classes of earlier domains, new ones those of the newest."]
+        if run.spec.scenario.domains
+        else []
     )
 
 

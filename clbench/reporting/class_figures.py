@@ -36,7 +36,11 @@ def per_domain(comparison: Comparison) -> Figure:
     drawn, cells = names[:_PER_PANEL], [[of.get(name) for of in accuracies] for name in names]
     panel = _panel(comparison, "All domains", [short(legible(name), 12) for name in drawn], cells[: len(drawn)])
     rows = tuple((legible(name), *map(percent, of)) for name, of in zip(names, cells, strict=True))
-    note = "Domains are in the order in which they were learned." if ordered else "The order differs between seeds."
+    note = (
+        "Domains are in the order in which they were learned."
+        if ordered
+        else "The order differs between seeds: domains are averaged by name."
+    )
     few = "" if drawn == names else f" Drawn are the first {len(drawn)} of {len(names)} domains."
     headings = ("domain", *(row.strategy for row in comparison.rows))
     title = "Accuracy on each domain at the end"

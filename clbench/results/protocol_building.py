@@ -103,7 +103,10 @@ def protocol(
         raise UsageError(f"recipe {name} waits for plateaus of the validation loss, for which it needs validation > 0")
     trained_in = _setting(scenario.setting if setting is None else setting)
     if kind.classes_return and trained_in != "class_incremental":
-        raise UsageError(f"in the stream {name_of(kind)} classes return, so that it can be class-incremental alone")
+        raise UsageError(
+            f"in the stream {name_of(kind)} classes return, so that it can be class-incremental alone",
+            "Add --setting class.",
+        )
     if split is not None and not kind.takes_split:
         raise UsageError(f"--split has no effect on the stream {name_of(kind)}, which makes experiences of its own")
     if order not in (None, "seed") and isinstance(kind, Domains):

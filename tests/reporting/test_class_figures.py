@@ -115,10 +115,11 @@ def test_a_domain_is_averaged_by_its_name_if_the_seeds_have_other_orders(tmp_pat
     figure = per_domain(both)
     assert figure.headings == ("domain", "naive")
     assert [(name, value.split()[0]) for name, value in figure.rows] == [("photo", "66.7"), ("sketch", "83.3")]
-    assert figure.note == "The order differs between seeds."
+    assert figure.note == "The order differs between seeds: domains are averaged by name."
     assert (
         class_findings.per_domain(both) == "Range over the domains: naive 67 % (domain photo) to 83 % (domain sketch)."
     )
+    assert "Old classes are the classes of earlier domains, new ones those of the newest." in both.notes
     (one,) = compare(runs[:1])
     assert per_domain(one).rows == (("sketch", "50.0"), ("photo", "100.0"))
     assert [name for name, _ in per_domain(one).panels] == ["All domains"]
