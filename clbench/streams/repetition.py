@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Le
@@ -32,18 +33,19 @@ class Repetition(StreamKind):
     """Number of experiences."""
 
     first: Annotated[float, Gt(0), Le(1)] = 0.2
-    """Share of the classes that have not come yet that each experience brings: the parameter of the geometric
-    distribution of a class's first experience."""
+    """Parameter of the geometric distribution of a class's first experience, cut off at the last one."""
 
     repeat: Annotated[float, Ge(0), Le(1)] = 0.3
     """Probability that a class that came before returns in an experience."""
 
     def new_classes(self, split: tuple[int, ...]) -> tuple[int, ...]:
-        """Return how many classes each experience brings: up to the i-th c·(1 - (1 - first)^i) of c, rounded up."""
+        """Return how many classes each experience brings, in proportion to (1 - first)^i: the shares of c classes up to
+        each experience, rounded up."""
         classes = sum(split)
-        shares = [1 - (1 - self.first) ** (index + 1) for index in range(self.experiences - 1)]
+        weights = [(1 - self.first) ** index for index in range(self.experiences)]
+        shares = (reached / sum(weights) for reached in accumulate(weights))
         come = [min(classes, math.ceil(classes * share - 1e-9)) for share in shares]
-        return tuple(after - before for before, after in zip([0, *come], [*come, classes], strict=True))
+        return tuple(after - before for before, after in pairwise((0, *come)))
 
     def check_images(self, images: Sequence[int], split: tuple[int, ...]) -> None:
         """Raise UsageError if there are more experiences than images."""

@@ -124,17 +124,21 @@ def test_more_experiences_than_there_are_images_for_are_refused() -> None:
 
 
 def test_classes_come_for_the_first_time_as_the_geometric_distribution_says() -> None:
-    # 10·(1 - 0.5^i), rounded up: 5, 7.5, 8.75 are 5, 8, 9; the last experience brings what is left.
-    assert stream_kind("repetition", {"experiences": 4, "first": 0.5}).new_classes(FIVE) == (5, 3, 1, 1)
+    # In proportion to 8, 4, 2 and 1: up to each experience 5.33, 8, 9.33 and 10, rounded up.
+    assert stream_kind("repetition", {"experiences": 4, "first": 0.5}).new_classes(FIVE) == (6, 2, 2, 0)
+    assert stream_kind("repetition", {"experiences": 3, "first": 1}).new_classes(FIVE) == (10, 0, 0)
+    # Alike, if the parameter is next to nothing.
+    assert stream_kind("repetition", {"experiences": 5, "first": 1e-17}).new_classes(FIVE) == (2, 2, 2, 2, 2)
 
 
 def test_no_class_returns_with_probability_0_and_all_do_with_1() -> None:
-    never = counts(stream_kind("repetition", {"experiences": 4, "first": 0.5, "repeat": 0}))
-    assert [sorted(each) for each in never] == [[0, 1, 2, 3, 4], [5, 6, 7], [8], [9]]
-    always = counts(stream_kind("repetition", {"experiences": 4, "first": 0.5, "repeat": 1}))
-    assert [sorted(each) for each in always] == [list(range(5)), list(range(8)), list(range(9)), list(range(10))]
-    # 1000 samples over 4 experiences: 250 each, divided equally among the classes that are present.
-    assert [set(each.values()) for each in always] == [{50}, {31}, {27}, {25}]
+    # In proportion to 4, 2 and 1: up to each experience 5.71, 8.57 and 10, rounded up.
+    never = counts(stream_kind("repetition", {"experiences": 3, "first": 0.5, "repeat": 0}))
+    assert [sorted(each) for each in never] == [list(range(6)), [6, 7, 8], [9]]
+    always = counts(stream_kind("repetition", {"experiences": 3, "first": 0.5, "repeat": 1}))
+    assert [sorted(each) for each in always] == [list(range(6)), list(range(9)), list(range(10))]
+    # 1000 samples over 3 experiences: 333 each, divided equally among the classes that are present.
+    assert [set(each.values()) for each in always] == [{55}, {37}, {33}]
 
 
 @settings(max_examples=25, deadline=None)
