@@ -116,6 +116,12 @@ def test_domain_incrementally_an_output_is_named_by_all_its_classes(data: Path, 
     assert (answers(kept, data) == kept_runs.predicted(kept, 4) % 2).all()
 
 
+def test_on_a_stream_of_domains_an_output_is_named_by_the_class_that_all_share(data: Path, tmp_path: Path) -> None:
+    options = {"stream": "rotated", "set": {"stream.angles": "0,90"}, "epochs": 1}
+    kept = kept_runs.run("naive", tmp_path, data, setting="domain", keep_networks="last", **options)
+    assert record(kept).classes == tuple("0123456789")
+
+
 def test_an_experience_that_was_not_trained_has_no_network_to_keep(data: Path, tmp_path: Path) -> None:
     given: dict[str, Any] = {"set": {"joint.experiences": "last"}, "keep_networks": "all"}
     kept = kept_runs.run("joint", tmp_path, data, **given)
