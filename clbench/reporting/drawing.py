@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -234,12 +235,16 @@ def draw_cost(axes: Axes, *, title: str, comparison: Comparison, column: str) ->
 
 
 def _plain_log_ticks(axes: Axes, text: Callable[[float, float], str]) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter
 
     low, high = axes.get_xlim()
     low, high = low / 1.3, high * 1.3
     axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 100 else (1.0,), numticks=12))
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1.0, 2.0, 5.0) if high / low < 100 else (1.0,)
+    ticks = [tick for power in decades for step in steps if low <= (tick := step * 10.0**power) <= high]
+    # In so narrow a range that one of them is left, a few at equal distances; more would be on each other.
+    axes.xaxis.set_major_locator(FixedLocator(ticks) if len(ticks) > 1 else MaxNLocator(4))
     axes.xaxis.set_major_formatter(text)
     axes.xaxis.set_minor_formatter(NullFormatter())
 
