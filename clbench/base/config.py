@@ -70,10 +70,10 @@ class NoConfig:
     """The configuration of a strategy that has no hyper-parameters."""
 
 
-def configure(cls: type[T], values: dict[str, Any], owner: str) -> T:
+def configure(cls: type[T], values: dict[str, Any], owner: str, what: str = "hyper-parameter") -> T:
     """Build the config `cls` from `values`, which may be strings as typed on a command line.
 
-    Raises UsageError naming `owner` (a strategy or recipe), the field, the value and what is accepted.
+    Raises UsageError naming `owner` (a strategy or recipe), the field and `what` it is, the value and what is accepted.
     """
     names = [field.name for field in dataclasses.fields(cast(Any, cls))]
     renamed = getattr(cls, "renamed", {})
@@ -84,7 +84,7 @@ def configure(cls: type[T], values: dict[str, Any], owner: str) -> T:
             from clbench.system.suggestions import did_you_mean
 
             known = ", ".join(names) if names else "it has none"
-            raise UsageError(f"{owner} has no hyper-parameter '{name}'{did_you_mean(name, names)} (known: {known})")
+            raise UsageError(f"{owner} has no {what} '{name}'{did_you_mean(name, names)} (known: {known})")
     try:
         return cls(**values)
     except pydantic.ValidationError as error:

@@ -47,7 +47,7 @@ def stream_kind(name: str, values: Mapping[str, Any]) -> StreamKind:
         key: [part for part in value.split(",") if part] if key == "angles" and isinstance(value, str) else value
         for key, value in values.items()
     }
-    return configure(KINDS[spelled], listed, "stream")
+    return configure(KINDS[spelled], listed, "stream", "option")
 
 
 def options_of(cls: type[StreamKind]) -> list[dict[str, str]]:

@@ -46,7 +46,7 @@ def test_every_kind_is_found_by_its_name_and_says_what_it_and_its_options_are() 
     ("name", "options", "message"),
     [
         ("blury", {}, "did you mean 'blurry'"),
-        ("online", {"batch": 3}, "stream has no hyper-parameter 'batch'"),
+        ("online", {"batch": 3}, "stream has no option 'batch'"),
         ("blurry", {"minor": 0}, "stream.minor must be greater than 0"),
         ("long_tailed", {"imbalance": "1"}, "stream.imbalance must be less than 1"),
         ("repetition", {"experiences": "x"}, "stream.experiences must be a valid integer"),
