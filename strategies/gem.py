@@ -64,13 +64,13 @@ class GEM(clbench.Strategy[Config]):
         weights = [weight for weight in batch.model.parameters() if weight.grad is not None]
         gradient = flat([weight.grad for weight in weights if weight.grad is not None])  # (p,)
         earlier = self.exemplars.values["experience"].unique().tolist()
-        references = torch.stack([self.reference(batch, i, weights) for i in earlier])  # (i, p)
+        references = torch.stack([self.gradient_on(batch, i, weights) for i in earlier])  # (i, p)
         if (references @ gradient < 0).any():
             allowed = projected(gradient, references, self.config.strength)
             for weight, part in zip(weights, allowed.split([weight.numel() for weight in weights]), strict=True):
                 weight.grad = part.view_as(weight)
 
-    def reference(self, batch: clbench.Batch, experience: int, weights: list[Tensor]) -> Tensor:
+    def gradient_on(self, batch: clbench.Batch, experience: int, weights: list[Tensor]) -> Tensor:
         """Return g_i, (p,)."""
         own = self.exemplars.values["experience"] == experience
         loss = batch.cross_entropy_of(batch.prepare(self.exemplars.images[own]), self.exemplars.labels[own])

@@ -39,7 +39,7 @@ class Command(TyperCommand):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the pieces of the usage line, required arguments as NAME, where typer has {NAME}."""
-        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+        return [re.sub(r"[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def _refuse_what_would_be_dropped(self, ctx: Any, args: list[str]) -> None:
         given, rest, order = self.make_parser(ctx).parse_args(args=list(args))
