@@ -27,6 +27,7 @@ from clbench.extension.wording import lineage_in_lines, reasons_in_lines
 from clbench.plugins.discovery import select
 from clbench.results.environment import Environment, describe
 from clbench.results.extension_result import ExtensionResult
+from clbench.results.network_record import NetworkRecord
 from clbench.runs.option import options_of, with_options
 from clbench.system.signals import Interruption
 from clbench.system.terminal import Terminal
@@ -198,7 +199,7 @@ def _page(
     request: TrainRequest | ExtendRequest,
     result: ExtensionResult,
     thumbnails: Mapping[tuple[str, str], bytes],
-    weights_sha256: str,
+    record: NetworkRecord,
 ) -> str:
     from clbench.reporting.extension_page import Facts, extension_page
 
@@ -206,7 +207,8 @@ def _page(
     plugin = select("strategy", chosen.name, chosen.preset or "")
     facts = Facts(
         Environment(**describe(result.device), finished=datetime.now(timezone.utc).isoformat(timespec="seconds")),
-        weights_sha256,
+        record.weights_sha256,
+        record.lineage[-1].id,
         plugin.doc,
         str(plugin.presets.get(chosen.preset or "", {}).get("loss", "")),
     )

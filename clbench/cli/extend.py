@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,11 +70,18 @@ def _print_lines(planned: dict[str, Any], as_json: bool) -> None:
         say_json(planned)
         return
     for name, value in planned.items():
-        for each in value if isinstance(value, list) else [value]:
-            say(f"{name}: {legible(str(each))}")
+        if not isinstance(value, list):
+            say(f"{name}: {value}")
+        elif value and all(len(each.split()) == 1 for each in value):
+            say(f"{name}: {', '.join(value)}")
+        elif value:
+            say(f"{name}:")
+            for each in value:
+                say_prose(each, indent="  ", hanging="  ")
 
 
 def _print_result(result: ExtensionResult, request: TrainRequest | ExtendRequest, as_json: bool) -> None:
+    from clbench.extension.publishing import exported_name
     from clbench.results.record_model import to_json
     from clbench.system.tables import print_table
 
@@ -90,12 +97,14 @@ def _print_result(result: ExtensionResult, request: TrainRequest | ExtendRequest
     rows = [_row(each, extended, each.strategy.selector == result.chosen) for each in result.candidates]
     title = _title(result)
     print_table(terminal(), title, headings, rows, numbers=tuple(range(1, len(headings))))
+    for line in _about_the_numbers(result):
+        say(line)
     from clbench.extension.wording import reasons_in_lines
 
     for line in reasons_in_lines(result.left_out):
         say_prose(f"left out {line}", hanging="  ")
     if extended and len(result.candidates) > 1:
-        say(f"Kept: {result.chosen}, {result.rule}")
+        say(f"Kept (*): {result.chosen}, {result.rule}")
     if extended and not result.kept.old_classes:
         say("Old-class accuracy is not known: no test images of old classes (--old-test, a few a class are enough)")
     if result.lineage:
@@ -104,9 +113,27 @@ def _print_result(result: ExtensionResult, request: TrainRequest | ExtendRequest
         say("The network came from:")
         for line in lineage_in_lines(result.lineage):
             say_prose(line, indent="  ", hanging="  ")
+    out, export = request.out, request.export
     file = f" --network {request.network}" if request.network_file is not None else ""
-    out = request.out
-    say(f"\n{out}: the network, report.html and result.json. To ask it: clbench predict {out} IMAGES…{file}")
+    say(f"\n{out}: the network, report.html and result.json")
+    if export is not None:
+        say(f"{out / exported_name(export)}: the same for use without clbench; it answers as the network does")
+    say(f"To ask it: clbench predict {out} IMAGES…{file}")
+
+
+def _about_the_numbers(result: ExtensionResult) -> Iterator[str]:
+    """Yield how many images the accuracies are of, and what agreement is."""
+    kept = result.kept
+    new = sum(each.test_images for each in kept.classes if each.is_new)
+    if result.command == "train":
+        yield f"On {new:,} images that it was not trained on."
+        return
+    old = sum(each.test_images for each in kept.classes if not each.is_new)
+    yield f"On {new:,} test images of new classes" + (f" and {old:,} of old ones." if old else ".")
+    if kept.on_unlabelled is not None:
+        yield "agrees: how many of the unlabelled images get the old network's answer."
+    elif kept.on_new is not None:
+        yield "agrees: for how many images of new classes the likeliest old class is the old network's answer."
 
 
 def _title(result: ExtensionResult) -> str:

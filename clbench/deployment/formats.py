@@ -91,7 +91,13 @@ def step_outside(record: NetworkRecord) -> str:
     """Return what is to be done to an image of any size and kind before the graph."""
     shape = record.input.image
     kind = "grey" if shape.channels == 1 else "RGB"
-    return f"conversion to {kind} and resizing to {shape.height}×{shape.width} (bilinear, antialiased)"
+    resizing = f"resizing to {shape.height}×{shape.width} (bilinear, antialiased)"
+    fitted = {
+        "crop": f"{resizing} of its middle, as large as it can be cut out in these proportions",
+        "pad": f"{resizing} in its own proportions, with black on two sides",
+        "stretch": f"{resizing}, whatever its proportions",
+    }
+    return f"conversion to {kind} and {fitted[shape.fit]}"
 
 
 def metadata(record: NetworkRecord, graph: bool) -> dict[str, str]:

@@ -62,6 +62,9 @@ from clbench.training.experience_data import ExperienceData
 _DEFAULT_SIZE = 64
 """Height and width of images for a network that names no size."""
 
+_WHOLE_NETWORK = "the whole network is trained; --set network.train=head trains its head alone, much faster"
+"""Said of a network that has weights, whose features may do as they are."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -264,6 +267,8 @@ class _First:
         )
         try:
             with contextlib.redirect_stdout(sys.stderr):
+                if what.use.train == "all" and what.network.weights is not None:
+                    self.around.notify(Note(_WHOLE_NETWORK))
                 trainer = begin(task, what.method.strategy, self.entry.spec.config, self.entry.spec.name, None)
                 self.around.notify(RunStarted(self.entry.spec.name, 1, task.recipe.length, 0))
                 learned = learn(task, trainer)

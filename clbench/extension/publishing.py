@@ -17,13 +17,13 @@ from clbench.extension.folder import REPORT, RESULT, OutputFolder
 from clbench.extension.image_sets import ImageSet
 from clbench.results import store
 from clbench.results.extension_result import ExtensionResult, Role
-from clbench.results.network_record import STEM
+from clbench.results.network_record import STEM, NetworkRecord
 
 Thumbnails = Mapping[tuple[str, str], bytes]
 """PNG by (role, image)."""
 
-Page = Callable[[ExtensionResult, Thumbnails, str], str]
-"""Gives the report's page; the last is the hash of the network's tensors."""
+Page = Callable[[ExtensionResult, Thumbnails, NetworkRecord], str]
+"""Gives the report's page; the last is what network.json says."""
 
 _SHOWN, _SIDE = 24, 96
 
@@ -47,19 +47,20 @@ def publish(
     names = [path.name for path in made.folder.iterdir() if path.name not in (CANDIDATE, store.MANIFEST)]
     files = {name: (made.folder / name).read_bytes() for name in names} | dict(states)
     files[RESULT] = store.as_json(result)
-    weights = read_record(made.folder / f"{STEM}.json").weights_sha256
-    files[REPORT] = page(result, thumbnails(result, sets), weights).encode(errors="replace")
+    record = read_record(made.folder / f"{STEM}.json")
+    files[REPORT] = page(result, thumbnails(result, sets), record).encode(errors="replace")
     if export is not None:
-        form = exporting.format_named(export)
-        path = (
-            output.work / f"{STEM}{form.suffix}"
-            if form.suffix != ".safetensors"
-            else output.work / "export.safetensors"
-        )
+        path = output.work / exported_name(export)
         path.unlink(missing_ok=True)
         exporting.export(load_network(made.folder, network), export, path, data, _test_images(sets))
         files[path.name] = path.read_bytes()
     return output.publish(files)
+
+
+def exported_name(to: str) -> str:
+    """Return the name of the file of `--export`, which is another than that of the network's own tensors."""
+    suffix = exporting.format_named(to).suffix
+    return f"{'export' if suffix == '.safetensors' else STEM}{suffix}"
 
 
 def thumbnails(result: ExtensionResult, sets: Mapping[Role, ImageSet]) -> Thumbnails:

@@ -45,6 +45,9 @@ class Facts:
     weights_sha256: str = ""
     """Hash of all tensors of the network that came out."""
 
+    step_id: str = ""
+    """By which its network.json, and the pages of networks that come of it, name this step."""
+
     strategy_doc: str = ""
     """What the chosen strategy's file says of itself."""
 
@@ -84,7 +87,7 @@ def extension_page(
         matrix=_shown(confusion_matrix(result)),
         changed=[_changed(each, thumbnails) for each in kept.changed[: findings.MOST_CHANGED]],
         further_changed=max(0, len(kept.changed) - findings.MOST_CHANGED),
-        lineage=_lineage(result),
+        lineage=_lineage(result, facts),
         took=_took(kept),
         settings=_settings(result),
         images=_images(result),
@@ -219,7 +222,7 @@ class Step:
     id: str
 
 
-def _lineage(result: ExtensionResult) -> list[Step]:
+def _lineage(result: ExtensionResult, facts: Facts) -> list[Step]:
     before = [
         Step(
             _STEPS[each.command],
@@ -238,7 +241,7 @@ def _lineage(result: ExtensionResult) -> list[Step]:
         f"{images:,}",
         str(result.seeds.run),
         result.new_classes,
-        result.id,
+        facts.step_id or result.id,
     )
     return [*before, this]
 

@@ -28,9 +28,27 @@ def one_line(text: str, most: int = 2000) -> str:
 
 
 def say(text: object = "", stream: TextIO | None = None) -> None:
-    """Print a text, on standard output by default, legible line by line."""
-    lines = str(text).expandtabs().split("\n")
-    print("\n".join(map(legible, lines)), file=stream or sys.stdout)
+    """Print a text, on standard output by default, legible line by line.
+
+    On a terminal a line that is too long is broken between words, unless it is laid out in columns or indented.
+    """
+    stream = stream or sys.stdout
+    lines = [legible(line) for line in str(text).expandtabs().split("\n")]
+    if stream.isatty():
+        fill = _filling(shutil.get_terminal_size().columns)
+        lines = [line if _is_laid_out(line) else fill.fill(line) for line in lines]
+    print("\n".join(lines), file=stream)
+
+
+def _filling(width: int, indent: str = "", hanging: str = "") -> textwrap.TextWrapper:
+    """Return what breaks a line between words; paths and commands stay whole."""
+    return textwrap.TextWrapper(
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent + hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def unwrapped(text: str) -> str:
@@ -58,13 +76,7 @@ def say_prose(text: str, indent: str = "", hanging: str = "") -> None:
     Each line begins with `indent`, and those that continue one with `hanging` too.
     """
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
-    fill = textwrap.TextWrapper(
-        width,
-        initial_indent=indent,
-        subsequent_indent=indent + hanging,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    fill = _filling(width, indent, hanging)
     for line in unwrapped(text).split("\n"):
         say(f"{indent}{line}".rstrip() if _is_laid_out(line) or not line else fill.fill(line))
 

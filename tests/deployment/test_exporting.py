@@ -24,7 +24,7 @@ import clbench
 from clbench.data.datasets import open_dataset
 from clbench.deployment import exporting
 from clbench.deployment.exporting import Differs, export
-from clbench.deployment.formats import FORMATS
+from clbench.deployment.formats import FORMATS, metadata
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import MachineError, PluginError, UsageError
 from clbench.results.stored_run import StoredRun
@@ -259,3 +259,20 @@ def test_metadata_says_what_is_inside_and_what_is_left_to_do(exported: Any) -> N
         found = json.loads(file.read(length))["__metadata__"]
     assert "float32 (n, 3, 12, 12)" in found["input"] and "logits" in found["output"]
     assert json.loads(found["network"])["input"]["mean"] == [0.5, 0.4, 0.3]
+
+
+@pytest.mark.parametrize(
+    ("fit", "said"),
+    [
+        ("crop", "of its middle, as large as it can be cut out in these proportions"),
+        ("pad", "in its own proportions, with black on two sides"),
+        ("stretch", "whatever its proportions"),
+    ],
+)
+def test_metadata_says_how_an_image_of_other_proportions_is_brought_to_size(
+    network: TrainedNetwork, fit: str, said: str
+) -> None:
+    record = network.record
+    image = record.input.image.model_copy(update={"fit": fit})
+    photographs = record.model_copy(update={"input": record.input.model_copy(update={"image": image})})
+    assert said in metadata(photographs, graph=True)["input"]

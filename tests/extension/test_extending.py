@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from small_runs import strategy_class
 
 import clbench
+from clbench.cli import program
 from clbench.errors import DataError, UsageError
 
 HEAD = {"network.train": "head"}
@@ -415,6 +417,39 @@ def test_the_lineage_names_every_step(model, photos, tmp_path):
         ("extend", "naive", ("digit-7",), 32, 0),
         ("extend", "lwf_mc", ("digit-8",), 16, 5),
     ]
+    page = second.page.read_text()
+    assert all(step.id[:16] in page for step in steps)  # a step has one name, wherever it is named
+
+
+# -- what the command prints ------------------------------------------------------------------------------------------
+
+
+def command(*arguments: str) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", ["clbench", *map(str, arguments)])
+        program.main()
+    assert ended.value.code in (0, None)
+
+
+@pytest.mark.parametrize(("export", "name"), [("onnx", "network.onnx"), ("safetensors", "export.safetensors")])
+def test_the_result_says_what_it_rests_on_and_which_files_were_written(
+    extended, model, photos, monkeypatch, capsys, export, name
+):
+    monkeypatch.setattr("clbench.api.extending.extend_request", lambda request, console: extended.result)
+    command("extend", model, "--images", photos.three, "--out", "new", "--export", export)
+    said = capsys.readouterr().out
+    assert "On 24 test images of new classes and 140 of old ones." in said  # a fifth of 3 x 40, and 7 x 20
+    assert "agrees: how many of the unlabelled images get the old network's answer" in said
+    assert f"new/{name}: the same for use without clbench" in said
+    assert "\nTo ask it: clbench predict new IMAGES…\n" in said
+
+
+def test_a_dry_run_names_classes_one_a_line_and_strategies_in_one(model, photos, tmp_path, capsys):
+    command("extend", model, "--images", photos.three, "-s", "naive,slda", "--out", tmp_path / "new", "--dry-run")
+    said = capsys.readouterr().out
+    assert "\nkeeps statistics for: fetril, ncm, slda\n" in said and "\nstrategy: naive, slda\n" in said
+    assert "\nnew class:\n  digit-7, 32 images to train on and 8 to test on\n" in said
+    assert "left out" not in said
 
 
 # -- what strategies kept, damaged ------------------------------------------------------------------------------------

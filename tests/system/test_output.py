@@ -124,3 +124,20 @@ def test_prose_fills_the_terminal_and_breaks_no_word(
         "    a-word-with-hyphens-longer-than-30",
         "    eight",
     ]
+
+
+def test_a_long_line_is_broken_between_words_on_a_terminal_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    said = "To ask it: clbench predict model-2\nname    what it is\n    an indented line stays"
+    say(said)
+    assert capsys.readouterr().out == f"{said}\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    say(said)
+    assert capsys.readouterr().out.splitlines() == [
+        "To ask it: clbench",
+        "predict model-2",
+        "name    what it is",
+        "    an indented line stays",
+    ]
