@@ -105,6 +105,8 @@ def _print_result(result: ExtensionResult, request: TrainRequest | ExtendRequest
         say_prose(f"left out {line}", hanging="  ")
     if extended and len(result.candidates) > 1:
         say(f"Kept (*): {result.chosen}, {result.rule}")
+    elif extended and _loses_much(result.kept):
+        say("Much of the old classes is lost; -s all tries every strategy that can extend this network")
     if extended and not result.kept.old_classes:
         say("Old-class accuracy is not known: no test images of old classes (--old-test, a few a class are enough)")
     if result.lineage:
@@ -119,6 +121,15 @@ def _print_result(result: ExtensionResult, request: TrainRequest | ExtendRequest
     if export is not None:
         say(f"{out / exported_name(export)}: the same for use without clbench; it answers as the network does")
     say(f"To ask it: clbench predict {out} IMAGES…{file}")
+
+
+_MUCH = 0.1
+"""Of old-class accuracy, which is worth trying other strategies for."""
+
+
+def _loses_much(candidate: Candidate) -> bool:
+    before, after = candidate.old_accuracy_before, candidate.old_accuracy
+    return before is not None and after is not None and before - after > _MUCH
 
 
 def _about_the_numbers(result: ExtensionResult) -> Iterator[str]:

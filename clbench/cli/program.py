@@ -113,7 +113,9 @@ def _stop(interruption: Interrupted) -> NoReturn:
 def _fail(error: ClbenchError) -> None:
     from rich.text import Text
 
+    from clbench.system.terminal import print_lines
+
     console = terminal(stderr=True)
-    console.print(Text.assemble(("Error: ", "bold red"), error.message), soft_wrap=True)
+    print_lines(console, Text.assemble(("Error: ", "bold red"), error.message))
     if error.hint:
-        console.print(Text(error.hint), soft_wrap=True)
+        print_lines(console, Text(error.hint))

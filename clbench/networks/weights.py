@@ -46,10 +46,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
-    # torch puts advice before the reason, among it to run whatever is in the file.
+    # torch puts advice before the reason and after it, among it to run whatever is in the file.
     for marker in ("Weights only load failed. ", "from a trusted source.", "WeightsUnpickler error: "):
         if marker in text:
             text = text.rpartition(marker)[2].strip()
+    text = text.partition(" Please use `torch.serialization")[0]
     return f"{type(error).__name__}: {text.partition(chr(10))[0][:200]}"
 
 

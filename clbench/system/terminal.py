@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 from clbench.system.output import legible
 
@@ -24,3 +25,8 @@ class Terminal(Console):
                 yield segment
             else:
                 yield Segment("\n".join(map(legible, segment.text.split("\n"))), segment.style)
+
+
+def print_lines(console: Console, text: Text) -> None:
+    """Print a text: on a terminal its lines are broken between words, and elsewhere each stays one."""
+    console.print(text, soft_wrap=not console.is_terminal)

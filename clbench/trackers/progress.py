@@ -24,6 +24,7 @@ from clbench.base.events import (
     RunStarted,
     TrainingProgress,
 )
+from clbench.system.terminal import print_lines
 
 _NAME_WIDTH = 28
 _MANY_RUNS = 100
@@ -207,7 +208,7 @@ class ProgressDisplay:
     def _print(self, text: str, style: str = "") -> None:
         self._tell_skipped()
         with contextlib.suppress(OSError):  # the reader has closed the pipe; the runs continue
-            self._live.console.print(Text(text, style=style), soft_wrap=True)
+            print_lines(self._live.console, Text(text, style=style))
 
 
 def _shows_in_a_notebook(console: Console) -> bool:

@@ -444,6 +444,17 @@ def test_the_result_says_what_it_rests_on_and_which_files_were_written(
     assert "\nTo ask it: clbench predict new IMAGES…\n" in said
 
 
+@pytest.mark.parametrize(("strategy", "loses"), [("naive", True), ("slda", False)])
+def test_if_the_only_strategy_loses_much_the_others_are_pointed_at(
+    extended, model, photos, monkeypatch, capsys, strategy, loses
+):
+    only = tuple(each for each in extended.result.candidates if each.strategy.name == strategy)
+    result = extended.result.model_copy(update={"candidates": only, "chosen": strategy})
+    monkeypatch.setattr("clbench.api.extending.extend_request", lambda request, console: result)
+    command("extend", model, "--images", photos.three, "--out", "new")
+    assert ("-s all tries every strategy" in capsys.readouterr().out) == loses
+
+
 def test_a_dry_run_names_classes_one_a_line_and_strategies_in_one(model, photos, tmp_path, capsys):
     command("extend", model, "--images", photos.three, "-s", "naive,slda", "--out", tmp_path / "new", "--dry-run")
     said = capsys.readouterr().out

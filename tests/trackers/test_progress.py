@@ -9,6 +9,7 @@ from rich.console import Console
 from clbench.base.events import (
     ExperienceFinished,
     FeaturesProgress,
+    Note,
     RunFinished,
     RunSkipped,
     RunStarted,
@@ -94,6 +95,14 @@ def test_an_experience_without_new_classes_is_evaluated_and_one_that_is_not_trai
     assert "experience 10: old 94.4 %, new      – (1.0 s)" in out.getvalue().splitlines()[-1]
     display(ExperienceFinished(LONG, 11, None, None, 1.0))
     assert "experience 11: not evaluated (1.0 s)" in out.getvalue().splitlines()[-1]
+
+
+def test_a_note_is_broken_between_words_on_a_terminal_only() -> None:
+    said = "assumed of the network: images of 224 px (--size), pixels in 0..1, not normalized (--mean, --std)"
+    for is_terminal, lines in ((True, [said[:80].rpartition(" ")[0], "normalized (--mean, --std)"]), (False, [said])):
+        out = io.StringIO()
+        ProgressDisplay(Console(file=out, width=80, force_terminal=is_terminal))(Note(said))
+        assert [line.rstrip() for line in out.getvalue().splitlines()] == lines
 
 
 def test_the_line_of_an_extraction_has_images_rate_and_time_left_and_goes_when_all_are_done() -> None:
