@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -66,7 +67,8 @@ class Runs(Sequence[StoredRun]):
 
     def __repr__(self) -> str:
         text = io.StringIO()
-        console = Terminal(file=text, width=120)
+        width = shutil.get_terminal_size((120, 24)).columns  # 120 if there is no terminal
+        console = Terminal(file=text, width=width, force_jupyter=False)  # or rich shows it in the notebook itself
         for comparison in compare(self._runs):
             print_comparison(console, comparison)
         return text.getvalue().rstrip() or "no runs"

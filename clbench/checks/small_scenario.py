@@ -48,7 +48,7 @@ class Contract(clbench.Scenario):
 
 def quiet_run(request: Request) -> list[StoredRun]:
     """Do the runs of a request without a word. Raises CheckFailed if the first fails."""
-    nowhere = Console(file=io.StringIO())
+    nowhere = Console(file=io.StringIO(), force_jupyter=False)
     outcomes = run_request(request, nowhere)
     if outcomes[0].failed:
         trace = (outcomes[0].path / "traceback.txt").read_text().strip() if outcomes[0].path else ""

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from clbench.api.comparing import Runs
 from clbench.base.recipe import Recipe
 from clbench.comparison import columns, table
 from clbench.comparison.grouping import compare
@@ -635,3 +636,19 @@ def test_a_notebook_shows_tables_whose_numbers_are_not_broken_and_whose_names_ar
     assert "&lt;b&gt;mine&lt;/b&gt;" in text and "<b>mine" not in text
     assert re.search(r'<td style="white-space: nowrap; text-align: right">[^<]*±', text)
     assert all(note in html.unescape(text) for note in comparison.notes)
+
+
+# -- from Python ------------------------------------------------------------------------------------------------------
+
+
+def test_in_a_notebook_the_table_is_the_text_and_is_not_shown_besides(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda segments, text: shown.append(text))
+    assert "final accuracy" in repr(Runs([stored()]))
+    assert shown == []
+
+
+def test_as_text_the_table_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, repr(Runs([stored()])).splitlines())) <= 80
