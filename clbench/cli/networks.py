@@ -61,7 +61,7 @@ def export(
     done = write(loaded, to, out or Path(default_name(loaded.record, to)), data_folder(data))
     about = metadata(loaded.record, form.has_graph)
     say(f"{done.path}: {to}, {len(loaded.classes)} classes, named in its metadata")
-    say(f"input:  {about['input']}")
+    say(f"input: {about['input']}")
     say(f"output: {about['output']}")
     say(
         f"Compared on {done.compared_on}: scores differ by at most {done.largest_difference:.1e} (they go up to "

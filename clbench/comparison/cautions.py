@@ -64,7 +64,7 @@ def _exemplar_warnings(rows: Sequence[Row]) -> list[str]:
     if not budgets or len(names) == 1:
         return []
     first, *more = budgets
-    parts = [f"{listed(names[first])} keep{'s' if len(names[first]) == 1 else ''} {first:,} exemplars"]
+    parts = [f"{listed(names[first])} may keep {first:,} exemplars"]
     parts += [f"{listed(names[budget])} {budget:,}" for budget in more]
     parts += [f"{listed(with_all_data)} all data"] if with_all_data else []
     parts += ["the others none" if len(names[0]) > 1 else f"{names[0][0]} none"] if names[0] else []

@@ -28,7 +28,7 @@ SHARES = tuple(COLUMNS)[:11]
 """Columns that are shares between 0 and 1 (forgetting and stability gap: -1 to 1)."""
 
 MEANINGS = {
-    "strategy": "the method with its preset; below it the variant that its file says it is",
+    "strategy": "the method with its preset; below it the paper that its file names, or else the variant",
     "final_accuracy": "after the last experience, over all test samples of all classes",
     "final_accuracy_macro": "the same as a mean over classes, each with equal weight",
     "average_incremental_accuracy": "mean over the experiences of the accuracy over the classes seen until then",

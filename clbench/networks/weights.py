@@ -96,6 +96,8 @@ def fitted(weights: Mapping[str, Tensor], module: nn.Module, head: str | None, w
         )
         if names
     ]
+    if faults and not (missing or surplus or misshapen):
+        raise DataError(f"{what} cannot be used: of {len(expected)} tensors {'; '.join(faults)}")
     if faults:
         raise DataError(
             f"{what} do not fit the network, which has {len(expected)} tensors: {'; '.join(faults)}",

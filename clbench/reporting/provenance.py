@@ -40,7 +40,7 @@ class Method:
     label: str
     doc: str
     variant: str
-    """The source of the preset in use, or the first words of what the file says after `Variant:`."""
+    """The source of the preset in use, the paper that the file names, or the first words after its `Variant:`."""
 
     formula: str
     """The loss of the preset in use, as the file writes it; empty where the strategy has none."""
@@ -72,13 +72,22 @@ def method(row: Row) -> Method:
         anchor=f"method-{slug(row.strategy)}-{_digest(strategy)}",
         label=row.strategy,
         doc=said.doc or f"The file says nothing of itself{f' ({said.problem})' if said.problem else ''}.",
-        variant=said.variant,
+        variant=said.variant if strategy.preset else _paper(said.doc) or said.variant,
         formula=said.formula,
         settings=tuple(_setting(name, value, declared.get(name)) for name, value in strategy.config.items()),
         sha256=strategy.sha256,
         file=f"methods/{slug(row.name)}-{strategy.sha256[:8]}.py" if source else "",
         source=source or b"",
     )
+
+
+def _paper(doc: str) -> str:
+    """Return the paper with which the line `Source:` of a docstring begins; empty if it begins otherwise.
+
+    The first words after `Variant:` would be half a sentence: `shrunk once`.
+    """
+    found = re.search(r"^Source: ((?!the )[^(]*\d{4} \((?:[^()]|\([^()]*\))*\))", doc, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _digest(strategy: StrategySpec) -> str:

@@ -729,6 +729,28 @@ def test_a_file_that_is_no_python_is_shown_as_what_it_is_and_never_run(tmp_path:
     assert made.doc.startswith("The file says nothing of itself (") and made.source.startswith(b"import os")
 
 
+@pytest.mark.parametrize(
+    ("said", "below"),
+    [
+        (
+            "Mensink et al. 2013 (TPAMI 35(11)), equations 1 and 2, without its metric.",
+            "Mensink et al. 2013 (TPAMI 35(11))",
+        ),
+        (
+            '"feature extraction" in Li & Hoiem 2016 (arXiv 1606.09282), section 2.',
+            '"feature extraction" in Li & Hoiem 2016 (arXiv 1606.09282)',
+        ),
+        ("the row of every comparison, for example van de Ven 2019 (arXiv 1904.07734).", "shrunk once"),
+        ("paper, year, link.", "shrunk once"),
+    ],
+)
+def test_below_a_strategy_stands_its_paper_or_else_its_variant(said: str, below: str, tmp_path: Path) -> None:
+    text = source("shrunk once, where the code shrinks twice").replace("Variant:", f"Source: {said}\nVariant:")
+    publish(tmp_path, "mine", text=text)
+    (made,) = provenance.methods([comparison(tmp_path)])
+    assert made.variant == below
+
+
 @pytest.mark.usefixtures("drawn")
 def test_what_a_file_says_of_itself_is_escaped(tmp_path: Path) -> None:
     publish(tmp_path / "r", "mine", text=source("</pre><script>alert(2)</script>"))
