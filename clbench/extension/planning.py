@@ -28,6 +28,7 @@ from clbench.runs.grid import divided, machine_for, methods_of
 from clbench.runs.selection import Chosen, choose_strategies
 from clbench.system.seeds import run_seeds
 from clbench.system.suggestions import did_you_mean
+from clbench.system.tables import listed
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def _parent(
     missing = [f"--{name}" for name in ("network", "weights", "classes") if getattr(request, name) is None]
     if missing:
         raise UsageError(
-            f"no network is named, and {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not given",
+            "no network is given" if len(missing) == 3 else f"a network from elsewhere needs {listed(missing)}, too",
             "clbench extend FOLDER …, or for a network from elsewhere: --network FILE --weights FILE --classes FILE",
         )
     assert request.network is not None and request.weights is not None and request.classes is not None

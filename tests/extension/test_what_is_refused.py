@@ -59,6 +59,19 @@ def test_an_extension_with_impossible_values_is_refused(model, photos, tmp_path,
     assert silent()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((), "no network is given"),
+        (("network", "weights"), "a network from elsewhere needs --classes, too"),
+        (("weights",), "a network from elsewhere needs --network and --classes, too"),
+    ],
+)
+def test_what_a_network_from_elsewhere_still_needs_is_named(photos, tmp_path, given, message):
+    with pytest.raises(UsageError, match=message):
+        clbench.extend(None, photos.one, out=tmp_path / "out", **dict.fromkeys(given, "file"))
+
+
 def test_a_share_cannot_be_held_out_of_what_is_divided_already(model, tmp_path):
     with pytest.raises(UsageError, match="--held-out has no effect here"):
         clbench.extend(model, divided(tmp_path / "new"), held_out=0.3, out=tmp_path / "out")
