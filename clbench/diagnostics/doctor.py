@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import subprocess
 import sys
@@ -134,10 +133,8 @@ def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
 
 
 def _unreadable(fault: Unreadable) -> Finding:
-    scenario, strategy, run = ("", "", "", *fault.path.resolve().parts)[-3:]
-    seed = run.rpartition("-seed")[2].partition("-")[0]
-    command = shlex.join(["clbench", "run", "-s", strategy, "-S", scenario, "--seeds", f"{seed},"])
-    fix = one_line(f"Remove its folder, then run it again: {command}")
+    # Network, epochs and values are in its spec, which may be what is damaged.
+    fix = "Remove its folder, then give the command again that made it."
     if not fault.path.exists():  # but in a pack
         fix = "Ask whoever made the pack for another copy; its other runs can be used."
     return Finding(f"run {fault}", 1, "" if fault.other_schema else fix)
