@@ -40,7 +40,7 @@ EXAMPLES = {
     "check": "clbench check strategies/mine.py",
     "doctor": "clbench doctor results",
     "list": "clbench list strategies",
-    "train": "clbench train --images photos/base --network lite0 --out model",
+    "train": "clbench train --images photos/base --network lite0 --set network.train=head --out model",
     "extend": "clbench extend model --images photos/new --old-test photos/base-test --out model-2 --export onnx",
     "export": "clbench export results/splitdigits/lwf --to onnx --out digits.onnx",
     "predict": "clbench predict results/splitdigits/lwf photos --top 3",

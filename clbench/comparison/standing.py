@@ -56,7 +56,7 @@ def _notes_on_ties(best: Row, some_tied: bool) -> list[str]:
     seeds = len(best.runs)
     if seeds == 1:
         same = [f"≈ marks what ends exactly as high as {best.strategy}."] if some_tied else []
-        return ["One seed: no interval and no test. No difference here says anything about other seeds.", *same]
+        return ["No difference here says anything about other seeds, since there is no test from one.", *same]
     least = statistics.smallest_joint_p(seeds)
     if least > statistics.LEVEL:
         enough = next(n for n in range(seeds, 100) if statistics.smallest_joint_p(n) <= statistics.LEVEL)
