@@ -70,6 +70,8 @@ def _of_run(run: StoredRun) -> tuple[dict[str, Any], list[str]]:
             f"known: put it in place of {asked['weights']}."
         )
     asked |= of_scenario(spec.scenario)
+    if spec.scenario.stream and spec.scenario.stream.name not in KINDS:
+        lacking.append(f"{spec.scenario.name}: this clbench has no stream {json.dumps(spec.scenario.stream.name)}.")
     if spec.scenario.name == spec.scenario.dataset and re.search(r"-[0-9a-f]{8}$", spec.scenario.name):
         lacking.append(
             f"{spec.scenario.name} was made from a folder of images or a file, whose path is not known: put it in "
@@ -114,7 +116,7 @@ def of_scenario(scenario: ScenarioSpec) -> dict[str, Any]:
         if names and all(name == name.strip() and name and "," not in name for name in names):
             order = [names[each] for each in order]
     asked = {"setting": scenario.setting.partition("_")[0]}
-    kind = KINDS[scenario.stream.name] if scenario.stream else StreamKind
+    kind = KINDS.get(scenario.stream.name, StreamKind) if scenario.stream else StreamKind
     if kind.takes_split:
         split = scenario.stream.split if scenario.stream else scenario.classes_per_experience
         asked["split"] = split_text(split)

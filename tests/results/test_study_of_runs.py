@@ -13,7 +13,7 @@ import clbench
 from clbench.plugins.discovery import builtin_folder
 from clbench.results.asked_for import asked_for
 from clbench.results.command import command_line
-from clbench.results.run_spec import run_id
+from clbench.results.run_spec import StreamSpec, run_id
 from clbench.results.stored_run import StoredRun
 from clbench.results.stored_runs import read_all
 from clbench.results.study_of_runs import study_of_runs
@@ -208,3 +208,12 @@ def test_what_cannot_be_said_is_said_in_a_comment(tmp_path: Path) -> None:
     assert "# To do: mine.bound = null cannot be written in a study.\n" in text
     assert '# To do: mine.table = {"a": 1} cannot be written in a study.\n' in text
     assert parse(text)["set"] == {"mine": {"alpha": 1.0}}
+
+
+def test_a_stream_of_a_later_clbench_is_named_in_a_comment(tmp_path: Path) -> None:
+    run = publish(tmp_path, "mine")
+    stream = StreamSpec(name="spiral\n", options={}, split=(2, 2))
+    later = run.spec.model_copy(update={"scenario": run.spec.scenario.model_copy(update={"stream": stream})})
+    text = study_of_runs([in_memory("mine", later, run.result, run.costs)])
+    assert '# To do: tiny: this clbench has no stream "spiral\\n".\n' in text
+    assert parse(text)["split"] == 2
