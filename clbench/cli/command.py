@@ -52,10 +52,26 @@ class Command(TyperCommand):
                 f"{' and '.join(missing)} must be given",
                 f"{(self.epilog or '').replace('Example', 'For example')}. All names: clbench list",
             )
+        for parameter in self.params:
+            label = parameter.metavar if parameter.param_type_name == "argument" else "/".join(parameter.opts)
+            if _is_empty(given.get(parameter.name)):
+                raise UsageError(f"{label} is given without a value", _EMPTY)
+            ways = [way for way in (parameter.opts, parameter.secondary_opts) if not set(way).isdisjoint(args)]
+            if len(ways) > 1:
+                raise UsageError(f"{' and '.join(way[0] for way in ways)} are both given", "Give one of them.")
         for parameter in order:
             repeatable = getattr(parameter, "multiple", False) or getattr(parameter, "is_flag", False)
             if parameter.param_type_name == "option" and not repeatable and order.count(parameter) > 1:
                 raise UsageError(f"{'/'.join(parameter.opts)} is given {order.count(parameter)} times", "Give it once.")
+
+
+_EMPTY = "Leave it out, or give it one. In a script: a variable of the shell that is not set is an empty value."
+
+
+def _is_empty(given: Any) -> bool:
+    """Return whether a value that was typed, or one of several, is an empty text."""
+    values = given if isinstance(given, list | tuple) else [given]
+    return any(isinstance(value, str) and not value.strip() for value in values)
 
 
 def named_by_options(text: str) -> UsageError:

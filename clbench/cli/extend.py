@@ -41,7 +41,7 @@ def extend(
     asked: dict[str, Any],
     source: Annotated[
         Path | None,
-        typer.Argument(metavar="[NETWORK]", help="Folder that `train`, `extend` or `run --keep-networks` wrote."),
+        typer.Argument(metavar="NETWORK", help="Folder that `train`, `extend` or `run --keep-networks` wrote."),
     ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,

@@ -71,7 +71,7 @@ def export(
 
 def predict(
     path: Kept,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGES…", help="Images, folders of images, or patterns.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGES", help="Images, folders of images, or patterns.")],
     top: Annotated[int, typer.Option("--top", metavar="N", help="Classes per image.", min=1)] = 1,
     none: Annotated[
         bool, typer.Option("--none", help="Answer 'none of these' below the score that was calibrated in training.")

@@ -10,6 +10,7 @@ import typer
 from clbench.cli.completion import one_of, protocols
 from clbench.cli.options import run_options, terminal
 from clbench.cli.printing import answering
+from clbench.errors import UsageError
 from clbench.runs.request import Request
 from clbench.system.output import say
 
@@ -17,10 +18,13 @@ if TYPE_CHECKING:
     from clbench.reproduction.targets import Target
 
 
-@run_options(
-    "seeds", "device", "threads", "jobs", "on", "gpus_per_run", "allow_mixed", "track", "out", "data", seeds=10
-)
+OF_RUNS = ("seeds", "device", "threads", "jobs", "on", "gpus_per_run", "allow_mixed", "track", "out", "data")
+"""The options of `run` that say how the runs are done; a list has no use for them."""
+
+
+@run_options(*OF_RUNS, seeds=10)
 def reproduce(
+    ctx: typer.Context,
     request: Request,
     protocol: Annotated[
         str, typer.Argument(metavar="PROTOCOL", help="A published protocol; see --list.", autocompletion=protocols)
@@ -40,13 +44,20 @@ def reproduce(
 
     Finished runs are skipped, as by `run`. A cell agrees if the means differ by at most two combined standard errors.
     """
+    from clbench.reproduction.campaign import chosen, plan_targets
     from clbench.reproduction.targets import targets
 
     if listing or not protocol:
-        _print_targets(targets(protocol or None))
+        typed = [name for name in OF_RUNS if ctx.get_parameter_source(name).name == "COMMANDLINE"]
+        if typed:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
+            raise UsageError(
+                f"{flags}: nothing is run with --list" if listing else f"{flags}: no protocol is named",
+                "For example: clbench reproduce hsu2018. All of them: clbench reproduce --list",
+            )
+        _print_targets(chosen(targets(protocol or None), setting, method))
         return
     from clbench.api.comparing import execute_planned
-    from clbench.reproduction.campaign import chosen, plan_targets
 
     wanted = chosen(targets(protocol), setting, method)
     outcomes = execute_planned(lambda notify: plan_targets(wanted, request, notify), request, terminal(stderr=True))

@@ -104,6 +104,7 @@ def _sections(study: Path | None, asked: Mapping[str, Any]) -> Sequence[Section]
 
 
 def _print_plan(sections: Sequence[Section], as_json: bool) -> None:
+    from clbench.executors.choosing import require_executor
     from clbench.results.record_model import to_json
     from clbench.runs.expected_time import expected_time
     from clbench.runs.grid_search import FOLDER
@@ -113,6 +114,7 @@ def _print_plan(sections: Sequence[Section], as_json: bool) -> None:
         say(getattr(event, "text", event), sys.stderr)
 
     request = sections[0].request
+    require_executor(request)
     planning = Planning(sections, notify, bring=False)
     places = {run.name: request.out for run in planning.known} | {
         run.name: request.out / FOLDER for run in planning.trials
@@ -166,7 +168,7 @@ def _few(brought: Sequence[str]) -> str:
 
 
 def init(
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write.")] = Path("study.toml"),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")] = Path("study.toml"),
 ) -> None:
     """Write a study: a commented file that says what to run.
 

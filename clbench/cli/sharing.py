@@ -50,7 +50,7 @@ def pack(
 
 
 def unpack(
-    packs: Annotated[list[Path], typer.Argument(metavar="FILE.zip…", help="Packs.", show_default=False)],
+    packs: Annotated[list[Path], typer.Argument(metavar="FILE.zip", help="Packs.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Results folder to publish the runs in.")] = Path("results"),
 ) -> None:
     """Publish the runs of packs in a results folder.

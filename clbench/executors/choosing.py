@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from clbench.errors import ClbenchError, MachineError, PluginError, UsageError
 from clbench.executors.executor import Command, Executor
+from clbench.runs.request import Request
 from clbench.system.suggestions import did_you_mean
 
 GROUP = "clbench.executors"
 """The entry points of third parties: a class or function that takes a Command and returns an Executor."""
+
+
+def require_executor(request: Request) -> None:
+    """Raise UsageError if there is no such executor, or it has no use for what is said to it."""
+    name, _, options = request.on.partition(":")
+    if name not in _OWN and name not in (theirs := _of_third_parties()):
+        known = [*_OWN, *theirs]
+        raise UsageError(f"there is no executor '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})")
+    if name != "ray" and request.gpus_per_run is not None:
+        raise UsageError("--gpus-per-run is for --on ray")
+    if name == "local" and options:
+        raise UsageError(f"--on local takes no options (got '{options}')")
+    if name == "local" and request.allow_mixed:
+        raise UsageError("--allow-mixed is for --on ray and --on slurm")
 
 
 def open_executor(command: Command) -> Executor:
@@ -20,16 +35,12 @@ def open_executor(command: Command) -> Executor:
     Raises UsageError for a name or options that none has, MachineError if what it needs is not installed, and
     PluginError for a third party's that fails.
     """
+    require_executor(command.request)
     name, _, options = command.request.on.partition(":")
     command = dataclasses.replace(command, options=options)
-    if name != "ray" and command.request.gpus_per_run is not None:
-        raise UsageError("--gpus-per-run is for --on ray")
     if name in _OWN:
         return _OWN[name](command)
-    points = {point.name: point for point in entry_points(group=GROUP)}
-    if name not in points:
-        known = [*_OWN, *points]
-        raise UsageError(f"there is no executor '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})")
+    points = _of_third_parties()
     try:
         return points[name].load()(command)  # type: ignore[no-any-return]
     except ClbenchError:
@@ -38,13 +49,13 @@ def open_executor(command: Command) -> Executor:
         raise PluginError(f"executor {name} ({points[name].value}): {type(error).__name__}: {error}") from error
 
 
+def _of_third_parties() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
 def _local(command: Command) -> Executor:
     from clbench.executors.local import Local
 
-    if command.options:
-        raise UsageError(f"--on local takes no options (got '{command.options}')")
-    if command.request.allow_mixed:
-        raise UsageError("--allow-mixed is for --on ray and --on slurm")
     return Local(command)
 
 

@@ -21,7 +21,8 @@ def chosen(wanted: Sequence[Target], setting: str | None, method: str | None) ->
     ]
     if not found:
         known = sorted({f"{target.method} ({target.setting.partition('_')[0]})" for target in wanted})
-        raise UsageError(f"no published cell of setting {setting}, method {method}", f"Known: {', '.join(known)}")
+        asked = " and ".join(f"{what} '{name}'" for what, name in (("setting", setting), ("method", method)) if name)
+        raise UsageError(f"no published cell of {asked}", f"Known: {', '.join(known)}")
     return found
 
 

@@ -81,6 +81,8 @@ def parsed(known: Mapping[str, Declared], given: Mapping[str, Any]) -> dict[str,
 
 def accepted(known: Mapping[str, Declared], name: str, value: Any) -> Any:
     """Return an option that Python or a study gives as a field of a request. Raises UsageError for a wrong type."""
+    if isinstance(value, str) and not value.strip():
+        raise UsageError(f"{name} is an empty text", "Leave it out, or give it a value.")
     try:
         return known[name].accept(value)
     except TypeError as error:

@@ -29,7 +29,7 @@ def are_images(name: str) -> bool:
     path = Path(name)
     if name.endswith(".npz"):
         return path.is_file()
-    if not path.is_dir():
+    if not name or not path.is_dir():  # the path of no name is the working folder
         return False
     known = chain.from_iterable((each.name, *each.attributes.get("aliases", ())) for each in discover("scenario"))
     return "/" in name or name not in known

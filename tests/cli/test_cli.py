@@ -293,7 +293,19 @@ RUN = ["run", "-s", "naive", "-S", "splitdigits", "--threads", "1", "--device", 
         ([*RUN, "--set", "naive.lr=0.1"], "naive has no hyper-parameter 'lr'"),
         ([*RUN[:2], "lwf", *RUN[3:], "--set", "alpha=1,2"], "add --tune grid"),
         ([*RUN, "--set", "recipe.lr=0.1,0.2"], "add --tune grid"),
-        ([*RUN, "--split", ""], "invalid split ''"),
+        ([*RUN, "--split", ""], "--split is given without a value"),
+        ([*RUN, "--out", ""], "--out is given without a value"),
+        ([*RUN, "--recipe", " "], "--recipe is given without a value"),
+        (["run", "-s", "naive", "-S", ""], "--scenario/-S is given without a value"),
+        (["run", "-s", "naive", "-S", "splitdigits,"], "no scenario is named"),
+        (["compare", ""], "RESULTS is given without a value"),
+        ([*RUN, "--share", "--no-share"], "--share and --no-share are both given"),
+        ([*RUN, "--dry-run", "--gpus-per-run", "2"], "--gpus-per-run is for --on ray"),
+        ([*RUN, "--dry-run", "--allow-mixed"], "--allow-mixed is for --on ray and --on slurm"),
+        ([*RUN, "--dry-run", "--on", "lokal"], "did you mean 'local'"),
+        (["reproduce", "--list", "--seeds", "3"], "--seeds: nothing is run with --list"),
+        (["reproduce", "--jobs", "2"], "--jobs: no protocol is named"),
+        (["reproduce", "hsu2018", "--method", "nothing"], "no published cell of method 'nothing'"),
         (["run", "lwf", "splitdigits"], "clbench run -s lwf -S splitdigits"),
         (["lits"], "list"),
         (["list", "strategeis"], "did you mean 'strategies'"),
@@ -310,6 +322,13 @@ def test_a_mistake_in_the_command_ends_with_2_and_says_what_is_meant_before_anyt
     assert (done.code, done.out) == (2, ""), done.err
     assert said in " ".join(done.err.split()) and "Traceback" not in done.err
     assert list(here.iterdir()) == []
+
+
+def test_the_usage_line_of_every_command_is_balanced(command: Command) -> None:
+    """Typer writes required arguments in braces, and those that may repeat with dots behind."""
+    for name in ("unpack", "predict", "pack", "init", "extend"):
+        usage = command(name, "--help").out.split("\n\n")[0]
+        assert re.fullmatch(r"Usage: [\w. -]*\[OPTIONS\]( \[?[\w.]+\]?(\.\.\.)?)+", " ".join(usage.split())), usage
 
 
 @pytest.mark.slow

@@ -65,6 +65,8 @@ def test_a_strategy_and_a_scenario_may_be_paths(data: Path, tmp_path: Path) -> N
         ({"epochs": True}, "epochs must be an integer"),
         ({"threads": 1.5}, "threads must be an integer"),
         ({"recipe": 3}, "recipe must be a string"),
+        ({"recipe": ""}, "recipe is an empty text"),
+        ({"out": " "}, "out is an empty text"),
         ({"strategy": 3}, "strategy must be a name, a path, or a list of them"),
         ({"scenario": None}, "scenario must be a name"),
         ({"share": 1}, "share must be True or False"),
