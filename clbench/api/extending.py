@@ -248,7 +248,7 @@ def plan_training(request: TrainRequest) -> dict[str, Any]:
         ],
         "recipe": f"{what.recipe.name}, {what.recipe.config.length}",
         "keeps statistics for": [method.plugin.name for method in what.prepared],
-        "writes": str(request.out),
+        "writes": _writes(request.out),
     }
 
 
@@ -267,8 +267,13 @@ def plan_extension(request: ExtendRequest) -> dict[str, Any]:
         "recipe": f"{what.recipe.name}, {what.recipe.config.length}",
         "strategy": [each.spec.selector for each in what.tried if each.prospect.refusal is None],
         "left out": reasons_in_lines(what.left_out),
-        "writes": str(request.out),
+        "writes": _writes(request.out),
     }
+
+
+def _writes(out: Path) -> str:
+    """Return where to, and what happens if it is there: whose it is, is not known before the images are read."""
+    return f"{out}, which is there: kept if the same command made it, else refused" if out.exists() else str(out)
 
 
 def _counted(name: str, train: int, test: int) -> str:

@@ -65,6 +65,7 @@ def export(
     full, PluginError for a network that cannot be expressed in the format, and Differs.
     """
     form = format_named(to)
+    _check_suffix(to, form, out)
     _check_place(out)
     _require(to, form)
     images, what = compared or comparison_images(network.record, data)
@@ -104,6 +105,15 @@ def default_name(record: NetworkRecord, to: str) -> str:
         return STEM + format_named(to).suffix
     parts = (origin.scenario, origin.strategy, f"seed{origin.seed}")
     return "-".join(re.sub(r"[^A-Za-z0-9_]+", "_", part) for part in parts) + format_named(to).suffix
+
+
+def _check_suffix(to: str, form: Format, out: Path) -> None:
+    """Refuse the suffix of another format, which is more likely meant than not."""
+    other = next((name for name, each in FORMATS.items() if each.suffix == out.suffix), to)
+    if other != to:
+        raise UsageError(
+            f"{out} has the name of a {other} file, and --to is {to}", f"--to {other}, or --out {out.stem}{form.suffix}"
+        )
 
 
 def _check_place(out: Path) -> None:

@@ -241,6 +241,11 @@ def _new_images(request: ExtendRequest, known: Sequence[str]) -> ImageFolder:
                 f"the class {name} has {len(train) + len(test)} image{'s' if len(test) + len(train) != 1 else ''}",
                 "One image to learn from and one to test on are the least; a few dozen are better.",
             )
+    if request.also_old and not already:
+        raise UsageError(
+            f"--also-old has no effect here: no class in {request.images} is one that the network knows",
+            f"It knows {some(known)}.",
+        )
     return hold_out(folder, request.share_held_out, request.seed)
 
 

@@ -171,6 +171,14 @@ def test_an_unknown_format_is_refused(
         export(network, name, tmp_path / "network", data)
 
 
+@pytest.mark.parametrize(("to", "name"), [("onnx", "network.pt2"), ("safetensors", "network.onnx")])
+def test_the_suffix_of_another_format_is_refused(
+    to: str, name: str, network: TrainedNetwork, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=rf"{name} has the name of a {name[8:]} file, and --to is {to}"):
+        export(network, to, tmp_path / name, data)
+
+
 def test_a_missing_package_is_named_with_what_installs_it(
     network: TrainedNetwork, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

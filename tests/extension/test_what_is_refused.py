@@ -94,6 +94,11 @@ def test_a_name_that_is_known_but_for_its_writing_is_refused(model, photos, tmp_
         clbench.extend(model, tmp_path / "new", out=tmp_path / "out", also_old=True)
 
 
+def test_also_old_is_refused_where_there_is_no_old_class(model, photos, tmp_path):
+    with pytest.raises(UsageError, match=r"--also-old has no effect here: no class in .* is one that the network knows"):
+        clbench.extend(model, photos.one, out=tmp_path / "out", also_old=True)
+
+
 def test_accents_are_the_same_however_they_are_encoded(model, photos, tmp_path):
     for name in ("caf\u00e9", "cafe\u0301"):
         shutil.copytree(photos.one / "digit-7", tmp_path / "new" / name)
@@ -173,6 +178,12 @@ def test_a_dry_run_names_who_would_be_left_out_and_why(model, photos, tmp_path):
 def test_a_dry_run_refuses_what_the_command_would(model, photos, tmp_path):
     with pytest.raises(UsageError, match="no strategy can extend this network"):
         planned(model, photos.one, tmp_path / "out", "lwf:li2016")
+
+
+def test_a_dry_run_says_that_the_folder_is_there(model, photos):
+    assert planned(model, photos.one, model, "naive")["writes"] == (
+        f"{model}, which is there: kept if the same command made it, else refused"
+    )
 
 
 # -- from Python ------------------------------------------------------------------------------------------------------
