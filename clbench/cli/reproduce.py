@@ -48,7 +48,8 @@ def reproduce(
     from clbench.reproduction.targets import targets
 
     if listing or not protocol:
-        typed = [name for name in OF_RUNS if ctx.get_parameter_source(name).name == "COMMANDLINE"]
+        sources = {name: ctx.get_parameter_source(name) for name in OF_RUNS}
+        typed = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
         if typed:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
             raise UsageError(

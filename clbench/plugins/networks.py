@@ -14,15 +14,14 @@ import torch
 from torch import nn
 
 from clbench.base.config import NoConfig, configure, plain
-from clbench.errors import ClbenchError, PluginError
+from clbench.errors import PluginError
 from clbench.networks import libraries
 from clbench.networks.network import Network
 from clbench.networks.traits import NetworkTraits, traits_of
 from clbench.networks.trunk import Blocks, as_trunk
 from clbench.plugins.discovery import Plugin, builtin_folder, select
+from clbench.plugins.foreign_code import calling
 from clbench.plugins.loading import load
-from clbench.plugins.module_loading import memory_is_short
-from clbench.system import memory
 
 Initialization = Literal["architecture", "torch"]
 Weights = Literal["none", "pretrained", "file"]
@@ -82,19 +81,14 @@ class NetworkSource:
                     if isinstance(part, nn.Conv2d):
                         part.reset_parameters()
             try:
-                return as_trunk(module, shape, self.traits)
+                with calling(f"network {self.name}", "cannot be used"):
+                    return as_trunk(module, shape, self.traits)
             except PluginError as error:
                 raise PluginError(f"{self.name}: {error.message}", error.hint) from error
 
     def _module(self, shape: tuple[int, int, int], config: Any) -> nn.Module:
-        try:
+        with calling(f"network {self.name}", "cannot be built"):
             module = self.make(shape, config)
-        except ClbenchError:
-            raise
-        except Exception as error:
-            if memory.is_short(error):
-                raise memory_is_short(f"network {self.name}") from error
-            raise PluginError(f"network {self.name} cannot be built: {type(error).__name__}: {error}") from error
         if not isinstance(module, nn.Module):
             raise PluginError(f"network {self.name} gives a {type(module).__name__}, and must give an nn.Module")
         return module

@@ -15,6 +15,7 @@ from clbench.base.strategy import Strategy, config_class
 from clbench.data.dataset_info import DatasetInfo
 from clbench.errors import UsageError
 from clbench.plugins.discovery import Plugin
+from clbench.plugins.foreign_code import calling
 from clbench.results.protocol_building import Protocol
 from clbench.results.run_spec import (
     GridTuning,
@@ -238,8 +239,9 @@ class SpecBuilder:
         what, classes = self._what, sum(self._sizes)
         values = how.values(what.setting, what.base_recipe)
         config = configure(config_class(how.strategy), values, how.plugin.name)
-        how.strategy.check_protocol(config, what.recipe.for_strategy(how.plugin.name), what.setting)
-        _check_stream(how, config, what)
+        with calling(f"strategy {how.plugin.name}", "cannot be planned"):
+            how.strategy.check_protocol(config, what.recipe.for_strategy(how.plugin.name), what.setting)
+            _check_stream(how, config, what)
         _check_memory(how, config, classes)
         return StrategySpec(
             name=how.plugin.name,

@@ -362,6 +362,20 @@ def test_a_broken_strategy_ends_with_5_where_it_is_asked_for_and_only_there(
     assert command("run", "-s", "naive", *SMALL, "--dry-run").code == 0
 
 
+@pytest.mark.parametrize("mischief", ["raise SystemExit(0)", "return 1 / 0"])
+def test_a_strategy_whose_answers_to_planning_fail_ends_with_5(command: Command, here: Path, mischief: str) -> None:
+    """SystemExit ended the command with 0 and without a word, and all else was a traceback."""
+    path = here / "strategies" / "bad.py"
+    path.parent.mkdir()
+    path.write_text(
+        "import clbench\nclass Bad(clbench.Strategy):\n    @classmethod\n"
+        f"    def needs_passes(cls, config): {mischief}\n    def loss(self, batch): return batch.cross_entropy()\n"
+    )
+    done = command("run", "-s", "bad", "-S", "splitdigits", "--stream", "online", "--dry-run")
+    assert (done.code, done.out) == (5, "")
+    assert "strategy bad cannot be planned" in done.err and "Traceback" not in done.err
+
+
 # -- planning ---------------------------------------------------------------------------------------------------------
 
 

@@ -95,7 +95,7 @@ def test_a_name_that_is_known_but_for_its_writing_is_refused(model, photos, tmp_
 
 
 def test_also_old_is_refused_where_there_is_no_old_class(model, photos, tmp_path):
-    with pytest.raises(UsageError, match=r"--also-old has no effect here: no class in .* is one that the network knows"):
+    with pytest.raises(UsageError, match="--also-old has no effect here: no class in "):
         clbench.extend(model, photos.one, out=tmp_path / "out", also_old=True)
 
 

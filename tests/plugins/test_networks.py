@@ -96,6 +96,11 @@ def test_looking_at_a_network_runs_nothing(tmp_path: Path, monkeypatch: pytest.M
         ("def stranger(depth): ...", "needs depth, which clbench does not give"),
         ("def stranger(): return 3", "gives a int, and must give an nn.Module"),
         ("def stranger(): return 1 / 0", "cannot be built: ZeroDivisionError"),
+        ("def stranger(): raise SystemExit(0)", "cannot be built: SystemExit: 0"),
+        (
+            "from torch import nn\nclass A(nn.Module):\n    def forward(self, x): exit(0)\ndef stranger(): return A()",
+            "cannot be used: SystemExit: 0",
+        ),
         (
             "from torch import nn\ndef stranger(channels): return nn.Conv2d(channels, 2, 3)",
             "must give \\(n, features\\)",
