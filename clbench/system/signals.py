@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ from typing import Any
 
 GRACE = 3.5
 """Seconds that a process has to stop by itself before it is made to."""
+
+
+_ELSEWHERE = 0.05
+"""Seconds after which an interruption that was lost is raised again; a callback has returned by then."""
 
 
 class Interrupted(BaseException):
@@ -42,23 +47,44 @@ class Interruption:
         self._requested: int | None = None
         self._deferred = False
         self._previous: dict[int, Any] = {}
+        self._report_unraisable = sys.unraisablehook
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+            self._report_unraisable, sys.unraisablehook = sys.unraisablehook, self._lost
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._previous:
+            sys.unraisablehook = self._report_unraisable
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        self._previous = {}
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         again, self._requested = self._requested is not None, signum
         # The interrupted code may swallow the exception; the next `check` raises it again.
         if again or not self._deferred:
             raise Interrupted(signum)
+
+    def _lost(self, unraisable: Any) -> None:
+        """Take note of an exception that nobody can catch, as in the callback of a weak reference.
+
+        Python would report an interruption there and go on as if there had been none; it is raised again elsewhere.
+        """
+        if isinstance(unraisable.exc_value, Interrupted):
+            again = threading.Timer(_ELSEWHERE, self._send, [unraisable.exc_value.signum])
+            again.daemon = True
+            again.start()
+        else:
+            self._report_unraisable(unraisable)
+
+    def _send(self, signum: int) -> None:
+        if self._previous:
+            os.kill(os.getpid(), signum)
 
     def request(self, signum: int) -> None:
         """Act as if the signal had arrived, from any thread; it takes effect at the next `check`."""
