@@ -92,9 +92,12 @@ def _output_failed(error: OSError) -> NoReturn:
         _write_out(sys.stdout)
     if isinstance(error, BrokenPipeError):
         sys.exit(0)  # the reader has closed the pipe
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) or error.filename:
+    if error.errno == errno.ENOENT and "temporary directory" in (error.strerror or ""):  # of Python's tempfile
+        failure = MachineError(f"{error.strerror}", "Free disk space, or name another folder: TMPDIR=FOLDER")
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        failure = MachineError(f"cannot write {error.filename or 'the output'}: {error.strerror}")
+    else:
         raise error
-    failure = MachineError(f"cannot write the output: {error.strerror}")
     _fail(failure)
     sys.exit(failure.exit_code)
 

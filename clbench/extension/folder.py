@@ -49,7 +49,7 @@ class OutputFolder:
                 self.work.mkdir(exist_ok=True)
                 yield
             except Interrupted as stopped:
-                stopped.kept = any(self.work.glob(f"*/{store.MANIFEST}"))  # what one strategy has begun is not
+                stopped.kept = self._has_kept()
                 raise
             finally:
                 with contextlib.suppress(OSError):
@@ -58,10 +58,15 @@ class OutputFolder:
                 with contextlib.suppress(OSError):
                     Path(lock.lock_file).unlink()
         except OSError as error:
+            kept = f" What was finished is kept in {self.work}." if self._has_kept() else ""
             raise MachineError(
-                f"{self.path}: {error.strerror or error}. What was finished is kept in {self.work}.",
+                f"{self.path}: {error.strerror or error}.{kept}",
                 "Free disk space or fix the folder, then rerun the same command to resume.",
             ) from error
+
+    def _has_kept(self) -> bool:
+        """Return whether a strategy has finished; what one has begun is not kept."""
+        return any(self.work.glob(f"*/{store.MANIFEST}"))
 
     def finished(self, identity: str) -> ExtensionResult | None:
         """Return the result if this very command has finished. Raises UsageError if the folder is anything else's."""

@@ -6,8 +6,9 @@ import keyword
 import re
 from pathlib import Path
 
-from clbench.errors import UsageError
+from clbench.errors import MachineError, UsageError
 from clbench.plugins.discovery import FOLDERS, NAME, Kind, Plugin, select
+from clbench.system.files import replace_file
 
 _STRATEGY = '''"""{title}: say in a line what it does. (This skeleton is Learning without Forgetting.)
 
@@ -192,8 +193,11 @@ def _free(kind: Kind, name: str) -> Path:
 
 
 def _written(path: Path, text: str) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        replace_file(path, text.encode())  # all of it, or nothing that would be found there the next time
+    except OSError as error:
+        raise MachineError(f"cannot write {path}: {error.strerror}") from error
     return path
 
 

@@ -84,7 +84,7 @@ class Interruption:
 
     def _send(self, signum: int) -> None:
         if self._previous:
-            os.kill(os.getpid(), signum)
+            signal.pthread_kill(threading.main_thread().ident or 0, signum)  # which may wait in a call of the system
 
     def request(self, signum: int) -> None:
         """Act as if the signal had arrived, from any thread; it takes effect at the next `check`."""

@@ -33,6 +33,13 @@ def test_output_without_room_is_an_error_of_the_machine(arguments: str, buffered
 
 
 @pytest.mark.slow
+def test_without_room_for_temporary_files_it_is_said_what_to_do(data: Path, tmp_path: Path) -> None:
+    done = shell(f"cd {tmp_path}; ulimit -f 0; clbench {RUN} results", data)
+    assert done.returncode == 4
+    assert done.stderr.startswith("Error: No usable temporary directory found") and "TMPDIR=FOLDER" in done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", ["list", "list --json", "show lwf"])
 def test_a_reader_that_has_seen_enough_is_no_error(arguments: str, data: Path) -> None:
     done = shell(f"clbench {arguments} | head -c 1", data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from typer.testing import CliRunner
 
 import clbench
 from clbench.cli.app import app
-from clbench.errors import UsageError
+from clbench.errors import MachineError, UsageError
+from clbench.plugins import scaffold
 from clbench.plugins.discovery import select
 from clbench.plugins.loading import load
 from clbench.plugins.scaffold import new_scenario, new_strategy
@@ -32,6 +34,23 @@ def test_a_new_strategy_runs_as_it_is(original: str | None, here: Path, data: Pa
     assert "Source:" in plugin.doc and "Variant:" in plugin.doc
     (run,) = clbench.run("my_idea", "splitdigits", epochs=1, threads=1, data=data)
     assert run.result.audit.verdict == "pass"
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scaffold, "replace_file", full)
+        with pytest.raises(MachineError, match=r"cannot write strategies/mine\.py: No space left on device"):
+            new_strategy("mine")
+    assert new_strategy("mine").is_file()
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(here: Path) -> None:
+    Path("strategies").touch()
+    with pytest.raises(MachineError, match=r"cannot write strategies/mine\.py: File exists"):
+        new_strategy("mine")
 
 
 @pytest.mark.slow

@@ -45,10 +45,11 @@ def in_the_end_of_an_object() -> None:
 def test_an_interruption_that_python_can_only_report_is_raised_again(
     moment: Callable[[], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = sys.unraisablehook
+    before, began = sys.unraisablehook, time.monotonic()
     with pytest.raises(Interrupted) as raised, Interruption():
         moment()
         time.sleep(10)
+    assert time.monotonic() - began < 5
     assert raised.value.exit_code == 143 and sys.unraisablehook is before
     assert capsys.readouterr().err == ""
 
