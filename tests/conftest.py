@@ -29,13 +29,15 @@ Once = Callable[[str, Callable[[Path], None]], Path]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Three workers for two cores, since tests wait for processes a third of their time, as far as memory goes.
+    """A worker per core, as far as memory goes; none for single files or tests, which are done before workers start.
 
-    None for single files or tests, which are done before workers start."""
+    With slow tests there are three for two cores, since those wait for processes a third of their time.
+    """
     chosen = [argument.partition("::")[0] for argument in config.args]
     if all(argument.endswith(".py") for argument in chosen):
         return 0
-    return max(1, min(available_cores() * 3 // 2, MOST_WORKERS, available_memory() // WORKER_MEMORY))
+    per_two_cores = 2 if "not slow" in config.option.markexpr else 3
+    return max(1, min(available_cores() * per_two_cores // 2, MOST_WORKERS, available_memory() // WORKER_MEMORY))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -390,6 +390,7 @@ def test_a_dry_run_lists_the_runs_and_neither_trains_nor_writes(command: Command
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_strategies_may_be_named_one_by_one_with_spaces_or_in_a_list(command: Command, here: Path) -> None:
     def planned(*arguments: str) -> str:
         return command("run", *arguments, *SMALL, "--dry-run").out

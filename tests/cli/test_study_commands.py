@@ -179,6 +179,7 @@ def test_a_saved_study_is_written_once_all_is_checked_and_then_run(command: Comm
     assert "is a study" in command("run", "mine.toml", "--save-study", "other.toml").err
 
 
+@pytest.mark.slow
 def test_init_writes_a_study_that_runs_and_overwrites_nothing(command: Command) -> None:
     done = command("init")
     assert done.code == 0 and "clbench run study.toml --dry-run" in done.out

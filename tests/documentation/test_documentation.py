@@ -74,18 +74,12 @@ def run_command(words: list[str]) -> None:
 
 def parse_command(words: list[str]) -> None:
     """Parse a command as the command line does, without running it; a usage error is raised."""
-    command, context, rest = typer.main.get_command(app), None, words
+    command, context, rest, called = typer.main.get_command(app), None, words, "clbench"
     while True:
-        context = (
-            command.make_context(rest[0], list(rest), parent=context)
-            if context
-            else command.make_context("clbench", list(rest))
-        )
+        context = command.make_context(called, list(rest), parent=context)
         if not hasattr(command, "resolve_command"):
             return
-        rest = [*context._protected_args, *context.args]
-        _, command, rest = command.resolve_command(context, rest)
-        rest = rest or [""]
+        called, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
 
 
 @pytest.mark.slow

@@ -47,6 +47,7 @@ def test_a_reference_study_plans_the_stored_reference_runs(protocol: str, data: 
     assert of_protocol and sorted(map(choices, specs)) == sorted(map(choices, of_protocol))
 
 
+@pytest.mark.slow
 def test_the_first_comparison_is_small(data: Path) -> None:
     assert describe("digits", data)
     runs = planned(ROOT / "examples" / "studies" / "first-comparison.toml", data)

@@ -91,6 +91,7 @@ def comparison_warns(made: Comparison) -> bool:
     return any("within an experience" in warning for warning in made.warnings)
 
 
+@pytest.mark.slow
 def test_of_a_long_curve_the_falls_are_drawn_and_not_every_point() -> None:
     # It falls from 0.9 to 0.1 for a single evaluation, the 5000th, and once rises to 1, at the 7000th.
     values = [0.9 if at % 2 else 0.8 for at in range(10_000)]

@@ -109,6 +109,7 @@ def _loaded(path: Path) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
+@pytest.mark.slow
 def test_a_recipe_can_set_the_hyper_parameters_of_its_network_and_the_user_others(data: Path, tmp_path: Path) -> None:
     (tmp_path / "narrow.py").write_text(
         "import clbench\nclass Narrow(clbench.Scenario):\n    dataset, split = 'digits', '5'\n"

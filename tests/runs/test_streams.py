@@ -159,6 +159,7 @@ def test_a_run_has_its_evaluations_within_the_first_experience_whatever_runs_bef
     assert first.correct[:2] == second.correct[:2]
 
 
+@pytest.mark.slow
 def test_whoever_tracks_a_run_is_told_of_its_evaluations_within_experiences_in_the_order_of_the_steps(
     tmp_path: Path, data: Path
 ) -> None:

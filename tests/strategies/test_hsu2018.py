@@ -175,6 +175,7 @@ def test_a_head_with_a_layer_for_each_experience_starts_with_the_rows_of_one_in_
     assert [layer.out_features for layer in networks[0].head.old.layers] == list(SIZES)  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_as_an_uninterrupted_one() -> None:
     whole = task_incremental(builtin("naive")).learn()
     first = task_incremental(builtin("naive")).learn(1)

@@ -212,6 +212,7 @@ def test_experiences_of_equal_size_have_orders_of_their_own() -> None:
     assert served[0] != served[1]
 
 
+@pytest.mark.slow
 def test_initial_weights_are_those_of_the_model_seed() -> None:
     run = small(builtin("naive"), ROUGH)
     expected = build("cnn", (8, 8, 3), run.seeds["model"])
