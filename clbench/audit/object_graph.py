@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+_PLAIN = frozenset({int, float, str, bool, bytes, bytearray, type(None)})
+
 
 def kept_networks(state: dict[str, Any], model: nn.Module) -> list[tuple[nn.Module, str]]:
     """Return the copies of the network among a strategy's attributes, with the hashes of their weights."""
@@ -25,7 +27,7 @@ def contents_sha256(state: Any, excluding: Iterable[Any] = ()) -> str:
     digest, visited, waiting = hashlib.sha256(), {id(value) for value in excluding}, [state]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, (int, float, str, bool, bytes, bytearray)) or value is None:
+        if type(value) in _PLAIN:
             digest.update(repr(value).encode())
             continue
         if id(value) in visited:
@@ -37,10 +39,14 @@ def contents_sha256(state: Any, excluding: Iterable[Any] = ()) -> str:
             )
         elif isinstance(value, torch.Generator):
             digest.update(value.get_state().numpy().tobytes())
-        elif isinstance(value, dict):
-            waiting.extend(item for pair in value.items() for item in pair)
-        elif isinstance(value, (list, tuple, set, frozenset)):
-            waiting.extend(value)
+        elif isinstance(value, (dict, list, tuple, set, frozenset)):
+            items = [*value, *value.values()] if isinstance(value, dict) else list(value)
+            if _PLAIN.issuperset(map(type, items)):  # at once, since there may be one for each sample
+                digest.update(repr(items).encode())
+            else:
+                waiting.extend(items)
+        elif isinstance(value, (int, float, str, bytes, bytearray)):  # a subclass of theirs
+            digest.update(repr(value).encode())
         elif hasattr(value, "__dict__") and not isinstance(value, type):
             waiting.append(vars(value))
     return digest.hexdigest()

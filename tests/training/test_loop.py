@@ -708,3 +708,12 @@ def test_given_statistics_of_batch_normalisation_stay_and_its_parameters_train(s
     own = [name for name in before if name.endswith(("running_mean", "running_var"))]
     assert own and all(torch.equal(before[name], after[name]) != changes for name in own)
     assert not torch.equal(before["blocks.0.2.weight"], after["blocks.0.2.weight"])
+
+
+@pytest.mark.parametrize("plain", [[3, 4.0], {"a": 1, 2: None}, (True, "x"), {b"y"}])
+def test_many_plain_values_are_hashed_as_one_and_each_counts(plain: Any) -> None:
+    before = contents_sha256({"kept": plain})
+    assert contents_sha256({"kept": plain}) == before
+    more = {**plain, 5: 6} if isinstance(plain, dict) else type(plain)([*plain, 5])
+    assert contents_sha256({"kept": more}) != before
+    assert contents_sha256({"kept": [plain, torch.zeros(1)]}) != contents_sha256({"kept": [more, torch.zeros(1)]})
