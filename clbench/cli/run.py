@@ -106,6 +106,8 @@ def _sections(study: Path | None, asked: Mapping[str, Any]) -> Sequence[Section]
 def _print_plan(sections: Sequence[Section], as_json: bool) -> None:
     from clbench.executors.choosing import require_executor
     from clbench.results.record_model import to_json
+    from clbench.results.run_spec import run_id
+    from clbench.runs.checkpoint import has_begun
     from clbench.runs.expected_time import expected_time
     from clbench.runs.grid_search import FOLDER
     from clbench.runs.planning import Planning
@@ -126,12 +128,14 @@ def _print_plan(sections: Sequence[Section], as_json: bool) -> None:
             sys.stderr,
         )
     done = {run.name for run in planned if (places[run.name] / run.name).is_dir()}
+    begun = {run.name for run in planned if run.name not in done and has_begun(places[run.name], run_id(run.spec))}
     expected = expected_time([run for run in planned if run.name not in done], request)
 
     def in_json(run: Planned) -> dict[str, Any]:
         seconds, stored = expected.by_run.get(run.name, (None, 0))
         path = (places[run.name] / run.name).as_posix()
-        return {"run": path, "done": run.name in done, "expected_seconds": seconds, "from_stored_runs": stored}
+        state = {"done": run.name in done, "begun": run.name in begun}
+        return {"run": path, **state, "expected_seconds": seconds, "from_stored_runs": stored}
 
     if as_json:
         say_json([{**to_json(run.spec), "planned": in_json(run)} for run in planned])
@@ -141,9 +145,11 @@ def _print_plan(sections: Sequence[Section], as_json: bool) -> None:
         for run in planned:
             known = run.spec.scenario.dataset_sha256 != ""
             name = run.name if known else f"{run.name.rpartition('-')[0]}-…"  # the id depends on the data's hash
-            say(f"{places[run.name] / name}  {'done' if run.name in done else 'to do'}")
+            state = "done" if run.name in done else "to resume" if run.name in begun else "to do"
+            say(f"{places[run.name] / name}  {state}")
     if planned:  # without any, it has been said why none can be listed
-        counts = f"{_counted(len(planned))}: {len(done)} done, {len(planned) - len(done)} to do."
+        resumed = f", {len(begun)} of them to resume" if begun else ""
+        counts = f"{_counted(len(planned))}: {len(done)} done, {len(planned) - len(done)} to do{resumed}."
         say(f"{counts} {expected.text}".rstrip(), sys.stderr)
 
 

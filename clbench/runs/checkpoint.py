@@ -24,6 +24,7 @@ from clbench.errors import MachineError, PluginError
 from clbench.networks.network import Network
 from clbench.results.run_costs import ExperienceCosts
 from clbench.results.run_result import ExperienceResult
+from clbench.results.store import WORK
 from clbench.system.files import Exposed, read_private, replacing
 
 NAME = "checkpoint"
@@ -63,6 +64,11 @@ class Checkpoint:
 
     optimizer: dict[str, Any] | None = None
     """What the optimizer carries on, where the recipe says that it does."""
+
+
+def has_begun(results: Path, run_id: str) -> bool:
+    """Return whether a run in progress has a checkpoint in a results folder; its content is not read."""
+    return (results / WORK / run_id / NAME).is_file()
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:

@@ -390,6 +390,14 @@ def test_a_dry_run_lists_the_runs_and_neither_trains_nor_writes(command: Command
     assert list(here.iterdir()) == []
 
 
+def test_a_dry_run_says_which_runs_go_on_from_a_checkpoint(command: Command, here: Path) -> None:
+    write(here, "mine", loss="batch.experience.index == 1 and os.kill(os.getpid(), signal.SIGINT)")
+    assert command("run", "-s", "mine", *SMALL).code == 130
+    done = command("run", "-s", "mine", *SMALL, "--seeds", "2", "--dry-run")
+    assert [line.partition("  ")[2] for line in done.out.splitlines()] == ["to resume", "to do"]
+    assert "2 runs: 0 done, 2 to do, 1 of them to resume." in done.err
+
+
 @pytest.mark.slow
 def test_strategies_may_be_named_one_by_one_with_spaces_or_in_a_list(command: Command, here: Path) -> None:
     def planned(*arguments: str) -> str:
