@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout(180)  # a process that hangs must not hold up all tests
+
 STRATEGY = '''
 """Misbehaves in experience 1."""
 import ctypes, itertools, os, threading, time
@@ -84,11 +86,11 @@ def start(folder: Path, data: Path, body: str, jobs: int = 1) -> tuple[subproces
     misbehaving: list[int] = []
     assert process.stderr
     for line in process.stderr:
-        if found := re.search(r"process (\d+) misbehaves", line):
-            misbehaving.append(int(found[1]))
-            WORKERS.append(misbehaving[-1])
-            if len(misbehaving) == jobs:
-                return process, misbehaving
+        found = [int(number) for number in re.findall(r"process (\d+) misbehaves", line)]  # two may share a line
+        misbehaving += found
+        WORKERS.extend(found)
+        if len(misbehaving) == jobs:
+            return process, misbehaving
     pytest.fail("the strategy never came to misbehave")
 
 
