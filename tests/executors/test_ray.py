@@ -204,13 +204,8 @@ def test_a_node_without_the_data_is_named_with_the_command_that_brings_it(
         timeout=120,
     )
     assert imported.returncode == 0, imported.stderr
-    scenario = (
-        '"""Own images."""\nimport clbench\n\nclass Mine(clbench.Scenario):\n    dataset = "mine"\n    split = "5"\n'
-    )
     (tmp_path / "scenarios").mkdir()
-    (tmp_path / "scenarios" / "ownimages.py").write_text(
-        scenario + '    recipes = {"quick": clbench.Recipe(network="mlp", epochs=1)}\n'
-    )
+    (tmp_path / "scenarios" / "ownimages.py").write_text(OWN_IMAGES)
     done = command("-s", "naive", "-S", "ownimages")
     assert done.returncode == 3, done.stderr
     assert "there is no dataset 'mine'" in done.stderr
