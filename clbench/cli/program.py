@@ -23,6 +23,7 @@ RUNS_PLUGINS = ("run", "reproduce", "profile", "check", "export", "predict", "tr
 def program() -> None:
     """The command as a process of its own."""
     own_process.claim()
+    own_process.refuse_exit()
     _open_streams()
     faulthandler.enable()  # a crash in native code says where it was
     with LastCall() if sys.argv[1:2] and sys.argv[1] in RUNS_PLUGINS else contextlib.nullcontext():

@@ -185,6 +185,7 @@ def _read_orders(orders: queue.SimpleQueue[str | None], interruption: Interrupti
 
 if __name__ == "__main__":
     own_process.claim()
+    own_process.refuse_exit()
     own_process.end_with_parent()
     faulthandler.enable()  # a crash in native code says where it was
     sys.exit(serve(Path(sys.argv[1]), sys.argv[2] == "True", sys.argv[3]))

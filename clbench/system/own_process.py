@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
+from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1  # see prctl(2)
 _own = False
@@ -18,6 +21,21 @@ def claim() -> None:
 def claimed() -> bool:
     """Return whether this process is a command's."""
     return _own
+
+
+def refuse_exit() -> None:
+    """From now on os._exit raises SystemExit in this thread, where a plug-in would end the command without a word.
+
+    Other threads, and processes that are forked from this one, end as they ask.
+    """
+    end, process, thread = os._exit, os.getpid(), threading.get_ident()
+
+    def refuse(status: int) -> NoReturn:
+        if (os.getpid(), threading.get_ident()) != (process, thread):
+            end(status)
+        raise SystemExit(f"os._exit({status})")
+
+    os._exit = refuse
 
 
 def end_with_parent() -> None:

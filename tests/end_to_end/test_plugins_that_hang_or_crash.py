@@ -47,6 +47,7 @@ HANGS = {
 }
 
 
+KILLED = "os.kill(os.getpid(), 9)"
 KEEPS_THE_INTERPRETER = "sum(itertools.repeat(1))"  # no other thread runs, and no signal is handled
 
 
@@ -159,7 +160,7 @@ def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 def test_the_next_command_says_which_run_was_under_way_in_a_process_that_ended_without_a_word(
     tmp_path: Path, data: Path
 ) -> None:
-    assert finish(tmp_path, data, "os._exit(0)").returncode == 0
+    assert finish(tmp_path, data, KILLED).returncode == -signal.SIGKILL
     sentence = r"splitdigits/misbehaving/\S+-seed0-\S+ was under way in a process that ended without a word"
     doctor = call(tmp_path, sys.executable, "-m", "clbench", "doctor", "results", "--data", str(data))
     assert re.search(sentence, doctor.stdout) and doctor.returncode == 1
@@ -184,13 +185,39 @@ def test_a_run_that_another_process_is_doing_is_not_said_to_have_ended(tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("raised", ["GeneratorExit()", "BaseException('base')", "SystemExit(3)"])
+@pytest.mark.parametrize("raised", ["GeneratorExit()", "BaseException('base')", "SystemExit(3)", "os._exit(0)"])
 def test_whatever_a_strategy_raises_fails_its_run_only(tmp_path: Path, data: Path, raised: str) -> None:
-    done = finish(tmp_path, data, f"raise {raised}")
+    done = finish(tmp_path, data, raised if raised == "os._exit(0)" else f"raise {raised}")
     assert done.returncode == 1
     assert "in experience 1, step" in done.stderr and "Traceback" not in done.stderr
     (trace,) = tmp_path.glob("results/.failed/*/*/*/traceback.txt")
     assert raised.partition("(")[0] in trace.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("folder", "option", "content"),
+    [
+        ("networks", "--network", "def ends(shape): os._exit(0)"),
+        ("scenarios", "-S", "os._exit(0)\nimport clbench\nclass Ends(clbench.Scenario): dataset = 'digits'"),
+        (
+            "strategies",
+            "-s",
+            "import clbench\nclass Ends(clbench.Strategy):\n    def __init__(self, config): os._exit(0)\n"
+            "    def loss(self, batch): return batch.cross_entropy()",
+        ),
+    ],
+)
+def test_a_plugin_cannot_end_the_command_without_a_word(
+    tmp_path: Path, data: Path, folder: str, option: str, content: str
+) -> None:
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "ends.py").write_text(f'"""Ends the process."""\nimport os\n{content}\n')
+    what = {"-s": "naive", "-S": "splitdigits"} | {option: "ends"}
+    options = [each for pair in what.items() for each in pair]
+    done = call(tmp_path, sys.executable, "-m", "clbench", "run", *options, "--epochs", "1", "--data", str(data))
+    assert done.returncode in (1, 5)
+    assert "os._exit(0)" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
@@ -223,9 +250,9 @@ def test_a_signal_while_a_checkpoint_is_written_keeps_that_boundary(tmp_path: Pa
 @pytest.mark.slow
 def test_whatever_the_umask_a_run_goes_on_from_its_checkpoint(tmp_path: Path, data: Path) -> None:
     process = subprocess.Popen(
-        ["sh", "-c", 'umask 000; exec "$@"', "sh", *command(tmp_path, data, "os._exit(3)")], stderr=subprocess.PIPE
+        ["sh", "-c", 'umask 000; exec "$@"', "sh", *command(tmp_path, data, KILLED)], stderr=subprocess.PIPE
     )
     STARTED.append(process)
-    assert process.wait(timeout=120) == 3
+    assert process.wait(timeout=120) == -signal.SIGKILL
     assert (tmp_path / "results" / ".work").stat().st_mode & 0o777 == 0o700
-    assert "resuming after experience 0" in finish(tmp_path, data, "os._exit(3)").stderr
+    assert "resuming after experience 0" in finish(tmp_path, data, KILLED).stderr
