@@ -7,6 +7,7 @@ import errno
 import faulthandler
 import os
 import sys
+from collections.abc import Sequence
 from typing import IO, NoReturn
 
 from clbench.cli.app import app
@@ -14,10 +15,13 @@ from clbench.cli.options import terminal
 from clbench.errors import ClbenchError, MachineError
 from clbench.plugins.module_loading import memory_is_short
 from clbench.system import memory, own_process
-from clbench.system.signals import Interrupted, Interruption, LastCall, stopped
+from clbench.system.signals import Interrupted, Interruption, LastCall
 
 RUNS_PLUGINS = ("run", "reproduce", "profile", "check", "export", "predict", "train", "extend")
 """The commands that run a plug-in's code, which may never return; the others need nothing that watches them."""
+
+RESUMES = ("run", "reproduce", "train", "extend", "unpack")
+"""The commands that go on where they were stopped; the others start over."""
 
 
 def program() -> None:
@@ -26,7 +30,7 @@ def program() -> None:
     own_process.refuse_exit()
     _open_streams()
     faulthandler.enable()  # a crash in native code says where it was
-    with LastCall() if sys.argv[1:2] and sys.argv[1] in RUNS_PLUGINS else contextlib.nullcontext():
+    with LastCall(_stopped(kept=True)) if _is_one_of(RUNS_PLUGINS) else contextlib.nullcontext():
         main()
 
 
@@ -110,8 +114,18 @@ def _memory_is_short() -> NoReturn:
 
 
 def _stop(interruption: Interrupted) -> NoReturn:
-    print(f"\n{stopped(interruption.kept)}", file=sys.stderr)
+    print(f"\n{_stopped(interruption.kept)}", file=sys.stderr)
     sys.exit(interruption.exit_code)
+
+
+def _stopped(kept: bool) -> str:
+    if not _is_one_of(RESUMES):
+        return "Stopped."
+    return f"Stopped. {'Finished work is kept; rerun the same command to resume.' if kept else 'Nothing is kept.'}"
+
+
+def _is_one_of(commands: Sequence[str]) -> bool:
+    return bool(sys.argv[1:2]) and sys.argv[1] in commands
 
 
 def _fail(error: ClbenchError) -> None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from clbench.runs.grid import Planned
     from clbench.runs.study import Section
 
+_MOST_ORDERS = 10
+"""Class orders that a dry run lists."""
+
 
 @run_options(strategy=None, scenario=None)
 def run(
@@ -140,8 +143,11 @@ def _print_plan(sections: Sequence[Section], as_json: bool) -> None:
     if as_json:
         say_json([{**to_json(run.spec), "planned": in_json(run)} for run in planned])
     else:
-        for text in dict.fromkeys(_experiences(run.spec) for run in planned):
+        orders = list(dict.fromkeys(_experiences(run.spec) for run in planned))
+        for text in orders[:_MOST_ORDERS]:
             say(text, sys.stderr)
+        if len(orders) > _MOST_ORDERS:
+            say(f"… and {len(orders) - _MOST_ORDERS} more class orders, as in --json", sys.stderr)
         for run in planned:
             known = run.spec.scenario.dataset_sha256 != ""
             name = run.name if known else f"{run.name.rpartition('-')[0]}-…"  # the id depends on the data's hash

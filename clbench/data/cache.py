@@ -171,7 +171,7 @@ def building(name: str, folder: Path, report: Report) -> Iterator[Path]:
     except OSError as error:
         fix = "Free disk space" if error.errno in DISK_FULL else "Make the folder writable"
         raise MachineError(
-            f"{name} could not be written to {folder}: {error}. Nothing incomplete was kept.",
+            f"{name} could not be written to {folder}: {error.strerror or error}. Nothing incomplete was kept.",
             f"{fix}, or choose another folder with --data.",
         ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
 import shutil
 import zipfile
@@ -44,10 +45,10 @@ def refused(path: Path, why: object) -> DataError:
 
 
 def check_space(place: Path, needed: int) -> None:
-    """Raise ValueError if so many bytes are not free where `place` is."""
+    """Raise the OSError of a full disk if so many bytes are not free where `place` is."""
     free = shutil.disk_usage(place).free
     if needed > free:
-        raise ValueError(f"it unpacks to {needed:,} bytes, but only {free:,} are free in {place.parent.parent}")
+        raise OSError(errno.ENOSPC, f"its images unpack to {needed:,} bytes, but only {free:,} are free")
 
 
 def check_count(classes: Sequence[str]) -> None:

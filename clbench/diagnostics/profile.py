@@ -17,7 +17,7 @@ from clbench.results.store import ResultsFolder
 from clbench.runs.grid import plan
 from clbench.runs.request import Request
 from clbench.system import gc_freeze
-from clbench.system.signals import Interrupted, Interruption
+from clbench.system.signals import Interruption
 from clbench.trackers.progress import ProgressDisplay
 from clbench.training.costs import PHASES
 
@@ -92,11 +92,7 @@ def profile(request: Request, console: Console) -> Profile:
         results = ResultsFolder(Path(folder))
         around = RunContext(results, data_folder(request.data), interruption, progress, share=False, exact_phases=True)
         before = time.perf_counter() - began
-        try:
-            outcome = execute(planned[0].spec, planned[0].plugin, around, network=planned[0].network)
-        except Interrupted as stopped:
-            stopped.kept = False
-            raise
+        outcome = execute(planned[0].spec, planned[0].plugin, around, network=planned[0].network)
         assert outcome is not None
         whole = time.perf_counter() - began
         if outcome.failed:

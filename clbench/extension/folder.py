@@ -61,7 +61,7 @@ class OutputFolder:
             kept = f" What was finished is kept in {self.work}." if self._has_kept() else ""
             raise MachineError(
                 f"{self.path}: {error.strerror or error}.{kept}",
-                "Free disk space or fix the folder, then rerun the same command to resume.",
+                "Free disk space, make the folder writable or choose another by --out, then rerun the same command.",
             ) from error
 
     def _has_kept(self) -> bool:

@@ -116,7 +116,9 @@ class LastCall:
     the other process begins as a copy of this one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, last_words: str) -> None:
+        """`last_words` are said on standard error if the process had to be ended."""
+        self._last_words = f"\n{last_words}\n".encode()
         self._stopping = False
 
     def __enter__(self) -> LastCall:
@@ -124,7 +126,7 @@ class LastCall:
         if os.fork() == 0:
             try:
                 os.close(tell)  # so that `told` ends with the process
-                _watch(process, told, order)
+                _watch(process, told, order, self._last_words)
             finally:
                 os._exit(0)
         os.close(told)
@@ -148,11 +150,11 @@ class LastCall:
                 os.kill(os.getpid(), again[0])
             if end := os.read(orders, 1):
                 if not self._stopping:
-                    _say_stopped()
+                    os.write(2, self._last_words)
                 os._exit(128 + end[0])
 
 
-def _watch(process: int, told: int, order: int) -> None:
+def _watch(process: int, told: int, order: int, last_words: bytes) -> None:
     """In another process: wait for a signal to `process`, have it act after a while, and kill it if it does not."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C in a terminal comes here too
@@ -165,7 +167,7 @@ def _watch(process: int, told: int, order: int) -> None:
             return
         os.write(order, byte)
     if not _ends(told, GRACE / 4):
-        _say_stopped()
+        os.write(2, last_words)
         os.kill(process, signal.SIGKILL)
 
 
@@ -176,12 +178,3 @@ def _ends(told: int, within: float) -> bool:
         if select.select([told], [], [], left)[0] and not os.read(told, 1):
             return True
     return False
-
-
-def _say_stopped() -> None:
-    os.write(2, f"\n{stopped(kept=True)}\n".encode())
-
-
-def stopped(kept: bool) -> str:
-    """Return what a command that was interrupted says at its end."""
-    return f"Stopped. {'Finished work is kept; rerun the same command to resume.' if kept else 'Nothing is kept.'}"

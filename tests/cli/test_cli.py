@@ -390,6 +390,12 @@ def test_a_dry_run_lists_the_runs_and_neither_trains_nor_writes(command: Command
     assert list(here.iterdir()) == []
 
 
+def test_a_dry_run_of_many_seeds_lists_ten_class_orders(command: Command) -> None:
+    lines = command("run", "-s", "naive,l2", *SMALL, "--seeds", "50", "--dry-run").err.splitlines()
+    assert sum("classes:" in line for line in lines) == 10
+    assert "… and 40 more class orders, as in --json" in lines
+
+
 def test_a_dry_run_says_which_runs_go_on_from_a_checkpoint(command: Command, here: Path) -> None:
     write(here, "mine", loss="batch.experience.index == 1 and os.kill(os.getpid(), signal.SIGINT)")
     assert command("run", "-s", "mine", *SMALL).code == 130
@@ -957,6 +963,20 @@ def test_a_table_that_cannot_be_drawn_does_not_hide_that_the_runs_are_stored(
     assert len(list(here.glob("results/splitdigits/naive/*/MANIFEST.json"))) == 1
     assert "stored in results/. To show them: clbench compare results" in done.err
     assert type(raised).__name__ in done.err and "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("extend", "Stopped. Finished work is kept; rerun the same command to resume."), ("predict", "Stopped.")],
+)
+def test_a_stopped_command_says_that_it_is_resumed_only_if_it_is(
+    name: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["clbench", name])
+    monkeypatch.setattr(program, "app", lambda: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert (ended.value.code, capsys.readouterr().err.strip()) == (130, said)
 
 
 def test_an_interruption_that_a_library_turned_into_an_error_still_ends_as_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -343,7 +343,9 @@ def test_a_zip_bomb_that_would_fill_the_disk_is_refused_before_it_is_unpacked(
     assert (tmp_path / "a.npz").stat().st_size < 50_000
     real = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: real._replace(free=18_000_000))
-    assert "unpacks to 18,000,144 bytes, but only 18,000,000 are free" in refused(tmp_path / "a.npz", tmp_path)
+    with pytest.raises(MachineError, match="unpack to 18,000,144 bytes, but only 18,000,000 are free"):
+        import_dataset("mine", tmp_path / "a.npz", tmp_path)
+    assert list((tmp_path / "arrays").iterdir()) == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: real._replace(free=18_000_144))
     import_dataset("mine", tmp_path / "a.npz", tmp_path)
 
@@ -640,4 +642,6 @@ def test_images_that_would_fill_the_disk_are_refused(
     real = shutil.disk_usage(tmp_path)
     needed = 8 * (5 * 4 * 3 + 8)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: real._replace(free=needed - 1))
-    assert f"{needed} bytes, but only {needed - 1} are free" in refused(folder, tmp_path)
+    with pytest.raises(MachineError, match=f"{needed} bytes, but only {needed - 1} are free") as raised:
+        import_dataset("mine", folder, tmp_path)
+    assert raised.value.exit_code == 4 and raised.value.hint.startswith("Free disk space")
