@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 from clbench.avalanche.catalogue import PREFIX
 from clbench.errors import UsageError
 from clbench.networks.libraries import is_librarys, package, traits
-from clbench.plugins.discovery import Kind, Plugin, describe, discover, is_avalanches, select
+from clbench.plugins.discovery import FOLDERS, Kind, Plugin, describe, discover, is_avalanches, select
 from clbench.plugins.syntax import Field
 from clbench.system.output import say, say_prose
 from clbench.system.suggestions import did_you_mean
@@ -31,7 +32,8 @@ def find(name: str) -> Plugin:
     if name.endswith(".py") or "/" in name:
         # A network's file may define any class, so it is what the file is if it is nothing else.
         possible = (kind for kind in kinds if describe(kind, Path(name), "path").problem is None)
-        return select(next(possible, "strategy"), name)
+        meant = (kind for kind in kinds if Path(name).resolve().parent.name == FOLDERS[kind])
+        return select(next(itertools.chain(possible, meant), "strategy"), name)
     known: list[str] = []
     for kind in kinds:
         for plugin in discover(kind):

@@ -15,7 +15,7 @@ import pytest
 
 from clbench.errors import PluginError, UsageError
 from clbench.plugins import discovery
-from clbench.plugins.discovery import Plugin, builtin_folder, describe, discover, select
+from clbench.plugins.discovery import FOLDERS, Kind, Plugin, builtin_folder, describe, discover, select
 from clbench.plugins.loading import load
 from clbench.plugins.module_loading import module_name
 from clbench.system.signals import Interrupted, Interruption
@@ -489,3 +489,14 @@ def test_nothing_is_left_in_the_folder_of_a_loaded_file(folder: Path, monkeypatc
     path = write(folder / "mine.py")
     loading(path)
     assert list(folder.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", ["strategy", "scenario", "network"])
+def test_a_broken_file_is_of_the_kind_that_its_folder_is_for(kind: Kind, tmp_path: Path) -> None:
+    from clbench.plugins.description import find
+
+    (tmp_path / FOLDERS[kind]).mkdir(exist_ok=True)
+    path = tmp_path / FOLDERS[kind] / "mine.py"
+    path.write_text("class One: ...\nclass Two: ...\n")
+    with pytest.raises(PluginError, match=f"^{kind} mine"):
+        find(str(path))
