@@ -71,7 +71,7 @@ class Extended:
         train_images, test_images, correct_before, correct_after."""
         import pandas as pd
 
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             {
                 "strategy": each.strategy.selector,
                 "chosen": each.strategy.selector == self.result.chosen,
@@ -81,6 +81,7 @@ class Extended:
             for each in self.result.candidates
             for own in each.classes
         )
+        return frame.astype({"correct_before": "Int64"})  # an integer also where it is not known for new classes
 
     def __repr__(self) -> str:
         kept = self.result.kept

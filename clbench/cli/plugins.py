@@ -184,10 +184,14 @@ def check(
     if plugin is not None and plugin.kind == "scenario":
         raise UsageError(f"{name} is a scenario; strategies and networks are checked")
     results = []
-    for result in _examined(name, plugin):
-        results.append(result)
-        if not as_json:
-            _print_check(result)
+    with terminal(stderr=True).status("checking") as status:
+        for result in _examined(name, plugin):
+            results.append(result)
+            if not as_json:
+                status.stop()  # a line of its own does not mix with what is printed
+                _print_check(result)
+                status.update(f"checking, {len(results)} done")
+                status.start()
     count = Counter(result.status for result in results)
     if as_json:
         say_json([vars(result) for result in results])

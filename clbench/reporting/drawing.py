@@ -50,10 +50,10 @@ def draw_curves(
     label: str = "accuracy, %",
     without: Sequence[int] = (),
 ) -> None:
-    """A line per row from experience `start` on: seeds thin, if not too many, mean thick, the t-interval a band, names
-    at the ends.
+    """A line per row from experience `start` on: seeds thin, if not too many, mean thick, names at the ends.
 
-    `without` are the experiences in which nothing can be defined, as none of their classes is new.
+    A band is the t-interval from three or more seeds. `without` are the experiences in which nothing can be defined, as
+    none of their classes is new.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -78,6 +78,8 @@ def draw_curves(
             axes.plot(
                 xs, ys, linewidth=2, marker=look.marker, markersize=5, markevery=marker_every, **_line_style(look)
             )
+            if len(curve.seeds) <= 2:  # of two, 12.7 standard errors to either side would hide all lines
+                continue
             made = [each for x in xs if (each := curve.estimates[x - 1])]
             low = [100 * (each.mean - (each.half_width or 0)) for each in made]
             high = [100 * (each.mean + (each.half_width or 0)) for each in made]

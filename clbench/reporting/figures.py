@@ -95,6 +95,10 @@ def all_figures(comparison: Comparison) -> list[Figure]:
 
 
 _BANDS = "Thick lines are means and thin ones single seeds; bands are 95 % intervals, left out where they say nothing."
+_TWO_SEEDS = (
+    "Thick lines are means and thin ones the two seeds. A 95 % interval from two seeds is 12.7 standard errors to "
+    "either side: it stands in the table, and no band is drawn."
+)
 _MANY_BANDS = "Lines are means over the seeds; bands are 95 % intervals, left out where they say nothing."
 
 
@@ -102,6 +106,8 @@ def _bands(comparison: Comparison) -> str:
     """Return what lines and bands are; one seed needs no words."""
     if len(comparison.seeds) <= 1:
         return ""
+    if len(comparison.seeds) == 2:
+        return _TWO_SEEDS
     return _BANDS if len(comparison.seeds) <= SINGLE_SEEDS else _MANY_BANDS
 
 

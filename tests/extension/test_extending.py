@@ -73,6 +73,14 @@ def test_what_was_right_before_is_what_the_old_network_answers(extended, model, 
 
 
 @pytest.mark.slow
+def test_a_frame_has_a_row_for_each_strategy_and_class_with_whole_numbers(extended):
+    frame = extended.frame()
+    assert len(frame) == len(extended.result.candidates) * len(extended.classes)
+    assert frame["correct_before"].dtype == "Int64"
+    assert (frame["correct_before"].isna() == frame["is_new"]).all()
+
+
+@pytest.mark.slow
 def test_agreement_is_the_share_of_answers_that_stay(extended, model, photos):
     before = [answer for _, answer in answers(model, photos.any)]
     after = [answer for _, answer in answers(extended.folder, photos.any)]
