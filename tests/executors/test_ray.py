@@ -110,69 +110,116 @@ def published(results: Path) -> dict[str, bytes]:
     return {str(path.relative_to(results)): path.read_bytes() for path in files if ".work" not in path.parts}
 
 
-STUDY = ["-s", "slow,lwf", "-S", "splitdigits", "--seeds", "3", "--network", "mine", "--keep-networks", "last"]
+STUDY = """
+strategy = ["slow", "lwf"]
+scenario = "splitdigits"
+network = "mine"
+keep_networks = "last"
+epochs = 1
+device = "cpu"
+
+[[grid]]
+seeds = 2
+
+[[grid]]
+strategy = "lwf"
+seeds = [2]
+split = 2
+"""
+RUNS = 5
+SLOW_RUNS = ["-s", "slow", "-S", "splitdigits", "--seeds", "3", "--network", "mine", "--keep-networks", "last"]
+"""Those of the study that take long enough to be stopped within."""
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory, cluster: LocalCluster) -> dict[str, bytes]:
-    """The study as it is done without a cluster."""
+def study(tmp_path_factory: pytest.TempPathFactory, cluster: LocalCluster) -> Command:
+    """The study as it is done without a cluster, and a command in its folder."""
     command = Command(tmp_path_factory.mktemp("local"), cluster)
-    assert command(*STUDY, on="--jobs 2").returncode == 0
-    return published(command.place / "results")
+    (command.place / "study.toml").write_text(STUDY)
+    assert command("study.toml", on="--jobs 2").returncode == 0
+    return command
 
 
-def test_runs_on_two_nodes_are_byte_for_byte_those_of_jobs_2_with_plug_ins_that_only_the_driver_has(
-    tmp_path: Path, cluster: LocalCluster, local: dict[str, bytes]
+@pytest.fixture(scope="module")
+def slow_runs(study: Command) -> dict[str, bytes]:
+    """What is published of the slow runs alone, done without a cluster."""
+    assert study(*SLOW_RUNS, "--out", "slow", on="--jobs 2").returncode == 0
+    return published(study.place / "slow")
+
+
+def test_a_study_on_two_nodes_with_plug_ins_that_only_the_driver_has_gives_the_runs_and_the_pack_of_jobs_2(
+    study: Command,
 ) -> None:
-    command = Command(tmp_path, cluster)
-    done = command(*STUDY, "--json")
+    done = study("study.toml", "--out", "on-ray", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)  # nothing else is on standard output
-    assert published(tmp_path / "results") == local
-    assert sum(name.endswith("network.safetensors") for name in local) == 6
-    made = [json.loads(path.read_text()) for path in tmp_path.rglob("environment.json")]
+    local = published(study.place / "results")
+    assert published(study.place / "on-ray") == local
+    assert sum(name.endswith("network.safetensors") for name in local) == RUNS
+    made = [json.loads(path.read_text()) for path in study.place.glob("on-ray/**/environment.json")]
     assert {each["executor"] for each in made} == {"ray"}
-    assert list((tmp_path / "results" / ".work").iterdir()) == []
-    assert command(*STUDY).stderr.count("already done, skipped") == 6
+    assert list((study.place / "on-ray" / ".work").iterdir()) == []
+    assert study("study.toml", "--out", "on-ray").stderr.count("already done, skipped") == RUNS
+    there, here = (_packed(study.place, results) for results in ("on-ray", "results"))
+    assert list(there) == list(here) and "study.toml" in there
+    apart = ("environment.json", "costs.json", "MANIFEST.json", "pack.json")
+    differing = {member for member in here if here[member] != there[member]}
+    assert {member.rpartition("/")[2] for member in differing} <= set(apart)
+    listed = [{m: entry for m, entry in _entries(each).items() if not m.endswith(apart)} for each in (there, here)]
+    assert listed[0] == listed[1] and len(listed[0]) > 3 * RUNS
+
+
+def _packed(place: Path, results: str) -> dict[str, bytes]:
+    """What a pack of the results holds, by name."""
+    pack = [sys.executable, "-m", "clbench", "pack", results, f"{results}.zip"]
+    subprocess.run(pack, cwd=place, check=True, capture_output=True, timeout=120)
+    with zipfile.ZipFile(place / f"{results}.zip") as archive:
+        return {member: archive.read(member) for member in archive.namelist()}
+
+
+def _entries(pack: dict[str, bytes]) -> dict[str, Any]:
+    """The files that a pack lists, by name."""
+    entries: dict[str, Any] = json.loads(pack["pack.json"])["files"]
+    return entries
 
 
 def test_a_run_whose_node_is_killed_goes_on_elsewhere_from_its_last_experience_with_the_same_bytes(
-    tmp_path: Path, cluster: LocalCluster, local: dict[str, bytes]
+    tmp_path: Path, cluster: LocalCluster, slow_runs: dict[str, bytes]
 ) -> None:
     lost = cluster.add(data=tmp_path / "data")
     command = Command(tmp_path, cluster)
-    process = command.start(*STUDY)
+    process = command.start(*SLOW_RUNS)
     there = found(lost.folder, "clbench-*/*/results/.work/*/checkpoint")
     found(tmp_path, f"results/.work/{there.parent.name}/checkpoint")
     cluster.kill(lost)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert "its node was lost, it goes on on" in err
-    assert published(tmp_path / "results") == local
+    assert published(tmp_path / "results") == slow_runs
     resumed = [json.loads(path.read_text())["resumed_after_experiences"] for path in tmp_path.rglob("environment.json")]
     assert any(after > 0 for after in resumed)
 
 
 def test_a_driver_that_is_stopped_and_then_killed_loses_nothing_and_goes_on_when_it_is_started_again(
-    tmp_path: Path, cluster: LocalCluster, local: dict[str, bytes]
+    tmp_path: Path, cluster: LocalCluster, slow_runs: dict[str, bytes]
 ) -> None:
     command = Command(tmp_path, cluster)
-    process = command.start(*STUDY)
-    found(tmp_path, "results/.work/*/predictions-1")
+    process = command.start(*SLOW_RUNS)
+    found(tmp_path, "results/.work/*/predictions-0")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err.rstrip().rpartition("\n")[2]) == (
         130,
         "Stopped. Finished work is kept; rerun the same command to resume.",
     )
-    process = command.start(*STUDY)
-    found(tmp_path, "results/.work/*/predictions-3")
+    process = command.start(*SLOW_RUNS)
+    found(tmp_path, "results/.work/*/predictions-2")
     process.kill()
     process.communicate(timeout=60)
-    done = command(*STUDY)
+    done = command(*SLOW_RUNS)
     assert done.returncode == 0, done.stderr
     assert "resuming after experience" in done.stderr
-    assert published(tmp_path / "results") == local
+    assert published(tmp_path / "results") == slow_runs
 
 
 def test_a_strategy_that_fails_is_kept_apart_with_its_traceback_and_one_that_crashes_is_reported(
@@ -254,29 +301,3 @@ def test_runs_for_which_no_node_is_large_enough_wait_and_say_so(tmp_path: Path, 
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
-
-
-def test_a_study_on_two_nodes_gives_the_pack_of_jobs_2(tmp_path: Path, cluster: LocalCluster) -> None:
-    command = Command(tmp_path, cluster)
-    study = str(ROOT / "examples" / "studies" / "first-comparison.toml")
-    packs = []
-    for name, on in (("ray", None), ("local", "--jobs 2")):
-        done = command(study, "--out", name, on=on)
-        assert done.returncode == 0, done.stderr
-        pack = [sys.executable, "-m", "clbench", "pack", name, f"{name}.zip"]
-        subprocess.run(pack, cwd=tmp_path, check=True, capture_output=True, timeout=120)
-        with zipfile.ZipFile(tmp_path / f"{name}.zip") as archive:
-            packs.append({member: archive.read(member) for member in archive.namelist()})
-    there, here = packs
-    assert list(there) == list(here) and "study.toml" in there
-    apart = ("environment.json", "costs.json", "MANIFEST.json", "pack.json")
-    differing = {member for member in here if here[member] != there[member]}
-    assert {member.rpartition("/")[2] for member in differing} <= set(apart)
-    listed = [{m: entry for m, entry in _entries(each).items() if not m.endswith(apart)} for each in packs]
-    assert listed[0] == listed[1] and len(listed[0]) > 12 * 3
-
-
-def _entries(pack: dict[str, bytes]) -> dict[str, Any]:
-    """The files that a pack lists, by name."""
-    entries: dict[str, Any] = json.loads(pack["pack.json"])["files"]
-    return entries
