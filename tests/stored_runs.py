@@ -17,6 +17,7 @@ from clbench.evaluation import metrics
 from clbench.evaluation.counts import Counts, count
 from clbench.evaluation.curve import Curve
 from clbench.results import store, stored_runs
+from clbench.results.record_model import as_json
 from clbench.results.run_costs import CostTotals, PeakMemory, RunCosts
 from clbench.results.run_facts import Shared, pack, unpack
 from clbench.results.run_files import Folder
@@ -144,10 +145,10 @@ def publish(
     arrays = io.BytesIO()
     np.savez_compressed(arrays, **made_up)
     files = {
-        "spec.json": store.as_json(made),
-        "result.json": store.as_json(result),
-        "costs.json": store.as_json(costs_of(made, seconds)),
-        "environment.json": store.as_json(ENVIRONMENT if environment is None else environment),
+        "spec.json": as_json(made),
+        "result.json": as_json(result),
+        "costs.json": as_json(costs_of(made, seconds)),
+        "environment.json": as_json(ENVIRONMENT if environment is None else environment),
         "predictions.npz": arrays.getvalue(),
     }
     results = store.ResultsFolder(folder)
@@ -166,7 +167,7 @@ def fail(folder: Path, strategy: str, seed: int, message: str, scenario: str = "
     """Keep a failed run in `folder`."""
     made = spec_of(strategy, seed, source(), {}, "quick", scenario, (2, 2), None, 1)
     failed = FailedRun(status="failed", run_id=run_id(made), error=message)
-    files = {"spec.json": store.as_json(made), "result.json": store.as_json(failed)}
+    files = {"spec.json": as_json(made), "result.json": as_json(failed)}
     store.ResultsFolder(folder).keep_failure(folder_name(made), run_id(made), files)
 
 

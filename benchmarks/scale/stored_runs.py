@@ -30,7 +30,8 @@ import numpy as np
 from pydantic_core import from_json
 
 from benchmarks.measuring import command
-from clbench.results import environment, store
+from clbench.results import environment, manifests, store
+from clbench.results.record_model import as_json
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
 from clbench.runs.grid import Planned, plan
 from clbench.runs.request import Request
@@ -63,14 +64,14 @@ def make(runs: int, real: int, out: Path) -> None:
 
 
 def _files(run: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in run.iterdir() if path.name != store.MANIFEST}
+    return {path.name: path.read_bytes() for path in run.iterdir() if path.name != manifests.MANIFEST}
 
 
 def _write(out: Path, run: Planned, files: dict[str, bytes]) -> None:
     """Put the files where the run belongs, without waiting for the disk."""
     built = out / store.WORK / "built"
     built.mkdir()
-    for name, content in (*files.items(), (store.MANIFEST, store.manifest(files))):
+    for name, content in (*files.items(), (manifests.MANIFEST, manifests.of(files))):
         (built / name).write_bytes(content)
     built.rename(out / run.name)
 
@@ -89,7 +90,7 @@ def renamed(files: dict[str, bytes], model: RunSpec, spec: RunSpec) -> dict[str,
         experience["classes"] = classes
         experience["class_names"] = [spec.scenario.class_name(each) for each in classes]
     changed = {"spec.json": spec, "result.json": result, "costs.json": costs}
-    made = {name: store.as_json(value) for name, value in changed.items()}
+    made = {name: as_json(value) for name, value in changed.items()}
     return {**files, **made, "predictions.npz": archive.getvalue()}
 
 

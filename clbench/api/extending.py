@@ -18,8 +18,8 @@ from rich.console import Console
 from clbench.deployment.loading import load_network
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import UsageError
-from clbench.extension import extending, first_network, planning
-from clbench.extension.extending import Around
+from clbench.extension import extending, first_network, first_network_planning, planning
+from clbench.extension.around import Around
 from clbench.extension.folder import REPORT, read_result
 from clbench.extension.given import lineage_of
 from clbench.extension.requests import ExtendRequest, TrainRequest
@@ -240,7 +240,7 @@ def command_of(request: TrainRequest | ExtendRequest, threads: int) -> str:
 
 def plan_training(request: TrainRequest) -> dict[str, Any]:
     """Check what `train` would do, and return it in words; nothing is trained or written."""
-    what = first_network.plan(request, FIRST_STRATEGY, lambda event: None)
+    what = first_network_planning.plan(request, FIRST_STRATEGY, lambda event: None)
     return {
         "network": what.network.label,
         "classes": [

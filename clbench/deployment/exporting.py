@@ -21,7 +21,7 @@ from clbench.data.datasets import describe, open_dataset
 from clbench.deployment.formats import FORMATS, Format, Images
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import ClbenchError, MachineError, PluginError, UsageError
-from clbench.results import store
+from clbench.results import manifests
 from clbench.results.network_record import STEM, NetworkRecord
 from clbench.system import memory
 from clbench.system.files import publish_file, write_synced
@@ -121,7 +121,7 @@ def _check_place(out: Path) -> None:
         raise _exists(out)
     if not out.parent.is_dir():
         raise UsageError(f"there is no folder {out.parent}", "Make it, or choose another file: --out FILE")
-    if (out.parent / store.MANIFEST).exists():
+    if (out.parent / manifests.MANIFEST).exists():
         raise UsageError(f"{out.parent} is a finished run, which is never changed", "Choose another file: --out FILE")
 
 

@@ -17,7 +17,7 @@ from clbench.networks.head import linear_layer
 from clbench.networks.weights import fitted, weights_sha256
 from clbench.plugins.discovery import NAME, builtin_folder, describe, discover
 from clbench.plugins.networks import NetworkSource, network_source
-from clbench.results import store
+from clbench.results import manifests, store
 from clbench.results.network_record import FORMAT, STEM, NetworkRecord
 from clbench.system.files import read_plain
 
@@ -46,7 +46,7 @@ def load_network(path: str | Path, network: str | Path | None = None) -> Trained
 def read_record(file: Path) -> NetworkRecord:
     """Return the record in a network.json. Raises DataError if it is damaged or of another format."""
     try:
-        content = read_plain(file, store.LARGEST_JSON)
+        content = read_plain(file, manifests.LARGEST_JSON)
         found = from_json(content)
         schema = found.get("schema") if isinstance(found, dict) else None
         if isinstance(schema, int) and schema > FORMAT:
@@ -96,7 +96,7 @@ def _tensors(file: Path, record: NetworkRecord) -> dict[str, Tensor]:
 
     path = file.with_suffix(".safetensors")
     try:
-        found: dict[str, Tensor] = load(read_plain(path, store.LARGEST_RUN))
+        found: dict[str, Tensor] = load(read_plain(path, manifests.LARGEST_RUN))
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"{path} is missing, damaged or cut off: {error}") from None
     if weights_sha256(found) != record.weights_sha256:

@@ -12,8 +12,8 @@ from clbench.errors import PluginError
 from clbench.networks.classifiers import CLASSIFIERS
 from clbench.networks.head import Head, linear_layer
 from clbench.networks.weights import weights_sha256
-from clbench.results import store
 from clbench.results.network_record import ClassifierRecord, NetworkRecord
+from clbench.results.record_model import as_json
 
 
 def storable(classifier: nn.Module, outputs: int) -> tuple[nn.Module, ClassifierRecord]:
@@ -62,4 +62,4 @@ def network_files(trunk: nn.Module, classifier: nn.Module, record: NetworkRecord
     network = TrainedNetwork(trunk, classifier, record).eval()
     own = tensors(network)
     complete = record.model_copy(update={"weights_sha256": weights_sha256(own), "probe": network.probe()})
-    return {f"{stem}.safetensors": save(own), f"{stem}.json": store.as_json(complete)}
+    return {f"{stem}.safetensors": save(own), f"{stem}.json": as_json(complete)}

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from clbench.base.exemplars import ExemplarMemory
 from clbench.base.strategy import Strategy
 from clbench.errors import DataError
-from clbench.results import store
+from clbench.results import manifests
 from clbench.ridge import RidgeRegression
 from clbench.system.files import open_plain, read_plain
 
@@ -130,7 +130,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load
 
     try:
-        return load(read_plain(path, store.LARGEST_RUN))
+        return load(read_plain(path, manifests.LARGEST_RUN))
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise _damaged(path, error) from None
 

@@ -21,9 +21,9 @@ from clbench.data.datasets import BUILTIN, data_folder, describe, fetch
 from clbench.errors import ClbenchError, DataError, MachineError
 from clbench.executors.parcel import Parcel, opened
 from clbench.executors.worker import Died, Worker
-from clbench.results import environment
+from clbench.results import environment, manifests
 from clbench.results.run_spec import RunSpec, folder_name, run_id
-from clbench.results.store import MANIFEST, ResultsFolder, manifest
+from clbench.results.store import ResultsFolder
 from clbench.runs import checkpoint
 from clbench.runs.outcome import Outcome
 from clbench.system.files import replacing
@@ -256,6 +256,6 @@ def _private_folder(command: str) -> Path:
 
 def intact(files: Mapping[str, bytes]) -> bool:
     """Return whether files that came from another machine are those that their manifest lists, byte for byte."""
-    return MANIFEST in files and files[MANIFEST] == manifest(
-        {name: content for name, content in files.items() if name != MANIFEST}
+    return manifests.MANIFEST in files and files[manifests.MANIFEST] == manifests.of(
+        {name: content for name, content in files.items() if name != manifests.MANIFEST}
     )

@@ -38,9 +38,9 @@ from clbench.executors.ray_cluster import (
 )
 from clbench.executors.ray_tasks import Failure
 from clbench.executors.run_queue import RunQueue
-from clbench.results import environment
+from clbench.results import environment, manifests
 from clbench.results.run_spec import run_id
-from clbench.results.store import MANIFEST, ResultsFolder
+from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned, most_needed
 from clbench.runs.kept_networks import check_kept
 from clbench.runs.outcome import Outcome
@@ -303,7 +303,7 @@ class RayExecutor(Executor):
             return Outcome(run.name, done.status, results.path, done.message)
         if not intact(done.files):
             raise MachineError(f"{run.name}: its files did not arrive as they were sent", "Rerun the same command.")
-        files = {file: content for file, content in done.files.items() if file != MANIFEST}
+        files = {file: content for file, content in done.files.items() if file != manifests.MANIFEST}
         try:
             if done.status != "finished":
                 return Outcome(run.name, done.status, results.keep_failure(run.name, identity, files), done.message)

@@ -20,10 +20,10 @@ from clbench.errors import DataError
 from clbench.extension.folder import OutputFolder
 from clbench.extension.learner import Learned
 from clbench.networks.weights import weights_sha256
-from clbench.results import store
+from clbench.results import manifests
 from clbench.results.extension_result import Candidate
 from clbench.results.network_record import STEM, LineageStep, NetworkRecord, NoneBelow, Versions
-from clbench.results.record_model import to_json
+from clbench.results.record_model import as_json, to_json
 from clbench.results.run_spec import StrategySpec
 from clbench.results.spec_building import ENGINE, Method
 from clbench.system.files import read_plain
@@ -75,7 +75,7 @@ def read_made(folder: Path) -> Made:
     """Return what a strategy had made when the command was stopped. Raises DataError if it is damaged."""
     path = folder / CANDIDATE
     try:
-        return Made(Candidate.model_validate_json(read_plain(path, store.LARGEST_JSON)), folder)
+        return Made(Candidate.model_validate_json(read_plain(path, manifests.LARGEST_JSON)), folder)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error}", f"Remove {folder.parent}.") from None
 
@@ -149,4 +149,4 @@ def trunk_sha256(trunk: nn.Module) -> str:
 
 def keep(output: OutputFolder, entry: Entry, candidate: Candidate, files: Mapping[str, bytes]) -> Made:
     """Keep what a strategy has made in the work folder."""
-    return Made(candidate, output.keep(entry.identity, {**files, CANDIDATE: store.as_json(candidate)}))
+    return Made(candidate, output.keep(entry.identity, {**files, CANDIDATE: as_json(candidate)}))

@@ -6,20 +6,21 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from clbench.base.events import ExperienceFinished, Listener, Note, RunFinished, RunStarted
+from clbench.base.events import Listener, Note, RunStarted
 from clbench.data.datasets import data_folder
 from clbench.data.image_folders import ImageFolder
 from clbench.deployment.loading import load_network
 from clbench.deployment.strategy_states import NotStorable, StrategyState, file_name, state_file, state_of
 from clbench.errors import DataError, Divergence, PluginError, UndefinedScores, UsageError
 from clbench.extension import judging
+from clbench.extension.around import Around, finished
 from clbench.extension.brought_along import CannotExtend
 from clbench.extension.candidates import (
     Entry,
@@ -39,7 +40,7 @@ from clbench.extension.learner import Inputs, Learned, Scores, Task, as_inputs, 
 from clbench.extension.none_of_these import calibrated
 from clbench.extension.planning import Plan, Tried, plan, refuse_all
 from clbench.extension.prospects import uses_the_head
-from clbench.extension.publishing import Page, publish
+from clbench.extension.publishing import publish
 from clbench.extension.requests import ExtendRequest
 from clbench.plugins.discovery import discover
 from clbench.results.extension_result import Candidate, ExtensionResult, LeftOut, Role
@@ -47,16 +48,6 @@ from clbench.results.spec_building import ENGINE
 from clbench.runs.grid import methods_of
 from clbench.runs.selection import choose_strategies
 from clbench.system.global_state import GlobalState
-from clbench.system.signals import Interruption
-
-
-@dataclass(frozen=True)
-class Around:
-    """What a command works in, and nothing that its numbers depend on."""
-
-    notify: Listener
-    interruption: Interruption
-    page: Page
 
 
 class Extension:
@@ -231,14 +222,6 @@ class Extension:
             samples_seen=learned.costs.samples_seen,
             seconds=seconds,
         )
-
-
-def finished(notify: Listener, candidate: Candidate, place: str) -> None:
-    """Say what a strategy has reached."""
-    name = candidate.strategy.name
-    old, new = candidate.old_accuracy, candidate.new_accuracy
-    notify(ExperienceFinished(name, 0, old, new, candidate.seconds))
-    notify(RunFinished(name, place))
 
 
 def _labelled(

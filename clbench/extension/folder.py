@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from clbench.errors import DataError, MachineError, UsageError
-from clbench.results import store
+from clbench.results import manifests
 from clbench.results.extension_result import ExtensionResult
 from clbench.system.files import read_plain, sync_folder, write_synced
 from clbench.system.signals import Interrupted
@@ -66,7 +66,7 @@ class OutputFolder:
 
     def _has_kept(self) -> bool:
         """Return whether a strategy has finished; what one has begun is not kept."""
-        return any(self.work.glob(f"*/{store.MANIFEST}"))
+        return any(self.work.glob(f"*/{manifests.MANIFEST}"))
 
     def finished(self, identity: str) -> ExtensionResult | None:
         """Return the result if this very command has finished. Raises UsageError if the folder is anything else's."""
@@ -87,7 +87,7 @@ class OutputFolder:
     def kept(self, identity: str) -> Path | None:
         """Return the folder with what a strategy has made, if it has finished."""
         place = self.work / identity
-        return place if place.is_dir() and store.damage(place) is None else None
+        return place if place.is_dir() and manifests.damage(place) is None else None
 
     def keep(self, identity: str, files: Mapping[str, bytes]) -> Path:
         """Keep what a strategy has made until the command ends."""
@@ -105,7 +105,7 @@ class OutputFolder:
         temporary = self.work / f".{uuid.uuid4().hex[:8]}"
         try:
             temporary.mkdir(parents=True)
-            for name, content in {**files, store.MANIFEST: store.manifest(files)}.items():
+            for name, content in {**files, manifests.MANIFEST: manifests.of(files)}.items():
                 write_synced(temporary / name, content)
             sync_folder(temporary)
             if place.is_dir() and place.parent == self.work:  # damaged
@@ -120,6 +120,6 @@ def read_result(folder: Path) -> ExtensionResult:
     """Return the result in a folder. Raises DataError if there is none, or a damaged one."""
     path = folder / RESULT
     try:
-        return ExtensionResult.model_validate_json(read_plain(path, store.LARGEST_JSON))
+        return ExtensionResult.model_validate_json(read_plain(path, manifests.LARGEST_JSON))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None

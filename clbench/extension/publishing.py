@@ -15,9 +15,10 @@ from clbench.deployment.loading import load_network, read_record
 from clbench.extension.candidates import CANDIDATE, Made
 from clbench.extension.folder import REPORT, RESULT, OutputFolder
 from clbench.extension.image_sets import ImageSet
-from clbench.results import store
+from clbench.results import manifests
 from clbench.results.extension_result import ExtensionResult, Role
 from clbench.results.network_record import STEM, NetworkRecord
+from clbench.results.record_model import as_json
 
 Thumbnails = Mapping[tuple[str, str], bytes]
 """PNG by (role, image)."""
@@ -44,9 +45,9 @@ def publish(
     `network` is the file of its architecture, if it is a user's. Raises what `deployment.exporting.export` raises; what
     was trained is then still in the work folder.
     """
-    names = [path.name for path in made.folder.iterdir() if path.name not in (CANDIDATE, store.MANIFEST)]
+    names = [path.name for path in made.folder.iterdir() if path.name not in (CANDIDATE, manifests.MANIFEST)]
     files = {name: (made.folder / name).read_bytes() for name in names} | dict(states)
-    files[RESULT] = store.as_json(result)
+    files[RESULT] = as_json(result)
     record = read_record(made.folder / f"{STEM}.json")
     files[REPORT] = page(result, thumbnails(result, sets), record).encode(errors="replace")
     if export is not None:

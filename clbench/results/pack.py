@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, NamedTuple
 from pydantic_core import from_json
 
 from clbench.errors import DataError
-from clbench.results import store
+from clbench.results import manifests, store
 from clbench.results.network_record import STEM
 from clbench.results.pack_layout import (
     INDEX,
@@ -126,12 +126,12 @@ class PackedRun:
     def damage(self) -> str | None:
         """Return what is wrong with the files, or None if each is as the run's manifest and the pack's say."""
         try:
-            listed = self.read(store.MANIFEST, store.LARGEST_JSON)
+            listed = self.read(manifests.MANIFEST, manifests.LARGEST_JSON)
         except OSError as error:
-            return f"{store.MANIFEST} cannot be read ({error})"
-        own = {name: member for name, member in self.files.items() if name != store.MANIFEST}
-        if listed != store.manifest_of({name: (member.size, member.sha256) for name, member in own.items()}):
-            return f"{store.MANIFEST} and {INDEX} disagree"
+            return f"{manifests.MANIFEST} cannot be read ({error})"
+        own = {name: member for name, member in self.files.items() if name != manifests.MANIFEST}
+        if listed != manifests.of_sizes({name: (member.size, member.sha256) for name, member in own.items()}):
+            return f"{manifests.MANIFEST} and {INDEX} disagree"
         for name, member in own.items():
             try:
                 for _ in self.pack.blocks(member):
@@ -153,7 +153,7 @@ class PackedRun:
 
     def source(self, sha256: str) -> bytes:
         """Return what the pack has as the strategy's file of this hash."""
-        return self.pack.read(f"{store.SOURCES}/{sha256}.py", store.LARGEST_JSON)
+        return self.pack.read(f"{store.SOURCES}/{sha256}.py", manifests.LARGEST_JSON)
 
 
 def open_pack(path: Path) -> Pack:
@@ -192,7 +192,7 @@ def _members(file: BinaryIO) -> dict[str, Member]:
     return members
 
 
-def _index(file: BinaryIO) -> tuple[dict[str, store.SizeAndHash], int]:
+def _index(file: BinaryIO) -> tuple[dict[str, manifests.SizeAndHash], int]:
     """Return what pack.json says of the other files, and how long it is."""
     header = file.read(LOCAL.size + len(INDEX))
     if not begins_a_pack(header):
@@ -206,7 +206,7 @@ def _index(file: BinaryIO) -> tuple[dict[str, store.SizeAndHash], int]:
     return _entries(content), length
 
 
-def _entries(content: bytes) -> dict[str, store.SizeAndHash]:
+def _entries(content: bytes) -> dict[str, manifests.SizeAndHash]:
     """Return what pack.json says of the other files, in order of name.
 
     Refused is what is wrong first; pydantic would hold an error for each of millions.

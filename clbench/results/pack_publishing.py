@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from clbench.errors import MachineError
-from clbench.results import store
+from clbench.results import manifests
 from clbench.results.pack import PackedRun, open_pack
 from clbench.results.run_files import Folder, RunFiles
 from clbench.results.run_spec import folder_name, run_id
@@ -107,7 +107,7 @@ def _copies(files: PackedRun, work: Path) -> Iterator[dict[str, bytes | Path]]:
     folder.mkdir()
     try:
         for name in files.files:
-            if name != store.MANIFEST:
+            if name != manifests.MANIFEST:
                 with (folder / name).open("wb") as file:
                     file.writelines(files.blocks(name))
         yield {path.name: path for path in folder.iterdir()}

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clbench.errors import DataError, MachineError, UsageError
-from clbench.results import store
+from clbench.results import manifests, store
 from clbench.results.pack import LARGEST_INDEX, SCHEMA, STUDY, can_be_packed, is_network
 from clbench.results.pack_layout import INDEX, LARGEST_PACK, SUFFIX, directory, local_header
+from clbench.results.record_model import as_json
 from clbench.results.run_spec import folder_name
-from clbench.results.store import Manifest, ManifestEntry
 from clbench.results.stored_run import StoredRun
 from clbench.system.files import publish_file
 from clbench.system.tables import readable_bytes
@@ -39,7 +39,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class _File:
-    entry: ManifestEntry
+    entry: manifests.ManifestEntry
     content: Callable[[], Iterable[bytes]]
 
 
@@ -84,11 +84,11 @@ def write_pack(path: Path, runs: Sequence[StoredRun], networks: bool = False, st
 
 def _files_of(run: StoredRun, networks: bool) -> tuple[dict[str, _File], int]:
     """Return the files of a run by their paths in the pack, and how many bytes of networks are left out."""
-    listed = Manifest.model_validate_json(run.files.read(store.MANIFEST, store.LARGEST_JSON)).files
+    listed = manifests.Manifest.model_validate_json(run.files.read(manifests.MANIFEST, manifests.LARGEST_JSON)).files
     kept = {name: entry for name, entry in listed.items() if networks or not is_network(name)}
-    written = store.manifest_of({name: (entry.size, entry.sha256) for name, entry in kept.items()})
+    written = manifests.of_sizes({name: (entry.size, entry.sha256) for name, entry in kept.items()})
     place = folder_name(run.spec)
-    files = {f"{place}/{store.MANIFEST}": _held(written)}
+    files = {f"{place}/{manifests.MANIFEST}": _held(written)}
     for name, entry in kept.items():
         files[f"{place}/{name}"] = _File(entry, functools.partial(run.files.blocks, name))
     if wrong := [path for path in files if not can_be_packed(path)]:
@@ -107,7 +107,7 @@ def _index(files: Mapping[str, _File], runs: Iterable[StoredRun]) -> bytes:
         for name, version in known.items():
             if version is not None:
                 versions[name].add(version)
-    return store.as_json(
+    return as_json(
         {
             "schema": SCHEMA,
             "versions": {name: sorted(versions[name]) for name in sorted(versions)},
@@ -117,7 +117,7 @@ def _index(files: Mapping[str, _File], runs: Iterable[StoredRun]) -> bytes:
 
 
 def _held(content: bytes) -> _File:
-    return _File(ManifestEntry(size=len(content), sha256=_sha256(content)), lambda: [content])
+    return _File(manifests.ManifestEntry(size=len(content), sha256=_sha256(content)), lambda: [content])
 
 
 def _sha256(content: bytes) -> str:

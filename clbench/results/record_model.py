@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -80,3 +81,8 @@ def to_json(value: Any) -> Any:
             continue
         found[field.alias or name] = to_json(content)
     return found
+
+
+def as_json(value: Any) -> bytes:
+    """Return a record, or JSON-ready values, as readable JSON. Raises ValueError for NaN and infinity."""
+    return (json.dumps(to_json(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -12,7 +12,7 @@ from clbench.evaluation import metrics
 from clbench.evaluation.ahead import Ahead, count_ahead, forward_transfer
 from clbench.evaluation.counts import Counts, count, require
 from clbench.evaluation.curve import Curve
-from clbench.results import store
+from clbench.results import manifests
 from clbench.results.command import command_of_schema_1
 from clbench.results.environment import Environment
 from clbench.results.pack import PackedRun
@@ -57,7 +57,7 @@ def _other_schema(files: RunFiles, spec: dict[str, Any]) -> str | None:
     problem = f"it has schema {schema}, and this version of clbench reads schema {SCHEMA}"
     if schema != 1:
         return f"{problem}; update clbench to read it"
-    source = files.read("strategy.py", store.LARGEST_JSON)
+    source = files.read("strategy.py", manifests.LARGEST_JSON)
     return f"{problem}; run it again with: {command_of_schema_1(spec, source)}"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from clbench.results import store
+from clbench.results import manifests, store
 from clbench.system.files import open_plain, read_plain
 
 
@@ -57,8 +57,8 @@ class Folder:
     path: Path
 
     def damage(self) -> str | None:
-        """See `store.damage`."""
-        return store.damage(self.path)
+        """See `manifests.damage`."""
+        return manifests.damage(self.path)
 
     def fingerprint(self) -> Fingerprint | None:
         """Return it; None for a folder that has no manifest or cannot be read.
@@ -74,9 +74,9 @@ class Folder:
                     mtime, ctime = status.st_mtime_ns, status.st_ctime_ns
                     seen.append(f"{entry.name!r} {status.st_mode} {status.st_size} {mtime} {ctime}")
                     newest = max(newest, mtime, ctime)
-            manifest = os.open(f"{place}/{store.MANIFEST}", _UNFOLLOWED)
+            manifest = os.open(f"{place}/{manifests.MANIFEST}", _UNFOLLOWED)
             try:
-                content = os.read(manifest, min(os.fstat(manifest).st_size, store.LARGEST_JSON))
+                content = os.read(manifest, min(os.fstat(manifest).st_size, manifests.LARGEST_JSON))
             finally:
                 os.close(manifest)
         except OSError:
@@ -99,4 +99,4 @@ class Folder:
         folders = self.path.resolve().parents
         if len(folders) < 3:
             raise FileNotFoundError(f"{self.path} is in no results folder")
-        return read_plain(store.source_file(folders[2], sha256), store.LARGEST_JSON)
+        return read_plain(store.source_file(folders[2], sha256), manifests.LARGEST_JSON)

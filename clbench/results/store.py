@@ -15,129 +15,23 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 from filelock import FileLock
-from pydantic import Field, ValidationError
 
 from clbench.errors import MachineError
+from clbench.results import manifests
 from clbench.results.pack_layout import packs_in
-from clbench.results.record_model import Record, to_json
-from clbench.system.files import copy_synced, open_plain, read_plain, replace_file, sync_folder, write_synced
+from clbench.system.files import copy_synced, read_plain, replace_file, sync_folder, write_synced
 
-MANIFEST = "MANIFEST.json"
 WORK, FAILED, DAMAGED = ".work", ".failed", ".damaged"
 FIRST = "first-"
 UNDER_WAY = ".under-way"
 SOURCES = "sources"
-
-LARGEST_JSON = 2**26
-LARGEST_RUN = 2**33
-"""Most bytes that are read of a JSON file, and of all files of a run: a stranger may have sent any number."""
-
-
-class ManifestEntry(Record):
-    """What a manifest says of a file."""
-
-    size: Annotated[int, Field(ge=0)]
-    """In bytes."""
-
-    sha256: str
-    """Hash of its content."""
-
-
-class Manifest(Record):
-    """The files of a run. Written last, so that a folder without one is no run."""
-
-    schema_number: Literal[1] = Field(default=1, alias="schema")
-    """Version of this record's shape."""
-
-    files: dict[str, ManifestEntry]
-    """By name."""
-
-
-def as_json(value: Any) -> bytes:
-    """Return a record, or JSON-ready values, as readable JSON. Raises ValueError for NaN and infinity."""
-    return (json.dumps(to_json(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-Files = Mapping[str, bytes | Path]
-"""The files of a run by name: their content, or where a copy of it lies."""
-
-
-def manifest(files: Files) -> bytes:
-    """Return the manifest of a run: size and SHA-256 of each of its files."""
-    return manifest_of({name: _size_and_hash(content) for name, content in files.items()})
-
-
-SizeAndHash = tuple[int, str]
-"""How many bytes a file has, and their SHA-256."""
-
-
-def manifest_of(files: Mapping[str, SizeAndHash]) -> bytes:
-    """Return the manifest of a run with these files."""
-    entries = {name: {"size": size, "sha256": sha256} for name, (size, sha256) in sorted(files.items())}
-    return as_json({"schema": 1, "files": entries})
-
-
-def _size_and_hash(content: bytes | Path) -> SizeAndHash:
-    if isinstance(content, bytes):
-        return len(content), hashlib.sha256(content).hexdigest()
-    digest = hashlib.sha256()
-    with content.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-        return file.tell(), digest.hexdigest()
-
-
-def damage(run: Path) -> str | None:
-    """Return what is wrong with a published run's files, or None where each is as its manifest says.
-
-    Nothing but plain files in the run's own folder is opened, whatever the manifest lists.
-    """
-    try:
-        listed = Manifest.model_validate_json(read_plain(run / MANIFEST, LARGEST_JSON)).files
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing"
-    except ValidationError as error:
-        return f"{MANIFEST} is not valid: {error.errors(include_url=False)[0]['msg']}"
-    except (OSError, ValueError) as error:
-        return f"{MANIFEST} cannot be read ({type(error).__name__}: {error})"
-    left = LARGEST_RUN
-    for name, entry in listed.items():
-        left -= entry.size
-        if problem := _difference(run, name, entry) if left >= 0 else f"its files have more than {LARGEST_RUN:,} bytes":
-            return problem
-    try:
-        extra = sorted({path.name for path in run.iterdir()} - set(listed) - {MANIFEST})
-    except OSError as error:
-        return f"its folder cannot be read ({error.strerror})"
-    return f"{extra[0]} is not in {MANIFEST}" if extra else None
-
-
-def _difference(run: Path, name: str, entry: ManifestEntry) -> str | None:
-    """Return how a file differs from what the manifest says of it, or None."""
-    if name in ("", ".", "..") or "/" in name:
-        return f"{MANIFEST} lists '{name}', which is outside of the run's folder"
-    digest = hashlib.sha256()
-    try:
-        with open_plain(run / name) as file:
-            same = os.fstat(file.fileno()).st_size == entry.size
-            while same and (block := file.read(2**20)):
-                digest.update(block)
-    except FileNotFoundError:
-        return f"{name} is missing"
-    except OSError as error:
-        return f"{name} cannot be read ({error.strerror})"
-    except ValueError as error:  # a name that no file can have
-        return f"{MANIFEST} lists '{name}' ({error})"
-    return None if same and digest.hexdigest() == entry.sha256 else f"{name} is not what {MANIFEST} says"
 
 
 def published_runs(folder: Path) -> Iterator[Path]:
@@ -149,7 +43,7 @@ def published_runs(folder: Path) -> Iterator[Path]:
             entries = sorted(os.scandir(directory), key=lambda entry: entry.name, reverse=True)
         except OSError:  # a folder that may not be read holds no run that could be
             continue
-        if any(entry.name in (MANIFEST, "spec.json") for entry in entries):
+        if any(entry.name in (manifests.MANIFEST, "spec.json") for entry in entries):
             yield directory
             continue
         visible = [entry for entry in entries if not entry.name.startswith(".")]
@@ -256,7 +150,11 @@ class ResultsFolder:
         """
         run = self.path / name
         try:
-            there = run.is_dir() and (unchanged or damage(run) is None) and not (self.path / WORK / run_id).exists()
+            there = (
+                run.is_dir()
+                and (unchanged or manifests.damage(run) is None)
+                and not (self.path / WORK / run_id).exists()
+            )
         except OSError:  # whoever then tries to do it meets what is wrong
             return None
         return run if there else None
@@ -269,7 +167,7 @@ class ResultsFolder:
         run = self.path / name
         if not run.is_dir():
             return None
-        if damage(run) is None:
+        if manifests.damage(run) is None:
             return run
         aside = self.path / DAMAGED / f"{name}-{uuid.uuid4().hex[:8]}"
         aside.parent.mkdir(parents=True, exist_ok=True)
@@ -330,7 +228,7 @@ class ResultsFolder:
                 return
         replace_file(path, content)
 
-    def publish(self, name: str, run_id: str, files: Files) -> Path:
+    def publish(self, name: str, run_id: str, files: manifests.Files) -> Path:
         """Write the files and their manifest, and make them the run `name` by one rename; return its folder.
 
         Where another process has published the same run meanwhile, that one stays.
@@ -348,7 +246,7 @@ class ResultsFolder:
         shutil.rmtree(self.path / FAILED / name, ignore_errors=True)
         return target
 
-    def keep_failure(self, name: str, run_id: str, files: Files) -> Path:
+    def keep_failure(self, name: str, run_id: str, files: manifests.Files) -> Path:
         """Keep a failed run apart, in place of its earlier failure if there was one; return its folder."""
         target = self.path / FAILED / name
         built = self._build(run_id, files)
@@ -357,7 +255,7 @@ class ResultsFolder:
         built.rename(target)
         return target
 
-    def _build(self, run_id: str, files: Files) -> Path:
+    def _build(self, run_id: str, files: manifests.Files) -> Path:
         built = self.work(run_id) / "built"
         shutil.rmtree(built, ignore_errors=True)
         built.mkdir()
@@ -366,6 +264,6 @@ class ResultsFolder:
                 copy_synced(content, built / file)
             else:
                 write_synced(built / file, content)
-        write_synced(built / MANIFEST, manifest(files))
+        write_synced(built / manifests.MANIFEST, manifests.of(files))
         sync_folder(built)
         return built

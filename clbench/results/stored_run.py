@@ -14,7 +14,7 @@ from clbench.evaluation import metrics
 from clbench.evaluation.ahead import forward_transfer
 from clbench.evaluation.counts import Counts
 from clbench.evaluation.curve import Curve
-from clbench.results import store
+from clbench.results import manifests
 from clbench.results.environment import Environment
 from clbench.results.run_costs import RunCosts
 from clbench.results.run_facts import RunFacts
@@ -132,7 +132,7 @@ class Unreadable:
 
 def json_file(files: RunFiles, name: str) -> bytes:
     """Return the content of one of a run's JSON files."""
-    return files.read(f"{name}.json", store.LARGEST_JSON)
+    return files.read(f"{name}.json", manifests.LARGEST_JSON)
 
 
 def predictions(files: RunFiles) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clbench.errors import UsageError
-from clbench.results import store
+from clbench.results import manifests, store
 from clbench.results.pack import open_pack
 from clbench.results.run_checks import checked
 from clbench.results.run_facts import Shared, unpack
@@ -100,7 +100,9 @@ def _each_once(found: Iterable[StoredRun | Unreadable]) -> tuple[list[StoredRun]
         same = runs.setdefault(run.run_id, run)
         if same is not run:
             # Of the same run made twice, with other times, one is read, whatever the order of the places.
-            runs[run.run_id] = min(same, run, key=lambda each: each.files.read(store.MANIFEST, store.LARGEST_JSON))
+            runs[run.run_id] = min(
+                same, run, key=lambda each: each.files.read(manifests.MANIFEST, manifests.LARGEST_JSON)
+            )
     return list(runs.values()), unreadable
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clbench.results import store
+from clbench.results import manifests
 from clbench.results.record_model import to_json
 from clbench.results.run_spec import folder_name
 from clbench.runs.grid import Planned, most_needed
@@ -106,7 +106,7 @@ def _folders(results: Path, like: Planned) -> Iterator[Path]:
 
 
 def _json(file: Path) -> Any:
-    return json.loads(read_plain(file, store.LARGEST_JSON))
+    return json.loads(read_plain(file, manifests.LARGEST_JSON))
 
 
 def _kind(spec: dict[str, Any]) -> str:

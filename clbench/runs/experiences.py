@@ -1,4 +1,7 @@
-"""How a run goes: in each experience it tunes, trains, audits, evaluates and saves a checkpoint; then it publishes."""
+"""How a run goes: in each experience it tunes, trains, audits, evaluates and saves a checkpoint; then it publishes.
+
+Longer than other modules, because its steps share one state and are read in one go.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +41,8 @@ from clbench.networks.network import Network
 from clbench.networks.trunk import Blocks
 from clbench.plugins.discovery import Plugin
 from clbench.plugins.loading import load
-from clbench.results import environment, store
-from clbench.results.record_model import to_json
+from clbench.results import environment
+from clbench.results.record_model import as_json, to_json
 from clbench.results.run_result import Reads
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
 from clbench.runs import checkpoint, event_file
@@ -358,10 +361,10 @@ class ExperienceByExperience:
             "resumed_after_experiences": self.resumed_after,
         }
         return {
-            "spec.json": store.as_json(self.spec),
-            "result.json": store.as_json(result),
-            "costs.json": store.as_json(costs),
-            "environment.json": store.as_json(surroundings),
+            "spec.json": as_json(self.spec),
+            "result.json": as_json(result),
+            "costs.json": as_json(costs),
+            "environment.json": as_json(surroundings),
             "predictions.npz": self.recorder.predictions(done.predictions, done.untrained),
         }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from clbench.base.strategy import Strategy
 from clbench.errors import UsageError
-from clbench.results import store
+from clbench.results import manifests
 from clbench.results.network_record import STEM
 from clbench.results.run_result import ExperienceResult, RunResult
 from clbench.system.files import read_plain
@@ -68,7 +68,7 @@ def check_kept(run: Path, name: str, keep: Keep | None) -> None:
         return
     wanted = [STEM]
     if keep == "all":
-        experiences = RunResult.model_validate_json(read_plain(run / "result.json", store.LARGEST_JSON)).experiences
+        experiences = RunResult.model_validate_json(read_plain(run / "result.json", manifests.LARGEST_JSON)).experiences
         last = last_trained(experiences)
         wanted = [network_stem(each.index, last) for each in experiences if each.trained]
     if not all((run / f"{stem}.json").is_file() for stem in wanted):

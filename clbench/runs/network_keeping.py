@@ -18,7 +18,7 @@ from clbench.data.image_fit import Fit
 from clbench.deployment.storing import network_files, storable
 from clbench.errors import UsageError
 from clbench.networks.network import Network
-from clbench.results import store
+from clbench.results import manifests
 from clbench.results.network_record import (
     ClassifierRecord,
     ImageShape,
@@ -96,10 +96,10 @@ class NetworkKeeper:
             self._classifier(index, model)
 
     def _check_size(self, size: int) -> None:
-        if size * len(self.sizes) > store.LARGEST_RUN:
+        if size * len(self.sizes) > manifests.LARGEST_RUN:
             raise UsageError(
                 f"{len(self.sizes)} networks of {readable_bytes(size)} are more than a run may hold "
-                f"({readable_bytes(store.LARGEST_RUN)})",
+                f"({readable_bytes(manifests.LARGEST_RUN)})",
                 "Keep the last one: --keep-networks last",
             )
 

@@ -13,7 +13,7 @@ from filelock import Timeout
 from clbench.base.events import Note, RunFailed, RunFinished, RunSkipped
 from clbench.errors import ClbenchError, Divergence, MachineError, PluginError
 from clbench.plugins.discovery import Plugin
-from clbench.results import store
+from clbench.results.record_model import as_json
 from clbench.results.run_result import FailedRun
 from clbench.results.run_spec import RunSpec, folder_name, run_id
 from clbench.runs import event_file
@@ -105,8 +105,8 @@ def _keep_failure(error: BaseException, where: str, spec: RunSpec, around: RunCo
     result = FailedRun(status=status, run_id=identity, error=message)
     trace = "".join(traceback.format_exception(error))
     files: dict[str, bytes | Path] = {
-        "spec.json": store.as_json(spec),
-        "result.json": store.as_json(result),
+        "spec.json": as_json(spec),
+        "result.json": as_json(result),
         "traceback.txt": trace.encode(),
     }
     if around.track == "kept":

@@ -26,7 +26,7 @@ from clbench.cli.plugins import list_
 from clbench.data.feature_cache import open_features
 from clbench.errors import PluginError, UsageError
 from clbench.plugins.discovery import discover
-from clbench.results import store
+from clbench.results import manifests
 from clbench.system.signals import Interruption
 
 STRATEGY = '''"""Fine-tuning, with a place for mischief."""
@@ -583,10 +583,10 @@ def test_a_run_that_is_damaged_is_done_again_and_one_that_cannot_be_read_is_name
     assert command(*line[:-2]).code == 0
     frozen, naive = run_folders(here / "results")
     before = weights(frozen)
-    (frozen / store.MANIFEST).write_bytes(b"[" * 100_000)  # damaged: done again
+    (frozen / manifests.MANIFEST).write_bytes(b"[" * 100_000)  # damaged: done again
     (naive / "environment.json").write_bytes(b"[]")  # as its manifest says, but not a run
-    files = {path.name: path.read_bytes() for path in naive.iterdir() if path.name != store.MANIFEST}
-    (naive / store.MANIFEST).write_bytes(store.manifest(files))
+    files = {path.name: path.read_bytes() for path in naive.iterdir() if path.name != manifests.MANIFEST}
+    (naive / manifests.MANIFEST).write_bytes(manifests.of(files))
     done = command(*line)
     assert done.code == 1 and re.search("naive/[^ ]* already done, skipped", done.err)
     assert weights(frozen) == before and "frozen" in done.out and "naive" not in done.out

@@ -13,7 +13,7 @@ from stored_runs import fail, publish
 import clbench
 from clbench.cli import program
 from clbench.diagnostics import doctor
-from clbench.results import store
+from clbench.results import manifests
 from clbench.results.stored_runs import read_all
 
 
@@ -89,8 +89,8 @@ def test_failed_and_damaged_runs_are_said_to_be_left_out(command: Command, resul
 def test_kept_networks_are_said_to_be_left_out(command: Command, results: Path) -> None:
     (run, _) = read_all([results])[0]
     (run.path / "network.safetensors").write_bytes(bytes(5000))
-    files = {path.name: path.read_bytes() for path in run.path.iterdir() if path.name != store.MANIFEST}
-    (run.path / store.MANIFEST).write_bytes(store.manifest(files))
+    files = {path.name: path.read_bytes() for path in run.path.iterdir() if path.name != manifests.MANIFEST}
+    (run.path / manifests.MANIFEST).write_bytes(manifests.of(files))
     done = command("pack results study.zip")
     assert done.code == 0 and done.err.startswith("The networks that were kept, 5.0 kB, are not in it;")
     assert command("pack results study-with.zip --networks").err == ""

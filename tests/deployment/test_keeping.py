@@ -16,7 +16,7 @@ from clbench.api.comparing import RunsFailed
 from clbench.base.events import Event, ExperienceFinished
 from clbench.data.datasets import open_dataset
 from clbench.errors import UsageError
-from clbench.results import store
+from clbench.results import manifests
 from clbench.results.network_record import NetworkRecord
 from clbench.results.store import ResultsFolder
 from clbench.results.stored_run import StoredRun
@@ -64,8 +64,8 @@ def test_a_network_per_experience_is_kept_and_stands_in_the_manifest(kept: Store
     stems = {"network", *(f"network-experience-{index}" for index in range(4))}
     files = {f"{stem}.{suffix}" for stem in stems for suffix in ("json", "safetensors")}
     assert {path.name for path in kept.path.glob("network*")} == files
-    manifest = store.Manifest.model_validate_json((kept.path / store.MANIFEST).read_bytes())
-    assert files <= set(manifest.files) and store.damage(kept.path) is None
+    manifest = manifests.Manifest.model_validate_json((kept.path / manifests.MANIFEST).read_bytes())
+    assert files <= set(manifest.files) and manifests.damage(kept.path) is None
 
 
 @pytest.mark.slow
@@ -216,7 +216,7 @@ def test_every_built_in_strategy_can_be_kept(data: Path) -> None:
 def test_networks_too_large_for_a_run_are_refused_after_the_first(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "LARGEST_RUN", 3 * 2**20)  # five networks of 0.75 MB are more
+    monkeypatch.setattr(manifests, "LARGEST_RUN", 3 * 2**20)  # five networks of 0.75 MB are more
     with pytest.raises(UsageError, match=r"5 networks of 750\.3 kB are more than a run may hold"):
         kept_runs.run("naive", tmp_path, data, keep_networks="all")
 

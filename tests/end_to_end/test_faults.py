@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from clbench.plugins.discovery import discover, without_dialects
-from clbench.results import store
+from clbench.results import manifests, store
+from clbench.results.record_model import as_json
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +65,7 @@ def finish(out: Path, data: Path, *more: str) -> tuple[int, str]:
 def stored(out: Path, name: str = NAME) -> tuple[list[str], dict[str, np.ndarray]]:
     """The weights' hashes after every experience and the predictions, of the only run of `name`."""
     (run,) = (out / name).iterdir()
-    assert store.damage(run) is None
+    assert manifests.damage(run) is None
     hashes = [entry["weights_sha256"] for entry in json.loads((run / "result.json").read_text())["experiences"]]
     with np.load(run / "predictions.npz") as arrays:
         return hashes, {key: arrays[key] for key in arrays.files}
@@ -283,8 +284,8 @@ def test_workers_stop_when_the_process_that_started_them_is_killed(tmp_path: Pat
 def republish(run: Path, name: str, content: bytes) -> None:
     """Change a file of a run and make the manifest agree with it, as a forger would."""
     (run / name).write_bytes(content)
-    files = {path.name: path.read_bytes() for path in run.iterdir() if path.name != store.MANIFEST}
-    (run / store.MANIFEST).write_bytes(store.manifest(files))
+    files = {path.name: path.read_bytes() for path in run.iterdir() if path.name != manifests.MANIFEST}
+    (run / manifests.MANIFEST).write_bytes(manifests.of(files))
 
 
 @pytest.fixture
@@ -306,7 +307,7 @@ def problem(run: Path) -> str:
 def test_a_metric_that_does_not_follow_from_the_counts_is_found(copy: Path) -> None:
     result = json.loads((copy / "result.json").read_text())
     result["metrics"]["class_incremental"]["final_accuracy"] += 0.01
-    republish(copy, "result.json", store.as_json(result))
+    republish(copy, "result.json", as_json(result))
     assert "metrics do not follow" in problem(copy)
 
 
@@ -316,7 +317,7 @@ def test_a_run_from_before_a_metric_was_added_has_it_all_the_same(copy: Path) ->
 
     result = json.loads((copy / "result.json").read_text())
     macro = result["metrics"]["class_incremental"].pop("final_accuracy_macro")
-    republish(copy, "result.json", store.as_json(result))
+    republish(copy, "result.json", as_json(result))
     run = read(copy)
     assert isinstance(run, StoredRun)
     assert run.metric("final_accuracy_macro") == macro
@@ -338,7 +339,7 @@ def test_counts_that_are_not_those_of_the_predictions_are_found(copy: Path) -> N
 def test_a_result_of_another_spec_is_found(copy: Path) -> None:
     spec = json.loads((copy / "spec.json").read_text())
     spec["strategy"]["config"]["strength"] = 1000.0
-    republish(copy, "spec.json", store.as_json(spec))
+    republish(copy, "spec.json", as_json(spec))
     assert "another spec" in problem(copy)
 
 

@@ -12,7 +12,7 @@ import pytest
 import clbench
 from clbench.evaluation.ahead import Ahead, count_ahead, forward_transfer
 from clbench.evaluation.counts import Counts
-from clbench.results import store
+from clbench.results import manifests
 from clbench.results.stored_run import StoredRun, Unreadable
 from clbench.results.stored_runs import read
 
@@ -75,8 +75,8 @@ def test_a_forward_transfer_that_does_not_follow_from_the_predictions_is_an_erro
     said = json.loads((run.path / "result.json").read_text())
     said["ahead"]["following"][0] += 1
     (run.path / "result.json").write_text(json.dumps(said))
-    files = {path.name: path.read_bytes() for path in run.path.iterdir() if path.name != store.MANIFEST}
-    (run.path / store.MANIFEST).write_bytes(store.manifest(files))
+    files = {path.name: path.read_bytes() for path in run.path.iterdir() if path.name != manifests.MANIFEST}
+    (run.path / manifests.MANIFEST).write_bytes(manifests.of(files))
     found = read(run.path)
     assert isinstance(found, Unreadable)
     assert "domains before they were learned" in found.problem

@@ -17,8 +17,7 @@ from clbench.errors import DataError, MachineError
 from clbench.executors import node
 from clbench.executors.node import Checkpoint, Node, Terms, check_node, clear_node, intact, lay_checkpoint
 from clbench.executors.parcel import files_of, opened, packed
-from clbench.results import environment
-from clbench.results.store import manifest
+from clbench.results import environment, manifests
 from clbench.runs.grid import Planned, plan
 from clbench.runs.request import Request
 
@@ -123,7 +122,7 @@ def test_a_node_gives_back_the_files_of_a_run_and_each_checkpoint_from_which_ano
 
 def test_files_that_changed_on_the_way_are_noticed() -> None:
     files = {"spec.json": b"{}", "predictions.npz": b"1234"}
-    whole = {**files, "MANIFEST.json": manifest(files)}
+    whole = {**files, "MANIFEST.json": manifests.of(files)}
     assert intact(whole)
     assert not intact({**whole, "predictions.npz": b"1235"})
     assert not intact({**whole, "more": b""})

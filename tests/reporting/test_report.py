@@ -28,7 +28,7 @@ from clbench.errors import MachineError, UsageError
 from clbench.reporting import figures, labels, provenance
 from clbench.reporting.publication import Report, Selection, write_report
 from clbench.reporting.strategy_marks import COLOURS, GREY, appearance
-from clbench.results import store
+from clbench.results import manifests
 from clbench.results.stored_runs import read_all
 from clbench.system.toml import parse
 
@@ -774,9 +774,9 @@ def test_a_damaged_run_is_named_without_its_commands(tmp_path: Path, monkeypatch
     monkeypatch.setattr(figures, "all_figures", lambda comparison: [])
     publish(tmp_path / "r")
     other = publish(tmp_path / "r", "other")
-    manifest = json.loads((other.path / store.MANIFEST).read_bytes())
+    manifest = json.loads((other.path / manifests.MANIFEST).read_bytes())
     manifest["files"]["\x1b[31m<b>"] = manifest["files"].pop("spec.json")
-    (other.path / store.MANIFEST).write_text(json.dumps(manifest))
+    (other.path / manifests.MANIFEST).write_text(json.dumps(manifest))
     report = write_report([tmp_path / "r"], tmp_path / "report", Selection())
     (said,) = report.left_out
     assert "�[31m<b> is missing" in said and "�[31m&lt;b&gt; is missing" in page(report)

@@ -9,7 +9,7 @@ import pytest
 from stored_runs import publish
 
 from clbench.evaluation.curve import Curve
-from clbench.results import store
+from clbench.results import manifests
 from clbench.results.counts_frame import frame
 from clbench.results.stored_run import StoredRun, Unreadable
 from clbench.results.stored_runs import read
@@ -27,8 +27,8 @@ def forged(run: StoredRun, change: Callable[[Any], Any]) -> StoredRun | Unreadab
     value = json.loads((run.path / "result.json").read_bytes())
     change(value)
     (run.path / "result.json").write_text(json.dumps(value))
-    files = {path.name: path.read_bytes() for path in run.path.iterdir() if path.name != store.MANIFEST}
-    (run.path / store.MANIFEST).write_bytes(store.manifest(files))
+    files = {path.name: path.read_bytes() for path in run.path.iterdir() if path.name != manifests.MANIFEST}
+    (run.path / manifests.MANIFEST).write_bytes(manifests.of(files))
     return read(run.path)
 
 

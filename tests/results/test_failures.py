@@ -9,6 +9,7 @@ from stored_runs import publish, spec_of
 
 from clbench.results import store
 from clbench.results.failed_runs import failures
+from clbench.results.record_model import as_json
 from clbench.results.run_result import FailedRun
 from clbench.results.run_spec import folder_name, run_id
 
@@ -17,7 +18,7 @@ def fail(folder: Path, text: str, message: str, at: int, recipe: str = "quick") 
     """A run of the strategy `mine`, whose file is `text`, that failed `at` this second."""
     spec = spec_of("mine", 0, text, {}, recipe, "tiny", (2, 2), None, 1)
     failed = FailedRun(status="failed", run_id=run_id(spec), error=message)
-    files = {"spec.json": store.as_json(spec), "result.json": store.as_json(failed)}
+    files = {"spec.json": as_json(spec), "result.json": as_json(failed)}
     kept = store.ResultsFolder(folder).keep_failure(folder_name(spec), run_id(spec), files)
     os.utime(kept, (at, at))
     return kept

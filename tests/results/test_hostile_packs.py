@@ -27,8 +27,8 @@ from stored_runs import publish
 
 from clbench.cli import stored_runs as reading
 from clbench.errors import DataError
+from clbench.results import manifests, store
 from clbench.results import pack as packs
-from clbench.results import store
 from clbench.results.pack import INDEX
 from clbench.results.pack_layout import directory, local_header
 from clbench.results.pack_publishing import unpack
@@ -60,7 +60,7 @@ def directory_of(pack: bytes) -> int:
 
 
 def index_of(files: Mapping[str, bytes]) -> dict[str, Any]:
-    listed = json.loads(store.manifest(files))["files"]
+    listed = json.loads(manifests.of(files))["files"]
     return {"schema": 1, "versions": {}, "files": listed}
 
 
@@ -81,10 +81,10 @@ def resealed(files: Files) -> Files:
     """The files with manifests of the runs that agree with them, as a forger would make them."""
     sealed = dict(files)
     for name in files:
-        if name.endswith(store.MANIFEST):
+        if name.endswith(manifests.MANIFEST):
             run = name.rpartition("/")[0] + "/"
             own = {other.removeprefix(run): content for other, content in files.items() if other.startswith(run)}
-            sealed[name] = store.manifest({each: content for each, content in own.items() if each != store.MANIFEST})
+            sealed[name] = manifests.of({each: content for each, content in own.items() if each != manifests.MANIFEST})
     return sealed
 
 
@@ -392,16 +392,16 @@ def change_run(files: Files, name: str, content: bytes, sealed: bool = True) -> 
 def test_a_manifest_of_a_run_that_lies_leaves_it_out(tmp_path: Path, sound: bytes) -> None:
     files = files_of(sound)
     made = change_run(files, "costs.json", b"{}", sealed=False)
-    assert left_out(tmp_path / "pack.zip", made) == [f"{store.MANIFEST} and {INDEX} disagree"]
+    assert left_out(tmp_path / "pack.zip", made) == [f"{manifests.MANIFEST} and {INDEX} disagree"]
     for content in (b"", b"{}", b"[" * 100_000, b'{"schema": 1, "files": {"../spec.json": {"size": 1, "sha256": ""}}}'):
-        made = change_run(files, store.MANIFEST, content, sealed=False)
+        made = change_run(files, manifests.MANIFEST, content, sealed=False)
         (problem,) = left_out(tmp_path / "pack.zip", made)
-        assert store.MANIFEST in problem
+        assert manifests.MANIFEST in problem
 
 
 def test_a_run_without_its_manifest_or_without_a_file_is_left_out(tmp_path: Path, sound: bytes) -> None:
     files = files_of(sound)
-    for name in (store.MANIFEST, "spec.json", "predictions.npz"):
+    for name in (manifests.MANIFEST, "spec.json", "predictions.npz"):
         path = next(each for each in files if each.endswith(f"/{name}"))
         rest = {each: content for each, content in files.items() if each != path}
         assert len(left_out(tmp_path / "pack.zip", forged(rest))) == 1

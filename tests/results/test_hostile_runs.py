@@ -27,7 +27,7 @@ from clbench.comparison.grouping import compare
 from clbench.comparison.table import rows_for_json
 from clbench.diagnostics import doctor
 from clbench.reporting.publication import Selection, write_report
-from clbench.results import store
+from clbench.results import manifests, store
 from clbench.results.run_costs import RunCosts
 from clbench.results.run_result import RunResult
 from clbench.results.run_spec import RunSpec, run_id
@@ -46,8 +46,8 @@ def run(tmp_path: Path) -> Path:
 
 def seal(run: Path) -> None:
     """Make the manifest agree with the files, as a forger would."""
-    files = {path.name: path.read_bytes() for path in run.iterdir() if path.name != store.MANIFEST}
-    (run / store.MANIFEST).write_bytes(store.manifest(files))
+    files = {path.name: path.read_bytes() for path in run.iterdir() if path.name != manifests.MANIFEST}
+    (run / manifests.MANIFEST).write_bytes(manifests.of(files))
 
 
 def forge(run: Path, name: str, change: Callable[[Any], Any]) -> None:
@@ -87,7 +87,7 @@ def test_json_nested_too_deep_is_left_out(run: Path, name: str) -> None:
 
 
 def test_a_manifest_nested_too_deep_is_damage_and_the_run_can_be_done_again(run: Path) -> None:
-    (run / store.MANIFEST).write_bytes(b'{"files": ' + DEEP + b"}")
+    (run / manifests.MANIFEST).write_bytes(b'{"files": ' + DEEP + b"}")
     assert "recursion" in assert_left_out(run)
     results = ResultsFolder(run.parents[2])
     name = run.relative_to(results.path).as_posix()
@@ -245,20 +245,20 @@ def only_plain_files_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def listing(run: Path, name: str, size: int = 6, sha256: str = "0" * 64) -> None:
-    manifest = json.loads((run / store.MANIFEST).read_bytes())
+    manifest = json.loads((run / manifests.MANIFEST).read_bytes())
     manifest["files"][name] = {"size": size, "sha256": sha256}
-    (run / store.MANIFEST).write_text(json.dumps(manifest))
+    (run / manifests.MANIFEST).write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "../../../../secret", "..", ".", "", "a/../../../secret", "a\0b"])
 def test_a_manifest_that_lists_what_is_outside_opens_nothing(
     run: Path, only_plain_files_below: Path, name: str
 ) -> None:
-    manifest = json.loads((run / store.MANIFEST).read_bytes())
+    manifest = json.loads((run / manifests.MANIFEST).read_bytes())
     manifest["files"] = {name: {"size": 6, "sha256": "0" * 64}, **manifest["files"]}
-    with (run / store.MANIFEST).open("w") as file:
+    with (run / manifests.MANIFEST).open("w") as file:
         json.dump(manifest, file)
-    assert store.MANIFEST in assert_left_out(run)
+    assert manifests.MANIFEST in assert_left_out(run)
 
 
 SPECIAL: dict[str, Callable[[Path], None]] = {
@@ -270,7 +270,7 @@ SPECIAL: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("name", [*NAMES, "predictions.npz", store.MANIFEST, "more.txt"])
+@pytest.mark.parametrize("name", [*NAMES, "predictions.npz", manifests.MANIFEST, "more.txt"])
 @pytest.mark.parametrize("make", SPECIAL.values(), ids=SPECIAL)
 def test_what_is_no_plain_file_is_not_opened(
     run: Path, only_plain_files_below: Path, name: str, make: Callable[[Path], None]
@@ -294,9 +294,9 @@ def test_a_source_that_is_no_plain_file_is_not_opened(run: Path, only_plain_file
 def test_a_file_of_another_size_is_not_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.truncate(run / "predictions.npz", 2**40)  # a hole, which takes no room on the disk but hours to hash
     assert assert_left_out(run) == "predictions.npz is not what MANIFEST.json says"
-    manifest = json.loads((run / store.MANIFEST).read_bytes())
+    manifest = json.loads((run / manifests.MANIFEST).read_bytes())
     manifest["files"]["predictions.npz"]["size"] = 2**40
-    (run / store.MANIFEST).write_text(json.dumps(manifest))
+    (run / manifests.MANIFEST).write_text(json.dumps(manifest))
     assert "more than" in assert_left_out(run)
 
 
@@ -410,7 +410,7 @@ def mutate(run: Path, rng: random.Random) -> None:
         follow_the_spec(run)
     seal(run)
     if rng.random() < 0.1:
-        (run / store.MANIFEST).write_bytes(mutated_json((run / store.MANIFEST).read_bytes(), rng))
+        (run / manifests.MANIFEST).write_bytes(mutated_json((run / manifests.MANIFEST).read_bytes(), rng))
 
 
 @pytest.fixture(scope="module")

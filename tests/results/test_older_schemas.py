@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from clbench.results import store
+from clbench.results import manifests
+from clbench.results.record_model import as_json
 from clbench.results.stored_run import Unreadable
 from clbench.results.stored_runs import read
 
@@ -48,9 +49,9 @@ SPEC: dict[str, Any] = {
 def problem(folder: Path, **changed: Any) -> str:
     spec = {**SPEC, **changed}
     spec["strategy"] = {**spec["strategy"], "sha256": hashlib.sha256(SOURCE).hexdigest()}
-    result = store.as_json({"schema": spec["schema"], "status": "finished"})
-    files = {"spec.json": store.as_json(spec), "result.json": result, "environment.json": b"{}", "strategy.py": SOURCE}
-    for name, content in {**files, store.MANIFEST: store.manifest(files)}.items():
+    result = as_json({"schema": spec["schema"], "status": "finished"})
+    files = {"spec.json": as_json(spec), "result.json": result, "environment.json": b"{}", "strategy.py": SOURCE}
+    for name, content in {**files, manifests.MANIFEST: manifests.of(files)}.items():
         (folder / name).write_bytes(content)
     found = read(folder)
     assert isinstance(found, Unreadable) and found.other_schema
@@ -84,8 +85,8 @@ def test_a_tuned_run_is_tuned_again(tmp_path: Path) -> None:
 def test_what_is_no_spec_at_all_is_a_problem_and_no_crash(tmp_path: Path, spec: str) -> None:
     problem(tmp_path)
     (tmp_path / "spec.json").write_text(spec)
-    files = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != store.MANIFEST}
-    (tmp_path / store.MANIFEST).write_bytes(store.manifest(files))
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.name != manifests.MANIFEST}
+    (tmp_path / manifests.MANIFEST).write_bytes(manifests.of(files))
     assert isinstance(read(tmp_path), Unreadable)
 
 

@@ -16,7 +16,7 @@ from stored_runs import ENVIRONMENT, publish
 import clbench
 from clbench.errors import DataError, MachineError, UsageError
 from clbench.reporting.publication import write_report
-from clbench.results import pack_publishing, pack_writing, store
+from clbench.results import manifests, pack_publishing, pack_writing, store
 from clbench.results.counts_frame import frame
 from clbench.results.pack import INDEX, STUDY, open_pack
 from clbench.results.pack_layout import directory, local_header
@@ -97,11 +97,11 @@ def test_of_equal_runs_made_elsewhere_only_environment_costs_and_the_manifests_d
     here, there = ({name: archive.read(name) for name in archive.namelist()} for archive in packs)
     differ = {Path(name).name for name in here if here[name] != there[name]}
     assert here.keys() == there.keys()
-    assert differ == {"environment.json", "costs.json", store.MANIFEST, INDEX}
+    assert differ == {"environment.json", "costs.json", manifests.MANIFEST, INDEX}
 
     def index(files: dict[str, bytes]) -> dict:
         said = json.loads(files[INDEX])
-        left_out = ("environment.json", "costs.json", store.MANIFEST)
+        left_out = ("environment.json", "costs.json", manifests.MANIFEST)
         return said | {"files": {name: each for name, each in said["files"].items() if Path(name).name not in left_out}}
 
     assert index(here) == index(there)
@@ -141,7 +141,7 @@ def test_more_files_than_a_plain_zip_counts_are_read_by_others_and_by_us(tmp_pat
 def with_network(tmp_path: Path) -> StoredRun:
     """A run that has kept its network, so far as a pack looks at it."""
     made = publish(tmp_path / "results", "naive")
-    files = {path.name: path.read_bytes() for path in made.path.iterdir() if path.name != store.MANIFEST}
+    files = {path.name: path.read_bytes() for path in made.path.iterdir() if path.name != manifests.MANIFEST}
     files |= {"network.json": b"{}", "network.safetensors": bytes(100_000)}
     shutil.rmtree(made.path)
     run = read(ResultsFolder(tmp_path / "results").publish(folder_name(made.spec), run_id(made.spec), files))

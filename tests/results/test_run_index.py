@@ -24,7 +24,7 @@ from stored_runs import publish
 from clbench.comparison.grouping import compare
 from clbench.comparison.table import rows_for_json
 from clbench.diagnostics.doctor import examine
-from clbench.results import run_index, store, stored_runs
+from clbench.results import manifests, run_index, store, stored_runs
 from clbench.results.record_model import to_json
 from clbench.results.stored_run import Unreadable
 from clbench.results.stored_runs import read, read_all
@@ -77,13 +77,13 @@ def afresh(places: list[Path]) -> tuple[Any, ...]:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the runs that are read from their files from now on."""
     names: list[str] = []
-    damage = store.damage
+    damage = manifests.damage
 
     def noted(run: Path) -> str | None:
         names.append(run.name.rpartition("-")[0] + run.parent.name)
         return damage(run)
 
-    monkeypatch.setattr(store, "damage", noted)
+    monkeypatch.setattr(manifests, "damage", noted)
     return names
 
 
@@ -179,7 +179,7 @@ def change(action: str, run: Path, other: Path, number: int) -> None:
     elif action == "swap":
         (run / "result.json").write_bytes((other / "result.json").read_bytes())
     else:
-        name = {"predictions": "predictions.npz", "manifest": store.MANIFEST}.get(action, f"{action}.json")
+        name = {"predictions": "predictions.npz", "manifest": manifests.MANIFEST}.get(action, f"{action}.json")
         (run / name).write_bytes((run / name).read_bytes()[:-2])
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from clbench.errors import MachineError
-from clbench.results import store
+from clbench.results import manifests, store
+from clbench.results.record_model import as_json
 from clbench.results.store import ResultsFolder
 
 RUN = "scenario/strategy/quick-seed0-0123abcd"
@@ -28,9 +29,9 @@ def results(tmp_path: Path) -> ResultsFolder:
 def test_a_published_run_has_its_files_a_manifest_and_nothing_else(results: ResultsFolder) -> None:
     run = results.publish(RUN, "id", FILES)
     assert run == results.path / RUN
-    assert {path.name for path in run.iterdir()} == {*FILES, store.MANIFEST}
+    assert {path.name for path in run.iterdir()} == {*FILES, manifests.MANIFEST}
     assert all((run / name).read_bytes() == content for name, content in FILES.items())
-    assert store.damage(run) is None
+    assert manifests.damage(run) is None
 
 
 def test_publishing_leaves_nothing_in_the_work_folder(results: ResultsFolder) -> None:
@@ -60,10 +61,10 @@ DAMAGES = {
     "emptied": lambda run: os.truncate(run / "result.json", 0),
     "file missing": lambda run: (run / "spec.json").unlink(),
     "file added": lambda run: (run / "more.json").write_text("{}"),
-    "manifest missing": lambda run: (run / store.MANIFEST).unlink(),
-    "manifest emptied": lambda run: os.truncate(run / store.MANIFEST, 0),
-    "manifest of another shape": lambda run: (run / store.MANIFEST).write_text("[1]"),
-    "manifest that is no text": lambda run: (run / store.MANIFEST).write_bytes(b"\xff\xfe\0"),
+    "manifest missing": lambda run: (run / manifests.MANIFEST).unlink(),
+    "manifest emptied": lambda run: os.truncate(run / manifests.MANIFEST, 0),
+    "manifest of another shape": lambda run: (run / manifests.MANIFEST).write_text("[1]"),
+    "manifest that is no text": lambda run: (run / manifests.MANIFEST).write_bytes(b"\xff\xfe\0"),
 }
 
 
@@ -72,12 +73,12 @@ def test_a_changed_run_is_found_and_moved_aside_not_thrown_away(results: Results
     run = results.publish(RUN, "id", FILES)
     assert results.published(RUN) == run
     harm(run)
-    assert store.damage(run) is not None
+    assert manifests.damage(run) is not None
     left = {path.name for path in run.iterdir()}
     assert results.published(RUN) is None
     (aside,) = (results.path / store.DAMAGED / "scenario" / "strategy").iterdir()
     assert {path.name for path in aside.iterdir()} == left
-    assert results.publish(RUN, "id", FILES) == run and store.damage(run) is None
+    assert results.publish(RUN, "id", FILES) == run and manifests.damage(run) is None
 
 
 def test_a_half_written_run_is_never_published(results: ResultsFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +92,7 @@ def test_a_half_written_run_is_never_published(results: ResultsFolder, monkeypat
         results.publish(RUN, "id", FILES)
     assert list(store.published_runs(results.path)) == []
     monkeypatch.undo()
-    assert store.damage(results.publish(RUN, "id", FILES)) is None
+    assert manifests.damage(results.publish(RUN, "id", FILES)) is None
 
 
 def test_runs_in_progress_failed_and_damaged_are_not_among_the_published(results: ResultsFolder) -> None:
@@ -156,8 +157,8 @@ def test_a_folder_with_runs_and_their_sources_is_one_of_ours_and_sources_are_no_
 
 def test_no_number_that_is_not_one_is_stored() -> None:
     with pytest.raises(ValueError, match="JSON"):
-        store.as_json({"accuracy": float("nan")})
-    assert json.loads(store.as_json({"accuracy": None})) == {"accuracy": None}
+        as_json({"accuracy": float("nan")})
+    assert json.loads(as_json({"accuracy": None})) == {"accuracy": None}
 
 
 WRITER = """

@@ -1,0 +1,114 @@
+"""What `clbench train` was asked for, looked up and checked before any image is read."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clbench.base.events import Listener
+from clbench.data.datasets import data_folder
+from clbench.data.image_folders import ImageFolder, find_images, hold_out
+from clbench.errors import UsageError
+from clbench.extension.checks import check_held_out, check_values
+from clbench.extension.prospects import needs_nothing
+from clbench.extension.recipes import TRAINING, chosen_recipe
+from clbench.extension.requests import TrainRequest
+from clbench.networks.network import Network
+from clbench.plugins.discovery import discover, without_dialects
+from clbench.plugins.networks import network_source
+from clbench.results.network_record import ImageShape
+from clbench.results.run_spec import NetworkSpec, RecipeSpec, Seeds
+from clbench.results.spec_building import Machine, Method
+from clbench.runs.chosen_network import NetworkUse, asked, choose_network
+from clbench.runs.grid import divided, machine_for, methods_of
+from clbench.runs.initial_network import initial_trunk
+from clbench.runs.selection import choose_strategies
+from clbench.system.seeds import run_seeds
+
+_DEFAULT_SIZE = 64
+"""Height and width of images for a network that names no size."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A first network, checked, before any image is read."""
+
+    request: TrainRequest
+    images: ImageFolder
+    network: NetworkSpec
+    file: Path | None
+    """The network's file, if it is a user's."""
+
+    shape: ImageShape
+    recipe: RecipeSpec
+    use: NetworkUse
+    seeds: Seeds
+    machine: Machine
+    method: Method
+    prepared: Sequence[Method]
+    """Strategies whose statistics are kept."""
+
+
+def plan(request: TrainRequest, strategy: str, notify: Listener) -> Plan:
+    """Look up and check everything; `strategy` is the one that trains. Raises UsageError, DataError and PluginError."""
+    check_values(request, (request.images,))
+    values = divided(request.set)
+    wanted = asked(values.network, request.weights)
+    prepared = _prepared(request, values.strategies, notify)
+    (method,) = methods_of(choose_strategies((strategy,), notify), {})
+    recipe = chosen_recipe("train", TRAINING, values.recipe, request.epochs, wanted.use.train)
+    found = find_images(request.images)
+    check_held_out(request, found)
+    images = hold_out(found, request.share_held_out, request.seed)
+    if len(images.classes) < 2:
+        raise UsageError(
+            f"{request.images} has one class, {images.classes[0]}, and a network tells classes apart",
+            "Give a folder of at least two classes. To add a class to a network: clbench extend",
+        )
+    size = request.size or wanted.use.size or network_source(request.network).traits.size or _DEFAULT_SIZE
+    shape = ImageShape(height=size, width=size, channels=3, fit=request.fit)
+    machine = machine_for(request.device, request.threads_at(size))
+    network, file = choose_network(request.network, wanted, (size, size, 3), data_folder(request.data))
+    seeds = run_seeds(request.seed)
+    asked_for = [each for each in prepared if each.strategy.statistics is None]
+    if asked_for:
+        features = initial_trunk(
+            network, (size, size, 3), seeds["model"], "architecture", data_folder(request.data), file
+        )
+        _check_prepared(asked_for, Network(*features), len(images.classes))
+    return Plan(
+        request,
+        images,
+        network,
+        file,
+        shape,
+        recipe,
+        wanted.use,
+        Seeds(run=seeds["run"], class_order=seeds["class_order"], network=seeds["model"], training=seeds["training"]),
+        machine,
+        method,
+        prepared,
+    )
+
+
+def _prepared(request: TrainRequest, values: Mapping[str, Any], notify: Listener) -> list[Method]:
+    names = request.prepare
+    if names is None:
+        found = without_dialects(discover("strategy"))
+        names = [each.name for each in found if each.attributes.get("statistics") == "small"]
+    elif list(names) in ([], ["none"]):
+        if values:
+            raise UsageError(f"--set {next(iter(values))} has no effect here: no strategy is prepared")
+        return []
+    return methods_of(choose_strategies(names, notify), values)
+
+
+def _check_prepared(methods: Sequence[Method], network: Network, classes: int) -> None:
+    """Raise UsageError for a strategy of which nothing is kept: not of `statistics`, which say so themselves."""
+    for method in methods:
+        config = method.values("class_incremental", "train")
+        if (why := needs_nothing(method, config, copy.deepcopy(network), classes)) is not None:
+            raise UsageError(f"--prepare {method.plugin.name}: {why}", "Leave it out.")
