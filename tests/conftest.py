@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import warm_start
 from filelock import FileLock
 from stored_runs import RESULTS
 
@@ -23,6 +24,8 @@ MOST_WORKERS = 8
 
 WORKER_MEMORY = 2**30
 """What a worker and the processes that its tests start may need, in bytes."""
+
+warm_start.install()
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 

@@ -95,7 +95,8 @@ def _keep_failure(error: BaseException, where: str, spec: RunSpec, around: RunCo
     name, identity = folder_name(spec), run_id(spec)
     status: Literal["failed", "diverged"] = "diverged" if isinstance(error, Divergence) else "failed"
     if isinstance(error, SystemExit):
-        message = f"{where}: the strategy would end the process: {error!r}"
+        call = error.code if str(error.code).startswith("os._exit") else f"exit({error.code!r})"
+        message = f"{where}: the strategy would end the process by {call}"
     elif isinstance(error, Divergence):
         message = error.message
     elif memory.is_short(error):

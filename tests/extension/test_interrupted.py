@@ -60,7 +60,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(model, photos, tmp_path
         patched.setattr(folders, "write_synced", full)
         with pytest.raises(MachineError, match="No space left on device") as failed:
             command(model, photos, tmp_path / "out")
-    assert "rerun the same command to resume" in failed.value.hint
+    assert "rerun the same command" in failed.value.hint
     assert ("is kept in" in failed.value.message) == (tmp_path / ".out.work").exists()
     assert not (tmp_path / "out").exists()
     assert command(model, photos, tmp_path / "out").result.command == "extend"

@@ -1,0 +1,80 @@
+"""Commands that tests start behave as in an interpreter of their own: streams, folder, exit code, signals."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import warm_start
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="forked commands are for Linux alone"),
+]
+
+MODULE = """
+import os, sys, threading
+print(os.getcwd(), os.environ.get("SAID"), sys.argv[1:], sys.stdin.read(), os.getppid(), "torch" in sys.modules)
+print("to standard error", file=sys.stderr)
+if "raise" in sys.argv:
+    raise ValueError("out of order")
+if "wait" in sys.argv:
+    print("waiting", flush=True)
+    threading.Event().wait(60)
+sys.exit(7)
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a module that a command of this name is."""
+    (tmp_path / "clbenchlike.py").write_text(MODULE)
+    return tmp_path
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "clbenchlike", *words]
+
+
+def test_streams_folder_environment_arguments_and_exit_code_are_those_that_it_was_given(place: Path) -> None:
+    environment = {**os.environ, "SAID": "yes"}
+    done = subprocess.run(
+        command("a", "b c"), cwd=place, env=environment, input="typed", capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split("\n")[0] == f"{place} yes ['a', 'b c'] typed {os.getpid()} True"
+    assert (done.stderr, done.returncode) == ("to standard error\n", 7)
+
+
+def test_an_exception_is_shown_and_ends_with_1(place: Path) -> None:
+    done = subprocess.run(
+        command("raise"), cwd=place, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1 and done.stderr.endswith("ValueError: out of order\n")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it(place: Path, how: signal.Signals) -> None:
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command("wait"), cwd=place, text=True, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout
+        while process.stdout.readline() != "waiting\n":
+            pass
+        process.send_signal(how)
+        assert process.wait(timeout=60) == -how
+
+
+def test_one_for_which_the_interpreter_would_start_otherwise_starts_as_always(place: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(place)}
+    done = subprocess.run(
+        command(), cwd=place, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split("\n")[0].endswith("False")
+
+
+def test_other_commands_start_as_always() -> None:
+    code = "import sys; print(sys.modules.get('torch'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "None\n"
+    assert subprocess.Popen is warm_start.Popen
