@@ -131,16 +131,34 @@ def _untested_classes(run: StoredRun) -> list[str]:
 
 
 def _constant_loss_warnings(rows: Sequence[Row]) -> list[str]:
-    found: dict[tuple[int, ...], list[str]] = {}
+    """Warn of losses that say nothing in some experiences, of the first only that there is one class to learn."""
+    constant: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    idle: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for row in rows:
-        if row.constant_in:
-            found.setdefault(row.constant_in, []).append(row.strategy)
-    return [
-        f"The cross-entropy of {listed(names)} ranges over the new classes alone. Where there is one ("
-        f"experience{'s' if len(where) > 1 else ''} {listed([str(index) for index in where[:8]])}"
-        f"{', …' if len(where) > 8 else ''}), it is 0 always, and does not learn that class. Not called the best."
-        for where, names in found.items()
+        constant[row.constant_in].append(row.strategy)
+        idle[row.idle_in].append(row.strategy)
+    warnings = [
+        f"The cross-entropy of {listed(names)} ranges over the new classes alone. Where there is one "
+        f"({_experiences(where)}), it is 0 always, and does not learn that class. Not called the best."
+        for where, names in constant.items()
+        if where
     ]
+    warnings += [
+        f"The loss of {listed(names)} was 0 at every step of {_experiences(where)}: nothing was learned there. Not "
+        "called the best."
+        for where, names in idle.items()
+        if where
+    ]
+    if any(0 in row.runs[0].facts.constant_in for row in rows):
+        warnings.append(
+            "Experience 0 brings one class. While there is no other, a cross-entropy is 0 always, and trains nothing."
+        )
+    return warnings
+
+
+def _experiences(indices: Sequence[int]) -> str:
+    some = listed([str(index) for index in indices[:8]])
+    return f"experience{'s' if len(indices) > 1 else ''} {some}{', …' if len(indices) > 8 else ''}"
 
 
 def _evaluation_warnings(rows: Sequence[Row]) -> list[str]:

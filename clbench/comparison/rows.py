@@ -79,13 +79,24 @@ class Row:
 
     @property
     def constant_in(self) -> tuple[int, ...]:
-        """The experiences in which its cross-entropy ranged over a single class, so that it learned nothing by it."""
-        return self.runs[0].facts.constant_in
+        """The experiences in which its cross-entropy ranged over one of several classes, so that it said nothing."""
+        return tuple(index for index in self.runs[0].facts.constant_in if index > 0)
+
+    @property
+    def idle_in(self) -> tuple[int, ...]:
+        """The other experiences in which its loss was 0 at every step; in the first there may be one class to learn."""
+        facts = self.runs[0].facts
+        return tuple(index for index in facts.idle_in if index > 0 and index not in facts.constant_in)
 
     @property
     def is_remedy(self) -> bool:
-        """Whether it can be called the best: it is no reference, and its loss says something in every experience."""
-        return self.reference is None and not self.constant_in
+        """Whether it is neither a reference nor barred from being called the best."""
+        return self.reference is None and self.may_be_best
+
+    @property
+    def may_be_best(self) -> bool:
+        """Whether it can be called the best: it is no upper reference, and its loss always says something."""
+        return self.reference != "upper" and not self.constant_in and not self.idle_in
 
     @property
     def title(self) -> str:

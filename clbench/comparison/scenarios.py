@@ -39,7 +39,7 @@ class AcrossRow:
     @property
     def contends(self) -> bool:
         """Whether it can be called the best of a scenario."""
-        return _contends(self.rows[0])
+        return self.rows[0].may_be_best
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _across(recipe: str, group: Sequence[Comparison]) -> Across | None:
         AcrossRow(
             label,
             tuple(rows),
-            tuple(_contends(row) and _shown(row) == most for row, most in zip(rows, highest, strict=True)),
+            tuple(row.may_be_best and _shown(row) == most for row, most in zip(rows, highest, strict=True)),
             statistics.interquartile_mean([final_accuracies(row) for row in rows]) if len(rows) > 2 else None,
         )
         for label, rows in shared.items()
@@ -140,12 +140,8 @@ def _comparable(rows: Sequence[Row]) -> bool:
 
 def _highest(rows: Sequence[Row]) -> float | None:
     """Return the highest final accuracy that a row of a scenario shows; None if none is above guessing."""
-    most = max((_shown(row) for row in rows if _contends(row)), default=None)
+    most = max((_shown(row) for row in rows if row.may_be_best), default=None)
     return most if most is not None and most > 100 * chance(rows[0]) else None
-
-
-def _contends(row: Row) -> bool:
-    return row.reference != "upper" and not row.constant_in
 
 
 def _shown(row: Row) -> float:

@@ -20,7 +20,7 @@ def with_evidence(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     lower = lower_reference(measured)
     to_lower = _differences(measured, lower) if lower else {}
     rows = [replace(row, to_lower=to_lower.get(row.strategy)) for row in rows]
-    contenders = [row for row in measured if row.reference != "upper" and not row.constant_in]
+    contenders = [row for row in measured if row.may_be_best]
     if len(contenders) < 2:
         return rows, []
     guessing = chance(contenders[-1])

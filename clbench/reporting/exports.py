@@ -89,7 +89,7 @@ def as_short_latex(comparison: Comparison) -> str:
     The upper reference is not called the best, nor what has a constant cross-entropy. Names are in a column of a fixed
     width, in which they break at spaces and after signs; a word that is too long for it is shortened.
     """
-    contenders = [row for row in comparison.rows if row.reference != "upper" and not row.constant_in]
+    contenders = [row for row in comparison.rows if row.may_be_best]
     best = {column: _best(contenders, column) for column in _SHORT}
     lines = []
     for row in comparison.rows:

@@ -22,7 +22,7 @@ from clbench.evaluation.counts import Counts
 from clbench.evaluation.curve import Curve
 from clbench.results.record_model import to_json
 from clbench.results.run_costs import RunCosts
-from clbench.results.run_result import RunResult, StrategyRecord, Totals
+from clbench.results.run_result import ExperienceResult, RunResult, StrategyRecord, Totals
 from clbench.results.run_spec import RunSpec, Seeds
 
 T = TypeVar("T")
@@ -71,6 +71,9 @@ class RunFacts:
 
     constant_in: tuple[int, ...]
     """The experiences in which the cross-entropy ranged over a single class."""
+
+    idle_in: tuple[int, ...]
+    """Those in which the loss was 0 at every step, whatever it is made of."""
 
     chance: Mapping[Setting, tuple[float, ...]]
     """Accuracy of guessing after each experience, by setting."""
@@ -137,6 +140,7 @@ def pack(spec: RunSpec, result: RunResult, costs: RunCosts) -> Packed:
         "memory": result.audit.memory,
         "past_data": any(each.past_data_bytes for each in result.experiences),
         "constant_in": [each.index for each in result.experiences if each.constant_cross_entropy],
+        "idle_in": [each.index for each in result.experiences if _is_idle(each)],
         "chance": to_json(result.chance),
         "last": last,
         "ends": ends_of(result) if curves else None,
@@ -153,6 +157,10 @@ def pack(spec: RunSpec, result: RunResult, costs: RunCosts) -> Packed:
 def ends_of(result: RunResult) -> list[int]:
     """Return the gradient steps since the start of the stream at the end of each experience."""
     return list(accumulate(each.gradient_steps for each in result.experiences))
+
+
+def _is_idle(experience: ExperienceResult) -> bool:
+    return bool(experience.epochs) and not any(epoch.loss for epoch in experience.epochs)
 
 
 def _last(value: float | list[float | None] | None) -> float | None:
@@ -199,6 +207,7 @@ def unpack(packed: Packed, shared: Shared) -> RunFacts:
         memory=own["memory"],
         past_data=own["past_data"],
         constant_in=tuple(own["constant_in"]),
+        idle_in=tuple(own["idle_in"]),
         chance=shared.hold(str(chance), lambda: {setting: tuple(values) for setting, values in chance.items()}),
         last={setting: tuple(values) for setting, values in own["last"].items()},
         ends=_tuple(own["ends"]),

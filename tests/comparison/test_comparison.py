@@ -627,6 +627,24 @@ def test_a_row_whose_cross_entropy_was_constant_is_never_the_best_and_is_warned_
     assert "The cross-entropy of lwf" in warning and "experience 1" in warning
 
 
+def test_a_row_whose_loss_was_0_is_never_the_best_and_is_warned_of() -> None:
+    lwf = [replace(run, facts=replace(run.facts, idle_in=(1,))) for run in over_seeds("lwf", [19, 20] * 3)]
+    comparison = only([*over_seeds("naive", [5] * 6), *over_seeds("mine", [9, 10] * 3), *lwf])
+    standings = {row.strategy: row.standing for row in comparison.rows}
+    assert standings == {"naive": None, "mine": "best", "lwf": None}
+    assert [text for text in comparison.warnings if "loss" in text] == [
+        "The loss of lwf was 0 at every step of experience 1: nothing was learned there. Not called the best."
+    ]
+
+
+def test_a_first_experience_of_one_class_keeps_no_row_from_being_the_best() -> None:
+    runs = [*over_seeds("naive", [5] * 6), *over_seeds("mine", [9, 10] * 3), *over_seeds("lwf", [19, 20] * 3)]
+    comparison = only([replace(run, facts=replace(run.facts, constant_in=(0,), idle_in=(0,))) for run in runs])
+    assert {row.strategy: row.standing for row in comparison.rows}["lwf"] == "best"
+    (warning,) = [text for text in comparison.warnings if "cross-entropy" in text]
+    assert warning.startswith("Experience 0 brings one class.")
+
+
 def test_a_notebook_shows_tables_whose_numbers_are_not_broken_and_whose_names_are_escaped() -> None:
     from clbench.comparison.table import as_html
 

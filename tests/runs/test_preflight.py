@@ -10,6 +10,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import clbench
+from clbench.comparison.grouping import compare
 from clbench.data.importing import import_dataset
 from clbench.errors import UsageError
 from clbench.runs.grid import plan
@@ -140,3 +141,26 @@ def test_a_run_records_in_which_experiences_the_cross_entropy_was_constant(data:
     lwf, naive = clbench.run(["lwf", "naive"], "splitdigits", **options)
     assert [each.constant_cross_entropy for each in lwf.result.experiences] == [False, True, True]
     assert [each.constant_cross_entropy for each in naive.result.experiences] == [False, False, False]
+
+
+@pytest.mark.slow
+def test_a_loss_of_its_own_that_was_0_at_every_step_is_said_and_never_the_best(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.py"
+    path.write_text(
+        "import clbench\nfrom torch.nn.functional import cross_entropy\n\n\nclass Own(clbench.Strategy):\n"
+        "    def loss(self, batch):\n        first = batch.experience.old_classes\n"
+        "        return cross_entropy(batch.logits[:, first:], batch.y - first)\n"
+    )
+    options: dict[str, Any] = {"split": "8,1,1", "epochs": 1, "data": data, "out": tmp_path / "runs"}
+    (comparison,) = compare(clbench.run([str(path), "naive"], "splitdigits", **options))
+    assert [row.standing for row in comparison.rows] == [None, None]
+    assert any("The loss of own was 0 at every step of experiences 1 and 2" in text for text in comparison.warnings)
+
+
+@pytest.mark.slow
+def test_a_first_experience_of_one_class_is_no_fault_of_a_strategy(data: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"split": "1,9", "epochs": 1, "data": data, "out": tmp_path}
+    (comparison,) = compare(clbench.run(["er", "naive"], "splitdigits", **options))
+    assert comparison.rows[-1].standing == "best"
+    (warning,) = [text for text in comparison.warnings if "cross-entropy" in text]
+    assert warning.startswith("Experience 0 brings one class.")
