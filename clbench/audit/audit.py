@@ -32,6 +32,10 @@ _NOT_THE_STRATEGY |= {"importlib._bootstrap", "importlib._bootstrap_external", "
 
 _CODE = {".py", ".pyc", ".so", ".pyd", ".dylib", ".dll"}
 _DEVICES = {Path("/dev"), Path("/proc"), Path("/sys")}
+_FILES_AMONG_DEVICES = Path("/dev/shm")
+
+_STARTING = {"subprocess.Popen", "os.system", "os.posix_spawn", "os.spawn", "os.fork"}
+"""Audit events of another process being started."""
 
 
 @dataclass(frozen=True)
@@ -160,11 +164,19 @@ class Audit:
             _ACTIVE.remove(self)
 
     def file_opened(self, path: Path) -> None:
-        """Note that a file was opened while files are watched."""
-        if self.data_folder in path.parents:
+        """Note that a file was opened while files are watched; `path` has no links in it."""
+        around = {path, *path.parents}
+        if self.data_folder in around:
             self.add("violation", "data files", f"opened {path.name} in the data folder")
-        elif path.suffix not in _CODE and _DEVICES.isdisjoint(path.parents) and self._strategy_is_running():
+        elif path.suffix in _CODE or (not _DEVICES.isdisjoint(around) and _FILES_AMONG_DEVICES not in around):
+            return
+        elif self._strategy_is_running():
             self.add("warn", "files", f"opened {path.name}")
+
+    def process_started(self) -> None:
+        """Note that a process was started while files are watched."""
+        if self._strategy_is_running():
+            self.add("warn", "processes", "started another process")
 
     def _strategy_is_running(self) -> bool:
         """Whether the strategy's code opens a file, and not the harness, an import or a compiler on its behalf."""
@@ -249,8 +261,12 @@ _HOOK_INSTALLED: list[bool] = []
 
 def _on_audit_event(event: str, arguments: tuple[Any, ...]) -> None:
     """Python's audit hook. It cannot be removed, so there is one per process, and it usually returns at once."""
-    if not _ACTIVE or event != "open" or not isinstance(arguments[0], (str, bytes, os.PathLike)):
+    if not _ACTIVE:
         return
-    path = Path.cwd() / os.fsdecode(arguments[0])
-    for audit in list(_ACTIVE):
-        audit.file_opened(path)
+    if event in _STARTING:
+        for audit in list(_ACTIVE):
+            audit.process_started()
+    elif event in ("open", "sqlite3.connect") and isinstance(arguments[0], (str, bytes, os.PathLike)):
+        path = Path(os.path.realpath(os.fsdecode(arguments[0])))
+        for audit in list(_ACTIVE):
+            audit.file_opened(path)

@@ -67,10 +67,10 @@ def carried_bytes(state: Any, model: nn.Module) -> int:
             continue
         visited.add(id(value))
         if isinstance(value, torch.Tensor):
-            storage = value.untyped_storage()
-            if storage.data_ptr() not in storages:
-                storages.add(storage.data_ptr())
-                total += storage.nbytes()
+            for storage in map(torch.Tensor.untyped_storage, _stored(value)):
+                if storage.data_ptr() not in storages:
+                    storages.add(storage.data_ptr())
+                    total += storage.nbytes()
         elif isinstance(value, np.ndarray):
             total += value.nbytes
         elif isinstance(value, (bytes, bytearray)):
@@ -99,5 +99,21 @@ def weights_sha256(model: nn.Module) -> str:
 
 def _bytes_of(tensor: torch.Tensor) -> Any:
     """Return the bytes of a tensor of any type, including those that NumPy lacks."""
+    if tensor.is_nested:
+        return b"".join(_bytes_of(part).tobytes() for part in tensor.unbind())
     plain = tensor.detach().to_dense() if tensor.layout is not torch.strided else tensor.detach()
     return plain.cpu().contiguous().flatten().view(torch.uint8).numpy()
+
+
+def _stored(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the tensors in the usual layout that a tensor consists of: itself, if it is in the usual layout."""
+    tensor = tensor.detach()
+    if tensor.is_nested:
+        return list(tensor.unbind())
+    if tensor.layout is torch.sparse_coo:
+        return [tensor._indices(), tensor._values()]
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return [tensor]

@@ -23,7 +23,7 @@ def kept_rows(state: dict[str, Any], model: nn.Module) -> Rows:
     visited = {id(tensor) for network in networks for tensor in _tensors(network)}
     rows = Rows()
     for leaf in leaves(state, visited):
-        if isinstance(leaf, Tensor) and leaf.dim() and leaf.shape not in weights:
+        if isinstance(leaf, Tensor) and not leaf.is_nested and leaf.dim() and leaf.shape not in weights:
             count, row = (1, leaf.shape) if leaf.dim() == 1 else (leaf.shape[0], leaf.shape[1:])
             rows[tuple(row)] += count
     return rows

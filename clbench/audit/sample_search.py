@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import builtins
+import contextvars
 import gc
 import hashlib
 import io
@@ -16,10 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from clbench.data.batches import Scaling
+from clbench.plugins import module_loading
 
 Leaf = Tensor | np.ndarray[Any, Any] | bytes | bytearray | io.IOBase
 
-_BUILTINS = frozenset(vars(builtins)) | {"_"}  # Python's prompt keeps the last value in `_`
+_BUILTINS = vars(builtins).copy()
+
+_OF_PLUGINS = f"{module_loading.__name__}."
+"""What the names of plug-ins' modules begin with."""
 
 _ATOMS = (int, float, complex, str, type(None))
 _NOT_KEPT = (type, types.ModuleType, types.CodeType, types.FrameType)
@@ -64,15 +70,15 @@ def places(state: dict[str, Any], module: types.ModuleType | None, model: nn.Mod
 
 
 def added_to_builtins() -> dict[str, Any]:
-    """Return what Python's builtins did not have when clbench was imported."""
-    return {name: value for name, value in vars(builtins).items() if name not in _BUILTINS}
+    """Return what Python's builtins did not have, or had as something else, when clbench was imported."""
+    now = {name: value for name, value in vars(builtins).items() if name != "_"}  # the last value at Python's prompt
+    return {name: value for name, value in now.items() if value is not _BUILTINS.get(name, now)}
 
 
 def _globals(module: types.ModuleType) -> Iterator[tuple[str, Any]]:
     """Yield what a plug-in's file keeps at module level and on its classes."""
-    usual = {*vars(types.ModuleType("any")), "__builtins__", "__file__", "__cached__"}
     for name, value in vars(module).items():
-        if name in usual:
+        if name == "__builtins__":
             continue
         if not isinstance(value, type):
             yield name, value
@@ -83,28 +89,42 @@ def _globals(module: types.ModuleType) -> Iterator[tuple[str, Any]]:
 def leaves(value: Any, visited: set[int]) -> Iterator[Leaf]:
     """Yield the tensors, arrays, byte strings and open files reachable from `value`, each once.
 
-    Through containers, queues, attributes, and what a function has in its defaults, its closure and its attributes.
-    Objects whose ids are in `visited` are left out, and those found are added.
+    Through containers, queues, attributes, the classes of plug-ins' files, and what a function has besides the globals
+    of its module. Objects whose ids are in `visited` are left out, and those found are added.
     """
     waiting = [value]
     while waiting:
         item = waiting.pop()
-        if isinstance(item, (*_ATOMS, *_NOT_KEPT)) or id(item) in visited:
+        if isinstance(item, _ATOMS) or id(item) in visited:
             continue
         visited.add(id(item))
-        if isinstance(item, (Tensor, bytes, bytearray)):
+        if isinstance(item, _NOT_KEPT):
+            if isinstance(item, type) and item.__module__.startswith(_OF_PLUGINS):
+                waiting.extend(vars(item).values())
+        elif isinstance(item, (bytes, bytearray)):
             yield item
+        elif isinstance(item, Tensor):
+            yield item
+            waiting.extend(gc.get_referents(item))  # its hooks and attributes
         elif isinstance(item, np.ndarray):
-            if item.dtype == object:
+            if item.dtype.names:
+                yield from (item[name] for name in item.dtype.names)
+            elif item.dtype == object:
                 waiting.extend(item.flat)
             else:
                 yield item
+        elif isinstance(item, array.array) or hasattr(type(item), "__array_interface__"):  # Pillow's images have it
+            yield np.asarray(item)
         elif isinstance(item, io.BytesIO):
             yield item.getvalue()
         elif isinstance(item, io.IOBase):
             yield item
-        elif isinstance(item, types.FunctionType):  # its globals are those of its module
-            waiting += (item.__defaults__, item.__kwdefaults__, item.__closure__, vars(item))
+            waiting.extend(gc.get_referents(item))  # one of Python's own may keep bytes in memory
+        elif isinstance(item, contextvars.ContextVar):
+            waiting.append(item.get(None))
+        elif isinstance(item, types.FunctionType):
+            elsewhere = {id(item.__globals__), id(vars(builtins))}
+            waiting += [each for each in gc.get_referents(item) if id(each) not in elsewhere]
         # What trains the strategy has the data and is reachable from every batch.
         elif not type(item).__module__.startswith("clbench.training."):
             waiting.extend(gc.get_referents(item))
@@ -125,12 +145,14 @@ def samples_in(leaf: Leaf, shape: SampleShape) -> set[bytes]:
         whole = len(leaf) - len(leaf) % shape.values
         rows = np.frombuffer(leaf[:whole], dtype=np.uint8).reshape(-1, shape.values)
     else:
-        tensor = leaf.detach() if isinstance(leaf, Tensor) else _as_tensor(leaf)
+        tensor = _plain(leaf.detach()) if isinstance(leaf, Tensor) else _as_tensor(leaf)
+        if tensor is not None and tensor.is_complex():
+            return samples_in(tensor.real, shape) | samples_in(tensor.imag, shape)
         if tensor is not None and shape.features is not None:
             return _features_in(tensor, shape.values, shape.features)
-        if tensor is None or tensor.is_complex() or tensor.numel() < shape.values or tensor.numel() % shape.values:
+        if tensor is None or tensor.numel() < shape.values or tensor.numel() % shape.values:
             return set()
-        pixels = _pixels(tensor.to_dense().cpu(), shape)
+        pixels = _pixels(tensor.cpu(), shape)
         if pixels is None:
             return set()
         rows = pixels.contiguous().view(torch.uint8).numpy()
@@ -145,14 +167,21 @@ def hashes(rows: Tensor) -> frozenset[bytes]:
 
 def _features_in(tensor: Tensor, values: int, known: frozenset[bytes]) -> set[bytes]:
     """Return the hashes of the known rows in a tensor: which tells features from means and weights."""
-    if tensor.is_complex() or not tensor.is_floating_point() or tensor.numel() % values:
+    if not tensor.is_floating_point() or tensor.numel() % values:
         return set()
-    return set(hashes(tensor.to_dense().float().reshape(-1, values)) & known)
+    return set(hashes(tensor.float().reshape(-1, values)) & known)
 
 
-def _as_tensor(array: np.ndarray[Any, Any]) -> Tensor | None:
+def _plain(tensor: Tensor) -> Tensor:
+    """Return a tensor in the usual layout, with its rows one below the other if it is nested."""
+    if tensor.is_nested:
+        return torch.cat([part.reshape(1, -1) for part in tensor.unbind()], dim=1).squeeze(0)
+    return tensor.dequantize() if tensor.is_quantized else tensor.to_dense()
+
+
+def _as_tensor(values: np.ndarray[Any, Any]) -> Tensor | None:
     try:
-        return torch.from_numpy(np.ascontiguousarray(array))
+        return torch.from_numpy(np.require(values, requirements=["C", "W"]))
     except TypeError:
         return None
 
@@ -167,11 +196,13 @@ def _pixels(tensor: Tensor, shape: SampleShape) -> Tensor | None:
         return rows
     if not tensor.is_floating_point():
         in_range = tensor.dim() > 1 and bool(((rows >= 0) & (rows <= 255)).all())
-        return rows.to(torch.uint8) if in_range and rows.unique().numel() > 2 else None
-    rounding = 255 * torch.finfo(tensor.dtype).eps / 2
-    for read in _readings(shape, labels=tensor.dim() == 1):
-        if rounding < 0.25 and _on_grid(read(rows[:_EXAMINED].float()), 0.02 + rounding):
-            return read(rows.float()).round().clamp(0, 255).to(torch.uint8).flatten(1)
+        if in_range and rows.unique().numel() > 2:
+            return rows.to(torch.uint8)
+    else:
+        rounding = 255 * torch.finfo(tensor.dtype).eps / 2
+        for read in _readings(shape, labels=tensor.dim() == 1):
+            if rounding < 0.25 and _on_grid(read(rows[:_EXAMINED].float()), 0.02 + rounding):
+                return read(rows.float()).round().clamp(0, 255).to(torch.uint8).flatten(1)
     if tensor.dim() == 1 or tensor.element_size() == 1:  # a byte has few values, whatever it stands for
         return None
     return rows if _few_values(rows[:_EXAMINED].float(), shape.channels) else None
@@ -206,7 +237,7 @@ def _on_grid(pixels: Tensor, tolerance: float) -> bool:
 
 
 def _few_values(rows: Tensor, channels: int) -> bool:
-    """Whether floats, (n, values), have so few different values that they must come from pixels, however changed.
+    """Whether numbers, (n, values), have so few different values that they must come from pixels, however changed.
 
     That holds for pixels in another scaling, at half precision, or out of order. Weights, gradients and features hardly
     have a value twice, but for zeros, and rows that are copies.

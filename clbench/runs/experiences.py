@@ -295,7 +295,7 @@ class ExperienceByExperience:
         watch.enter("bookkeeping")
         shape = SampleShape(*self.stream.shape, self.stream.scaling, self.known_features)
         state, allowed = state_of(self.strategy), self.strategy.memory
-        kept = self.audit.count_exemplars(state, self.module, trainer.model, allowed, shape)
+        kept = self.audit.count_exemplars(vars(self.strategy), self.module, trainer.model, allowed, shape)
         self.audit.check_growth(rows, state, trainer.model, allowed)
         tuned_seconds = tuned.seconds if tuned else 0.0
         done.experiences.append(

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import clbench
 from clbench.audit.audit import Audit
+from clbench.audit.object_graph import carried_bytes
 from clbench.audit.per_sample_values import grown_with_samples, kept_rows
-from clbench.audit.sample_search import SampleShape, samples_in
+from clbench.audit.sample_search import SampleShape, added_to_builtins, leaves, samples_in
 from clbench.base.exemplars import ExemplarMemory
 from clbench.comparison.grouping import compare
 from clbench.data.batches import Scaling
@@ -34,11 +39,15 @@ CAUGHT = {
     "keeps_images_as_bytes": "memory",
     "keeps_images_as_weights": "memory",
     "keeps_images_in_a_closure": "memory",
+    "keeps_images_in_a_context_variable": "memory",
     "keeps_images_in_a_default_argument": "memory",
     "keeps_images_in_a_deque": "memory",
     "keeps_images_in_a_hook_of_the_network": "memory",
+    "keeps_images_in_a_nested_class": "memory",
     "keeps_images_in_a_queue": "memory",
     "keeps_images_in_builtins": "memory",
+    "keeps_images_on_a_weight": "memory",
+    "keeps_pictures": "memory",
     "keeps_shuffled_images_at_half_precision": "memory",
     "keeps_more_than_it_declares": "memory",
     "learns_during_evaluation": "learning in evaluation",
@@ -51,6 +60,7 @@ WARNED_OF = {
     "keeps_features_of_every_sample": "per-sample values",
     "keeps_images_in_a_file": "files",
     "loads_the_data_from_elsewhere": "files",
+    "reads_the_data_in_another_process": "processes",
 }
 HONEST = sorted(path.stem for path in builtin_folder("strategy").glob("*.py"))
 
@@ -182,6 +192,9 @@ GREYS = IMAGES // 16 * 16
         (IMAGES.numpy(), 5),
         (IMAGES.numpy().tobytes(), 5),
         (IMAGES.long(), 5),
+        (GREYS.short() * 9 - 1000, 5),
+        (torch.complex(IMAGES[:3].double(), IMAGES[2:].double()), 5),
+        (IMAGES.flatten(1).to_sparse(), 5),
         (IMAGES.float(), 5),
         (IMAGES.float() / 255, 5),
         (SHAPE.scaling(IMAGES), 5),
@@ -210,6 +223,68 @@ GREYS = IMAGES // 16 * 16
 )
 def test_images_are_recognized_in_every_format_and_weights_are_not(leaf: Any, samples: int) -> None:
     assert len(samples_in(leaf, SHAPE)) == samples
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of formats that torch is still working on
+def test_images_are_recognized_in_unusual_layouts() -> None:
+    layouts = (
+        IMAGES.flatten(1).to_sparse_csr(),
+        torch.quantize_per_tensor(IMAGES.float(), 1.0, 0, torch.quint8),
+        torch.nested.nested_tensor(list(SHAPE.scaling(IMAGES))),
+    )
+    assert [len(samples_in(tensor, SHAPE)) for tensor in layouts] == [5, 5, 5]
+
+
+def images_in(value: Any) -> int:
+    return len(set().union(*(samples_in(leaf, SHAPE) for leaf in leaves(value, set()))))
+
+
+def test_images_are_found_in_what_holds_them() -> None:
+    def annotated() -> None: ...
+
+    annotated.__annotations__["x"] = IMAGES
+    records = np.zeros(5, dtype=[("image", "u1", (48,)), ("label", "i8")])
+    records["image"] = IMAGES.flatten(1)
+    pictures = [Image.fromarray(image.numpy()) for image in IMAGES]
+    variable: contextvars.ContextVar[Any] = contextvars.ContextVar("variable")
+    variable.set(IMAGES)
+    tagged = torch.nn.Parameter(torch.zeros(3))
+    tagged.register_hook(lambda _, kept=IMAGES: None)
+    with tempfile.SpooledTemporaryFile() as in_memory:
+        in_memory.write(IMAGES.numpy().tobytes())
+        for holder in (annotated, records, in_memory, pictures, variable, tagged):
+            assert images_in(holder) == 5
+
+
+def test_a_builtin_that_is_now_something_else_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.copyright", (IMAGES, copyright))
+    assert images_in(added_to_builtins()) == 5
+
+
+def test_files_are_told_from_devices_and_links_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x.npy").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    module = sys.modules[__name__]
+
+    def verdict(path: str) -> str:
+        audit = Audit([torch.arange(3)], (tmp_path / "data").resolve())
+        with audit.watching_files(module), contextlib.suppress(OSError):
+            Path(path).open().close()
+        return audit.verdict()
+
+    assert verdict(f"{tmp_path}/link/x.npy") == verdict(f"{tmp_path}/data/../link/x.npy") == "violation(data files)"
+    assert verdict("/dev/null") == "pass"
+    assert verdict("/dev/shm/images") == "warn(files)"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of formats that torch is still working on
+def test_sparse_tensors_are_measured_by_what_is_stored_of_them() -> None:
+    kept = [
+        torch.sparse_coo_tensor(torch.zeros(2, 1, dtype=torch.int64), torch.ones(1), (100, 100)),
+        torch.sparse_csr_tensor(torch.ones(101, dtype=torch.int64), torch.zeros(1, dtype=torch.int64), torch.ones(1)),
+    ]
+    assert carried_bytes(kept, torch.nn.Linear(2, 2)) == (2 * 8 + 4) + (101 * 8 + 8 + 4)
 
 
 def test_reads_are_counted_beyond_the_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
