@@ -137,4 +137,6 @@ def _unreadable(fault: Unreadable) -> Finding:
     fix = "Remove its folder, then give the command again that made it."
     if not fault.path.exists():  # but in a pack
         fix = "Ask whoever made the pack for another copy; its other runs can be used."
+    if fault.too_large:
+        fix = memory.REMEDY
     return Finding(f"run {fault}", 1, "" if fault.other_schema else fix)

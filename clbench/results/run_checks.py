@@ -45,6 +45,8 @@ def checked(files: RunFiles) -> Packed | Unreadable:
         (first, *_) = error.errors(include_url=False)
         place = ".".join(map(str, first["loc"]))
         problem = f"its {error.title} is not valid: {place}{': ' if place else ''}{first['msg']}"
+    except MemoryError:
+        return Unreadable(path, "there is not enough memory to read it", too_large=True)
     except Exception as error:  # whatever the parsers of JSON, Python, zip and arrays make of a stranger's bytes
         problem = f"{type(error).__name__}: {error}"
     return Unreadable(path, problem) if problem else pack(spec, result, costs)

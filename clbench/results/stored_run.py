@@ -125,6 +125,9 @@ class Unreadable:
     other_schema: bool = False
     """Whether nothing is wrong but its schema; the problem then says what to do."""
 
+    too_large: bool = False
+    """Whether there was not enough memory to read it, so that nothing may be wrong with it."""
+
     def __str__(self) -> str:
         """Where it is and what is wrong, in a line: a stranger may have written both."""
         return one_line(f"{self.path}: {self.problem}")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clbench.system import memory
+
 if TYPE_CHECKING:
     from clbench.results.stored_run import Unreadable
 
@@ -44,6 +46,8 @@ def describe_missing(outcomes: Sequence[Outcome], unreadable: Sequence[Unreadabl
         said += [
             f"{len(unreadable)} of {len(outcomes)} runs {'are' if several else 'is'} stored but cannot be read:",
             *(f"  {run}" for run in unreadable),
-            f"Remove {'their folders' if several else 'its folder'}, then rerun the same command.",
+            memory.REMEDY
+            if any(run.too_large for run in unreadable)
+            else f"Remove {'their folders' if several else 'its folder'}, then rerun the same command.",
         ]
     return "\n".join(said)

@@ -27,7 +27,7 @@ def open_plain(path: Path) -> BinaryIO:
 def read_plain(path: Path, most: int) -> bytes:
     """Return the content of a plain file of at most `most` bytes. Raises OSError for anything else."""
     with open_plain(path) as file:
-        content = file.read(most + 1)
+        content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)  # which reserves that much memory
     if len(content) > most:
         raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(path))
     return content

@@ -11,7 +11,11 @@ import pytest
 from stored_runs import publish
 
 from clbench.comparison.grouping import compare
+from clbench.diagnostics import doctor
+from clbench.results.stored_run import Unreadable
 from clbench.results.stored_runs import read, read_all
+from clbench.runs.outcome import Outcome, describe_missing
+from clbench.system.files import read_plain
 
 
 def growth(make: Callable[[], Any]) -> tuple[int, int]:
@@ -54,3 +58,25 @@ def test_comparing_many_seeds_takes_little_more_than_the_runs(tmp_path: Path) ->
     compare(few)  # imports
     _, most = growth(lambda: compare(many))
     assert most < 60e6  # 1000 runs; the sign patterns of the tests are 16 MB
+
+
+def test_a_file_is_read_in_as_much_memory_as_it_needs_however_large_it_may_be(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"content")
+    assert read_plain(tmp_path / "small", most=2**60) == b"content"
+    with pytest.raises(OSError, match="larger than 6 bytes"):
+        read_plain(tmp_path / "small", most=6)
+
+
+def test_a_run_for_which_memory_is_short_is_not_advised_to_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_much(files: Any) -> None:
+        raise MemoryError
+
+    run = publish(tmp_path, "naive")
+    monkeypatch.setattr("clbench.results.run_checks.predictions", too_much)
+    found = read(run.path)
+    assert isinstance(found, Unreadable)
+    said = describe_missing([Outcome("naive", "finished", run.path)], [found])
+    assert "there is not enough memory to read it" in said and "Free memory" in said and "Remove" not in said
+    assert "Free memory" in doctor._unreadable(found).fix
