@@ -199,7 +199,7 @@ def hold_out(folder: ImageFolder, share: float, seed: int) -> ImageFolder:
 def ordered(names: Iterable[str]) -> list[str]:
     """Return names of classes in alphabetical order; in numerical order if all are whole numbers."""
     given = sorted(names)
-    numbers = all(re.fullmatch(r"[0-9]{1,18}", name) for name in given)
+    numbers = all(re.fullmatch(r"-?[0-9]{1,18}", name) for name in given)
     return sorted(given, key=int) if numbers else given
 
 

@@ -48,6 +48,10 @@ def test_classes_that_are_whole_numbers_are_in_numerical_order(tmp_path: Path) -
     assert find_images(touch(tmp_path, ["10/a.png", "9/a.png", "0/a.png"])).classes == ("0", "9", "10")
 
 
+def test_whole_numbers_may_have_a_sign(tmp_path: Path) -> None:
+    assert find_images(touch(tmp_path, ["10/a.png", "2/a.png", "-1/a.png"])).classes == ("-1", "2", "10")
+
+
 @pytest.mark.parametrize("train", ["train", "Train", "TRAINING"])
 @pytest.mark.parametrize("test", ["test", "Testing", "val", "VALID", "validation"])
 def test_parts_for_training_and_testing_are_found_in_any_case(train: str, test: str, tmp_path: Path) -> None:
