@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 import typer
@@ -25,7 +26,7 @@ class Command(TyperCommand):
             return super().parse_args(ctx, args)
         except _TypingError as error:
             unknown = getattr(error, "option_name", None)
-            if unknown is not None and (hint := _remedy(unknown)):
+            if unknown is not None and (hint := _remedy(unknown, {name for each in self.params for name in each.opts})):
                 raise UsageError(f"there is no option {unknown}", hint) from None
             raise
 
@@ -82,17 +83,43 @@ def named_by_options(text: str) -> UsageError:
     )
 
 
-def _remedy(option: str) -> str | None:
-    """Return how to set what an unknown option seems to mean."""
+_ELSEWHERE = {
+    **dict.fromkeys(("approach", "method", "methods", "strategies"), "--strategy NAME"),
+    **dict.fromkeys(("dataset", "datasets", "benchmark", "scenarios"), "--scenario NAME"),
+    **dict.fromkeys(("model", "arch", "backbone"), "--network NAME"),
+    **dict.fromkeys(("experiences", "n_experiences", "tasks", "n_tasks", "num_tasks"), "--split N"),
+    **dict.fromkeys(("n_epochs", "nepochs"), "--epochs N"),
+    **dict.fromkeys(("n_seeds", "num_seeds", "repeat"), "--seeds N"),
+    **dict.fromkeys(("gpu", "cuda"), "--device cuda"),
+    **dict.fromkeys(("workers", "processes"), "--jobs N"),
+    **dict.fromkeys(("output", "output_dir", "results", "results_path"), "--out DIR"),
+    **dict.fromkeys(("learning_rate",), "--set recipe.lr=VALUE"),
+    **dict.fromkeys(("bs", "batchsize"), "--set recipe.batch_size=VALUE"),
+    **dict.fromkeys(("wd",), "--set recipe.weight_decay=VALUE"),
+    **dict.fromkeys(("exemplars", "memory_size", "buffer_size", "mem_size"), "--set STRATEGY.memory=VALUE"),
+    **dict.fromkeys(("preset",), "--strategy NAME:PRESET"),
+}
+"""What other suites call an option, and what it is here."""
+
+
+def _remedy(option: str, options: Collection[str]) -> str | None:
+    """Return how to set what an unknown option seems to mean, with the options that there are."""
     from clbench.base.recipe import Recipe
     from clbench.plugins.discovery import discover, without_dialects
     from clbench.system.tables import listed
 
     name = option.lstrip("-").replace("-", "_")
+    if (here := _ELSEWHERE.get(name)) and here.partition(" ")[0] in options:
+        return f"Here it is {here}"
+    if (spelled := f"--{name.replace('_', '-')}") in options:
+        return f"It is written {spelled}"
+    if "--set" not in options:
+        return None
     if name in Recipe.__dataclass_fields__:
         return f"It is a field of the recipe: --set recipe.{name}=VALUE"
     known = without_dialects(discover("strategy"))
     owners = [plugin.name for plugin in known if name in {field.name for field in plugin.fields}]
     if owners:
-        return f"It is a hyper-parameter of {listed(owners)}: --set STRATEGY.{name}=VALUE"
+        one = owners[0] if len(owners) == 1 else "STRATEGY"
+        return f"It is a hyper-parameter of {listed(owners)}: --set {one}.{name}=VALUE"
     return None

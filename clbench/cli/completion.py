@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
-from collections.abc import Callable, Iterable, Mapping
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +22,10 @@ def plugins(kind: Kind) -> Completer:
     """Return what completes the last of several names of plug-ins; after a colon, the strategy's presets."""
 
     def names(incomplete: str) -> list[str]:
-        from clbench.plugins.discovery import discover
+        from clbench.plugins.discovery import discover, without_dialects
 
         before, comma, last = incomplete.rpartition(",")
-        known = discover(kind)
+        known = without_dialects(discover(kind))
         words = [plugin.name for plugin in known]
         if kind == "strategy":
             words += [f"{plugin.name}:{preset}" for plugin in known for preset in plugin.all_presets if ":" in last]
@@ -36,7 +39,7 @@ def recipes(ctx: typer.Context, incomplete: str) -> list[str]:
     from clbench.plugins.discovery import discover
 
     typed = ctx.params.get("scenario") or []
-    wanted = {name for text in typed for name in text.split(",")}
+    wanted = {name for text in ([typed] if isinstance(typed, str) else typed) for name in text.split(",")}
     known = discover("scenario")
     named = [one for one in known if wanted & {one.name, *one.attributes.get("aliases", ())}] or known
     return _starting(incomplete, (recipe for plugin in named for recipe in plugin.recipes))
@@ -45,20 +48,31 @@ def recipes(ctx: typer.Context, incomplete: str) -> list[str]:
 def set_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete `STRATEGY.NAME=` for the strategies that are typed already, `recipe.NAME=` and `network.NAME=`."""
     from clbench.base.recipe import Recipe
-    from clbench.plugins.discovery import discover
+    from clbench.plugins.discovery import discover, without_dialects
+    from clbench.streams.kinds import KINDS, options_of
 
     typed = {name.partition(":")[0] for text in ctx.params.get("strategy") or [] for name in text.split(",")}
-    known = discover("strategy")
+    known = without_dialects(discover("strategy"))
     named = [plugin for plugin in known if plugin.name in typed] or known
     words = [f"{plugin.name}.{field.name}=" for plugin in named for field in plugin.fields]
     words += [f"recipe.{name}=" for name in Recipe.__dataclass_fields__]
     words += [f"network.{field.name}=" for plugin in discover("network") for field in plugin.fields]
+    kinds = [KINDS[name] for name in [(ctx.params.get("stream") or "").replace("-", "_")] if name in KINDS]
+    words += [f"stream.{option['name']}=" for kind in kinds or KINDS.values() for option in options_of(kind)]
     return _starting(incomplete, [*words, "network.size=", "network.train="])
+
+
+def streams(incomplete: str) -> list[str]:
+    """Complete the kinds of streams."""
+    from clbench.streams.kinds import KINDS
+
+    return _starting(incomplete, KINDS)
 
 
 def shown(incomplete: str) -> list[str]:
     """Complete what `clbench show` shows."""
-    return [*plugins("strategy")(incomplete), *plugins("scenario")(incomplete), *plugins("network")(incomplete)]
+    kinds = (plugins("strategy"), plugins("scenario"), plugins("network"), streams)
+    return [word for kind in kinds for word in kind(incomplete)]
 
 
 def checked(incomplete: str) -> list[str]:
@@ -83,6 +97,20 @@ def protocols(incomplete: str) -> list[str]:
     return _starting(incomplete, (target.protocol for target in targets()))
 
 
+def metrics(incomplete: str) -> list[str]:
+    """Complete the metrics that `clbench compare` makes a table of."""
+    from clbench.comparison.one_metric import NAMES
+
+    return _starting(incomplete, NAMES)
+
+
+def datasets(incomplete: str) -> list[str]:
+    """Complete the built-in datasets, and those that were imported."""
+    from clbench.data.datasets import data_folder, list_datasets
+
+    return _starting(incomplete, (entry.name for entry in list_datasets(data_folder(None))))
+
+
 def trackers(incomplete: str) -> list[str]:
     """Complete the last of several trackers."""
     from clbench.trackers.registry import names
@@ -103,6 +131,7 @@ OF_OPTION: Mapping[str, Any] = {
     "network": plugins("network"),
     "weights": one_of("pretrained", "none"),
     "set": set_names,
+    "stream": streams,
     "setting": one_of("class", "task", "domain"),
     "tune": one_of("chf", "grid"),
     "device": one_of("auto", "cpu", "cuda"),
@@ -118,3 +147,27 @@ OF_OPTION: Mapping[str, Any] = {
 
 def _starting(incomplete: str, words: Iterable[str]) -> list[str]:
     return sorted({word for word in words if word.startswith(incomplete)})
+
+
+@contextlib.contextmanager
+def as_bash_divides_words() -> Iterator[None]:
+    """Complete `lwf:fa` in bash, which takes it for three words and puts what is completed in the place of the last."""
+    words, position = os.environ.get("COMP_WORDS", "").split("\n"), int(os.environ.get("COMP_CWORD", "0"))
+    joined: list[list[str]] = []
+    for word in words[: position + 1]:
+        follows = joined and (_divides(word) or _divides(joined[-1][-1])) and word
+        joined[-1:] = [[*joined[-1], word]] if follows else [*joined[-1:], [word]]
+    last = joined[-1]
+    before = "".join(last[: max((i + 1 for i, word in enumerate(last) if _divides(word)), default=0)])
+    os.environ |= {"COMP_WORDS": "\n".join(map("".join, joined)), "COMP_CWORD": str(len(joined) - 1)}
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            yield
+    finally:
+        option, _, value = before.partition("=")
+        typed = value if option.startswith("--") else before
+        print("\n".join(line.removeprefix(typed) for line in printed.getvalue().splitlines()))
+
+
+def _divides(word: str) -> bool:
+    return bool(word) and not word.strip(":=")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clbench.cli.command import Command
-from clbench.cli.completion import one_of
+from clbench.cli.completion import datasets, one_of
 from clbench.cli.options import AsJson, DataFolder, terminal
 from clbench.system.output import legible, say, say_json, say_prose
 
@@ -72,7 +72,8 @@ def _features_row(listed: ListedEntry) -> list[str]:
 
 @data_app.command("fetch", cls=Command, epilog="Example: clbench data fetch mnist")
 def data_fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A built-in dataset.")], data: DataFolder = None
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A built-in dataset.", autocompletion=datasets)],
+    data: DataFolder = None,
 ) -> None:
     """Download a built-in dataset.
 
@@ -177,7 +178,9 @@ def numbered_classes(info: DatasetInfo) -> str:
 
 @data_app.command("verify", cls=Command, epilog="Example: clbench data verify mnist")
 def data_verify(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One dataset [default: all].")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One dataset [default: all].", autocompletion=datasets)
+    ] = None,
     data: DataFolder = None,
 ) -> None:
     """Compare datasets with their recorded hashes.

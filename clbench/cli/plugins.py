@@ -45,7 +45,8 @@ def list_(
 
     kinds = ("strategies", "scenarios", "networks", "streams", "runs")
     if what and what not in kinds:
-        raise UsageError(f"cannot list '{what}'{did_you_mean(what, kinds)} (known: {', '.join(kinds)})")
+        meant = "" if what in _LISTED else did_you_mean(what, kinds)
+        raise UsageError(f"cannot list '{what}'{meant} (known: {', '.join(kinds)})", _LISTED.get(what, ""))
     if what == "runs":
         list_runs(results, as_json)
         return
@@ -70,6 +71,16 @@ def list_(
     say("named, too: avalanche:Replay, avalanche:SplitMNIST, timm:resnet18,")
     say("torchvision:mobilenet_v3_small")
 
+
+_LISTED = {
+    "recipes": "The recipes of each scenario: clbench list scenarios",
+    "presets": "The presets of each strategy: clbench list strategies",
+    "settings": "What can be set, and how: clbench show NAME",
+    "datasets": "Datasets: clbench data list",
+    "protocols": "Published protocols: clbench reproduce --list",
+    "metrics": "Metrics are described in docs/metrics.md; one of them as a table: clbench compare --metric NAME",
+}
+"""What is listed elsewhere."""
 
 _SAID = {"presets": "Presets: ", "recipes": "Recipes: ", "settings": "Settings: ", "aliases": "Also called "}
 

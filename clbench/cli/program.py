@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import IO, NoReturn
 
 from clbench.cli.app import app
+from clbench.cli.completion import as_bash_divides_words
 from clbench.cli.options import terminal
 from clbench.errors import ClbenchError, MachineError
 from clbench.plugins.module_loading import memory_is_short
@@ -30,6 +31,9 @@ def program() -> None:
     own_process.refuse_exit()
     _open_streams()
     faulthandler.enable()  # a crash in native code says where it was
+    if os.environ.get("_CLBENCH_COMPLETE") == "complete_bash":
+        with as_bash_divides_words():
+            main()
     with LastCall(_stopped(kept=True)) if _is_one_of(RUNS_PLUGINS) else contextlib.nullcontext():
         main()
 

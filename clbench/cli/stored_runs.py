@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from clbench.cli import completion
 from clbench.cli.options import AsJson, Results, Wide, terminal
 from clbench.cli.printing import print_comparisons, print_metrics
 from clbench.errors import UsageError
@@ -19,12 +20,29 @@ if TYPE_CHECKING:
     from clbench.results.run_selection import Selection
 
 OfStrategies = Annotated[
-    str, typer.Option("--strategy", "-s", metavar="NAME[,NAME…]", help="Only runs of these strategies.")
+    str,
+    typer.Option(
+        "--strategy",
+        "-s",
+        metavar="NAME[,NAME…]",
+        help="Only runs of these strategies.",
+        autocompletion=completion.plugins("strategy"),
+    ),
 ]
 OfScenarios = Annotated[
-    str, typer.Option("--scenario", "-S", metavar="NAME[,NAME…]", help="Only runs on these scenarios.")
+    str,
+    typer.Option(
+        "--scenario",
+        "-S",
+        metavar="NAME[,NAME…]",
+        help="Only runs on these scenarios.",
+        autocompletion=completion.plugins("scenario"),
+    ),
 ]
-OfRecipes = Annotated[str, typer.Option(metavar="NAME[,NAME…]", help="Only runs under these recipes.")]
+OfRecipes = Annotated[
+    str,
+    typer.Option(metavar="NAME[,NAME…]", help="Only runs under these recipes.", autocompletion=completion.recipes),
+]
 
 
 def selection(strategy: str, scenario: str, recipe: str) -> Selection:
@@ -37,7 +55,12 @@ def selection(strategy: str, scenario: str, recipe: str) -> Selection:
 def compare(
     results: Results = None,
     metric: Annotated[
-        str, typer.Option(metavar="NAME", help="One metric by its name, as anytime_accuracy; see docs/metrics.md.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="One metric by its name, as anytime_accuracy; see docs/metrics.md.",
+            autocompletion=completion.metrics,
+        ),
     ] = "",
     wide: Wide = False,
     as_json: AsJson = False,

@@ -292,7 +292,7 @@ def _named(kind: Kind, wanted: str) -> Plugin:
     matches = [plugin for plugin in known if plugin.name == wanted]
     matches = matches or [plugin for plugin in known if wanted in plugin.attributes.get("aliases", ())]
     if not matches:
-        names = [plugin.name for plugin in known]
+        names = [plugin.name for plugin in without_dialects(known)]
         aliases = [alias for plugin in known for alias in plugin.attributes.get("aliases", ())]
         hint = f"Known: {', '.join(names)}. A file of your own: --{kind} path/to/mine.py"
         raise UsageError(f"no {kind} '{wanted}'{did_you_mean(wanted, names + aliases)}", hint)

@@ -25,6 +25,7 @@ from clbench.results.spec_building import Machine, Method, SpecBuilder
 from clbench.results.store import check_results_folder
 from clbench.runs.benchmark_scenario import with_dataset
 from clbench.runs.kept_networks import Keep, kept, refuse_what_cannot_be_kept
+from clbench.runs.option import options_of
 from clbench.runs.own_images import are_images, scenario_of
 from clbench.runs.parallelism import check_threads, jobs_from
 from clbench.runs.preflight import check_protocol, check_strategy, unlearnable_classes
@@ -242,10 +243,11 @@ def given_to(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> dict[st
     for key, value in values.items():
         owner, dot, name = key.rpartition(".")
         if not dot:
-            if key in Recipe.__dataclass_fields__ and not any(
-                key in {field.name for field in chosen.plugin.fields} for chosen in strategies
-            ):
+            is_a_hyper_parameter = any(key in {field.name for field in chosen.plugin.fields} for chosen in strategies)
+            if key in Recipe.__dataclass_fields__ and not is_a_hyper_parameter:
                 raise UsageError(f"--set {key}: it is a field of the recipe", f"--set recipe.{key}={value}")
+            if key in options_of(Request) and not is_a_hyper_parameter:
+                raise UsageError(f"--set {key}: it is an option by itself", f"--{key.replace('_', '-')} {value}")
             if len(strategies) > 1:
                 raise UsageError(f"--set {key}: say of which strategy, for example {strategies[0].name}.{key}={value}")
             owner = strategies[0].name

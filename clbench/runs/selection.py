@@ -70,8 +70,10 @@ def choose_strategies(wanted: Sequence[str], notify: Listener) -> list[Chosen]:
 
 
 def _distinct(names: Sequence[str], kind: Kind) -> Sequence[str]:
-    if not names or "" in names:
+    if not any(names):
         raise UsageError(f"no {kind} is named", f"Known ones: clbench list {discovery.FOLDERS[kind]}")
+    if "" in names:
+        raise UsageError(f"{','.join(names)}: a {kind} is missing beside a comma", "Name it, or leave the comma out.")
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{kind} {name} is named twice")
