@@ -67,9 +67,10 @@ def list_(
     for title, rows in listed.items():
         print_table(terminal(), title, ["name", "what"], [[row["name"], _in_a_paragraph(row)] for row in rows])
         say()
-    say("Details: clbench show NAME. Those of Avalanche, timm and torchvision can be")
-    say("named, too: avalanche:Replay, avalanche:SplitMNIST, timm:resnet18,")
-    say("torchvision:mobilenet_v3_small")
+    say_prose(
+        "Details: clbench show NAME. Those of Avalanche, timm and torchvision can be named, too: avalanche:Replay, "
+        "avalanche:SplitMNIST, timm:resnet18, torchvision:mobilenet_v3_small"
+    )
 
 
 _LISTED = {

@@ -142,11 +142,9 @@ class ProgressDisplay:
         )
         self._advance(event.run, event.experience + event.fraction, detail)
 
-    def _advance(self, run: str, experiences: float, detail: str | None = None) -> None:
+    def _advance(self, run: str, experiences: float, detail: str) -> None:
         """Move the bars: that many of the run's experiences are done."""
-        self._live.update(self._tasks[run], completed=experiences)
-        if detail is not None:
-            self._live.update(self._tasks[run], detail=detail)
+        self._live.update(self._tasks[run], completed=experiences, detail=detail)
         self._shares[run] = experiences / self._started[run].experiences
         self._advance_all()
 
@@ -161,7 +159,7 @@ class ProgressDisplay:
     def _show_experience(self, event: ExperienceFinished) -> None:
         old, new = _percent(event.old_accuracy), _percent(event.new_accuracy)
         self._latest[event.run] = f" | old {old} new {new}"
-        self._advance(event.run, event.experience + 1)
+        self._advance(event.run, event.experience + 1, f"old {old} new {new}")  # in place of what was of its training
         evaluated = (event.old_accuracy, event.new_accuracy) != (None, None)
         what = f"old {old:>6}, new {new:>6}" if evaluated else "not evaluated"
         seconds = f"{event.seconds:.1f}" if event.seconds < 100 else f"{event.seconds:.0f}"

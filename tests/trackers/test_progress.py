@@ -45,6 +45,17 @@ def test_the_line_of_a_run_keeps_seed_bar_and_time_left() -> None:
     assert len(line) == 78  # and the terminal's ^C has room
 
 
+def test_the_line_of_a_run_says_nothing_of_an_experience_that_is_over() -> None:
+    display = terminal()
+    display.expect(1)
+    display(RunStarted("digits/naive/quick-seed0-0123abcd", 3, "10 epochs", 0))
+    display(TrainingProgress("digits/naive/quick-seed0-0123abcd", 0, 8, 0.8, 100.0))
+    display(ExperienceFinished("digits/naive/quick-seed0-0123abcd", 0, None, 0.99, 1.0))
+    display(ExperienceFinished("digits/naive/quick-seed0-0123abcd", 1, 0.5, 0.98, 1.0))
+    (line,) = screen(display)
+    assert line.endswith("old 50.0 % new 98.0 %") and "experience 0" not in line
+
+
 def test_a_grid_has_one_bar_for_all_its_runs_that_counts_only_what_is_to_be_done() -> None:
     display = terminal()
     runs = [f"digits/naive/quick-seed{seed}-0123abcd" for seed in range(4)]
