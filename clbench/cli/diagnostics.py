@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from clbench.cli.options import AsJson, DataFolder, Results, run_options, terminal
+from clbench.cli.options import AsJson, DataFolder, Results, one_by_one, run_options, starting, terminal
 from clbench.runs.request import Request
 from clbench.system.output import say, say_json
 
@@ -18,9 +18,10 @@ def profile(request: Request, as_json: AsJson = False) -> None:
     The parts are data, forward, backward, optimizer, strategy, evaluation and start-up. It does one run, of one
     strategy on one scenario with seed 0, and keeps nothing of it.
     """
-    from clbench.diagnostics.profile import HEADINGS
-    from clbench.diagnostics.profile import profile as measure
-    from clbench.system.tables import print_table
+    with starting():
+        from clbench.diagnostics.profile import HEADINGS
+        from clbench.diagnostics.profile import profile as measure
+        from clbench.system.tables import print_table
 
     found = measure(request, terminal(stderr=True))
     if as_json:
@@ -43,7 +44,7 @@ def doctor(
     from clbench.diagnostics.doctor import examine
 
     worst = 0
-    for finding in examine(results, data):
+    for finding in one_by_one(examine(results, data), "checking"):
         say(f"{'ok  ' if finding.healthy else 'FAIL'}  {finding.what}")
         if finding.fix:
             say(f"      {finding.fix}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clbench.cli.options import AsJson, asks, terminal
+from clbench.cli.options import AsJson, asks, starting, terminal
 from clbench.extension.requests import ExtendRequest, TrainRequest
 from clbench.system.output import legible, say, say_json, say_prose
 
@@ -26,12 +25,13 @@ def train(ctx: typer.Context, asked: dict[str, Any], dry_run: DryRun = False, as
     `clbench extend` adds classes to it later, without these images.
     """
     request = TrainRequest(**asked)
-    from clbench.api.extending import plan_training, train_request
+    with starting():
+        from clbench.api.extending import plan_training, train_request
 
-    if dry_run:
-        _print_lines(plan_training(request), as_json)
+        planned = plan_training(request) if dry_run else None
+    if planned is not None:
+        _print_lines(planned, as_json)
         return
-    _starting()
     _print_result(train_request(request, terminal(stderr=True)), request, as_json)
 
 
@@ -51,18 +51,15 @@ def extend(
     Of the old classes nothing is needed. With a few test images of them the report says what was forgotten.
     """
     request = ExtendRequest(source=source, **asked)
-    from clbench.api.extending import extend_request, plan_extension
+    with starting():
+        from clbench.api.extending import extend_request, plan_extension
 
-    if dry_run:
-        _print_lines(plan_extension(request), as_json)
+        planned = plan_extension(request) if dry_run else None
+
+    if planned is not None:
+        _print_lines(planned, as_json)
         return
-    _starting()
     _print_result(extend_request(request, terminal(stderr=True)), request, as_json)
-
-
-def _starting() -> None:
-    if sys.stderr.isatty():  # importing torch takes a second or more; the first line that follows replaces this one
-        print("Starting …", end="\r", file=sys.stderr, flush=True)
 
 
 def _print_lines(planned: dict[str, Any], as_json: bool) -> None:

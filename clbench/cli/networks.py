@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clbench.cli.completion import one_of
-from clbench.cli.options import AsJson, DataFolder
+from clbench.cli.options import AsJson, DataFolder, starting
 from clbench.errors import UsageError
 from clbench.system import output
 from clbench.system.output import legible, say, say_json
@@ -49,13 +49,14 @@ def export(
 
     The file is run before it gets its name, on test images if their dataset is there, and compared with the network.
     """
-    from clbench.data.datasets import data_folder
-    from clbench.deployment.exporting import default_name, format_named
-    from clbench.deployment.exporting import export as write
-    from clbench.deployment.formats import metadata
+    with starting():
+        from clbench.data.datasets import data_folder
+        from clbench.deployment.exporting import default_name, format_named
+        from clbench.deployment.exporting import export as write
+        from clbench.deployment.formats import metadata
 
-    form = format_named(to)
-    loaded = _loaded(path, network)
+        form = format_named(to)
+        loaded = _loaded(path, network)
     if sys.stderr.isatty():  # a large network takes a minute
         print(f"Exporting {len(loaded.classes)} classes as {to} …", end="\r", file=sys.stderr, flush=True)
     done = write(loaded, to, out or Path(default_name(loaded.record, to)), data_folder(data))
@@ -95,11 +96,12 @@ def predict(
         raise UsageError("--none and --none-below are both given", "Give one of them.")
     if none_below is not None and not math.isfinite(none_below):
         raise UsageError(f"--none-below must be a number (got {none_below})")
-    from clbench.deployment.predicting import image_files
-    from clbench.deployment.predicting import predict as ask
+    with starting():
+        from clbench.deployment.predicting import image_files
+        from clbench.deployment.predicting import predict as ask
 
-    files = image_files(images)
-    loaded = _loaded(path, network)
+        files = image_files(images)
+        loaded = _loaded(path, network)
     if not loaded.gives_logits:
         say(
             f"The scores are those of {loaded.record.classifier.name} and not logits: their softmax orders the "

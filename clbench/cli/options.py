@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -31,6 +32,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard out
 
 
 _WIDE = 400
+
+_T = TypeVar("_T")
 
 
 def run_options(*names: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -102,3 +105,24 @@ def terminal(stderr: bool = False, wide: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     return Terminal(stderr=stderr, highlight=False, width=_WIDE if wide or not stream.isatty() else None)
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Show that the command has begun, in a terminal: importing torch takes a second, and on a busy machine several."""
+    shown = "Starting …" if sys.stderr.isatty() else ""
+    print(shown, end="\r" if shown else "", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print(" " * len(shown), end="\r" if shown else "", file=sys.stderr, flush=True)
+
+
+def one_by_one(found: Iterable[_T], what: str) -> Iterator[_T]:
+    """Yield what is found; while the next is looked for, a terminal shows that it is, and how many there were."""
+    with terminal(stderr=True).status(what) as status:
+        for count, each in enumerate(found, start=1):
+            status.stop()  # a line of its own does not mix with what is printed
+            yield each
+            status.update(f"{what}, {count} done")
+            status.start()

@@ -12,7 +12,7 @@ import typer
 from clbench.cli.command import Command
 from clbench.cli.completion import checked, one_of, plugins, shown
 from clbench.cli.data import ImageFit, ImageSize, ImportedPath, are_ids, imported, numbered_classes, print_dataset
-from clbench.cli.options import AsJson, DataFolder, terminal
+from clbench.cli.options import AsJson, DataFolder, one_by_one, starting, terminal
 from clbench.cli.stored_runs import list_runs
 from clbench.errors import UsageError
 from clbench.system.output import say, say_json, say_prose
@@ -195,15 +195,13 @@ def check(
     plugin = None if is_librarys(name) else find(name)
     if plugin is not None and plugin.kind == "scenario":
         raise UsageError(f"{name} is a scenario; strategies and networks are checked")
+    with starting():
+        examined = _examined(name, plugin)
     results = []
-    with terminal(stderr=True).status("checking") as status:
-        for result in _examined(name, plugin):
-            results.append(result)
-            if not as_json:
-                status.stop()  # a line of its own does not mix with what is printed
-                _print_check(result)
-                status.update(f"checking, {len(results)} done")
-                status.start()
+    for result in one_by_one(examined, "checking"):
+        results.append(result)
+        if not as_json:
+            _print_check(result)
     count = Counter(result.status for result in results)
     if as_json:
         say_json([vars(result) for result in results])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clbench.cli.completion import one_of, protocols
-from clbench.cli.options import run_options, terminal
+from clbench.cli.options import run_options, starting, terminal
 from clbench.cli.printing import answering
 from clbench.errors import UsageError
 from clbench.runs.request import Request
@@ -58,7 +58,8 @@ def reproduce(
             )
         _print_targets(chosen(targets(protocol or None), setting, method))
         return
-    from clbench.api.comparing import execute_planned
+    with starting():
+        from clbench.api.comparing import execute_planned
 
     wanted = chosen(targets(protocol), setting, method)
     outcomes = execute_planned(lambda notify: plan_targets(wanted, request, notify), request, terminal(stderr=True))

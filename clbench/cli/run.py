@@ -12,7 +12,7 @@ import typer
 
 from clbench.cli.command import named_by_options
 from clbench.cli.completion import studies
-from clbench.cli.options import AsJson, Wide, run_options, terminal
+from clbench.cli.options import AsJson, Wide, run_options, starting, terminal
 from clbench.cli.printing import answering, print_comparisons
 from clbench.errors import UsageError
 from clbench.runs.request import Request, options
@@ -68,9 +68,8 @@ def run(
         _print_plan(sections, as_json)
         checked()
         return
-    if sys.stderr.isatty():  # importing torch takes a second or more; the first line that follows replaces this one
-        print("Starting …", end="\r", file=sys.stderr, flush=True)
-    from clbench.api.comparing import require_clean, run_sections
+    with starting():
+        from clbench.api.comparing import require_clean, run_sections
 
     outcomes = run_sections(sections, terminal(stderr=True), checked)
     with answering(outcomes, request.out, f"clbench compare {request.out}") as runs:
@@ -107,20 +106,22 @@ def _sections(study: Path | None, asked: Mapping[str, Any]) -> Sequence[Section]
 
 
 def _print_plan(sections: Sequence[Section], as_json: bool) -> None:
-    from clbench.executors.choosing import require_executor
-    from clbench.results.record_model import to_json
-    from clbench.results.run_spec import run_id
-    from clbench.runs.checkpoint import has_begun
-    from clbench.runs.expected_time import expected_time
-    from clbench.runs.grid_search import FOLDER
-    from clbench.runs.planning import Planning
+    with starting():
+        from clbench.executors.choosing import require_executor
+        from clbench.results.record_model import to_json
+        from clbench.results.run_spec import run_id
+        from clbench.runs.checkpoint import has_begun
+        from clbench.runs.expected_time import expected_time
+        from clbench.runs.grid_search import FOLDER
+        from clbench.runs.planning import Planning
 
     def notify(event: Any) -> None:
         say(getattr(event, "text", event), sys.stderr)
 
     request = sections[0].request
-    require_executor(request)
-    planning = Planning(sections, notify, bring=False)
+    with starting():
+        require_executor(request)
+        planning = Planning(sections, notify, bring=False)
     places = {run.name: request.out for run in planning.known} | {
         run.name: request.out / FOLDER for run in planning.trials
     }

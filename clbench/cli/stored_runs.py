@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clbench.cli import completion
-from clbench.cli.options import AsJson, Results, Wide, terminal
+from clbench.cli.options import AsJson, Results, Wide, starting, terminal
 from clbench.cli.printing import print_comparisons, print_metrics
 from clbench.errors import UsageError
 from clbench.system.output import one_line, say, say_json
@@ -106,7 +106,8 @@ def report(
 
     The figures and tables are also written as files. The page loads nothing from the network, and nothing is trained.
     """
-    from clbench.reporting.publication import write_report
+    with starting():
+        from clbench.reporting.publication import write_report
 
     if not results and out is None:
         out = Path("reports") / "results"
