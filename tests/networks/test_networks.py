@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from clbench.networks.head import Head
 from clbench.networks.network import Network
+from clbench.plugins.discovery import builtin_folder, select
+from clbench.plugins.loading import load
 from clbench.plugins.networks import build, network_source
 
 BUILT_IN = ("mlp", "cnn", "resnet18", "resnet32", "resnet32b")
@@ -148,6 +150,11 @@ def test_torchs_initialization_of_resnet18_is_uniform_by_the_inputs_of_each_conv
             assert theirs.weight.var().item() == pytest.approx(1 / (3 * inputs), rel=0.1)
             if theirs.in_channels == theirs.out_channels:  # He's variance by fan-out is 2/n, six times 1/3n
                 assert (mine.weight.var() / theirs.weight.var()).item() == pytest.approx(6, rel=0.1)
+
+
+def test_the_recipe_after_mammoths_code_trains_a_resnet18_as_torch_draws_it() -> None:
+    recipe = load(select("scenario", str(builtin_folder("scenario") / "splitcifar10.py"))).recipes["der2020"]
+    assert (recipe.network, recipe.initialization) == ("resnet18", "torch")
 
 
 def test_new_rows_depend_on_the_seed_alone() -> None:

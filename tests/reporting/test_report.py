@@ -613,6 +613,8 @@ def test_two_scenarios_have_a_table_of_scenarios_and_methods_with_the_best_in_bo
         publish(tmp_path / "r", "joint", old=1.0, scenario=scenario)
     write_report([tmp_path / "r"], tmp_path / "report", Selection())
     markup = (tmp_path / "report" / "index.html").read_text()
+    headings = [shown(text) for text in re.findall("<h[1-6]>(.*?)</h[1-6]>", markup)]
+    assert len(set(headings)) == len(headings) and {"Forgetting, one", "Forgetting, two"} <= set(headings)
     (body,) = re.findall(r'<section id="across">.*?<tbody>(.*?)</tbody>', markup, re.DOTALL)
     assert re.findall(r"<strong>(.*?)</strong>", body) == ["50.0", "70.0", "50.0"]  # joint aside; a tie in "two"
     latex = (tmp_path / "report/tables/across/quick-1.tex").read_text()

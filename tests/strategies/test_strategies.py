@@ -464,13 +464,14 @@ def test_warm_up_trains_the_new_rows_alone() -> None:
 OPTIMIZERS = [("sgd", 0.0), ("sgd", 0.9), ("adam", 0.0), ("adamw", 0.0), ("adagrad", 0.0), ("rmsprop", 0.9)]
 
 
+@pytest.mark.parametrize("name", ["lwf", "lwf_dialects"])
 @pytest.mark.parametrize(("optimizer", "momentum"), OPTIMIZERS)
 def test_the_warm_up_leaves_the_other_rows_of_a_fixed_head_and_their_moments_alone(
-    optimizer: str, momentum: float
+    optimizer: str, momentum: float, name: str
 ) -> None:
     """With SGD, weight decay would shrink them by 1 - lr·λ in every step, although the loss gives them no gradient."""
     recipe = replace(MLP, optimizer=optimizer, momentum=momentum, head="fixed", weight_decay=0.01)
-    run = small(builtin("lwf", warmup_epochs=2, lambda_r=0.05), recipe).learn(2)
+    run = small(builtin(name, warmup_epochs=2, lambda_r=0.05), recipe).learn(2)
     before, after = (run.models[index].head for index in (0, 1))
     others = [0, 1, 3, 4]  # experience 1 brings class 2 of 5
     assert torch.equal(after.weight[others], before.weight[others])
