@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from clbench.errors import DataError, MachineError, UsageError
 from clbench.results import manifests
 from clbench.results.extension_result import ExtensionResult
-from clbench.system.files import read_plain, sync_folder, write_synced
+from clbench.system.files import check_can_be_made, read_plain, sync_folder, write_synced
 from clbench.system.signals import Interrupted
 
 RESULT = "result.json"
@@ -80,9 +80,13 @@ class OutputFolder:
         raise UsageError(f"{self.path} exists, and is not replaced", "Choose another folder: --out DIR")
 
     def check(self) -> None:
-        """Raise UsageError if the folder holds anything but the result of an earlier command."""
-        if (self.path.exists() or self.path.is_symlink()) and not (self.path / RESULT).is_file():
+        """Raise UsageError if the folder holds anything but the result of an earlier command, and MachineError if it
+        cannot be made."""
+        if (self.path / RESULT).is_file():
+            return
+        if self.path.exists() or self.path.is_symlink():
             raise UsageError(f"{self.path} exists, and is not replaced", "Choose another folder: --out DIR")
+        check_can_be_made(self.path)
 
     def kept(self, identity: str) -> Path | None:
         """Return the folder with what a strategy has made, if it has finished."""

@@ -26,7 +26,7 @@ from filelock import FileLock
 from clbench.errors import MachineError
 from clbench.results import manifests
 from clbench.results.pack_layout import packs_in
-from clbench.system.files import copy_synced, read_plain, replace_file, sync_folder, write_synced
+from clbench.system.files import check_can_be_made, copy_synced, read_plain, replace_file, sync_folder, write_synced
 
 WORK, FAILED, DAMAGED = ".work", ".failed", ".damaged"
 FIRST = "first-"
@@ -106,11 +106,7 @@ def check_results_folder(path: Path) -> None:
             raise MachineError(
                 f"{path} holds files that are not clbench runs", "Choose an empty or a new folder with --out."
             )
-        nearest = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-        if not nearest.is_dir():
-            raise MachineError(f"cannot write to {path}: {nearest} is a file", "Choose a folder with --out.")
-        if not os.access(nearest, os.W_OK | os.X_OK):
-            raise MachineError(f"cannot write to {path}: permission denied", "Choose a folder with --out.")
+        check_can_be_made(path)
     except OSError as error:
         raise MachineError(f"cannot write to {path}: {error.strerror}", "Choose a folder with --out.") from error
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from clbench.errors import MachineError
+
 
 def open_plain(path: Path) -> BinaryIO:
     """Open a file to read. Raises OSError for a link, a pipe and a device, without opening what it leads to."""
@@ -133,3 +135,12 @@ def _require_private(path: Path, status: os.stat_result, is_right: Callable[[int
         raise Exposed(path, f"belongs to another user (id {status.st_uid})")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise Exposed(path, "can be written by other users")
+
+
+def check_can_be_made(folder: Path) -> None:
+    """Raise MachineError if `folder`, which need not exist, cannot be made or written; write nothing."""
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        raise MachineError(f"cannot write to {folder}: {nearest} is a file", "Choose a folder with --out.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise MachineError(f"cannot write to {folder}: permission denied", "Choose a folder with --out.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import pytest
 from digit_photos import write_digits
 
 import clbench
-from clbench.api.extending import plan_extension
-from clbench.errors import UsageError
-from clbench.extension.requests import ExtendRequest
+from clbench.api.extending import plan_extension, plan_training
+from clbench.errors import MachineError, UsageError
+from clbench.extension.requests import ExtendRequest, TrainRequest
 
 
 @pytest.fixture
@@ -75,6 +76,16 @@ def test_what_a_network_from_elsewhere_still_needs_is_named(photos, tmp_path, gi
 def test_a_share_cannot_be_held_out_of_what_is_divided_already(model, tmp_path):
     with pytest.raises(UsageError, match="--held-out has no effect here"):
         clbench.extend(model, divided(tmp_path / "new"), held_out=0.3, out=tmp_path / "out")
+
+
+def test_an_output_that_cannot_be_written_is_refused_by_a_dry_run(model, photos, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(MachineError, match=r"cannot write to .*file is a file"):
+        plan_training(TrainRequest(network="mlp", images=photos.base, out=tmp_path / "file" / "out"))
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)  # as chmod does, but not for root
+    with pytest.raises(MachineError, match="permission denied"):
+        plan_extension(ExtendRequest(source=model, images=photos.one, out=tmp_path / "new" / "out"))
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("option", ["images", "old_test", "unlabelled"])
