@@ -64,7 +64,11 @@ def _execute(spec: RunSpec, plugin: Plugin, around: RunContext, network: Path | 
         try:
             # Standard output is the command's own; what a plug-in prints goes where progress goes.
             with around.results.under_way(name, identity), contextlib.redirect_stdout(sys.stderr):
-                return Outcome(name, "finished", ExperienceByExperience(spec, plugin, around, network).to_the_end())
+                try:
+                    path = ExperienceByExperience(spec, plugin, around, network).to_the_end()
+                finally:
+                    state.restore()  # before anything else is written, at a path that may be relative
+                return Outcome(name, "finished", path)
         except StrategyFailed as failure:
             return _keep_failure(failure.cause, failure.where, spec, around)
         except PluginError as failure:
