@@ -247,7 +247,7 @@ def given_to(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> dict[st
             if key in Recipe.__dataclass_fields__ and not is_a_hyper_parameter:
                 raise UsageError(f"--set {key}: it is a field of the recipe", f"--set recipe.{key}={value}")
             if key in options_of(Request) and not is_a_hyper_parameter:
-                raise UsageError(f"--set {key}: it is an option by itself", f"--{key.replace('_', '-')} {value}")
+                raise UsageError(f"--set {key}: '{key}' is an option by itself", f"--{key.replace('_', '-')} {value}")
             if len(strategies) > 1:
                 raise UsageError(f"--set {key}: say of which strategy, for example {strategies[0].name}.{key}={value}")
             owner = strategies[0].name
