@@ -41,6 +41,9 @@ class Drawn:
 class ExemplarMemory:
     """At most `capacity` images with their labels, and further values that a strategy stores with each."""
 
+    held = 0
+    """Number of exemplars, the first ones, that `reservoir` leaves in their places; see `hold`."""
+
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.offered = 0
@@ -80,7 +83,8 @@ class ExemplarMemory:
         """Offer a batch by reservoir sampling: at any time all images offered so far are equally likely to be stored.
 
         An image is stored once at most, however often it is offered. `values` (n, …) are stored with the images; those
-        of each offer of an image within an experience are equally likely. Source: Vitter 1985, algorithm R.
+        of each offer of an image within an experience are equally likely. Of exemplars that are held, none is replaced.
+        Source: Vitter 1985, algorithm R.
         """
         self._store(batch, self._places(batch, bool(values), self._anywhere), values)
 
@@ -134,8 +138,17 @@ class ExemplarMemory:
             left[own] -= 1
         self.select(torch.tensor(places, dtype=torch.int64))
 
+    def hold(self) -> None:
+        """Let the reservoir of what is offered from now on fill only the room that is left.
+
+        For a few images that stand for old data: a reservoir takes them for all that there was, and would replace most.
+        """
+        self.held = self.offered = len(self)
+
     def _anywhere(self, position: int, size: int) -> int:
-        return size if size < self.capacity else int(torch.randint(self.offered + 1, (1,)))
+        if size < self.capacity:
+            return size
+        return self.held + int(torch.randint(self.offered - self.held + 1, (1,)))
 
     def _class(self, experience: Experience, label: int) -> Class:
         return experience.index if experience.setting == "domain_incremental" else 0, label

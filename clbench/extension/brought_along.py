@@ -1,8 +1,8 @@
 """What a strategy has of the classes that a given network knows: its first experience, which happened elsewhere.
 
 A strategy is not changed for it. If its state was kept with the network, it is restored. If images of old classes are
-given, they are shown to the strategy as the first experience's data, without training on them. Else its hooks are
-called without data, and one that asks for them cannot extend this network.
+given, they are shown to the strategy as the first experience's data, without training on them; those that it stores, it
+keeps. Else its hooks are called without data, and one that asks for them cannot extend this network.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from clbench.base.batch import Batch
+from clbench.base.exemplars import ExemplarMemory
 from clbench.base.experience import Experience
 from clbench.base.strategy import Strategy
 from clbench.data.batches import TrainingSet
@@ -76,6 +77,9 @@ def bring_along(
     if _follows_steps(strategy):
         _show(strategy, model, Experience(0, sizes), old, trainer)
     strategy.after_experience(model, Experience(0, sizes, samples=old))
+    for value in vars(strategy).values():
+        if isinstance(value, ExemplarMemory):
+            value.hold()
 
 
 def check(strategy: Strategy[Any], model: Network, sizes: tuple[int, int], old_images: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -113,6 +113,9 @@ def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> P
     if not any(each.refusal is None for each in prospects.values()):
         refuse_all(_left_out(tried))
     check_options(prospects, old_images is not None, request.epochs, tuple(values.recipe))
+    if old_images is not None:
+        for text in _not_stored(tried, sum(map(len, old_images.train))):
+            notify(Note(text))
     seeds = run_seeds(request.seed)
     return Plan(
         request,
@@ -140,6 +143,16 @@ def _default(
         if _usable(states.get(name), method, parent) is not None:
             return chosen
     return choose_strategies(names[-1:], notify)
+
+
+def _not_stored(tried: Sequence[Tried], old_images: int) -> Iterator[str]:
+    """Say which strategies have too small a memory for all images of old classes."""
+    for each in tried:
+        field = each.method.strategy.memory_field
+        room = each.spec.config.get(field, 0)
+        if each.prospect.refusal is None and each.prospect.uses_old_images and 0 < room < old_images:
+            option = f"--set {each.spec.name}.{field}={old_images}"
+            yield f"{each.spec.selector} stores at most {room} of the {old_images} old images; {option} stores all"
 
 
 def _left_out(tried: Sequence[Tried]) -> list[LeftOut]:

@@ -255,6 +255,57 @@ def test_replay_keeps_old_classes_that_naive_training_forgets(model, photos, tmp
     assert er.old_accuracy > naive.old_accuracy + 0.2
 
 
+WATCHING = """
+from typing import Annotated
+from annotated_types import Ge
+import clbench
+
+@clbench.config
+class Config:
+    memory: Annotated[int, Ge(1)] = 36
+
+class Watching(clbench.Strategy[Config]):
+    \"""Replays, and raises unless all old images are still in its memory in the end.\"""
+
+    def start(self, model):
+        self.exemplars = clbench.ExemplarMemory(self.config.memory)
+
+    def loss(self, batch):
+        return batch.cross_entropy()
+
+    def after_step(self, batch):
+        self.exemplars.reservoir(batch)
+
+    def after_experience(self, model, experience):
+        labels = self.exemplars.labels.tolist()
+        assert sum(label < 7 for label in labels) == 35, labels
+"""
+
+
+@pytest.mark.slow
+def test_images_of_old_classes_that_were_given_stay_in_a_reservoir(model, photos, tmp_path):
+    (tmp_path / "watching.py").write_text(WATCHING)
+    clbench.extend(
+        model,
+        photos.three,
+        strategy=str(tmp_path / "watching.py"),
+        old_images=photos.old_images,
+        epochs=2,
+        out=tmp_path / "out",
+        threads=1,
+    )
+
+
+@pytest.mark.slow
+def test_that_a_memory_is_too_small_for_the_old_images_is_said(model, photos, tmp_path, capsys):
+    given = {"strategy": "naive,er", "old_images": photos.old_images, "epochs": 1, "threads": 1}
+    clbench.extend(model, photos.one, set={"er.memory": 30}, out=tmp_path / "out", **given)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "er stores at most 30 of the 35 old images; --set er.memory=35 stores all" in said
+    clbench.extend(model, photos.one, out=tmp_path / "enough", **given)
+    assert "stores at most" not in capsys.readouterr().err
+
+
 # -- what is given ----------------------------------------------------------------------------------------------------
 
 

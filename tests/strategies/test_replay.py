@@ -98,6 +98,28 @@ def test_the_values_of_a_stored_image_are_those_of_any_of_its_epochs_with_equal_
     assert all(counts[epoch] == pytest.approx(300 * 3 / 4, abs=50) for epoch in range(4))
 
 
+def test_a_reservoir_replaces_no_exemplar_that_is_held_and_samples_what_follows_into_the_rest() -> None:
+    torch.manual_seed(0)
+    counts: Counter[int] = Counter()
+    for _ in range(1000):
+        memory = ExemplarMemory(5)
+        memory.reservoir(batch_of([0, 1, 2]))
+        memory.hold()
+        for rows in ([3, 4, 5, 6], [7, 8, 9, 10]):
+            memory.reservoir(batch_of(rows, experience=Experience(1, SIZES)))
+        assert kept_rows(memory)[:3] == [0, 1, 2]
+        counts.update(kept_rows(memory)[3:])
+    assert all(counts[row] == pytest.approx(1000 * 2 / 8, abs=60) for row in range(3, 11))
+
+
+def test_a_memory_full_of_exemplars_that_are_held_takes_no_others() -> None:
+    memory = ExemplarMemory(3)
+    memory.reservoir(batch_of([0, 1, 2]))
+    memory.hold()
+    memory.reservoir(batch_of(list(range(3, 30)), experience=Experience(1, SIZES)))
+    assert kept_rows(memory) == [0, 1, 2]
+
+
 def test_a_reservoir_leaves_out_exemplars_that_train_with_the_data_and_goes_on_after_a_limit() -> None:
     memory = ExemplarMemory(6)
     memory.reservoir(batch_of([0, 1, -1, 2, 3], labels=[0, 0, 0, 1, 1]))
