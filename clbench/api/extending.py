@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from clbench.base.events import Listener, Note
 from clbench.deployment.loading import load_network
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import UsageError
@@ -251,7 +252,8 @@ def command_of(request: TrainRequest | ExtendRequest, threads: int) -> str:
 
 def plan_training(request: TrainRequest) -> dict[str, Any]:
     """Check what `train` would do, and return it in words; nothing is trained or written."""
-    what = first_network_planning.plan(request, FIRST_STRATEGY, lambda event: None)
+    notes: list[str] = []
+    what = first_network_planning.plan(request, FIRST_STRATEGY, _into(notes))
     return {
         "network": what.network.label,
         "classes": [
@@ -261,12 +263,14 @@ def plan_training(request: TrainRequest) -> dict[str, Any]:
         "recipe": f"{what.recipe.name}, {what.recipe.config.length}",
         "keeps statistics for": [method.plugin.name for method in what.prepared],
         "writes": _writes(request.out),
+        "notes": notes,
     }
 
 
 def plan_extension(request: ExtendRequest) -> dict[str, Any]:
     """Check what `extend` would do, and return it in words; nothing is trained or written."""
-    what = planning.plan(request, DEFAULT_STRATEGIES, lambda event: None)
+    notes: list[str] = []
+    what = planning.plan(request, DEFAULT_STRATEGIES, _into(notes))
     return {
         "network": what.parent.record.network.label,
         "made by": lineage_in_lines(lineage_of(what.parent.record)),
@@ -280,7 +284,12 @@ def plan_extension(request: ExtendRequest) -> dict[str, Any]:
         "strategy": [each.spec.selector for each in what.tried if each.prospect.refusal is None],
         "left out": reasons_in_lines(what.left_out),
         "writes": _writes(request.out),
+        "notes": notes,
     }
+
+
+def _into(notes: list[str]) -> Listener:
+    return lambda event: notes.append(event.text) if isinstance(event, Note) else None
 
 
 def _writes(out: Path) -> str:

@@ -59,6 +59,9 @@ class ImageFolder:
     domains: tuple[str, ...] | None = None
     """The groups, if they are domains: all of them have the same classes."""
 
+    in_each: tuple[str, ...] = ()
+    """The folders that the folders of all classes have in them; these might be meant as the classes, in domains."""
+
     skipped: Mapping[str, int] = field(default_factory=dict)
     """What was skipped, in words -> how many, for one line of notice."""
 
@@ -81,12 +84,13 @@ def find_images(path: Path, domains: bool | None = False) -> ImageFolder:
     if lists := find_lists(path):
         return _from_lists(path, found, lists)
     train_part, test_part = _parts(path, found)
+    in_each = found.in_each(train_part)
     if domains is None:
-        domains = found.has_domains(train_part)
-    elif domains and not found.has_domains(train_part):
+        domains = bool(in_each)
+    elif domains and not in_each:
         raise DataError(f"{path} has no domains that all have the same classes.", EXPECTED_DOMAINS)
     folder = _by_folders(path, found, train_part, test_part, 2 if domains else 1)
-    return replace(folder, domains=tuple(folder.groups)) if domains else folder
+    return replace(folder, domains=tuple(folder.groups)) if domains else replace(folder, in_each=in_each)
 
 
 def find_groups(path: Path) -> ImageFolder:
@@ -256,15 +260,16 @@ class _Found:
                 classes["/".join(inside[depth:below])].append(image)
         return classes
 
-    def has_domains(self, part: Inside) -> bool:
-        """Return whether there are several folders in this part, and all have the same folders of images."""
+    def in_each(self, part: Inside) -> tuple[str, ...]:
+        """Return the folders of images that each of several folders in this part has; () if they do not agree."""
         depth = len(part)
         classes: dict[str, set[str]] = {}
         for inside, _ in self.images:
             if inside[:depth] == part and len(inside) > depth:
                 classes.setdefault(inside[depth], set()).add("/".join(inside[depth + 1 : depth + 2]))
         first, *others = classes.values() or [set()]
-        return len(first) > 1 and "" not in first and bool(others) and all(each == first for each in others)
+        agree = len(first) > 1 and "" not in first and bool(others) and all(each == first for each in others)
+        return tuple(sorted(first)) if agree else ()
 
     def _walk(self, folder: Path, inside: Inside, above: tuple[int, ...]) -> None:
         """Take what is in a folder in the order of the names; `above` are the inodes of it and of those it is in."""

@@ -1,4 +1,4 @@
-"""What `train` and `extend` refuse before they look anything up."""
+"""What `train` and `extend` refuse, or warn of, before they look anything up."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+from clbench.base.events import Listener, Note
 from clbench.data.image_folders import ImageFolder
 from clbench.data.importing import LARGEST_SIZE
 from clbench.deployment.exporting import format_named
 from clbench.errors import UsageError
 from clbench.extension.folder import OutputFolder
 from clbench.extension.requests import Common
+from clbench.extension.wording import some
 from clbench.system.seeds import LARGEST
 
 
@@ -41,6 +43,17 @@ def check_held_out(request: Common, images: ImageFolder) -> None:
     if request.held_out is not None and images.has_test_part:
         raise UsageError(
             f"--held-out has no effect here: {request.images} has a part for testing", "Leave out --held-out."
+        )
+
+
+def say_which_are_classes(images: ImageFolder, notify: Listener) -> None:
+    """Say that the outer folders are the classes where the inner ones might be meant, as in PATH/DOMAIN/CLASS/*."""
+    if images.in_each:
+        notify(
+            Note(
+                f"the classes are {some(images.classes)}, although all have the same folders in them: "
+                f"{some(images.in_each)}. If those are the classes, give a list of path,label in {images.root}"
+            )
         )
 
 

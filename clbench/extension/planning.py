@@ -15,7 +15,7 @@ from clbench.deployment.strategy_states import StrategyState, stored_states
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import UsageError
 from clbench.extension.candidates import strategy_spec, trunk_sha256
-from clbench.extension.checks import check_held_out, check_values, same_but_for_writing
+from clbench.extension.checks import check_held_out, check_values, same_but_for_writing, say_which_are_classes
 from clbench.extension.prospects import Prospect, Situation, check_options, prospect
 from clbench.extension.recipes import EXTENDING, chosen_recipe
 from clbench.extension.requests import ExtendRequest
@@ -100,7 +100,7 @@ def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> P
     for note in notes:
         notify(Note(note))
     methods = methods_of(asked_for or _default(defaults, states, parent, notify), values.strategies)
-    new = _new_images(request, parent.classes)
+    new = _new_images(request, parent.classes, notify)
     if recipe.config.validation and all(len(own) < 2 for own in new.train):
         raise UsageError("recipe.validation holds out training images, and each class has a single one")
     old_test = _old_folder(request.old_test, "--old-test", parent.classes)
@@ -231,10 +231,11 @@ def _parent(
     return network, {}, [f"assumed of the network: {', '.join(assumed)}"] if assumed else []
 
 
-def _new_images(request: ExtendRequest, known: Sequence[str]) -> ImageFolder:
+def _new_images(request: ExtendRequest, known: Sequence[str], notify: Listener) -> ImageFolder:
     """Return the folder of new classes, divided. Raises UsageError for classes that cannot be added."""
     folder = find_images(request.images)
     check_held_out(request, folder)
+    say_which_are_classes(folder, notify)
     already = [name for name in folder.classes if name in known]
     if already and not request.also_old:
         raise UsageError(

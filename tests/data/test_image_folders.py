@@ -291,6 +291,11 @@ def test_folders_with_the_same_classes_are_domains(domains: bool | None, tmp_pat
     }
 
 
+def test_folders_that_are_not_taken_for_domains_keep_what_all_have_in_them(tmp_path: Path) -> None:
+    found = find_images(touch(tmp_path, DOMAINS), domains=False)
+    assert (found.classes, found.domains, found.in_each) == (("art", "photo"), None, ("cat", "dog"))
+
+
 def test_domains_may_be_divided_into_parts(tmp_path: Path) -> None:
     given = [f"{part}/{file}" for part in ("train", "test") for file in DOMAINS]
     found = find_images(touch(tmp_path, given), None)

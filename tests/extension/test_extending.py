@@ -365,6 +365,18 @@ def test_one_image_in_several_copies_is_one_image(model, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("extends", [False, True])
+def test_that_outer_folders_are_the_classes_is_said_where_the_inner_ones_may_be(model, tmp_path, capsys, extends):
+    for outer in ("art", "photo"):
+        write_digits(tmp_path / "new" / outer, range(2), 90, 5)
+    command = ["extend", str(model)] if extends else ["train", "--network", "mlp", "--size", "16"]
+    with pytest.raises(SystemExit) as ended:
+        program.app([*command, "--images", str(tmp_path / "new"), "--out", str(tmp_path / "out"), "--dry-run"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert not ended.value.code
+    assert "the classes are art, photo, although all have the same folders in them: digit-0, digit-1." in said
+
+
 def test_a_broken_image_is_named_with_what_it_was_for(model, photos, tmp_path, capsys):
     shutil.copytree(photos.one, tmp_path / "new")
     (broken := sorted((tmp_path / "new" / "digit-7").iterdir())[3]).write_bytes(b"no image")
