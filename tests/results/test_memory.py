@@ -32,7 +32,7 @@ def growth(make: Callable[[], Any]) -> tuple[int, int]:
 
 @pytest.mark.slow
 def test_what_is_kept_of_a_run_does_not_grow_with_its_predictions_nor_the_peak_with_the_runs(tmp_path: Path) -> None:
-    samples = 2000  # of each of 4 classes; in 2 settings after 2 experiences, in two bytes each: 80 kB
+    samples = 5000  # of each of 4 classes; in 2 settings after 2 experiences, in two bytes each: 200 kB
     for seed in range(20):
         publish(tmp_path / "many", seed=seed, samples=samples)
     publish(tmp_path / "small", samples=10)
