@@ -172,7 +172,7 @@ def test_runs_that_are_under_way_when_the_command_ends_are_interrupted(package: 
             listener(event)
         raise KeyboardInterrupt
     deadline = time.monotonic() + 30
-    while not (package / "tracking/diary/diary").exists() or diary(package)[-1] != ["close"]:
+    while not (package / "tracking/diary/diary").exists() or diary(package)[-1:] != [["close"]]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert diary(package, "end") == [["end", RUN, "interrupted"]]
