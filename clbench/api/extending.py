@@ -25,13 +25,11 @@ from clbench.extension.folder import REPORT, read_result
 from clbench.extension.given import lineage_of
 from clbench.extension.requests import ExtendRequest, TrainRequest
 from clbench.extension.wording import lineage_in_lines, reasons_in_lines
-from clbench.plugins.discovery import Plugin, select
+from clbench.plugins.discovery import Plugin
 from clbench.results.environment import Environment, describe
 from clbench.results.extension_result import ExtensionResult
 from clbench.results.network_record import NetworkRecord
-from clbench.results.run_spec import StrategySpec
 from clbench.runs.option import options_of, with_options
-from clbench.runs.selection import choose_strategies
 from clbench.system.signals import Interruption
 from clbench.system.terminal import Terminal
 from clbench.trackers.progress import ProgressDisplay
@@ -202,30 +200,20 @@ def _around(request: TrainRequest | ExtendRequest, console: Console) -> Iterator
 def _page(
     request: TrainRequest | ExtendRequest,
     result: ExtensionResult,
+    strategy: Plugin,
     thumbnails: Mapping[tuple[str, str], bytes],
     record: NetworkRecord,
 ) -> str:
     from clbench.reporting.extension_page import Facts, extension_page
 
-    chosen = result.kept.strategy
-    plugin = _plugin(request, chosen)
     facts = Facts(
         Environment(**describe(result.device), finished=datetime.now(timezone.utc).isoformat(timespec="seconds")),
         record.weights_sha256,
         record.lineage[-1].id,
-        plugin.doc,
-        str(plugin.presets.get(chosen.preset or "", {}).get("loss", "")),
+        strategy.doc,
+        str(strategy.presets.get(result.kept.strategy.preset or "", {}).get("loss", "")),
     )
     return extension_page(result, thumbnails, command_of(request, result.threads), facts)
-
-
-def _plugin(request: TrainRequest | ExtendRequest, chosen: StrategySpec) -> Plugin:
-    """Return the strategy that was chosen: of those that the request names, which may be files, or a built-in one."""
-    named = request.strategy if isinstance(request, ExtendRequest) else None
-    for asked in choose_strategies(named, lambda _: None) if named else ():
-        if asked.name == chosen.selector:
-            return asked.plugin
-    return select("strategy", chosen.name, chosen.preset or "")
 
 
 def command_of(request: TrainRequest | ExtendRequest, threads: int) -> str:

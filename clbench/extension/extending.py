@@ -261,11 +261,13 @@ def extend(request: ExtendRequest, defaults: Sequence[str], around: Around) -> E
         if not made:
             refuse_all(left_out)
         result, chosen = _result(extension, made, left_out)
+        (method,) = [each.method for each in extension.entries if each.spec.selector == result.chosen]
         publish(
             output,
             chosen,
             continued(extension, task, chosen, made),
             result,
+            method.plugin,
             extension.sets,
             around.page,
             request.export,

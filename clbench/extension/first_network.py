@@ -67,6 +67,7 @@ def train(request: TrainRequest, strategy: str, around: Around) -> ExtensionResu
             made,
             {},
             first.result(made.candidate),
+            what.method.plugin,
             first.sets,
             around.page,
             request.export,

@@ -15,6 +15,7 @@ from clbench.deployment.loading import load_network, read_record
 from clbench.extension.candidates import CANDIDATE, Made
 from clbench.extension.folder import REPORT, RESULT, OutputFolder
 from clbench.extension.image_sets import ImageSet
+from clbench.plugins.discovery import Plugin
 from clbench.results import manifests
 from clbench.results.extension_result import ExtensionResult, Role
 from clbench.results.network_record import STEM, NetworkRecord
@@ -23,8 +24,8 @@ from clbench.results.record_model import as_json
 Thumbnails = Mapping[tuple[str, str], bytes]
 """PNG by (role, image)."""
 
-Page = Callable[[ExtensionResult, Thumbnails, NetworkRecord], str]
-"""Gives the report's page; the last is what network.json says."""
+Page = Callable[[ExtensionResult, Plugin, Thumbnails, NetworkRecord], str]
+"""Gives the report's page, of the strategy that was chosen; the last is what network.json says."""
 
 _SHOWN, _SIDE = 24, 96
 
@@ -34,6 +35,7 @@ def publish(
     made: Made,
     states: Mapping[str, bytes],
     result: ExtensionResult,
+    strategy: Plugin,
     sets: Mapping[Role, ImageSet],
     page: Page,
     export: str | None,
@@ -49,7 +51,7 @@ def publish(
     files = {name: (made.folder / name).read_bytes() for name in names} | dict(states)
     files[RESULT] = as_json(result)
     record = read_record(made.folder / f"{STEM}.json")
-    files[REPORT] = page(result, thumbnails(result, sets), record).encode(errors="replace")
+    files[REPORT] = page(result, strategy, thumbnails(result, sets), record).encode(errors="replace")
     if export is not None:
         path = output.work / exported_name(export)
         path.unlink(missing_ok=True)
