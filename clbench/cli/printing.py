@@ -63,8 +63,11 @@ def answering(outcomes: Sequence[Outcome], out: Path, again: str) -> Iterator[Ru
 
     At the end, however it comes, say which runs failed or cannot be read, and exit accordingly.
     """
+    from rich.text import Text
+
     from clbench.api.comparing import stored
     from clbench.runs.outcome import describe_missing
+    from clbench.system.terminal import print_lines
 
     unreadable: list[Unreadable] = []
     try:
@@ -82,5 +85,5 @@ def answering(outcomes: Sequence[Outcome], out: Path, again: str) -> Iterator[Ru
         raise typer.Exit(code) from error
     finally:  # whether or not the table was read to its end
         if missing := describe_missing(outcomes, unreadable):
-            say(missing, sys.stderr)
+            print_lines(terminal(stderr=True), Text(missing))
             raise typer.Exit(ClbenchError.exit_code)

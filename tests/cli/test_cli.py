@@ -798,6 +798,22 @@ MISCHIEF = {
 
 
 @pytest.mark.slow
+def test_why_a_run_failed_is_broken_between_words_in_a_terminal_and_a_line_elsewhere(
+    command: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "a long explanation of what went wrong in the loss of this strategy, and of what to do about it now"
+    write(here, "failing", loss=f"raise ValueError({reason!r})")
+    arguments = ("run", "-s", "failing", *SMALL)
+    said = command(*arguments).err.split("1 of 1 runs failed:")[1]
+    assert reason in said
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    said = command(*arguments).err.split("1 of 1 runs failed:")[1]
+    assert reason not in said and set(reason.split()) <= set(said.split())
+    assert max(map(len, said.splitlines())) <= 60
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISCHIEF)
 def test_a_strategy_that_fails_ends_its_own_run_only_and_is_not_compared(
     command: Command, here: Path, name: str
