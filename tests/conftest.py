@@ -9,6 +9,7 @@ import functools
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import warm_start
@@ -16,6 +17,7 @@ from filelock import FileLock
 from stored_runs import RESULTS
 
 from clbench.data.datasets import fetch
+from clbench.reporting import rendering
 from clbench.reporting.publication import Report, Selection, write_report
 from clbench.system.machine import available_cores, available_memory
 
@@ -26,6 +28,16 @@ WORKER_MEMORY = 2**30
 """What a worker and the processes that its tests start may need, in bytes."""
 
 warm_start.install()
+
+IN_ANY_FORMAT = rendering._file
+
+
+def _svg_alone(canvas: Any, kind: str, title: str) -> bytes:
+    return IN_ANY_FORMAT(canvas, kind, title) if kind == "svg" else b""
+
+
+# PNG and PDF take most of the time of a report. They are empty but where the fixture `every_format` is asked for.
+rendering._file = _svg_alone
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 
@@ -83,13 +95,25 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     return made
 
 
+@pytest.fixture
+def every_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of reports are drawn as PNG and PDF too."""
+    monkeypatch.setattr(rendering, "_file", IN_ANY_FORMAT)
+
+
 @pytest.fixture(scope="session")
 def report_of(once: Once) -> Callable[[str], Report]:
-    """The report of some results of stored_runs.RESULTS by name, made once; the results lie next to it."""
+    """The report of some results of stored_runs.RESULTS by name, made once; the results lie next to it.
+
+    The usual one and that of hostile names have their figures in every format.
+    """
 
     def make(name: str, folder: Path) -> None:
         RESULTS[name](folder / "results")
-        report = write_report([folder / "results"], folder / "report", Selection())
+        with pytest.MonkeyPatch.context() as patch:
+            if name in ("usual", "hostile"):
+                patch.setattr(rendering, "_file", IN_ANY_FORMAT)
+            report = write_report([folder / "results"], folder / "report", Selection())
         (folder / "report.pickle").write_bytes(pickle.dumps(report))
 
     @functools.cache

@@ -19,6 +19,9 @@ from clbench.results.stored_runs import check_every_byte
 from clbench.system import machine, memory
 from clbench.system.output import one_line
 
+IMPORTED = ("torchvision", "avalanche.training.templates")
+"""What a run imports and another package's release may break."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -50,15 +53,19 @@ def _installation() -> Iterator[Finding]:
     versions = [f"{name} {version or 'missing'}" for name, version in environment.describe("cpu")["packages"].items()]
     for start in range(0, len(versions), 4):  # in lines that fit 80 columns
         yield Finding(", ".join(versions[start : start + 4]))
-    for module in ("torchvision", "avalanche.training.templates"):
-        # In a separate process, because a broken package may crash on import.
-        command = [sys.executable, "-W", "ignore", "-c", f"import {module}"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    together = _python(f"import {', '.join(IMPORTED)}")
+    for module in IMPORTED:
+        done = together if together.returncode == 0 else _python(f"import {module}")
         if done.returncode == 0:
             yield Finding(f"{module} imports")
             continue
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         yield Finding(f"{module} does not import: {last}", 4, _fix_import(done.stderr))
+
+
+def _python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own, because a broken package may crash on import."""
+    return subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
 
 
 def _fix_import(message: str) -> str:
@@ -72,9 +79,7 @@ def _fix_import(message: str) -> str:
 
 
 def _machine() -> Iterator[Finding]:
-    command = [sys.executable, "-c", "import torch; print(torch.cuda.is_available() and torch.cuda.get_device_name())"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    name = done.stdout.strip()
+    name = _python("import torch; print(torch.cuda.is_available() and torch.cuda.get_device_name())").stdout.strip()
     gpu = "no CUDA device" if name in ("", "False") else name
     yield Finding(f"{machine.available_cores()} cores, {gpu}")
     free = shutil.disk_usage(Path.cwd()).free

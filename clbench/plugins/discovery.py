@@ -10,8 +10,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -123,7 +125,7 @@ def _everywhere(kind: Kind) -> Iterator[Plugin]:
     if here.resolve() != builtin_folder(kind).resolve():
         for path in _plugin_files(here):
             yield describe(kind, path, "working folder")
-    for point in entry_points(group=f"clbench.{FOLDERS[kind]}"):
+    for point in _entry_points(f"clbench.{FOLDERS[kind]}", _import_path()):
         source = f"package {point.dist.name if point.dist else point.value}"
         if path_of := _entry_point_file(point):
             yield describe(kind, path_of, source)
@@ -132,6 +134,18 @@ def _everywhere(kind: Kind) -> Iterator[Plugin]:
             yield Plugin(kind, point.name, nowhere, source, "", problem=f"there is no module {point.value}")
     for path in _plugin_files(builtin_folder(kind)):
         yield describe(kind, path, "built-in")
+
+
+def _import_path() -> tuple[tuple[str, int], ...]:
+    """Return the folders that are searched for packages, with when each changed."""
+    folders = (Path(place) for place in sys.path)
+    return tuple((str(folder), folder.stat().st_mtime_ns) for folder in folders if folder.is_dir())
+
+
+@lru_cache(maxsize=8)
+def _entry_points(group: str, import_path: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    """Return the entry points of the installed packages, read again only if `import_path` is another."""
+    return tuple(entry_points(group=group))
 
 
 def _plugin_files(folder: Path) -> list[Path]:
@@ -163,6 +177,7 @@ def describe(kind: Kind, path: Path, source: str) -> Plugin:
     return describe_content(kind, path.stem, content, path, source)
 
 
+@lru_cache(maxsize=1024)
 def describe_content(kind: Kind, name: str, content: bytes, path: Path = Path(), source: str = "stored") -> Plugin:
     """Describe a plug-in from the bytes of its file, which may be the copy that a stored run carries."""
     sha256 = hashlib.sha256(content).hexdigest()

@@ -69,12 +69,18 @@ def render(panels: Sequence[Panel], name: str, title: str, descriptions: Sequenc
     panel for screen readers.
     """
     with _drawing(panels, columns=3) as canvas:
-        svg = _save(canvas, "svg", {"Title": title, "Date": None, "Creator": None})
-        png = _save(canvas, "png", {"Title": title, "Software": None}, "white")
-        nobody = dict.fromkeys(("CreationDate", "ModDate", "Producer", "Creator"))
-        pdf = _save(canvas, "pdf", {"Title": title, **nobody}, "white")
-    svg = svg.replace(_FOREGROUND.encode(), b"currentColor")
-    return Rendered({"svg": svg, "png": png, "pdf": pdf}, inline(panels, name, descriptions))
+        files = {kind: _file(canvas, kind, title) for kind in ("svg", "png", "pdf")}
+    return Rendered(files, inline(panels, name, descriptions))
+
+
+def _file(canvas: Canvas, kind: str, title: str) -> bytes:
+    if kind == "svg":
+        drawing = _save(canvas, "svg", {"Title": title, "Date": None, "Creator": None})
+        return drawing.replace(_FOREGROUND.encode(), b"currentColor")
+    if kind == "png":
+        return _save(canvas, "png", {"Title": title, "Software": None}, "white")
+    nobody = dict.fromkeys(("CreationDate", "ModDate", "Producer", "Creator"))
+    return _save(canvas, "pdf", {"Title": title, **nobody}, "white")
 
 
 def inline(panels: Sequence[Panel], name: str, descriptions: Sequence[tuple[str, str]]) -> tuple[str, ...]:

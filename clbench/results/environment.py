@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ def versions() -> dict[str, str | None]:
     return {"python": python, **{name: _version(name) for name in PACKAGES}}
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -88,8 +90,12 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+@cache
 def _commit() -> str | None:
-    """Return the commit of a clbench that runs from a checkout; None for an installed one."""
+    """Return the commit of a clbench that runs from a checkout; None for an installed one.
+
+    Asked once in a process: what it runs is what it has imported, whatever is committed later.
+    """
     checkout = Path(__file__).parents[2]
     if not (checkout / ".git").exists():
         return None

@@ -978,6 +978,16 @@ def test_doctor_names_a_broken_plugin_a_damaged_run_and_a_failed_run_and_how_to_
     assert command("doctor", ".").code == 1
 
 
+def test_doctor_names_the_package_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    from clbench.diagnostics import doctor
+
+    monkeypatch.setattr(doctor, "IMPORTED", ("json", "no_such_package", "csv"))
+    _, _, *found = doctor._installation()
+    assert [finding.healthy for finding in found] == [True, False, True]
+    assert found[1].what.endswith("does not import: ModuleNotFoundError: No module named 'no_such_package'")
+    assert found[1].exit_code == 4 and "force-reinstall" in found[1].fix
+
+
 @pytest.mark.parametrize(("raised", "code"), [(ValueError("no room"), 1), (MemoryError(), 4)])
 def test_a_table_that_cannot_be_drawn_does_not_hide_that_the_runs_are_stored(
     here: Path, command: Command, monkeypatch: pytest.MonkeyPatch, raised: Exception, code: int

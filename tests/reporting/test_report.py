@@ -376,6 +376,7 @@ assert not {{"torch", "torchvision", "avalanche"}} & set(sys.modules)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("every_format")
 def test_all_files_are_the_same_bytes_from_a_copy_of_the_runs_given_in_another_order(
     report_of: ReportOf, tmp_path: Path
 ) -> None:

@@ -105,11 +105,13 @@ def test_of_a_long_curve_the_falls_are_drawn_and_not_every_point() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("every_format")
 def test_the_report_has_the_figure_as_files(tmp_path: Path) -> None:
     online(tmp_path / "results")
     write_report([tmp_path / "results"], tmp_path / "report", Selection())
     files = {path.name.rpartition("-within")[2] for path in (tmp_path / "report" / "figures").glob("*-within*")}
     assert files == {".svg", ".png", ".pdf", ".csv"}
+    assert all(path.stat().st_size for path in (tmp_path / "report" / "figures").iterdir())
     page = (tmp_path / "report" / "index.html").read_text()
     assert "Accuracy within experiences" in page and "stability gap" in page
 
