@@ -24,6 +24,9 @@ GRACE = 3.5
 _ELSEWHERE = 0.05
 """Seconds after which an interruption that was lost is raised again; a callback has returned by then."""
 
+_SAID = b"\0"
+"""What a process tells the one that watches it when it has said, or is about to say, that it stops."""
+
 
 class Interrupted(BaseException):
     """The run was asked to stop. A BaseException, so that it is not handled as a failure of the run."""
@@ -131,6 +134,7 @@ class LastCall:
                 os._exit(0)
         os.close(told)
         os.close(order)
+        self._tell = tell
         os.set_blocking(tell, False)  # as set_wakeup_fd demands
         signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # a signal to a child is not for us
@@ -143,6 +147,7 @@ class LastCall:
         """From now on the process stops by itself; it is still ended if it does not, as when a thread hangs."""
         self._stopping = True
         signal.set_wakeup_fd(-1)
+        self._say()
 
     def _obey(self, orders: int) -> None:
         if again := os.read(orders, 1):
@@ -150,8 +155,13 @@ class LastCall:
                 os.kill(os.getpid(), again[0])
             if end := os.read(orders, 1):
                 if not self._stopping:
+                    self._say()
                     os.write(2, self._last_words)
                 os._exit(128 + end[0])
+
+    def _say(self) -> None:
+        with contextlib.suppress(OSError):  # nobody watches any more
+            os.write(self._tell, _SAID)
 
 
 def _watch(process: int, told: int, order: int, last_words: bytes) -> None:
@@ -162,19 +172,30 @@ def _watch(process: int, told: int, order: int, last_words: bytes) -> None:
         os.dup2(os.open(os.devnull, os.O_RDWR), stream)
     while (byte := os.read(told, 1)) and byte[0] not in (signal.SIGINT, signal.SIGTERM):
         pass
-    for _ in range(2):
-        if not byte or _ends(told, GRACE):
+    if not byte:
+        return
+    said = False
+    for seconds, order_again in ((GRACE, True), (GRACE, True), (GRACE / 4, False)):
+        heard = _heard(told, seconds)
+        if heard is None:
             return
-        os.write(order, byte)
-    if not _ends(told, GRACE / 4):
+        said |= _SAID in heard
+        if order_again:
+            os.write(order, byte)
+    if said and _heard(told, GRACE) is None:  # it only takes its time to end
+        return
+    if not said:
         os.write(2, last_words)
-        os.kill(process, signal.SIGKILL)
+    os.kill(process, signal.SIGKILL)
 
 
-def _ends(told: int, within: float) -> bool:
-    """Return whether the process that writes to `told` ends within so many seconds."""
+def _heard(told: int, within: float) -> bytes | None:
+    """Return what the process that writes to `told` says within so many seconds; None if it ends."""
+    heard = b""
     deadline = time.monotonic() + within
     while (left := deadline - time.monotonic()) > 0:
-        if select.select([told], [], [], left)[0] and not os.read(told, 1):
-            return True
-    return False
+        if select.select([told], [], [], left)[0]:
+            if not (more := os.read(told, 64)):
+                return None
+            heard += more
+    return heard
