@@ -20,6 +20,8 @@ from typing import Any
 GRACE = 3.5
 """Seconds that a process has to stop by itself before it is made to."""
 
+_TO_END = 2.5
+"""Seconds that a process which ends itself may take; in all it is ended within ten."""
 
 _ELSEWHERE = 0.05
 """Seconds after which an interruption that was lost is raised again; a callback has returned by then."""
@@ -175,7 +177,7 @@ def _watch(process: int, told: int, order: int, last_words: bytes) -> None:
     if not byte:
         return
     said = False
-    for seconds, order_again in ((GRACE, True), (GRACE, True), (GRACE / 4, False)):
+    for seconds, order_again in ((GRACE, True), (GRACE, True), (_TO_END, False)):
         heard = _heard(told, seconds)
         if heard is None:
             return
