@@ -39,8 +39,18 @@ def config(cls: type[T]) -> type[T]:
 
     Raises TypeError for a field without a default and ValueError for a default that is out of its own range.
     """
+    return _checked(cls, described=False)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def described_config(cls: type[T]) -> type[T]:
+    """Do as `config`, and take the strings under the fields into JSON schemas, for which the source is read again."""
+    return _checked(cls, described=True)
+
+
+def _checked(cls: type[T], described: bool) -> type[T]:
     settings = pydantic.ConfigDict(
-        extra="forbid", allow_inf_nan=False, validate_default=True, use_attribute_docstrings=True
+        extra="forbid", allow_inf_nan=False, validate_default=True, use_attribute_docstrings=described
     )
     made = cast("type[T]", dataclass(cls, frozen=True, kw_only=True, config=settings))
     for field in dataclasses.fields(cast(Any, made)):

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from clbench.base.config import config
+from clbench.base.config import described_config
 
 
-@config
+@described_config
 class ContinualTuning:
     """A search of learning rate and stability weight, repeated in every experience."""
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from clbench.base.config import OMIT_DEFAULT, config
+from clbench.base.config import OMIT_DEFAULT, described_config
 from clbench.base.incremental_setting import Setting
 
 Milestones = tuple[Annotated[float, Gt(0)], ...]
 
 
-@config
+@described_config
 class Augmentation:
     """Random changes to each training image, drawn anew whenever it is seen."""
 
@@ -33,7 +33,7 @@ class Augmentation:
         return bool(self.crop or self.flip or self.brightness)
 
 
-@config
+@described_config
 class Overrides:
     """What is different in some experiences or for some strategy; None leaves the recipe's value."""
 
@@ -50,7 +50,7 @@ class Overrides:
     """Epochs of an experience after which the rate is divided."""
 
 
-@config
+@described_config
 class Recipe:
     """What is trained, and how. Every experience gets the same `epochs` over its own training data, unless `first` or
     `of_strategy` says otherwise."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,14 +114,17 @@ def _described(kind: Kind) -> list[dict[str, str]]:
 
 
 def _streams() -> list[dict[str, str]]:
-    from clbench.streams.kinds import KINDS, described
+    from clbench.streams.kinds import KINDS
 
-    rows = []
-    for name in KINDS:
-        known = described(name)
-        options = ", ".join(option["name"] for option in known["options"])
-        rows.append({"name": name, "what": _first_paragraph(known["doc"]), "settings": options, "from": "built-in"})
-    return rows
+    return [
+        {
+            "name": name,
+            "what": _first_paragraph(inspect.cleandoc(kind.__doc__ or "")),
+            "settings": ", ".join(option.name for option in dataclasses.fields(kind)),
+            "from": "built-in",
+        }
+        for name, kind in KINDS.items()
+    ]
 
 
 def _first_paragraph(doc: str) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 from collections.abc import Mapping
 from typing import Any, cast
 
-import pydantic
-
 from clbench.base.config import configure
 from clbench.errors import UsageError
+from clbench.plugins.syntax import hyper_parameters
 from clbench.streams.blurry import Blurry
 from clbench.streams.data_incremental import DataIncremental
 from clbench.streams.image_domains import Permuted, Rotated
@@ -54,9 +54,8 @@ def options_of(cls: type[StreamKind]) -> list[dict[str, str]]:
     """Return name, type, default and description of each option of a kind."""
     docs: dict[str, str] = {}
     for each in reversed(cls.__mro__[: cls.__mro__.index(StreamKind) + 1]):
-        # A class's schema has the descriptions of its own fields alone.
-        for name, field in pydantic.TypeAdapter(each).json_schema()["properties"].items():
-            docs |= {name: field["description"]} if "description" in field else {}
+        (written,) = ast.parse(inspect.getsource(each)).body
+        docs |= {field.name: field.doc for field in hyper_parameters(cast(ast.ClassDef, written))}
     return [
         {
             "name": field.name,
