@@ -125,7 +125,7 @@ def _everywhere(kind: Kind) -> Iterator[Plugin]:
     if here.resolve() != builtin_folder(kind).resolve():
         for path in _plugin_files(here):
             yield describe(kind, path, "working folder")
-    for point in _entry_points(f"clbench.{FOLDERS[kind]}", _import_path()):
+    for point in _entry_points(_import_path()).select(group=f"clbench.{FOLDERS[kind]}"):
         source = f"package {point.dist.name if point.dist else point.value}"
         if path_of := _entry_point_file(point):
             yield describe(kind, path_of, source)
@@ -142,10 +142,10 @@ def _import_path() -> tuple[tuple[str, int], ...]:
     return tuple((str(folder), folder.stat().st_mtime_ns) for folder in folders if folder.is_dir())
 
 
-@lru_cache(maxsize=8)
-def _entry_points(group: str, import_path: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
-    """Return the entry points of the installed packages, read again only if `import_path` is another."""
-    return tuple(entry_points(group=group))
+@lru_cache(maxsize=1)
+def _entry_points(import_path: tuple[tuple[str, int], ...]) -> Any:  # EntryPoints; SelectableGroups before Python 3.12
+    """Return the entry points of all installed packages, read again only if `import_path` is another."""
+    return entry_points()
 
 
 def _plugin_files(folder: Path) -> list[Path]:
