@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        values = torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol; what is wrong is said below
+            values = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise DataError(
             f"{path} holds more than weights, which was not read: {_first_line(error)}",
