@@ -30,8 +30,8 @@ class Misbehaving(clbench.Strategy):
             {body}
         return losses.cross_entropy(batch.logits, batch.y)
 '''
-ENDS_WITHIN = 15
-"""Seconds: the ten that are promised, and what a busy machine takes to notice."""
+ENDS_WITHIN = 10
+"""Seconds, as docs/command-line.md promises."""
 
 HANGS = {
     "loop": "while True: pass",
@@ -125,11 +125,10 @@ def test_one_signal_ends_a_command_whose_strategy_never_returns(
 
 @pytest.mark.slow
 def test_a_command_that_takes_its_time_to_end_says_once_that_it_stops(tmp_path: Path, data: Path) -> None:
-    slow = "end, os._exit = os._exit, lambda code: time.sleep(5) or end(code)"
+    slow = "end, os._exit = os._exit, lambda code: time.sleep(3) or end(code)"
     process, _ = start(tmp_path, data, f"{slow}{HANGS['deadlock in native code']}")
     process.send_signal(signal.SIGINT)
-    errors = process.communicate(timeout=ENDS_WITHIN + 5)[1]
-    assert process.returncode == 128 + signal.SIGINT
+    errors = process.communicate(timeout=ENDS_WITHIN)[1]
     assert errors.count("Finished work is kept; rerun the same command to resume.") == 1
 
 
