@@ -45,6 +45,9 @@ def main() -> None:
         with Interruption() as interruption:
             try:
                 app()
+            except Interrupted:
+                interruption.end()  # a library may end slowly, and another signal would change the exit code
+                raise
             except ClbenchError:
                 interruption.check()  # a library may have made an error of its own of it, as torch's exporters do
                 raise

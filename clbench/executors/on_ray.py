@@ -122,7 +122,8 @@ class RayExecutor(Executor):
         """Cancel the runs that are under way, and leave the cluster; one that was started here ends."""
         if not self._connected:
             return
-        with contextlib.redirect_stdout(WithoutRays(sys.stdout, self._said)):
+        # Ray ends a process that is interrupted while it leaves the cluster, with an exit code of its own.
+        with contextlib.redirect_stdout(WithoutRays(sys.stdout, self._said)), self.command.interruption.held():
             with contextlib.suppress(Exception):  # the cluster may be what was lost
                 for task in list(self._flights):
                     ray.cancel(task, force=True)

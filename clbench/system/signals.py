@@ -51,6 +51,7 @@ class Interruption:
     def __init__(self) -> None:
         self._requested: int | None = None
         self._deferred = False
+        self._held = False
         self._previous: dict[int, Any] = {}
         self._report_unraisable = sys.unraisablehook
 
@@ -72,7 +73,7 @@ class Interruption:
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         again, self._requested = self._requested is not None, signum
         # The interrupted code may swallow the exception; the next `check` raises it again.
-        if again or not self._deferred:
+        if not self._held and (again or not self._deferred):
             raise Interrupted(signum)
 
     def _lost(self, unraisable: Any) -> None:
@@ -104,6 +105,21 @@ class Interruption:
         finally:
             self._deferred = False
             self.check()
+
+    def end(self) -> None:
+        """From now on, also after this context, no signal takes effect: the process is ending."""
+        for number in self._previous:
+            signal.signal(number, signal.SIG_IGN)
+            self._previous[number] = signal.SIG_IGN
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Within, no signal takes effect, however many come: for what must not be left half done. Keep it short."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
 
     def check(self) -> None:
         """Raise Interrupted if a signal has arrived."""

@@ -261,6 +261,19 @@ def test_a_signal_while_a_checkpoint_is_written_keeps_that_boundary(tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_a_second_signal_while_the_stopped_command_is_ending_changes_nothing(tmp_path: Path, data: Path) -> None:
+    ends_slowly = "import atexit; atexit.register(time.sleep, 2); os.kill(os.getpid(), 2)"
+    process = subprocess.Popen(command(tmp_path, data, ends_slowly), stderr=subprocess.PIPE, text=True)
+    STARTED.append(process)
+    assert process.stderr
+    for line in process.stderr:
+        if "Stopped" in line:
+            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 130
+
+
+@pytest.mark.slow
 def test_whatever_the_umask_a_run_goes_on_from_its_checkpoint(tmp_path: Path, data: Path) -> None:
     process = subprocess.Popen(
         ["sh", "-c", 'umask 000; exec "$@"', "sh", *command(tmp_path, data, KILLED)], stderr=subprocess.PIPE
