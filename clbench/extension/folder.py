@@ -2,6 +2,7 @@
 
 OUT/                 the finished network, with result.json, report.html and MANIFEST.json, written last
 .OUT.work/<id>/      what a strategy has made; the same command again takes it from there
+.OUT.work/*.npy      images too many for memory, while a process is at work
 .OUT.lock            while a process is at work
 """
 
@@ -47,12 +48,14 @@ class OutputFolder:
                 ) from None
             try:
                 self.work.mkdir(exist_ok=True)
+                self._drop_unfinished()  # of a command that was killed
                 yield
             except Interrupted as stopped:
                 stopped.kept = self._has_kept()
                 raise
             finally:
                 with contextlib.suppress(OSError):
+                    self._drop_unfinished()
                     self.work.rmdir()  # unless something in it is worth keeping
                 lock.release()
                 with contextlib.suppress(OSError):
@@ -63,6 +66,14 @@ class OutputFolder:
                 f"{self.path}: {error.strerror or error}.{kept}",
                 "Free disk space, make the folder writable or choose another by --out, then rerun the same command.",
             ) from error
+
+    def _drop_unfinished(self) -> None:
+        """Remove what only the command itself had a use for: images, and what was being written."""
+        for path in self.work.iterdir():
+            if path.is_file():
+                path.unlink()
+            elif not (path / manifests.MANIFEST).is_file():
+                shutil.rmtree(path)
 
     def _has_kept(self) -> bool:
         """Return whether a strategy has finished; what one has begun is not kept."""

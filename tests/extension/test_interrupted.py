@@ -81,6 +81,33 @@ def test_damaged_work_is_made_again(model, photos, tmp_path, monkeypatch):
     assert content(command(model, photos, tmp_path / "out").folder) == reference
 
 
+@pytest.mark.slow
+def test_killed_while_images_are_read_the_same_command_goes_on_and_nothing_is_left(model, photos, tmp_path):
+    script = f"""
+import sys
+from pathlib import Path
+import killed_extensions
+from clbench.data import image_decoding
+from clbench.extension import image_sets
+
+image_sets._IN_MEMORY = 0  # images are kept in a file
+if sys.argv[1] == "killed":
+    image_decoding._write_header = lambda file, shape: (file.write(b"half"), file.flush(), __import__("os").kill(0, 9))
+killed_extensions.command(*map(Path, sys.argv[2:]))
+"""
+    words = [model, photos.one, photos.base_test, tmp_path / "out"]
+
+    def call(how: str) -> int:
+        command = [sys.executable, "-c", script, how, *map(str, words)]
+        folder = Path(killed_extensions.__file__).parent
+        return subprocess.run(command, cwd=folder, timeout=120, check=False, start_new_session=True).returncode
+
+    assert call("killed") == -9
+    assert list((tmp_path / ".out.work").glob("*.npy"))
+    assert call("again") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_two_processes_do_not_write_one_folder(model, photos, tmp_path):
     output = folders.OutputFolder(tmp_path / "out")
     with output.claimed(), pytest.raises(MachineError, match="another process is writing"):
