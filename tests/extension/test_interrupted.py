@@ -83,7 +83,7 @@ def test_damaged_work_is_made_again(model, photos, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_killed_while_images_are_read_the_same_command_goes_on_and_nothing_is_left(model, photos, tmp_path):
-    script = f"""
+    script = """
 import sys
 from pathlib import Path
 import killed_extensions
