@@ -7,7 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import functools
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,15 @@ WORKER_MEMORY = 2**30
 
 warm_start.install()
 
-IN_ANY_FORMAT = rendering._file
+IN_EVERY_FORMAT = rendering._files
 
 
-def _svg_alone(canvas: Any, kind: str, title: str) -> bytes:
-    return IN_ANY_FORMAT(canvas, kind, title) if kind == "svg" else b""
+def _empty(panels: Sequence[rendering.Panel], title: str) -> dict[str, bytes]:
+    return {"svg": b"", "png": b"", "pdf": b""}
 
 
-# PNG and PDF take most of the time of a report. They are empty but where the fixture `every_format` is asked for.
-rendering._file = _svg_alone
+# They take most of the time of a report. They are empty but where the fixture `every_format` is asked for.
+rendering._files = _empty
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 
@@ -97,22 +97,22 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 
 @pytest.fixture
 def every_format(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures of reports are drawn as PNG and PDF too."""
-    monkeypatch.setattr(rendering, "_file", IN_ANY_FORMAT)
+    """Reports have their figures as files, too."""
+    monkeypatch.setattr(rendering, "_files", IN_EVERY_FORMAT)
 
 
 @pytest.fixture(scope="session")
 def report_of(once: Once) -> Callable[[str], Report]:
     """The report of some results of stored_runs.RESULTS by name, made once; the results lie next to it.
 
-    The usual one and that of hostile names have their figures in every format.
+    The usual one and that of hostile names have their figures as files, too.
     """
 
     def make(name: str, folder: Path) -> None:
         RESULTS[name](folder / "results")
         with pytest.MonkeyPatch.context() as patch:
             if name in ("usual", "hostile"):
-                patch.setattr(rendering, "_file", IN_ANY_FORMAT)
+                patch.setattr(rendering, "_files", IN_EVERY_FORMAT)
             report = write_report([folder / "results"], folder / "report", Selection())
         (folder / "report.pickle").write_bytes(pickle.dumps(report))
 

@@ -68,9 +68,12 @@ def render(panels: Sequence[Panel], name: str, title: str, descriptions: Sequenc
     `name` makes the ids in the panels unique within the page. `descriptions` has a title and a description of each
     panel for screen readers.
     """
+    return Rendered(_files(panels, title), inline(panels, name, descriptions))
+
+
+def _files(panels: Sequence[Panel], title: str) -> dict[str, bytes]:
     with _drawing(panels, columns=3) as canvas:
-        files = {kind: _file(canvas, kind, title) for kind in ("svg", "png", "pdf")}
-    return Rendered(files, inline(panels, name, descriptions))
+        return {kind: _file(canvas, kind, title) for kind in ("svg", "png", "pdf")}
 
 
 def _file(canvas: Canvas, kind: str, title: str) -> bytes:

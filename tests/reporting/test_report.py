@@ -550,7 +550,8 @@ def test_of_twelve_strategies_all_are_drawn_and_lines_in_one_panel_are_few_enoug
     assert set(table(page(report))) == set(names)
     chosen = ["naive", "joint", *(f"third-party-{n}" for n in range(4, 10))]
     for figure in {*FIGURES, "each"} - {"confusion"}:  # which is of two of them
-        text = (report.page.parent / f"figures/tiny-quick-{figure}.svg").read_text()
+        (shown_figure,) = re.findall(rf'<figure id="[^"]*-{figure}">(.*?)</figure>', page(report), re.DOTALL)
+        text = "".join(re.findall(r"<svg.*?</svg>", shown_figure, re.DOTALL))
         few = figure in ("old-new", "seen", "forgetting", "errors")
         assert [name for name in names if name in text] == [name for name in names if name in chosen or not few], figure
         assert finding(page(report), figure).endswith("references, and what ends highest.") == few
