@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from clbench.errors import DataError, MachineError
-from clbench.networks.weights import weights_sha256
 from clbench.system.files import replace_file
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def keep_weights(weights: Mapping[str, Tensor], folder: Path) -> str:
@@ -18,6 +19,8 @@ def keep_weights(weights: Mapping[str, Tensor], folder: Path) -> str:
     Raises MachineError if they cannot be written.
     """
     from safetensors.torch import save
+
+    from clbench.networks.weights import weights_sha256
 
     digest = weights_sha256(weights)
     place = weights_file(digest, folder)
@@ -36,6 +39,8 @@ def kept_weights(digest: str, folder: Path) -> dict[str, Tensor]:
     """Return weights that were kept, each byte checked. Raises DataError if they are missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    from clbench.networks.weights import weights_sha256
 
     place = weights_file(digest, folder)
     again = "Rerun the command that names the weights."

@@ -1,7 +1,8 @@
 """A machine that does runs for a command on another one, with which it shares no files.
 
 Runs are built in a private folder of the command's on this machine, as in any results folder, and their files are given
-back. What a run goes on from is given back too, after every experience.
+back. What a run goes on from is given back too, after every experience. A run is done in a worker's process, which
+imports torch; nothing here does.
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ from clbench.executors.parcel import Parcel, opened
 from clbench.executors.worker import Died, Worker
 from clbench.results import environment, manifests
 from clbench.results.run_spec import RunSpec, folder_name, run_id
-from clbench.results.store import ResultsFolder
-from clbench.runs import checkpoint
+from clbench.results.store import CHECKPOINT, ResultsFolder
 from clbench.runs.outcome import Outcome
 from clbench.system.files import replacing
 
@@ -199,7 +199,7 @@ class Node:
 
 def lay_checkpoint(work: Path, files: Checkpoint) -> None:
     """Put the files of a checkpoint into a work folder; the one that says how far it is comes last."""
-    for file in sorted(files, key=lambda file: file == checkpoint.NAME):
+    for file in sorted(files, key=lambda file: file == CHECKPOINT):
         with replacing(work / file) as target:
             os.fchmod(target.fileno(), 0o600)  # what others can write is not read again
             target.write(files[file])
@@ -207,7 +207,7 @@ def lay_checkpoint(work: Path, files: Checkpoint) -> None:
 
 def checkpoint_in(work: Path) -> Checkpoint:
     """Return the files of the checkpoint in a work folder, while its run may go on; none if there is no checkpoint."""
-    if not (work / checkpoint.NAME).is_file():
+    if not (work / CHECKPOINT).is_file():
         return {}
     return _changed(work, {})
 
@@ -215,7 +215,7 @@ def checkpoint_in(work: Path) -> Checkpoint:
 def _changed(work: Path, sent: dict[str, int]) -> Checkpoint:
     """Return the files of a checkpoint that have changed since they were `sent`, and note that they are sent."""
     # First the one that says how far it is: what the others have beyond that does no harm.
-    names = sorted((path.name for path in work.iterdir() if path.is_file()), key=lambda name: name != checkpoint.NAME)
+    names = sorted((path.name for path in work.iterdir() if path.is_file()), key=lambda name: name != CHECKPOINT)
     changed = {}
     for file in names:
         if file.startswith("."):  # being written

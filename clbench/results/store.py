@@ -31,6 +31,9 @@ from clbench.system.files import check_can_be_made, copy_synced, read_plain, rep
 WORK, FAILED, DAMAGED = ".work", ".failed", ".damaged"
 FIRST = "first-"
 UNDER_WAY = ".under-way"
+CHECKPOINT = "checkpoint"
+"""Of a run in progress, in its folder within WORK; see runs/checkpoint.py."""
+
 SOURCES = "sources"
 
 

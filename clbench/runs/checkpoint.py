@@ -24,10 +24,9 @@ from clbench.errors import MachineError, PluginError
 from clbench.networks.network import Network
 from clbench.results.run_costs import ExperienceCosts
 from clbench.results.run_result import ExperienceResult
-from clbench.results.store import WORK
+from clbench.results.store import CHECKPOINT, WORK
 from clbench.system.files import Exposed, read_private, replacing
 
-NAME = "checkpoint"
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
@@ -68,7 +67,7 @@ class Checkpoint:
 
 def has_begun(results: Path, run_id: str) -> bool:
     """Return whether a run in progress has a checkpoint in a results folder; its content is not read."""
-    return (results / WORK / run_id / NAME).is_file()
+    return (results / WORK / run_id / CHECKPOINT).is_file()
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
@@ -76,7 +75,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     latest = checkpoint.finished - 1
     keep(_predictions(folder, latest), {"predictions": checkpoint.predictions[latest]})
     try:
-        keep(folder / NAME, {name: value for name, value in vars(checkpoint).items() if name != "predictions"})
+        keep(folder / CHECKPOINT, {name: value for name, value in vars(checkpoint).items() if name != "predictions"})
     except OSError:
         raise
     except Exception as error:
@@ -93,7 +92,7 @@ def load(folder: Path) -> Checkpoint | None:
     """
     folders = (folder.parent, folder)
     try:
-        values = unpacked(folder / NAME, folders)
+        values = unpacked(folder / CHECKPOINT, folders)
         if values is None:
             return None
         predictions = [unpacked(_predictions(folder, index), folders) for index in range(values["finished"])]

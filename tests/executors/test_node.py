@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -161,6 +163,11 @@ def test_a_folder_that_others_can_enter_is_not_used(temporary: Path) -> None:
     (temporary / f"clbench-{os.getuid()}").mkdir(mode=0o755)
     with pytest.raises(MachineError, match="is not this user's alone"):
         Node(terms())
+
+
+def test_only_the_workers_of_a_machine_import_torch() -> None:
+    code = "import sys, clbench.executors.node; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_what_a_command_left_is_removed_and_what_another_is_using_is_not(temporary: Path) -> None:
