@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clbench.deployment.predicting import Answer
     from clbench.deployment.trained_network import TrainedNetwork
 
-_KEPT = "A run that was made with --keep-networks, or a folder above it with no other such run."
+_KEPT = "A folder of train or extend, or a run made with --keep-networks, or a folder above it with no other such run."
 Kept = Annotated[Path, typer.Argument(metavar="PATH", help=_KEPT)]
 NetworkFile = Annotated[
     Path | None,

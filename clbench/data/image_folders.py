@@ -62,6 +62,9 @@ class ImageFolder:
     in_each: tuple[str, ...] = ()
     """The folders that the folders of all classes have in them; these might be meant as the classes, in domains."""
 
+    only_below: bool = False
+    """Whether the folders of classes have images only in folders in them; these might be meant as the classes."""
+
     skipped: Mapping[str, int] = field(default_factory=dict)
     """What was skipped, in words -> how many, for one line of notice."""
 
@@ -90,7 +93,11 @@ def find_images(path: Path, domains: bool | None = False) -> ImageFolder:
     elif domains and not in_each:
         raise DataError(f"{path} has no domains that all have the same classes.", EXPECTED_DOMAINS)
     folder = _by_folders(path, found, train_part, test_part, 2 if domains else 1)
-    return replace(folder, domains=tuple(folder.groups)) if domains else replace(folder, in_each=in_each)
+    return (
+        replace(folder, domains=tuple(folder.groups))
+        if domains
+        else replace(folder, in_each=in_each, only_below=found.only_below(train_part))
+    )
 
 
 def find_groups(path: Path) -> ImageFolder:
@@ -270,6 +277,11 @@ class _Found:
         first, *others = classes.values() or [set()]
         agree = len(first) > 1 and "" not in first and bool(others) and all(each == first for each in others)
         return tuple(sorted(first)) if agree else ()
+
+    def only_below(self, part: Inside) -> bool:
+        """Return whether no folder in this part has images itself, but only in folders in it."""
+        depth = len(part)
+        return all(len(inside) > depth + 1 for inside, _ in self.images if inside[:depth] == part)
 
     def _walk(self, folder: Path, inside: Inside, above: tuple[int, ...]) -> None:
         """Take what is in a folder in the order of the names; `above` are the inodes of it and of those it is in."""

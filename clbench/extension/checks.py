@@ -47,12 +47,20 @@ def check_held_out(request: Common, images: ImageFolder) -> None:
 
 
 def say_which_are_classes(images: ImageFolder, notify: Listener) -> None:
-    """Say that the outer folders are the classes where the inner ones might be meant, as in PATH/DOMAIN/CLASS/*."""
+    """Say that the outer folders are the classes where the inner ones might be meant, as in PATH/DOMAIN/CLASS/*, or
+    where PATH is the folder above the one that was meant."""
     if images.in_each:
         notify(
             Note(
                 f"the classes are {some(images.classes)}, although all have the same folders in them: "
                 f"{some(images.in_each)}. If those are the classes, give a list of path,label in {images.root}"
+            )
+        )
+    elif images.only_below:
+        notify(
+            Note(
+                f"the classes are {some(images.classes)}, although all images lie in folders in these. If those are "
+                f"the classes, give the folder that they are in: {images.root}/{images.classes[0]}, for example"
             )
         )
 

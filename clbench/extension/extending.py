@@ -44,10 +44,26 @@ from clbench.extension.publishing import publish
 from clbench.extension.requests import ExtendRequest
 from clbench.plugins.discovery import discover
 from clbench.results.extension_result import Candidate, ExtensionResult, LeftOut, Role
-from clbench.results.spec_building import ENGINE
+from clbench.results.spec_building import ENGINE, Method
 from clbench.runs.grid import methods_of
 from clbench.runs.selection import choose_strategies
 from clbench.system.global_state import GlobalState
+
+_WHOLE_NETWORK = (
+    "the whole network is trained, although its head alone was before; --set network.train=head trains its head alone, "
+    "much faster, and keeps the statistics of its features"
+)
+
+
+def kept_by(what: Plan, name: str, notify: Listener) -> Method | str:
+    """Return the strategy that continues the statistics that a network has for it, or why they are dropped."""
+    known = {plugin.name for plugin in discover("strategy")}
+    (method,) = methods_of(choose_strategies((name,), notify), {}) if name in known else (None,)
+    if method is None or method.strategy.statistics is None or what.state_of(method) is None:
+        return "the strategy is not the one that made them"
+    if rows_of(what.parent) is None and uses_the_head(method.strategy):
+        return "it trains a head, and the network has none"
+    return method
 
 
 class Extension:
@@ -110,6 +126,7 @@ class Extension:
         what = self.plan
         inputs = as_inputs(self.sets, what.parent.record.input, self.device)
         if what.use.train == "head":
+            self.around.notify(Note(f"computing the features of {sum(map(len, self.sets.values())):,} images"))
             inputs = on_features(inputs, what.parent.trunk)
         return Task(
             what.sizes,
@@ -177,14 +194,12 @@ class Extension:
 
     def continued_state(self, name: str, task: Task, trunk: str) -> StrategyState | None:
         """Return what a strategy keeps after the new classes, from what it kept before; None if it is another now."""
-        known = {plugin.name for plugin in discover("strategy")}
-        (method,) = methods_of(choose_strategies((name,), self.around.notify), {}) if name in known else (None,)
-        if method is None or method.strategy.statistics is None or (state := self.plan.state_of(method)) is None:
-            self.around.notify(Note(f"statistics for {name} are dropped: the strategy is not the one that made them"))
+        method = kept_by(self.plan, name, self.around.notify)
+        if isinstance(method, str):
+            self.around.notify(Note(f"statistics for {name} are dropped: {method}"))
             return None
-        if rows_of(self.plan.parent) is None and uses_the_head(method.strategy):
-            self.around.notify(Note(f"statistics for {name} are dropped: it trains a head, and the network has none"))
-            return None
+        state = self.plan.state_of(method)
+        assert state is not None
         silent = replace(task, notify=lambda event: None)  # it is no run of its own
         try:
             with explaining(name):
@@ -247,6 +262,9 @@ def extend(request: ExtendRequest, defaults: Sequence[str], around: Around) -> E
         if (there := output.finished(extension.identity)) is not None:
             around.notify(Note(f"{output.path} is finished already; nothing was done"))
             return there
+        steps = any(extension.prospects[entry.name].takes_steps for entry in extension.entries)
+        if steps and what.use.train != "head" and what.parent.record.network.train == "head":
+            around.notify(Note(_WHOLE_NETWORK))
         task = extension.task()
         before = extension.before(task.inputs)
         if what.request.source is None and "old_test" in before:
@@ -262,6 +280,8 @@ def extend(request: ExtendRequest, defaults: Sequence[str], around: Around) -> E
             refuse_all(left_out)
         result, chosen = _result(extension, made, left_out)
         (method,) = [each.method for each in extension.entries if each.spec.selector == result.chosen]
+        exported = f", and exporting it to {request.export}" if request.export else ""
+        around.notify(Note(f"writing the network and its report{exported}"))
         publish(
             output,
             chosen,

@@ -126,7 +126,10 @@ def _of_its_classes(method: Method, spec: StrategySpec, situation: Situation) ->
         return "its cross-entropy ranges over the new classes alone, and --also-old has images of others"
     if rows_of(situation.parent) is None and uses_the_head(strategy):
         name = situation.parent.record.classifier.name
-        return f"the network classifies by {name}, which has no weights that it could train"
+        return (
+            f"the network classifies by {name}, which has no weights that it could train; it can extend the "
+            "network that this one was made from"
+        )
     return None
 
 

@@ -294,6 +294,8 @@ def _hashes(result: ExtensionResult, facts: Facts) -> list[tuple[str, str]]:
 
 def _took(candidate: Candidate) -> str:
     """Return how long a candidate trained, in words."""
+    if not candidate.gradient_steps:
+        return f"no gradient steps, in {duration(candidate.seconds)}"
     return (
         f"{findings.counted(candidate.gradient_steps, 'gradient step')} over "
         f"{findings.counted(candidate.samples_seen, 'image')}, repetitions counted, in {duration(candidate.seconds)}"

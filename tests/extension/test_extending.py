@@ -377,6 +377,51 @@ def test_that_outer_folders_are_the_classes_is_said_where_the_inner_ones_may_be(
     assert "the classes are art, photo, although all have the same folders in them: digit-0, digit-1." in said
 
 
+def test_a_folder_above_the_one_that_was_meant_is_told_by_what_its_classes_are(model, photos, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    shutil.copytree(photos.one, tmp_path / "photos" / "new")
+    shutil.copytree(photos.base_test, tmp_path / "photos" / "base-test")
+    with pytest.raises(SystemExit) as ended:
+        program.app(["extend", str(model), "--images", str(tmp_path / "photos"), "--out", "out", "--dry-run"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert not ended.value.code
+    assert "the classes are base-test, new, although all images lie in folders in these." in said
+
+
+@pytest.mark.slow
+def test_a_dry_run_names_the_statistics_that_the_real_run_keeps(model, photos, tmp_path, capsys):
+    first = clbench.extend(model, photos.one, strategy="ncm", out=tmp_path / "first", set={"network.train": "head"})
+    write_digits(tmp_path / "next", [8], 0, 40)
+    command = [
+        "extend",
+        str(first.folder),
+        "--images",
+        str(tmp_path / "next"),
+        "-s",
+        "ncm",
+        "--set",
+        "network.train=head",
+    ]
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        program.app([*command, "--out", str(tmp_path / "out"), "--dry-run"])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("keeps statistics for")]
+    with pytest.raises(SystemExit):
+        program.app([*command, "--out", str(tmp_path / "out")])
+    kept = sorted(path.stem.removeprefix("state-") for path in (tmp_path / "out").glob("state-*"))
+    assert line == f"keeps statistics for: {', '.join(kept)}"
+
+
+def test_that_a_whole_network_is_trained_whose_head_alone_was_is_said(model, photos, tmp_path, capsys):
+    first = clbench.extend(model, photos.one, strategy="ncm", out=tmp_path / "first", set={"network.train": "head"})
+    assert "the whole network is trained" not in capsys.readouterr().err
+    write_digits(tmp_path / "next", [8], 0, 40)
+    first = clbench.extend(model, photos.one, strategy="imprint", out=tmp_path / "head", set={"network.train": "head"})
+    capsys.readouterr()
+    clbench.extend(first.folder, tmp_path / "next", strategy="naive", out=tmp_path / "whole", epochs=1)
+    assert "its head alone was before; --set network.train=head" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_broken_image_is_named_with_what_it_was_for(model, photos, tmp_path, capsys):
     shutil.copytree(photos.one, tmp_path / "new")
     (broken := sorted((tmp_path / "new" / "digit-7").iterdir())[3]).write_bytes(b"no image")
