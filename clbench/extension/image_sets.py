@@ -148,4 +148,6 @@ def _digests(images: ImageSet) -> list[bytes]:
 
 
 def _within(file: Path, root: Path) -> str:
-    return str(file.relative_to(root)) if file.is_relative_to(root) else str(file)
+    """Return a file's path within the root as text that can be written: a name need not be UTF-8."""
+    inside = file.relative_to(root) if file.is_relative_to(root) else file
+    return str(inside).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

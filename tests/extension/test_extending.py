@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -628,3 +629,16 @@ def test_without_a_strategy_statistics_that_are_kept_are_used_and_else_imprint(m
     shutil.copytree(model, tmp_path / "bare", ignore=shutil.ignore_patterns("state-*", "MANIFEST.json"))
     bare = clbench.extend(tmp_path / "bare", photos.one, set=HEAD, out=tmp_path / "out", threads=1)
     assert bare.result.chosen == "imprint"
+
+
+@pytest.mark.slow
+def test_images_whose_names_are_not_utf_8_are_named_in_the_result(model, photos, tmp_path):
+    unlabelled = shutil.copytree(photos.three, tmp_path / "old names")
+    for image in unlabelled.glob("*/*.png"):
+        image.rename(os.fsdecode(os.fsencode(image.with_name("caf")) + b"\xe9" + os.fsencode(image.name)))
+    extended = clbench.extend(
+        model, photos.one, unlabelled=unlabelled, strategy="imprint", out=tmp_path / "out", threads=1
+    )
+    changed = [each.image for each in extended.result.kept.changed if each.role == "unlabelled"]
+    assert changed
+    assert all(re.fullmatch(r"digit-\d/caf\\xe9\d{4}\.png", name) for name in changed)
