@@ -97,7 +97,7 @@ class Extension:
             for role, (root, own) in files.items()
             if own
         }
-        if not what.new.has_test_part:
+        if "new_test" in sets:
             sets["new_test"] = without_copies(sets["new_test"], sets["new"], self.around.notify)
         refuse_shared_images(sets)
         return sets

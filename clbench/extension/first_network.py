@@ -34,7 +34,7 @@ from clbench.extension.candidates import (
 )
 from clbench.extension.first_network_planning import Plan, plan
 from clbench.extension.folder import OutputFolder, read_result
-from clbench.extension.image_sets import ImageSet, read_images, refuse_shared_images, without_copies
+from clbench.extension.image_sets import ImageSet, read_images, without_copies
 from clbench.extension.learner import Learned, Scores, Task, as_inputs, begin, learn, on_features
 from clbench.extension.none_of_these import calibrated
 from clbench.extension.publishing import publish
@@ -93,9 +93,8 @@ class _First:
             ]
             if listed:
                 self.sets[role] = read_images(role, what.images.root, listed, what.shape, around.notify, output.work)
-        if "new_test" in self.sets and not what.images.has_test_part:
+        if "new_test" in self.sets:
             self.sets["new_test"] = without_copies(self.sets["new_test"], self.sets["new"], around.notify)
-        refuse_shared_images(self.sets)
         self.input = self._input()
         spec = strategy_spec(what.method, what.recipe.base or what.recipe.name, None)
         identity = identity_of(

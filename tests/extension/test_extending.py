@@ -360,6 +360,23 @@ def test_copies_of_an_image_are_not_tested_on(model, tmp_path, capsys):
     assert found.test_images == 8 - int(said[1])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("extends", [False, True])
+def test_of_a_folder_in_two_parts_copies_are_not_tested_on(model, tmp_path, capsys, extends):
+    digits = [7, 8] if not extends else [7]
+    write_digits(tmp_path / "new" / "train", digits, 0, 20)
+    test = write_digits(tmp_path / "new" / "test", digits, 20, 10) / "digit-7"
+    copied = tmp_path / "new" / "train" / "digit-7"
+    for file in sorted(copied.iterdir())[:2]:
+        shutil.copy(file, test / f"copy-{file.name}")
+    if extends:
+        out = clbench.extend(model, tmp_path / "new", out=tmp_path / "out", threads=1)
+    else:
+        out = clbench.train(tmp_path / "new", network="mlp", size=16, epochs=1, out=tmp_path / "out", threads=1)
+    assert [each.test_images for each in out.result.kept.new_classes] == [10] * len(digits)
+    assert "2 images to test on left out, being copies" in " ".join(capsys.readouterr().err.split())
+
+
 def test_one_image_in_several_copies_is_one_image(model, tmp_path):
     with pytest.raises(UsageError, match="are copies of images to train on"):
         clbench.extend(model, with_copies(tmp_path / "new", 1, 1, 4), out=tmp_path / "out")
