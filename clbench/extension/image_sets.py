@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -128,19 +128,27 @@ def _sha256(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> str
 
 def refuse_shared_images(sets: Mapping[Role, ImageSet]) -> None:
     """Raise UsageError if images of old classes are both trained on and tested on."""
-    if "old_images" not in sets or "old_test" not in sets:
+    if "old_test" not in sets:
         return
-    known, test = set(_digests(sets["old_images"])), sets["old_test"]
-    if shared := [name for name, own in zip(test.names, _digests(test), strict=True) if own in known]:
-        raise UsageError(
-            f"--old-images and --old-test have {len(shared)} image{'s' if len(shared) > 1 else ''} in common, for "
-            f"example {shared[0]}",
-            "A test on images that were trained on says nothing. Keep them apart.",
-        )
+    test = sets["old_test"]
+    digests, tested = _digests(test), np.unique(test.labels)
+    trained: tuple[tuple[Role, str], ...] = (("old_images", "--old-images"), ("new", "--images"))
+    for role, option in trained:
+        if role not in sets:
+            continue
+        rows = np.flatnonzero(np.isin(sets[role].labels, tested))  # of the new images those of --also-old
+        known = set(_digests(sets[role], rows))
+        if shared := [name for name, own in zip(test.names, digests, strict=True) if own in known]:
+            raise UsageError(
+                f"{option} and --old-test have {len(shared)} image{'s' if len(shared) > 1 else ''} in common, for "
+                f"example {shared[0]}",
+                "A test on images that were trained on says nothing. Keep them apart.",
+            )
 
 
-def _digests(images: ImageSet) -> list[bytes]:
-    return [hashlib.sha256(each.tobytes()).digest() for each in images.images]
+def _digests(images: ImageSet, rows: Iterable[int] | None = None) -> list[bytes]:
+    rows = range(len(images)) if rows is None else rows
+    return [hashlib.sha256(images.images[row].tobytes()).digest() for row in rows]
 
 
 def _within(file: Path, root: Path) -> str:

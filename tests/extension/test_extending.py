@@ -489,6 +489,15 @@ def test_test_images_that_are_trained_on_are_refused(model, photos, tmp_path):
         )
 
 
+def test_test_images_that_also_old_trains_on_are_refused(model, photos, tmp_path):
+    shutil.copytree(photos.one, tmp_path / "new")
+    shutil.copytree(photos.base_test / "digit-0", tmp_path / "new" / "digit-0")
+    with pytest.raises(UsageError, match="--images and --old-test have 16 images in common"):
+        clbench.extend(
+            model, tmp_path / "new", also_old=True, old_test=photos.base_test, out=tmp_path / "out", threads=1
+        )
+
+
 def test_test_images_of_a_class_that_the_network_does_not_know_are_refused(model, photos, tmp_path):
     with pytest.raises(UsageError, match="--old-test has classes that the network does not know: digit-7"):
         clbench.extend(model, photos.one, old_test=photos.three, out=tmp_path / "out")
