@@ -83,6 +83,11 @@ def thumbnails(result: ExtensionResult, sets: Mapping[Role, ImageSet]) -> Thumbn
 def _test_images(sets: Mapping[Role, ImageSet]) -> tuple[npt.NDArray[np.uint8], str]:
     """Return images to try an exported file on, and what they are in words."""
     roles: list[Role] = [role for role in ("new_test", "old_test", "new") if role in sets and len(sets[role])]
-    together = np.concatenate([sets[role].images for role in roles])
-    rows = np.linspace(0, len(together) - 1, min(exporting.COMPARED, len(together))).astype(np.int64)
-    return np.ascontiguousarray(together[rows]), f"{len(rows)} of the images"
+    total = sum(len(sets[role]) for role in roles)
+    rows = np.linspace(0, total - 1, min(exporting.COMPARED, total)).astype(np.int64)
+    chosen, first = [], 0
+    for role in roles:
+        own = rows[(rows >= first) & (rows < first + len(sets[role]))] - first
+        chosen.append(sets[role].images[own])  # of images in a file only these are read
+        first += len(sets[role])
+    return np.concatenate(chosen), f"{len(rows)} of the images"
