@@ -97,9 +97,23 @@ def on_features(inputs: Inputs, trunk: nn.Module) -> Inputs:
     found = {}
     with Extraction(trunk, inputs.scaling, device) as extraction:
         for role, images in inputs.images.items():
-            batches = list(extraction.batches(images.pixels.cpu().numpy()))
-            found[role] = Images(np.concatenate(batches), device)
+            found[role] = Images(_features(extraction, images.pixels.cpu().numpy()), device)
     return Inputs(found, inputs.labels, Unscaled(device))
+
+
+def _features(extraction: Extraction, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return the features of images, (n, features).
+
+    No batch of them is kept: what stays would lie scattered in the memory of much larger inputs, which could not be
+    used again.
+    """
+    features, done = np.empty((len(images), 0), np.float32), 0
+    for batch in extraction.batches(images):
+        if not done:
+            features = np.empty((len(images), batch.shape[1]), np.float32)
+        features[done : done + len(batch)] = batch
+        done += len(batch)
+    return features
 
 
 @dataclass(frozen=True)
