@@ -85,7 +85,7 @@ def export(
     except OSError as error:
         raise MachineError(
             f"cannot write {out}: {error.strerror or error}", "Choose another file: --out FILE"
-        ) from None
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     return found

@@ -12,6 +12,7 @@ import PIL.Image
 
 from clbench.deployment import exporting
 from clbench.deployment.loading import load_network, read_record
+from clbench.errors import MachineError
 from clbench.extension.candidates import CANDIDATE, Made
 from clbench.extension.folder import REPORT, RESULT, OutputFolder
 from clbench.extension.image_sets import ImageSet
@@ -55,7 +56,12 @@ def publish(
     if export is not None:
         path = output.work / exported_name(export)
         path.unlink(missing_ok=True)
-        exporting.export(load_network(made.folder, network), export, path, data, _test_images(sets))
+        try:
+            exporting.export(load_network(made.folder, network), export, path, data, _test_images(sets))
+        except MachineError as error:
+            if isinstance(error.__cause__, OSError):  # which the output folder explains, as at any other write
+                raise error.__cause__ from None
+            raise
         files[path.name] = path.read_bytes()
     return output.publish(files)
 

@@ -12,6 +12,7 @@ import pytest
 from killed_extensions import content
 
 import clbench
+from clbench.deployment import exporting
 from clbench.errors import MachineError
 from clbench.extension import folder as folders
 from clbench.system.signals import Interrupted
@@ -64,6 +65,18 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(model, photos, tmp_path
     assert ("is kept in" in failed.value.message) == (tmp_path / ".out.work").exists()
     assert not (tmp_path / "out").exists()
     assert command(model, photos, tmp_path / "out").result.command == "extend"
+
+
+@pytest.mark.slow
+def test_a_disk_that_the_exported_file_fills_is_said_with_what_is_kept(model, photos, tmp_path, monkeypatch):
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(exporting, "write_synced", full)
+    with pytest.raises(MachineError, match="No space left on device") as failed:
+        clbench.extend(model, photos.one, export="torchscript", out=tmp_path / "out", threads=1)
+    assert f"What was finished is kept in {tmp_path / '.out.work'}" in failed.value.message
+    assert "rerun the same command" in failed.value.hint
 
 
 @pytest.mark.slow
