@@ -59,7 +59,9 @@ def kept_by(what: Plan, name: str, notify: Listener) -> Method | str:
     """Return the strategy that continues the statistics that a network has for it, or why they are dropped."""
     known = {plugin.name for plugin in discover("strategy")}
     (method,) = methods_of(choose_strategies((name,), notify), {}) if name in known else (None,)
-    if method is None or method.strategy.statistics is None or what.state_of(method) is None:
+    if method is not None and method.strategy.statistics is None:
+        return "they are of weights that it trains itself"
+    if method is None or what.state_of(method) is None:
         return "the strategy is not the one that made them"
     if rows_of(what.parent) is None and uses_the_head(method.strategy):
         return "it trains a head, and the network has none"
@@ -206,7 +208,7 @@ class Extension:
                 trainer = begin(silent, method.strategy, state.config, name, state)
                 learn(silent, trainer)
             return state_of(trainer.strategy, name, method.plugin.sha256, state.config, trunk)
-        except (UsageError, DataError, PluginError, CannotExtend, NotStorable) as error:
+        except (UsageError, DataError, PluginError, CannotExtend, NotStorable, Divergence, UndefinedScores) as error:
             self.around.notify(Note(f"statistics for {name} are dropped: {error}"))
             return None
 

@@ -668,3 +668,23 @@ def test_images_whose_names_are_not_utf_8_are_named_in_the_result(model, photos,
     changed = [each.image for each in extended.result.kept.changed if each.role == "unlabelled"]
     assert changed
     assert all(re.fullmatch(r"digit-\d/caf\\xe9\d{4}\.png", name) for name in changed)
+
+
+@pytest.mark.slow
+def test_statistics_that_a_diverging_training_would_continue_are_dropped(model, photos, tmp_path, capsys):
+    recipe = {**HEAD, "recipe.lr": 1e38}
+    out = clbench.extend(model, photos.one, strategy="naive,imprint", set=recipe, out=tmp_path / "out", threads=1)
+    assert out.result.chosen == "imprint"
+    assert not (tmp_path / "out" / "state-fetril.safetensors").exists()
+    assert (tmp_path / "out" / "state-ncm.safetensors").exists()
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search("statistics for fetril are dropped: .* the loss became", said)
+
+
+@pytest.mark.slow
+def test_that_what_a_strategy_measured_of_its_own_training_is_dropped_is_said_so(photos, tmp_path, capsys):
+    words = {"network": "mlp", "size": 16, "epochs": 1, "threads": 1, "prepare": "ewc"}
+    clbench.train(photos.base, out=tmp_path / "model", **words)
+    clbench.extend(tmp_path / "model", photos.one, strategy="imprint", out=tmp_path / "out", threads=1)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "statistics for ewc are dropped: they are of weights that it trains itself" in said
