@@ -20,7 +20,7 @@ class Measurement:
         self.classes = classes
         self._digest = hashlib.sha256()
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._moments = _Moments(1)
+        self._moments = Moments(1)
         self._counts = np.zeros(len(classes), dtype=np.int64)
         self._array = ""
         self._size = 0
@@ -32,7 +32,7 @@ class Measurement:
         self._digest.update(f"{array} {dtype.str} {shape}\n".encode())
         self._size += math.prod(shape) * dtype.itemsize
         if array == "x_train":
-            self._moments = _Moments(shape[-1])
+            self._moments = Moments(shape[-1])
 
     def add(self, content: bytes | memoryview) -> None:
         """Take the next bytes of the array. Raises ValueError if a label is out of range."""
@@ -91,7 +91,7 @@ def measure(place: Path, name: str, classes: tuple[str, ...], source: str) -> Da
     return measurement.info(name, source)
 
 
-class _Moments:
+class Moments:
     """Sums of pixels and of their squares per channel, as integers, so that every machine gets the same last bit."""
 
     _WIDTH, _ROWS = 256, 256

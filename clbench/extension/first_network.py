@@ -10,7 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from clbench.base.config import configure
@@ -18,6 +17,7 @@ from clbench.base.events import Note, RunStarted
 from clbench.base.experience import Experience
 from clbench.base.strategy import config_class
 from clbench.data.datasets import data_folder
+from clbench.data.measuring import Moments
 from clbench.deployment.strategy_states import NotStorable, StrategyState, state_of
 from clbench.errors import UsageError
 from clbench.extension import judging
@@ -269,10 +269,9 @@ class _First:
 
 
 def _statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of the pixels in 0..1, per channel."""
-    count, total, squares = 0, np.zeros(images.images.shape[3]), np.zeros(images.images.shape[3])
+    """Return mean and standard deviation of the pixels in 0..1, per channel; of a constant channel 0, exactly."""
+    moments = Moments(images.images.shape[3])
     for start in range(0, len(images), 500):
-        pixels = images.images[start : start + 500].reshape(-1, images.images.shape[3]).astype(np.float64) / 255
-        count, total, squares = count + len(pixels), total + pixels.sum(axis=0), squares + (pixels**2).sum(axis=0)
-    mean = total / count
-    return tuple(mean.tolist()), tuple(np.sqrt(np.maximum(squares / count - mean**2, 0)).tolist())
+        moments.add(images.images[start : start + 500].reshape(-1))
+    mean, std = zip(*moments.means_and_deviations(), strict=True)
+    return mean, std

@@ -688,3 +688,18 @@ def test_that_what_a_strategy_measured_of_its_own_training_is_dropped_is_said_so
     clbench.extend(tmp_path / "model", photos.one, strategy="imprint", out=tmp_path / "out", threads=1)
     said = " ".join(capsys.readouterr().err.split())
     assert "statistics for ewc are dropped: they are of weights that it trains itself" in said
+
+
+def test_a_channel_that_all_training_images_have_alike_is_not_divided_by_a_rounding_error(tmp_path):
+    ramp = np.arange(16, dtype=np.uint8) * 10
+    for name, first in (("a", 0), ("b", 50)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(4):
+            pixels = np.full((16, 16, 3), 51, dtype=np.uint8)
+            pixels[:, :, 0] = ramp + first + number
+            PIL.Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    out = clbench.train(
+        tmp_path / "images", network="mlp", size=16, epochs=1, prepare="none", out=tmp_path / "out", threads=1
+    )
+    assert out.result.input.mean[1:] == (0.2, 0.2)
+    assert out.result.input.std[1:] == (0, 0)
