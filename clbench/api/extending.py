@@ -263,7 +263,7 @@ def plan_extension(request: ExtendRequest) -> dict[str, Any]:
         "network": what.parent.record.network.label,
         "made by": lineage_in_lines(lineage_of(what.parent.record)),
         "keeps statistics for": [
-            name for name in sorted(what.states) if not isinstance(extending.kept_by(what, name, _into(notes)), str)
+            name for name in sorted(what.states) if not isinstance(planning.kept_by(what, name, _into(notes)), str)
         ],
         "old classes": f"{len(what.parent.classes)}: {', '.join(what.parent.classes)}",
         "new class": [

@@ -34,38 +34,21 @@ from clbench.extension.candidates import (
 )
 from clbench.extension.explaining import explaining
 from clbench.extension.folder import OutputFolder, read_result
-from clbench.extension.given import as_network, lineage_of, rows_of
+from clbench.extension.given import as_network, lineage_of
 from clbench.extension.image_sets import UNLABELLED, ImageSet, read_images, refuse_shared_images, without_copies
 from clbench.extension.learner import Inputs, Learned, Scores, Task, as_inputs, begin, learn, on_features
 from clbench.extension.none_of_these import calibrated
-from clbench.extension.planning import Plan, Tried, plan, refuse_all
-from clbench.extension.prospects import uses_the_head
+from clbench.extension.planning import Plan, Tried, kept_by, plan, refuse_all
 from clbench.extension.publishing import publish
 from clbench.extension.requests import ExtendRequest
-from clbench.plugins.discovery import discover
 from clbench.results.extension_result import Candidate, ExtensionResult, LeftOut, Role
-from clbench.results.spec_building import ENGINE, Method
-from clbench.runs.grid import methods_of
-from clbench.runs.selection import choose_strategies
+from clbench.results.spec_building import ENGINE
 from clbench.system.global_state import GlobalState
 
 _WHOLE_NETWORK = (
     "the whole network is trained, although its head alone was before; --set network.train=head trains its head alone, "
     "much faster, and keeps the statistics of its features"
 )
-
-
-def kept_by(what: Plan, name: str, notify: Listener) -> Method | str:
-    """Return the strategy that continues the statistics that a network has for it, or why they are dropped."""
-    known = {plugin.name for plugin in discover("strategy")}
-    (method,) = methods_of(choose_strategies((name,), notify), {}) if name in known else (None,)
-    if method is not None and method.strategy.statistics is None:
-        return "they are of weights that it trains itself"
-    if method is None or what.state_of(method) is None:
-        return "the strategy is not the one that made them"
-    if rows_of(what.parent) is None and uses_the_head(method.strategy):
-        return "it trains a head, and the network has none"
-    return method
 
 
 class Extension:

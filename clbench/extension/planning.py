@@ -16,10 +16,12 @@ from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import UsageError
 from clbench.extension.candidates import strategy_spec, trunk_sha256
 from clbench.extension.checks import check_held_out, check_values, same_but_for_writing, say_which_are_classes
-from clbench.extension.prospects import Prospect, Situation, check_options, prospect
+from clbench.extension.given import rows_of
+from clbench.extension.prospects import Prospect, Situation, check_options, prospect, uses_the_head
 from clbench.extension.recipes import EXTENDING, chosen_recipe
 from clbench.extension.requests import ExtendRequest
 from clbench.extension.wording import reasons_in_lines, some
+from clbench.plugins.discovery import discover
 from clbench.results.extension_result import LeftOut
 from clbench.results.run_spec import RecipeSpec, Seeds, StrategySpec
 from clbench.results.spec_building import Machine, Method
@@ -273,3 +275,16 @@ def _old_folder(path: Path | None, option: str, known: Sequence[str]) -> ImageFo
             f"It knows {some(known)}.",
         )
     return folder
+
+
+def kept_by(what: Plan, name: str, notify: Listener) -> Method | str:
+    """Return the strategy that continues the statistics that a network has for it, or why they are dropped."""
+    known = {plugin.name for plugin in discover("strategy")}
+    (method,) = methods_of(choose_strategies((name,), notify), {}) if name in known else (None,)
+    if method is not None and method.strategy.statistics is None:
+        return "they are of weights that it trains itself"
+    if method is None or what.state_of(method) is None:
+        return "the strategy is not the one that made them"
+    if rows_of(what.parent) is None and uses_the_head(method.strategy):
+        return "it trains a head, and the network has none"
+    return method
