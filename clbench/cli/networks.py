@@ -104,14 +104,16 @@ def predict(
         loaded = _loaded(path, network)
     if not loaded.gives_logits:
         say(
-            f"The scores are those of {loaded.record.classifier.name} and not logits: their softmax orders the "
-            "classes, and says little of how sure the network is.",
+            f"The scores are those of {loaded.record.classifier.name} and not logits: the highest is the answer, and "
+            "their softmax says little of how sure the network is.",
             sys.stderr,
         )
     if none:
         none_below = _calibrated(loaded)
     answers = ask(loaded, files, top)
-    broken = _print_json(answers, none_below) if as_json else _print_lines(answers, none_below, as_csv)
+    broken = (
+        _print_json(answers, none_below) if as_json else _print_lines(answers, none_below, as_csv, loaded.gives_logits)
+    )
     if broken:
         say(f"{broken} of {len(files)} images could not be read", sys.stderr)
         raise typer.Exit(1)
@@ -146,8 +148,9 @@ def _calibrated(network: TrainedNetwork) -> float:
     return found.score
 
 
-def _print_lines(answers: Iterable[Answer], none_below: float | None, csv: bool) -> int:
-    """Print each answer as it comes; return how many images could not be read."""
+def _print_lines(answers: Iterable[Answer], none_below: float | None, csv: bool, logits: bool) -> int:
+    """Print each answer as it comes, with scores for people if they are no `logits`; return how many images could not
+    be read."""
     broken = 0
     if csv:
         print("image,rank,class,probability,score")
@@ -163,7 +166,11 @@ def _print_lines(answers: Iterable[Answer], none_below: float | None, csv: bool)
                 rows.insert(0, ("", "", ""))
             print(output.as_csv([(str(answer.image), rank, *row) for rank, row in enumerate(rows, start=1)]), end="")
         else:
-            found = ", ".join(f"{legible(each.name)} {100 * each.probability:.1f} %" for each in answer.classes)
+            found = ", ".join(
+                f"{legible(each.name)} "
+                + (f"{100 * each.probability:.1f} %" if logits else f"(score {each.score:.4g})")
+                for each in answer.classes
+            )
             none = f"none of these (score {answer.classes[0].score:.4g}); " if answer.is_none(none_below) else ""
             say(f"{answer.image}: {none}{found}")
     return broken

@@ -338,6 +338,7 @@ def test_scores_that_are_no_logits_are_said_to_be_none(
     run = kept_runs.run("ncm", tmp_path / "results", data, keep_networks="last")
     done = predict("photos", network=run.path)
     assert "scores are those of NearestMean and not logits" in done.err and done.code == 0
+    assert "(score " in done.out and "%" not in done.out
 
 
 @pytest.mark.slow
