@@ -172,7 +172,7 @@ def _print_lines(answers: Iterable[Answer], none_below: float | None, csv: bool,
                 for each in answer.classes
             )
             none = f"none of these (score {answer.classes[0].score:.4g}); " if answer.is_none(none_below) else ""
-            say(f"{answer.image}: {none}{found}")
+            say(f"{legible(str(answer.image))}: {none}{found}")
     return broken
 
 

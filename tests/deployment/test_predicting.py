@@ -331,6 +331,11 @@ def test_images_are_answered_the_same_one_at_a_time_and_together(
     assert predict("photos").out == together
 
 
+def test_an_answer_is_one_line_whatever_is_in_the_image_s_name(predict: Callable[..., Done], photos: list[str]) -> None:
+    shutil.copy(photos[0], "two\nlines.png")
+    assert predict("two\nlines.png").out.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_scores_that_are_no_logits_are_said_to_be_none(
     predict: Callable[..., Done], photos: list[str], data: Path, tmp_path: Path
