@@ -85,7 +85,7 @@ def made_by(result: ExtensionResult) -> str:
     if not result.old_classes:
         return (
             f"was trained on {counted(images, 'image')} of {classes(len(result.new_classes))} "
-            f"({named(result.new_classes)}) with the strategy {brief(result.chosen)}."
+            f"({named(result.new_classes)})."
         )
     rehearsed = sum(each.train_images for each in result.kept.classes if not each.is_new)
     old = f"with {counted(rehearsed, 'image')} of old classes" if rehearsed else "without any image of an old class"
