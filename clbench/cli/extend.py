@@ -141,7 +141,7 @@ def _about_the_numbers(result: ExtensionResult) -> Iterator[str]:
     if kept.on_unlabelled is not None:
         yield "agrees: how many of the unlabelled images get the old network's answer."
     elif kept.on_new is not None:
-        yield "agrees: for how many images of new classes the likeliest old class is the old network's answer."
+        yield "agrees: of how many images of new classes the likeliest old class is what the network answered before."
 
 
 def _title(result: ExtensionResult) -> str:

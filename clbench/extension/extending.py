@@ -125,6 +125,9 @@ class Extension:
 
     def before(self, inputs: Inputs) -> dict[Role, judging.Answers]:
         """Return the answers of the network as it was given, on all images that are judged."""
+        if self.plan.use.train != "head":
+            images = sum(len(self.sets[role]) for role in _judged(self.sets))
+            self.around.notify(Note(f"asking the network about {images:,} images before it is extended"))
         parent = self.plan.parent.to(self.device)
         known = len(parent.classes)
 
