@@ -193,7 +193,9 @@ def extend_request(request: ExtendRequest, console: Console) -> ExtensionResult:
 
 @contextlib.contextmanager
 def _around(request: TrainRequest | ExtendRequest, console: Console) -> Iterator[Around]:
-    with Interruption() as interruption, ProgressDisplay(console) as progress:
+    from clbench.system.randomness import randomness_untouched  # imports torch
+
+    with Interruption() as interruption, ProgressDisplay(console) as progress, randomness_untouched():  # the caller's
         yield Around(progress, interruption, partial(_page, request))
 
 

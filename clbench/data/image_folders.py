@@ -13,6 +13,7 @@ from clbench.data.holding_out import held_out
 from clbench.data.image_files import SUFFIXES
 from clbench.data.image_lists import SUFFIXES_OF_LISTS, find_lists, part_of, read_list
 from clbench.errors import DataError
+from clbench.system.suggestions import did_you_mean_path
 
 EXPECTED = (
     "Expected: a folder for each class with its images, PATH/CLASS/*.jpg, or two parts of such folders, "
@@ -246,7 +247,8 @@ class _Found:
         self.skipped: Counter[str] = Counter()
         self._followed: set[tuple[int, int]] = set()
         if not root.is_dir():
-            raise DataError(f"{root} is not a folder." if root.exists() else f"{root} does not exist.", EXPECTED)
+            wrong = " is not a folder." if root.exists() else f" does not exist{did_you_mean_path(root) or '.'}"
+            raise DataError(f"{root}{wrong}", EXPECTED)
         self._real = root.resolve()
         try:
             self._walk(root, (), (root.stat().st_ino,))

@@ -23,6 +23,7 @@ from clbench.data.npz_import import copy_npz
 from clbench.data.unpacking import TORCHVISION, parquet_files, unpack_parquet, unpack_torchvision
 from clbench.errors import DataError, UsageError
 from clbench.system.output import legible
+from clbench.system.suggestions import did_you_mean_path
 
 LARGEST_SIZE = 2048
 
@@ -56,7 +57,7 @@ def import_dataset(
     if size is not None and not 1 <= size <= LARGEST_SIZE:
         raise UsageError(f"--size must be from 1 to {LARGEST_SIZE} pixels (got {size})")
     if not path.exists() and not str(path).startswith(TORCHVISION):
-        raise DataError(f"{path} does not exist.", EXPECTED)
+        raise DataError(f"{path} does not exist{did_you_mean_path(path) or '.'}", EXPECTED)
     describe(name, folder)  # raises if the cache of that name is damaged
     with building(name, folder, report) as place:
         report(f"importing {path} as {name}")

@@ -20,6 +20,7 @@ from clbench.plugins.networks import NetworkSource, network_source
 from clbench.results import manifests, store
 from clbench.results.network_record import FORMAT, STEM, NetworkRecord
 from clbench.system.files import read_plain
+from clbench.system.suggestions import did_you_mean_path
 
 _TOLERANCE = 1e-3
 """Of the largest score of the probe. Other processors and versions of torch round differently, by far less."""
@@ -70,7 +71,7 @@ def _record_file(path: Path) -> Path:
         "folder above it."
     )
     if not path.is_dir():
-        raise UsageError(f"there is no folder {path}", what)
+        raise UsageError(f"there is no folder {path}{did_you_mean_path(path)}", what)
     if (path / f"{STEM}.json").is_file():
         return path / f"{STEM}.json"
     runs = list(store.published_runs(path))

@@ -52,6 +52,7 @@ class Local(Executor):
     def _in_this_process(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
         from clbench.runs.context import RunContext
         from clbench.runs.run import execute  # imports torch
+        from clbench.system.randomness import randomness_untouched
 
         gc_freeze.freeze_imports()
         command, request = self.command, self.command.request
@@ -61,7 +62,8 @@ class Local(Executor):
             for run in planned:
                 if outcomes.get(run.name) is None:
                     own = replace(around, keep=run.keep, track=run.track)
-                    outcomes[run.name] = execute(run.spec, run.plugin, own, wait, run.network)
+                    with randomness_untouched():  # the caller's, in Python
+                        outcomes[run.name] = execute(run.spec, run.plugin, own, wait, run.network)
         return [outcome for outcome in outcomes.values() if outcome]
 
 

@@ -20,6 +20,7 @@ from clbench.results.run_facts import Shared, unpack
 from clbench.results.run_files import Folder, RunFiles
 from clbench.results.run_index import RunIndexes
 from clbench.results.stored_run import StoredRun, Unreadable
+from clbench.system.suggestions import did_you_mean_path
 
 
 def read(path: Path) -> StoredRun | Unreadable:
@@ -136,7 +137,9 @@ def _files_at(place: Path) -> Iterable[RunFiles]:
         return map(Folder, store.published_runs(place))
     if place.is_file():
         return open_pack(place).runs()
-    raise UsageError(f"there is no folder or pack {place}", "Runs are stored by: clbench run --out FOLDER")
+    raise UsageError(
+        f"there is no folder or pack {place}{did_you_mean_path(place)}", "Runs are stored by: clbench run --out FOLDER"
+    )
 
 
 def _read_each(

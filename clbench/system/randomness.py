@@ -21,12 +21,14 @@ def seed_everything(seed: int) -> None:
 
 
 def random_state() -> RandomState:
-    """Return every global random state, picklable."""
+    """Return every global random state, picklable.
+
+    CUDA's only if this process uses CUDA already, since to begin costs memory."""
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
     }
 
 

@@ -57,6 +57,15 @@ def test_a_first_network_recognizes_what_it_was_trained_on(model, photos):
 
 
 @pytest.mark.slow
+def test_the_random_states_of_the_caller_are_left_alone(model, photos, tmp_path):
+    torch.manual_seed(5)
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    clbench.extend(model, photos.one, strategy="naive", set=HEAD, epochs=1, out=tmp_path / "out", threads=1)
+    assert torch.equal(torch.rand(3), drawn)
+
+
+@pytest.mark.slow
 def test_the_result_counts_what_the_stored_network_answers(extended, photos):
     found = answers(extended.folder, photos.base_test)
     stored = {each.name: each for each in extended.result.kept.classes}

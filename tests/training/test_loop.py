@@ -6,6 +6,7 @@ import gc
 import json
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -681,6 +682,22 @@ def test_a_network_is_freed_when_its_run_has_ended(tmp_path: Path, data: Path) -
         assert not networks() - before
     finally:
         gc.enable()
+
+
+def test_a_run_leaves_the_random_states_of_its_caller_alone(tmp_path: Path, data: Path) -> None:
+    def draws() -> tuple[float, float, float]:
+        return random.random(), np.random.random(), torch.rand(1).item()
+
+    def after(compute: Callable[[], object]) -> tuple[float, float, float]:
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(5)
+        compute()
+        return draws()
+
+    def run() -> None:
+        clbench.run("naive", "splitdigits", epochs=1, device="cpu", threads=1, out=tmp_path, data=data)
+
+    assert after(run) == after(lambda: None)
 
 
 def test_what_a_strategy_keeps_is_hashed_whatever_its_type() -> None:
