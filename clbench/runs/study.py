@@ -89,9 +89,10 @@ class StudyFile:
         except TOMLDecodeError as error:
             found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", str(error), re.DOTALL)
             message, line = (found[1], found[2]) if found else (str(error), None)
+            message = message if message[:2].isupper() else message[:1].lower() + message[1:]
             place = f"line {line or len(self.text.splitlines())}"
             raise UsageError(
-                f"{self.path}, {place}: this is not TOML: {message[:1].lower()}{message[1:]}",
+                f"{self.path}, {place}: this is not TOML: {message}",
                 'Text stands in quotes (recipe = "quick"), lists in brackets (seeds = [0, 3]).',
             ) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -248,16 +249,20 @@ def test_an_option_that_has_come_to_stand_below_set_is_told(write: Write, data: 
         (b'strategy = ["naive",\n\n', "this is not TOML"),
         (b"seeds = " + b"[" * 20_000, "this is not TOML"),
         (b"seeds = " + b"9" * 20_000, "this is not TOML"),
-        (b"set" + b".a" * 5_000 + b" = 1", "so many parts"),
+        (b"set" + b".a" * 900 + b" = 1", "no value has a name of so many parts"),
+        (
+            b"set" + b".a" * 5_000 + b" = 1",
+            "so many parts|this is not TOML: TOML key has more than the allowed 1000 parts",
+        ),
     ],
-    ids=["empty", "comment", "other encoding", "huge", "binary", "cut off", "brackets", "digits", "dots"],
+    ids=["empty", "comment", "other encoding", "huge", "binary", "cut off", "brackets", "digits", "dots", "more dots"],
 )
 def test_a_file_that_is_no_study_is_refused(write: Write, content: bytes, said: str) -> None:
     path = write("")
     path.write_bytes(content)
     with pytest.raises(UsageError) as raised:
         read_study(path, {})
-    assert said in raised.value.message
+    assert re.search(said, raised.value.message)  # tomli, before Python 3.11, allows 1,000 parts
 
 
 def test_whatever_becomes_of_a_study_is_told_in_a_sentence(write: Write) -> None:
