@@ -152,7 +152,9 @@ class RayExecutor(Executor):
         self._mailbox = on_node(here, ray_tasks.Mailbox).remote()
         nodes = node_ids()
         cores = int(resources().get("CPU", 0))
-        self.command.notify(Note(f"Ray: {len(nodes)} node{'s' if len(nodes) > 1 else ''}, {cores} cores"))
+        self.command.notify(
+            Note(f"Ray: {len(nodes)} node{'s' if len(nodes) > 1 else ''}, {cores} core{'s' if cores != 1 else ''}")
+        )
 
     def _survey(self, planned: Sequence[Planned]) -> None:
         """Ask every machine whether it can do the runs. Raises what check_node raises, for the first that cannot."""
@@ -183,7 +185,9 @@ class RayExecutor(Executor):
         if any(all(have.get(kind, 0.0) >= amount for kind, amount in needs.items()) for have in machines()):
             return
         gpu = f" and {needs['GPU']:g} GPU" if needs["GPU"] else ""
-        self.command.notify(Note(f"Ray: no node has {threads} cores{gpu}; the runs wait until one joins"))
+        self.command.notify(
+            Note(f"Ray: no node has {threads} core{'s' if threads > 1 else ''}{gpu}; the runs wait until one joins")
+        )
 
     def _room(self, planned: Sequence[Planned]) -> int:
         """Return how many runs may be under way: some more than there is room for, so that none waits for its order."""
