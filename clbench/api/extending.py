@@ -261,6 +261,8 @@ def plan_extension(request: ExtendRequest) -> dict[str, Any]:
     """Check what `extend` would do, and return it in words; nothing is trained or written."""
     notes: list[str] = []
     what = planning.plan(request, DEFAULT_STRATEGIES, _into(notes))
+    usable = [each for each in what.tried if each.prospect.refusal is None]
+    length = what.recipe.config.length if any(each.prospect.takes_steps for each in usable) else "no gradient steps"
     return {
         "network": what.parent.record.network.label,
         "made by": lineage_in_lines(lineage_of(what.parent.record)),
@@ -272,8 +274,8 @@ def plan_extension(request: ExtendRequest) -> dict[str, Any]:
             _counted(name, len(train), len(test))
             for name, train, test in zip(what.new.classes, what.new.train, what.new.test, strict=True)
         ],
-        "recipe": f"{what.recipe.name}, {what.recipe.config.length}",
-        "strategy": [each.spec.selector for each in what.tried if each.prospect.refusal is None],
+        "recipe": f"{what.recipe.name}, {length}",
+        "strategy": [each.spec.selector for each in usable],
         "left out": reasons_in_lines(what.left_out),
         "writes": _writes(request.out),
         "notes": notes,

@@ -186,6 +186,18 @@ def test_a_dry_run_names_who_would_be_left_out_and_why(model, photos, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "strategies, recipe",
+    [
+        (("ncm",), "extend, no gradient steps"),
+        (("ncm", "imprint"), "extend, no gradient steps"),
+        (("ncm", "naive"), "extend, 100 steps"),
+    ],
+)
+def test_a_dry_run_says_whether_steps_are_taken(model, photos, tmp_path, strategies, recipe):
+    assert planned(model, photos.one, tmp_path / "out", *strategies)["recipe"] == recipe
+
+
 def test_a_dry_run_refuses_what_the_command_would(model, photos, tmp_path):
     with pytest.raises(UsageError, match="no strategy can extend this network"):
         planned(model, photos.one, tmp_path / "out", "lwf:li2016")
