@@ -26,7 +26,7 @@ from clbench.errors import MachineError, UsageError
 from clbench.executors import ray_tasks
 from clbench.executors.executor import Command, Executor
 from clbench.executors.node import Checkpoint, Done, Terms, checkpoint_in, intact, lay_checkpoint
-from clbench.executors.parcel import files_of, packed
+from clbench.executors.parcel import files_of, packed, source_of
 from clbench.executors.ray_cluster import (
     WithoutRays,
     join_or_start,
@@ -77,6 +77,9 @@ class RayExecutor(Executor):
         self._mailbox: Any = None
         self._sent: dict[str, Any] = {}
         """Files that are in the cluster's memory, by hash."""
+
+        self._sources: dict[str, bytes] = {}
+        """Files of the strategies whose runs have begun, by hash: they may be edited meanwhile."""
 
         self._flights: dict[Any, _Flight] = {}
         self._surveyed: set[str] = set()
@@ -215,6 +218,8 @@ class RayExecutor(Executor):
         told: bool = False,
     ) -> None:
         """Hand a run to the cluster, unless it is published meanwhile or another process is doing it."""
+        if run.plugin.sha256 not in self._sources:
+            self._sources[run.plugin.sha256] = source_of(run.plugin)
         identity = run_id(run.spec)
         lock = results.lock(identity)
         try:
@@ -238,7 +243,7 @@ class RayExecutor(Executor):
     def _task(self, run: Planned, resume: Checkpoint) -> Any:
         for digest, path in files_of(run, data_folder(self.command.request.data)).items():
             if digest not in self._sent:
-                self._sent[digest] = ray.put(path.read_bytes())
+                self._sent[digest] = ray.put(self._sources.get(digest) or path.read_bytes())
         task = ray.remote(ray_tasks.do).options(
             num_cpus=run.spec.threads,
             num_gpus=self._gpus if run.spec.device == "cuda" else 0,
@@ -312,7 +317,7 @@ class RayExecutor(Executor):
         try:
             if done.status != "finished":
                 return Outcome(run.name, done.status, results.keep_failure(run.name, identity, files), done.message)
-            results.keep_source(run.plugin.path.read_bytes())
+            results.keep_source(self._sources[run.plugin.sha256])
             return Outcome(run.name, "finished", results.publish(run.name, identity, files))
         except OSError as error:
             raise MachineError(

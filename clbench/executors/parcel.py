@@ -12,6 +12,7 @@ from pathlib import Path
 
 from clbench.base.events import Track
 from clbench.data.weights import weights_file
+from clbench.errors import PluginError
 from clbench.plugins.discovery import Plugin, is_avalanches, select
 from clbench.results.record_model import to_json
 from clbench.results.run_spec import RunSpec
@@ -46,6 +47,14 @@ def packed(run: Planned) -> Parcel:
     network = run.network and (run.network.name, hashlib.sha256(run.network.read_bytes()).hexdigest())
     strategy = None if own else run.plugin.path.name
     return Parcel(to_json(run.spec), run.plugin.name, strategy, network or None, run.keep, run.track)
+
+
+def source_of(plugin: Plugin) -> bytes:
+    """Return the content of a strategy's file. Raises PluginError if it is no longer what the run was planned with."""
+    content = plugin.path.read_bytes() if plugin.path.is_file() else b""
+    if hashlib.sha256(content).hexdigest() != plugin.sha256:
+        raise PluginError(f"{plugin.path} changed after the run was planned", "Start the command again.")
+    return content
 
 
 def files_of(run: Planned, data: Path) -> dict[str, Path]:

@@ -222,6 +222,18 @@ def test_a_driver_that_is_stopped_and_then_killed_loses_nothing_and_goes_on_when
     assert published(tmp_path / "results") == slow_runs
 
 
+def test_a_strategy_that_is_edited_meanwhile_is_kept_as_it_was_when_it_was_sent(
+    tmp_path: Path, cluster: LocalCluster, slow_runs: dict[str, bytes]
+) -> None:
+    command = Command(tmp_path, cluster)
+    process = command.start(*SLOW_RUNS)
+    found(tmp_path, "results/.work/*/predictions-0")
+    (tmp_path / "strategies" / "slow.py").write_text(f"{SLOW}# edited\n")
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert published(tmp_path / "results") == slow_runs  # sources among them
+
+
 def test_a_strategy_that_fails_is_kept_apart_with_its_traceback_and_one_that_crashes_is_reported(
     tmp_path: Path, cluster: LocalCluster
 ) -> None:
