@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from clbench.data.datasets import data_folder
 from clbench.errors import MachineError, UsageError
 from clbench.executors.executor import Command, Executor
 from clbench.executors.node import Terms
+from clbench.executors.slurm_states import ENDED, job_states
 from clbench.executors.slurm_task import task_of
 from clbench.results import environment
 from clbench.results.run_spec import run_id
@@ -32,6 +33,7 @@ from clbench.results.store import WORK, ResultsFolder
 from clbench.runs.grid import Planned, most_needed
 from clbench.runs.outcome import Outcome
 from clbench.runs.parallelism import runs_at_once
+from clbench.system.files import replace_file
 
 FOLDER = "slurm"
 """In the work folder of the results: what jobs are told and tell, a folder for each submission."""
@@ -47,8 +49,6 @@ MINUTES = 60
 _LOOK_SECONDS = 0.5
 _STATE_SECONDS = 20.0
 """How often Slurm is asked for the states of all jobs; what they tell is read more often."""
-
-_ALIVE = ("PENDING", "RUNNING", "REQUEUED", "REQUEUE_HOLD", "COMPLETING", "CONFIGURING", "SUSPENDED", "RESIZING")
 
 
 class SlurmExecutor(Executor):
@@ -78,14 +78,15 @@ class SlurmExecutor(Executor):
         if missing := [run for run in planned if run.name not in adopted]:
             self._jobs += self._submit(missing, results)
         outcomes: dict[str, Outcome] = {}
-        asked = 0.0
+        states: dict[str, str] | None = None
+        asked = time.monotonic()
         while len(outcomes) < len(wanted):
             self.command.interruption.check()
             time.sleep(_LOOK_SECONDS)
-            look_up = time.monotonic() - asked > _STATE_SECONDS
-            asked = time.monotonic() if look_up else asked
+            if self._cluster == "slurm" and time.monotonic() - asked > _STATE_SECONDS:
+                states, asked = job_states(), time.monotonic()
             for job in self._jobs:
-                ended = job.ended(look_up)  # before what it told is read: then nothing more comes
+                ended = job.ended(states)  # before what it told is read: then nothing more comes
                 for outcome in self._told(job, wanted):
                     self._note(outcome, outcomes, results)
                 for outcome in self._lost(job, outcomes, wanted, results) if ended else ():
@@ -127,7 +128,7 @@ class SlurmExecutor(Executor):
         own = list(zip(jobs, logs, names, strict=True))
         record = [{"job": job.job_id, "log": log.name, "runs": told} for job, log, told in own]
         if self._cluster == "slurm":
-            (folder / RECORD).write_text(json.dumps(record))
+            replace_file(folder / RECORD, json.dumps(record).encode())
         first = jobs[0].job_id.partition("_")[0]
         many = f"{count} job{'s' if count > 1 else ''}"
         self.command.notify(Note(f"Slurm: {many} submitted" + (f", array {first}" if self._cluster == "slurm" else "")))
@@ -173,7 +174,7 @@ class SlurmExecutor(Executor):
                 if there := results.settled(name, run_id(wanted[name].spec)):
                     yield Outcome(name, "finished", there)
                 else:
-                    how = f"Slurm job {job.job.job_id} ended without a result ({job.job.state.lower()})"
+                    how = f"Slurm job {job.job.job_id} ended without a result ({job.state.lower()})"
                     yield Outcome(name, "failed", results.path, f"{how}: {job.last_words()}")
 
     def _note(self, outcome: Outcome, outcomes: dict[str, Outcome], results: ResultsFolder) -> None:
@@ -181,7 +182,7 @@ class SlurmExecutor(Executor):
             return
         outcomes[outcome.run] = outcome
         if outcome.failed:
-            path = "" if outcome.path == results.path else str(outcome.path)
+            path = "" if outcome.path.absolute() == results.path.absolute() else str(outcome.path)
             self.command.notify(RunFailed(outcome.run, outcome.message, path))
         else:
             self.command.notify(RunFinished(outcome.run, str(outcome.path)))
@@ -195,6 +196,7 @@ class _Job:
     log: Path
     runs: Sequence[str]
     read_so_far: int = 0
+    state: str = "no longer known"
 
     def read(self) -> Iterator[dict[str, Any]]:
         """Yield what the job has told since the last time, line by line."""
@@ -209,9 +211,15 @@ class _Job:
                 with contextlib.suppress(ValueError):  # cut off when the job was killed, and gone on with after it
                     yield json.loads(line)
 
-    def ended(self, look_up: bool) -> bool:
-        """Return whether the job has ended; Slurm is asked only with `look_up`."""
-        return bool(self.job.done(force_check=look_up))
+    def ended(self, states: Mapping[str, str] | None) -> bool:
+        """Return whether the job has ended, to what Slurm has said of the `states` of all jobs; None is nothing."""
+        if not isinstance(self.job, submitit.SlurmJob):
+            self.state = self.job.state
+            return bool(self.job.done())
+        if states is not None:
+            self.state = states.get(self.job.job_id, self.state)
+        gone = states is not None and self.job.job_id not in states
+        return gone or self.state in ENDED or self.job.paths.result_pickle.exists()
 
     def last_words(self) -> str:
         """Return the last line that the job wrote to its error stream."""
@@ -223,15 +231,19 @@ class _Job:
 
 def _left_over(results: ResultsFolder, wanted: dict[str, Planned]) -> Iterator[_Job]:
     """Yield the jobs of earlier commands that are queued or running and do runs that are wanted; forget the others."""
-    for record in sorted((results.path / WORK / FOLDER).glob(f"*/{RECORD}")):
-        alive = False
-        for entry in json.loads(record.read_text()):
-            job: submitit.SlurmJob[None] = submitit.SlurmJob(record.parent / "submitit", entry["job"])
-            if job.get_info(mode="force").get("State", "").partition(" ")[0] in _ALIVE:
-                alive = True
-                if names := [name for name in entry["runs"] if name in wanted]:
-                    yield _Job(job, record.parent / entry["log"], names)
-        if not alive:
+    records = sorted((results.path / WORK / FOLDER).glob(f"*/{RECORD}"))
+    states = job_states() if records else {}
+    if states is None:
+        raise MachineError("Slurm does not answer which jobs there are from before", "See what `squeue` says.")
+    alive = {job for job, state in states.items() if state not in ENDED}
+    for record in records:
+        entries = json.loads(record.read_text())
+        for entry in entries:
+            names = [name for name in entry["runs"] if name in wanted]
+            if names and entry["job"] in alive and states[entry["job"]] != "COMPLETING":  # as a cancelled one is
+                job: submitit.SlurmJob[None] = submitit.SlurmJob(record.parent / "submitit", entry["job"])
+                yield _Job(job, record.parent / entry["log"], names)
+        if alive.isdisjoint(entry["job"] for entry in entries):
             shutil.rmtree(record.parent, ignore_errors=True)
 
 

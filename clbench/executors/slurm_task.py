@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import submitit
 from submitit.helpers import DelayedSubmission
 
 from clbench.base import events
 from clbench.base.events import CheckpointSaved, Event, RunFailed, RunFinished, RunSkipped, TrainingProgress
 from clbench.errors import ClbenchError
 from clbench.executors.node import Terms, check_node
+from clbench.executors.slurm_states import job_states
 from clbench.executors.worker import Died, Worker, order_of, run_of
 from clbench.runs.grid import Planned
 from clbench.runs.outcome import Outcome
@@ -36,6 +41,8 @@ class SlurmTask:
 
     def __call__(self) -> None:
         """Do the runs that are not published yet."""
+        if (job := submitit.JobEnvironment()).cluster == "slurm":
+            signal.signal(signal.SIGTERM, lambda number, frame: _end_unless_running(job.job_id))
         try:
             check_node(self.terms, {})
             self._do([run_of(order) for order in self.orders])
@@ -65,7 +72,8 @@ class SlurmTask:
 
         for run, order in zip(runs, self.orders, strict=True):
             if worker is None:
-                worker = Worker(Path(self.data), self.terms.share, notify, self.terms.executor)
+                with _signals_held():
+                    worker = Worker(Path(self.data), self.terms.share, notify, self.terms.executor)
             try:
                 outcome = worker.execute(run, Path(order["results"]), wait=True)
             except Died as death:
@@ -79,6 +87,30 @@ class SlurmTask:
     def _tell(self, values: Mapping[str, Any]) -> None:
         with Path(self.log).open("a") as file:
             file.write(json.dumps(values) + "\n")
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Within, a process that is started never gets the signals by which Slurm tells a job that it ends.
+
+    Slurm sends them to all processes of a job. The job's own decides what becomes of it; a worker that ended before
+    would be taken for one that crashed.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_unless_running(job: str) -> None:
+    """End this process without a result if its job is cancelled, or preempted and queued again.
+
+    A running job is at the beginning of the grace time before that, and uses it.
+    """
+    states = job_states()
+    if states is not None and states.get(job) != "RUNNING":
+        sys.exit(128 + signal.SIGTERM)
 
 
 def task_of(runs: Sequence[Planned], results: Path, terms: Terms, data: Path, log: Path) -> SlurmTask:

@@ -149,6 +149,37 @@ def test_a_job_near_its_time_limit_is_queued_again_and_goes_on_with_the_same_byt
     assert published(tmp_path / "results") == published(tmp_path / "local")
 
 
+@pytest.mark.slow
+@needs_slurm
+def test_a_preempted_job_is_queued_again_and_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
+    process = started(tmp_path, "-s", "slow", "--on", "slurm")
+    found(tmp_path, "results/.work/*/checkpoint", process)
+    job = json.loads(found(tmp_path, "results/.work/slurm/*/jobs.json", process).read_text())[0]["job"]
+    # What Slurm sends at the beginning of a grace time, and then what it does.
+    subprocess.run(["scancel", job, "--signal=TERM"], check=True)
+    subprocess.run(["scontrol", "requeue", job], check=True)
+    done = ended(process)
+    assert done.returncode == 0, done.stderr
+    (made,) = tmp_path.glob("results/*/*/*/environment.json")
+    assert json.loads(made.read_text())["resumed_after_experiences"] > 0
+    ended(started(tmp_path, "-s", "slow", "--out", "local"))
+    assert published(tmp_path / "results") == published(tmp_path / "local")
+
+
+@pytest.mark.slow
+@needs_slurm
+def test_a_job_that_somebody_cancels_is_a_failed_run_and_the_others_go_on(tmp_path: Path) -> None:
+    process = started(tmp_path, "-s", "slow,naive", "--on", "slurm")
+    found(tmp_path, "results/.work/*/checkpoint", process)
+    record = json.loads(found(tmp_path, "results/.work/slurm/*/jobs.json", process).read_text())
+    (job,) = (each["job"] for each in record if "/slow/" in each["runs"][0])
+    subprocess.run(["scancel", job], check=True)
+    done = ended(process)
+    assert done.returncode == 1
+    assert f"Slurm job {job} ended without a result (cancelled)" in done.stderr
+    assert len(list(tmp_path.glob("results/splitdigits/naive/*/MANIFEST.json"))) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
