@@ -74,7 +74,8 @@ class SlurmExecutor(Executor):
         self._jobs = list(_left_over(results, wanted))
         adopted = {name for job in self._jobs for name in job.runs}
         if adopted:
-            self.command.notify(Note(f"Slurm: {len(adopted)} runs are queued or under way from before"))
+            runs = f"{len(adopted)} runs are" if len(adopted) > 1 else "1 run is"
+            self.command.notify(Note(f"Slurm: {runs} queued or under way from before"))
         if missing := [run for run in planned if run.name not in adopted]:
             self._jobs += self._submit(missing, results)
         outcomes: dict[str, Outcome] = {}

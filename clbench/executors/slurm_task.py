@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +24,13 @@ from clbench.executors.slurm_states import job_states
 from clbench.executors.worker import Died, Worker, order_of, run_of
 from clbench.runs.grid import Planned
 from clbench.runs.outcome import Outcome
+from clbench.system.signals import GRACE
 
 _PROGRESS_SECONDS = 2.0
 """Least time between two messages on the progress of a run."""
+
+_WORKER_SECONDS = 2 * GRACE
+"""How long a worker may take to stop, when it is told to, before it is killed."""
 
 
 @dataclass
@@ -70,19 +75,26 @@ class SlurmTask:
                 told = time.monotonic()
             self._tell(events.to_json(event))
 
-        for run, order in zip(runs, self.orders, strict=True):
-            if worker is None:
-                with _signals_held():
-                    worker = Worker(Path(self.data), self.terms.share, notify, self.terms.executor)
-            try:
-                outcome = worker.execute(run, Path(order["results"]), wait=True)
-            except Died as death:
-                worker = None
-                outcome = Outcome(run.name, "failed", Path(order["results"]), f"its worker process ended with {death}")
-            assert outcome is not None
-            self._tell({"run": run.name, "status": outcome.status, "path": str(outcome.path), "why": outcome.message})
-        if worker is not None:
-            worker.end(stop=False)
+        try:
+            for run, order in zip(runs, self.orders, strict=True):
+                if worker is None:
+                    with _signals_held():
+                        worker = Worker(Path(self.data), self.terms.share, notify, self.terms.executor)
+                try:
+                    outcome = worker.execute(run, Path(order["results"]), wait=True)
+                except Died as death:
+                    worker = None
+                    how = f"its worker process ended with {death}"
+                    outcome = Outcome(run.name, "failed", Path(order["results"]), how)
+                assert outcome is not None
+                self._tell(
+                    {"run": run.name, "status": outcome.status, "path": str(outcome.path), "why": outcome.message}
+                )
+        finally:
+            if worker is not None:
+                worker.end(stop=False)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    worker.ended(_WORKER_SECONDS)
 
     def _tell(self, values: Mapping[str, Any]) -> None:
         with Path(self.log).open("a") as file:
