@@ -111,4 +111,5 @@ def duration(seconds: float) -> str:
     for unit, length in (("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
+    whole = f"{seconds:.0f}"
+    return f"{whole} second" if whole == "1" else f"{whole} seconds"

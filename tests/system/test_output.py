@@ -8,7 +8,7 @@ import pytest
 from rich.progress import Progress
 from rich.text import Text
 
-from clbench.system.output import as_csv, legible, one_line, say, say_json, say_prose, unwrapped
+from clbench.system.output import as_csv, duration, legible, one_line, say, say_json, say_prose, unwrapped
 from clbench.system.tables import print_table
 from clbench.system.terminal import Terminal
 
@@ -141,3 +141,11 @@ def test_a_long_line_is_broken_between_words_on_a_terminal_only(
         "name    what it is",
         "    an indented line stays",
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "0 seconds"), (1.2, "1 second"), (90.0, "90 seconds"), (840.0, "14 minutes"), (10_800.0, "3 hours")],
+)
+def test_a_duration_is_as_exact_as_an_estimate_deserves(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
