@@ -18,7 +18,7 @@ from clbench.extension.candidates import strategy_spec, trunk_sha256
 from clbench.extension.checks import check_held_out, check_values, same_but_for_writing, say_which_are_classes
 from clbench.extension.given import rows_of
 from clbench.extension.prospects import Prospect, Situation, check_options, prospect, uses_the_head
-from clbench.extension.recipes import EXTENDING, chosen_recipe
+from clbench.extension.recipes import EXTENDING, EXTENDING_WHOLE, chosen_recipe
 from clbench.extension.requests import ExtendRequest
 from clbench.extension.wording import reasons_in_lines, some
 from clbench.plugins.discovery import discover
@@ -96,7 +96,8 @@ def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> P
     values = divided(request.set)
     use, own = _network_values(request, values.network)
     asked_for = choose_strategies(request.strategy, notify) if request.strategy else None
-    recipe = chosen_recipe("extend", EXTENDING, values.recipe, request.epochs, use.train)
+    name, base = ("extend", EXTENDING) if use.train == "head" else ("extend-whole", EXTENDING_WHOLE)
+    recipe = chosen_recipe(name, base, values.recipe, request.epochs, use.train)
     parent, states, notes = _parent(request, own)
     machine = machine_for(request.device, request.threads_at(parent.record.input.image.height))
     for note in notes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from clbench.base.config import configure
@@ -21,6 +22,9 @@ EXTENDING = Recipe(
     batch_norm="given",
 )
 """A number of steps and not of epochs: what is forgotten grows with the steps, however many images there are."""
+EXTENDING_WHOLE = replace(EXTENDING, clip_norm=1.0)
+"""If more than the head is trained. With the statistics given, batch normalisation does not make up for weights that a
+few long steps have changed, and all that the network knew would be lost."""
 TRAINING = Recipe(network="given", optimizer="sgd", lr=0.01, momentum=0.9, schedule="cosine", batch_size=32, epochs=10)
 
 

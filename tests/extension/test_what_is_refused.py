@@ -175,8 +175,8 @@ def test_values_of_strategies_that_are_not_prepared_are_refused(photos, tmp_path
 # -- what a dry run says ----------------------------------------------------------------------------------------------
 
 
-def planned(model: Path, images: Path, out: Path, *strategies: str) -> dict[str, object]:
-    return plan_extension(ExtendRequest(source=model, images=images, out=out, strategy=strategies))
+def planned(model: Path, images: Path, out: Path, *strategies: str, **values: object) -> dict[str, object]:
+    return plan_extension(ExtendRequest(source=model, images=images, out=out, strategy=strategies, set=values))
 
 
 def test_a_dry_run_names_who_would_be_left_out_and_why(model, photos, tmp_path):
@@ -189,13 +189,21 @@ def test_a_dry_run_names_who_would_be_left_out_and_why(model, photos, tmp_path):
 @pytest.mark.parametrize(
     "strategies, recipe",
     [
-        (("ncm",), "extend, no gradient steps"),
-        (("ncm", "imprint"), "extend, no gradient steps"),
-        (("ncm", "naive"), "extend, 100 steps"),
+        (("ncm",), "extend-whole, no gradient steps"),
+        (("ncm", "imprint"), "extend-whole, no gradient steps"),
+        (("ncm", "naive"), "extend-whole, 100 steps"),
     ],
 )
 def test_a_dry_run_says_whether_steps_are_taken(model, photos, tmp_path, strategies, recipe):
     assert planned(model, photos.one, tmp_path / "out", *strategies)["recipe"] == recipe
+
+
+@pytest.mark.parametrize(("train", "recipe"), [("head", "extend"), ("all", "extend-whole"), ("1", "extend-whole")])
+def test_long_steps_are_cut_where_more_than_the_head_is_trained(model, photos, tmp_path, train, recipe):
+    found = planned(model, photos.one, tmp_path / "out", "naive", **{"network.train": train})
+    assert found["recipe"] == f"{recipe}, 100 steps"
+    out = clbench.extend(model, photos.one, strategy="naive", set={"network.train": train}, out=tmp_path / "out")
+    assert out.result.recipe.config.clip_norm == (None if train == "head" else 1.0)
 
 
 def test_a_dry_run_refuses_what_the_command_would(model, photos, tmp_path):
