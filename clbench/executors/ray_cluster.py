@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 import ray
+from ray._private import ray_constants
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from clbench.errors import MachineError
@@ -40,6 +41,7 @@ def join_or_start(address: str | None) -> bool:
                     "Start one there with `ray start --head`, or start one here: --on ray",
                 ) from error
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of ours tells nobody that it is used
+        _keep_to_this_machine()
         ray.init(
             address="local",
             num_cpus=available_cores(),
@@ -48,6 +50,16 @@ def join_or_start(address: str | None) -> bool:
             **quiet,
         )
         return True
+
+
+def _keep_to_this_machine() -> None:
+    """Have a cluster that is started from now on listen on the loopback address alone, as Ray does on other systems.
+
+    Else whoever reaches this machine could run code on it. Ray read the variable when it was imported, which is before
+    it is known whether a cluster elsewhere is joined; the processes that it starts read it anew.
+    """
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def raise_file_limit(files: int) -> None:

@@ -294,6 +294,38 @@ def test_a_node_with_another_torch_is_refused_unless_mixed_versions_are_allowed_
         cluster.kill(node)
 
 
+STARTED = """
+import psutil, ray
+from clbench.executors import ray_cluster
+
+join = ray.init
+
+def init(address, **options):
+    if address == "auto":  # the tests' own cluster may run on this machine
+        raise ConnectionError
+    return join(address=address, **options)
+
+ray.init = init
+assert ray_cluster.join_or_start(None)
+ray.get(ray.remote(lambda: 1).remote())  # a process of every kind is there
+own = psutil.Process()
+for process in (own, *own.children(recursive=True)):
+    for socket in process.net_connections(kind="inet"):
+        if socket.status == psutil.CONN_LISTEN:
+            print(socket.laddr.ip)
+"""
+
+
+def test_a_cluster_that_the_command_starts_listens_on_the_loopback_address_alone() -> None:
+    """Whoever reaches a port of Ray's can run code."""
+    inherited = {name: value for name, value in os.environ.items() if name not in LOOPBACK}
+    done = subprocess.run(
+        [sys.executable, "-c", STARTED], env=inherited, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) <= {"127.0.0.1", "::ffff:127.0.0.1"} and done.stdout
+
+
 def test_what_cannot_be_joined_is_said_with_the_command_that_starts_it(tmp_path: Path, cluster: LocalCluster) -> None:
     command = Command(tmp_path, cluster)
     done = command(
