@@ -20,6 +20,13 @@ def ignored(event: Event) -> None:
 
 
 @pytest.fixture
+def on_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images of any size are decoded by four threads."""
+    monkeypatch.setattr(image_decoding, "_PIXELS_PER_THREAD", 1)
+    monkeypatch.setattr(image_decoding, "available_cores", lambda: 4)
+
+
+@pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
     """300 JPEGs of several sizes and noise of their own."""
     random = np.random.default_rng(0)
@@ -29,6 +36,7 @@ def files(tmp_path: Path) -> list[Path]:
     return sorted(tmp_path.glob("*.jpg"))
 
 
+@pytest.mark.usefixtures("on_all_cores")
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_all_images_arrive_in_order_as_each_is_read_alone(on_disk: bool, files: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "x.npy" if on_disk else None
@@ -40,6 +48,7 @@ def test_all_images_arrive_in_order_as_each_is_read_alone(on_disk: bool, files: 
         assert np.array_equal(np.load(out), found.images)
 
 
+@pytest.mark.usefixtures("on_all_cores")
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_broken_images_are_named_and_left_out(on_disk: bool, files: list[Path], tmp_path: Path) -> None:
     for at, content in ((0, b""), (40, files[40].read_bytes()[:800]), (299, b"no image")):
@@ -67,6 +76,7 @@ def test_nothing_readable_is_an_empty_array(tmp_path: Path) -> None:
     assert found.images.shape == (0, 4, 4, 3) and found.rows == ()
 
 
+@pytest.mark.usefixtures("on_all_cores")
 def test_progress_is_told_up_to_the_last_image(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_decoding, "_SECONDS_BETWEEN_EVENTS", 0.0)
     events: list[Event] = []
@@ -76,6 +86,7 @@ def test_progress_is_told_up_to_the_last_image(files: list[Path], monkeypatch: p
     assert {event.total for event in events if isinstance(event, DecodingProgress)} == {300}
 
 
+@pytest.mark.usefixtures("on_all_cores")
 def test_what_a_check_raises_ends_decoding(files: list[Path]) -> None:
     class Unwanted(Exception):
         pass
@@ -86,6 +97,17 @@ def test_what_a_check_raises_ends_decoding(files: list[Path]) -> None:
 
     with pytest.raises(Unwanted):
         decode(files, (16, 16, 3), "crop", ignored, "mine", check=check)
+
+
+@pytest.mark.parametrize(("size", "threads"), [(64, 1), (160, 2), (320, 8)])
+def test_small_images_are_decoded_by_fewer_threads_than_there_are_cores(
+    size: int, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_decoding, "available_cores", lambda: 8)
+    (tmp_path / "broken.jpg").touch()
+    for number in range(3):
+        PIL.Image.new("RGB", (size, size)).save(tmp_path / f"{number}.jpg")
+    assert image_decoding._threads_for(sorted(tmp_path.glob("*.jpg"))) == threads
 
 
 @pytest.mark.slow
