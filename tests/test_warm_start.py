@@ -15,7 +15,7 @@ pytestmark = [
 ]
 
 MODULE = """
-import os, sys, threading
+import atexit, os, subprocess, sys, threading
 print(os.getcwd(), os.environ.get("SAID"), sys.argv[1:], sys.stdin.read(), os.getppid(), "torch" in sys.modules)
 print("to standard error", file=sys.stderr)
 if "raise" in sys.argv:
@@ -23,6 +23,11 @@ if "raise" in sys.argv:
 if "wait" in sys.argv:
     print("waiting", flush=True)
     threading.Event().wait(60)
+if "start" in sys.argv:
+    inner = subprocess.run([sys.executable, "-m", "clbenchlike"], input="", capture_output=True, text=True)
+    print("inner", inner.stdout.splitlines()[0].split()[-2:], inner.returncode, os.getpid())
+atexit.register(print, "registered")
+threading.Thread(target=lambda: (threading.Event().wait(0.1), print("thread"))).start()
 sys.exit(7)
 """
 
@@ -43,8 +48,22 @@ def test_streams_folder_environment_arguments_and_exit_code_are_those_that_it_wa
     done = subprocess.run(
         command("a", "b c"), cwd=place, env=environment, input="typed", capture_output=True, text=True, timeout=60
     )
-    assert done.stdout.split("\n")[0] == f"{place} yes ['a', 'b c'] typed {os.getpid()} True"
+    assert done.stdout.split("\n") == [
+        f"{place} yes ['a', 'b c'] typed {os.getpid()} True",
+        "thread",
+        "registered",
+        "",
+    ]
     assert (done.stderr, done.returncode) == ("to standard error\n", 7)
+
+
+@pytest.mark.parametrize(("words", "forked"), [(["start", "--jobs"], True), (["start"], False)])
+def test_what_it_starts_itself_is_forked_too_if_it_is_known_to_start_others(
+    words: list[str], forked: bool, place: Path
+) -> None:
+    done = subprocess.run(command(*words), cwd=place, input="", capture_output=True, text=True, timeout=60)
+    said = done.stdout.splitlines()[1].split()
+    assert said == ["inner", f"['{said[-1]}',", f"'{forked}']", "7", said[-1]]
 
 
 def test_an_exception_is_shown_and_ends_with_1(place: Path) -> None:

@@ -1,11 +1,15 @@
 """Starts the commands of tests in processes that need not import torch, because they are forked from one that has.
 
 Importing takes two of the three seconds of a short command, and the tests start hundreds. After `install`,
-`subprocess.Popen` starts `python -m clbench …` in this way. They are real processes: children of the one that starts
-them, with the pipes, folder and environment that it gives them, and they end or are killed like any other. What they
-start themselves, whatever else tests start, and everything on other systems than Linux, starts as always.
+`subprocess.Popen` starts `python -m clbench …` in this way, in the tests and in what they start. They are real
+processes: children of the one that starts them, with the pipes, folder and environment that it gives them, and they end
+or are killed like any other. One that ends by itself ends as an interpreter does, exit functions and all, but without
+taking apart what was imported, which takes longer than a short command. Whatever else is started, and everything on
+other systems than Linux, starts and ends as always.
 """
 
+import atexit
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -42,6 +46,9 @@ IMPORTED = [
 
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "OMP_", "MKL_", "MALLOC")
 """Variables that begin so are read when the interpreter or a library starts. A command with others starts as always."""
+
+STARTS_OTHERS = {"--jobs", "--track", "check"}
+"""Commands with one of these words start processes of clbench themselves, which are forked as well."""
 
 _PR_SET_CHILD_SUBREAPER = 36  # see prctl(2)
 
@@ -168,6 +175,33 @@ def main(address: str, listening: int, alive: int) -> None:
     if order is None:
         shutil.rmtree(Path(address).parent)
         return
+    if STARTS_OTHERS & set(order["command"]):
+        order = _with_own_server(order)
+    _become(order)
+
+
+def _with_own_server(order: dict[str, Any]) -> dict[str, Any]:
+    """Fork a process that forks for this one, which adopts only descendants. Returns what either has to become."""
+    global _server
+    _server = str(Path(tempfile.mkdtemp(prefix="clbench-tests-")) / "socket")
+    alive, never_written = os.pipe()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(_server)
+        listening.listen(64)
+        if os.fork():
+            os.close(alive)
+            install()
+            return order
+        os.close(never_written)
+        inner = _serve(listening, alive)
+    if inner is None:
+        shutil.rmtree(Path(_server).parent)
+        os._exit(0)
+    return inner
+
+
+def _become(order: dict[str, Any]) -> None:
+    """Run the command of an order in this process, and end."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if order["session"]:
         os.setsid()
@@ -179,7 +213,24 @@ def main(address: str, listening: int, alive: int) -> None:
     sys.argv[1:] = arguments
     sys.path[0] = order["cwd"]
     sys.modules.pop(module, None)  # it is run as the main one, which is another
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    end, code = os._exit, 0  # a command refuses it, later
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if not isinstance(ended.code, int):
+            raise
+        code = ended.code
+    _finish()
+    end(code)
+
+
+def _finish() -> None:
+    """Do what an interpreter does before it takes modules apart."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
 
 
 if __name__ == "__main__":

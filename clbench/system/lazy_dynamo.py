@@ -1,12 +1,14 @@
 """Loads torch._dynamo, the front end of torch.compile, only when something is compiled.
 
-Torch's optimizers import it although nothing is compiled, which takes a second: as long as `import torch` takes. All
-they use are `disable`, which keeps a function from being compiled, and `graph_break`, which interrupts a compilation.
-Until something is compiled, neither has anything to do, and a small module with these two takes its place.
+Torch's optimizers and `torch.func.grad` import it although nothing is compiled, which takes a second: as long as
+`import torch` takes. All they use are `disable`, which keeps a function from being compiled, `graph_break`, which
+interrupts a compilation, and `compiled_autograd._disable`, which suspends that of a backward pass. Until something is
+compiled, none has anything to do, and a small module with these three takes its place.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +33,7 @@ class _Placeholder(ModuleType):
     def __init__(self) -> None:
         super().__init__(NAME)
         self.__path__: list[str] = []  # submodules can be asked for; _Finder answers
+        self.compiled_autograd = _CompiledAutograd()
 
     @staticmethod
     def disable(fn: Callable[..., Any] | None = None, *_: Any, **__: Any) -> Callable[..., Any]:
@@ -44,6 +47,13 @@ class _Placeholder(ModuleType):
         if name.startswith("__"):  # what others ask of any module
             raise AttributeError(name)
         return getattr(_load(), name)
+
+
+class _CompiledAutograd:
+    _disable = contextlib.nullcontext
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_load().compiled_autograd, name)
 
 
 class _Finder(MetaPathFinder):

@@ -39,7 +39,7 @@ def test_imports_are_frozen_in_each_process_and_an_open_file_is_still_flushed(
     (tmp_path / "mine.py").write_text(WRITES_A_LOG)
     command = [sys.executable, "-m", "clbench", "run", "-s", "mine.py", "-S", "splitdigits", "--seeds", "2"]
     command += ["--epochs", "1", "--threads", "1", "--device", "cpu", "--jobs", jobs, "--json"]
-    environment = {**os.environ, "CLBENCH_DATA": str(data)}
+    environment = {**os.environ, "CLBENCH_DATA": str(data), "PYTHONSAFEPATH": ""}  # so that it starts as always
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     steps = sum(run.result.totals.gradient_steps for run in stored_runs.read_all([tmp_path / "results"])[0])

@@ -56,9 +56,19 @@ assert all(torch.equal(one, weights(make)) for one, make in zip(without, makers,
 
 
 @pytest.mark.slow
+def test_gradients_of_functions_are_taken_without_it() -> None:
+    run(f"""{PUT_OFF}
+from torch.func import grad, vmap
+assert vmap(grad(lambda x: (x ** 2).sum()))(torch.ones(3, 2)).tolist() == [[2, 2]] * 3
+assert not loaded()
+""")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "use",
     [
+        "assert torch._dynamo.compiled_autograd.compiled_autograd_enabled is False",
         "assert torch.compile(lambda x: x + 1, backend='eager')(torch.ones(2)).tolist() == [2, 2]",
         "from torch._dynamo.utils import is_compile_supported; import torch._dynamo.utils",
         "from torch._dynamo import optimize",
