@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +28,7 @@ from clbench.errors import MachineError, UsageError
 from clbench.executors.executor import Command, Executor
 from clbench.executors.node import Terms
 from clbench.executors.slurm_states import ENDED, job_states
-from clbench.executors.slurm_task import task_of
+from clbench.executors.slurm_task import signals_held, task_of
 from clbench.results import environment
 from clbench.results.run_spec import run_id
 from clbench.results.store import WORK, ResultsFolder
@@ -103,7 +105,7 @@ class SlurmExecutor(Executor):
         """With `stop`, cancel the jobs; what they have finished is kept."""
         for job in self._jobs if stop else ():
             with contextlib.suppress(Exception):  # it may have ended
-                job.job.cancel()
+                job.cancel()
 
     def _submit(self, runs: Sequence[Planned], results: ResultsFolder) -> list[_Job]:
         request = self.command.request
@@ -120,7 +122,8 @@ class SlurmExecutor(Executor):
         tasks = [task_of(part, results.path, terms, data, log) for part, log in zip(parts, logs, strict=True)]
         try:
             executor = self._executor(folder, threads, device)
-            with executor.batch():  # one array job
+            # Ctrl-C reaches local jobs as it does the command, which cancels them.
+            with signals_held({signal.SIGINT}), executor.batch():  # one array job
                 jobs = [executor.submit(task) for task in tasks]
         except (submitit.core.utils.FailedJobError, FileNotFoundError) as error:
             shutil.rmtree(folder)
@@ -198,6 +201,13 @@ class _Job:
     runs: Sequence[str]
     read_so_far: int = 0
     state: str = "no longer known"
+
+    def cancel(self) -> None:
+        """Have the job end. Raises if it has ended."""
+        if isinstance(self.job, submitit.SlurmJob):
+            self.job.cancel()
+        else:
+            os.kill(int(self.job.job_id), signal.SIGTERM)  # submitit's SIGINT would be answered with a traceback
 
     def read(self) -> Iterator[dict[str, Any]]:
         """Yield what the job has told since the last time, line by line."""

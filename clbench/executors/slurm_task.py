@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import submitit
 from submitit.helpers import DelayedSubmission
@@ -46,8 +46,9 @@ class SlurmTask:
 
     def __call__(self) -> None:
         """Do the runs that are not published yet."""
-        if (job := submitit.JobEnvironment()).cluster == "slurm":
-            signal.signal(signal.SIGTERM, lambda number, frame: _end_unless_running(job.job_id))
+        job = submitit.JobEnvironment()
+        asked = _end_unless_running if job.cluster == "slurm" else _end
+        signal.signal(signal.SIGTERM, lambda number, frame: asked(job.job_id))
         try:
             check_node(self.terms, {})
             self._do([run_of(order) for order in self.orders])
@@ -78,7 +79,7 @@ class SlurmTask:
         try:
             for run, order in zip(runs, self.orders, strict=True):
                 if worker is None:
-                    with _signals_held():
+                    with signals_held({signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}):
                         worker = Worker(Path(self.data), self.terms.share, notify, self.terms.executor)
                 try:
                     outcome = worker.execute(run, Path(order["results"]), wait=True)
@@ -102,13 +103,13 @@ class SlurmTask:
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Within, a process that is started never gets the signals by which Slurm tells a job that it ends.
+def signals_held(signals: Set[signal.Signals]) -> Iterator[None]:
+    """Within, a process that is started never gets these signals.
 
-    Slurm sends them to all processes of a job. The job's own decides what becomes of it; a worker that ended before
-    would be taken for one that crashed.
+    Slurm tells all processes of a job by signals that it ends. The job's own decides what becomes of it; a worker that
+    ended before would be taken for one that crashed.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:
@@ -122,7 +123,12 @@ def _end_unless_running(job: str) -> None:
     """
     states = job_states()
     if states is not None and states.get(job) != "RUNNING":
-        sys.exit(128 + signal.SIGTERM)
+        _end(job)
+
+
+def _end(job: str) -> NoReturn:
+    """End this process, which does a job, without a result."""
+    sys.exit(128 + signal.SIGTERM)
 
 
 def task_of(runs: Sequence[Planned], results: Path, terms: Terms, data: Path, log: Path) -> SlurmTask:

@@ -61,7 +61,7 @@ def started(place: Path, *words: str) -> subprocess.Popen[str]:
     fetch("digits", place / "data")
     command = [sys.executable, "-m", "clbench", "run", "-S", "splitdigits", "--epochs", "1", "--device", "cpu", *words]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*command, "--data", "data"], cwd=place, **pipes)
+    return subprocess.Popen([*command, "--data", "data"], cwd=place, start_new_session=True, **pipes)
 
 
 def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
@@ -115,6 +115,19 @@ def test_jobs_outlive_the_command_and_the_same_command_waits_for_them(tmp_path: 
     assert published(tmp_path / "results") == published(tmp_path / "local")
     resumed = [json.loads(path.read_text()) for path in tmp_path.glob("results/*/*/*/environment.json")]
     assert [each["resumed_after_experiences"] for each in resumed] == [0, 0]
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_ends_local_jobs_without_a_traceback_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    process = started(tmp_path, "-s", "slow", "--on", "slurm:cluster=local")
+    found(tmp_path, "results/.work/*/checkpoint", process)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all processes that it started
+    stopped = ended(process)
+    assert stopped.returncode == 130
+    assert "Traceback" not in stopped.stderr and "Finished work is kept" in stopped.stderr
+    done = ended(started(tmp_path, "-s", "slow", "--on", "slurm:cluster=local"))
+    assert done.returncode == 0, done.stderr
+    assert "resuming after experience" in done.stderr
 
 
 @pytest.mark.slow
