@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import functools
+import gc
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,6 +66,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         elif once.__name__ in item.fixturenames:
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays until the end; garbage is looked for in what the tests make."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

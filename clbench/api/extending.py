@@ -30,6 +30,7 @@ from clbench.results.environment import Environment, describe
 from clbench.results.extension_result import ExtensionResult
 from clbench.results.network_record import NetworkRecord
 from clbench.runs.option import options_of, with_options
+from clbench.system import gc_freeze
 from clbench.system.signals import Interruption
 from clbench.system.terminal import Terminal
 from clbench.trackers.progress import ProgressDisplay
@@ -195,6 +196,7 @@ def extend_request(request: ExtendRequest, console: Console) -> ExtensionResult:
 def _around(request: TrainRequest | ExtendRequest, console: Console) -> Iterator[Around]:
     from clbench.system.randomness import randomness_untouched  # imports torch
 
+    gc_freeze.freeze_imports()
     with Interruption() as interruption, ProgressDisplay(console) as progress, randomness_untouched():  # the caller's
         yield Around(progress, interruption, partial(_page, request))
 

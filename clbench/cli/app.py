@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
 from clbench.cli.command import Command
-from clbench.cli.data import data_app
-from clbench.cli.diagnostics import doctor, profile
-from clbench.cli.extend import extend, train
-from clbench.cli.networks import export, predict
-from clbench.cli.plugins import check, list_, new_app, show
-from clbench.cli.reproduce import reproduce
-from clbench.cli.run import init, run
-from clbench.cli.sharing import export_table, pack, unpack
-from clbench.cli.stored_runs import compare, report
 
-app = typer.Typer(
-    name="clbench",
-    help="Measure how much a classifier forgets while it learns classes a few at a time.",
-    epilog="Example: clbench run -s naive,lwf,joint -S splitdigits --seeds 2, and then: clbench report",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 EXAMPLES = {
     "run": "clbench run -s naive,lwf,joint -S splitmnist --seeds 5 --jobs auto",
     "init": "clbench init study.toml, and then: clbench run study.toml",
@@ -45,12 +28,57 @@ EXAMPLES = {
     "export": "clbench export results/splitdigits/lwf --to onnx --out digits.onnx",
     "predict": "clbench predict results/splitdigits/lwf photos --top 3",
 }
-COMMANDS = (run, init, compare, report, pack, unpack, train, extend, export, export_table, predict)
-for command in (*COMMANDS, list_, show, check, doctor, profile, reproduce):
-    name = command.__name__.rstrip("_").replace("_", "-")
-    app.command(name, cls=Command, epilog=f"Example: {EXAMPLES[name]}")(command)
-app.add_typer(new_app, name="new", epilog="Example: clbench new strategy mine")
-app.add_typer(data_app, name="data", epilog="Example: clbench data list")
+_DEFINED_IN = {
+    "run": "run",
+    "init": "run",
+    "compare": "stored_runs",
+    "report": "stored_runs",
+    "pack": "sharing",
+    "unpack": "sharing",
+    "train": "extend",
+    "extend": "extend",
+    "export": "networks",
+    "export-table": "sharing",
+    "predict": "networks",
+    "list": "plugins",
+    "show": "plugins",
+    "check": "plugins",
+    "doctor": "diagnostics",
+    "profile": "diagnostics",
+    "reproduce": "reproduce",
+}
+"""The module of each command, in the order of the help; a function has the command's name, or `list_`."""
+
+
+def application(wanted: str = "") -> typer.Typer:
+    """Return the program with all its commands, or with the `wanted` one alone if that is a command.
+
+    To import and to describe all of them takes as long as the shortest do.
+    """
+    app = typer.Typer(
+        name="clbench",
+        help="Measure how much a classifier forgets while it learns classes a few at a time.",
+        epilog="Example: clbench run -s naive,lwf,joint -S splitdigits --seeds 2, and then: clbench report",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        callback=_options,
+    )
+    for name in [wanted] if wanted in _DEFINED_IN else _DEFINED_IN:
+        app.command(name, cls=Command, epilog=f"Example: {EXAMPLES[name]}")(_function(name))
+    if wanted not in _DEFINED_IN:
+        from clbench.cli.data import data_app
+        from clbench.cli.plugins import new_app
+
+        app.add_typer(new_app, name="new", epilog="Example: clbench new strategy mine")
+        app.add_typer(data_app, name="data", epilog="Example: clbench data list")
+    return app
+
+
+def _function(name: str) -> Any:
+    module = import_module(f"clbench.cli.{_DEFINED_IN[name]}")
+    return getattr(module, "list_" if name == "list" else name.replace("-", "_"))
 
 
 def _version(wanted: bool) -> None:
@@ -61,7 +89,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")

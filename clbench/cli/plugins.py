@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,16 +112,16 @@ def _described(kind: Kind) -> list[dict[str, str]]:
 
 
 def _streams() -> list[dict[str, str]]:
-    from clbench.streams.kinds import KINDS
+    from clbench.streams.catalogue import listed
 
     return [
         {
-            "name": name,
-            "what": _first_paragraph(inspect.cleandoc(kind.__doc__ or "")),
-            "settings": ", ".join(option.name for option in dataclasses.fields(kind)),
+            "name": kind.name,
+            "what": _first_paragraph(kind.doc),
+            "settings": ", ".join(kind.options),
             "from": "built-in",
         }
-        for name, kind in KINDS.items()
+        for kind in listed()
     ]
 
 

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from typing import IO, NoReturn
 
-from clbench.cli.app import app
+from clbench.cli.app import application
 from clbench.cli.completion import as_bash_divides_words
 from clbench.cli.options import terminal
 from clbench.errors import ClbenchError, MachineError
 from clbench.plugins.module_loading import memory_is_short
-from clbench.system import memory, own_process
+from clbench.system import gc_freeze, memory, own_process
 from clbench.system.signals import Interrupted, Interruption, LastCall
 
 RUNS_PLUGINS = ("run", "reproduce", "profile", "check", "export", "predict", "train", "extend")
@@ -29,6 +29,7 @@ def program() -> None:
     """The command as a process of its own."""
     own_process.claim()
     own_process.refuse_exit()
+    gc_freeze.collect_rarely()
     _open_streams()
     faulthandler.enable()  # a crash in native code says where it was
     if os.environ.get("_CLBENCH_COMPLETE") == "complete_bash":
@@ -44,7 +45,7 @@ def main() -> None:
     try:
         with Interruption() as interruption:
             try:
-                app()
+                application(_asked_for())()
             except Interrupted:
                 interruption.end()  # a library may end slowly, and another signal would change the exit code
                 raise
@@ -131,8 +132,12 @@ def _stopped(kept: bool) -> str:
     return f"Stopped. {'Finished work is kept; rerun the same command to resume.' if kept else 'Nothing is kept.'}"
 
 
+def _asked_for() -> str:
+    return "".join(sys.argv[1:2])
+
+
 def _is_one_of(commands: Sequence[str]) -> bool:
-    return bool(sys.argv[1:2]) and sys.argv[1] in commands
+    return _asked_for() in commands
 
 
 def _fail(error: ClbenchError) -> None:

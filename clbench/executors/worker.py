@@ -187,5 +187,6 @@ if __name__ == "__main__":
     own_process.claim()
     own_process.refuse_exit()
     own_process.end_with_parent()
+    gc_freeze.collect_rarely()
     faulthandler.enable()  # a crash in native code says where it was
     sys.exit(serve(Path(sys.argv[1]), sys.argv[2] == "True", sys.argv[3]))

@@ -6,33 +6,23 @@ import ast
 import dataclasses
 import inspect
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any, cast
 
 from clbench.base.config import configure
 from clbench.errors import UsageError
 from clbench.plugins.syntax import hyper_parameters
-from clbench.streams.blurry import Blurry
-from clbench.streams.data_incremental import DataIncremental
-from clbench.streams.image_domains import Permuted, Rotated
-from clbench.streams.long_tailed import LongTailed
-from clbench.streams.noisy_labels import NoisyLabels
-from clbench.streams.online import Online
-from clbench.streams.repetition import Repetition
+from clbench.streams.catalogue import DEFINED_IN
 from clbench.streams.stream_kind import StreamKind
 from clbench.system.suggestions import did_you_mean
 
-KINDS: dict[str, type[StreamKind]] = {
-    "class": StreamKind,
-    "online": Online,
-    "blurry": Blurry,
-    "repetition": Repetition,
-    "data_incremental": DataIncremental,
-    "long_tailed": LongTailed,
-    "noisy_labels": NoisyLabels,
-    "permuted": Permuted,
-    "rotated": Rotated,
-}
-"""`class` is the split of the classes that every scenario has without another kind."""
+
+def _defined_in(place: str) -> type[StreamKind]:
+    module, _, cls = place.partition(":")
+    return cast("type[StreamKind]", getattr(import_module(f"clbench.streams.{module}"), cls))
+
+
+KINDS: dict[str, type[StreamKind]] = {name: _defined_in(place) for name, place in DEFINED_IN.items()}
 
 
 def stream_kind(name: str, values: Mapping[str, Any]) -> StreamKind:

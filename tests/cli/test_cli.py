@@ -1011,7 +1011,7 @@ def test_a_stopped_command_says_that_it_is_resumed_only_if_it_is(
     name: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["clbench", name])
-    monkeypatch.setattr(program, "app", lambda: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(program, "application", lambda wanted: lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(SystemExit) as ended:
         program.main()
     assert (ended.value.code, capsys.readouterr().err.strip()) == (130, said)
@@ -1024,7 +1024,7 @@ def test_an_interruption_that_a_library_turned_into_an_error_still_ends_as_one(m
         except BaseException:
             raise PluginError("the network cannot be exported") from None
 
-    monkeypatch.setattr(program, "app", exporting)
+    monkeypatch.setattr(program, "application", lambda wanted: exporting)
     with pytest.raises(SystemExit) as ended:
         program.main()
     assert ended.value.code == 130

@@ -18,7 +18,7 @@ import pytest
 import typer
 
 import clbench
-from clbench.cli.app import app
+from clbench.cli.app import application
 from clbench.errors import ClbenchError
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def run_command(words: list[str]) -> None:
     if words[0] == "run" and not says_how_long:
         words = [*words, "--epochs", "1"]
     try:
-        app(words, prog_name="clbench")
+        application()(words, prog_name="clbench")
     except SystemExit as ended:
         assert not ended.code, f"exit code {ended.code} of clbench {shlex.join(words)}"
     except ClbenchError as error:
@@ -74,7 +74,7 @@ def run_command(words: list[str]) -> None:
 
 def parse_command(words: list[str]) -> None:
     """Parse a command as the command line does, without running it; a usage error is raised."""
-    command, context, rest, called = typer.main.get_command(app), None, words, "clbench"
+    command, context, rest, called = typer.main.get_command(application()), None, words, "clbench"
     while True:
         context = command.make_context(called, list(rest), parent=context)
         if not hasattr(command, "resolve_command"):

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 import clbench
-from clbench.cli.app import app
+from clbench.cli.app import application
 from clbench.errors import UsageError
 from clbench.extension import requests
 from clbench.extension.requests import ExtendRequest, TrainRequest
@@ -23,7 +23,7 @@ BOTH = pytest.mark.parametrize(
 
 
 def on_the_command_line(name: str) -> dict[str, Any]:
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    command = typer.main.get_command(application()).commands[name]  # type: ignore[attr-defined]
     return {parameter.name: parameter for parameter in command.params}
 
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import clbench
-from clbench.cli.app import app
+from clbench.cli.app import application
 from clbench.errors import MachineError, UsageError
 from clbench.plugins import scaffold
 from clbench.plugins.discovery import select
@@ -109,7 +109,7 @@ def test_a_new_scenario_from_a_file_of_images_runs(here: Path, data: Path) -> No
     y = np.repeat(np.arange(4), 20)
     x = (draw.integers(0, 60, (80, 8, 8, 3)) + 40 * y[:, None, None, None]).astype(np.uint8)
     np.savez("flowers.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    done = CliRunner().invoke(app, ["new", "scenario", "flowers", "flowers.npz", "--data", str(data)])
+    done = CliRunner().invoke(application(), ["new", "scenario", "flowers", "flowers.npz", "--data", str(data)])
     assert done.exit_code == 0 and "clbench run -s naive,lwf -S flowers" in done.output
     (run,) = clbench.run("naive", "flowers", threads=1, data=data)
     assert run.spec.scenario.classes_per_experience == (2, 2)
@@ -117,5 +117,5 @@ def test_a_new_scenario_from_a_file_of_images_runs(here: Path, data: Path) -> No
 
 def test_a_dataset_that_cannot_be_read_leaves_no_scenario(here: Path, data: Path) -> None:
     Path("broken.npz").write_bytes(b"nothing")
-    done = CliRunner().invoke(app, ["new", "scenario", "flowers", "broken.npz", "--data", str(data)])
+    done = CliRunner().invoke(application(), ["new", "scenario", "flowers", "broken.npz", "--data", str(data)])
     assert done.exit_code != 0 and not list(here.glob("scenarios/*.py"))

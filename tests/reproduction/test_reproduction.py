@@ -204,8 +204,8 @@ def test_a_protocol_setting_or_method_that_is_not_known_is_a_mistake() -> None:
 def test_listing_the_targets_loads_neither_torch_nor_avalanche() -> None:
     code = (
         "import sys; sys.argv = ['clbench', 'reproduce', '--list']\n"
-        "from clbench.cli.app import app\n"
-        "app(standalone_mode=False)\n"
+        "from clbench.cli.app import application\n"
+        "application()(standalone_mode=False)\n"
         "print('torch' in sys.modules or 'avalanche' in sys.modules, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)

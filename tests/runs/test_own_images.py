@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import clbench
 from clbench.base.events import Event, Note
-from clbench.cli.app import app
+from clbench.cli.app import application
 from clbench.data.importing import import_dataset
 from clbench.errors import DataError, UsageError
 from clbench.runs.grid import Planned, plan
@@ -138,7 +138,7 @@ def test_an_experience_of_classes_without_test_images_is_refused_and_one_with_so
         each is not None for each in per_class if each is not per_class[order.index(2)]
     )
     assert run.metric("final_accuracy") is not None
-    shown = CliRunner().invoke(app, ["compare", str(tmp_path / "out")])
+    shown = CliRunner().invoke(application(), ["compare", str(tmp_path / "out")])
     assert "1 class has no test samples (class 2)" in " ".join(shown.output.split())
 
 

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 import clbench
-from clbench.cli.app import app
+from clbench.cli.app import application
 from clbench.comparison.grouping import compare
 from clbench.reporting.provenance import commands
 from clbench.results.run_spec import canonical
@@ -61,7 +61,7 @@ def test_the_report_has_the_command_that_chooses_the_network_again(data: Path, t
 
 def _given(command: str) -> dict[str, Any]:
     """The options of `clbench run` as typed."""
-    context = typer.main.get_command(app).commands["run"].make_context("run", shlex.split(command)[2:])  # type: ignore[attr-defined]
+    context = typer.main.get_command(application()).commands["run"].make_context("run", shlex.split(command)[2:])  # type: ignore[attr-defined]
     return {name: value for name, value in context.params.items() if name in options_of_a_run()}
 
 

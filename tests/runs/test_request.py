@@ -11,13 +11,13 @@ import pytest
 import typer
 
 import clbench
-from clbench.cli.app import app
+from clbench.cli.app import application
 from clbench.errors import UsageError
 from clbench.runs.request import Request, options
 
 
 def on_the_command_line() -> dict[str, Any]:
-    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    command = typer.main.get_command(application()).commands["run"]  # type: ignore[attr-defined]
     return {parameter.name: parameter for parameter in command.params}
 
 

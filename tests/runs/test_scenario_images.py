@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import clbench
 from clbench.base.events import Event, Note
-from clbench.cli.app import app
+from clbench.cli.app import application
 from clbench.comparison.grouping import compare
 from clbench.data import importing
 from clbench.data.datasets import describe, open_dataset
@@ -311,7 +311,7 @@ def test_a_new_scenario_of_a_folder_of_domains_is_one_of_domains(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     given = ["new", "scenario", "mine", str(pictures(tmp_path / "pictures")), "--data", str(tmp_path / "data")]
-    done = CliRunner().invoke(app, given)
+    done = CliRunner().invoke(application(), given)
     assert done.exit_code == 0, done.output
     (run,) = planned("mine", class_order="natural")
     assert run.spec.scenario.setting == "domain_incremental" and run.spec.scenario.domains == DOMAINS
