@@ -398,7 +398,7 @@ def test_that_outer_folders_are_the_classes_is_said_where_the_inner_ones_may_be(
         write_digits(tmp_path / "new" / outer, range(2), 90, 5)
     command = ["extend", str(model)] if extends else ["train", "--network", "mlp", "--size", "16"]
     with pytest.raises(SystemExit) as ended:
-        program.app([*command, "--images", str(tmp_path / "new"), "--out", str(tmp_path / "out"), "--dry-run"])
+        program.application()([*command, "--images", str(tmp_path / "new"), "--out", str(tmp_path / "out"), "--dry-run"])
     said = " ".join(capsys.readouterr().out.split())
     assert not ended.value.code
     assert "the classes are art, photo, although all have the same folders in them: digit-0, digit-1." in said
@@ -409,7 +409,7 @@ def test_a_folder_above_the_one_that_was_meant_is_told_by_what_its_classes_are(m
     shutil.copytree(photos.one, tmp_path / "photos" / "new")
     shutil.copytree(photos.base_test, tmp_path / "photos" / "base-test")
     with pytest.raises(SystemExit) as ended:
-        program.app(["extend", str(model), "--images", str(tmp_path / "photos"), "--out", "out", "--dry-run"])
+        program.application()(["extend", str(model), "--images", str(tmp_path / "photos"), "--out", "out", "--dry-run"])
     said = " ".join(capsys.readouterr().out.split())
     assert not ended.value.code
     assert "the classes are base-test, new, although all images lie in folders in these." in said
@@ -431,10 +431,10 @@ def test_a_dry_run_names_the_statistics_that_the_real_run_keeps(model, photos, t
     ]
     capsys.readouterr()
     with pytest.raises(SystemExit):
-        program.app([*command, "--out", str(tmp_path / "out"), "--dry-run"])
+        program.application()([*command, "--out", str(tmp_path / "out"), "--dry-run"])
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("keeps statistics for")]
     with pytest.raises(SystemExit):
-        program.app([*command, "--out", str(tmp_path / "out")])
+        program.application()([*command, "--out", str(tmp_path / "out")])
     kept = sorted(path.stem.removeprefix("state-") for path in (tmp_path / "out").glob("state-*"))
     assert line == f"keeps statistics for: {', '.join(kept)}"
 
