@@ -398,7 +398,9 @@ def test_that_outer_folders_are_the_classes_is_said_where_the_inner_ones_may_be(
         write_digits(tmp_path / "new" / outer, range(2), 90, 5)
     command = ["extend", str(model)] if extends else ["train", "--network", "mlp", "--size", "16"]
     with pytest.raises(SystemExit) as ended:
-        program.application()([*command, "--images", str(tmp_path / "new"), "--out", str(tmp_path / "out"), "--dry-run"])
+        program.application()(
+            [*command, "--images", str(tmp_path / "new"), "--out", str(tmp_path / "out"), "--dry-run"]
+        )
     said = " ".join(capsys.readouterr().out.split())
     assert not ended.value.code
     assert "the classes are art, photo, although all have the same folders in them: digit-0, digit-1." in said
