@@ -12,7 +12,7 @@ from pathlib import Path
 from clbench.data.datasets import data_folder, verify
 from clbench.errors import DataError
 from clbench.plugins import discovery
-from clbench.results import environment, store
+from clbench.results import environment, manifests, store
 from clbench.results.failed_runs import failures
 from clbench.results.stored_run import Unreadable
 from clbench.results.stored_runs import check_every_byte
@@ -115,8 +115,14 @@ def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
         except DataError as error:  # a pack
             yield Finding(one_line(error.message), error.exit_code, error.hint or "")
             continue
+        networks = list(store.published_networks(folder)) if folder.is_dir() else []
+        for network in networks:
+            damage = manifests.damage(network)
+            fix = "Put a copy of it in its place, or make it again under another name." if damage else ""
+            yield Finding(f"network {network}: {damage or 'as published'}", 1 if damage else 0, fix)
         count = f"{len(checked.runs)} run{'s' if len(checked.runs) != 1 else ''}"
-        yield Finding(f"{count} in {folder}, {'each ' if len(checked.runs) != 1 else ''}as published")
+        if checked.runs or not networks:
+            yield Finding(f"{count} in {folder}, {'each ' if len(checked.runs) != 1 else ''}as published")
         for fault in checked.unreadable:
             yield _unreadable(fault)
         if wrong := checked.index_was_wrong:

@@ -31,7 +31,7 @@ def check_values(request: Common, folders: Iterable[Path | None]) -> None:
     if not 0 <= request.seed <= LARGEST:
         raise UsageError(f"seed {request.seed} is not between 0 and {LARGEST}")
     if request.held_out is not None and not 0 < request.held_out < 1:
-        raise UsageError(f"--held-out must be between 0 and 1 (got {request.held_out})")
+        raise UsageError(f"--held-out must be more than 0 and less than 1 (got {request.held_out})")
     if request.size is not None and not 1 <= request.size <= LARGEST_SIZE:
         raise UsageError(f"--size must be from 1 to {LARGEST_SIZE} pixels (got {request.size})")
     if request.export is not None:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from clbench.base.events import Listener, Note
 from clbench.data.image_folders import ImageFolder, find_images, find_unlabelled, hold_out
+from clbench.data.import_checks import few
 from clbench.deployment.foreign_networks import Foreign, foreign_network
 from clbench.deployment.loading import load_network
 from clbench.deployment.strategy_states import StrategyState, stored_states
@@ -110,13 +111,16 @@ def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> P
     old_images = _old_folder(request.old_images, "--old-images", parent.classes)
     added = sum(name not in parent.classes for name in new.classes)
     sizes = (len(parent.classes), added)
-    situation = Situation(parent, sizes, use.train, old_images is not None, request.also_old)
+    missing = tuple(name for name in parent.classes if old_images is not None and name not in old_images.classes)
+    situation = Situation(parent, sizes, use.train, old_images is not None, request.also_old, missing)
     tried = [_tried(method, states, recipe, situation) for method in methods]
     prospects = {each.spec.selector: each.prospect for each in tried}
     if not any(each.refusal is None for each in prospects.values()):
         refuse_all(_left_out(tried))
     check_options(prospects, old_images is not None, request.epochs, tuple(values.recipe))
     if old_images is not None:
+        if missing:
+            notify(Note(f"--old-images has no images of {few(missing)}: nothing of them is replayed"))
         for text in _not_stored(tried, sum(map(len, old_images.train))):
             notify(Note(text))
     seeds = run_seeds(request.seed)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from clbench.base.config import configure
 from clbench.base.experience import Experience
 from clbench.base.strategy import Strategy, config_class
+from clbench.data.import_checks import few
 from clbench.deployment.strategy_states import StrategyState
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import PluginError, UsageError
@@ -48,6 +49,8 @@ class Situation:
     train: int | Literal["all", "head"]
     old_images: bool
     also_old: bool
+    without_images: tuple[str, ...] = ()
+    """The old classes of which `old_images` has none."""
 
 
 def prospect(method: Method, spec: StrategySpec, state: StrategyState | None, situation: Situation) -> Prospect:
@@ -62,7 +65,7 @@ def prospect(method: Method, spec: StrategySpec, state: StrategyState | None, si
             lacking = _lacks(strategy, network, situation.sizes, False) if state is None else None
             uses = lacking is not None
             if lacking is not None and situation.old_images:
-                lacking = _lacks(strategy, network, situation.sizes, True)
+                lacking = _lacks(strategy, network, situation.sizes, True) or _misses(strategy, situation)
             refusal = refusal or lacking
             if refusal is None:
                 steps = strategy.training_data(Experience(1, situation.sizes)) != "read"
@@ -71,6 +74,15 @@ def prospect(method: Method, spec: StrategySpec, state: StrategyState | None, si
     finally:
         globally.restore()
     return Prospect(refusal, steps, uses)
+
+
+def _misses(strategy: Strategy[Any], situation: Situation) -> str | None:
+    """Return why a strategy cannot do with images of some old classes. One that replays what there is can."""
+    own = type(strategy)
+    by_the_head = own.classifier is Strategy.classifier and own.predict is Strategy.predict
+    if not situation.without_images or (strategy.memory and by_the_head):
+        return None
+    return f"it needs images of each old class, and --old-images has none of {few(situation.without_images)}"
 
 
 def needs_nothing(method: Method, config: Mapping[str, Any], network: Network, classes: int) -> str | None:

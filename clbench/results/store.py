@@ -18,7 +18,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 from filelock import FileLock
@@ -39,6 +39,16 @@ SOURCES = "sources"
 
 def published_runs(folder: Path) -> Iterator[Path]:
     """Yield every published run at or below `folder`, in order of path, whether damaged or not."""
+    return (directory for directory, names in _published(folder) if not _is_a_network(names))
+
+
+def published_networks(folder: Path) -> Iterator[Path]:
+    """Yield the folder of every network of `train` and `extend` at or below `folder`, in order of path."""
+    return (directory for directory, names in _published(folder) if _is_a_network(names))
+
+
+def _published(folder: Path) -> Iterator[tuple[Path, set[str]]]:
+    """Yield every folder at or below `folder` that was published as a whole, with the names of what is in it."""
     pending = [folder]  # a stack, as os.walk recurses into folders nested ever so deep before Python 3.12
     while pending:
         directory = pending.pop()
@@ -46,11 +56,16 @@ def published_runs(folder: Path) -> Iterator[Path]:
             entries = sorted(os.scandir(directory), key=lambda entry: entry.name, reverse=True)
         except OSError:  # a folder that may not be read holds no run that could be
             continue
-        if any(entry.name in (manifests.MANIFEST, "spec.json") for entry in entries):
-            yield directory
+        names = {entry.name for entry in entries}
+        if {manifests.MANIFEST, "spec.json"} & names:
+            yield directory, names
             continue
         visible = [entry for entry in entries if not entry.name.startswith(".")]
         pending += [directory / entry.name for entry in visible if entry.is_dir(follow_symlinks=False)]
+
+
+def _is_a_network(names: Set[str]) -> bool:
+    return "network.json" in names and not {"spec.json", "predictions.npz"} & names
 
 
 def own_and_nested(folder: Path) -> tuple[list[Path], list[Path]]:

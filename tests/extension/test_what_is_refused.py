@@ -128,6 +128,23 @@ def test_old_images_that_no_strategy_uses_are_refused(model, photos, tmp_path, s
 
 
 @pytest.mark.slow
+def test_what_needs_images_of_each_old_class_is_left_out_where_one_has_none(model, photos, tmp_path, capsys):
+    few = tmp_path / "few"
+    shutil.copytree(photos.old_images, few)
+    shutil.rmtree(few / "digit-3")
+    done = clbench.extend(
+        model, photos.one, strategy="er,acil,ewc,icarl", old_images=few, epochs=1, out=tmp_path / "out", threads=1
+    )
+    assert [each.strategy.name for each in done.result.candidates] == ["er"]
+    assert {each.strategy.partition(":")[0] for each in done.result.left_out} == {"acil", "ewc", "icarl"}
+    assert {each.reason for each in done.result.left_out} == {
+        "it needs images of each old class, and --old-images has none of digit-3"
+    }
+    said = " ".join(capsys.readouterr().err.split())
+    assert "--old-images has no images of digit-3: nothing of them is replayed" in said
+
+
+@pytest.mark.slow
 def test_old_images_count_as_trained_on_for_those_that_use_them(model, photos, tmp_path):
     out = clbench.extend(
         model, photos.one, strategy="er,naive", old_images=photos.old_images, epochs=1, out=tmp_path / "out", threads=1
