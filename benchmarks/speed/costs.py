@@ -25,13 +25,13 @@ from benchmarks.measuring import (
 )
 from clbench.data.datasets import open_dataset
 
-REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "splitmnist"
+REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "splitmnist.zip"
 HEAVY = {"torch", "avalanche"}
 
 
 def commands(bench: Bench) -> list[Row]:
     """The commands that a person waits for while typing; and none of those that train nothing imports torch."""
-    if not REFERENCE.is_dir():
+    if not REFERENCE.is_file():
         raise Unavailable(f"there are no runs in {REFERENCE}")
     rows = []
     for argument in ("--help", "list"):
@@ -61,7 +61,8 @@ import os
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from clbench.cli.program import program
 
-register_optimizer_step_post_hook(lambda *_: os._exit(0))
+end = os._exit  # which a command refuses to strategies
+register_optimizer_step_post_hook(lambda *_: end(0))
 program()
 """
 
