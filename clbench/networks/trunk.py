@@ -64,9 +64,14 @@ def as_trunk(module: nn.Module, shape: tuple[int, int, int], traits: NetworkTrai
     not give (n, features).
     """
     head = _head(module, shape) if traits.head == "last" else traits.head
-    if head is not None:
-        _cut(module, head)
-    features = _features(module, shape)
+    layer = _cut(module, head) if head is not None else None
+    try:
+        features = _features(module, shape)
+    except PluginError as error:
+        if head is None or layer is None or traits.head == "last":
+            raise
+        _put(module, head, layer)
+        raise _as_wrong_head(error, module, shape, head) from None
     if isinstance(module, nn.Sequential):
         return module, features, head
     blocks = list(traits.blocks(module)) if traits.blocks else _parts(module)
@@ -140,24 +145,40 @@ def _head(module: nn.Module, shape: tuple[int, int, int]) -> str | None:
     return None if found == "" else found
 
 
+def _as_wrong_head(error: PluginError, module: nn.Module, shape: tuple[int, int, int], head: str) -> PluginError:
+    """Return what is wrong with a module that fails without the layer it was said to have as its head."""
+    try:
+        last = _head(module, shape)
+    except PluginError:
+        return error
+    if last in (None, head):
+        return error
+    return PluginError(f"the network does not work without '{head}', which is not its head", f"Its head is '{last}'.")
+
+
 def _is_softmax(output: Tensor) -> bool:
     """Whether rows are probabilities or their logarithms."""
     sums = output.sum(dim=1), output.exp().sum(dim=1)
     return output.shape[1] > 1 and any(bool(((each - 1).abs() < 1e-4).all()) for each in sums)
 
 
-def _cut(module: nn.Module, head: str) -> None:
-    parent, _, name = head.rpartition(".")
+def _cut(module: nn.Module, head: str) -> nn.Module:
+    """Put nothing in the place of a layer, and return the layer."""
     try:
-        owner = module.get_submodule(parent)
-        owner.get_submodule(name)
+        layer = module.get_submodule(head)
     except AttributeError:
         linear = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
         raise PluginError(
             f"the network has no layer '{head}' to cut off as its head",
             f"Its linear layers: {', '.join(linear) or 'none'}",
         ) from None
-    setattr(owner, name, nn.Identity())
+    _put(module, head, nn.Identity())
+    return layer
+
+
+def _put(module: nn.Module, place: str, layer: nn.Module) -> None:
+    parent, _, name = place.rpartition(".")
+    setattr(module.get_submodule(parent), name, layer)
 
 
 def _features(module: nn.Module, shape: tuple[int, int, int]) -> int:

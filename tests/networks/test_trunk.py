@@ -80,6 +80,12 @@ def test_a_file_can_say_that_there_is_no_head_and_which_layer_it_is() -> None:
     assert "project, fc" in str(refused.value.hint)
 
 
+def test_a_layer_that_is_not_the_head_is_refused_with_the_one_that_is() -> None:
+    with pytest.raises(PluginError, match="does not work without 'project', which is not its head") as refused:
+        as_trunk(Classifier(), SHAPE, NetworkTraits(head="project"))
+    assert refused.value.hint == "Its head is 'fc'."
+
+
 def test_a_network_that_ends_with_a_softmax_is_refused() -> None:
     with pytest.raises(PluginError, match="ends with a softmax"):
         as_trunk(Softmax(), SHAPE, NetworkTraits())
