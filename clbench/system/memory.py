@@ -11,7 +11,7 @@ REMEDY = "Free memory, raise the limit (ulimit -v), or do fewer runs at once (--
 _AMPLE = 8 * 2**30
 """A limit of address space in bytes, above which torch is taken to fit; it maps up to half of it."""
 
-_TRIAL = "import torch, clbench.base.strategy, clbench.cli.app; torch.ones(1); bytearray(100 * 2**20)"
+_TRIAL = "import torch, clbench.base.strategy, clbench.cli.run; torch.ones(1); bytearray(100 * 2**20)"
 """What a command has loaded when it imports a strategy, and room to work in."""
 
 # What loaders and allocators say, which have no error of their own for it.
