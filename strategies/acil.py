@@ -48,3 +48,6 @@ class ACIL(clbench.FeatureStrategy[Config]):
             self.regression.add(torch.relu(phi.double() @ self.projection.double()), targets)
         weight = self.regression.weights(self.config.ridge)  # (expansion, classes)
         return LinearScores(weight.T, projection=self.projection, activations=("relu",))
+
+    def operations(self, images: int, classes: int, features: int) -> float:
+        return images * self.config.expansion**2 + self.config.expansion**3 / 3  # XᵀX, and the decomposition for R

@@ -68,3 +68,6 @@ class DSAL(clbench.FeatureStrategy[Config]):
         rest = self.config.compensation * self.rest.weights(self.config.compensation_ridge)  # C W_c
         both = torch.cat([weight, rest])  # (2 expansion, classes)
         return LinearScores(both.T, projection=self.projection, activations=("relu", "tanh"))
+
+    def operations(self, images: int, classes: int, features: int) -> float:
+        return 2 * (images * self.config.expansion**2 + self.config.expansion**3 / 3)  # those of acil, in each stream

@@ -36,6 +36,8 @@ class Config:
 
 
 class FeCAM(clbench.FeatureStrategy[Config]):
+    only_new_classes = True
+
     @classmethod
     def check_protocol(cls, config: Config, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
         if setting == "domain_incremental":
@@ -54,6 +56,9 @@ class FeCAM(clbench.FeatureStrategy[Config]):
             precisions.append(torch.linalg.inv(normalized(sigma)).float())
         self.means, self.precisions = torch.stack(means), torch.stack(precisions)
         return Mahalanobis(self.means, self.precisions, self.config.power)
+
+    def operations(self, images: int, classes: int, features: int) -> float:
+        return 2 * images * features**2 + 2 * classes * features**3  # covariances, and their inverses
 
     def shrunk(self, sigma: Tensor) -> Tensor:
         """Return Σ + γ₁ V₁ I + γ₂ V₂ (1 - I), (f, f)."""

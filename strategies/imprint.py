@@ -38,6 +38,8 @@ class Config:
 
 
 class Imprint(clbench.Strategy[Config]):
+    only_new_classes = True
+
     @classmethod
     def check_protocol(cls, config: Config, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
         if setting == "domain_incremental":

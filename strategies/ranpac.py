@@ -50,6 +50,13 @@ class RanPAC(clbench.FeatureStrategy[Config]):
         weight = self.regression.weights(chosen_ridge(h, y) if self.config.ridge == "chosen" else self.config.ridge)
         return LinearScores(weight.T, projection=self.projection, activations=("relu",))
 
+    def operations(self, images: int, classes: int, features: int) -> float:
+        n, m = images, self.config.projections
+        regression = n * m**2 + m**3 / 3  # G, and the decomposition of G + λI
+        smaller = min(0.8 * n, m)  # of the two systems of `chosen_ridge`
+        choice = 2 * 0.8 * n * m * smaller + len(CANDIDATES) * smaller**3 / 3
+        return regression + (choice if self.config.ridge == "chosen" else 0)
+
 
 def chosen_ridge(h: Tensor, y: Tensor) -> float:
     """Return the λ of CANDIDATES with the lowest squared error on a fifth of the rows of `h` (n, M) and `y`."""

@@ -54,6 +54,14 @@ class FeatureStrategy(Strategy[ConfigT]):
         """
         raise NotImplementedError
 
+    def operations(self, images: int, classes: int, features: int) -> float:
+        """Return about how many floating-point operations `learn` takes for `images` (n) of new `classes`.
+
+        Only users are told of it: how long it will take, if that is long. 0, as here, if it takes no longer than to
+        compute the n x f features.
+        """
+        return 0.0
+
     def first_loss(self) -> Classes | None:
         """Train the trunk by cross-entropy over the first classes, if it has anything to train."""
         return "seen" if self.trains_trunk else None

@@ -101,6 +101,9 @@ class Strategy(Generic[ConfigT]):
     """Set by a strategy that learns from statistics of features. They can be kept with a network, and classes be added
     to it without the data: `clbench train` keeps small ones, of megabytes, and large ones if it is asked to."""
 
+    only_new_classes: ClassVar[bool] = False
+    """Set by a strategy that leaves what it knows of a class as it is, and ignores further images of it."""
+
     package: ClassVar[str | None] = None
     """The package, with its version, whose training loop the strategy runs in; None for the harness's own."""
 

@@ -6,19 +6,16 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from clbench.base.events import Listener, Note, RunStarted
+from clbench.base.events import Note, RunStarted
 from clbench.data.datasets import data_folder
 from clbench.data.image_folders import ImageFolder
-from clbench.deployment.loading import load_network
-from clbench.deployment.strategy_states import NotStorable, StrategyState, file_name, state_file, state_of
-from clbench.errors import DataError, Divergence, PluginError, UndefinedScores, UsageError
+from clbench.errors import Divergence, PluginError, UndefinedScores, UsageError
 from clbench.extension import judging
 from clbench.extension.around import Around, finished
 from clbench.extension.brought_along import CannotExtend
@@ -32,13 +29,14 @@ from clbench.extension.candidates import (
     read_made,
     trunk_sha256,
 )
+from clbench.extension.continuing import continued
 from clbench.extension.explaining import explaining
 from clbench.extension.folder import OutputFolder, read_result
 from clbench.extension.given import as_network, lineage_of
 from clbench.extension.image_sets import UNLABELLED, ImageSet, read_images, refuse_shared_images, without_copies
 from clbench.extension.learner import Inputs, Learned, Scores, Task, as_inputs, begin, learn, on_features
 from clbench.extension.none_of_these import calibrated
-from clbench.extension.planning import Plan, Tried, kept_by, plan, refuse_all
+from clbench.extension.planning import Plan, Tried, plan, refuse_all
 from clbench.extension.publishing import publish
 from clbench.extension.requests import ExtendRequest
 from clbench.results.extension_result import Candidate, ExtensionResult, LeftOut, Role
@@ -180,24 +178,6 @@ class Extension:
         """Return how long a strategy trains, for people."""
         return self.plan.recipe.config.length if self.prospects[entry.name].takes_steps else "no gradient steps"
 
-    def continued_state(self, name: str, task: Task, trunk: str) -> StrategyState | None:
-        """Return what a strategy keeps after the new classes, from what it kept before; None if it is another now."""
-        method = kept_by(self.plan, name, self.around.notify)
-        if isinstance(method, str):
-            self.around.notify(Note(f"statistics for {name} are dropped: {method}"))
-            return None
-        state = self.plan.state_of(method)
-        assert state is not None
-        silent = replace(task, notify=lambda event: None)  # it is no run of its own
-        try:
-            with explaining(name):
-                trainer = begin(silent, method.strategy, state.config, name, state)
-                learn(silent, trainer)
-            return state_of(trainer.strategy, name, method.plugin.sha256, state.config, trunk)
-        except (UsageError, DataError, PluginError, CannotExtend, NotStorable, Divergence, UndefinedScores) as error:
-            self.around.notify(Note(f"statistics for {name} are dropped: {error}"))
-            return None
-
     def _candidate(
         self,
         entry: Entry,
@@ -256,7 +236,9 @@ def extend(request: ExtendRequest, defaults: Sequence[str], around: Around) -> E
         task = extension.task()
         before = extension.before(task.inputs)
         if what.request.source is None and "old_test" in before:
-            warn_of_chance(around.notify, extension.sets["old_test"].labels, before["old_test"], what.sizes[0])
+            labels, answers = extension.sets["old_test"].labels, before["old_test"]
+            for warning in judging.warnings_before(labels, answers, what.sizes[0]):
+                around.notify(Note(warning))
         made: list[Made] = []
         left_out = what.left_out
         for entry in extension.entries:
@@ -273,7 +255,7 @@ def extend(request: ExtendRequest, defaults: Sequence[str], around: Around) -> E
         publish(
             output,
             chosen,
-            continued(extension, task, chosen, made),
+            continued(what, task, chosen, made, len(extension.sets["new"]), around.notify),
             result,
             method.plugin,
             extension.sets,
@@ -285,47 +267,14 @@ def extend(request: ExtendRequest, defaults: Sequence[str], around: Around) -> E
         return read_result(output.path)
 
 
-def warn_of_chance(notify: Listener, labels: judging.Answers, answers: judging.Answers, classes: int) -> None:
-    """Say so if a network from elsewhere is hardly better than guessing: it is probably not used as it was trained."""
-    right = int((labels == answers).sum())
-    if judging.like_guessing(right, len(labels), classes):
-        notify(
-            Note(
-                f"the network answers {right} of {len(labels)} old test images rightly, which guessing may reach, too: "
-                "is the order in --classes right, and --mean, --std and --size as in its training?"
-            )
-        )
-
-
-def continued(extension: Extension, task: Task, chosen: Made, made: Sequence[Made]) -> dict[str, bytes]:
-    """Return what further strategies keep for the next classes, as files, if the chosen one left the trunk as it was.
-
-    Their statistics are of that trunk's features: they take in the new classes too, without being chosen. Of a trunk
-    that was trained they would be wrong, and are dropped.
-    """
-    notify, parent = extension.around.notify, extension.plan.parent
-    kept = {name for name in extension.plan.states if not (chosen.folder / file_name(name)).is_file()}
-    if not kept:
-        return {}
-    trunk = trunk_sha256(parent.trunk)
-    if trunk_sha256(load_network(chosen.folder, extension.plan.request.network_file).trunk) != trunk:
-        notify(Note(f"statistics for {', '.join(sorted(kept))} are dropped: the trunk has changed"))
-        return {}
-    files = {}
-    done = {each.candidate.strategy.name: each.folder / file_name(each.candidate.strategy.name) for each in made}
-    for name in sorted(kept):
-        if name in done and done[name].is_file():
-            files[file_name(name)] = done[name].read_bytes()
-        elif state := extension.continued_state(name, task, trunk):
-            files[file_name(name)] = state_file(state)
-    return files
-
-
 def _result(extension: Extension, made: Sequence[Made], left_out: Sequence[LeftOut]) -> tuple[ExtensionResult, Made]:
     what, record = extension.plan, extension.plan.parent.record
     candidates = [each.candidate for each in made]
     best, rule = judging.choose(candidates)
     chosen = made[candidates.index(best)]
+    warnings = list(judging.warnings_after(best, len(what.classes), len(candidates)))
+    for warning in warnings:
+        extension.around.notify(Note(warning))
     result = ExtensionResult(
         id=extension.identity,
         command="extend",
@@ -346,6 +295,6 @@ def _result(extension: Extension, made: Sequence[Made], left_out: Sequence[LeftO
         left_out=tuple(left_out),
         chosen=best.strategy.selector,
         rule=rule,
-        notes=what.notes,
+        notes=(*what.notes, *warnings),
     )
     return result, chosen

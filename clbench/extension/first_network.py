@@ -12,10 +12,8 @@ from typing import Any
 
 import torch
 
-from clbench.base.config import configure
 from clbench.base.events import Note, RunStarted
 from clbench.base.experience import Experience
-from clbench.base.strategy import config_class
 from clbench.data.datasets import data_folder
 from clbench.data.measuring import Moments
 from clbench.deployment.strategy_states import NotStorable, StrategyState, state_of
@@ -46,6 +44,8 @@ from clbench.results.spec_building import ENGINE
 from clbench.runs.chosen_network import input_shape
 from clbench.runs.initial_network import initial_trunk
 from clbench.system.global_state import GlobalState
+from clbench.system.tables import listed
+from clbench.training.closed_form_time import closed_form_time
 from clbench.training.experience_data import ExperienceData
 
 _WHOLE_NETWORK = "the whole network is trained; --set network.train=head trains its head alone, much faster"
@@ -88,11 +88,11 @@ class _First:
         parts = (("new", what.images.train), ("new_test", what.images.test))
         self.sets: dict[Role, ImageSet] = {}
         for role, files in parts:
-            listed = [
+            labelled = [
                 (file, position[name]) for name, own in zip(what.images.classes, files, strict=True) for file in own
             ]
-            if listed:
-                self.sets[role] = read_images(role, what.images.root, listed, what.shape, around.notify, output.work)
+            if labelled:
+                self.sets[role] = read_images(role, what.images.root, labelled, what.shape, around.notify, output.work)
         if "new_test" in self.sets:
             self.sets["new_test"] = without_copies(self.sets["new_test"], self.sets["new"], around.notify)
         self.input = self._input()
@@ -192,15 +192,18 @@ class _First:
 
     def _states(self, learned: Learned, data: ExperienceData, trunk: str) -> dict[str, StrategyState]:
         """Return what the prepared strategies keep of the training images."""
+        network, classes = learned.network.eval(), len(self.plan.images.classes)
+        samples, _ = data.divided(0, self.plan.recipe.config)
+        configs = [method.values("class_incremental", "train") for method in self.plan.prepared]
+        names = [method.plugin.name for method in self.plan.prepared]
+        strategies = [method.instance(config) for method, config in zip(self.plan.prepared, configs, strict=True)]
+        if time_ := closed_form_time(strategies, [(len(samples), classes)], network.head.features, self.device):
+            self.around.notify(Note(f"keeping the statistics for {listed(names)}: {time_}"))
         found = {}
-        for method in self.plan.prepared:
-            config = method.values("class_incremental", "train")
-            strategy = method.strategy(configure(config_class(method.strategy), config, method.plugin.name))
-            network = learned.network.eval()
+        for method, config, strategy in zip(self.plan.prepared, configs, strategies, strict=True):
             strategy.start(network)
-            samples, _ = data.divided(0, self.plan.recipe.config)
             # A second experience is to come: some strategies keep nothing after the last.
-            strategy.after_experience(network, Experience(0, (len(self.plan.images.classes), 1), samples=samples))
+            strategy.after_experience(network, Experience(0, (classes, 1), samples=samples))
             try:
                 name = method.plugin.name
                 found[name] = state_of(strategy, name, method.plugin.sha256, config, trunk)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -103,6 +103,28 @@ def like_guessing(right: int, images: int, classes: int) -> bool:
     from scipy.stats import binom  # half a second
 
     return bool(binom.sf(right - 1, images, 1 / classes) > 0.05)
+
+
+def warnings_before(labels: Answers, answers: Answers, classes: int) -> Iterator[str]:
+    """Say so if a network from elsewhere is hardly better than guessing: it is probably not used as it was trained."""
+    right = int((labels == answers).sum())
+    if like_guessing(right, len(labels), classes):
+        yield (
+            f"the network answers {right} of {len(labels)} old test images rightly, which guessing may reach, too: "
+            "is the order in --classes right, and --mean, --std and --size as in its training?"
+        )
+
+
+def warnings_after(kept: Candidate, classes: int, tried: int) -> Iterator[str]:
+    """Say so if what is kept, of so many strategies that were `tried`, has learned nothing of the new classes."""
+    tested = [each for each in kept.classes if each.is_new]
+    images, right = sum(each.test_images for each in tested), sum(each.correct_after for each in tested)
+    if images and like_guessing(right, images, classes):
+        others = "-s NAME keeps another of the strategies" if tried > 1 else "-s all tries the other strategies"
+        yield (
+            f"{kept.strategy.selector} answers {right} of {images} test images of new classes rightly, which guessing "
+            f"may reach, too: it has learned next to nothing. {others}"
+        )
 
 
 def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:

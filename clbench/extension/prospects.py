@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from clbench.base.config import configure
 from clbench.base.experience import Experience
-from clbench.base.strategy import Strategy, config_class
+from clbench.base.strategy import Strategy
 from clbench.data.import_checks import few
 from clbench.deployment.strategy_states import StrategyState
 from clbench.deployment.trained_network import TrainedNetwork
@@ -59,7 +58,7 @@ def prospect(method: Method, spec: StrategySpec, state: StrategyState | None, si
     globally = GlobalState()
     try:
         with randomness_untouched(), explaining(spec.name):
-            strategy = _instance(method, spec.config)
+            strategy = method.instance(spec.config)
             network = as_network(situation.parent, situation.train)
             strategy.start(network)
             lacking = _lacks(strategy, network, situation.sizes, False) if state is None else None
@@ -93,7 +92,7 @@ def needs_nothing(method: Method, config: Mapping[str, Any], network: Network, c
     globally, sizes = GlobalState(), (classes, 1)
     try:
         with randomness_untouched(), explaining(method.plugin.name):
-            strategy = _instance(method, config)
+            strategy = method.instance(config)
             if strategy.memory:
                 return "it keeps images"
             network.head.grow(classes, 0)
@@ -136,6 +135,8 @@ def _of_its_classes(method: Method, spec: StrategySpec, situation: Situation) ->
         return f"its cross-entropy ranges over the new classes alone, and over one class it is always 0{works}"
     if over == "current" and situation.also_old:
         return "its cross-entropy ranges over the new classes alone, and --also-old has images of others"
+    if situation.also_old and strategy.only_new_classes:
+        return "it learns from images of new classes alone, and --also-old has images of others"
     if rows_of(situation.parent) is None and uses_the_head(strategy):
         name = situation.parent.record.classifier.name
         return (
@@ -148,10 +149,6 @@ def _of_its_classes(method: Method, spec: StrategySpec, situation: Situation) ->
 def uses_the_head(strategy: type[Strategy[Any]]) -> bool:
     """Return whether a strategy trains the head or answers by it, for which the old classes must have rows in it."""
     return strategy.loss is not Strategy.loss or strategy.predict is Strategy.predict
-
-
-def _instance(method: Method, config: Mapping[str, Any]) -> Strategy[Any]:
-    return method.strategy(configure(config_class(method.strategy), dict(config), method.plugin.name))
 
 
 def _lacks(strategy: Strategy[Any], network: Network, sizes: tuple[int, int], old_images: bool) -> str | None:

@@ -72,6 +72,10 @@ class Method:
         values = {**own, **preset.get("set", {}), **in_setting, **self.given}
         return plain(configure(config_class(self.strategy), values, self.plugin.name))
 
+    def instance(self, config: Mapping[str, Any]) -> Strategy[Any]:
+        """Return the strategy with these hyper-parameters, not started."""
+        return self.strategy(configure(config_class(self.strategy), dict(config), self.plugin.name))
+
     def search(self) -> ContinualTuning:
         """Return how continual search goes about this method: from the value that the user set, if one is set."""
         weight, start = self.strategy.stability or (None, None)

@@ -341,6 +341,14 @@ def test_also_old_trains_on_images_of_an_old_class_as_that_class(model, photos, 
     assert [each.train_images for each in out.result.kept.classes] == [0, 0, 0, 8, 0, 0, 0, 8]
 
 
+def test_a_network_that_has_learned_nothing_says_so_in_its_record_and_on_its_page(model, photos, tmp_path, capsys):
+    values = HEAD | {"recipe.iterations": 1, "recipe.lr": 1e-9}
+    out = clbench.extend(model, photos.one, strategy="lwf_mc", set=values, out=tmp_path / "out", threads=1)
+    assert out.result.kept.new_accuracy == 0
+    warning = "it has learned next to nothing"
+    assert warning in out.result.notes[-1] and warning in out.page.read_text() and warning in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_one_image_is_refused_and_two_are_learned(model, photos, tmp_path):
     write_digits(tmp_path / "new", [7], 0, 1)

@@ -123,3 +123,19 @@ def test_it_is_like_guessing_if_guessing_reaches_it_in_more_than_5_percent(right
 def test_of_many_images_too():
     assert judging.like_guessing(120, 1000, 10) is False
     assert judging.like_guessing(105, 1000, 10) is True
+
+
+@pytest.mark.parametrize("right, said", [(0, True), (1, True), (2, True), (3, False), (10, False)])
+def test_what_is_kept_and_has_learned_nothing_is_warned_of(right, said):
+    # With ten images and 20 classes guessing reaches two in 8.6 % of cases and three in 1.2 %.
+    assert bool([*judging.warnings_after(candidate("a", old=10, new=right), 20, 1)]) is said
+
+
+def test_without_test_images_of_new_classes_nothing_is_said_of_them():
+    assert not [*judging.warnings_after(candidate("a", old=10), 20, 1)]
+
+
+@pytest.mark.parametrize("tried, advice", [(1, "-s all tries the other"), (2, "-s NAME keeps another")])
+def test_the_warning_says_what_else_can_be_done(tried, advice):
+    (said,) = judging.warnings_after(candidate("a", old=10, new=0), 3, tried)
+    assert said.startswith("a answers 0 of 10 test images of new classes rightly") and advice in said

@@ -21,6 +21,9 @@ def silent(capsys):
     return lambda: "epoch" not in (said := capsys.readouterr().err) and "steps" not in said
 
 
+HEAD = {"network.train": "head"}
+
+
 def divided(folder: Path) -> Path:
     """A folder of digit 7 that has a part for testing."""
     write_digits(folder / "train", [7], 0, 10)
@@ -103,6 +106,16 @@ def test_a_name_that_is_known_but_for_its_writing_is_refused(model, photos, tmp_
     shutil.copytree(photos.one / "digit-7", tmp_path / "new" / name)
     with pytest.raises(UsageError, match=f"the class {name!r} has the name of 'digit-3'"):
         clbench.extend(model, tmp_path / "new", out=tmp_path / "out", also_old=True)
+
+
+def test_also_old_is_refused_where_the_strategy_would_ignore_the_images(model, photos, tmp_path):
+    write_digits(tmp_path / "new", [3, 7], 0, 4)
+    with pytest.raises(UsageError, match="imprint: it learns from images of new classes alone, and --also-old has"):
+        clbench.extend(model, tmp_path / "new", strategy="imprint", out=tmp_path / "out", also_old=True)
+    out = clbench.extend(
+        model, tmp_path / "new", strategy="imprint,naive", set=HEAD, out=tmp_path / "out", also_old=True, threads=1
+    )
+    assert ([each.strategy for each in out.result.left_out], out.result.chosen) == (["imprint"], "naive")
 
 
 def test_also_old_is_refused_where_there_is_no_old_class(model, photos, tmp_path):

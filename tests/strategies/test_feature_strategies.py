@@ -100,6 +100,47 @@ def test_a_trunk_that_is_frozen_from_the_start_is_not_trained_in_the_first_exper
 
 
 @pytest.mark.parametrize("name", FEATURE_STRATEGIES)
+def test_a_strategy_says_if_it_ignores_further_images_of_a_class_that_it_knows(name: str) -> None:
+    config = SMALL.get(name, {})
+    (first, y), (new, new_y) = stream((2, 1))
+    again = (torch.cat([new, first[:6] + 1]), torch.cat([new_y, y[:6]]))
+    _, with_old = taught(name, [(first, y), again], (2, 1), **config)
+    _, without = taught(name, [(first, y), (new, new_y)], (2, 1), **config)
+    ignored = torch.equal(with_old(first), without(first))
+    assert ignored == strategy_class(name).only_new_classes
+
+
+@pytest.mark.parametrize(
+    "name, config, exponent",
+    [
+        ("ranpac", {"projections": 100_000}, 3),
+        ("acil", {"expansion": 100_000}, 3),
+        ("dsal", {"expansion": 100_000}, 3),
+        ("ranpac", {"projections": 100_000, "ridge": 1.0}, 3),
+        ("ncm", {}, 0),
+    ],
+)
+def test_the_time_of_a_closed_form_grows_with_the_cube_of_its_width(
+    name: str, config: dict[str, Any], exponent: int
+) -> None:
+    half = {key: value // 2 if isinstance(value, int) else value for key, value in config.items()}
+    long, short = (builtin(name, **own).operations(10, 1, 1280) for own in (config, half))
+    assert long == pytest.approx(2**exponent * short, rel=0.01)
+
+
+def test_the_time_of_ranpac_grows_with_the_cube_of_the_images_it_chooses_its_ridge_on() -> None:
+    few, more = (builtin("ranpac", projections=10**6).operations(n, 1, 1280) for n in (10**5, 2 * 10**5))
+    fixed = [builtin("ranpac", projections=10**6, ridge=1.0).operations(n, 1, 1280) for n in (10**5, 2 * 10**5)]
+    choice_few, choice_more = few - fixed[0], more - fixed[1]
+    assert 4 < choice_more / choice_few < 8
+
+
+def test_the_time_of_fecam_grows_with_the_classes() -> None:
+    strategy = builtin("fecam")
+    assert strategy.operations(10, 20, 1280) == pytest.approx(2 * strategy.operations(5, 10, 1280))
+
+
+@pytest.mark.parametrize("name", FEATURE_STRATEGIES)
 def test_predictions_are_what_the_classifier_makes_of_the_trunks_features(name: str) -> None:
     strategy = builtin(name, **SMALL.get(name, {}))
     run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES)

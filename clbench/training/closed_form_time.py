@@ -1,0 +1,55 @@
+"""Estimates how long closed forms take, before they are computed: unlike gradient steps they show no progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from clbench.base.feature_strategy import FeatureStrategy
+from clbench.base.strategy import Strategy
+from clbench.system.output import duration
+
+_LONG = 20.0
+"""Seconds; what takes longer is announced."""
+
+_WORTH_A_MEASUREMENT = 1e11
+"""Operations, which take a second or more on any CPU."""
+
+_SIZE = 3072
+
+
+def closed_form_time(
+    strategies: Iterable[Strategy[Any]], experiences: Iterable[tuple[int, int]], features: int, device: torch.device
+) -> str | None:
+    """Return how long the closed forms of strategies will take, in words: `about 40 seconds`; None if it is not long.
+
+    `experiences` are the images and the new classes of each experience to come, `features` the trunk's. They are
+    computed on the device with the threads that are set.
+    """
+    parts = list(experiences)
+    operations = sum(
+        strategy.operations(images, classes, features)
+        for strategy in strategies
+        if isinstance(strategy, FeatureStrategy)
+        for images, classes in parts
+    )
+    if operations < _WORTH_A_MEASUREMENT:
+        return None
+    seconds = operations / _operations_per_second(device)
+    return f"about {duration(seconds)}" if seconds > _LONG else None
+
+
+def _operations_per_second(device: torch.device) -> float:
+    """Return how fast the device decomposes a matrix of float64."""
+    matrix = torch.full((_SIZE, _SIZE), 0.5, dtype=torch.float64, device=device)
+    matrix.diagonal().fill_(_SIZE)
+    seconds = []
+    for _ in range(2):  # the first may load libraries
+        began = time.perf_counter()
+        factor, _ = torch.linalg.cholesky_ex(matrix)
+        factor.sum().item()  # waits for a GPU
+        seconds.append(time.perf_counter() - began)
+    return _SIZE**3 / 3 / min(seconds)
