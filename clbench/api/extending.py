@@ -248,6 +248,9 @@ def plan_training(request: TrainRequest) -> dict[str, Any]:
     what = first_network_planning.plan(request, FIRST_STRATEGY, _into(notes))
     return {
         "network": what.network.label,
+        "weights": {"pretrained": "pretrained", "file": str(request.weights), None: "drawn at random"}[
+            what.network.weights
+        ],
         "classes": [
             _counted(name, len(train), len(test))
             for name, train, test in zip(what.images.classes, what.images.train, what.images.test, strict=True)
@@ -272,7 +275,7 @@ def plan_extension(request: ExtendRequest) -> dict[str, Any]:
             name for name in sorted(what.states) if not isinstance(planning.kept_by(what, name, _into(notes)), str)
         ],
         "old classes": f"{len(what.parent.classes)}: {', '.join(what.parent.classes)}",
-        "new class": [
+        "new classes": [
             _counted(name, len(train), len(test))
             for name, train, test in zip(what.new.classes, what.new.train, what.new.test, strict=True)
         ],
@@ -294,4 +297,4 @@ def _writes(out: Path) -> str:
 
 
 def _counted(name: str, train: int, test: int) -> str:
-    return f"{name}, {train} images to train on and {test} to test on"
+    return f"{name}, {train} image{'' if train == 1 else 's'} to train on and {test} to test on"

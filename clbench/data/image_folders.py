@@ -84,7 +84,7 @@ def find_images(path: Path, domains: bool | None = False) -> ImageFolder:
     found = _Found(path)
     if not found.images:
         what = f"only {listed(found.skipped)}" if found.skipped else "nothing"
-        raise DataError(f"{path} has no images: there is {what} in it.", EXPECTED)
+        raise DataError(f"{path} has no images; in it: {what}.", EXPECTED)
     if lists := find_lists(path):
         return _from_lists(path, found, lists)
     train_part, test_part = _parts(path, found)
@@ -232,8 +232,8 @@ def checked_names(path: Path, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def listed(skipped: Mapping[str, int]) -> str:
-    """Return what was skipped in words: `2 hidden files, 1 .txt`."""
-    return ", ".join(f"{count:,} {what}" for what, count in skipped.items())
+    """Return what was skipped in words: `hidden files (2), .txt (1)`."""
+    return ", ".join(f"{what} ({count:,})" for what, count in skipped.items())
 
 
 class _Found:

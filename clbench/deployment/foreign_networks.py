@@ -213,6 +213,15 @@ def _head_rows(
     ]
     wanted = given.head or (head if head in candidates else None)
     found = [name for name in candidates if wanted is None or name == wanted]
+    if not found and given.head is not None:
+        fitting = [
+            name.removesuffix(".weight") for name, value in values.items() if value.dim() == 2 and len(value) == classes
+        ]
+        raise UsageError(
+            f"--head {given.head} is not the head: without it the network gives {features} values an image, and it "
+            "does not take as many",
+            f"{given.classes} names {classes} classes. Layers with as many outputs: {', '.join(fitting) or 'none'}.",
+        )
     if len(found) != 1:
         two_dimensional = [name for name, value in values.items() if value.dim() == 2]
         raise DataError(

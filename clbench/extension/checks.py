@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from clbench.base.events import Listener, Note
-from clbench.data.image_folders import ImageFolder
+from clbench.data.image_folders import ImageFolder, listed
 from clbench.data.importing import LARGEST_SIZE
 from clbench.deployment.exporting import format_named
 from clbench.errors import UsageError
@@ -44,6 +44,12 @@ def check_held_out(request: Common, images: ImageFolder) -> None:
         raise UsageError(
             f"--held-out has no effect here: {request.images} has a part for testing", "Leave out --held-out."
         )
+
+
+def say_what_is_skipped(images: ImageFolder, notify: Listener) -> None:
+    """Say what in a folder is no image that can be read."""
+    if images.skipped:
+        notify(Note(f"{images.root}: skipped {listed(images.skipped)}"))
 
 
 def say_which_are_classes(images: ImageFolder, notify: Listener) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from clbench.base.events import Note, RunStarted
+from clbench.base.strategy import Strategy
 from clbench.data.datasets import data_folder
 from clbench.data.image_folders import ImageFolder
 from clbench.errors import Divergence, PluginError, UndefinedScores, UsageError
@@ -30,10 +31,18 @@ from clbench.extension.candidates import (
     trunk_sha256,
 )
 from clbench.extension.continuing import continued
+from clbench.extension.expected_time import announce_closed_forms, announce_steps
 from clbench.extension.explaining import explaining
 from clbench.extension.folder import OutputFolder, read_result
 from clbench.extension.given import as_network, lineage_of
-from clbench.extension.image_sets import UNLABELLED, ImageSet, read_images, refuse_shared_images, without_copies
+from clbench.extension.image_sets import (
+    UNLABELLED,
+    ImageSet,
+    read_images,
+    refuse_shared_images,
+    with_old_tests,
+    without_copies,
+)
 from clbench.extension.learner import Inputs, Learned, Scores, Task, as_inputs, begin, learn, on_features
 from clbench.extension.none_of_these import calibrated
 from clbench.extension.planning import Plan, Tried, plan, refuse_all
@@ -82,6 +91,7 @@ class Extension:
         }
         if "new_test" in sets:
             sets["new_test"] = without_copies(sets["new_test"], sets["new"], self.around.notify)
+        sets = with_old_tests(sets, len(what.parent.classes), what.new.root)
         refuse_shared_images(sets)
         return sets
 
@@ -125,7 +135,7 @@ class Extension:
         """Return the answers of the network as it was given, on all images that are judged."""
         if self.plan.use.train != "head":
             images = sum(len(self.sets[role]) for role in _judged(self.sets))
-            self.around.notify(Note(f"asking the network about {images:,} images before it is extended"))
+            self.around.notify(Note(f"asking the network about {images:,} test images before it is extended"))
         parent = self.plan.parent.to(self.device)
         known = len(parent.classes)
 
@@ -173,6 +183,18 @@ class Extension:
         made = keep(self.output, entry, candidate, template.files(learned, entry, states))
         finished(self.around.notify, candidate, str(made.folder))
         return made
+
+    def keeps_much(self, name: str) -> bool:
+        """Return whether a strategy keeps large statistics with the network."""
+        return any(entry.method.strategy.statistics == "large" for entry in self.entries if entry.name == name)
+
+    def closed_forms(self) -> dict[str, Strategy[Any]]:
+        """Return the strategies that take no gradient steps, not started, by name."""
+        return {
+            entry.name: entry.method.instance(entry.spec.config)
+            for entry in self.entries
+            if not self.prospects[entry.name].takes_steps
+        }
 
     def length(self, entry: Entry) -> str:
         """Return how long a strategy trains, for people."""
@@ -230,8 +252,8 @@ def extend(request: ExtendRequest, defaults: Sequence[str], around: Around) -> E
         if (there := output.finished(extension.identity)) is not None:
             around.notify(Note(f"{output.path} is finished already; nothing was done"))
             return there
-        steps = any(extension.prospects[entry.name].takes_steps for entry in extension.entries)
-        if steps and what.use.train != "head" and what.parent.record.network.train == "head":
+        trains = any(extension.prospects[entry.name].takes_steps for entry in extension.entries)
+        if trains and what.use.train != "head" and what.parent.record.network.train == "head":
             around.notify(Note(_WHOLE_NETWORK))
         task = extension.task()
         before = extension.before(task.inputs)
@@ -241,9 +263,14 @@ def extend(request: ExtendRequest, defaults: Sequence[str], around: Around) -> E
                 around.notify(Note(warning))
         made: list[Made] = []
         left_out = what.left_out
-        for entry in extension.entries:
+        announce_closed_forms(extension.closed_forms(), task, len(extension.sets["new"]), what.sizes[1])
+        for index, entry in enumerate(extension.entries):
             try:
                 made.append(extension.made(entry, task, before))
+                if extension.prospects[entry.name].takes_steps:
+                    ahead = [each.name for each in extension.entries[index + 1 :]]
+                    steps = sum(extension.prospects[name].takes_steps for name in ahead)
+                    announce_steps(steps, made[-1].candidate.seconds, around.notify)
             except (CannotExtend, UsageError, Divergence, UndefinedScores, PluginError) as reason:
                 left_out.append(LeftOut(strategy=entry.name, reason=getattr(reason, "message", str(reason))))
         if not made:
@@ -270,7 +297,8 @@ def extend(request: ExtendRequest, defaults: Sequence[str], around: Around) -> E
 def _result(extension: Extension, made: Sequence[Made], left_out: Sequence[LeftOut]) -> tuple[ExtensionResult, Made]:
     what, record = extension.plan, extension.plan.parent.record
     candidates = [each.candidate for each in made]
-    best, rule = judging.choose(candidates)
+    light_first = sorted(made, key=lambda each: extension.keeps_much(each.candidate.strategy.selector))
+    best, rule = judging.choose([each.candidate for each in light_first])
     chosen = made[candidates.index(best)]
     warnings = list(judging.warnings_after(best, len(what.classes), len(candidates)))
     for warning in warnings:

@@ -113,9 +113,35 @@ def without_copies(tested: ImageSet, trained: ImageSet, notify: Listener) -> Ima
             )
     count = f"{len(copies)} image{'s' if len(copies) > 1 else ''} to test on"
     notify(Note(f"{count} left out, being copies of images to train on, for example {copies[0]}"))
-    images, labels = tested.images[own], tested.labels[own]
-    names = tuple(name for name, is_own in zip(tested.names, own, strict=True) if is_own)
-    return replace(tested, images=images, labels=labels, names=names, sha256=_sha256(images, labels))
+    return _selected(tested, own)
+
+
+def with_old_tests(sets: Mapping[Role, ImageSet], old: int, root: Path) -> dict[Role, ImageSet]:
+    """Return the sets with the held-out images of old classes, the first `old`, among those of --old-test.
+
+    --also-old brings them. They are named from the folder `root` on, since those of --old-test may have the same names.
+    """
+    found, tested = dict(sets), sets.get("new_test")
+    if tested is None or not (known := tested.labels < old).any():
+        return found
+    own = _selected(tested, known)
+    names = tuple(f"{root.name}/{name}" for name in own.names)
+    images, labels, broken = own.images, own.labels, 0
+    if (given := sets.get("old_test")) is not None:
+        images, labels = np.concatenate([given.images, images]), np.concatenate([given.labels, labels])
+        names, broken = (*given.names, *names), given.broken
+    found["old_test"] = ImageSet("old_test", images, labels, names, broken, _sha256(images, labels))
+    if known.all():
+        del found["new_test"]
+    else:
+        found["new_test"] = _selected(tested, ~known)
+    return found
+
+
+def _selected(images: ImageSet, own: npt.NDArray[np.bool_]) -> ImageSet:
+    pixels, labels = images.images[own], images.labels[own]
+    names = tuple(name for name, is_own in zip(images.names, own, strict=True) if is_own)
+    return replace(images, images=pixels, labels=labels, names=names, sha256=_sha256(pixels, labels))
 
 
 def _sha256(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> str:

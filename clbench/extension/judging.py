@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from clbench.extension.image_sets import ImageSet
 from clbench.results.extension_result import Agreement, Candidate, ChangedAnswer, Confused, JudgedClass, Role
+from clbench.system.tables import listed
 
 Answers = npt.NDArray[np.int64]
 """The position of the answered class for each image, (n,)."""
@@ -119,34 +120,40 @@ def warnings_after(kept: Candidate, classes: int, tried: int) -> Iterator[str]:
     """Say so if what is kept, of so many strategies that were `tried`, has learned nothing of the new classes."""
     tested = [each for each in kept.classes if each.is_new]
     images, right = sum(each.test_images for each in tested), sum(each.correct_after for each in tested)
-    if images and like_guessing(right, images, classes):
+    if 2 * right < images and like_guessing(right, images, classes):
         others = "-s NAME keeps another of the strategies" if tried > 1 else "-s all tries the other strategies"
         yield (
             f"{kept.strategy.selector} answers {right} of {images} test images of new classes rightly, which guessing "
-            f"may reach, too: it has learned next to nothing. {others}"
+            f"may reach, too: it may have learned nothing. {others}"
         )
 
 
 def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
-    """Return the candidate that is kept, and by which rule, in words. Of equals it is the one asked for first."""
+    """Return the candidate that is kept, and by which rule, in words. Of equals it is the first."""
     if len(candidates) == 1:
         return candidates[0], "the only strategy that was tried"
-    if all(each.old_accuracy is not None and each.new_accuracy is not None for each in candidates):
-        best = max(candidates, key=lambda each: _both(each))
-        return (
-            best,
-            "the highest mean of old-class and new-class accuracy, on the test images that it is judged by here",
-        )
     agreeing = [each for each in candidates if _share(each) >= LEAST_AGREEMENT]
-    if not agreeing:
-        return max(candidates, key=_share), "the highest agreement with the old network, since none reaches 95 %"
-    best = max(agreeing, key=lambda each: each.new_accuracy or 0.0)
-    where = "unlabelled images" if best.on_unlabelled else "the new images, among old classes"
-    return best, f"the highest new-class accuracy of those that agree with the old network on at least 95 % of {where}"
+    if all(each.old_accuracy is not None and each.new_accuracy is not None for each in candidates):
+        eligible, value = list(candidates), _both
+        rule = "the highest mean of old-class and new-class accuracy, on the test images that it is judged by here"
+    elif not agreeing:
+        eligible, value = list(candidates), _share
+        rule = "the highest agreement with the old network, since none reaches 95 %"
+    else:
+        eligible, value = agreeing, _on_new
+        where = "unlabelled images" if agreeing[0].on_unlabelled else "the new images, among old classes"
+        rule = f"the highest new-class accuracy of those that agree with the old network on at least 95 % of {where}"
+    best = max(eligible, key=value)
+    equal = [each.strategy.selector for each in eligible if each is not best and value(each) == value(best)]
+    return best, rule + (f"; {listed(equal)} {'has' if len(equal) == 1 else 'have'} the same" if equal else "")
 
 
 def _both(candidate: Candidate) -> float:
     return ((candidate.old_accuracy or 0.0) + (candidate.new_accuracy or 0.0)) / 2
+
+
+def _on_new(candidate: Candidate) -> float:
+    return candidate.new_accuracy or 0.0
 
 
 def _share(candidate: Candidate) -> float:

@@ -16,7 +16,13 @@ from clbench.deployment.strategy_states import StrategyState, stored_states
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import UsageError
 from clbench.extension.candidates import strategy_spec, trunk_sha256
-from clbench.extension.checks import check_held_out, check_values, same_but_for_writing, say_which_are_classes
+from clbench.extension.checks import (
+    check_held_out,
+    check_values,
+    same_but_for_writing,
+    say_what_is_skipped,
+    say_which_are_classes,
+)
 from clbench.extension.given import rows_of
 from clbench.extension.prospects import Prospect, Situation, check_options, prospect, uses_the_head
 from clbench.extension.recipes import EXTENDING, EXTENDING_WHOLE, chosen_recipe
@@ -107,8 +113,8 @@ def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> P
     new = _new_images(request, parent.classes, notify)
     if recipe.config.validation and all(len(own) < 2 for own in new.train):
         raise UsageError("recipe.validation holds out training images, and each class has a single one")
-    old_test = _old_folder(request.old_test, "--old-test", parent.classes)
-    old_images = _old_folder(request.old_images, "--old-images", parent.classes)
+    old_test = _old_folder(request.old_test, "--old-test", parent.classes, notify)
+    old_images = _old_folder(request.old_images, "--old-images", parent.classes, notify)
     added = sum(name not in parent.classes for name in new.classes)
     sizes = (len(parent.classes), added)
     missing = tuple(name for name in parent.classes if old_images is not None and name not in old_images.classes)
@@ -221,6 +227,11 @@ def _parent(
             "clbench extend FOLDER …, or for a network from elsewhere: --network FILE --weights FILE --classes FILE",
         )
     assert request.network is not None and request.weights is not None and request.classes is not None
+    if str(request.weights) == "pretrained" and not request.weights.exists():
+        raise UsageError(
+            "--weights pretrained has no classes that a network could be extended by: give a file of your own weights",
+            "To train a first network from pretrained weights: clbench train --network NAME --weights pretrained",
+        )
     channels = len(request.mean) if request.mean is not None else None
     given = Foreign(
         request.network,
@@ -242,6 +253,7 @@ def _new_images(request: ExtendRequest, known: Sequence[str], notify: Listener) 
     """Return the folder of new classes, divided. Raises UsageError for classes that cannot be added."""
     folder = find_images(request.images)
     check_held_out(request, folder)
+    say_what_is_skipped(folder, notify)
     say_which_are_classes(folder, notify)
     already = [name for name in folder.classes if name in known]
     if already and not request.also_old:
@@ -270,10 +282,11 @@ def _new_images(request: ExtendRequest, known: Sequence[str], notify: Listener) 
     return hold_out(folder, request.share_held_out, request.seed)
 
 
-def _old_folder(path: Path | None, option: str, known: Sequence[str]) -> ImageFolder | None:
+def _old_folder(path: Path | None, option: str, known: Sequence[str], notify: Listener) -> ImageFolder | None:
     if path is None:
         return None
     folder = find_images(path)
+    say_what_is_skipped(folder, notify)
     if unknown := [name for name in folder.classes if name not in known]:
         raise UsageError(
             f"{option} has classes that the network does not know: {some(unknown)}{did_you_mean(unknown[0], known)}",

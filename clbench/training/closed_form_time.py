@@ -12,7 +12,7 @@ from clbench.base.feature_strategy import FeatureStrategy
 from clbench.base.strategy import Strategy
 from clbench.system.output import duration
 
-_LONG = 20.0
+LONG = 20.0
 """Seconds; what takes longer is announced."""
 
 _WORTH_A_MEASUREMENT = 1e11
@@ -39,7 +39,7 @@ def closed_form_time(
     if operations < _WORTH_A_MEASUREMENT:
         return None
     seconds = operations / _operations_per_second(device)
-    return f"about {duration(seconds)}" if seconds > _LONG else None
+    return f"about {duration(seconds)}" if seconds > LONG else None
 
 
 def _operations_per_second(device: torch.device) -> float:

@@ -166,10 +166,10 @@ def test_a_listed_image_without_a_label_is_named(tmp_path: Path) -> None:
 
 
 def test_what_is_expected_and_what_was_found_is_said(tmp_path: Path) -> None:
-    assert "PATH has no images: there is nothing in it." in refused(tmp_path)
+    assert "PATH has no images; in it: nothing." in refused(tmp_path)
     touch(tmp_path, ["readme.txt", "a/b.txt"])
     said = refused(tmp_path)
-    assert "PATH has no images: there is only 2 .txt in it." in said and "PATH/CLASS/*.jpg" in said
+    assert "PATH has no images; in it: only .txt (2)." in said and "PATH/CLASS/*.jpg" in said
     touch(tmp_path, ["1.png", "2.png"])
     assert "PATH has 2 images, but no folders of classes." in refused(tmp_path)
     touch(tmp_path, ["full/1.png"])

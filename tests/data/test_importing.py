@@ -588,7 +588,7 @@ def test_other_files_are_skipped_and_counted(folder: Path, tmp_path: Path) -> No
         (folder / name).touch()
     sentences: list[str] = []
     assert import_dataset("mine", folder, tmp_path, sentences.append).train_size == 6
-    assert "skipped: 2 .txt, 2 hidden files" in sentences
+    assert "skipped: .txt (2), hidden files (2)" in sentences
 
 
 def test_without_a_part_for_testing_a_fifth_is_held_out(tmp_path: Path) -> None:

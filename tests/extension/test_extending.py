@@ -21,6 +21,7 @@ from small_runs import strategy_class
 import clbench
 from clbench.cli import program
 from clbench.errors import DataError, UsageError
+from clbench.plugins.discovery import builtin_folder
 
 HEAD = {"network.train": "head"}
 
@@ -345,8 +346,48 @@ def test_a_network_that_has_learned_nothing_says_so_in_its_record_and_on_its_pag
     values = HEAD | {"recipe.iterations": 1, "recipe.lr": 1e-9}
     out = clbench.extend(model, photos.one, strategy="lwf_mc", set=values, out=tmp_path / "out", threads=1)
     assert out.result.kept.new_accuracy == 0
-    warning = "it has learned next to nothing"
+    warning = "it may have learned nothing"
     assert warning in out.result.notes[-1] and warning in out.page.read_text() and warning in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_held_out_images_of_also_old_are_test_images_of_old_classes(model, photos, tmp_path, others):
+    write_digits(tmp_path / "new", [3, 7], 90, 10)
+    given = {"old_test": photos.base_test} if others else {}
+    out = clbench.extend(
+        model, tmp_path / "new", strategy="naive", also_old=True, out=tmp_path / "out", threads=1, **given
+    )
+    kept, tested = out.result.kept, {each.name: each.test_images for each in out.result.kept.classes}
+    without = clbench.extend(model, photos.one, strategy="imprint", out=tmp_path / "one", threads=1, **given).result
+    given_tests = {each.name: each.test_images for each in without.kept.classes}
+    assert tested == given_tests | {"digit-3": given_tests["digit-3"] + 2, "digit-7": 2}
+    confused = [each for each in kept.confusion if each.true == "digit-3"]
+    assert sum(each.images for each in confused) == tested["digit-3"]
+    assert kept.on_new is not None and kept.on_new.images == tested["digit-7"]
+    assert {each.role: each.images for each in out.result.images}["new_test"] == 2
+    assert kept.old_accuracy is not None
+
+
+def test_what_is_skipped_in_a_folder_is_said(model, photos, tmp_path, capsys):
+    shutil.copytree(photos.one, tmp_path / "new")
+    for name in ("a.heic", "b.heic", ".hidden", "notes.txt"):
+        (tmp_path / "new" / "digit-7" / name).write_bytes(b"?")
+    clbench.extend(model, tmp_path / "new", strategy="imprint", out=tmp_path / "out", threads=1)
+    assert "skipped hidden files (1), .heic (2), .txt (1)" in capsys.readouterr().err
+
+
+def test_of_equals_the_one_that_keeps_no_large_statistics_is_chosen(model, photos, tmp_path):
+    (tmp_path / "strategies").mkdir()
+    for name, kept in (("heavy", "large"), ("light", "small")):
+        (tmp_path / "strategies" / f"{name}.py").write_text(
+            (builtin_folder("strategy") / "ncm.py")
+            .read_text()
+            .replace('statistics = "small"', f'statistics = "{kept}"')
+        )
+    names = ",".join(str(tmp_path / "strategies" / f"{name}.py") for name in ("heavy", "light"))
+    given = {"old_images": photos.old_images, "old_test": photos.base_test, "set": HEAD}
+    out = clbench.extend(model, photos.one, strategy=names, out=tmp_path / "out", threads=1, **given)
+    assert out.result.chosen == "light" and out.result.rule.endswith("; heavy has the same")
 
 
 @pytest.mark.slow
@@ -621,7 +662,7 @@ def test_a_dry_run_names_classes_one_a_line_and_strategies_in_one(model, photos,
     command("extend", model, "--images", photos.three, "-s", "naive,slda", "--out", tmp_path / "new", "--dry-run")
     said = capsys.readouterr().out
     assert "\nkeeps statistics for: fetril, ncm, slda\n" in said and "\nstrategy: naive, slda\n" in said
-    assert "\nnew class:\n  digit-7, 32 images to train on and 8 to test on\n" in said
+    assert "\nnew classes:\n  digit-7, 32 images to train on and 8 to test on\n" in said
     assert "left out" not in said
 
 

@@ -139,3 +139,16 @@ def test_without_test_images_of_new_classes_nothing_is_said_of_them():
 def test_the_warning_says_what_else_can_be_done(tried, advice):
     (said,) = judging.warnings_after(candidate("a", old=10, new=0), 3, tried)
     assert said.startswith("a answers 0 of 10 test images of new classes rightly") and advice in said
+
+
+def test_a_single_test_image_that_is_answered_rightly_is_not_warned_of():
+    one = JudgedClass(name="fox", is_new=True, train_images=1, test_images=1, correct_before=None, correct_after=1)
+    assert not [*judging.warnings_after(candidate("a", old=10).model_copy(update={"classes": (one,)}), 5, 1)]
+
+
+def test_strategies_that_are_as_good_as_the_chosen_one_are_named():
+    tried = [candidate(name, old=8, new=right) for name, right in (("a", 8), ("b", 7), ("c", 8), ("d", 8))]
+    best, rule = judging.choose(tried)
+    assert best.strategy.name == "a" and rule.endswith("; c and d have the same")
+    assert judging.choose(tried[:3])[1].endswith("; c has the same")
+    assert "same" not in judging.choose(tried[:2])[1]

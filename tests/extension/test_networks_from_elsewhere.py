@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -162,6 +163,23 @@ def test_too_few_classes_are_refused(elsewhere, tmp_path):
     (tmp_path / "classes.txt").write_text("a\nb\n")
     with pytest.raises(DataError, match=r"a head of 7 outputs, and .* names 2 classes"):
         foreign_network(Foreign(str(folder / "mine.py"), folder / "weights.pt", tmp_path / "classes.txt", size=16))
+
+
+def test_a_linear_layer_that_is_not_the_head_is_refused_with_those_that_fit(tmp_path):
+    code = (
+        "from torch import nn\nclass mine(nn.Sequential):\n    def __init__(self):\n        super().__init__("
+        "nn.Flatten(), nn.Linear(48, 16), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4))\n"
+    )
+    (tmp_path / "mine.py").write_text(code)
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\n")
+    defined: dict[str, Any] = {}
+    exec(code, defined)
+    torch.save(defined["mine"]().state_dict(), tmp_path / "mine.pt")
+    files = str(tmp_path / "mine.py"), tmp_path / "mine.pt", tmp_path / "classes.txt"
+    with pytest.raises(UsageError, match=r"--head 2 is not the head: .* gives 4 values an image") as refused:
+        foreign_network(Foreign(*files, head="2", size=4))
+    assert refused.value.hint.endswith("Layers with as many outputs: 4.")
+    foreign_network(Foreign(*files, head="4", size=4))
 
 
 def test_weights_of_another_network_are_refused(elsewhere, tmp_path):

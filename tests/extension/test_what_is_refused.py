@@ -91,6 +91,24 @@ def test_an_output_that_cannot_be_written_is_refused_by_a_dry_run(model, photos,
     assert not (tmp_path / "new").exists()
 
 
+def test_pretrained_weights_are_trained_first(photos, tmp_path):
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    with pytest.raises(UsageError, match="--weights pretrained has no classes") as refused:
+        clbench.extend(
+            network="timm:resnet18",
+            weights="pretrained",
+            classes=tmp_path / "classes.txt",
+            images=photos.one,
+            out=tmp_path / "out",
+        )
+    assert "clbench train" in (refused.value.hint or "")
+
+
+def test_a_dry_run_of_training_says_where_the_weights_are_from(photos, tmp_path):
+    planned = plan_training(TrainRequest(images=photos.base, network="mlp", size=16, out=tmp_path / "out"))
+    assert planned["weights"] == "drawn at random"
+
+
 @pytest.mark.parametrize("option", ["images", "old_test", "unlabelled"])
 def test_the_output_may_not_lie_among_the_images(model, photos, tmp_path, option):
     folders = {"images": photos.one, "old_test": photos.base_test, "unlabelled": photos.any}
