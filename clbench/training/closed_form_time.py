@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from time import perf_counter
 from typing import Any
 
 import torch
 
+from clbench.base.events import Listener, Note
 from clbench.base.feature_strategy import FeatureStrategy
 from clbench.base.strategy import Strategy
 from clbench.system.output import duration
@@ -42,14 +43,32 @@ def closed_form_time(
     return f"about {duration(seconds)}" if seconds > LONG else None
 
 
+class ClosedFormWatch:
+    """Tells users of a run, once, how long all its closed forms take, if that is long."""
+
+    def __init__(self, run: str, notify: Listener, images: Sequence[int], classes: Sequence[int]) -> None:
+        """`images` and `classes` are those of each experience."""
+        self._run, self._notify = run, notify
+        self._experiences = list(zip(images, classes, strict=True))
+        self._said = False
+
+    def announce(self, strategy: Strategy[Any], index: int, features: int, device: torch.device) -> None:
+        """Called before the closed form of experience `index`."""
+        if self._said:
+            return
+        self._said = True
+        if time := closed_form_time([strategy], self._experiences[index:], features, device):
+            self._notify(Note(f"{self._run}: its closed form takes {time}"))
+
+
 def _operations_per_second(device: torch.device) -> float:
     """Return how fast the device decomposes a matrix of float64."""
     matrix = torch.full((_SIZE, _SIZE), 0.5, dtype=torch.float64, device=device)
     matrix.diagonal().fill_(_SIZE)
     seconds = []
     for _ in range(2):  # the first may load libraries
-        began = time.perf_counter()
+        began = perf_counter()
         factor, _ = torch.linalg.cholesky_ex(matrix)
         factor.sum().item()  # waits for a GPU
-        seconds.append(time.perf_counter() - began)
+        seconds.append(perf_counter() - began)
     return _SIZE**3 / 3 / min(seconds)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from clbench.base.batch import Batch
-from clbench.base.events import Listener, Note
+from clbench.base.events import Listener
 from clbench.base.experience import Experience
 from clbench.base.incremental_setting import Setting
 from clbench.base.own_loop import Inputs
@@ -39,7 +39,7 @@ from clbench.networks.network import Network
 from clbench.system.randomness import randomness_untouched, seed_everything
 from clbench.system.seeds import derive
 from clbench.system.signals import Interruption
-from clbench.training.closed_form_time import closed_form_time
+from clbench.training.closed_form_time import ClosedFormWatch
 from clbench.training.costs import Costs, Epoch, PhaseTimer
 from clbench.training.cuda_graphs import Recorder, Replay
 from clbench.training.experience_data import ExperienceData
@@ -98,8 +98,7 @@ class Trainer:
         self.interruption = interruption
         self.costs, self.timer = Costs(), PhaseTimer(wait)
         self.losses = LossWatch(run, notify)
-        self.run, self.notify = run, notify
-        self._time_is_said = False
+        self.closed_forms = ClosedFormWatch(run, notify, list(map(len, data.rows)), classes_per_experience)
         self.steps_before: int | None = None
         """If somebody tracks the run: the gradient steps of the experiences before the current one."""
         self.recorder = recorder
@@ -223,16 +222,8 @@ class Trainer:
         if not self.boundaries:
             return
         self.timer.enter("strategy")
-        self._say_how_long_closed_forms_take()
+        self.closed_forms.announce(self.strategy, self.where.index, self.model.head.features, self.device)
         self.strategy.after_experience(self.model, replace(self.where, samples=self.own_data))
-
-    def _say_how_long_closed_forms_take(self) -> None:
-        if self._time_is_said:
-            return
-        self._time_is_said = True
-        ahead = list(zip(map(len, self.data.rows), self.classes_per_experience, strict=True))[self.where.index :]
-        if time_ := closed_form_time([self.strategy], ahead, self.model.head.features, self.device):
-            self.notify(Note(f"{self.run}: its closed form takes {time_}"))
 
     # -- before the first epoch ---------------------------------------------------------------------------------------
 

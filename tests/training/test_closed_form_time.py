@@ -13,7 +13,7 @@ from clbench.base.events import Event, Note
 from clbench.base.experience import Experience
 from clbench.base.recipe import Recipe
 from clbench.networks.classifiers import LinearScores
-from clbench.training.closed_form_time import closed_form_time
+from clbench.training.closed_form_time import ClosedFormWatch, closed_form_time
 
 RECIPE = Recipe(network="mlp", optimizer="sgd", lr=0.05, batch_size=16, epochs=1)
 CPU = torch.device("cpu")
@@ -32,7 +32,7 @@ class Long(clbench.FeatureStrategy):
 def notes(strategy: clbench.Strategy) -> list[str]:
     said: list[Event] = []
     run = SmallRun(strategy, RECIPE, colours(classes=6), (2, 2, 2))
-    run.trainer.notify = said.append
+    run.trainer.closed_forms = ClosedFormWatch("small", said.append, [len(rows) for rows in run.data.rows], (2, 2, 2))
     strategy.start(run.trainer.model)
     run.learn()
     return [event.text for event in said if isinstance(event, Note)]
