@@ -42,6 +42,28 @@ class RidgeRegression:
         weights: Tensor = vectors @ (vectors.T @ self.moments / (values.clamp(min=0) + ridge)[:, None])
         return weights
 
+    def packed(self) -> tuple[Tensor, Tensor]:
+        """Return the rows of XᵀX up to its diagonal, one after the other, (m (m + 1) / 2,), and XᵀY."""
+        rows = [row[: place + 1] for place, row in enumerate(self.gram)]
+        return torch.cat(rows) if rows else self.gram, self.moments
+
+    @classmethod
+    def unpacked(cls, rows: Tensor, moments: Tensor) -> RidgeRegression:
+        """Return the regression of which these were `packed`: its weights are the same to the bit.
+
+        Raises ValueError if they do not fit together.
+        """
+        size = len(moments)
+        if len(rows) != size * (size + 1) // 2:
+            raise ValueError(f"{len(rows)} values of XᵀX for {size} columns")
+        regression = cls()
+        if size:
+            regression.gram, regression.moments = rows.new_empty(size, size), moments
+            for place, part in enumerate(rows.split([place + 1 for place in range(size)])):
+                # Decompositions read the half below the diagonal alone.
+                regression.gram[place, : place + 1] = regression.gram[: place + 1, place] = part
+        return regression
+
 
 def _add_gram(gram: Tensor, x: Tensor) -> None:
     """Add XᵀX in place, block by block: it is symmetric, so hardly more than half of the blocks have to be computed."""

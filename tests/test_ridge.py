@@ -46,3 +46,30 @@ def test_fewer_samples_than_columns_and_a_tiny_ridge_still_give_the_least_square
     weights = regression.weights(1e-9)  # far below the rounding of the Gram matrix, so that Cholesky fails
     expected = torch.linalg.pinv(x.double()) @ y.double()
     np.testing.assert_allclose((x.double() @ weights).numpy(), (x.double() @ expected).numpy(), atol=1e-2)
+
+
+@pytest.mark.parametrize("size", [1, 7, 700])
+def test_a_regression_that_was_packed_in_half_goes_on_to_the_bit(size: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, size, generator=generator), torch.randn(40, 3, generator=generator)
+    regression = RidgeRegression()
+    regression.add(x[:25], y[:25])
+    rows, moments = regression.packed()
+    assert len(rows) == size * (size + 1) // 2
+    again = RidgeRegression.unpacked(rows.clone(), moments.clone())
+    assert torch.equal(again.gram, again.gram.T) and torch.equal(again.gram.tril(), regression.gram.tril())
+    for each in (regression, again):
+        each.add(x[25:], y[25:])
+    assert torch.equal(again.weights(0.5), regression.weights(0.5))
+    assert torch.equal(again.weights(1e-300), regression.weights(1e-300))  # by eigenvalues, where Cholesky fails
+
+
+def test_a_regression_without_samples_is_packed_too() -> None:
+    again = RidgeRegression.unpacked(*RidgeRegression().packed())
+    again.add(torch.eye(2), torch.ones(2, 1))
+    assert again.weights(1.0).flatten().tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_parts_that_do_not_fit_together_are_refused() -> None:
+    with pytest.raises(ValueError, match="4 values of XᵀX for 2 columns"):
+        RidgeRegression.unpacked(torch.zeros(4), torch.zeros(2, 1))

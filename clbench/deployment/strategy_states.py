@@ -155,7 +155,7 @@ def _encoded(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
         pairs = enumerate(value.items())
         return {"dict": [[key, _encoded(each, tensors, f"{name}.{place}")] for place, (key, each) in pairs]}
     if isinstance(value, RidgeRegression):
-        return {"ridge": _encoded(dict(vars(value)), tensors, name)}
+        return {"ridge": _encoded(value.packed(), tensors, name)}
     if isinstance(value, ExemplarMemory):
         raise NotStorable(f"{name} holds images")
     raise NotStorable(f"{name} is a {type(value).__name__}")
@@ -175,7 +175,5 @@ def _decoded(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if kind == "dict":
         return {key: _decoded(each, tensors) for key, each in content}
     if kind == "ridge":
-        regression = RidgeRegression()
-        vars(regression).update(_decoded(content, tensors))
-        return regression
+        return RidgeRegression.unpacked(*_decoded(content, tensors))
     raise ValueError(f"unexpected {kind}")
