@@ -24,6 +24,10 @@ class Config:
 
 
 class GDumb(clbench.Strategy[Config]):
+    @classmethod
+    def needs_passes(cls, config: Config) -> bool:
+        return True  # over its memory
+
     def start(self, model: clbench.Network) -> None:
         self.exemplars = clbench.ExemplarMemory(self.config.memory)
         self.classes: set[int] = set()

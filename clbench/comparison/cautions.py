@@ -163,13 +163,16 @@ def _experiences(indices: Sequence[int]) -> str:
 
 def _evaluation_warnings(rows: Sequence[Row]) -> list[str]:
     """Warn of runs that shall be evaluated within experiences, and whose experiences end before."""
-    trained = [run for run in (row.runs[0] for row in rows) if (run.facts.ends or [0])[-1]]
-    if not trained or any((curve := run.curve()) and curve.steps for run in trained):
+    trained = [row for row in rows if (row.runs[0].facts.ends or [0])[-1]]
+    without = [row for row in trained if not ((curve := row.runs[0].curve()) and curve.steps)]
+    if not without:
         return []
-    most = max(end - begin for run in trained for begin, end in pairwise((0, *(run.facts.ends or ()))))
+    most = max(end - begin for row in without for begin, end in pairwise((0, *(row.runs[0].facts.ends or ()))))
+    of = "" if len(without) == len(trained) else f" of {listed([row.strategy for row in without])}"
     return [
-        f"No evaluation falls within an experience, of which the longest has {most:,} gradient steps: anytime, minimum "
-        "and worst-case accuracy and the stability gap are those of the ends alone. Lower stream.evaluate_every."
+        f"No evaluation{of} falls within an experience, of which the longest has {most:,} gradient steps: anytime, "
+        "minimum and worst-case accuracy and the stability gap are those of the ends alone. Lower "
+        "stream.evaluate_every."
     ]
 
 

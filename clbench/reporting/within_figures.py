@@ -196,7 +196,7 @@ def draw_first(axes: Axes, *, title: str, courses: Sequence[Course]) -> None:
     for each in courses:
         look = appearance(each.row)
         known = [(moment.experience + moment.share, moment.first) for moment in each.moments]
-        _line(axes, known, look.colour, (0, look.dash) if look.dash else "-")
+        _line(axes, known, look.colour, (0, look.dash) if look.dash else "-", band=_has_bands(each))
         if last := [(x, value) for x, value in known if value]:
             x, value = last[-1]
             text = f"\u200e{short(each.row.strategy, 11)}\u200e {100 * value.mean:.1f}"
@@ -219,7 +219,7 @@ def draw_course(axes: Axes, *, title: str, course: Course) -> None:
     for i in experiences:
         places = [(course.place(moment), moment) for moment in course.of(i)]
         _line(axes, [(x, moment.new) for x, moment in places], colour, (0, (4, 2)), width=1.0, band=False, most=most)
-        _line(axes, [(x, moment.old) for x, moment in places], colour, "-", most=most)
+        _line(axes, [(x, moment.old) for x, moment in places], colour, "-", band=_has_bands(course), most=most)
     _mark_widest_gap(axes, course)
     ends = (("old", last.old), ("new", last.new))
     label_points(axes, [(course.place(last), 100 * value.mean, word, colour) for word, value in ends if value], 0.09)
@@ -263,6 +263,10 @@ def _line(
     )
     told = [not uninformative(value) for _, value in made]
     axes.fill_between(xs, low, high, where=told, color=colour, alpha=0.15, linewidth=0)
+
+
+def _has_bands(course: Course) -> bool:
+    return len(course.row.seeds) > 2  # of two, 12.7 standard errors to either side would hide all lines
 
 
 def _mark_widest_gap(axes: Axes, course: Course) -> None:

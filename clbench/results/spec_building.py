@@ -117,6 +117,12 @@ class Machine:
 def _check_stream(how: Method, config: Any, what: Protocol) -> None:
     """Raise UsageError if the strategy needs what the stream does not give."""
     name, stream = how.plugin.name, what.stream
+    if not stream.boundaries and how.strategy.reference != "upper" and (needs := how.strategy.boundary_hooks(config)):
+        raise UsageError(
+            f"{name} needs to know where an experience begins and ends, for its {listed(needs)}, and the stream "
+            f"{name_of(stream)} does not tell",
+            "docs/streams.md lists the strategies that do not need to know.",
+        )
     if stream.classes_return and not how.strategy.package:  # Avalanche's have no setting but one for another reason
         recipe = what.recipe.for_strategy(name)
         try:
@@ -127,15 +133,9 @@ def _check_stream(how: Method, config: Any, what: Protocol) -> None:
                 f"domain-incrementally: {error.message}",
                 error.hint,
             ) from None
-    if not stream.boundaries and how.strategy.reference != "upper" and (needs := how.strategy.boundary_hooks(config)):
-        raise UsageError(
-            f"{name} needs to know where an experience begins and ends, for its {listed(needs)}, and the stream "
-            f"{name_of(stream)} does not tell",
-            "docs/streams.md lists the strategies that do not need to know.",
-        )
     if stream.passes is not None and how.strategy.needs_passes(config):
         raise UsageError(
-            f"{name} needs several passes over the data of an experience, and the stream {name_of(stream)} gives "
+            f"{name} needs several passes over what it trains on, and the stream {name_of(stream)} gives "
             f"{stream.passes}"
         )
 

@@ -49,12 +49,21 @@ def options_of(cls: type[StreamKind]) -> list[dict[str, str]]:
     return [
         {
             "name": field.name,
-            "type": str(field.type).removeprefix("Annotated[").partition(",")[0].removesuffix("]"),
+            "type": _type_of(str(field.type)),
             "default": str(field.default),
             "doc": " ".join(docs[field.name].split()),
         }
         for field in dataclasses.fields(cast(Any, cls))
     ]
+
+
+def _type_of(annotation: str) -> str:
+    """Return the type in an annotation, without what narrows it."""
+    parsed = ast.parse(annotation, mode="eval").body
+    if isinstance(parsed, ast.Subscript) and isinstance(parsed.slice, ast.Tuple) and "Annotated" in annotation:
+        narrowed = ast.unparse(parsed.value).endswith("Annotated")
+        return ast.unparse(parsed.slice.elts[0] if narrowed else parsed)
+    return ast.unparse(parsed)
 
 
 def described(name: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import csv
 import io
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 from stored_runs import online, publish, returning
 
@@ -85,6 +86,30 @@ def test_evaluations_that_no_experience_reaches_are_warned_of(tmp_path: Path) ->
     assert not comparison_warns(two_seeds(tmp_path / "often"))
     publish(tmp_path / "usual")
     assert not comparison_warns(comparison(tmp_path / "usual"))
+
+
+def test_the_warning_is_of_the_strategies_whose_experiences_are_too_short(tmp_path: Path) -> None:
+    two_seeds(tmp_path)
+    publish(tmp_path, "naive", 0, curve=Curve((), (), ()), steps=(29, 6))
+    publish(tmp_path, "naive", 1, curve=Curve((), (), ()), steps=(29, 6))
+    (warning,) = [each for each in comparison(tmp_path).warnings if "within an experience" in each]
+    assert warning.startswith("No evaluation of naive falls within an experience, of which the longest has 29 ")
+
+
+@pytest.mark.parametrize(("seeds", "bands"), [(2, False), (3, True)])
+def test_a_band_is_drawn_from_three_seeds_on(tmp_path: Path, seeds: int, bands: bool) -> None:
+    two_seeds(tmp_path)
+    if seeds == 3:
+        again = Curve((2, 4, 7, 9), (0, 0, 1, 1), ((9,), (17,), (5, 7), (9, 18)))
+        publish(tmp_path, "er", 2, old=0.5, curve=again, steps=(5, 6))
+    made = within(comparison(tmp_path))
+    drawn = 0
+    for _, panel in made.panels:
+        _, axes = plt.subplots()
+        panel.draw(axes)
+        drawn += sum(len(path.vertices) > 0 for each in axes.collections for path in each.get_paths())
+        plt.close()
+    assert (drawn > 0) is bands
 
 
 def comparison_warns(made: Comparison) -> bool:

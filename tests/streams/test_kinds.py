@@ -43,6 +43,20 @@ def test_every_kind_is_found_by_its_name_and_says_what_it_and_its_options_are() 
 
 
 @pytest.mark.parametrize(
+    ("name", "option", "type_"),
+    [
+        ("long_tailed", "order", "Literal['ordered', 'shuffled']"),
+        ("long_tailed", "imbalance", "float"),
+        ("rotated", "angles", "tuple[int, ...]"),
+        ("online", "evaluate_every", "int"),
+    ],
+)
+def test_the_type_of_an_option_is_whole(name: str, option: str, type_: str) -> None:
+    (found,) = [each for each in described(name)["options"] if each["name"] == option]
+    assert found["type"] == type_
+
+
+@pytest.mark.parametrize(
     ("name", "options", "message"),
     [
         ("blury", {}, "did you mean 'blurry'"),
