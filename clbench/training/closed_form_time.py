@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import Any
@@ -39,7 +40,7 @@ def closed_form_time(
     )
     if operations < _WORTH_A_MEASUREMENT:
         return None
-    seconds = operations / _operations_per_second(device)
+    seconds = operations / _operations_per_second(device, torch.get_num_threads())
     return f"about {duration(seconds)}" if seconds > LONG else None
 
 
@@ -61,8 +62,9 @@ class ClosedFormWatch:
             self._notify(Note(f"{self._run}: its closed form takes {time}"))
 
 
-def _operations_per_second(device: torch.device) -> float:
-    """Return how fast the device decomposes a matrix of float64."""
+@functools.cache
+def _operations_per_second(device: torch.device, threads: int) -> float:
+    """Return how fast the device decomposes a matrix of float64, with the `threads` that are set."""
     matrix = torch.full((_SIZE, _SIZE), 0.5, dtype=torch.float64, device=device)
     matrix.diagonal().fill_(_SIZE)
     seconds = []

@@ -26,7 +26,7 @@ def test_further_strategies_of_gradient_steps_are_taken_to_be_as_long(strategies
 def test_several_closed_forms_are_announced_together(model, photos, tmp_path, capsys, monkeypatch):
     import clbench
 
-    monkeypatch.setattr("clbench.training.closed_form_time._operations_per_second", lambda device: 1e5)
+    monkeypatch.setattr("clbench.training.closed_form_time._operations_per_second", lambda device, threads: 1e5)
     values = {"ranpac.projections": 200, "acil.expansion": 200, "network.train": "head"}
     clbench.extend(
         model,

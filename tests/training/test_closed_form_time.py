@@ -48,7 +48,7 @@ def test_a_short_one_is_not_announced() -> None:
 
 
 def test_the_time_is_that_of_all_strategies_and_of_all_experiences(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clbench.training.closed_form_time._operations_per_second", lambda device: 1e16)
+    monkeypatch.setattr("clbench.training.closed_form_time._operations_per_second", lambda device, threads: 1e16)
     strategies = [Long(NoConfig()), builtin("naive"), Long(NoConfig())]
     assert closed_form_time(strategies, [(30, 2), (10, 2)], 10, CPU) == "about 80 seconds"
     assert closed_form_time(strategies, [(9, 2)], 10, CPU) is None
