@@ -60,9 +60,8 @@ def options_of(cls: type[StreamKind]) -> list[dict[str, str]]:
 def _type_of(annotation: str) -> str:
     """Return the type in an annotation, without what narrows it."""
     parsed = ast.parse(annotation, mode="eval").body
-    if isinstance(parsed, ast.Subscript) and isinstance(parsed.slice, ast.Tuple) and "Annotated" in annotation:
-        narrowed = ast.unparse(parsed.value).endswith("Annotated")
-        return ast.unparse(parsed.slice.elts[0] if narrowed else parsed)
+    if isinstance(parsed, ast.Subscript) and ast.unparse(parsed.value) == "Annotated":
+        return ast.unparse(cast(ast.Tuple, parsed.slice).elts[0])
     return ast.unparse(parsed)
 
 
