@@ -32,6 +32,7 @@ from clbench.results.network_record import NetworkRecord
 from clbench.runs.option import options_of, with_options
 from clbench.system import gc_freeze
 from clbench.system.signals import Interruption
+from clbench.system.tables import listed
 from clbench.system.terminal import Terminal
 from clbench.trackers.progress import ProgressDisplay
 
@@ -267,7 +268,11 @@ def plan_extension(request: ExtendRequest) -> dict[str, Any]:
     notes: list[str] = []
     what = planning.plan(request, DEFAULT_STRATEGIES, _into(notes))
     usable = [each for each in what.tried if each.prospect.refusal is None]
-    length = what.recipe.config.length if any(each.prospect.takes_steps for each in usable) else "no gradient steps"
+    without = [each.spec.selector for each in usable if not each.prospect.takes_steps]
+    recipe = f"{what.recipe.name}, {what.recipe.config.length}"
+    if without:
+        take = "takes" if len(without) == 1 else "take"
+        recipe = f"{recipe}; {listed(without)} {take} none" if len(without) < len(usable) else "no gradient steps"
     return {
         "network": what.parent.record.network.label,
         "made by": lineage_in_lines(lineage_of(what.parent.record)),
@@ -279,7 +284,7 @@ def plan_extension(request: ExtendRequest) -> dict[str, Any]:
             _counted(name, len(train), len(test))
             for name, train, test in zip(what.new.classes, what.new.train, what.new.test, strict=True)
         ],
-        "recipe": f"{what.recipe.name}, {length}",
+        "recipe": recipe,
         "strategy": [each.spec.selector for each in usable],
         "left out": reasons_in_lines(what.left_out),
         "writes": _writes(request.out),

@@ -103,7 +103,8 @@ def _print_result(result: ExtensionResult, request: TrainRequest | ExtendRequest
     if extended and len(result.candidates) > 1:
         say(f"Kept (*): {result.chosen}, {result.rule}")
     elif extended and _loses_much(result.kept):
-        say("Much of the old classes is lost; -s all tries every strategy that can extend this network")
+        fewer = ", --set imprint.deviations=1 takes fewer images from old ones" if result.chosen == "imprint" else ""
+        say(f"Much of the old classes is lost; -s all tries every strategy that can extend this network{fewer}")
     if extended and not result.kept.old_classes:
         say("Old-class accuracy is not known: no test images of old classes (--old-test, a few a class are enough)")
     if result.lineage:
@@ -139,7 +140,7 @@ def _about_the_numbers(result: ExtensionResult) -> Iterator[str]:
     old = sum(each.test_images for each in kept.classes if not each.is_new)
     yield f"On {new:,} test images of new classes" + (f" and {old:,} of old ones." if old else ".")
     if kept.on_unlabelled is not None:
-        yield "agrees: how many of the unlabelled images get the old network's answer."
+        yield f"agrees: how many of the {kept.on_unlabelled.images:,} unlabelled images get the old network's answer."
     elif kept.on_new is not None:
         yield "agrees: of how many images of new classes the likeliest old class is what the network answered before."
 

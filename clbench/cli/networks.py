@@ -112,7 +112,9 @@ def predict(
         none_below = _calibrated(loaded)
     answers = ask(loaded, files, top)
     broken = (
-        _print_json(answers, none_below) if as_json else _print_lines(answers, none_below, as_csv, loaded.gives_logits)
+        _print_json(answers, none_below, loaded.gives_logits)
+        if as_json
+        else _print_lines(answers, none_below, as_csv, loaded.gives_logits)
     )
     if broken:
         say(f"{broken} of {len(files)} images could not be read", sys.stderr)
@@ -149,8 +151,8 @@ def _calibrated(network: TrainedNetwork) -> float:
 
 
 def _print_lines(answers: Iterable[Answer], none_below: float | None, csv: bool, logits: bool) -> int:
-    """Print each answer as it comes, with scores for people if they are no `logits`; return how many images could not
-    be read."""
+    """Print each answer as it comes, without probabilities if the scores are no `logits`; return how many images could
+    not be read."""
     broken = 0
     if csv:
         print("image,rank,class,probability,score")
@@ -161,7 +163,10 @@ def _print_lines(answers: Iterable[Answer], none_below: float | None, csv: bool,
         elif csv:
             # A score is a number: as text, a negative one would get a ' in front, as a formula does.
             rows: list[tuple[str, str, float | str]]
-            rows = [(each.name, f"{each.probability:.6f}", float(f"{each.score:.6g}")) for each in answer.classes]
+            rows = [
+                (each.name, f"{each.probability:.6f}" if logits else "", float(f"{each.score:.6g}"))
+                for each in answer.classes
+            ]
             if answer.is_none(none_below):
                 rows.insert(0, ("", "", ""))
             print(output.as_csv([(str(answer.image), rank, *row) for rank, row in enumerate(rows, start=1)]), end="")
@@ -176,7 +181,7 @@ def _print_lines(answers: Iterable[Answer], none_below: float | None, csv: bool,
     return broken
 
 
-def _print_json(answers: Iterable[Answer], none_below: float | None) -> int:
+def _print_json(answers: Iterable[Answer], none_below: float | None, logits: bool) -> int:
     rows: list[dict[str, Any]] = []
     broken = 0
     for answer in answers:
@@ -186,7 +191,8 @@ def _print_json(answers: Iterable[Answer], none_below: float | None) -> int:
                 row["none_below"] = none_below
                 row["class"] = None if answer.is_none(none_below) else answer.classes[0].name
             row["classes"] = [
-                {"class": each.name, "probability": each.probability, "score": each.score} for each in answer.classes
+                {"class": each.name, "probability": each.probability if logits else None, "score": each.score}
+                for each in answer.classes
             ]
         else:
             broken += 1

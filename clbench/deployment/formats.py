@@ -94,7 +94,7 @@ def step_outside(record: NetworkRecord) -> str:
     resizing = f"resizing to {shape.height}×{shape.width} (bilinear, antialiased)"
     fitted = {
         "crop": f"{resizing} of its middle, as large as it can be cut out in these proportions",
-        "pad": f"{resizing} in its own proportions, with black on two sides",
+        "pad": f"{resizing} in its own proportions, and then black on two sides of it",
         "stretch": f"{resizing}, whatever its proportions",
     }
     return f"conversion to {kind} and {fitted[shape.fit]}"

@@ -59,7 +59,8 @@ def say_which_are_classes(images: ImageFolder, notify: Listener) -> None:
         notify(
             Note(
                 f"the classes are {some(images.classes)}, although all have the same folders in them: "
-                f"{some(images.in_each)}. If those are the classes, give a list of path,label in {images.root}"
+                f"{some(images.in_each)}. If those are the classes, say so in {images.root}/labels.csv, a line of "
+                "path,label for each image"
             )
         )
     elif images.only_below:

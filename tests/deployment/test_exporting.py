@@ -273,7 +273,7 @@ def test_metadata_says_what_is_inside_and_what_is_left_to_do(exported: Any) -> N
     ("fit", "said"),
     [
         ("crop", "of its middle, as large as it can be cut out in these proportions"),
-        ("pad", "in its own proportions, with black on two sides"),
+        ("pad", "in its own proportions, and then black on two sides of it"),
         ("stretch", "whatever its proportions"),
     ],
 )

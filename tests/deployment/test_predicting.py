@@ -344,6 +344,14 @@ def test_scores_that_are_no_logits_are_said_to_be_none(
     done = predict("photos", network=run.path)
     assert "scores are those of NearestMean and not logits" in done.err and done.code == 0
     assert "(score " in done.out and "%" not in done.out
+    (first, *_) = csv.DictReader(io.StringIO(predict("photos", "--csv", network=run.path).out))
+    assert first["probability"] == ""
+    (likeliest,) = json.loads(predict("photos", "--json", network=run.path).out)[0]["classes"]
+    assert likeliest == {
+        "class": first["class"],
+        "probability": None,
+        "score": pytest.approx(float(first["score"]), 1e-5),
+    }
 
 
 @pytest.mark.slow

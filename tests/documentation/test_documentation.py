@@ -14,11 +14,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import pytest
 import typer
+from hypothesis import given
+from hypothesis import strategies as st
 
 import clbench
 from clbench.cli.app import application
+from clbench.data.image_files import fitted_pixels
+from clbench.data.image_fit import FITS, Fit
 from clbench.errors import ClbenchError
 
 ROOT = Path(__file__).parents[2]
@@ -173,3 +180,19 @@ def test_the_metrics_page_has_every_stored_metric() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
     for metric in METRICS:
         assert re.search(rf"^\| `{metric.__name__}[`\[]", page, re.MULTILINE), metric.__name__
+
+
+@given(
+    width=st.integers(1, 90), height=st.integers(1, 90), kind=st.sampled_from(["L", "RGB"]), fit=st.sampled_from(FITS)
+)
+def test_the_function_that_prepares_photos_for_an_exported_file_does_what_clbench_does(
+    width: int, height: int, kind: str, fit: Fit
+) -> None:
+    page = (ROOT / "docs" / "networks.md").read_text()
+    (function,) = re.findall(r"^def prepared\(photo\):\n(?: .*\n)+", page, re.MULTILINE)
+    shape = {"width": 12, "height": 9, "channels": len(kind), "fit": fit}
+    known = {"np": np, "Image": PIL.Image, "ImageOps": PIL.ImageOps, "expected": shape, "size": (12, 9), "kind": kind}
+    exec(function, known)
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    photo = PIL.Image.fromarray(pixels)
+    assert (known["prepared"](photo) == fitted_pixels(photo, (9, 12, len(kind)), fit)).all()  # type: ignore[operator]

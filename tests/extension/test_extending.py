@@ -453,6 +453,15 @@ def test_that_outer_folders_are_the_classes_is_said_where_the_inner_ones_may_be(
     said = " ".join(capsys.readouterr().out.split())
     assert not ended.value.code
     assert "the classes are art, photo, although all have the same folders in them: digit-0, digit-1." in said
+    images = (each.relative_to(tmp_path / "new") for each in (tmp_path / "new").rglob("*.png"))
+    lines = [f"{image},{image.parent.name.replace('digit', 'drawn')}" for image in images]
+    (tmp_path / "new" / "labels.csv").write_text("\n".join(lines))
+    with pytest.raises(SystemExit):
+        program.application()(
+            [*command, "--images", str(tmp_path / "new"), "--out", str(tmp_path / "out"), "--dry-run"]
+        )
+    said = capsys.readouterr().out
+    assert "drawn-0, 8 images to train on and 2 to test on" in said and "although" not in said
 
 
 def test_a_folder_above_the_one_that_was_meant_is_told_by_what_its_classes_are(model, photos, tmp_path, capsys):

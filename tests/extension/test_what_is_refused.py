@@ -237,9 +237,10 @@ def test_a_dry_run_names_who_would_be_left_out_and_why(model, photos, tmp_path):
 @pytest.mark.parametrize(
     "strategies, recipe",
     [
-        (("ncm",), "extend-whole, no gradient steps"),
-        (("ncm", "imprint"), "extend-whole, no gradient steps"),
-        (("ncm", "naive"), "extend-whole, 100 steps"),
+        (("ncm",), "no gradient steps"),
+        (("ncm", "imprint"), "no gradient steps"),
+        (("ncm", "naive"), "extend-whole, 100 steps; ncm takes none"),
+        (("naive", "lwf_mc"), "extend-whole, 100 steps"),
     ],
 )
 def test_a_dry_run_says_whether_steps_are_taken(model, photos, tmp_path, strategies, recipe):
