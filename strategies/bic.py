@@ -38,6 +38,13 @@ class Config:
 
 
 class BiC(clbench.Strategy[Config]):
+    @classmethod
+    def check_protocol(cls, config: Config, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
+        if setting == "domain_incremental":
+            raise clbench.UsageError(
+                "domain-incrementally no output is new, and its loss uses the labels of new ones only"
+            )
+
     def start(self, model: clbench.Network) -> None:
         self.exemplars = clbench.ExemplarMemory(self.config.memory)
         self.corrections: list[tuple[int, int, Tensor]] = []

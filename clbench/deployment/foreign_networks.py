@@ -146,10 +146,14 @@ def read_classes(path: Path) -> tuple[str, ...]:
     names = [name.strip() for name in listed]
     while names and not names[-1]:
         names.pop()
-    if not names or not all(name and name.isprintable() for name in names):
-        raise DataError(
-            f"{path} has no names, or an empty or unprintable one", "A name a line, in the order of the outputs."
-        )
+    if not names:
+        raise DataError(f"{path} has no names", "A name a line, in the order of the outputs.")
+    for output, name in enumerate(names):
+        if not (name and name.isprintable()):
+            raise DataError(
+                f"{path}: the name of output {output} is {'empty' if not name else 'unprintable'}",
+                "A name a line, in the order of the outputs, which begin with 0.",
+            )
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{path} names {twice[0]} twice", "Each output has a class of its own.")
     return tuple(names)
@@ -189,7 +193,7 @@ def _statistics(
     given: Foreign, traits: NetworkTraits, channels: int, name: str, assumed: list[str]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if (given.mean is None) != (given.std is None):
-        raise UsageError("--mean and --std are given together", "For pixels in 0..1 as they are: --mean 0 --std 1")
+        raise UsageError("give both --mean and --std, or neither", "For pixels in 0..1 as they are: --mean 0 --std 1")
     if given.mean is not None and given.std is not None:
         return given.mean, given.std
     if traits.mean is not None and traits.std is not None:

@@ -6,6 +6,7 @@ what it kept of the old classes. Kept beside the network as `state-STRATEGY.safe
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -113,6 +114,15 @@ def stored_states(folder: Path) -> dict[str, StrategyState]:
     }
 
 
+def missing_states(folder: Path) -> list[str]:
+    """Return the strategies whose state the manifest of a network's folder lists, and that is not there."""
+    return [
+        name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+        for name in manifests.listed(folder)
+        if name.startswith(_PREFIX) and name.endswith(_SUFFIX) and not (folder / name).exists()
+    ]
+
+
 def _read(path: Path) -> StrategyState:
     from safetensors import SafetensorError, safe_open
 
@@ -130,7 +140,11 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load
 
     try:
-        return load(read_plain(path, manifests.LARGEST_RUN))
+        content = read_plain(path, manifests.LARGEST_RUN)
+        written = manifests.listed(path.parent).get(path.name)
+        if written is not None and hashlib.sha256(content).hexdigest() != written.sha256:
+            raise ValueError(f"it is not what {manifests.MANIFEST} says")
+        return load(content)
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise _damaged(path, error) from None
 

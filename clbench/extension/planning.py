@@ -12,7 +12,7 @@ from clbench.data.image_folders import ImageFolder, find_images, find_unlabelled
 from clbench.data.import_checks import few
 from clbench.deployment.foreign_networks import Foreign, foreign_network
 from clbench.deployment.loading import load_network
-from clbench.deployment.strategy_states import StrategyState, stored_states
+from clbench.deployment.strategy_states import StrategyState, missing_states, stored_states
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import UsageError
 from clbench.extension.candidates import strategy_spec, trunk_sha256
@@ -207,7 +207,7 @@ def _network_values(request: ExtendRequest, values: Mapping[str, Any]) -> tuple[
 def _parent(
     request: ExtendRequest, own: Mapping[str, Any]
 ) -> tuple[TrainedNetwork, Mapping[str, StrategyState], list[str]]:
-    """Return the network, what strategies have kept beside it, and what was assumed about it."""
+    """Return the network, what strategies have kept beside it, and notes: what is missing, or was assumed."""
     if request.source is not None:
         for name in ("weights", "classes", "head", "size", "mean", "std", "fit"):
             if getattr(request, name) is not None:
@@ -219,7 +219,9 @@ def _parent(
                 "not be added to either"
             )
         folder = request.source if request.source.is_dir() else request.source.parent
-        return network, stored_states(folder), []
+        gone = missing_states(folder)
+        notes = [f"what {listed(gone)} kept of the old classes is missing in {folder}"] if gone else []
+        return network, stored_states(folder), notes
     missing = [f"--{name}" for name in ("network", "weights", "classes") if getattr(request, name) is None]
     if missing:
         raise UsageError(
@@ -266,7 +268,7 @@ def _new_images(request: ExtendRequest, known: Sequence[str], notify: Listener) 
     for name, train, test in zip(folder.classes, folder.train, folder.test, strict=True):
         if name not in known and (same := same_but_for_writing(name, (*known, *folder.classes))):
             raise UsageError(
-                f"the class {name!r} has the name of {same!r} but for capitals, spaces or accents",
+                f"the class {name!r} has the name of {same!r} but for capitals, spaces or how accents are encoded",
                 "Rename the folder if it is another class. If it is the same, give it the same name.",
             )
         if len(train) + len(test) < 2 or not train:

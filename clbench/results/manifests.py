@@ -69,13 +69,21 @@ def _size_and_hash(content: bytes | Path) -> SizeAndHash:
         return file.tell(), digest.hexdigest()
 
 
+def listed(folder: Path) -> Mapping[str, ManifestEntry]:
+    """Return the files that a manifest lists, by name; none where it is missing or damaged."""
+    try:
+        return Manifest.model_validate_json(read_plain(folder / MANIFEST, LARGEST_JSON)).files
+    except (OSError, ValueError):
+        return {}
+
+
 def damage(run: Path) -> str | None:
     """Return what is wrong with a published run's files, or None where each is as its manifest says.
 
     Nothing but plain files in the run's own folder is opened, whatever the manifest lists.
     """
     try:
-        listed = Manifest.model_validate_json(read_plain(run / MANIFEST, LARGEST_JSON)).files
+        files = Manifest.model_validate_json(read_plain(run / MANIFEST, LARGEST_JSON)).files
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
     except ValidationError as error:
@@ -83,12 +91,12 @@ def damage(run: Path) -> str | None:
     except (OSError, ValueError) as error:
         return f"{MANIFEST} cannot be read ({type(error).__name__}: {error})"
     left = LARGEST_RUN
-    for name, entry in listed.items():
+    for name, entry in files.items():
         left -= entry.size
         if problem := _difference(run, name, entry) if left >= 0 else f"its files have more than {LARGEST_RUN:,} bytes":
             return problem
     try:
-        extra = sorted({path.name for path in run.iterdir()} - set(listed) - {MANIFEST})
+        extra = sorted({path.name for path in run.iterdir()} - set(files) - {MANIFEST})
     except OSError as error:
         return f"its folder cannot be read ({error.strerror})"
     return f"{extra[0]} is not in {MANIFEST}" if extra else None

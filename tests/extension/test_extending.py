@@ -19,8 +19,10 @@ from safetensors.torch import save_file
 from small_runs import strategy_class
 
 import clbench
+from clbench.api.extending import plan_extension
 from clbench.cli import program
 from clbench.errors import DataError, UsageError
+from clbench.extension.requests import ExtendRequest
 from clbench.plugins.discovery import builtin_folder
 
 HEAD = {"network.train": "head"}
@@ -651,7 +653,7 @@ def test_the_result_says_what_it_rests_on_and_which_files_were_written(
     command("extend", model, "--images", photos.three, "--out", "new", "--export", export)
     said = capsys.readouterr().out
     assert "On 24 test images of new classes and 140 of old ones." in said  # a fifth of 3 x 40, and 7 x 20
-    assert "agrees: how many of the unlabelled images get the old network's answer" in said
+    assert "unlabelled images get the old network's answer" in said
     assert f"new/{name}: the same for use without clbench" in said
     assert "\nTo ask it: clbench predict new IMAGES…\n" in said
 
@@ -679,7 +681,8 @@ def test_a_dry_run_names_classes_one_a_line_and_strategies_in_one(model, photos,
 
 
 def with_values(folder: Path, change) -> None:
-    """Change what the file of slda's statistics says."""
+    """Change what the file of slda's statistics says, as a stranger would who also leaves out its hash."""
+    (folder / "MANIFEST.json").unlink()
     path = folder / "state-slda.safetensors"
     with safe_open(path, "pt") as file:
         about = file.metadata()["clbench"]
@@ -698,6 +701,24 @@ def test_kept_statistics_cannot_replace_what_a_strategy_is(model, photos, tmp_pa
     with_values(tmp_path / "model", replaced)
     with pytest.raises(DataError, match=f"is damaged: ValueError: {name} is nothing that a strategy keeps"):
         clbench.extend(tmp_path / "model", photos.one, strategy="slda", out=tmp_path / "out", threads=1)
+
+
+def test_statistics_of_which_a_byte_has_changed_are_not_used(model, photos, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    path = tmp_path / "model" / "state-ncm.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"state-ncm.safetensors is damaged: .* not what MANIFEST.json says"):
+        clbench.extend(tmp_path / "model", photos.one, strategy="ncm", out=tmp_path / "out", threads=1)
+
+
+def test_statistics_that_are_gone_are_missed(model, photos, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    (tmp_path / "model" / "state-ncm.safetensors").unlink()
+    planned = plan_extension(ExtendRequest(source=tmp_path / "model", images=photos.one, out=tmp_path / "out"))
+    assert planned["strategy"] == ["imprint"]
+    assert f"what ncm kept of the old classes is missing in {tmp_path / 'model'}" in planned["notes"]
 
 
 def test_statistics_that_are_nested_without_end_are_damaged(model, photos, tmp_path):

@@ -158,6 +158,13 @@ def test_a_timm_network_is_taken_with_its_own_head(tmp_path):
         assert torch.allclose(network(x), module(x), atol=1e-4)
 
 
+def test_an_empty_name_is_refused_with_the_output_that_has_it(elsewhere, tmp_path):
+    folder, _ = elsewhere
+    (tmp_path / "classes.txt").write_text("a\n\nc\n")
+    with pytest.raises(DataError, match=r"classes.txt: the name of output 1 is empty"):
+        foreign_network(Foreign(str(folder / "mine.py"), folder / "weights.pt", tmp_path / "classes.txt", size=16))
+
+
 def test_too_few_classes_are_refused(elsewhere, tmp_path):
     folder, _ = elsewhere
     (tmp_path / "classes.txt").write_text("a\nb\n")

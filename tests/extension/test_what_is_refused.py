@@ -144,7 +144,7 @@ def test_also_old_is_refused_where_there_is_no_old_class(model, photos, tmp_path
 def test_accents_are_the_same_however_they_are_encoded(model, photos, tmp_path):
     for name in ("caf\u00e9", "cafe\u0301"):
         shutil.copytree(photos.one / "digit-7", tmp_path / "new" / name)
-    with pytest.raises(UsageError, match="but for capitals, spaces or accents"):
+    with pytest.raises(UsageError, match="but for capitals, spaces or how accents are encoded"):
         clbench.extend(model, tmp_path / "new", out=tmp_path / "out")
 
 
