@@ -1,8 +1,8 @@
 """Importance of each weight for what a network has learned: the diagonals that EWC, MAS and similar methods use.
 
 They are sums over samples of squared or absolute per-sample gradients, of the network in evaluation mode unless it says
-otherwise. If all its parameters are in linear layers, one backward pass per batch gives them, since (g aᵀ)² = g² (a²)ᵀ;
-otherwise torch.func computes the per-sample gradients.
+otherwise. If all its parameters are in linear layers that are each applied once to vectors, one backward pass per batch
+gives them, since (g aᵀ)² = g² (a²)ᵀ; otherwise torch.func computes the per-sample gradients.
 """
 
 from __future__ import annotations
@@ -197,9 +197,9 @@ def _add_squares(
     def loss(logits: Tensor, target: Tensor) -> Tensor:
         return F.cross_entropy(logits[columns], target)
 
-    if layers := _linear_layers(model):
-        with_gradients = _linear_parts(layers, lambda: F.cross_entropy(model(x)[:, columns], y, reduction="sum"))
-        _add_linear(total, model, [(layer, a.square(), g.square() * weight[:, None]) for layer, a, g in with_gradients])
+    parts = _linear_parts(model, lambda: F.cross_entropy(model(x)[:, columns], y, reduction="sum"))
+    if parts is not None:
+        _add_linear(total, model, [(layer, a.square(), g.square() * weight[:, None]) for layer, a, g in parts])
         return
     for xs, ys, ws in zip(*(part.split(_PER_SAMPLE_BATCH) for part in (x, y, weight)), strict=True):
         per_sample = _per_sample(model, loss, xs, ys)
@@ -210,19 +210,12 @@ def _add_absolute(total: dict[str, Tensor], model: Network, x: Tensor, columns: 
     def norm(logits: Tensor, _: Tensor) -> Tensor:
         return logits[columns].square().sum()
 
-    if layers := _linear_layers(model):
-        with_gradients = _linear_parts(layers, lambda: model(x)[:, columns].square().sum())
-        _add_linear(total, model, [(layer, a.abs(), g.abs()) for layer, a, g in with_gradients])
+    parts = _linear_parts(model, lambda: model(x)[:, columns].square().sum())
+    if parts is not None:
+        _add_linear(total, model, [(layer, a.abs(), g.abs()) for layer, a, g in parts])
         return
     for xs in x.split(_PER_SAMPLE_BATCH):
         _add(total, tuple(gradient.abs().sum(dim=0) for gradient in _per_sample(model, norm, xs, xs)))
-
-
-def _linear_layers(model: Network) -> list[nn.Linear]:
-    """Return the linear layers of a network if they have all its parameters, else none."""
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    theirs = sum(len(list(layer.parameters())) for layer in layers)
-    return layers if theirs == len(list(model.parameters())) else []
 
 
 def _add_linear(total: dict[str, Tensor], model: Network, parts: list[tuple[nn.Linear, Tensor, Tensor]]) -> None:
@@ -230,26 +223,35 @@ def _add_linear(total: dict[str, Tensor], model: Network, parts: list[tuple[nn.L
     names = {id(weight): name for name, weight in model.named_parameters()}
     for layer, a, g in parts:
         total[names[id(layer.weight)]] += g.T @ a
-        total[names[id(layer.bias)]] += g.sum(dim=0)
+        if layer.bias is not None:
+            total[names[id(layer.bias)]] += g.sum(dim=0)
 
 
-def _linear_parts(layers: list[nn.Linear], loss: Callable[[], Tensor]) -> list[tuple[nn.Linear, Tensor, Tensor]]:
-    """Return each layer with its input a (n, in) and the gradient g (n, out) of the summed loss w.r.t. its output."""
-    inputs: dict[nn.Linear, Tensor] = {}
-    outputs: dict[nn.Linear, Tensor] = {}
+def _linear_parts(model: Network, loss: Callable[[], Tensor]) -> list[tuple[nn.Linear, Tensor, Tensor]] | None:
+    """Return each linear layer, its input a (n, in), and the gradient g (n, out) of the summed loss w.r.t. its output.
+
+    None if other layers have parameters too, or one is not applied exactly once, to vectors.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if sum(len(list(layer.parameters())) for layer in layers) != len(list(model.parameters())):
+        return None
+    calls: list[tuple[nn.Linear, Tensor, Tensor]] = []
 
     def keep(layer: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(layer, nn.Linear)
-        inputs[layer], outputs[layer] = given[0].detach(), output
+        calls.append((layer, given[0].detach(), output))
 
     handles = [layer.register_forward_hook(keep) for layer in layers]
     try:
         value = loss()
-        gradients = torch.autograd.grad(value, [outputs[layer] for layer in layers])
     finally:
         for handle in handles:
             handle.remove()
-    return [(layer, inputs[layer], gradient) for layer, gradient in zip(layers, gradients, strict=True)]
+    once = {layer for layer, _, _ in calls} == set(layers) and len(calls) == len(layers)
+    if not once or any(a.dim() != 2 for _, a, _ in calls):
+        return None
+    gradients = torch.autograd.grad(value, [output for _, _, output in calls])
+    return [(layer, a, gradient) for (layer, a, _), gradient in zip(calls, gradients, strict=True)]
 
 
 def _per_sample(model: Network, value: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, ...]:

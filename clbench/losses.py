@@ -4,32 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def cross_entropy(logits: Tensor, y: Tensor, first: int = 0) -> Tensor:
+def cross_entropy(logits: Tensor, y: Tensor, first: int = 0, *, reduction: Literal["mean", "none"] = "mean") -> Tensor:
     """-1/n Σ log softmax(logits[:, first:])[y - first]: cross-entropy over the columns from `first` on.
 
     `logits` (n, classes), `y` (n,) in first .. classes - 1. With `first` = 0 it ranges over every class seen so far,
-    with `first` = `experience.old_classes` over the current experience's classes only.
+    with `first` = `experience.old_classes` over the current experience's classes only. Without a `reduction` each
+    sample's, (n,), in place of their mean.
     """
     if first:
         logits, y = logits[:, first:], y - first
-    return F.cross_entropy(logits, y)
+    return F.cross_entropy(logits, y, reduction=reduction)
 
 
-def cross_entropy_within(logits: Tensor, y: Tensor, sizes: Sequence[int]) -> Tensor:
-    """The cross-entropy of each sample over the columns of its own experience only.
+def cross_entropy_within(
+    logits: Tensor, y: Tensor, sizes: Sequence[int], *, reduction: Literal["mean", "none"] = "mean"
+) -> Tensor:
+    """The cross-entropy of each sample over the columns of its own experience only; `reduction` as above.
 
     `logits` (n, Σ sizes), `y` (n,); experience j has the `sizes[j]` columns after those of the experiences before it.
     """
     experience = _experiences(tuple(sizes), logits.device)
     elsewhere = experience[y][:, None] != experience[None, :]
-    return F.cross_entropy(logits.masked_fill(elsewhere, _NEVER), y)
+    return F.cross_entropy(logits.masked_fill(elsewhere, _NEVER), y, reduction=reduction)
 
 
 @lru_cache(maxsize=128)

@@ -3,8 +3,9 @@
     g ← g - (gᵀ g_ref / g_refᵀ g_ref) g_ref        if gᵀ g_ref < 0; g_ref is the gradient of CE on sampled exemplars
 
 Source: Chaudhry et al. 2019 (arXiv 1812.00420), equation 11.
-Variant: class-incremental, over all classes seen so far. The memory is divided equally among the classes and filled at
-random after each experience, where the paper divides it among tasks. It never holds more than `memory` samples.
+Variant: class-incrementally CE ranges over all classes seen so far; task-incrementally, as in the paper, over those of
+the sample's own experience. The memory is divided equally among the classes and filled at random after each experience,
+where the paper divides it among tasks. It never holds more than `memory` samples.
 """
 
 from typing import Annotated
@@ -14,7 +15,6 @@ from annotated_types import Ge
 from torch import Tensor
 
 import clbench
-from clbench import losses
 
 
 @clbench.config
@@ -39,7 +39,7 @@ class AGEM(clbench.Strategy[Config]):
     def before_step(self, batch: clbench.Batch) -> None:
         weights = [weight for weight in batch.model.parameters() if weight.grad is not None]
         old = self.exemplars.draw(self.config.batch, batch)
-        references = torch.autograd.grad(losses.cross_entropy(batch.model(old.x), old.y), weights)
+        references = torch.autograd.grad(batch.cross_entropy_of(old.x, old.y), weights)
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         product = sum(torch.sum(g * r) for g, r in zip(gradients, references, strict=True))
         if product < 0:

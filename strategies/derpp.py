@@ -16,7 +16,6 @@ from annotated_types import Ge
 from torch import Tensor
 
 import clbench
-from clbench import losses
 
 
 @clbench.config
@@ -43,8 +42,11 @@ class DERpp(clbench.Strategy[Config]):
         if not len(self.exemplars):
             return new
         one, other = (self.exemplars.draw(self.config.batch, batch) for _ in range(2))
-        match = self.squared_distance(batch.model(one.x), one.values["logits"])
-        return new + self.config.alpha * match + self.config.beta * losses.cross_entropy(batch.model(other.x), other.y)
+        match = self.squared_distance(batch.logits_of(one.x), one.values["logits"])
+        return new + self.config.alpha * match + self.config.beta * batch.cross_entropy_of(other.x, other.y)
+
+    def validation_loss(self, batch: clbench.Batch) -> Tensor:
+        return batch.cross_entropy()
 
     def squared_distance(self, logits: Tensor, stored: Tensor) -> Tensor:
         """Mean of (o - z)² over the known z; `stored` (n, all classes) is NaN for classes that did not exist yet."""

@@ -56,6 +56,9 @@ class ER(clbench.Strategy[Config]):
         share = len(old.y) / (len(old.y) + len(batch.y))
         return (1 - share) * batch.cross_entropy() + share * batch.cross_entropy_of(old.x, old.y)
 
+    def validation_loss(self, batch: clbench.Batch) -> Tensor:
+        return batch.cross_entropy()
+
     def after_step(self, batch: clbench.Batch) -> None:
         if self.config.memories == "reservoir":
             self.exemplars.reservoir(batch)

@@ -4,7 +4,8 @@
 
 Source: Caccia et al. 2022 (arXiv 2104.05025), equation 3.
 Variant: exemplars from reservoir sampling, which counts an image once, however many epochs show it. The first
-experience is trained by plain cross-entropy.
+experience is trained by plain cross-entropy. Task-incrementally the softmax of an exemplar ranges over the classes of
+its own experience.
 """
 
 from typing import Annotated
@@ -36,7 +37,10 @@ class ERACE(clbench.Strategy[Config]):
         absent[batch.y.unique()] = False
         new = losses.cross_entropy(batch.logits.masked_fill(absent, -1e30), batch.y)
         old = self.exemplars.draw(self.config.batch, batch)
-        return new + losses.cross_entropy(batch.model(old.x), old.y)
+        return new + batch.cross_entropy_of(old.x, old.y)
+
+    def validation_loss(self, batch: clbench.Batch) -> Tensor:
+        return batch.cross_entropy()
 
     def after_step(self, batch: clbench.Batch) -> None:
         self.exemplars.reservoir(batch)

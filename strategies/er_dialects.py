@@ -76,6 +76,9 @@ class ERDialects(clbench.Strategy[Config]):
         new = 1 / (batch.experience.index + 1)
         return new * batch.cross_entropy(over) + (1 - new) * batch.cross_entropy_of(old.x, old.y, over)
 
+    def validation_loss(self, batch: clbench.Batch) -> Tensor:
+        return batch.cross_entropy(self.config.cross_entropy_over)
+
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
         if self.config.share_of == "experiences":
             self.exemplars.share_among_experiences(experience)

@@ -36,6 +36,7 @@ class Config:
 
 
 class ICaRL(clbench.Strategy[Config]):
+    only_new_classes = True
     presets = {
         "vandeven2022": {
             "source": "van de Ven et al. 2022 (Nature Machine Intelligence), its code; there Σ_c is not divided by C",
@@ -78,3 +79,6 @@ class ICaRL(clbench.Strategy[Config]):
 
     def classifier(self, model: clbench.Network, experience: clbench.Experience) -> nn.Module:
         return NearestMean(self.means)  # by the cosine; φ and μ have length 1, so the distance has the same order
+
+    def predict_within(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
+        return model(x)

@@ -13,6 +13,8 @@ from clbench import losses
 
 
 class LwFMC(clbench.Strategy):
+    only_new_classes = True
+
     @classmethod
     def check_protocol(cls, config: object, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
         if setting == "domain_incremental":

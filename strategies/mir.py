@@ -3,14 +3,14 @@
     L = CE(new batch) + CE(x_1 … x_k)        the k drawn exemplars with the largest ℓ(x; θ - α∇CE(new batch)) - ℓ(x; θ)
 
 Source: Aljundi et al. 2019 (arXiv 1908.04742), algorithm 2 (ER-MIR), from a reservoir.
-Variant: over all classes seen so far. Candidates are scored in evaluation mode. The reservoir counts an image once,
-however many epochs show it. The paper's code, but not its algorithm, leaves the current experience out of the replay.
+Variant: over all classes seen so far; task-incrementally over those of a sample's own experience. Candidates are scored
+in evaluation mode. The reservoir counts an image once, however many epochs show it. The paper's code, but not its
+algorithm, leaves the current experience out of the replay.
 """
 
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.func import functional_call
@@ -46,6 +46,9 @@ class MIR(clbench.Strategy[Config]):
         chosen = self.interference(batch, new, drawn).topk(min(self.config.batch, len(drawn.y))).indices
         return new + batch.cross_entropy_of(drawn.x[chosen], drawn.y[chosen])
 
+    def validation_loss(self, batch: clbench.Batch) -> Tensor:
+        return batch.cross_entropy()
+
     def interference(self, batch: clbench.Batch, new: Tensor, drawn: Drawn) -> Tensor:
         """Return by how much the loss of each candidate rises, (n,), if a step on the loss `new` is taken."""
         weights = {name: weight for name, weight in batch.model.named_parameters() if weight.requires_grad}
@@ -56,12 +59,10 @@ class MIR(clbench.Strategy[Config]):
             name: weight.detach() - self.config.rate * gradient
             for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
         }
-        seen = batch.experience.seen_classes
         network = batch.model.in_evaluation()
         with torch.no_grad():
             before, after = network(drawn.x), functional_call(network, ahead, (drawn.x,))
-        losses = [F.cross_entropy(logits[:, :seen], drawn.y, reduction="none") for logits in (before, after)]
-        return losses[1] - losses[0]
+        return batch.cross_entropies(after, drawn.y) - batch.cross_entropies(before, drawn.y)
 
     def after_step(self, batch: clbench.Batch) -> None:
         self.exemplars.reservoir(batch)

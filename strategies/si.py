@@ -83,21 +83,27 @@ class SI(clbench.Strategy[Config]):
         penalty = losses.weighted_squared_distance(self.anchored, [self.anchor], [self.importance])
         return new + self.config.strength * penalty
 
+    def before_step(self, batch: clbench.Batch) -> None:
+        """Keep g before the recipe cuts the gradients that the step is taken with."""
+        weights = {name: weight for name, weight in batch.model.named_parameters() if weight.grad is not None}
+        if self.config.gradient == "classification":
+            self.g = {name: weight.grad - self.penalty_gradient(name, weight) for name, weight in weights.items()}
+        else:
+            self.g = {name: weight.grad.clone() for name, weight in weights.items()}
+
     def after_step(self, batch: clbench.Batch) -> None:
         for name, weight in batch.model.named_parameters():
-            if weight.grad is not None:
-                gradient = weight.grad
-                if self.config.gradient == "classification":
-                    gradient = gradient - self.penalty_gradient(name, self.last[name])
-                self.path[name] -= gradient * (weight.detach() - self.last[name])
+            if name in self.g:
+                self.path[name] -= self.g[name] * (weight.detach() - self.last[name])
             self.last[name].copy_(weight.detach())
+        del self.g
 
-    def penalty_gradient(self, name: str, before: Tensor) -> Tensor | float:
-        """Return 2 c Ω (w - w*) at the weights before the step."""
+    def penalty_gradient(self, name: str, weight: Tensor) -> Tensor | float:
+        """Return 2 c Ω (w - w*)."""
         name = name.replace("head.old.", "head.")
         if not self.anchored or name not in self.importance:
             return 0.0
-        return 2 * self.config.strength * self.importance[name] * (before - self.anchor[name])
+        return 2 * self.config.strength * self.importance[name] * (weight.detach() - self.anchor[name])
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
         contributions = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -113,6 +113,54 @@ def test_a_convolutional_networks_fisher_is_the_sum_of_squares_of_one_sample_at_
                 expected[name] += weight * gradient**2 / len(given)
     for name, value in model.join_rows(expected).items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-7)
+
+
+class Unusual(nn.Module):
+    """Linear layers as networks have them: without a bias, applied twice, to tokens, and never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.no_bias, self.twice = nn.Linear(4, 4, bias=False), nn.Linear(4, 4)
+        self.tokens, self.never = nn.Linear(2, 2), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.twice(torch.tanh(self.twice(self.no_bias(x))))
+        return self.tokens(x.view(-1, 2, 2)).flatten(1)
+
+
+def one_at_a_time(model: Network, given: Given, value: Callable[[Tensor, Tensor], Tensor], power: int) -> Any:
+    """By name, the mean of |∂ value(logits, y) / ∂w|^power over the samples."""
+    expected = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    for x, y in zip(given.x, given.y, strict=True):
+        model.zero_grad()
+        value(model(x[None])[0], y).backward()
+        for name, weight in model.named_parameters():
+            expected[name] += (torch.zeros_like(weight) if weight.grad is None else weight.grad.abs() ** power) / len(
+                given
+            )
+    return model.join_rows(expected)
+
+
+@pytest.mark.parametrize("layer", ["no_bias", "twice", "tokens", "never"])
+def test_linear_layers_of_all_kinds_have_the_importances_of_one_sample_at_a_time(layer: str) -> None:
+    torch.manual_seed(0)
+    whole = Unusual()
+    trunk = {
+        "no_bias": nn.Sequential(whole.no_bias, nn.ReLU()),
+        "twice": nn.Sequential(whole.twice, nn.Tanh(), whole.twice),
+        "tokens": nn.Sequential(nn.Unflatten(1, (2, 2)), whole.tokens, nn.Flatten()),
+        "never": whole,
+    }[layer]
+    model, given = Network([trunk], 4), data()
+    model.head.grow(3, seed=1)
+    model.eval()
+    fisher = importance.fisher(model, of(given, WHERE), labels="true")
+    sensitivity = importance.sensitivity(model, of(given, WHERE))
+    squares = one_at_a_time(model, given, F.cross_entropy, 2)
+    sizes = one_at_a_time(model, given, lambda logits, y: logits.square().sum(), 1)
+    for name, value in squares.items():
+        torch.testing.assert_close(fisher[name], value, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(sensitivity[name], sizes[name], rtol=1e-4, atol=1e-6)
 
 
 def test_batches_average_gradients_before_they_are_squared() -> None:
@@ -469,6 +517,7 @@ def test_si_credits_each_weight_with_the_loss_that_its_path_took_away(gradient: 
         si.loss(batch).backward()
         weight = model.head.new.weight  # type: ignore[union-attr]
         path += 0.1 * weight.grad**2
+        si.before_step(batch)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter -= 0.1 * parameter.grad
@@ -492,6 +541,9 @@ def test_si_leaves_its_own_penalty_out_of_the_credit_unless_told_otherwise() -> 
         si.before_experience(model, where)
         batch = Batch(given.x, given.y, given.y, model(given.x), None, model, where)
         si.loss(batch).backward()
+        si.before_step(batch)
+        for parameter in model.parameters():
+            parameter.grad = parameter.grad / 100  # as a recipe cuts gradients
         with torch.no_grad():
             model.head.old.weight -= 0.01  # type: ignore[union-attr]
         si.after_step(batch)

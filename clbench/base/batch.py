@@ -25,6 +25,9 @@ class Source(Protocol):
     def prepare(self, images: Tensor) -> Tensor:
         """Augment and scale stored images."""
 
+    def logits_of(self, model: Network, x: Tensor) -> Tensor:
+        """Return the network's output for `x`, computed in the recipe's precision."""
+
     def note_cross_entropy(self, outputs: int) -> None:
         """Take note of over how many outputs a cross-entropy ranges: over a single one it is 0 whatever is learned."""
 
@@ -55,7 +58,7 @@ class Batch:
     """The current experience."""
 
     source: Source | None = field(default=None, repr=False)
-    """Access to the stored images and to the recipe's augmentation."""
+    """Access to the stored images and to the recipe's augmentation; None for validation data."""
 
     @property
     def recorded(self) -> Tensor | None:
@@ -73,16 +76,22 @@ class Batch:
 
         (m,) -> (m, height, width, channels) of uint8.
         """
-        assert self.source is not None
-        return self.source.original(self.index[positions])
+        return self._source.original(self.index[positions])
 
     def prepare(self, images: Tensor) -> Tensor:
         """Augment and scale stored images as the recipe does; they count as samples seen.
 
         (m, height, width, channels) of uint8 -> (m, channels, height, width) of float32.
         """
-        assert self.source is not None
-        return self.source.prepare(images)
+        return self._source.prepare(images)
+
+    def logits_of(self, x: Tensor) -> Tensor:
+        """Return the network's output for other samples, such as exemplars, in the recipe's precision.
+
+        x (n, channels, height, width) -> (n, rows of the head) of float32.
+        """
+        logits: Tensor = self.model(x) if self.source is None else self.source.logits_of(self.model, x)
+        return logits
 
     def cross_entropy(self, over: Classes = "seen") -> Tensor:
         """Return the classification loss of the setting: the mean cross-entropy of `logits` with `y`.
@@ -92,24 +101,41 @@ class Batch:
         effect: task-incrementally the softmax ranges over the classes of each sample's own experience, domain-
         incrementally over the outputs that all experiences share.
         """
-        from clbench import losses
-
-        experience = self.experience
         if self.source is not None:
             self.source.note_cross_entropy(self._outputs(over))
-        if experience.setting == "class_incremental" and over == "all":
-            return losses.cross_entropy(self.logits, self.y)
-        seen, classes = self.logits, experience.seen_classes
-        if seen.shape[1] > classes:
-            seen = seen[:, :classes]
-        if experience.setting == "task_incremental":
-            return losses.cross_entropy_within(seen, self.y, experience.classes_per_experience[: experience.index + 1])
-        first = experience.old_classes if experience.setting == "class_incremental" and over == "current" else 0
-        return losses.cross_entropy(seen, self.y, first)
+        return self._cross_entropy(self.logits, self.y, over, "mean")
 
     def cross_entropy_of(self, x: Tensor, y: Tensor, over: Classes = "seen") -> Tensor:
         """Return `cross_entropy` of other samples, such as exemplars: x (n, channels, height, width), y (n,)."""
-        return replace(self, x=x, y=y, logits=self.model(x)).cross_entropy(over)
+        return replace(self, x=x, y=y, logits=self.logits_of(x)).cross_entropy(over)
+
+    def cross_entropies(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the `cross_entropy` over the classes seen of each of other samples, (n,): logits (n, …), y (n,)."""
+        return self._cross_entropy(logits, y, "seen", "none")
+
+    def _cross_entropy(self, logits: Tensor, y: Tensor, over: Classes, reduction: Literal["mean", "none"]) -> Tensor:
+        from clbench import losses
+
+        experience = self.experience
+        if experience.setting == "class_incremental" and over == "all":
+            return losses.cross_entropy(logits, y, reduction=reduction)
+        classes = experience.seen_classes
+        if logits.shape[1] > classes:
+            logits = logits[:, :classes]
+        if experience.setting == "task_incremental":
+            sizes = experience.classes_per_experience[: experience.index + 1]
+            return losses.cross_entropy_within(logits, y, sizes, reduction=reduction)
+        first = experience.old_classes if experience.setting == "class_incremental" and over == "current" else 0
+        return losses.cross_entropy(logits, y, first, reduction=reduction)
+
+    @property
+    def _source(self) -> Source:
+        if self.source is None:
+            raise PluginError(
+                "the loss draws exemplars or asks for stored images, and a batch of validation data comes without them",
+                "Give the strategy a hook validation_loss, which does without.",
+            )
+        return self.source
 
     def _outputs(self, over: Classes) -> int:
         """Return over how many outputs the softmax of the cross-entropy ranges for the current experience's samples."""

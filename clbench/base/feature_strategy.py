@@ -83,9 +83,7 @@ class FeatureStrategy(Strategy[ConfigT]):
         """Return what `learn` returned last."""
         return self.learned
 
-    def predict(self, model: Network, x: Tensor, experience: Experience) -> Tensor:
-        """Score the features, in float32 whatever the recipe's precision."""
-        features: Tensor = model.blocks(x).float()
-        with torch.autocast(features.device.type, enabled=False):
-            scores: Tensor = self.classifier(model, experience)(features)
+    def predict_within(self, model: Network, x: Tensor, experience: Experience) -> Tensor:
+        """Score by the head, which is what trains then."""
+        scores: Tensor = model(x)
         return scores

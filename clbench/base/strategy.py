@@ -28,6 +28,7 @@ after each experience.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
@@ -102,7 +103,8 @@ class Strategy(Generic[ConfigT]):
     to it without the data: `clbench train` keeps small ones, of megabytes, and large ones if it is asked to."""
 
     only_new_classes: ClassVar[bool] = False
-    """Set by a strategy that leaves what it knows of a class as it is, and ignores further images of it."""
+    """Set by a strategy that leaves what it knows of a class as it is: it ignores further images of it, or
+    their labels."""
 
     package: ClassVar[str | None] = None
     """The package, with its version, whose training loop the strategy runs in; None for the harness's own."""
@@ -224,6 +226,14 @@ class Strategy(Generic[ConfigT]):
         """
         raise NotImplementedError(f"{type(self).__name__} has no hook `loss`")
 
+    def validation_loss(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch of validation data, which the schedule `plateau` follows. By default `loss`.
+
+        Called in evaluation mode, without gradients. No exemplars can be drawn: a strategy whose `loss` does has this
+        hook, too.
+        """
+        return self.loss(batch)
+
     def train(self, training: Training) -> None:
         """Train the current experience by a loop of the strategy's own, made of the harness's pieces: a Training.
 
@@ -257,8 +267,21 @@ class Strategy(Generic[ConfigT]):
         network in evaluation mode. By default the `classifier`'s scores of the trunk's features. A sample's scores may
         not depend on the other samples of the batch. NaN for a class that may be predicted ends the run with an error.
         """
-        scores: Tensor = self.classifier(model, experience)(model.blocks(x))
+        import torch
+
+        features, classifier = model.blocks(x), self.classifier(model, experience)
+        in_float32 = classifier is not model.head  # near means cannot be told apart in bfloat16
+        with torch.autocast(features.device.type, enabled=False) if in_float32 else contextlib.nullcontext():
+            scores: Tensor = classifier(features.float() if in_float32 else features)
         return scores
+
+    def predict_within(self, model: Network, x: Tensor, experience: Experience) -> Tensor:
+        """Return the same while `experience` is still being trained, for evaluations within it. By default `predict`.
+
+        A strategy whose classifier is made in `after_experience` has none of the new classes yet, and in the first
+        experience none at all: it returns what the head says of them, `model(x)`.
+        """
+        return self.predict(model, x, experience)
 
 
 def has_teacher(strategy: Strategy[Any]) -> bool:

@@ -44,7 +44,7 @@ class Evaluator:
         """Return the predictions after the experience that was just trained, by reading."""
         before = self._fingerprint(trainer)
         with self.audit.evaluating():
-            predictions = self._predicted(trainer, self.ahead)
+            predictions = self._predicted(trainer, self._score(trainer), self.ahead)
             seed = derive(self.spec.seeds.training, "probe")
             check_batch_independence(self.test_set, trainer.model, self._score(trainer), seed, self.audit)
         self.audit.check_unchanged(before, self._fingerprint(trainer))
@@ -57,7 +57,7 @@ class Evaluator:
         index = trainer.where.index
         before = self._fingerprint(trainer)
         with self.audit.evaluating():
-            predictions = self._predicted(trainer)
+            predictions = self._predicted(trainer, self._score(trainer, within=True))
         self.audit.check_unchanged(before, self._fingerprint(trainer))
         past = sum(each.gradient_steps for each in done.experiences)
         right, shares = self.recorder.within(predictions, index)
@@ -80,19 +80,20 @@ class Evaluator:
         with self.audit.evaluating():
             return self.test_set.predict(model.to(self.test_set.images.device), None, sum(sizes))[where.setting]
 
-    def _predicted(self, trainer: Trainer, ahead: bool = False) -> dict[Setting, Any]:
+    def _predicted(self, trainer: Trainer, score: Score, ahead: bool = False) -> dict[Setting, Any]:
         """Predict the test samples of the experiences so far, or of all with those `ahead`."""
         sizes = trainer.where.classes_per_experience
         learned = sum(sizes if ahead else sizes[: trainer.where.index + 1])
-        predictions: dict[Setting, Any] = self.test_set.predict(trainer.model, self._score(trainer), learned)
+        predictions: dict[Setting, Any] = self.test_set.predict(trainer.model, score, learned)
         return predictions
 
-    def _score(self, trainer: Trainer) -> Score:
-        """Return the scores that the strategy gives in the current experience, as a function of network and images."""
-        told = trainer.told
+    def _score(self, trainer: Trainer, within: bool = False) -> Score:
+        """Return the scores that the strategy gives after the current experience, or `within` it, as a function of
+        network and images."""
+        told, predict = trainer.told, self.strategy.predict_within if within else self.strategy.predict
 
         def score(network: Network, x: torch.Tensor) -> torch.Tensor:
-            scores: torch.Tensor = self.strategy.predict(network, x, told)
+            scores: torch.Tensor = predict(network, x, told)
             return scores
 
         return score

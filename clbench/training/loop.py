@@ -460,6 +460,11 @@ class Trainer:
             images = augment(images, self.recipe.augmentation, self._augmentation)
         return self.data.scaling(images)
 
+    def logits_of(self, model: Network, x: Tensor) -> Tensor:
+        """Return the network's output for images of no batch; see base.batch.Source."""
+        with self._precision():
+            return cast(Tensor, model(x)).float()
+
     def note_cross_entropy(self, outputs: int) -> None:
         """Take note of over how many outputs a cross-entropy ranges; see base.batch.Source."""
         self.costs.informative_cross_entropy = bool(self.costs.informative_cross_entropy) or outputs > 1
@@ -477,7 +482,7 @@ class Trainer:
                 batch = Batch(x, y, rows, x, teacher_outputs, self.model, self.where)
                 with self._precision():
                     batch.logits = self.model(x).float()
-                total += float(self.acting.loss(batch)) * len(y)
+                total += float(self.acting.validation_loss(batch)) * len(y)
         self.trained.train()
         return total / len(self.validation_set)
 

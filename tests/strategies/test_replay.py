@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from clbench import losses
 from clbench.base.batch import Batch
 from clbench.base.exemplars import ExemplarMemory, herd
 from clbench.base.experience import Experience
+from clbench.base.incremental_setting import Setting
 from clbench.base.recipe import Recipe
-from clbench.errors import UsageError
+from clbench.errors import PluginError, UsageError
 from clbench.networks.network import Network
 from clbench.plugins.discovery import builtin_folder
 from clbench.runs.grid import plan
@@ -38,6 +40,10 @@ class Pixels:
 
     def prepare(self, images: Tensor) -> Tensor:
         return images.float().permute(0, 3, 1, 2)
+
+    def logits_of(self, model: Network, x: Tensor) -> Tensor:
+        logits: Tensor = model(x)
+        return logits
 
     def note_cross_entropy(self, outputs: int) -> None:
         """Nobody reads it here."""
@@ -248,9 +254,11 @@ def test_no_more_exemplars_are_kept_than_the_config_says_and_of_seen_classes_onl
         assert all(known[i.numpy().tobytes()] == int(y) for i, y in zip(kept.images, kept.labels, strict=True))
 
 
-@pytest.mark.parametrize("name", ["agem", "icarl", "bic"])
-def test_domain_incrementally_every_class_has_its_share_though_experiences_share_outputs(name: str) -> None:
-    strategy = builtin(name, memory=13)
+@pytest.mark.parametrize(("name", "config"), [("agem", {}), ("er", {"memories": "herding"})])
+def test_domain_incrementally_every_class_has_its_share_though_experiences_share_outputs(
+    name: str, config: dict[str, str]
+) -> None:
+    strategy = builtin(name, memory=13, **config)
     run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES, setting="domain_incremental")
     strategy.start(run.trainer.model)
     for index, share in enumerate((6, 3, 2)):  # of 13 among 2, 4 and 6 classes
@@ -340,11 +348,18 @@ class Linear(Network):
         self.head.grow(classes, seed=1)
 
 
-def a_batch(model: Network) -> tuple[Batch, Tensor]:
+BY_SETTING = pytest.mark.parametrize(
+    ("setting", "new", "old"),
+    [("class_incremental", slice(0, 4), slice(0, 4)), ("task_incremental", slice(2, 4), slice(0, 2))],
+)
+"""Over which outputs the cross-entropy ranges for the new batch, and for exemplars of the first of two experiences."""
+
+
+def a_batch(model: Network, setting: Setting = "class_incremental") -> tuple[Batch, Tensor]:
     x = torch.randn(6, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     y = torch.tensor([2, 3, 2, 3, 3, 2])
     index = torch.arange(6)
-    return Batch(x, y, index, model(x), None, model, Experience(1, (2, 2)), Pixels()), y
+    return Batch(x, y, index, model(x), None, model, Experience(1, (2, 2), setting), Pixels()), y
 
 
 def filled(memory: ExemplarMemory, **values: Tensor) -> tuple[Tensor, Tensor]:
@@ -368,35 +383,38 @@ def test_er_is_the_cross_entropy_over_the_batch_and_the_exemplars_together() -> 
     torch.testing.assert_close(er.loss(batch), expected)
 
 
-def test_er_ace_leaves_absent_classes_out_for_the_new_batch_only() -> None:
+@BY_SETTING
+def test_er_ace_leaves_absent_classes_out_for_the_new_batch_only(setting: Setting, new: slice, old: slice) -> None:
     model = Linear()
     ace = started("er_ace", model)
     x, y = filled(ace.exemplars)
-    batch, new = a_batch(model)
-    expected = F.cross_entropy(batch.logits[:, 2:], new - 2) + F.cross_entropy(model(x), y)
+    batch, labels = a_batch(model, setting)
+    expected = F.cross_entropy(batch.logits[:, 2:], labels - 2) + F.cross_entropy(model(x)[:, old], y)
     torch.testing.assert_close(ace.loss(batch), expected)
 
 
-def test_derpp_matches_the_logits_that_were_known_and_the_labels() -> None:
+@BY_SETTING
+def test_derpp_matches_the_logits_that_were_known_and_the_labels(setting: Setting, new: slice, old: slice) -> None:
     model = Linear()
     derpp = started("derpp", model, alpha=0.3, beta=0.7)
     stored = torch.full((4, 4), torch.nan)
     stored[:, :2] = torch.randn(4, 2, generator=torch.Generator().manual_seed(1))
     x, y = filled(derpp.exemplars, logits=stored)
-    batch, new = a_batch(model)
-    expected = F.cross_entropy(batch.logits, new)
-    expected = expected + 0.3 * F.mse_loss(model(x)[:, :2], stored[:, :2]) + 0.7 * F.cross_entropy(model(x), y)
+    batch, labels = a_batch(model, setting)
+    expected = F.cross_entropy(batch.logits[:, new], labels - new.start)
+    expected = expected + 0.3 * F.mse_loss(model(x)[:, :2], stored[:, :2]) + 0.7 * F.cross_entropy(model(x)[:, old], y)
     torch.testing.assert_close(derpp.loss(batch), expected)
 
 
-def test_agem_takes_away_what_would_raise_the_loss_on_the_exemplars() -> None:
+@BY_SETTING
+def test_agem_takes_away_what_would_raise_the_loss_on_the_exemplars(setting: Setting, new: slice, old: slice) -> None:
     model = Linear()
     agem = started("agem", model)
     x, y = filled(agem.exemplars)
     weights = list(model.parameters())
-    references = torch.autograd.grad(F.cross_entropy(model(x), y), weights)
+    references = torch.autograd.grad(F.cross_entropy(model(x)[:, old], y), weights)
     reference = torch.cat([g.flatten() for g in references])
-    batch, _ = a_batch(model)
+    batch, _ = a_batch(model, setting)
     for sign in (-1, 1):  # against the exemplars' gradient and with it
         noise = torch.randn(len(reference), generator=torch.Generator().manual_seed(2))
         noise -= noise @ reference / (reference @ reference) * reference
@@ -494,6 +512,70 @@ def test_mir_replays_the_exemplars_whose_loss_the_step_would_raise_most() -> Non
     chosen = drawn.x[rises.topk(2).indices], drawn.y[rises.topk(2).indices]
     assert sorted(chosen[1].tolist()) == [0, 1] and all(image[0] == 1 for image in chosen[0].flatten(1))
     torch.testing.assert_close(mir.loss(batch), 2 * torch.tensor(4.0).log())
+
+
+@BY_SETTING
+def test_mir_scores_exemplars_by_the_loss_of_the_setting(setting: Setting, new: slice, old: slice) -> None:
+    model = Linear()
+    mir = started("mir", model, rate=1.0)
+    filled(mir.exemplars)
+    batch, labels = a_batch(model, setting)
+    drawn = mir.exemplars.draw(4, batch)
+    found = mir.interference(batch, batch.cross_entropy(), drawn)
+    gradients = torch.autograd.grad(
+        F.cross_entropy(model(batch.x)[:, new], labels - new.start), list(model.parameters())
+    )
+    ahead = Linear()
+    ahead.load_state_dict({name: w - g for (name, w), g in zip(model.named_parameters(), gradients, strict=True)})
+    after, before = (F.cross_entropy(each(drawn.x)[:, old], drawn.y, reduction="none") for each in (ahead, model))
+    torch.testing.assert_close(found, after - before)
+
+
+@pytest.mark.parametrize("name", ["er", "er_dialects", "er_ace", "derpp", "mir"])
+def test_the_validation_loss_that_a_plateau_follows_draws_no_exemplars(name: str) -> None:
+    how = replace(RECIPE, schedule="plateau", validation=0.25, patience=5)
+    config = {"mixture": "batches"} if name == "er_dialects" else {}
+    strategy = builtin(name, memory=13, **config)
+    run = SmallRun(strategy, how, colours(classes=6), SIZES)
+    strategy.start(run.trainer.model)
+    run.learn(2)
+    x = torch.zeros(1, 1)
+    batch = Batch(x, torch.tensor([1]), torch.tensor([0]), torch.zeros(1, 4), None, run.trainer.model, run.trainer.told)
+    assert float(strategy.validation_loss(batch)) == pytest.approx(math.log(4)) and len(strategy.exemplars) > 0
+    with pytest.raises(PluginError, match="a batch of validation data comes without them"):
+        strategy.loss(batch)
+
+
+@pytest.mark.parametrize("name", ["icarl", "lwf_mc", "bic"])
+def test_a_loss_that_uses_labels_for_new_outputs_only_is_refused_where_none_is_new(name: str) -> None:
+    strategy = builtin(name)
+    with pytest.raises(UsageError, match="no output is new, and its loss uses the labels of new ones only"):
+        type(strategy).check_protocol(strategy.config, RECIPE, "domain_incremental")
+    type(strategy).check_protocol(strategy.config, RECIPE, "class_incremental")
+
+
+def test_near_class_means_are_told_apart_whatever_the_recipes_precision() -> None:
+    icarl, model = builtin("icarl"), Linear()
+    icarl.means = F.normalize(torch.tensor([[1.0, 1, 1, 1], [1, 1, 1, 1.001]]), dim=1)
+    x = torch.tensor([[1.0, 1, 1, 1], [1, 1, 1, 1.001]]).view(2, 1, 2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert icarl.predict(model, x, Experience(0, (2,))).argmax(dim=1).tolist() == [0, 1]
+
+
+def test_exemplars_go_through_the_network_in_the_recipes_precision() -> None:
+    seen = set()
+
+    class Watched(torch.nn.Flatten):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.add(torch.is_autocast_enabled("cpu"))
+            return super().forward(x)
+
+    strategy = builtin("er", memory=13)
+    run = SmallRun(strategy, replace(RECIPE, precision="bfloat16"), colours(classes=6), SIZES)
+    run.trainer.model.blocks.append(Watched())
+    strategy.start(run.trainer.model)
+    run.learn(1)
+    assert seen == {True}
 
 
 def test_the_replay_of_van_de_ven_weighs_the_exemplars_by_the_share_of_old_experiences() -> None:
