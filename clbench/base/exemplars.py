@@ -47,7 +47,8 @@ class ExemplarMemory:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.offered = 0
-        """Number of different images offered to `reservoir` or `balanced_reservoir` so far."""
+        """Number of different images offered to `reservoir` or `balanced_reservoir` so far; see there for those that
+        return."""
 
         self._row_at: dict[int, int] = {}
         """By its place, the dataset's row of each image that was offered in a batch."""
@@ -83,8 +84,8 @@ class ExemplarMemory:
         """Offer a batch by reservoir sampling: at any time all images offered so far are equally likely to be stored.
 
         An image is stored once at most, however often it is offered. `values` (n, …) are stored with the images; those
-        of each offer of an image within an experience are equally likely. Of exemplars that are held, none is replaced.
-        Source: Vitter 1985, algorithm R.
+        of each offer of an image within an experience are equally likely. Where images return in later experiences, one
+        that is not stored counts anew. Of exemplars that are held, none is replaced. Source: Vitter 1985, algorithm R.
         """
         self._store(batch, self._places(batch, bool(values), self._anywhere), values)
 

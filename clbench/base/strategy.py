@@ -170,7 +170,10 @@ class Strategy(Generic[ConfigT]):
         return False
 
     def weight_decay(self, experience: Experience) -> float:
-        """Return λ of a term ½λ‖θ‖² over all trained parameters, which is added to the recipe's weight decay."""
+        """Return λ of a term ½λ‖θ‖² over all trained parameters, which is added to the recipe's weight decay.
+
+        The optimizer `adamw` shrinks the weights by it instead of adding its gradient.
+        """
         return 0.0
 
     def teacher_output(self, model: Network, x: Tensor, experience: Experience) -> Tensor:

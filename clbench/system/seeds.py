@@ -2,7 +2,8 @@
 
 No random state is carried from one experience to the next: every generator is created from the run's seed, the purpose
 and the experience. So a resumed run draws the same numbers as an uninterrupted one, and a method that draws more
-numbers than another sees the same batches.
+numbers than another sees the same images in the same order. Only their augmentation may differ: exemplars are augmented
+from the same stream.
 """
 
 from __future__ import annotations

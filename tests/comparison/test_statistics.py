@@ -247,6 +247,26 @@ def test_seeds_that_agree_give_an_interval_without_width_and_the_scenarios_are_n
     assert (made.low, made.high) == (pytest.approx(0.5), pytest.approx(0.5))
 
 
+@pytest.mark.parametrize("scenarios", [3, 4, 6])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_the_interval_over_scenarios_holds_the_mean_of_all_seeds_19_times_in_20(scenarios: int, seeds: int) -> None:
+    draw, repetitions = np.random.default_rng(scenarios * 10 + seeds), 1000
+    means = 0.2 + 0.1 * np.arange(scenarios)
+    deviations = draw.uniform(0.005, 0.02, scenarios)
+    held = 0
+    for _ in range(repetitions):
+        values = means[:, None] + deviations[:, None] * draw.standard_normal((scenarios, seeds))
+        made = statistics.interquartile_mean(values.tolist())
+        assert made.low is not None and made.high is not None
+        held += made.low <= means.mean() <= made.high
+    assert held / repetitions > 0.95 - 3 * math.sqrt(0.95 * 0.05 / repetitions)
+
+
+def test_an_accuracy_over_scenarios_has_bounds_between_0_and_1() -> None:
+    made = statistics.interquartile_mean([[0.0, 0.1], [0.1, 0.2], [0.0, 0.3]])
+    assert made.low == 0 and made.high is not None and 0 < made.high <= 1
+
+
 def test_with_many_seeds_the_interval_is_that_of_a_mean_of_normal_values() -> None:
     draw = np.random.default_rng(5)
     made = statistics.interquartile_mean([draw.normal(mean, 0.1, 100).tolist() for mean in (0.2, 0.5, 0.8)])

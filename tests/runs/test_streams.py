@@ -148,6 +148,18 @@ def test_evaluations_within_experiences_change_no_weights(tmp_path: Path, data: 
 
 
 @pytest.mark.slow
+def test_what_makes_its_classifier_after_an_experience_is_evaluated_by_the_head_within_it(
+    tmp_path: Path, data: Path
+) -> None:
+    runs = run(tmp_path, data, ["naive", "icarl", "ncm"], epochs=1, set={"stream.evaluate_every": 3})
+    naive, icarl, ncm = (each.result.curves["class_incremental"] for each in runs)
+    first = naive.experiences.count(0)
+    assert first == icarl.experiences.count(0) == len(ncm.steps) > 1
+    assert naive.correct[:first] == ncm.correct  # which trains its trunk as naive does
+    assert naive.steps[:first] == icarl.steps[:first] and set(icarl.experiences) == set(range(5))
+
+
+@pytest.mark.slow
 def test_a_run_has_its_evaluations_within_the_first_experience_whatever_runs_before_it(
     tmp_path: Path, data: Path
 ) -> None:
