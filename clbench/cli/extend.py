@@ -135,7 +135,10 @@ def _about_the_numbers(result: ExtensionResult) -> Iterator[str]:
     kept = result.kept
     new = sum(each.test_images for each in kept.classes if each.is_new)
     if result.command == "train":
-        yield f"On {new:,} images that it was not trained on."
+        from clbench.extension.wording import some
+
+        untested = [legible(each.name) for each in kept.classes if not each.test_images]
+        yield f"On {new:,} images that it was not trained on" + (f"; none of {some(untested)}." if untested else ".")
         return
     old = sum(each.test_images for each in kept.classes if not each.is_new)
     yield f"On {new:,} test images of new classes" + (f" and {old:,} of old ones." if old else ".")

@@ -98,9 +98,11 @@ def read_images(
 def without_copies(tested: ImageSet, trained: ImageSet, notify: Listener) -> ImageSet:
     """Return the images to test on without those that are the same as ones to train on: folders often have copies.
 
-    Raises UsageError if a class has nothing else.
+    Copies in the folders of two classes are said. Raises UsageError if a class has nothing else to test on.
     """
-    known = set(_digests(trained))
+    digests = _digests(trained)
+    _say_which_have_two_classes(trained, digests, notify)
+    known = set(digests)
     own = np.array([digest not in known for digest in _digests(tested)], dtype=bool)
     if own.all():
         return tested
@@ -114,6 +116,19 @@ def without_copies(tested: ImageSet, trained: ImageSet, notify: Listener) -> Ima
     count = f"{len(copies)} image{'s' if len(copies) > 1 else ''} to test on"
     notify(Note(f"{count} left out, being copies of images to train on, for example {copies[0]}"))
     return _selected(tested, own)
+
+
+def _say_which_have_two_classes(images: ImageSet, digests: Sequence[bytes], notify: Listener) -> None:
+    first: dict[bytes, int] = {}
+    twice = [
+        (first[digest], row)
+        for row, digest in enumerate(digests)
+        if images.labels[first.setdefault(digest, row)] != images.labels[row]
+    ]
+    if twice:
+        one, other = (images.names[row] for row in twice[0])
+        count = f"{len(twice)} image{'s' if len(twice) > 1 else ''}"
+        notify(Note(f"{count} to train on in two classes, for example {one} and {other}"))
 
 
 def with_old_tests(sets: Mapping[Role, ImageSet], old: int, root: Path) -> dict[Role, ImageSet]:

@@ -437,6 +437,25 @@ def test_of_a_folder_in_two_parts_copies_are_not_tested_on(model, tmp_path, caps
     assert "2 images to test on left out, being copies" in " ".join(capsys.readouterr().err.split())
 
 
+def test_images_in_the_folders_of_two_classes_are_said(model, tmp_path, capsys):
+    folder = with_copies(tmp_path / "new", 20, 0, 0)
+    (folder / "other").mkdir()
+    for number, file in enumerate(sorted((folder / "digit-7").iterdir())[:10]):
+        shutil.copy(file, folder / "other" / file.name)
+        PIL.Image.new("L", (8, 8), 20 * number).save(folder / "other" / f"grey-{number}.png")
+    clbench.extend(model, folder, out=tmp_path / "out", threads=1)
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search(r"\d+ images to train on in two classes, for example \S+/(\S+) and other/\1", said)
+
+
+def test_a_first_network_says_which_classes_it_was_not_tested_on(tmp_path, monkeypatch, capsys):
+    write_digits(tmp_path / "photos", range(2), 90, 6)
+    (tmp_path / "photos" / "solo").mkdir()
+    shutil.copy(next((tmp_path / "photos" / "digit-1").iterdir()), tmp_path / "photos" / "solo" / "one.png")
+    command("train", "--images", tmp_path / "photos", "--network", "mlp", "--size", 16, "--out", tmp_path / "first")
+    assert "images that it was not trained on; none of solo." in capsys.readouterr().out
+
+
 def test_one_image_in_several_copies_is_one_image(model, tmp_path):
     with pytest.raises(UsageError, match="are copies of images to train on"):
         clbench.extend(model, with_copies(tmp_path / "new", 1, 1, 4), out=tmp_path / "out")
