@@ -41,9 +41,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             'Save the weights alone: torch.save(model.state_dict(), "weights.pt"), or as safetensors.',
         ) from None
     except Exception as error:  # zip, pickle and safetensors each have many of their own
-        raise DataError(
-            f"{path} cannot be read as weights; it may be damaged or cut off: {_first_line(error)}"
-        ) from None
+        if "TorchScript" in str(error):
+            raise DataError(
+                f"{path} is a TorchScript program, which was not read",
+                'Save its weights alone: torch.save(torch.jit.load("program.pt").state_dict(), "weights.pt")',
+            ) from None
+        # A key or the end of a file in the middle of nowhere says nothing to the reader.
+        why = "" if isinstance(error, (KeyError, EOFError)) else f": {_first_line(error)}"
+        raise DataError(f"{path} cannot be read as weights; it may be empty, damaged or cut off{why}") from None
     return _tensors(values, path)
 
 
@@ -53,7 +58,7 @@ def _first_line(error: BaseException) -> str:
     for marker in ("Weights only load failed. ", "from a trusted source.", "WeightsUnpickler error: "):
         if marker in text:
             text = text.rpartition(marker)[2].strip()
-    text = text.partition(" Please use `torch.serialization")[0]
+    text = text.partition(" Please use `torch.serialization")[0].partition(" This is an internal")[0]
     return f"{type(error).__name__}: {text.partition(chr(10))[0][:200]}"
 
 

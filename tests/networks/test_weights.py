@@ -39,6 +39,20 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_torchscript_program_is_told_from_weights(tmp_path: Path) -> None:
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "program.pt"))
+    with pytest.raises(DataError, match="is a TorchScript program, which was not read"):
+        read_weights(tmp_path / "program.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights"])
+def test_what_is_no_file_of_weights_is_said_without_a_librarys_key(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(DataError, match=r"it may be empty, damaged or cut off$"):
+        read_weights(tmp_path / "w.pt")
+
+
 def test_the_same_weights_are_read_from_safetensors_and_from_torchs_own_files(tmp_path: Path) -> None:
     expected = weights()
     save_file(expected, tmp_path / "w.safetensors")
