@@ -1,11 +1,11 @@
 """Starts the commands of tests in processes that need not import torch, because they are forked from one that has.
 
 Importing takes two of the three seconds of a short command, and the tests start hundreds. After `install`,
-`subprocess.Popen` starts `python -m clbench …` in this way, in the tests and in what they start. They are real
-processes: children of the one that starts them, with the pipes, folder and environment that it gives them, and they end
-or are killed like any other. One that ends by itself ends as an interpreter does, exit functions and all, but without
-taking apart what was imported, which takes longer than a short command. Whatever else is started, and everything on
-other systems than Linux, starts and ends as always.
+`subprocess.Popen` starts `python -m clbench …`, and the processes that clbench starts itself, in this way, in the tests
+and in what they start. They are real processes: children of the one that starts them, with the pipes, folder and
+environment that it gives them, and they end or are killed like any other. One that ends by itself ends as an
+interpreter does, exit functions and all, but without taking apart what was imported, which takes longer than a short
+command. Whatever else is started, and everything on other systems than Linux, starts and ends as always.
 """
 
 import atexit
@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from clbench.system import own_process
+from clbench.system import own_process, own_python
 
 IMPORTED = [
     "clbench.cli.program",
@@ -74,11 +74,11 @@ class Popen(_Popen):  # type: ignore[type-arg]
         plain = not (preexec_fn or pass_fds or shell) and user == [None, None, None, -1]
         environment = dict(os.environ if env is None else {os.fsdecode(k): os.fsdecode(v) for k, v in env.items()})
         where = Path(os.fsdecode(cwd or ".")).absolute()
-        if not (plain and _takes(args, environment) and where.is_dir()):
+        order = _module_in(args)
+        if not (order and plain and _read(environment) == _START and where.is_dir()):
             super()._execute_child(args, *more)  # type: ignore[misc]
             return
-        order = {"command": [os.fsdecode(word) for word in args[2:]], "cwd": str(where), "environment": environment}
-        order["session"] = start_new_session
+        order |= {"cwd": str(where), "environment": environment, "session": start_new_session}
         streams = [own if pipe == -1 else pipe for own, pipe in zip((0, 1, 2), (stdin, stdout, stderr), strict=True)]
         with _adopting, socket.socket(socket.AF_UNIX) as server:
             address = _address()
@@ -112,16 +112,17 @@ def _address() -> str:
     return _server
 
 
-def _takes(args: Any, environment: dict[str, str]) -> bool:
-    """Whether it is a command of clbench that a forked process does as a new interpreter would."""
-    if isinstance(args, str | bytes | os.PathLike) or len(args) < 3:
-        return False
-    python, option, module = args[:3]
-    return (
-        (python, option) == (sys.executable, "-m")
-        and str(module).startswith("clbench")
-        and _read(environment) == _START
-    )
+def _module_in(args: Any) -> dict[str, Any] | None:
+    """Return which module of clbench a command runs, and where that looks for modules; None if it runs none."""
+    words = [] if isinstance(args, str | bytes | os.PathLike) else [os.fsdecode(word) for word in args]
+    match words:
+        case [sys.executable, "-m", module, *_]:
+            path, command = None, words[2:]
+        case [sys.executable, "-c", own_python.RUN_MODULE, path, module, *_]:
+            command = words[4:]
+        case _:
+            return None
+    return {"path": path, "command": command} if module.startswith("clbench") else None
 
 
 def _read(environment: dict[str, str]) -> dict[str, str]:
@@ -211,7 +212,7 @@ def _become(order: dict[str, Any]) -> None:
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     module, *arguments = order["command"]
     sys.argv[1:] = arguments
-    sys.path[0] = order["cwd"]
+    sys.path[:] = json.loads(order["path"]) if order["path"] else [order["cwd"], *sys.path[1:]]
     sys.modules.pop(module, None)  # it is run as the main one, which is another
     end, code = os._exit, 0  # a command refuses it, later
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
-import sys
 import tempfile
 import weakref
 from pathlib import Path
@@ -19,6 +18,7 @@ from clbench.errors import UsageError
 from clbench.plugins.discovery import Plugin
 from clbench.results.stored_run import StoredRun
 from clbench.runs.request import Request
+from clbench.system.own_python import module_command
 
 SCENARIO = '''"""Digits with small networks: what `clbench check` runs strategies on."""
 
@@ -128,6 +128,6 @@ class Bench:
 
     def command(self, out: str) -> list[str]:
         """Return the command that makes the default run in a separate process."""
-        command = [sys.executable, "-m", "clbench", "run", "-s", str(self.plugin.path), "-S", str(self.scenario)]
+        command = module_command("clbench", "run", "-s", str(self.plugin.path), "-S", str(self.scenario))
         command += ["--recipe", f"mlp{self.recipe_suffix}", "--threads", "1", "--device", "cpu"]
         return [*command, "--out", str(self.folder / out), "--data", str(self.data)]

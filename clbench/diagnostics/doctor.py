@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from clbench.results.stored_run import Unreadable
 from clbench.results.stored_runs import check_every_byte
 from clbench.system import machine, memory
 from clbench.system.output import one_line
+from clbench.system.own_python import code_command
 
 IMPORTED = ("torchvision", "avalanche.training.templates")
 """What a run imports and another package's release may break."""
@@ -65,7 +65,8 @@ def _installation() -> Iterator[Finding]:
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:
     """Run code in a process of its own, because a broken package may crash on import."""
-    return subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    quiet = code_command(f"import warnings; warnings.simplefilter('ignore'); {code}")
+    return subprocess.run(quiet, capture_output=True, text=True, check=False)
 
 
 def _fix_import(message: str) -> str:

@@ -32,6 +32,7 @@ from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned
 from clbench.runs.outcome import Outcome
 from clbench.system import gc_freeze, own_process
+from clbench.system.own_python import module_command
 from clbench.system.signals import GRACE, Interrupted, Interruption
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Worker:
         self.notify = notify
         # A session of its own: Ctrl-C in the terminal reaches the parent, which tells the workers.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "clbench.executors.worker", str(data), str(share), executor],
+            module_command("clbench.executors.worker", str(data), str(share), executor),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -7,6 +7,8 @@ import resource
 import subprocess
 import sys
 
+from clbench.system.own_python import code_command
+
 REMEDY = "Free memory, raise the limit (ulimit -v), or do fewer runs at once (--jobs)."
 _AMPLE = 8 * 2**30
 """A limit of address space in bytes, above which torch is taken to fit; it maps up to half of it."""
@@ -46,7 +48,7 @@ def torch_fits() -> bool:
     limit = _limit()
     if "torch" in sys.modules or limit is None or limit >= _AMPLE:
         return True
-    return subprocess.run([sys.executable, "-c", _TRIAL], capture_output=True, check=False).returncode == 0
+    return subprocess.run(code_command(_TRIAL), capture_output=True, check=False).returncode == 0
 
 
 def _limit() -> int | None:

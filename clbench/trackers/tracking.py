@@ -12,7 +12,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -34,6 +33,7 @@ from clbench.base.events import (
     to_json,
 )
 from clbench.system.output import one_line
+from clbench.system.own_python import module_command
 from clbench.trackers.process import PATIENCE, without_credentials
 from clbench.trackers.registry import EVENTS
 
@@ -114,7 +114,7 @@ class TrackerProcess:
         try:
             # A session of its own: Ctrl-C in the terminal does not reach it. It ends when its input does.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "clbench.trackers.process", name, experiment],
+                module_command("clbench.trackers.process", name, experiment),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._said,

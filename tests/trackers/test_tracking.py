@@ -199,6 +199,13 @@ def test_a_tracker_that_fails_is_reported_once(
     assert "secret" not in report
 
 
+def test_a_tracker_does_not_import_from_the_working_folder(package: Path) -> None:
+    (package / "clbench").mkdir()
+    for name in ("clbench/__init__.py", "json.py"):
+        (package / name).write_text("raise ImportError('the wrong module')\n")
+    assert follow(EVENTS) == ["tracked by diary: cat diary"]
+
+
 def test_a_tracker_that_cannot_be_imported_is_reported(package: Path, tmp_path: Path) -> None:
     (tmp_path / "site" / "diarypackage.py").write_text("import there_is_no_such_module")
     assert ["there_is_no_such_module" in text for text in follow(EVENTS)] == [True]
