@@ -4,16 +4,18 @@ A checkpoint is a pickle, which may do anything when it is read, and therefore o
 belongs to this user and that nobody else can write to. No random state is
 in it: every generator is made from the run's seed and the number of the experience (see system/seeds.py). What was
 predicted after each experience lies in a file of its own beside it, written once, so that a boundary costs the same
-however many lie behind it.
+however many lie behind it. Each file says before its pickle which torch and which clbench made it: two versions of
+torch are not mixed in a run, and what another clbench has saved may be unknown to this one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -22,12 +24,19 @@ import torch
 from clbench.base.incremental_setting import Setting
 from clbench.errors import MachineError, PluginError
 from clbench.networks.network import Network
+from clbench.results import environment
 from clbench.results.run_costs import ExperienceCosts
 from clbench.results.run_result import ExperienceResult
 from clbench.results.store import CHECKPOINT, WORK
 from clbench.system.files import Exposed, read_private, replacing
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
+_LONGEST_VERSIONS = 1000
+"""Bytes of the line that says which versions made a file."""
+
+
+class OfAnotherVersion(Exception):
+    """A file of another version of torch or clbench, from which this one cannot go on; it says of which."""
 
 
 @dataclass
@@ -88,13 +97,15 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 def load(folder: Path) -> Checkpoint | None:
     """Return the checkpoint in `folder`; None where there is none, or where its bytes are not those that were saved.
 
-    Raises MachineError if somebody else may have written it.
+    Raises MachineError if somebody else may have written it, and OfAnotherVersion.
     """
     folders = (folder.parent, folder)
     try:
         values = unpacked(folder / CHECKPOINT, folders)
         if values is None:
             return None
+        if values.keys() != {each.name for each in fields(Checkpoint)} - {"predictions"}:
+            raise OfAnotherVersion("another version of clbench")
         predictions = [unpacked(_predictions(folder, index), folders) for index in range(values["finished"])]
     except Exposed as exposed:
         owner = "chmod go-w" if exposed.path.lstat().st_uid == os.geteuid() else "chown -R $(id -un)"
@@ -113,14 +124,16 @@ def _predictions(folder: Path, index: int) -> Path:
 
 
 def keep(path: Path, values: dict[str, Any]) -> None:
-    """Put a pickle of `values` behind its SHA-256 in the place of `path`, without a copy of it all in memory.
+    """Put a pickle of `values` in the place of `path`, behind its SHA-256 and the versions that it is made with.
 
+    No copy of it all is made in memory.
     Raises OSError, and whatever cannot be pickled raises.
     """
     with replacing(path) as file:
         os.fchmod(file.fileno(), 0o600)  # whatever the umask: what others can write is not read again
         file.write(bytes(_DIGEST_SIZE))
         hashed = _Hashed(file)
+        hashed.write(json.dumps(_versions()).encode() + b"\n")
         try:
             torch.save(values, cast(IO[bytes], hashed))
         except Exception:
@@ -155,7 +168,7 @@ class _Hashed:
 def unpacked(path: Path, folders: Sequence[Path]) -> dict[str, Any] | None:
     """Return what `keep` was given; None where there is no such file, or its bytes are not those that were saved.
 
-    Raises Exposed unless the file and the `folders` that hold it are this user's alone.
+    Raises Exposed unless the file and the `folders` that hold it are this user's alone, and OfAnotherVersion.
     """
     try:
         stored = read_private(path, folders)
@@ -164,5 +177,29 @@ def unpacked(path: Path, folders: Sequence[Path]) -> dict[str, Any] | None:
     digest, content = stored[:_DIGEST_SIZE], memoryview(stored)[_DIGEST_SIZE:]
     if hashlib.sha256(content).digest() != digest:
         return None
-    values: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=False)
+    line = content[:_LONGEST_VERSIONS].tobytes().partition(b"\n")[0]
+    made_with = _versions_in(line)
+    if made_with["torch"] != (torch_here := _versions()["torch"]):
+        raise OfAnotherVersion(f"torch {made_with['torch']}, and this is {torch_here}")
+    try:
+        values: dict[str, Any] = torch.load(io.BytesIO(content[len(line) + 1 :]), weights_only=False)
+    except MemoryError:
+        raise
+    except Exception as error:
+        if made_with == _versions():
+            raise
+        raise OfAnotherVersion(f"clbench {made_with['clbench']}") from error
     return values
+
+
+def _versions() -> dict[str, str | None]:
+    here = environment.versions()
+    return {name: here[name] for name in ("torch", "clbench")}
+
+
+def _versions_in(line: bytes) -> dict[str, str | None]:
+    try:
+        versions: dict[str, str | None] = json.loads(line)
+    except ValueError:  # it does not say, as once
+        raise OfAnotherVersion("an earlier version of clbench") from None
+    return versions

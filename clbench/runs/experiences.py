@@ -153,7 +153,7 @@ class ExperienceByExperience:
     def to_the_end(self) -> Path:
         """Train what is not trained yet and publish; return the folder of the published run."""
         work = self.around.results.work(self.identity)
-        done = checkpoint.load(work) or Checkpoint(
+        done = self._checkpoint(work) or Checkpoint(
             0, self.initial, {}, [], [], [], self.notes, list(self.audit.findings)
         )
         if done.finished:
@@ -175,6 +175,13 @@ class ExperienceByExperience:
         if self.around.track == "kept":
             files |= event_file.with_end(work, RunFinished(self.name, self.name))
         return self.around.results.publish(self.name, self.identity, files)
+
+    def _checkpoint(self, work: Path) -> Checkpoint | None:
+        try:
+            return checkpoint.load(work)
+        except checkpoint.OfAnotherVersion as version:
+            self.around.notify(Note(f"{self.name} starts over: its checkpoint is of {version}"))
+            return None
 
     def _train(self, work: Path, done: Checkpoint, keeper: NetworkKeeper | None) -> None:
         """Train and evaluate the experiences that are not finished yet."""

@@ -23,7 +23,7 @@ from clbench.results import environment
 from clbench.results.record_model import to_json
 from clbench.results.run_spec import RunSpec
 from clbench.results.store import ResultsFolder
-from clbench.runs.checkpoint import keep, unpacked
+from clbench.runs.checkpoint import OfAnotherVersion, keep, unpacked
 from clbench.system.files import Exposed
 from clbench.system.randomness import random_state, restore_random_state
 from clbench.training.costs import Costs
@@ -48,7 +48,7 @@ def learn_shared(trainer: Trainer, spec: RunSpec, results: ResultsFolder, audit:
 def _train_or_take(trainer: Trainer, kept: Path, audit: Audit) -> None:
     try:
         there = unpacked(kept, [kept.parent])
-    except Exposed:  # somebody else may have written it
+    except (Exposed, OfAnotherVersion):  # somebody else may have written it, or what it holds is unknown here
         there = None
     if there:
         trainer.model, trainer.optimizer_state = there["model"].to(trainer.device), there["optimizer"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import resource
 import signal
@@ -12,12 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import clbench
 from clbench.errors import MachineError, PluginError
 from clbench.plugins.networks import build
+from clbench.results import environment
 from clbench.results.store import ResultsFolder
+from clbench.results.stored_run import StoredRun
 from clbench.runs import checkpoint
-from clbench.runs.checkpoint import Checkpoint
+from clbench.runs.checkpoint import Checkpoint, OfAnotherVersion
 
 
 def at_boundary(finished: int, **strategy: Any) -> Checkpoint:
@@ -62,6 +68,71 @@ def test_a_checkpoint_of_which_anything_is_damaged_is_none(tmp_path: Path, file:
         content[len(content) // 2] ^= 1
         path.write_bytes(content if harm == "changed" else b"")
     assert checkpoint.load(tmp_path) is None
+
+
+def test_a_checkpoint_of_another_torch_is_not_gone_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = environment.versions()
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "versions", lambda: {**here, "torch": "1.0"})
+        checkpoint.save(tmp_path, at_boundary(1))
+    with pytest.raises(OfAnotherVersion, match=f"torch 1.0, and this is {here['torch']}"):
+        checkpoint.load(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"more": 1}, {"more": 1, "less": "notes"}, {"less": "notes"}], ids=str)
+def test_a_checkpoint_with_other_fields_is_of_another_version(tmp_path: Path, change: dict[str, Any]) -> None:
+    checkpoint.save(tmp_path, at_boundary(1))
+    values = vars(at_boundary(1)) | {"brand_new": 1}
+    for name in ("predictions", change.get("less"), None if "more" in change else "brand_new"):
+        values.pop(name, None)
+    checkpoint.keep(tmp_path / "checkpoint", values)
+    with pytest.raises(OfAnotherVersion, match="another version of clbench"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_checkpoint_that_does_not_say_which_versions_made_it_is_of_an_earlier_one(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    torch.save({}, content)
+    path = tmp_path / "checkpoint"
+    path.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
+    path.chmod(0o600)
+    with pytest.raises(OfAnotherVersion, match="an earlier version of clbench"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_class_that_only_another_clbench_has_is_no_error_of_the_strategy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = environment.versions()
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "versions", lambda: {**here, "clbench": "0.0.1"})
+        patch.setattr(checkpoint, "Gone", type("Gone", (), {"__module__": checkpoint.__name__}), raising=False)
+        checkpoint.save(tmp_path, at_boundary(1, gone=checkpoint.Gone()))  # type: ignore[attr-defined]
+    with pytest.raises(OfAnotherVersion, match="clbench 0.0.1"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_run_with_a_checkpoint_of_another_version_starts_over_and_says_so(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(out: str) -> StoredRun:
+        small = {"split": "2", "epochs": 1, "threads": 1, "device": "cpu", "data": data}
+        return clbench.run("naive", "splitdigits", out=tmp_path / out, **small)[0]  # type: ignore[arg-type]
+
+    def stop(work: Path, at: Checkpoint) -> None:
+        save(work, at)
+        raise KeyboardInterrupt
+
+    whole, save, here = run("whole"), checkpoint.save, environment.versions()
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "versions", lambda: {**here, "torch": "1.0"})
+        patch.setattr(checkpoint, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run("again")
+    again = run("again")
+    assert f"starts over: its checkpoint is of torch 1.0, and this is {here['torch']}" in capsys.readouterr().err
+    for name in ("result.json", "predictions.npz"):
+        assert (again.path / name).read_bytes() == (whole.path / name).read_bytes()
 
 
 def test_without_a_checkpoint_there_is_nothing_to_load(tmp_path: Path) -> None:
