@@ -92,7 +92,7 @@ def _processor() -> str:
 
 @cache
 def _commit() -> str | None:
-    """Return the commit of a clbench that runs from a checkout; None for an installed one.
+    """Return the commit of a clbench that runs from a checkout; None for an installed one, and where there is no git.
 
     Asked once in a process: what it runs is what it has imported, whatever is committed later.
     """
@@ -100,5 +100,9 @@ def _commit() -> str | None:
     if not (checkout / ".git").exists():
         return None
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    reading = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # else it writes to the checkout's index
+    try:
+        done = subprocess.run(command, env=reading, capture_output=True, text=True, check=False)
+    except OSError:  # there is no git here
+        return None
     return done.stdout.strip() or None
