@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock
 
 from clbench.comparison.grouping import compare
 from clbench.comparison.rows import Comparison
@@ -26,6 +30,8 @@ from clbench.system.files import write_synced
 from clbench.system.output import as_csv, legible
 
 _ENTRIES = {"index.html", "data.csv", "study.toml", "figures", "tables", "methods"}
+_BEFORE = "-before"
+"""At the end of the name of a report while another takes its place."""
 
 
 @dataclass(frozen=True)
@@ -140,27 +146,48 @@ def _require_report_or_nothing(target: Path) -> None:
     try:
         if target.exists() and not (target.is_dir() and {path.name for path in target.iterdir()} <= _ENTRIES):
             raise MachineError(f"{target} holds something else than a report", "Choose another folder with --out.")
+        if target.exists() and target.samefile("."):
+            raise MachineError(f"{target} is the working folder, which no report replaces", "Name another with --out.")
     except OSError as error:
-        raise MachineError(f"cannot read {target}: {error.strerror}", "Choose a folder with --out.") from error
+        raise _cannot("read", target, error) from error
 
 
 def _publish(target: Path, files: dict[str, bytes]) -> None:
-    """Put the files in the place of the report that was there before, whole or not at all."""
+    """Put the files in the place of the report that was there before, whole or not at all; a link to it stays one."""
+    target = Path(os.path.realpath(target))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        built = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
-        try:
-            for name, content in sorted(files.items()):
-                (built / name).parent.mkdir(parents=True, exist_ok=True)
-                write_synced(built / name, content)
-            if target.exists():
-                before = built.with_name(f"{built.name}-before")
-                target.rename(before)
+        lock = FileLock(target.with_name(f".{target.name}.lock"))
+        with lock:
+            _clear_up(target)
+            built = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
+            try:
+                for name, content in sorted(files.items()):
+                    (built / name).parent.mkdir(parents=True, exist_ok=True)
+                    write_synced(built / name, content)
+                if target.exists():
+                    target.rename(built.with_name(f"{built.name}{_BEFORE}"))
                 built.rename(target)
-                shutil.rmtree(before)
-            else:
-                built.rename(target)
-        finally:
-            shutil.rmtree(built, ignore_errors=True)
+            finally:
+                _clear_up(target)
+                Path(lock.lock_file).unlink(missing_ok=True)
     except OSError as error:
-        raise MachineError(f"cannot write {target}: {error.strerror}", "Choose a folder with --out.") from error
+        raise _cannot("write", target, error) from error
+
+
+def _clear_up(target: Path) -> None:
+    """Remove what was built and not published, by a command that was killed too; a report that it had moved comes back.
+
+    Only for who holds the lock.
+    """
+    left = re.compile(rf"\.{re.escape(target.name)}-[0-9a-f]{{8}}({_BEFORE})?")
+    for path in sorted(target.parent.iterdir()):
+        if match := left.fullmatch(path.name):
+            if match[1] and not target.exists():
+                path.rename(target)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _cannot(what: str, target: Path, error: OSError) -> MachineError:
+    return MachineError(f"cannot {what} {target}: {error.strerror or error}", "Choose a folder with --out.")

@@ -515,6 +515,64 @@ def test_a_report_that_cannot_be_written_leaves_the_last_as_it_was(
     assert files(tmp_path / "report") == before and {path.name for path in tmp_path.iterdir()} == {"r", "report"}
 
 
+@pytest.mark.usefixtures("drawn")
+def test_what_a_killed_command_left_is_cleared_up_and_the_report_it_had_moved_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path / "r")
+    write_report([tmp_path / "r"], tmp_path / "report", Selection())
+    before = files(tmp_path / "report")
+    (tmp_path / "report").rename(tmp_path / ".report-0123abcd-before")
+    (tmp_path / ".report-0123abcd").mkdir()
+    (tmp_path / ".report-mine").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("clbench.reporting.publication.write_synced", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_report([tmp_path / "r"], tmp_path / "report", Selection())
+    assert files(tmp_path / "report") == before
+    assert {path.name for path in tmp_path.iterdir()} == {"r", "report", ".report-mine"}
+
+
+@pytest.mark.usefixtures("drawn")
+def test_a_command_that_is_stopped_while_it_replaces_a_report_leaves_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path / "r")
+    write_report([tmp_path / "r"], tmp_path / "report", Selection())
+    before, rename = files(tmp_path / "report"), Path.rename
+
+    def stopped(path: Path, to: Path) -> Path:
+        if to.name == "report" and not path.name.endswith("-before"):
+            raise KeyboardInterrupt
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write_report([tmp_path / "r"], tmp_path / "report", Selection())
+    assert files(tmp_path / "report") == before and {path.name for path in tmp_path.iterdir()} == {"r", "report"}
+
+
+def test_the_working_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path / "r")
+    (tmp_path / "report").mkdir()
+    monkeypatch.chdir(tmp_path / "report")
+    for out in (Path(), tmp_path / "report"):
+        with pytest.raises(MachineError, match="is the working folder"):
+            write_report([tmp_path / "r"], out, Selection())
+
+
+@pytest.mark.usefixtures("drawn")
+def test_a_report_replaces_the_one_that_a_link_leads_to(tmp_path: Path) -> None:
+    publish(tmp_path / "r")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere")
+    for _ in range(2):
+        report = write_report([tmp_path / "r"], tmp_path / "link", Selection())
+        assert (tmp_path / "link").is_symlink() and report.page == tmp_path / "link" / "index.html"
+        assert (tmp_path / "elsewhere" / "index.html").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"r", "link", "elsewhere"}
+
+
 # -- odd comparisons --------------------------------------------------------------------------------------------------
 
 
