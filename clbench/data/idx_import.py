@@ -6,12 +6,14 @@ import gzip
 import math
 import re
 import struct
+import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 
-from clbench.data.import_checks import refusing
+from clbench.data.import_checks import check_space, refusing
+from clbench.data.npy_files import CHUNK
 
 _NAME = re.compile(r"(train|t10k|test)[-_.](images|labels)[-_.]idx[1-4][-_.]ubyte(\.gz)?", re.IGNORECASE)
 _BYTES = 0x08
@@ -29,18 +31,25 @@ def idx_files(folder: Path) -> dict[str, Path]:
 
 
 def write_npz(files: dict[str, Path], to: Path) -> None:
-    """Write the arrays of idx files into an .npz. Raises DataError for a file that is none."""
-    np.savez(to, **{array: _read(file) for array, file in files.items()})  # type: ignore[arg-type]
+    """Write the arrays of idx files into an .npz. Raises DataError for a file that is none, or has no room there."""
+    with zipfile.ZipFile(to, "w") as archive:
+        for array, file in files.items():
+            with refusing(file), archive.open(f"{array}.npy", "w", force_zip64=True) as copy:
+                _copy(file, copy, to.parent)
 
 
-def _read(file: Path) -> npt.NDArray[np.uint8]:
-    with refusing(file):
-        content = gzip.decompress(file.read_bytes()) if file.suffix.lower() == ".gz" else file.read_bytes()
-        zero, kind, axes = struct.unpack_from(">HBB", content)
+def _copy(file: Path, to: IO[bytes], place: Path) -> None:
+    """Write the array of an idx file as an .npy, piece by piece: a zipped one may unpack to any size."""
+    with gzip.open(file) if file.suffix.lower() == ".gz" else file.open("rb") as content:
+        zero, kind, axes = struct.unpack(">HBB", content.read(4))
         if (zero, kind) != (0, _BYTES) or axes > 4:
             raise ValueError("it is not an idx file of bytes")
-        shape = struct.unpack_from(f">{axes}I", content, 4)
-        start = 4 + 4 * axes
-        if len(content) != start + math.prod(shape):
-            raise ValueError(f"it claims {shape} bytes, and has {len(content) - start:,}")
-        return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+        shape = struct.unpack(f">{axes}I", content.read(4 * axes))
+        missing = math.prod(shape)
+        check_space(place, missing)
+        np.lib.format.write_array_header_1_0(to, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        while missing and (piece := content.read(min(missing, CHUNK))):
+            to.write(piece)
+            missing -= len(piece)
+        if missing or content.read(1):
+            raise ValueError(f"it claims {shape} bytes, and has {'fewer' if missing else 'more'}")

@@ -7,7 +7,9 @@ import io
 import json
 import struct
 import sys
+import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,29 @@ def test_a_file_that_is_not_idx_is_named(content: bytes, tmp_path: Path) -> None
     with pytest.raises(DataError, match="train-labels-idx1-ubyte was not imported"):
         import_dataset("mine", tmp_path / "raw", tmp_path)
     assert list((tmp_path / "arrays").iterdir()) == []
+
+
+def test_a_zipped_idx_file_is_not_unpacked_further_than_it_claims(tmp_path: Path) -> None:
+    write_idx(tmp_path / "raw", zipped=True)
+    bomb = tmp_path / "raw" / "train-labels-idx1-ubyte.gz"
+    with gzip.open(bomb, "wb", compresslevel=1) as file:
+        file.write(idx(np.zeros(12, np.uint8)))
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"it claims \(12,\) bytes, and has more"):
+        import_dataset("mine", tmp_path / "raw", tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+
+
+def test_an_idx_file_that_claims_more_than_there_is_room_for_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_idx(tmp_path / "raw", zipped=True)
+    monkeypatch.setattr("clbench.data.import_checks.shutil.disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(MachineError, match="240 bytes, but only 100 are free"):
+        import_dataset("mine", tmp_path / "raw", tmp_path)
 
 
 def test_a_missing_idx_file_is_said(tmp_path: Path) -> None:
