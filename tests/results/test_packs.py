@@ -10,6 +10,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from stored_runs import ENVIRONMENT, publish
 
@@ -265,6 +266,21 @@ def test_a_run_that_was_made_here_too_stays_as_it_is(study: Path, tmp_path: Path
     done = unpack(study, tmp_path / "mine")
     assert done.there == [folder_name(mine.spec)] and len(done.published) == 3
     assert before.items() <= contents(tmp_path / "mine").items()
+
+
+def test_predictions_that_are_compressed_otherwise_are_no_other_result(study: Path, tmp_path: Path) -> None:
+    mine = publish(tmp_path / "mine", "naive", 0)
+    path = mine.path / "predictions.npz"
+    with np.load(path) as arrays:
+        again = dict(arrays)
+    compressed = path.read_bytes()
+    np.savez(path, **again)
+    assert path.read_bytes() != compressed
+    files: manifests.Files = {each.name: each.read_bytes() for each in mine.path.iterdir()}
+    del files[manifests.MANIFEST]
+    (mine.path / manifests.MANIFEST).write_bytes(manifests.of(files))
+    done = unpack(study, tmp_path / "mine")
+    assert (done.there, done.left_out) == ([folder_name(mine.spec)], [])
 
 
 def test_a_run_with_another_result_is_left_out_and_the_one_that_is_there_stays(study: Path, tmp_path: Path) -> None:
