@@ -32,6 +32,7 @@ from clbench.results.store import ResultsFolder
 from clbench.runs.grid import Planned
 from clbench.runs.outcome import Outcome
 from clbench.system import gc_freeze, own_process
+from clbench.system.output import one_line
 from clbench.system.own_python import module_command
 from clbench.system.signals import GRACE, Interrupted, Interruption
 
@@ -54,6 +55,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            errors="replace",
             start_new_session=True,
         )
 
@@ -72,7 +74,14 @@ class Worker:
             self.process.stdin.write(json.dumps(order) + "\n")
             self.process.stdin.flush()
             for line in self.process.stdout:
-                answer: dict[str, Any] = json.loads(line)
+                if not line.endswith("\n"):  # it was killed in the middle
+                    break
+                try:
+                    answer: dict[str, Any] = json.loads(line)
+                except ValueError:
+                    self.kill()
+                    self.ended()
+                    raise Died(f"an answer that is none: {one_line(line, 200)}") from None
                 if "event" not in answer:
                     return answer
                 self.notify(events.from_json(answer))

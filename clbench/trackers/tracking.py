@@ -174,7 +174,13 @@ class TrackerProcess:
         done = False
         with self._process.stdout as answers, self._said:
             for line in answers:
-                answer = json.loads(line)
+                if not line.endswith(b"\n"):  # it was killed in the middle
+                    break
+                try:
+                    answer = json.loads(line)
+                except ValueError:
+                    self._leave_out(f"its answer is none: {one_line(line.decode(errors='replace'), 200)}")
+                    break
                 if "opened" in answer:
                     self._tell(f"tracked by {self._name}: {answer['opened']}")
                 elif "failed" in answer:

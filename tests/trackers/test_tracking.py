@@ -211,6 +211,24 @@ def test_a_tracker_that_cannot_be_imported_is_reported(package: Path, tmp_path: 
     assert ["there_is_no_such_module" in text for text in follow(EVENTS)] == [True]
 
 
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ("'{\"op', end='', flush=True); os.kill(os.getpid(), 9", "its process ended with exit code -9"),
+        ("'Killed', flush=True); time.sleep(60", "its answer is none: Killed"),
+    ],
+    ids=["cut off", "none"],
+)
+def test_a_tracker_whose_answer_is_cut_off_or_none_is_reported(
+    package: Path, monkeypatch: pytest.MonkeyPatch, end: str, reason: str
+) -> None:
+    code = f'import os, time; print(\'{{"opened": "here"}}\'); print({end})'
+    monkeypatch.setattr(tracking, "module_command", lambda *_: [sys.executable, "-c", code])
+    opened, failed = follow(EVENTS)
+    assert opened == "tracked by diary: here"
+    assert failed.startswith(f"tracker diary failed: {reason}. It is left out")
+
+
 def test_a_tracker_that_hangs_is_left_out_and_ended(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIARY_FAULT", "log: time.sleep(1000)")
     monkeypatch.setattr(tracking, "PATIENCE", 3.0)
