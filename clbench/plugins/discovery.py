@@ -22,6 +22,7 @@ from typing import Any, Literal
 from clbench.avalanche import benchmark_catalogue, catalogue
 from clbench.errors import PluginError, UsageError
 from clbench.plugins.syntax import Field, base_name, hyper_parameters, literals, network_in, recipes
+from clbench.system.files import working_folder
 from clbench.system.suggestions import did_you_mean
 
 Kind = Literal["strategy", "scenario", "network"]
@@ -121,7 +122,7 @@ def without_dialects(plugins: Sequence[Plugin]) -> list[Plugin]:
 
 
 def _everywhere(kind: Kind) -> Iterator[Plugin]:
-    here = Path.cwd() / FOLDERS[kind]
+    here = working_folder() / FOLDERS[kind]
     if here.resolve() != builtin_folder(kind).resolve():
         for path in _plugin_files(here):
             yield describe(kind, path, "working folder")

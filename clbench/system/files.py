@@ -144,3 +144,11 @@ def check_can_be_made(folder: Path) -> None:
         raise MachineError(f"cannot write to {folder}: {nearest} is a file", "Choose a folder with --out.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise MachineError(f"cannot write to {folder}: permission denied", "Choose a folder with --out.")
+
+
+def working_folder() -> Path:
+    """Return the working folder. Raises MachineError if it was removed."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise MachineError("the working folder was removed", "Change to another one: cd FOLDER") from None

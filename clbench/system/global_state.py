@@ -8,6 +8,8 @@ import sys
 import threading
 from typing import Any
 
+from clbench.errors import MachineError
+
 
 class GlobalState:
     """The process's global settings at the time of creation."""
@@ -19,7 +21,7 @@ class GlobalState:
         """Restore what has changed and return its names."""
         now, expected = _read(), self._expected
         changed = [name for name in now if now[name] != expected[name]]
-        os.chdir(expected["working folder"])
+        _go_back(expected["working folder"], now["working folder"])
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, expected["handler of SIGINT"])
             signal.signal(signal.SIGTERM, expected["handler of SIGTERM"])
@@ -29,6 +31,19 @@ class GlobalState:
             if expected["number of threads"]:
                 torch.set_num_threads(expected["number of threads"])
         return changed
+
+
+def _go_back(folder: str | None, now: str | None) -> None:
+    """Change to the working folder of before, None if there was none. Raises MachineError if it was removed."""
+    if folder is None:
+        return
+    try:
+        os.chdir(folder)
+    except FileNotFoundError as error:
+        if now is not None:  # a relative path would lead elsewhere; in a removed folder it leads nowhere
+            raise MachineError(
+                f"the working folder {folder} was removed", "Change to another one: cd FOLDER"
+            ) from error
 
 
 def _read() -> dict[str, Any]:

@@ -32,6 +32,7 @@ from clbench.base.events import (
     StepsTaken,
     to_json,
 )
+from clbench.system.files import working_folder
 from clbench.system.output import one_line
 from clbench.system.own_python import module_command
 from clbench.trackers.process import PATIENCE, without_credentials
@@ -52,7 +53,7 @@ class Tracking:
     def __init__(self, names: Sequence[str], display: Listener) -> None:
         self._names = list(dict.fromkeys(name for name in names if name != EVENTS))
         self._wanted, self._display = bool(names), display
-        self._folder = Path.cwd()  # a strategy may change it
+        self._folder = working_folder()  # a strategy may change it
         self._experiment = ""
         self._runs: set[str] = set()
         self._skipped, self._over = 0, False

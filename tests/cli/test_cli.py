@@ -950,6 +950,16 @@ def test_a_working_folder_that_a_strategy_removes_is_left_for_the_old_one(
     assert "naive" in [run.parent.name for run in run_folders(here / "results")]
 
 
+def test_without_a_working_folder_a_command_says_so(
+    command: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "gone").mkdir()
+    monkeypatch.chdir(here / "gone")
+    (here / "gone").rmdir()
+    done = command("run", "-s", "naive", *SMALL, "--out", str(here / "results"))
+    assert (done.code, done.err) == (4, "Error: the working folder was removed\nChange to another one: cd FOLDER\n")
+
+
 # -- doctor -----------------------------------------------------------------------------------------------------------
 
 
