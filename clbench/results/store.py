@@ -26,7 +26,16 @@ from filelock import FileLock
 from clbench.errors import MachineError
 from clbench.results import manifests
 from clbench.results.pack_layout import packs_in
-from clbench.system.files import check_can_be_made, copy_synced, read_plain, replace_file, sync_folder, write_synced
+from clbench.system.files import (
+    check_can_be_made,
+    copy_synced,
+    make_folder,
+    open_plain,
+    read_plain,
+    replace_file,
+    sync_folder,
+    write_synced,
+)
 
 WORK, FAILED, DAMAGED = ".work", ".failed", ".damaged"
 FIRST = "first-"
@@ -144,7 +153,7 @@ class ResultsFolder:
         self.path = path
         check_results_folder(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
             # Checkpoints are only read where nobody else can have written them; see runs/checkpoint.py.
             (path / WORK).mkdir(mode=0o700, exist_ok=True)
             if not any((path / WORK).iterdir()):  # made by an earlier version
@@ -236,7 +245,7 @@ class ResultsFolder:
     def keep_source(self, content: bytes) -> None:
         """Keep a strategy's file under its hash; several processes may do so at once."""
         path = source_file(self.path, hashlib.sha256(content).hexdigest())
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         with contextlib.suppress(OSError):  # there is none yet, or something that is no file
             if read_plain(path, len(content)) == content:
                 return
@@ -249,7 +258,7 @@ class ResultsFolder:
         """
         target = self.path / name
         built = self._build(run_id, files)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         try:
             built.rename(target)
         except OSError as error:

@@ -6,6 +6,7 @@ After a crash or a power cut a file has its old content or its new one, never a 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import stat
@@ -83,6 +84,14 @@ def publish_file(temporary: Path, path: Path) -> None:
         path.open("xb").close()
         temporary.replace(path)
     sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it that are missing, and wait until their entries are on the disk."""
+    missing = list(itertools.takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        sync_folder(made.parent)
 
 
 def sync_folder(folder: Path) -> None:

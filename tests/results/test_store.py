@@ -34,6 +34,23 @@ def test_a_published_run_has_its_files_a_manifest_and_nothing_else(results: Resu
     assert manifests.damage(run) is None
 
 
+def test_every_folder_that_a_run_is_found_by_is_on_the_disk_when_it_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, sync = set(), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    results = ResultsFolder(tmp_path / "new" / "results")
+    results.keep_source(b"source")
+    run = results.publish(RUN, "id", FILES)
+    found_by = [folder for folder in run.parents if folder.is_relative_to(tmp_path)]
+    assert len(found_by) == 5 and synced.issuperset(folder.stat().st_ino for folder in found_by)
+
+
 def test_publishing_leaves_nothing_in_the_work_folder(results: ResultsFolder) -> None:
     with results.lock("id"):
         (results.work("id") / "checkpoint").write_bytes(b"state")
