@@ -16,8 +16,10 @@ from clbench.results.failed_runs import failures
 from clbench.results.stored_run import Unreadable
 from clbench.results.stored_runs import check_every_byte
 from clbench.system import machine, memory
+from clbench.system.files import working_folder
 from clbench.system.output import one_line
 from clbench.system.own_python import code_command
+from clbench.system.tables import readable_bytes
 
 IMPORTED = ("torchvision", "avalanche.training.templates")
 """What a run imports and another package's release may break."""
@@ -83,7 +85,7 @@ def _machine() -> Iterator[Finding]:
     name = _python("import torch; print(torch.cuda.is_available() and torch.cuda.get_device_name())").stdout.strip()
     gpu = "no CUDA device" if name in ("", "False") else name
     yield Finding(f"{machine.available_cores()} cores, {gpu}")
-    free = shutil.disk_usage(Path.cwd()).free
+    free = shutil.disk_usage(working_folder()).free
     low = free < 2**30
     yield Finding(
         f"{free / 1e9:.1f} GB free here", 4 if low else 0, "Free disk space: a run needs up to 1 GB." if low else ""
@@ -139,9 +141,21 @@ def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
                 1,
                 "Rerun the same command to resume it.",
             )
+        yield from _unfinished(folder)
         for failed in failures([folder]):
             what = one_line(f"failed run {failed.run}: {failed.message}")
             yield Finding(what, 1, f"See {failed.path}/traceback.txt; to forget it, remove the folder.")
+
+
+def _unfinished(folder: Path) -> Iterator[Finding]:
+    """What runs that failed or were stopped have left: that of a strategy whose file has changed is of no use."""
+    failed = {path.name.rpartition("-")[2]: "/".join(path.parts[-3:]) for path in store.failed_runs(folder)}
+    for work, size in store.unfinished_work(folder).items():
+        run = failed.get(work.name[:8], f"with the id {work.name[:8]}")
+        yield Finding(
+            one_line(f"unfinished work of the run {run}: {readable_bytes(size)}"),
+            fix=f"The same command goes on from it, unless a file of the run has changed. To remove it: rm -r {work}",
+        )
 
 
 def _unreadable(fault: Unreadable) -> Finding:

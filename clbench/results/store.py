@@ -119,6 +119,28 @@ def abandoned_runs(results: Path) -> dict[Path, str]:
     return abandoned
 
 
+def unfinished_work(results: Path) -> dict[Path, int]:
+    """Return the work folders of runs that no process is doing, with the bytes of their files.
+
+    Safe in a stranger's folder: nothing is written, and only plain files are opened.
+    """
+    folders = [path for path in sorted((results / WORK).glob("[0-9a-f]" * 64)) if _is_left(path)]
+    return {path: sum(file.lstat().st_size for file in (*path.glob("*"), *path.glob("*/*"))) for path in folders}
+
+
+def _is_left(work: Path) -> bool:
+    if work.is_symlink() or not work.is_dir():
+        return False
+    try:
+        with open_plain(work.with_name(f"{work.name}.lock")) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except OSError:  # a process holds it
+        return False
+    return True
+
+
 def source_file(results: Path, sha256: str) -> Path:
     """Return where a results folder has the strategy file of this hash."""
     return results / SOURCES / f"{sha256}.py"

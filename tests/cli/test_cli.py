@@ -27,6 +27,7 @@ from clbench.data.feature_cache import open_features
 from clbench.errors import PluginError, UsageError
 from clbench.plugins.discovery import discover
 from clbench.results import manifests
+from clbench.results.store import ResultsFolder
 from clbench.system.signals import Interruption
 
 STRATEGY = '''"""Fine-tuning, with a place for mischief."""
@@ -986,6 +987,31 @@ def test_doctor_names_a_broken_plugin_a_damaged_run_and_a_failed_run_and_how_to_
     assert re.search(r"FAIL +failed run splitdigits/mine/", done.out) and "traceback.txt" in done.out
     monkeypatch.chdir(run)
     assert command("doctor", ".").code == 1
+
+
+@pytest.mark.slow
+def test_doctor_names_what_a_failed_run_has_left_with_its_size_and_how_to_remove_it(
+    command: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clbench.diagnostics import doctor
+
+    monkeypatch.setattr(doctor, "_installation", list)
+    monkeypatch.setattr(doctor, "_machine", list)
+    write(here, "mine", after="if experience.index: raise KeyError('lost')")
+    assert command("run", "-s", "mine", *SMALL).code == 1
+    write(here, "mine")
+    assert command("run", "-s", "mine", *SMALL).code == 0
+    (work,) = [path for path in (here / "results" / ".work").iterdir() if path.is_dir()]
+    size = sum(path.stat().st_size for path in work.iterdir())
+    done = command("doctor")
+    assert done.code == 0
+    found = rf"ok +unfinished work of the run splitdigits/mine/.*-{work.name[:8]}: {size / 1000:.1f} kB"
+    assert re.search(found, done.out)
+    assert f"To remove it: rm -r {work.relative_to(here)}\n" in done.out
+    with ResultsFolder(here / "results").lock(work.name):  # a process goes on from it
+        assert "unfinished" not in command("doctor").out
+    shutil.rmtree(work)
+    assert "unfinished" not in command("doctor").out
 
 
 def test_doctor_names_the_package_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
