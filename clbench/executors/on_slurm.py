@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import time
@@ -36,6 +37,7 @@ from clbench.runs.grid import Planned, most_needed
 from clbench.runs.outcome import Outcome
 from clbench.runs.parallelism import runs_at_once
 from clbench.system.files import replace_file
+from clbench.system.own_python import code_command
 
 FOLDER = "slurm"
 """In the work folder of the results: what jobs are told and tell, a folder for each submission."""
@@ -48,6 +50,9 @@ RESTARTS = 20
 """How often a job may reach its time limit and be queued again."""
 
 MINUTES = 60
+_IN_A_JOB = "import sys; del sys.argv[1:4]; from submitit.core.submission import submitit_main; submitit_main()"
+"""submitit's program, without the `-u -m submitit.core._submit` that submitit appends to call it."""
+
 _LOOK_SECONDS = 0.5
 _STATE_SECONDS = 20.0
 """How often Slurm is asked for the states of all jobs; what they tell is read more often."""
@@ -139,7 +144,8 @@ class SlurmExecutor(Executor):
         return [_Job(*each) for each in own]
 
     def _executor(self, folder: Path, threads: int, device: str) -> submitit.AutoExecutor:
-        executor = submitit.AutoExecutor(folder / "submitit", cluster=self._cluster, slurm_max_num_timeout=RESTARTS)
+        program = {f"{self._cluster}_python": _program(), "slurm_max_num_timeout": RESTARTS}
+        executor = submitit.AutoExecutor(folder / "submitit", cluster=self._cluster, **program)
         options = dict(self._options)
         parameters: dict[str, Any] = {"cpus_per_task": threads, "name": "clbench"}
         parameters["timeout_min"] = _number("time", options.pop("time", str(MINUTES)))
@@ -256,6 +262,12 @@ def _left_over(results: ResultsFolder, wanted: dict[str, Planned]) -> Iterator[_
                 yield _Job(job, record.parent / entry["log"], names)
         if alive.isdisjoint(entry["job"] for entry in entries):
             shutil.rmtree(record.parent, ignore_errors=True)
+
+
+def _program() -> str:
+    """Return what submitit is told to start as Python in a job."""
+    python, *words = code_command(_IN_A_JOB)
+    return shlex.join([python, "-u", *words])
 
 
 def _options_in(text: str) -> dict[str, str]:

@@ -101,6 +101,19 @@ def test_runs_through_submitit_are_byte_for_byte_those_of_jobs_2_and_a_failure_i
 
 
 @pytest.mark.slow
+def test_jobs_do_not_import_from_the_working_folder(tmp_path: Path, data: Path) -> None:
+    working = tmp_path / "working"
+    (working / "clbench").mkdir(parents=True)
+    (working / "clbench" / "__init__.py").write_text("raise ImportError('the wrong module')\n")
+    installed = tmp_path / "installed.py"  # the command as it is installed has the working folder nowhere
+    installed.write_text("from clbench.cli.program import program\nprogram()\n")
+    what = ["run", "-s", "naive", "-S", "splitdigits", "--epochs", "1", "--device", "cpu", "--data", str(data)]
+    command = [sys.executable, str(installed), *what, "--on", "slurm:cluster=local"]
+    done = subprocess.run(command, cwd=working, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 @needs_slurm
 def test_jobs_outlive_the_command_and_the_same_command_waits_for_them(tmp_path: Path) -> None:
     process = started(tmp_path, "-s", "slow", "--seeds", "2", "--on", "slurm")
