@@ -116,3 +116,8 @@ def plain(value: Any) -> dict[str, Any]:
     """Return a config as JSON-ready values, nested configs as dictionaries and tuples as lists."""
     result: dict[str, Any] = pydantic.TypeAdapter(type(value)).dump_python(value, mode="json")
     return result
+
+
+def typed(value: Any) -> str:
+    """Return a value as one types it on a command line: `0.5`, `true`, `none`."""
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -57,7 +57,7 @@ def changed(recipe: Recipe, values: Mapping[str, Any]) -> tuple[Recipe, dict[str
         raise UsageError(
             "recipe.schedule = milestones needs recipe.milestones, for example --set recipe.milestones=2,3"
         )
-    before, result = _by_path(plain(recipe)), _by_path(plain(made))
+    before, result = by_path(plain(recipe)), by_path(plain(made))
     return made, {path: value for path, value in result.items() if value != before.get(path)}
 
 
@@ -135,9 +135,9 @@ def _put(values: dict[str, Any], parts: list[str], value: Any) -> None:
     values[parts[-1]] = value
 
 
-def _by_path(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def by_path(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return every value of a recipe by its path, in the order of the fields."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        found |= _by_path(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        found |= by_path(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,13 +59,13 @@ def protocol(
     order: str | None = None,
     setting: str | None = None,
     recipe_values: Mapping[str, Any] | None = None,
-    network_changes: Mapping[str, Any] | None = None,
+    network_changes: Callable[[Recipe], Mapping[str, Any]] = lambda recipe: {},
     stream: tuple[str | None, Mapping[str, Any]] = (None, {}),
 ) -> Protocol:
     """Resolve a scenario's recipe (its first by default) with the overrides. Raises UsageError for what it lacks.
 
-    `recipe_values` are fields of the recipe by path that the user set; see recipe_changes.py. `network_changes` are
-    what the user set of the network, for the recipe's name; if the head alone trains, images are not augmented.
+    `recipe_values` are fields of the recipe by path that the user set; see recipe_changes.py. `network_changes` gives
+    what the user set of the recipe's network, for the recipe's name; if the head alone trains, images are not augmented.
     `stream` is the kind of stream and its options that the user set.
     """
     names = list(scenario.recipes)
@@ -92,7 +92,7 @@ def protocol(
         chosen = replace(chosen, schedule="constant", warmup_epochs=0.0, first=Overrides())
     if chosen.network != scenario.recipes[base].network:
         chosen = replace(chosen, network_config={})  # which are those of the recipe's own network
-    own_changes = dict(network_changes or {})
+    own_changes = network_changes(chosen)
     left_out = own_changes.get("network.train") == "head" and chosen.augmentation.active
     if left_out:
         _refuse_augmentation(differing)

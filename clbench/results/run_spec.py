@@ -190,7 +190,7 @@ class GridCandidate(Record):
     """A configuration that the grid search tried."""
 
     values: dict[str, str]
-    """Its hyper-parameters as they were given."""
+    """Its hyper-parameters as text, each as the run has it: `1.0` if `1` was given."""
 
     validation_accuracy: float | None
     """Its mean final accuracy on the validation streams; null if a trial failed."""

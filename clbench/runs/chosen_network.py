@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from clbench.base.config import config, configure
+from clbench.base.config import config, configure, typed
 from clbench.data.weights import keep_weights
 from clbench.errors import UsageError
 from clbench.networks.weights import fitted, read_weights
@@ -54,15 +54,23 @@ class NetworkRequest:
             self, use=configure(NetworkUse, {**use, **self.used}, "network"), values={**values, **self.values}
         )
 
-    @property
-    def changes(self) -> dict[str, Any]:
-        """What is different, for the name of the recipe."""
-        weights = {} if self.weights is None else {"weights": Path(self.weights).stem}
-        size = {} if self.use.size is None else {"size": self.use.size}
-        train = {} if self.use.train == "all" else {"train": self.use.train}
-        # As typed, so that a value from Python or a study is the same change as that of the command line.
-        own = {name: str(each).lower() if isinstance(each, bool) else str(each) for name, each in self.values.items()}
-        return {f"network.{name}": value for name, value in {**own, **weights, **train, **size}.items()}
+    def changes(self, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is different in the network `name` of a recipe that says `config` of it, for the recipe's name.
+
+        Values are those that the network has, so that equal ones are the same change however they are given.
+        """
+        source = network_source(name, _weights(self.weights))
+        usual, asked = (each.under(config) for each in (NetworkRequest(None, NetworkUse(), {}), self))
+        _check_names(source, asked.values)
+        before, after = source.config(usual.values), source.config(asked.values)
+        found: dict[str, Any] = {name: typed(value) for name, value in after.items() if value != before[name]}
+        if self.weights is not None:
+            found["weights"] = Path(self.weights).stem
+        if asked.use.train != usual.use.train:
+            found["train"] = asked.use.train
+        if (asked.use.size or source.traits.size) != (usual.use.size or source.traits.size):
+            found["size"] = asked.use.size
+        return {f"network.{name}": value for name, value in found.items()}
 
 
 def asked(values: Mapping[str, Any], weights: str | None) -> NetworkRequest:

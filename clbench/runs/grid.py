@@ -19,7 +19,6 @@ from clbench.plugins.discovery import Plugin
 from clbench.plugins.module_loading import require_room_for_torch
 from clbench.results import protocol_building
 from clbench.results import spec_building as specs
-from clbench.results.protocol_building import Protocol
 from clbench.results.run_spec import RunSpec, folder_name, run_id
 from clbench.results.spec_building import Machine, Method, SpecBuilder
 from clbench.results.store import check_results_folder
@@ -133,7 +132,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
                     request.class_order,
                     request.setting,
                     recipe_values,
-                    wanted.changes,
+                    lambda recipe: wanted.changes(_selector(request, recipe), recipe.network_config),
                     (request.stream, values.stream),
                 )
             )
@@ -155,7 +154,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
             notify(Note(f"{dataset} is not in {folder} yet; the run prepares or downloads it first ({size} MB)"))
         shape = chosen_network.padded(info.shape, protocol.recipe.padding)
         network, file = chosen_network.choose_network(
-            _selector(request, protocol), wanted.under(protocol.recipe.network_config), shape, folder
+            _selector(request, protocol.recipe), wanted.under(protocol.recipe.network_config), shape, folder
         )
         if text := chosen_network.without_augmentation(protocol):
             notify(Note(text))
@@ -228,9 +227,9 @@ def _with_network(recipe_values: Mapping[str, Any], network: str | None) -> dict
     return {**recipe_values, "network": network_name(network)}
 
 
-def _selector(request: Request, protocol: Protocol) -> str:
+def _selector(request: Request, recipe: Recipe) -> str:
     """Return what selects the network: `--network`, which may be a path, or the recipe's name."""
-    return request.network or protocol.recipe.network
+    return request.network or recipe.network
 
 
 def given_to(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

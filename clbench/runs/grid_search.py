@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from clbench.base.config import plain, typed
 from clbench.base.events import Listener, Note
+from clbench.base.recipe_changes import by_path
 from clbench.errors import ClbenchError, UsageError
 from clbench.results import stored_runs
 from clbench.results.run_spec import GridCandidate, GridTuning, RunSpec
@@ -145,10 +147,10 @@ def _finals(request: Request, tuning: Tuning, notify: Listener) -> list[Planned]
         held_out=HELD_OUT,
         candidates=tuple(
             GridCandidate(
-                values={name: str(value) for name, value in values.items()},
+                values={name: typed(_configured(name, runs[0])) for name in values},
                 validation_accuracy=score if score >= 0 else None,
             )
-            for values, score in zip(tuning.candidates, scores, strict=True)
+            for values, runs, score in zip(tuning.candidates, tuning.trials, scores, strict=True)
         ),
         samples_seen=sum(run.facts.totals.samples_seen for run in done),
         gradient_steps=sum(run.facts.totals.gradient_steps for run in done),
@@ -156,6 +158,20 @@ def _finals(request: Request, tuning: Tuning, notify: Listener) -> list[Planned]
     said = ", ".join(f"{name}={value}" for name, value in chosen.items())
     notify(Note(f"chosen for {tuning.strategy.name} on {tuning.scenario}: {said or 'its defaults'}"))
     return plan(replace(asked, set=_stream_options(request) | chosen, tuning=record), notify)
+
+
+def _configured(name: str, run: Planned) -> Any:
+    """Return the value that a run has of what is set as `name`, however it was typed."""
+    owner, _, field = name.partition(".")
+    spec = run.spec
+    if owner == "recipe":
+        return by_path(plain(spec.recipe.config))[field]
+    if owner != "network":
+        return spec.strategy.config[name]
+    from clbench.plugins.networks import network_source  # imports torch
+
+    own = network_source(spec.network.name, file=run.network).config(spec.network.config)
+    return own[field] if field in own else getattr(spec.network, field)
 
 
 def _trial(run: Planned, request: Request) -> StoredRun | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clbench.base.config import typed
 from clbench.base.recipe import Recipe
 from clbench.errors import DataError, PluginError, UsageError
 from clbench.runs.option import accepted
@@ -233,7 +234,7 @@ def _set(file: StudyFile, table: Any, keys: Keys) -> dict[str, Value]:
         values = value if isinstance(value, list) else [value]
         if not all(isinstance(each, str | int | float | bool) for each in values):
             raise file.fault(at, "a value is a number, a string, true, false, or a list of them")
-        texts = [str(each).lower() if isinstance(each, bool) else str(each) for each in values]
+        texts = [typed(each) for each in values]
         found[f"set.{name}"] = Value(texts if isinstance(value, list) else texts[0], at)
     return found
 

@@ -58,13 +58,52 @@ def test_the_recipes_own_network_is_the_same_run_however_it_is_named(data: Path)
     expected = run_id(spec_of(data))
     assert run_id(spec_of(data, network="mlp")) == expected
     assert run_id(spec_of(data, set={"recipe.network": "mlp"})) == expected
-    assert run_id(spec_of(data, set={"network.units": 400})) != expected  # the recipe's name says it was set
+    assert run_id(spec_of(data, set={"network.units": 400})) == expected  # its default
 
 
-@pytest.mark.parametrize(("value", "text"), [(32, "32"), ("relu", "relu")])
+@pytest.mark.parametrize(("value", "text"), [(32, "32"), ("tanh", "tanh"), (True, "true")])
 def test_a_value_from_python_is_the_same_run_as_from_the_command_line(data: Path, value: Any, text: str) -> None:
-    name = "network.activation" if isinstance(value, str) else "network.units"
+    name = {32: "network.units", "tanh": "network.activation"}.get(value, "network.batch_norm")
     assert run_id(spec_of(data, set={name: value})) == run_id(spec_of(data, set={name: text}))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"network.width": "2"}, {"network.width": "2.0"}),
+        ({"network.width": 2.0}, {"network.width": "02"}),
+        ({"network.width": "1"}, {}),
+        ({"network.train": "all"}, {}),
+        ({"network.size": "none"}, {}),
+    ],
+)
+def test_equal_settings_of_a_network_are_the_same_run_however_they_are_typed(
+    data: Path, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    assert run_id(spec_of(data, network="cnn", set=one)) == run_id(spec_of(data, network="cnn", set=other))
+
+
+def test_settings_of_a_network_are_the_same_run_in_any_order(data: Path) -> None:
+    one, other = {"network.units": 32, "network.layers": 1}, {"network.layers": 1, "network.units": 32}
+    assert run_id(spec_of(data, set=one)) == run_id(spec_of(data, set=other))
+
+
+def test_what_a_recipe_says_of_its_network_is_what_a_setting_is_compared_with(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "narrow.py").write_text(
+        "import clbench\nclass Narrow(clbench.Scenario):\n    dataset, split = 'digits', '5'\n"
+        "    recipes = {'quick': clbench.Recipe(network_config={'units': 100, 'train': 'head', 'size': 12})}\n"
+    )
+
+    def changes(**values: Any) -> dict[str, Any]:
+        given = {f"network.{name}": value for name, value in values.items()}
+        return dict(spec_of(data, scenario=tmp_path / "narrow.py", set=given).recipe.changes)
+
+    assert changes(units="100", train="head", size="12") == {}
+    assert changes(units=400, train="all", size=None) == {
+        "network.units": "400",
+        "network.train": "all",
+        "network.size": None,
+    }
 
 
 @pytest.mark.parametrize(

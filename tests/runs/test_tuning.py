@@ -220,7 +220,29 @@ def test_lists_of_values_are_tried_in_every_combination(tuned: Path) -> None:
     grids = [run.spec.tuning.candidates for run in stored(tuned) if isinstance(run.spec.tuning, GridTuning)]
     (candidates,) = [each for each in grids if len(each) == 4 and "temperature" in each[0].values]
     tried = {(c.values["alpha"], c.values["temperature"]) for c in candidates}
-    assert tried == {("0.5", "1"), ("0.5", "3"), ("4", "1"), ("4", "3")}
+    assert tried == {("0.5", "1.0"), ("0.5", "3.0"), ("4.0", "1.0"), ("4.0", "3.0")}
+
+
+def test_equal_values_of_a_grid_are_the_same_runs_however_they_are_typed(data: Path, tmp_path: Path) -> None:
+    def tuned_with(alpha: Any, rate: str, units: str, batch_norm: Any) -> list[StoredRun]:
+        values = {
+            "lwf.alpha": alpha,
+            "recipe.lr": rate,
+            "network.units": units,
+            "network.train": "all",
+            "network.batch_norm": batch_norm,
+        }
+        return list(clbench.run("lwf", "splitdigits", tune="grid", set=values, epochs=1, out=tmp_path, data=data))
+
+    (one,) = tuned_with("1,2", "0.01", "8", "false")
+    (other,) = tuned_with([1.0, 2.0], "0.010", "08", False)
+    assert one.path == other.path
+    assert isinstance(one.spec.tuning, GridTuning)
+    fixed = {"recipe.lr": "0.01", "network.units": "8", "network.train": "all", "network.batch_norm": "false"}
+    tried = [{"lwf.alpha": value, **fixed} for value in ("1.0", "2.0")]
+    assert [dict(each.values) for each in one.spec.tuning.candidates] == [
+        {name.removeprefix("lwf."): value for name, value in values.items()} for values in tried
+    ]
 
 
 @pytest.mark.parametrize(
