@@ -31,6 +31,7 @@ from clbench.runs.parallelism import DEFAULT_THREADS
 from clbench.runs.planning import Planning
 from clbench.runs.request import Request, options
 from clbench.runs.study import Section, read_study
+from clbench.system.files import from_home
 from clbench.system.signals import Interruption
 from clbench.system.suggestions import did_you_mean
 from clbench.system.terminal import Terminal
@@ -142,7 +143,9 @@ def run_study(study: str | Path, **said: Any) -> Runs:
     Besides the study it takes, by name, the options of `run` that are listed below; of those that the study says too,
     the argument counts. Raises what `run` raises; UsageError says which line of the study is wrong.
     """
-    return _finished(run_sections(read_study(Path(study), beside_a_study(said)), _console()), said.get("strict", False))
+    return _finished(
+        run_sections(read_study(Path(from_home(study)), beside_a_study(said)), _console()), said.get("strict", False)
+    )
 
 
 def beside_a_study(said: Mapping[str, Any]) -> dict[str, Any]:
@@ -266,7 +269,9 @@ def report(
     if not places and out is None:
         out = Path("reports") / stored_runs.RESULTS.name
     return write_report(
-        places or stored_runs.usual_places()[0], None if out is None else Path(out), Selection(*wanted)
+        [*map(from_home, places)] or stored_runs.usual_places()[0],
+        None if out is None else Path(from_home(out)),
+        Selection(*wanted),
     ).page
 
 
@@ -277,7 +282,7 @@ def load(*places: str | Path) -> pd.DataFrame:
     split, trained, strategy, preset, config, recipe, seed, setting, after, on, correct, total, accuracy. Raises
     UsageError for a place that does not exist or a run that is not as it was published.
     """
-    runs, unreadable = stored_runs.read_all(places or stored_runs.usual_places()[0])
+    runs, unreadable = stored_runs.read_all([*map(from_home, places)] or stored_runs.usual_places()[0])
     if unreadable:
         faults = "\n".join(map(str, unreadable))
         raise UsageError(f"{len(unreadable)} runs are not as they were published:\n{faults}", "See: clbench doctor")

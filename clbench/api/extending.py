@@ -31,6 +31,7 @@ from clbench.results.extension_result import ExtensionResult
 from clbench.results.network_record import NetworkRecord
 from clbench.runs.option import options_of, with_options
 from clbench.system import gc_freeze
+from clbench.system.files import from_home
 from clbench.system.signals import Interruption
 from clbench.system.tables import listed
 from clbench.system.terminal import Terminal
@@ -135,7 +136,7 @@ def train(
     """
     request = TrainRequest.from_python(locals())  # every argument is an option of the request
     train_request(request, Terminal(file=sys.stderr))
-    return Extended(Path(out), request.network_file)
+    return Extended(request.out, request.network_file)
 
 
 def extend(
@@ -172,9 +173,9 @@ def extend(
     if images is None:
         raise UsageError("images, the folder of the new classes, is not given")
     given = {name: value for name, value in locals().items() if name != "source"}  # the others are all options
-    request = ExtendRequest.from_python(given, source=None if source is None else Path(source))
+    request = ExtendRequest.from_python(given, source=None if source is None else Path(from_home(source)))
     extend_request(request, Terminal(file=sys.stderr))
-    return Extended(Path(out), request.network_file)
+    return Extended(request.out, request.network_file)
 
 
 train.__doc__ = with_options(train.__doc__, options_of(TrainRequest))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
 
 from clbench.errors import UsageError
+from clbench.system.files import from_home
 
 _TypingError: Any = typer.BadParameter.__bases__[0]
 """What typer raises for arguments that it cannot parse."""
@@ -23,7 +25,9 @@ class Command(TyperCommand):
         try:
             if not ctx.resilient_parsing:  # as while a word is completed
                 self._refuse_what_would_be_dropped(ctx, args)
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
+            ctx.params = {name: _from_home(value) for name, value in ctx.params.items()}
+            return rest
         except _TypingError as error:
             unknown = getattr(error, "option_name", None)
             if unknown is not None and (hint := _remedy(unknown, {name for each in self.params for name in each.opts})):
@@ -64,6 +68,13 @@ class Command(TyperCommand):
             repeatable = getattr(parameter, "multiple", False) or getattr(parameter, "is_flag", False)
             if parameter.param_type_name == "option" and not repeatable and order.count(parameter) > 1:
                 raise UsageError(f"{'/'.join(parameter.opts)} is given {order.count(parameter)} times", "Give it once.")
+
+
+def _from_home(given: Any) -> Any:
+    """Return a value that was typed, or several, with the home folder for `~`, which the shell leaves in `--out=~/x`."""
+    if isinstance(given, list | tuple):
+        return type(given)(map(_from_home, given))
+    return type(given)(from_home(given)) if isinstance(given, str | Path) else given
 
 
 _EMPTY = "Leave it out, or give it one. In a script: a variable of the shell that is not set is an empty value."

@@ -32,6 +32,7 @@ from clbench.data.dataset_info import DatasetInfo
 from clbench.data.npy_files import ARRAYS, npy_file
 from clbench.data.sources import BUILTIN as BUILTIN
 from clbench.errors import DataError, UsageError
+from clbench.system.files import from_home
 from clbench.system.machine import available_memory
 
 
@@ -66,9 +67,9 @@ class ListedDataset:
 def data_folder(explicit: Path | None = None) -> Path:
     """The folder that holds the datasets: `explicit`, else $CLBENCH_DATA, else the platform's cache folder."""
     if explicit is not None:
-        return explicit.expanduser()
+        return Path(from_home(explicit))
     if from_environment := os.environ.get("CLBENCH_DATA"):
-        return Path(from_environment).expanduser()
+        return Path(from_home(from_environment))
     return platformdirs.user_cache_path("clbench")
 
 

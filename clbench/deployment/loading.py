@@ -19,7 +19,7 @@ from clbench.plugins.discovery import NAME, builtin_folder, describe, discover
 from clbench.plugins.networks import NetworkSource, network_source
 from clbench.results import manifests, store
 from clbench.results.network_record import FORMAT, STEM, NetworkRecord
-from clbench.system.files import read_plain
+from clbench.system.files import from_home, read_plain
 from clbench.system.suggestions import did_you_mean_path
 
 _TOLERANCE = 1e-3
@@ -39,9 +39,9 @@ def load_network(path: str | Path, network: str | Path | None = None) -> Trained
     Nothing that is stored is run. Raises UsageError if nothing is kept there, DataError for damaged files, and
     PluginError if the architecture is not there or is not the one that was trained.
     """
-    file = _record_file(Path(path))
+    file = _record_file(Path(from_home(path)))
     record = read_record(file)
-    return _built(record, _tensors(file, record), _source(record, network))
+    return _built(record, _tensors(file, record), _source(record, None if network is None else from_home(network)))
 
 
 def read_record(file: Path) -> NetworkRecord:

@@ -71,7 +71,7 @@ class RayExecutor(Executor):
             versions=environment.versions(),
             allow_mixed=request.allow_mixed,
             share=request.share,
-            data=None if request.data is None else str(request.data.expanduser().absolute()),
+            data=None if request.data is None else str(request.data.absolute()),
         )
         self._connected = self._own_connection = self._started_here = False
         self._mailbox: Any = None

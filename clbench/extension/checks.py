@@ -14,6 +14,7 @@ from clbench.errors import UsageError
 from clbench.extension.folder import OutputFolder
 from clbench.extension.requests import Common
 from clbench.extension.wording import some
+from clbench.system.files import from_home
 from clbench.system.seeds import LARGEST
 
 
@@ -82,4 +83,4 @@ def _plain(name: str) -> str:
 
 
 def _real(path: Path) -> Path:
-    return path.expanduser().resolve()
+    return Path(from_home(path)).resolve()

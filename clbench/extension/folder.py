@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from clbench.errors import DataError, MachineError, UsageError
 from clbench.results import manifests
 from clbench.results.extension_result import ExtensionResult
-from clbench.system.files import check_can_be_made, read_plain, sync_folder, write_synced
+from clbench.system.files import check_can_be_made, from_home, read_plain, sync_folder, write_synced
 from clbench.system.signals import Interrupted
 
 RESULT = "result.json"
@@ -31,7 +31,7 @@ class OutputFolder:
 
     def __init__(self, out: Path) -> None:
         # Resolved, so that `model/`, `./model` and `model` are one folder.
-        self.path = Path(out).expanduser().absolute()
+        self.path = Path(from_home(out)).absolute()
         self.work = self.path.with_name(f".{self.path.name}.work")
 
     @contextlib.contextmanager

@@ -64,9 +64,9 @@ def protocol(
 ) -> Protocol:
     """Resolve a scenario's recipe (its first by default) with the overrides. Raises UsageError for what it lacks.
 
-    `recipe_values` are fields of the recipe by path that the user set; see recipe_changes.py. `network_changes` gives
-    what the user set of the recipe's network, for the recipe's name; if the head alone trains, images are not augmented.
-    `stream` is the kind of stream and its options that the user set.
+    `recipe_values` are fields of the recipe by path that the user set; see recipe_changes.py. `network_changes`
+    returns what the user set of the recipe's network, for the recipe's name; if the head alone trains, images are not
+    augmented. `stream` is the kind of stream and its options that the user set.
     """
     names = list(scenario.recipes)
     name = recipe or names[0]

@@ -14,6 +14,7 @@ from typing import Any
 
 from clbench.errors import UsageError
 from clbench.runs.parallelism import Jobs, jobs_from
+from clbench.system.files import from_home
 from clbench.system.seeds import LARGEST
 
 # As many digits as the largest seed has; Python refuses to convert thousands of them.
@@ -74,7 +75,7 @@ def values_of(values: Any) -> dict[str, Any]:
 
 def names_in(texts: Sequence[str] | None) -> list[str]:
     """Return the names that the texts list, by commas or one by one."""
-    return [name.strip() for text in texts or () for name in text.split(",")]
+    return [from_home(name.strip()) for text in texts or () for name in text.split(",")]
 
 
 def names_of(names: Any) -> list[str]:
@@ -82,7 +83,7 @@ def names_of(names: Any) -> list[str]:
     given = [names] if isinstance(names, str | Path) else names
     if not isinstance(given, Sequence) or not all(isinstance(name, str | Path) for name in given):
         raise TypeError("a name, a path, or a list of them")
-    return [str(name) for name in given]
+    return [from_home(name) for name in given]
 
 
 def trackers_in(texts: Sequence[str] | None) -> tuple[str, ...]:
@@ -102,14 +103,14 @@ def path_of(path: Any) -> Path | None:
     """Return the path, or None."""
     if path is not None and not isinstance(path, str | os.PathLike):
         raise TypeError("a path")
-    return None if path is None else Path(path)
+    return None if path is None else Path(from_home(path))
 
 
 def name_or_path(value: Any) -> str | None:
     """Return the name or path as text, or None."""
     if value is not None and not isinstance(value, str | os.PathLike):
         raise TypeError("a name or a path")
-    return None if value is None else os.fspath(value)
+    return None if value is None else from_home(value)
 
 
 def text_of(value: Any) -> str | None:

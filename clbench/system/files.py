@@ -19,6 +19,11 @@ from typing import BinaryIO
 from clbench.errors import MachineError
 
 
+def from_home(path: str | os.PathLike[str]) -> str:
+    """Return a path with the home folder in place of `~`; as it is where there is no such user."""
+    return os.path.expanduser(path)  # noqa: PTH111 - which does not raise where there is none, and keeps ./
+
+
 def open_plain(path: Path) -> BinaryIO:
     """Open a file to read. Raises OSError for a link, a pipe and a device, without opening what it leads to."""
     if not stat.S_ISREG(path.lstat().st_mode):

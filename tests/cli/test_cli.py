@@ -132,6 +132,41 @@ def grid(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def home(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder beside the working folder, with a strategy in it."""
+    folder = here / "home"
+    folder.mkdir()
+    write(folder, "mine")
+    monkeypatch.setenv("HOME", str(folder))
+    return folder
+
+
+def test_the_home_folder_may_be_written_as_the_shell_leaves_it(command: Command, here: Path, home: Path) -> None:
+    done = command("run", "--strategy=naive,~/strategies/mine.py", *SMALL, "--out=~/results", "--save-study=~/s.toml")
+    assert done.code == 0, done.err
+    assert (home / "s.toml").is_file()
+    assert len(run_folders(home / "results")) == 2
+    assert command("compare", "~/results").code == 0
+    assert command("report", "~/results", "--out=~/page").code == 0 and (home / "page" / "index.html").is_file()
+    assert command("show", "~/strategies/mine.py").code == 0
+    assert [path.name for path in here.iterdir()] == ["home"]
+
+
+def test_the_home_folder_may_be_written_in_arguments_from_python(here: Path, home: Path) -> None:
+    clbench.run("~/strategies/mine.py", out="~/results", **SMALL_ARGUMENTS)
+    assert len(run_folders(home / "results")) == 1
+    assert clbench.load("~/results")["strategy"].unique().tolist() == ["mine"]
+    assert clbench.report("~/results", out="~/page") == home / "page" / "index.html"
+    assert [path.name for path in here.iterdir()] == ["home"]
+
+
+def test_a_home_folder_of_nobody_is_a_name_like_others(command: Command, here: Path, home: Path) -> None:
+    done = command("compare", "~nobody-of-this-name/results")
+    assert (done.code, done.out) == (2, "") and "there is no folder or pack ~nobody" in done.err
+    assert command("data", "list", "--data", "~nobody-of-this-name/data").code == 0
+
+
 def run_folders(results: Path) -> list[Path]:
     return sorted(path.parent for path in results.glob("*/*/*/MANIFEST.json"))
 
