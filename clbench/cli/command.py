@@ -71,7 +71,7 @@ class Command(TyperCommand):
 
 
 def _from_home(given: Any) -> Any:
-    """Return a value that was typed, or several, with the home folder for `~`, which the shell leaves in `--out=~/x`."""
+    """Return a value that was typed, or several, with the home folder for `~`, as in `--out=~/x`."""
     if isinstance(given, list | tuple):
         return type(given)(map(_from_home, given))
     return type(given)(from_home(given)) if isinstance(given, str | Path) else given

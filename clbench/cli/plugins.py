@@ -142,6 +142,7 @@ def show(
 
     Of a strategy its source, equation, presets and hyper-parameters; of a scenario its split and recipes.
     """
+    from clbench.plugins.class_attributes import check_literals
     from clbench.plugins.description import describe_in_full, find
     from clbench.streams.kinds import KINDS, described
 
@@ -151,6 +152,7 @@ def show(
         return
 
     plugin = find(name)
+    check_literals(plugin)
     if as_json:
         say_json(describe_in_full(plugin))
         return

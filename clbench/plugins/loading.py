@@ -42,6 +42,8 @@ def load(plugin: Plugin) -> Any:
         raise PluginError(f"{plugin.path}{where} fails to load: {type(error).__name__}: {error}") from error
     if plugin.kind == "network":
         return vars(module)[plugin.class_name]
+    from clbench.plugins.class_attributes import check_class
+
     base = _base_class(plugin.kind)
     found = {
         value
@@ -51,7 +53,9 @@ def load(plugin: Plugin) -> Any:
     if len(found) != 1:
         del sys.modules[module.__name__]
         raise PluginError(f"{plugin.path} defines {len(found)} subclasses of clbench.{BASES[plugin.kind][0]}, not one")
-    return found.pop()
+    (made,) = found
+    check_class(plugin, made)
+    return made
 
 
 def _base_class(kind: Kind) -> type[Any]:

@@ -503,3 +503,47 @@ def test_a_broken_file_is_of_the_kind_that_its_folder_is_for(kind: Kind, tmp_pat
     path.write_text("class One: ...\nclass Two: ...\n")
     with pytest.raises(PluginError, match=f"^{kind} mine"):
         find(str(path))
+
+
+# -- attributes of the class ------------------------------------------------------------------------------------------
+
+
+def _with(attribute: str, base: str, folder: Path) -> Path:
+    path = folder / "mine.py"
+    path.write_text(f"import clbench\nclass Mine(clbench.{base}):\n    {attribute}\n    def loss(self, batch): ...\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "attribute", "said"),
+    [
+        ("scenario", "dataset, split = 'digits', '5'", "recipes is missing, and must be a dictionary of recipes"),
+        ("scenario", "dataset, recipes = 'digits', {}", "recipes must be a dictionary of recipes by name"),
+        ("scenario", "dataset, recipes = 'digits', {'quick': {'lr': 1}}", "recipes must be"),
+        ("scenario", "recipes = {'quick': clbench.Recipe()}", "dataset is missing, and must be the name of a dataset"),
+        ("scenario", "dataset, recipes = 3, {'quick': clbench.Recipe()}", "dataset must be the name"),
+        ("strategy", "in_recipe = ['a']", "in_recipe must be a dictionary of hyper-parameters by recipe"),
+        ("strategy", "in_recipe = {'quick': 3}", "in_recipe must be"),
+        ("strategy", "presets = ['p']", "presets must be a dictionary of variants by name"),
+        ("strategy", "presets = {'p': {'set': ['x']}}", r"presets must be .* \(got {'p': {'set': \['x'\]}}\)"),
+        ("strategy", "presets = {'p': {'in_setting': {'class': 2}}}", "presets must be"),
+        ("strategy", "stability = 'alpha'", "stability must be the name of a hyper-parameter and a number"),
+    ],
+)
+def test_an_attribute_that_is_missing_or_of_another_form_is_told_with_its_file(
+    kind: Kind, attribute: str, said: str, tmp_path: Path
+) -> None:
+    path = _with(attribute, kind.title(), tmp_path)
+    with pytest.raises(PluginError, match=rf"^{path}: {said}"):
+        load(select(kind, str(path)))
+
+
+@pytest.mark.parametrize("attribute", ["in_recipe = ['a']", "presets = {'p': {'set': ['x']}}"])
+def test_show_and_check_tell_of_an_attribute_of_another_form(attribute: str, tmp_path: Path) -> None:
+    path = _with(attribute, "Strategy", tmp_path)
+    for command, code in (("show", 5), ("check", 1)):
+        arguments = [sys.executable, "-m", "clbench", command, str(path)]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)
+        name = attribute.partition(" ")[0]
+        assert done.returncode == code and "Traceback" not in done.stderr
+        assert f"{path}: {name} must be a dictionary" in done.stdout + done.stderr
