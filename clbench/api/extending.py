@@ -31,7 +31,7 @@ from clbench.results.extension_result import ExtensionResult
 from clbench.results.network_record import NetworkRecord
 from clbench.runs.option import options_of, with_options
 from clbench.system import gc_freeze
-from clbench.system.files import from_home
+from clbench.system.files import found_at, from_home
 from clbench.system.signals import Interruption
 from clbench.system.tables import listed
 from clbench.system.terminal import Terminal
@@ -299,7 +299,7 @@ def _into(notes: list[str]) -> Listener:
 
 def _writes(out: Path) -> str:
     """Return where to, and what happens if it is there: whose it is, is not known before the images are read."""
-    return f"{out}, which is there: kept if the same command made it, else refused" if out.exists() else str(out)
+    return f"{out}, which is there: kept if the same command made it, else refused" if found_at(out) else str(out)
 
 
 def _counted(name: str, train: int, test: int) -> str:

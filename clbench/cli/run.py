@@ -16,6 +16,7 @@ from clbench.cli.options import AsJson, Wide, run_options, starting, terminal
 from clbench.cli.printing import answering, print_comparisons
 from clbench.errors import UsageError
 from clbench.runs.request import Request, options
+from clbench.system.files import found_at
 from clbench.system.output import legible, say, say_json
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _sections(study: Path | None, asked: Mapping[str, Any]) -> Sequence[Section]
                 "For example: clbench run -s lwf -S splitdigits. All names: clbench list. A study: clbench init",
             )
         return [Section(Request(**asked))]
-    if study.suffix != ".toml" and not study.exists():
+    if study.suffix != ".toml" and found_at(study) is None:
         raise named_by_options(str(study))
     if said := [name for name in asked if options()[name].option.belongs_to == "study"]:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in said)

@@ -26,7 +26,7 @@ from clbench.data.measuring import Measurement, measure
 from clbench.data.npy_files import ARRAYS, read_npy_header
 from clbench.data.sources import BUILTIN
 from clbench.errors import DataError, MachineError, UsageError
-from clbench.system.files import sync_folder
+from clbench.system.files import found_at, sync_folder
 from clbench.system.suggestions import did_you_mean
 
 # The disk itself, a quota, or a limit on the size of a file.
@@ -62,7 +62,9 @@ def dataset_folder(name: str, folder: Path) -> Path:
 def cached_names(folder: Path) -> list[str]:
     """The names of all datasets in the cache, sorted."""
     arrays = folder / "arrays"
-    return sorted(place.name for place in arrays.iterdir() if is_name(place.name)) if arrays.is_dir() else []
+    return (
+        sorted(place.name for place in arrays.iterdir() if is_name(place.name)) if found_at(arrays) == "folder" else []
+    )
 
 
 def unknown(name: str, folder: Path) -> tuple[str, str]:
@@ -86,7 +88,7 @@ def describe(name: str, folder: Path) -> DatasetInfo | None:
     """
     check_name(name)
     place = dataset_folder(name, folder)
-    if not place.is_dir():
+    if found_at(place) != "folder":
         return None
     try:
         return read_info(place, name)

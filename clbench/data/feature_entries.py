@@ -25,7 +25,7 @@ import numpy as np
 
 from clbench.data.npy_files import read_npy_header
 from clbench.errors import MachineError, UsageError
-from clbench.system.files import open_plain, read_plain, write_synced
+from clbench.system.files import found_at, open_plain, read_plain, write_synced
 from clbench.system.tables import readable_bytes
 
 PARTS = ("train", "test")
@@ -212,7 +212,7 @@ def _listed(place: Path) -> ListedEntry:
 def _places(folder: Path) -> list[Path]:
     """Return the folders of all entries, sorted; what is being built or removed has another name."""
     features = features_folder(folder)
-    if not features.is_dir():
+    if found_at(features) != "folder":
         return []
     return sorted(place for place in features.iterdir() if re.fullmatch(r"[0-9a-f]{64}", place.name) is not None)
 

@@ -13,6 +13,7 @@ from clbench.data.holding_out import held_out
 from clbench.data.image_files import SUFFIXES
 from clbench.data.image_lists import SUFFIXES_OF_LISTS, find_lists, part_of, read_list
 from clbench.errors import DataError
+from clbench.system.files import found_at
 from clbench.system.suggestions import did_you_mean_path
 
 EXPECTED = (
@@ -79,7 +80,7 @@ def find_images(path: Path, domains: bool | None = False) -> ImageFolder:
     If there is a list of images and labels in the folder (`image_lists`), or `path` is one, it says what they are.
     Raises DataError for a folder that has no classes with images, and for a symbolic link that leads out of it.
     """
-    if path.is_file() and path.suffix.lower() in SUFFIXES_OF_LISTS:
+    if found_at(path) == "file" and path.suffix.lower() in SUFFIXES_OF_LISTS:
         return _from_lists(path.parent, _Found(path.parent), [path])
     found = _Found(path)
     if not found.images:
@@ -185,7 +186,7 @@ def _check_known(
 
 def find_unlabelled(path: Path) -> tuple[Path, ...]:
     """Return all images at and below a folder, or one file. Raises DataError where there are none."""
-    if path.is_file():
+    if found_at(path) == "file":
         return (path,)
     found = _Found(path)
     if not found.images:
@@ -246,8 +247,8 @@ class _Found:
         self.folders: set[Inside] = set()
         self.skipped: Counter[str] = Counter()
         self._followed: set[tuple[int, int]] = set()
-        if not root.is_dir():
-            wrong = " is not a folder." if root.exists() else f" does not exist{did_you_mean_path(root) or '.'}"
+        if (kind := found_at(root)) != "folder":
+            wrong = " is not a folder." if kind else f" does not exist{did_you_mean_path(root) or '.'}"
             raise DataError(f"{root}{wrong}", EXPECTED)
         self._real = root.resolve()
         try:

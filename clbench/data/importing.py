@@ -22,6 +22,7 @@ from clbench.data.import_checks import EXPECTED, few, refused
 from clbench.data.npz_import import copy_npz
 from clbench.data.unpacking import TORCHVISION, parquet_files, unpack_parquet, unpack_torchvision
 from clbench.errors import DataError, UsageError
+from clbench.system.files import found_at
 from clbench.system.output import legible
 from clbench.system.suggestions import did_you_mean_path
 
@@ -56,7 +57,7 @@ def import_dataset(
     check_name(name)
     if size is not None and not 1 <= size <= LARGEST_SIZE:
         raise UsageError(f"--size must be from 1 to {LARGEST_SIZE} pixels (got {size})")
-    if not path.exists() and not str(path).startswith(TORCHVISION):
+    if found_at(path) is None and not str(path).startswith(TORCHVISION):
         raise DataError(f"{path} does not exist{did_you_mean_path(path) or '.'}", EXPECTED)
     describe(name, folder)  # raises if the cache of that name is damaged
     with building(name, folder, report) as place:

@@ -24,7 +24,7 @@ from clbench.errors import ClbenchError, MachineError, PluginError, UsageError
 from clbench.results import manifests
 from clbench.results.network_record import STEM, NetworkRecord
 from clbench.system import memory
-from clbench.system.files import publish_file, write_synced
+from clbench.system.files import found_at, publish_file, write_synced
 from clbench.system.suggestions import did_you_mean
 
 COMPARED = 64
@@ -117,9 +117,9 @@ def _check_suffix(to: str, form: Format, out: Path) -> None:
 
 
 def _check_place(out: Path) -> None:
-    if out.exists():
+    if found_at(out) is not None:
         raise _exists(out)
-    if not out.parent.is_dir():
+    if found_at(out.parent) != "folder":
         raise UsageError(f"there is no folder {out.parent}", "Make it, or choose another file: --out FILE")
     if (out.parent / manifests.MANIFEST).exists():
         raise UsageError(f"{out.parent} is a finished run, which is never changed", "Choose another file: --out FILE")

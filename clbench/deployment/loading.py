@@ -19,7 +19,7 @@ from clbench.plugins.discovery import NAME, builtin_folder, describe, discover
 from clbench.plugins.networks import NetworkSource, network_source
 from clbench.results import manifests, store
 from clbench.results.network_record import FORMAT, STEM, NetworkRecord
-from clbench.system.files import from_home, read_plain
+from clbench.system.files import found_at, from_home, read_plain
 from clbench.system.suggestions import did_you_mean_path
 
 _TOLERANCE = 1e-3
@@ -64,13 +64,13 @@ def read_record(file: Path) -> NetworkRecord:
 
 
 def _record_file(path: Path) -> Path:
-    if path.suffix == ".json" and path.is_file():
+    if path.suffix == ".json" and found_at(path) == "file":
         return path
     what = (
         "A network is named by the folder that train or extend wrote, or that of a run with --keep-networks, or by a "
         "folder above it."
     )
-    if not path.is_dir():
+    if found_at(path) != "folder":
         raise UsageError(f"there is no folder {path}{did_you_mean_path(path)}", what)
     if (path / f"{STEM}.json").is_file():
         return path / f"{STEM}.json"
@@ -128,7 +128,7 @@ def _users_file(name: str, sha256: str, given: str | Path | None) -> Path:
     wanted = f"the network was made by a file {name}.py with SHA-256 {sha256}"
     hint = "Give that file, unchanged: network=FILE, or --network FILE on the command line."
     if given is not None:
-        if not Path(given).is_file():
+        if found_at(Path(given)) != "file":
             raise UsageError(f"there is no network file {given}")
         found = describe("network", Path(given).resolve(), "path")
         if found.sha256 != sha256:

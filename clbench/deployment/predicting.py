@@ -15,6 +15,7 @@ from torch import Tensor
 from clbench.data.image_files import SUFFIXES, UNREADABLE, bombs_refused, opened, reason
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import UsageError
+from clbench.system.files import found_at
 
 _VALUES = 2**20
 """Pixel values that go through the network at once; a convolution's output then takes tens of megabytes."""
@@ -56,12 +57,13 @@ def image_files(given: Iterable[str]) -> list[Path]:
 
 def _files(name: str) -> list[Path]:
     path = Path(name)
-    if path.is_dir():
+    kind = found_at(path)
+    if kind == "folder":
         found = _in_folder(path)
         if not found:
             raise UsageError(f"there are no images in {path} ({', '.join(sorted(SUFFIXES))})")
         return found
-    if path.exists():
+    if kind is not None:
         return [path]
     if glob.has_magic(name):
         matches = sorted(map(Path, glob.glob(name, recursive=True)))  # noqa: PTH207 - also for absolute patterns

@@ -9,6 +9,7 @@ OUT/                 the finished network, with result.json, report.html and MAN
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from filelock import FileLock, Timeout
 from clbench.errors import DataError, MachineError, UsageError
 from clbench.results import manifests
 from clbench.results.extension_result import ExtensionResult
-from clbench.system.files import check_can_be_made, from_home, read_plain, sync_folder, write_synced
+from clbench.system.files import check_can_be_made, found_at, from_home, read_plain, sync_folder, write_synced
 from clbench.system.signals import Interrupted
 
 RESULT = "result.json"
@@ -81,7 +82,7 @@ class OutputFolder:
 
     def finished(self, identity: str) -> ExtensionResult | None:
         """Return the result if this very command has finished. Raises UsageError if the folder is anything else's."""
-        if not self.path.exists() and not self.path.is_symlink():
+        if not os.path.lexists(self.path):
             return None
         with contextlib.suppress(DataError):
             there = read_result(self.path)
@@ -93,9 +94,9 @@ class OutputFolder:
     def check(self) -> None:
         """Raise UsageError if the folder holds anything but the result of an earlier command, and MachineError if it
         cannot be made."""
-        if (self.path / RESULT).is_file():
+        if found_at(self.path / RESULT) == "file":
             return
-        if self.path.exists() or self.path.is_symlink():
+        if os.path.lexists(self.path):
             raise UsageError(f"{self.path} exists, and is not replaced", "Choose another folder: --out DIR")
         check_can_be_made(self.path)
 

@@ -35,6 +35,7 @@ from clbench.results.spec_building import Machine, Method
 from clbench.runs.chosen_network import NetworkUse, asked
 from clbench.runs.grid import divided, machine_for, methods_of
 from clbench.runs.selection import Chosen, choose_strategies
+from clbench.system.files import found_at
 from clbench.system.seeds import run_seeds
 from clbench.system.suggestions import did_you_mean
 from clbench.system.tables import listed
@@ -229,7 +230,7 @@ def _parent(
             "clbench extend FOLDER …, or for a network from elsewhere: --network FILE --weights FILE --classes FILE",
         )
     assert request.network is not None and request.weights is not None and request.classes is not None
-    if str(request.weights) == "pretrained" and not request.weights.exists():
+    if str(request.weights) == "pretrained" and found_at(request.weights) is None:
         raise UsageError(
             "--weights pretrained has no classes that a network could be extended by: give a file of your own weights",
             "To train a first network from pretrained weights: clbench train --network NAME --weights pretrained",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from clbench.errors import DataError
+from clbench.system.files import found_at
 
 _NESTED = ("state_dict", "model_state_dict", "model", "network", "net", "weights")
 """Under which names training scripts keep the weights in a checkpoint that has other things too."""
@@ -25,7 +26,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Raises DataError if the file is missing, damaged, or holds something else.
     """
-    if not path.is_file():
+    if found_at(path) != "file":
         raise DataError(f"there is no weights file {path}")
     try:
         if path.suffix == ".safetensors":

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from clbench.avalanche import benchmark_catalogue, catalogue
 from clbench.errors import PluginError, UsageError
 from clbench.plugins.syntax import Field, base_name, hyper_parameters, literals, network_in, recipes
-from clbench.system.files import working_folder
+from clbench.system.files import found_at, working_folder
 from clbench.system.suggestions import did_you_mean
 
 Kind = Literal["strategy", "scenario", "network"]
@@ -294,7 +294,7 @@ def is_avalanches(name: str) -> bool:
 
 
 def _at(kind: Kind, path: Path) -> Plugin:
-    if not path.is_file():
+    if found_at(path) != "file":
         raise UsageError(f"there is no {kind} file {path}")
     plugin = describe(kind, path.resolve(), "path")
     if kind != "strategy":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import functools
 import hashlib
@@ -78,7 +79,8 @@ def write_pack(path: Path, runs: Sequence[StoredRun], networks: bool = False, st
     except OSError as error:
         raise MachineError(f"cannot write {path}: {error.strerror or error}", "Choose another place.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     return Packed(len(runs), size, left_out)
 
 

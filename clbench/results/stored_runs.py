@@ -20,6 +20,7 @@ from clbench.results.run_facts import Shared, unpack
 from clbench.results.run_files import Folder, RunFiles
 from clbench.results.run_index import RunIndexes
 from clbench.results.stored_run import StoredRun, Unreadable
+from clbench.system.files import found_at
 from clbench.system.suggestions import did_you_mean_path
 
 
@@ -133,9 +134,10 @@ def _by_real_path(places: Iterable[str | Path]) -> dict[str, RunFiles]:
 
 
 def _files_at(place: Path) -> Iterable[RunFiles]:
-    if place.is_dir():
+    kind = found_at(place)
+    if kind == "folder":
         return map(Folder, store.published_runs(place))
-    if place.is_file():
+    if kind == "file":
         return open_pack(place).runs()
     raise UsageError(
         f"there is no folder or pack {place}{did_you_mean_path(place)}", "Runs are stored by: clbench run --out FOLDER"

@@ -10,7 +10,7 @@ import pandas as pd
 from clbench.errors import MachineError, UsageError
 from clbench.results.counts_frame import frame
 from clbench.results.stored_run import StoredRun
-from clbench.system.files import replace_file
+from clbench.system.files import found_at, replace_file
 from clbench.system.output import as_csv
 
 FORMATS = (".parquet", ".csv")
@@ -23,7 +23,7 @@ def check_place(path: Path) -> None:
             f"a table's name ends in .parquet or .csv (got {path})",
             "For example: clbench export-table results data.csv",
         )
-    if path.exists():
+    if found_at(path) is not None:
         raise UsageError(f"{path} exists, and is not replaced", "Remove it, or choose another name.")
     if path.suffix == ".parquet":
         try:

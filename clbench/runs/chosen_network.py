@@ -16,6 +16,7 @@ from clbench.networks.weights import fitted, read_weights
 from clbench.plugins.networks import NetworkSource, Weights, network_source
 from clbench.results.protocol_building import Protocol
 from clbench.results.run_spec import NetworkSpec
+from clbench.system.files import found_at
 from clbench.system.suggestions import did_you_mean
 
 Shape = tuple[int, int, int]
@@ -151,7 +152,7 @@ def input_shape(spec: NetworkSpec, shape: Shape) -> Shape:
 def _weights(given: str | None) -> Weights | None:
     if given is None or given in ("none", "pretrained"):
         return given  # type: ignore[return-value]
-    if not Path(given).exists() and "/" not in given and "." not in given:
+    if found_at(Path(given)) is None and "/" not in given and "." not in given:
         words = ("none", "pretrained")
         raise UsageError(f"--weights must be none, pretrained or a file (got {given}){did_you_mean(given, words)}")
     return "file"

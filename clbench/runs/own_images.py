@@ -17,7 +17,7 @@ from clbench.data.importing import import_dataset
 from clbench.plugins.discovery import discover
 from clbench.plugins.scaffold import scenario_text
 from clbench.streams.splits import split_by_two
-from clbench.system.files import replace_file
+from clbench.system.files import found_at, replace_file
 from clbench.system.machine import available_cores
 
 LARGEST = 128
@@ -28,8 +28,8 @@ def are_images(name: str) -> bool:
     """Return whether a scenario's name is that of a folder of images or of an .npz."""
     path = Path(name)
     if name.endswith(".npz"):
-        return path.is_file()
-    if not name or not path.is_dir():  # the path of no name is the working folder
+        return found_at(path) == "file"
+    if not name or found_at(path) != "folder":  # the path of no name is the working folder
         return False
     known = chain.from_iterable((each.name, *each.attributes.get("aliases", ())) for each in discover("scenario"))
     return "/" in name or name not in known

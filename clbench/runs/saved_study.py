@@ -13,8 +13,8 @@ from clbench.errors import MachineError, UsageError
 from clbench.results.study_text import study_text
 from clbench.runs.own_images import are_images
 from clbench.runs.request import options
-from clbench.runs.study import is_file, is_path
-from clbench.system.files import replace_file
+from clbench.runs.study import is_path
+from clbench.system.files import found_at, replace_file
 
 
 def save(file: Path, asked: Mapping[str, Any]) -> None:
@@ -36,7 +36,7 @@ def write_example(file: Path) -> None:
     """Write a commented study that runs as it is. Raises UsageError if the file is there, and MachineError."""
     if file.suffix != ".toml":
         raise UsageError(f"the name of a study ends in .toml (got {file})", f"For example: clbench init {file}.toml")
-    if file.exists():
+    if found_at(file) is not None:
         raise UsageError(f"{file} is there already", "Another name: clbench init mine.toml")
     _write(file, _EXAMPLE.replace("study.toml", file.as_posix()), "init")
 
@@ -76,7 +76,7 @@ def _file(value: str, folder: Path) -> str:
 
 
 def _order(value: str, folder: Path) -> str:
-    return _from(folder, value) if is_file(Path(value)) else value
+    return _from(folder, value) if found_at(Path(value)) == "file" else value
 
 
 def _split(text: str, folder: Path) -> Any:

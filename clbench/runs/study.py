@@ -21,6 +21,7 @@ from clbench.errors import DataError, PluginError, UsageError
 from clbench.runs.option import accepted
 from clbench.runs.request import Request, options
 from clbench.runs.study_faults import blame
+from clbench.system.files import found_at
 from clbench.system.suggestions import did_you_mean
 from clbench.system.toml import Keys, TOMLDecodeError, line_of, parse
 
@@ -67,9 +68,9 @@ class StudyFile:
     @staticmethod
     def read(path: Path) -> StudyFile:
         """Read the file. Raises UsageError if it cannot be a study."""
-        if path.is_dir():
+        if found_at(path) == "folder":
             raise UsageError(f"{path} is a folder, and a study is a file", f"To write one: clbench init {path}.toml")
-        if not path.exists():
+        if found_at(path) is None:
             raise UsageError(f"there is no file {path}", f"To write a study: clbench init {path}")
         try:
             with path.open("rb") as file:
@@ -214,7 +215,7 @@ def _refuse_one_string(file: StudyFile, at: Keys, value: Any) -> None:
     """Raise UsageError for several names in one string, as the command line takes them."""
     if at[-1] in ("strategy", "scenario"):
         for name in [value] if isinstance(value, str) else value:
-            if "," in name and not (file.path.parent / name).exists():
+            if "," in name and found_at(file.path.parent / name) is None:
                 listed = ", ".join(f'"{each.strip()}"' for each in name.split(","))
                 raise file.fault(at, f"'{name}' is one name", f"Several are a list: {at[-1]} = [{listed}]")
 
@@ -248,7 +249,7 @@ def _located(name: str, value: Any, folder: Path) -> Any:
         return [_from_here(each, folder) for each in value]
     if name in ("network", "weights") and value is not None:
         return _from_here(value, folder)
-    if name == "class_order" and value is not None and is_file(folder / value):
+    if name == "class_order" and value is not None and found_at(folder / value) == "file":
         return _joined(value, folder)
     return value
 
@@ -264,11 +265,3 @@ def _from_here(name: str, folder: Path) -> str:
 
 def _joined(path: str, folder: Path) -> str:
     return path if folder == Path() else os.path.join(folder, path)  # noqa: PTH118 - `./photos` keeps its dot
-
-
-def is_file(path: Path) -> bool:
-    """Return whether there is a file; a list of classes may be too long for a path."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False

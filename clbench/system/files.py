@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from clbench.errors import MachineError
 
@@ -22,6 +22,18 @@ from clbench.errors import MachineError
 def from_home(path: str | os.PathLike[str]) -> str:
     """Return a path with the home folder in place of `~`; as it is where there is no such user."""
     return os.path.expanduser(path)  # noqa: PTH111 - which does not raise where there is none, and keeps ./
+
+
+def found_at(path: Path) -> Literal["file", "folder", "other"] | None:
+    """Return what is at a path that a user gives; None also where one may not look, and for what can be no path.
+
+    `Path.is_dir()` raises for a folder that one may not enter and for a name of more than 255 bytes.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return None
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
 
 def open_plain(path: Path) -> BinaryIO:
@@ -153,7 +165,10 @@ def _require_private(path: Path, status: os.stat_result, is_right: Callable[[int
 
 def check_can_be_made(folder: Path) -> None:
     """Raise MachineError if `folder`, which need not exist, cannot be made or written; write nothing."""
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    except OSError as error:
+        raise MachineError(f"cannot write to {folder}: {error.strerror}", "Choose a folder with --out.") from error
     if not nearest.is_dir():
         raise MachineError(f"cannot write to {folder}: {nearest} is a file", "Choose a folder with --out.")
     if not os.access(nearest, os.W_OK | os.X_OK):

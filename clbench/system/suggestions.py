@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+from clbench.system.files import found_at
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the closest of the `known` names, or nothing if none is close."""
@@ -16,10 +18,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def did_you_mean_path(path: Path) -> str:
     """Return "; did you mean 'x'?" for the path that `path`, which does not exist, is close to, or nothing."""
     wrong, rest = path, Path()
-    while wrong != wrong.parent and not wrong.parent.is_dir():
+    while wrong != wrong.parent and found_at(wrong.parent) != "folder":
         wrong, rest = wrong.parent, Path(wrong.name, rest)
     try:
-        beside = [each.name for each in wrong.parent.iterdir() if (each / rest).exists()]
+        beside = [each.name for each in wrong.parent.iterdir() if found_at(each / rest)]
     except OSError:
         return ""
     nearest = _nearest(wrong.name, beside)

@@ -167,6 +167,61 @@ def test_a_home_folder_of_nobody_is_a_name_like_others(command: Command, here: P
     assert command("data", "list", "--data", "~nobody-of-this-name/data").code == 0
 
 
+LONG = 300 * "a"
+"""Longer than a name in a folder may be."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (["run", "-s", "naive", "-S", "PATH"], "there is no scenario file PATH", 2),
+        (["run", "-s", "naive", "-S", "PATH.npz"], "there is no scenario file PATH.npz", 2),
+        (["run", "-s", "PATH.py", "-S", "splitdigits"], "there is no strategy file PATH.py", 2),
+        (["run", "-s", "naive", "-S", "splitdigits", "--network", "PATH.py"], "there is no network file PATH.py", 2),
+        (["run", "-s", "naive", "-S", "splitdigits", "--weights", "PATH.pt"], "there is no weights file PATH.pt", 3),
+        (["run", "PATH.toml"], "there is no file PATH.toml", 2),
+        (["run", "PATH"], "'PATH': strategies and scenarios are named by options", 2),
+        (["init", "PATH.toml"], "cannot write PATH.toml", 4),
+        (["show", "PATH.py"], "there is no strategy file PATH.py", 2),
+        (["compare", "PATH"], "there is no folder or pack PATH", 2),
+        (["report", "PATH"], "there is no folder or pack PATH", 2),
+        (["predict", "PATH", "photo.png"], "there is no image or folder photo.png", 2),
+        (["predict", "PATH", "PATH.png"], "there is no image or folder PATH.png", 2),
+        (["export", "PATH", "--to", "onnx"], "there is no folder PATH", 2),
+        (["train", "--images", "PATH", "--network", "mlp", "--out", "model"], "PATH does not exist", 3),
+        (["train", "--images", ".", "--network", "mlp", "--out", "PATH"], "cannot write to PATH", 4),
+        (["data", "import", "mine", "PATH"], "PATH does not exist", 3),
+    ],
+)
+@pytest.mark.parametrize("kind", ["too long", "locked"])
+def test_what_can_be_no_path_or_may_not_be_looked_at_is_not_there(
+    kind: str, arguments: list[str], said: str, code: int, command: Command, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = here / (LONG if kind == "too long" else "locked/mine")
+    if kind == "locked":  # in a folder that one may not enter, as all are to root
+        stat, write = Path.stat, Path.open
+
+        def refuse(path: Path) -> None:
+            if path.parent.name == "locked":
+                raise PermissionError(13, "Permission denied", str(path))
+
+        monkeypatch.setattr(Path, "stat", lambda self, **how: refuse(self) or stat(self, **how))
+        monkeypatch.setattr(Path, "open", lambda self, *how, **more: refuse(self) or write(self, *how, **more))
+    done = command(*(word.replace("PATH", str(path)) for word in arguments))
+    assert done.code == code
+    assert said.replace("PATH", str(path)) in done.err.replace("\n", "")
+    assert "Traceback" not in done.err
+
+
+def test_a_pack_that_cannot_be_written_is_a_machine_error(command: Command, grid: Path) -> None:
+    done = command("pack", str(grid / "results"), f"{LONG}.zip")
+    assert done.code == 4 and f"cannot write {LONG}.zip" in done.err.replace("\n", "")
+
+
+def test_no_datasets_are_in_a_data_folder_that_can_be_none(command: Command) -> None:
+    assert command("data", "list", "--data", LONG).code == 0
+
+
 def run_folders(results: Path) -> list[Path]:
     return sorted(path.parent for path in results.glob("*/*/*/MANIFEST.json"))
 
