@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import faulthandler
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -84,10 +85,13 @@ def main() -> None:
 
 
 def _open_streams() -> None:
-    """Replace standard streams that the caller has closed."""
+    """Replace standard streams that the caller has closed; print ? for what their encoding does not have."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - open until the end
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 def _write_out(stream: IO[str]) -> None:

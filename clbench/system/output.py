@@ -82,8 +82,12 @@ def say_prose(text: str, indent: str = "", hanging: str = "") -> None:
 
 
 def say_json(value: Any) -> None:
-    """Print a value as JSON on standard output, with the characters escaped that a terminal would obey."""
-    text = json.dumps(value, indent=1, ensure_ascii=False)
+    """Print a value as JSON on standard output, with the characters escaped that a terminal would obey.
+
+    So are all beyond ASCII where the output's encoding may not have them.
+    """
+    encoding = (sys.stdout.encoding or "utf-8").lower()
+    text = json.dumps(value, indent=1, ensure_ascii=not encoding.startswith("utf"))
     # Those below U+0020 are escaped already; what is left of them is the layout.
     print("".join(f"\\u{ord(each):04x}" if each != "\n" and _is_control(each) else each for each in text))
 

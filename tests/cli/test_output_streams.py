@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -58,3 +59,24 @@ def test_runs_go_on_when_nobody_reads_their_progress(data: Path, tmp_path: Path)
     done = shell(f"clbench {RUN} {tmp_path} --seeds 2 --jobs 2 2>&1 >/dev/null | head -c 1", data)
     assert done.returncode == 0
     assert len(list(tmp_path.glob("*/*/*/MANIFEST.json"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_an_output_without_some_characters_gets_the_others(encoding: str, data: Path, tmp_path: Path) -> None:
+    done = shell(
+        f"cd {tmp_path}; {{ clbench {RUN} results && clbench compare results && clbench report results "
+        "&& clbench pack results all.zip && clbench show ewc; } > said",
+        data,
+        PYTHONIOENCODING=encoding,
+    )
+    assert done.returncode == 0, done.stderr
+    said = (tmp_path / "said").read_text(encoding)
+    assert "naive" in said and "?" in said
+
+
+@pytest.mark.slow
+def test_json_loses_no_character_to_the_encoding(data: Path) -> None:
+    texts = [shell("clbench show ewc --json", data, PYTHONIOENCODING=each).stdout for each in ("ascii", "utf-8")]
+    assert texts[0].isascii() and not texts[1].isascii()
+    assert json.loads(texts[0]) == json.loads(texts[1])
