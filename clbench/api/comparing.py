@@ -102,7 +102,7 @@ def run(
     recipe: str | None = None,
     network: str | Path | None = None,
     weights: str | Path | None = None,
-    seeds: int | Sequence[int] = 1,
+    seeds: int | Sequence[int] | None = None,
     seed: int | None = None,
     set: Mapping[str, Any] | None = None,
     split: str | int | Sequence[int] | None = None,

@@ -92,7 +92,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
     Raises UsageError, PluginError, DataError or MachineError before anything is trained.
     """
     check_results_folder(request.out)
-    if len(set(request.seeds)) != len(request.seeds) or not request.seeds:
+    if len(set(request.seeds)) != len(request.seeds):
         raise UsageError(f"--seeds needs at least one seed, and none twice (got {list(request.seeds)})")
     if request.jobs is not None:
         jobs_from(str(request.jobs))

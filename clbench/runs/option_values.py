@@ -41,13 +41,23 @@ def seeds_from(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
-    """Return the seeds that Python's argument asks for: so many, or these. Raises UsageError."""
+def seeds_in(text: str | None) -> tuple[int, ...]:
+    """Return the seeds that the text asks for, none if it is not given. Raises UsageError."""
+    return () if text is None else seeds_from(text)
+
+
+def seeds_of(seeds: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Return the seeds that Python's argument asks for: so many, or these; none if it is None. Raises UsageError."""
+    if seeds is None:
+        return ()
     try:
         if isinstance(seeds, bool):
             raise TypeError
         if hasattr(seeds, "__iter__"):
-            return tuple(operator.index(seed) for seed in seeds)
+            given = tuple(operator.index(seed) for seed in seeds)
+            if not given:
+                raise UsageError("--seeds needs at least one seed (got none)")
+            return given
         return seeds_from(str(operator.index(seeds)))
     except TypeError:
         raise UsageError(f"seeds must be an integer or a sequence of integers (got {seeds!r})") from None
@@ -142,6 +152,11 @@ def truth_of(value: Any) -> bool:
 def jobs_in(text: str | None) -> Jobs | None:
     """Return the number of runs at once that the text asks for, or None."""
     return None if text is None else jobs_from(text)
+
+
+def jobs_of(value: Any) -> Jobs | None:
+    """Return the number of runs at once that Python's argument asks for, or None. Raises UsageError."""
+    return None if value is None else jobs_from(value if isinstance(value, str) else str(integer_of(value)))
 
 
 def number_of(value: Any) -> float | None:

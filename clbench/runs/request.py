@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from clbench.errors import UsageError
 from clbench.runs.option import Declared, Option, accepted, options_of, parsed
 from clbench.runs.option_values import (
-    as_it_is,
     assignments,
     jobs_in,
+    jobs_of,
     name_or_path,
     names_in,
     names_of,
-    seeds_from,
+    seeds_in,
     seeds_of,
     trackers_in,
     trackers_of,
@@ -81,8 +81,10 @@ class Request:
     ] = None
     seeds: Annotated[
         Sequence[int],
-        Option("5: seeds 0 to 4. 0,3: these two.", "N|LIST", parse=seeds_from, accept=seeds_of, default=1),
-    ] = (0,)
+        Option("5: seeds 0 to 4. 0,3: these two.", "N|LIST", unset="1", parse=seeds_in, accept=seeds_of, default=None),
+    ] = ()
+    """(0,) or `seed` if none are given."""
+
     seed: Annotated[int | None, Option("One seed by itself, in place of --seeds.", "N")] = None
     set: Annotated[
         Mapping[str, Any],
@@ -138,7 +140,7 @@ class Request:
             "N|auto",
             unset="1; on a cluster auto",
             parse=jobs_in,
-            accept=as_it_is,
+            accept=jobs_of,
             belongs_to="machine",
         ),
     ] = None
@@ -213,10 +215,11 @@ class Request:
     """What chose the hyper-parameters of these runs, for their specs."""
 
     def __post_init__(self) -> None:
-        if self.seed is not None:
-            if self.seeds not in ((0,), (self.seed,)):
-                raise UsageError("--seed and --seeds are both given", "Give one of them.")
-            object.__setattr__(self, "seeds", (self.seed,))
+        if self.seed is not None and self.seeds:
+            raise UsageError("--seed and --seeds are both given", "Give one of them.")
+        if not self.seeds:
+            object.__setattr__(self, "seeds", (0 if self.seed is None else self.seed,))
+            object.__setattr__(self, "seed", None)  # so that a copy may have other seeds
 
     @classmethod
     def from_command_line(cls, given: Mapping[str, Any]) -> Request:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import MISSING
+from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +78,28 @@ def test_command_line_and_python_ask_for_the_same_request() -> None:
 def test_an_error_says_what_an_option_must_be_and_what_it_got(name: str, text: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         Request.from_command_line({name: text})
+
+
+@pytest.mark.parametrize("seeds", ["1", "0,", "5", "5,"])
+def test_seeds_beside_a_seed_are_refused_whatever_they_are(seeds: str) -> None:
+    with pytest.raises(UsageError, match="--seed and --seeds are both given"):
+        Request.from_command_line({"seeds": seeds, "seed": 5})
+    number = [int(seeds[:-1])] if seeds.endswith(",") else int(seeds)
+    with pytest.raises(UsageError, match="--seed and --seeds are both given"):
+        clbench.run("naive", "splitdigits", seeds=number, seed=5)
+
+
+def test_no_seed_at_all_is_refused_and_a_copy_of_a_request_may_have_others() -> None:
+    with pytest.raises(UsageError, match="at least one seed"):
+        clbench.run("naive", "splitdigits", seeds=[])
+    one = Request(["naive"], ["splitdigits"], seed=5)
+    assert (one.seeds, replace(one, seeds=(7,)).seeds, Request([], []).seeds) == ((5,), (7,), (0,))
+
+
+@pytest.mark.parametrize(("jobs", "asked"), [("2", 2), (2, 2), ("auto", "auto"), (None, None)])
+def test_python_may_give_jobs_as_text(jobs: Any, asked: Any) -> None:
+    given = {"strategy": "naive", "scenario": "splitdigits", "jobs": jobs}
+    assert Request.from_python(given).jobs == asked
+    for wrong in ("two", 0, 1.5, True):
+        with pytest.raises(UsageError, match=r"jobs must be"):
+            Request.from_python({**given, "jobs": wrong})
