@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 # `config` the decorator and `run` the function are why no module here is called config.py or run.py: importing such
 # a module would put it in their place.
 if TYPE_CHECKING:
-    from clbench.api.comparing import Runs, load, report, run, run_study
+    from clbench.api.comparing import Runs, RunsFailed, load, report, run, run_study
     from clbench.api.extending import Extended, extend, train
     from clbench.base.batch import Batch, Classes
     from clbench.base.config import config
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from clbench.base.scenario import Scenario
     from clbench.base.strategy import Strategy, TrainingData
     from clbench.deployment.loading import load_network
-    from clbench.errors import ClbenchError, DataError, MachineError, PluginError, UsageError
+    from clbench.errors import AuditError, ClbenchError, DataError, MachineError, PluginError, UsageError
     from clbench.networks.network import Network
     from clbench.networks.traits import network
     from clbench.trackers.tracker import TrackedRun, Tracker
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOME = {
+    "AuditError": "errors",
     "Augmentation": "base.recipe",
     "Batch": "base.batch",
     "Overrides": "base.recipe",
@@ -47,6 +48,7 @@ _HOME = {
     "PluginError": "errors",
     "Recipe": "base.recipe",
     "Runs": "api.comparing",
+    "RunsFailed": "api.comparing",
     "Samples": "base.experience",
     "Scenario": "base.scenario",
     "Setting": "base.incremental_setting",
@@ -67,6 +69,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AuditError",
     "Augmentation",
     "Batch",
     "Classes",
@@ -82,6 +85,7 @@ __all__ = [
     "PluginError",
     "Recipe",
     "Runs",
+    "RunsFailed",
     "Samples",
     "Scenario",
     "Setting",

@@ -7,6 +7,7 @@ import contextlib
 import io
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,7 +33,7 @@ from clbench.runs.planning import Planning
 from clbench.runs.request import Request, options
 from clbench.runs.study import Section, read_study
 from clbench.system.files import from_home
-from clbench.system.signals import Interruption
+from clbench.system.signals import Interruption, as_keyboard_interrupt
 from clbench.system.suggestions import did_you_mean
 from clbench.system.terminal import Terminal
 from clbench.trackers.progress import ProgressDisplay
@@ -130,11 +131,12 @@ def run(
     "strategy.name" or, with one strategy, by "name". The other arguments are the command's options, listed below.
 
     Raises UsageError, DataError, MachineError or PluginError before anything is trained, and RunsFailed at the end if
-    some runs failed or cannot be read, or with `strict` AuditError if a strategy broke the rules; what has finished is
-    stored in every case.
+    some runs failed or cannot be read, or with `strict` AuditError if a strategy broke the rules, and KeyboardInterrupt
+    for Ctrl-C; what has finished is stored in every case.
     """
     request = Request.from_python(locals())  # every argument is an option of the request
-    return _finished(run_sections([Section(request)], _console()), strict)
+    with as_keyboard_interrupt():
+        return _finished(run_sections([Section(request)], _console()), strict)
 
 
 def run_study(study: str | Path, **said: Any) -> Runs:
@@ -143,9 +145,9 @@ def run_study(study: str | Path, **said: Any) -> Runs:
     Besides the study it takes, by name, the options of `run` that are listed below; of those that the study says too,
     the argument counts. Raises what `run` raises; UsageError says which line of the study is wrong.
     """
-    return _finished(
-        run_sections(read_study(Path(from_home(study)), beside_a_study(said)), _console()), said.get("strict", False)
-    )
+    sections = read_study(Path(from_home(study)), beside_a_study(said))
+    with as_keyboard_interrupt():
+        return _finished(run_sections(sections, _console()), said.get("strict", False))
 
 
 def beside_a_study(said: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,7 +262,8 @@ def report(
     By default these are the runs in `results`, without those of other results folders inside it.
 
     `strategy`, `scenario` and `recipe` choose among the runs, by name. Raises UsageError where there is nothing to
-    report, and MachineError where `out` (default: reports/NAME) cannot be written or holds something else.
+    report, and MachineError where `out` (default: reports/NAME) cannot be written or holds something else. Warns of
+    runs that failed or are damaged, which are left out.
     """
     from clbench.reporting.publication import write_report
     from clbench.results.run_selection import Selection
@@ -268,11 +271,14 @@ def report(
     wanted = ((names,) if isinstance(names, str) else tuple(names) for names in (strategy, scenario, recipe))
     if not places and out is None:
         out = Path("reports") / stored_runs.RESULTS.name
-    return write_report(
+    written = write_report(
         [*map(from_home, places)] or stored_runs.usual_places()[0],
         None if out is None else Path(from_home(out)),
         Selection(*wanted),
-    ).page
+    )
+    for text in written.left_out:
+        warnings.warn(text, stacklevel=2)
+    return written.page
 
 
 def load(*places: str | Path) -> pd.DataFrame:

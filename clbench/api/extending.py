@@ -32,7 +32,7 @@ from clbench.results.network_record import NetworkRecord
 from clbench.runs.option import options_of, with_options
 from clbench.system import gc_freeze
 from clbench.system.files import found_at, from_home
-from clbench.system.signals import Interruption
+from clbench.system.signals import Interruption, as_keyboard_interrupt
 from clbench.system.tables import listed
 from clbench.system.terminal import Terminal
 from clbench.trackers.progress import ProgressDisplay
@@ -135,7 +135,8 @@ def train(
     The arguments are the command's options, listed below. Raises UsageError, DataError, MachineError or PluginError.
     """
     request = TrainRequest.from_python(locals())  # every argument is an option of the request
-    train_request(request, Terminal(file=sys.stderr))
+    with as_keyboard_interrupt():
+        train_request(request, Terminal(file=sys.stderr))
     return Extended(request.out, request.network_file)
 
 
@@ -174,7 +175,8 @@ def extend(
         raise UsageError("images, the folder of the new classes, is not given")
     given = {name: value for name, value in locals().items() if name != "source"}  # the others are all options
     request = ExtendRequest.from_python(given, source=None if source is None else Path(from_home(source)))
-    extend_request(request, Terminal(file=sys.stderr))
+    with as_keyboard_interrupt():
+        extend_request(request, Terminal(file=sys.stderr))
     return Extended(request.out, request.network_file)
 
 

@@ -127,6 +127,17 @@ class Interruption:
             raise Interrupted(self._requested)
 
 
+@contextlib.contextmanager
+def as_keyboard_interrupt() -> Iterator[None]:
+    """Within, Ctrl-C is raised as Python's callers expect it. SIGTERM stays Interrupted."""
+    try:
+        yield
+    except Interrupted as stopped:
+        if stopped.signum == signal.SIGINT:
+            raise KeyboardInterrupt from stopped
+        raise
+
+
 class LastCall:
     """Within its context, in the main thread, one signal ends this process, whatever it is doing.
 

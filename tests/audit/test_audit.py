@@ -25,7 +25,6 @@ from clbench.audit.sample_search import SampleShape, added_to_builtins, leaves, 
 from clbench.base.exemplars import ExemplarMemory
 from clbench.comparison.grouping import compare
 from clbench.data.batches import Scaling
-from clbench.errors import AuditError
 from clbench.plugins.discovery import builtin_folder
 
 CHEATERS = Path(__file__).parents[1] / "cheating_strategies"
@@ -146,7 +145,7 @@ def test_strict_ends_with_exit_code_6_and_names_what_was_found(small: str, data:
     assert "violation" in bad.stdout
     good = subprocess.run([*command, *out, "-s", "naive"], capture_output=True, text=True, check=False, timeout=300)
     assert good.returncode == 0
-    with pytest.raises(AuditError, match="batch mates"):
+    with pytest.raises(clbench.AuditError, match="batch mates"):
         run(cheater, small, data, tmp_path / "out", strict=True)
 
 

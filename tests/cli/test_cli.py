@@ -20,7 +20,6 @@ from rich.console import Console
 from stored_runs import fail, publish
 
 import clbench
-from clbench.api.comparing import RunsFailed
 from clbench.cli import program
 from clbench.cli.plugins import list_
 from clbench.data.feature_cache import open_features
@@ -28,7 +27,7 @@ from clbench.errors import PluginError, UsageError
 from clbench.plugins.discovery import discover
 from clbench.results import manifests
 from clbench.results.store import ResultsFolder
-from clbench.system.signals import Interruption
+from clbench.system.signals import Interrupted, Interruption
 
 STRATEGY = '''"""Fine-tuning, with a place for mischief."""
 
@@ -507,6 +506,26 @@ def test_a_dry_run_says_which_runs_go_on_from_a_checkpoint(command: Command, her
     assert "2 runs: 0 done, 2 to do, 1 of them to resume." in done.err
 
 
+def test_ctrl_c_is_a_keyboard_interrupt_in_python_and_finished_work_is_kept(here: Path) -> None:
+    write(here, "mine", loss="os.path.exists('go on') or os.kill(os.getpid(), signal.SIGINT)")
+    study = here / "study.toml"
+    study.write_text('strategy = ["naive", "mine"]\nscenario = "splitdigits"\nsplit = "2"\nepochs = 1\n')
+    with pytest.raises(KeyboardInterrupt):
+        clbench.run(["naive", "mine"], **SMALL_ARGUMENTS)
+    assert len(run_folders(here / "results")) == 1
+    with pytest.raises(KeyboardInterrupt):
+        clbench.run_study(study, device="cpu", threads=1)
+    (here / "go on").touch()
+    assert len(clbench.run_study(study, device="cpu", threads=1)) == 2
+
+
+def test_sigterm_is_no_keyboard_interrupt(here: Path) -> None:
+    write(here, "mine", loss="os.kill(os.getpid(), signal.SIGTERM)")
+    with pytest.raises(Interrupted) as stopped:
+        clbench.run("mine", **SMALL_ARGUMENTS)
+    assert stopped.value.exit_code == 143
+
+
 @pytest.mark.slow
 def test_strategies_may_be_named_one_by_one_with_spaces_or_in_a_list(command: Command, here: Path) -> None:
     def planned(*arguments: str) -> str:
@@ -696,7 +715,7 @@ def test_a_run_that_is_damaged_is_done_again_and_one_that_cannot_be_read_is_name
     assert "1 of 2 runs is stored but cannot be read" in done.err
     assert re.search(rf"{naive.relative_to(here)}: its Environment is not valid", done.err)
     assert done.err.endswith("Remove its folder, then rerun the same command.\n")
-    with pytest.raises(RunsFailed, match="1 of 2 runs is stored but cannot be read") as raised:
+    with pytest.raises(clbench.RunsFailed, match="1 of 2 runs is stored but cannot be read") as raised:
         clbench.run(["naive", "frozen"], data=data, **SMALL_ARGUMENTS)
     assert [run.path for run in raised.value.runs] == [frozen.relative_to(here)]
     shutil.rmtree(naive)
@@ -960,9 +979,23 @@ def test_a_failed_run_is_done_again_by_the_same_command_once_its_cause_is_gone(c
 
 def test_from_python_a_failed_run_is_an_exception_that_carries_the_others(here: Path) -> None:
     write(here, "mine", loss="raise KeyError('lost')")
-    with pytest.raises(RunsFailed, match="1 of 2 runs failed") as raised:
+    with pytest.raises(clbench.RunsFailed, match="1 of 2 runs failed") as raised:
         clbench.run(["mine", "naive"], **SMALL_ARGUMENTS)
     assert [run.spec.strategy.name for run in raised.value.runs] == ["naive"]
+
+
+def test_from_python_a_report_warns_of_the_runs_that_it_leaves_out(command: Command, here: Path) -> None:
+    write(here, "mine", loss="raise KeyError('lost')")
+    assert command("run", "-s", "mine,naive,frozen", *SMALL).code == 1
+    frozen, _ = run_folders(here / "results")
+    (frozen / manifests.MANIFEST).write_bytes(b"[")
+    with pytest.warns(UserWarning) as warned:
+        page = clbench.report("results")
+    assert page.is_file()
+    damaged, failed = (str(each.message) for each in warned)
+    assert damaged.startswith("Damaged, left out: splitdigits/frozen/quick")
+    assert failed.startswith("Failed, left out: mine on splitdigits, seed 0: ")
+    assert {Path(each.filename) for each in warned} == {Path(__file__)}
 
 
 # -- global state -----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -141,3 +142,12 @@ def test_when_stopped_it_says_that_work_is_kept_only_if_it_is(tmp_path, kept):
             output.keep("0" * 64, {"candidate.json": b"{}"})
         raise Interrupted(2)
     assert stopped.value.kept is kept
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_a_keyboard_interrupt_in_python(model, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(folders.OutputFolder, "publish", lambda *arguments: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        command(model, photos, tmp_path / "out")
+    with pytest.raises(KeyboardInterrupt):
+        clbench.train(photos.one.parent / "base", network="mlp", epochs=1, out=tmp_path / "first")
