@@ -192,6 +192,10 @@ def _explaining_lists(request: Request) -> Iterator[None]:
         raise
 
 
+_OF_NO_STRATEGY = ("recipe", "network", "stream")
+"""What `--set` gives values to besides strategies."""
+
+
 @dataclass(frozen=True)
 class Divided:
     """Values that the user set, by what they belong to."""
@@ -211,7 +215,7 @@ def divided(values: Mapping[str, Any]) -> Divided:
     def of(owner: str) -> dict[str, Any]:
         return {name.removeprefix(owner): value for name, value in values.items() if name.startswith(owner)}
 
-    owners = ("recipe.", "network.", "stream.")
+    owners = tuple(f"{owner}." for owner in _OF_NO_STRATEGY)
     others = {name: value for name, value in values.items() if not name.startswith(owners)}
     return Divided(of("recipe."), of("network."), of("stream."), others)
 
@@ -252,9 +256,8 @@ def given_to(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> dict[st
             owner = strategies[0].name
         if owner not in owners:
             known = ", ".join(sorted(owners))
-            raise UsageError(
-                f"--set {key}: strategy '{owner}' does not run here{did_you_mean(owner, owners)} ({known})"
-            )
+            meant = did_you_mean(key.partition(".")[0], [*owners, *_OF_NO_STRATEGY])
+            raise UsageError(f"--set {key}: strategy '{owner}' does not run here{meant} ({known})")
         for chosen in strategies:
             if owner in chosen.owners:
                 if name in given[chosen.name]:

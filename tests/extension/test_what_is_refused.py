@@ -54,6 +54,7 @@ def test_a_first_network_with_impossible_values_is_refused(photos, tmp_path, sil
     [
         ({"export": "onx"}, "--export must be one of onnx"),
         ({"threads": 0}, "--threads must be an integer from 1"),
+        ({"set": {"recpe.lr": 1}}, r"'recpe' does not run here; did you mean 'recipe'\?"),
         ({"fit": "pad"}, "--fit is for a network from elsewhere"),
     ],
 )
