@@ -19,7 +19,7 @@ from clbench.evaluation.curve import Curve
 from clbench.results import store, stored_runs
 from clbench.results.record_model import as_json
 from clbench.results.run_costs import CostTotals, PeakMemory, RunCosts
-from clbench.results.run_facts import Shared, pack, unpack
+from clbench.results.run_facts import Shared, facts_of, row_of
 from clbench.results.run_files import Folder
 from clbench.results.run_result import (
     AuditResult,
@@ -160,7 +160,7 @@ def publish(
 
 def in_memory(name: str, made: RunSpec, result: RunResult, costs: RunCosts) -> StoredRun:
     """A run of these records that was not written anywhere."""
-    return StoredRun(Folder(Path(name)), unpack(pack(made, result, costs), Shared()))
+    return StoredRun(Folder(Path(name)), facts_of(row_of(made, result, costs), Shared()))
 
 
 def fail(folder: Path, strategy: str, seed: int, message: str, scenario: str = "tiny") -> None:

@@ -68,13 +68,8 @@ def protocol(
     returns what the user set of the recipe's network, for the recipe's name; if the head alone trains, images are not
     augmented. `stream` is the kind of stream and its options that the user set.
     """
-    names = list(scenario.recipes)
-    name = recipe or names[0]
-    if name not in names:
-        raise UsageError(
-            f"scenario {plugin.name} has no recipe '{name}'{did_you_mean(name, names)} (known: {', '.join(names)})"
-        )
-    chosen, base = scenario.recipes[name], name
+    base = _recipe_name(plugin, scenario, recipe)
+    chosen, name = scenario.recipes[base], base
     if epochs is not None:
         configure(Recipe, {"epochs": epochs}, f"recipe {name}")
         if (shortened := chosen.shortened(epochs)) != chosen:
@@ -84,12 +79,9 @@ def protocol(
         _refuse_passes(name_of(kind), epochs, recipe_values or {})
         chosen = replace(chosen.shortened(kind.passes), batch_size=getattr(kind, "batch_size", chosen.batch_size))
     chosen, differing = changed(chosen, recipe_values or {})
-    if not kind.boundaries and (chosen.optimizer, chosen.optimizer_state, chosen.momentum) != ("sgd", "fresh", 0.0):
-        # A new optimizer would tell where an experience begins.
-        chosen = replace(chosen, optimizer_state="carried", head="fixed")
     if not kind.boundaries:
         _refuse_rates(name_of(kind), differing)
-        chosen = replace(chosen, schedule="constant", warmup_epochs=0.0, first=Overrides())
+        chosen = _without_boundaries(chosen)
     if chosen.network != scenario.recipes[base].network:
         chosen = replace(chosen, network_config={})  # which are those of the recipe's own network
     own_changes = network_changes(chosen)
@@ -97,12 +89,57 @@ def protocol(
     if left_out:
         _refuse_augmentation(differing)
         chosen = replace(chosen, augmentation=Augmentation())
-    if chosen.optimizer_state == "carried" and chosen.head != "fixed":
-        raise UsageError(f"recipe {name} carries the optimizer's state, for which the head must be fixed")
-    if chosen.schedule == "plateau" and not chosen.validation:
-        raise UsageError(f"recipe {name} waits for plateaus of the validation loss, for which it needs validation > 0")
+    _check_recipe(name, chosen)
     trained_in = _setting(scenario.setting if setting is None else setting)
-    if kind.classes_return and trained_in != "class_incremental":
+    _check_what_suits(kind, trained_in, split, order)
+    in_setting = chosen.in_setting(trained_in)
+    if in_setting != chosen and "head_parameters" in differing:
+        raise UsageError("recipe.head_parameters has no effect here: it needs setting task")
+    own = {name: _as_text(plugin, scenario, name) for name in ("split", "class_order")}
+    prescribed = own["class_order"] if chosen.class_order == "scenario" else chosen.class_order
+    return Protocol(
+        plugin,
+        scenario,
+        base_recipe=base,
+        recipe_name=name,
+        recipe=in_setting,
+        changes=differing,
+        network_changes=own_changes,
+        augmentation_left_out=left_out,
+        split=own["split"] if split is None else split,
+        class_order=prescribed if order is None else order,
+        setting=trained_in,
+        stream=kind,
+        stream_changes=stream_changes,
+    )
+
+
+def _recipe_name(plugin: Plugin, scenario: type[Scenario], wanted: str | None) -> str:
+    names = list(scenario.recipes)
+    if wanted and wanted not in names:
+        raise UsageError(
+            f"scenario {plugin.name} has no recipe '{wanted}'{did_you_mean(wanted, names)} (known: {', '.join(names)})"
+        )
+    return wanted or names[0]
+
+
+def _without_boundaries(recipe: Recipe) -> Recipe:
+    """Return a recipe in which nothing tells where an experience begins, as a new optimizer or a new rate would."""
+    if (recipe.optimizer, recipe.optimizer_state, recipe.momentum) != ("sgd", "fresh", 0.0):
+        recipe = replace(recipe, optimizer_state="carried", head="fixed")
+    return replace(recipe, schedule="constant", warmup_epochs=0.0, first=Overrides())
+
+
+def _check_recipe(name: str, recipe: Recipe) -> None:
+    if recipe.optimizer_state == "carried" and recipe.head != "fixed":
+        raise UsageError(f"recipe {name} carries the optimizer's state, for which the head must be fixed")
+    if recipe.schedule == "plateau" and not recipe.validation:
+        raise UsageError(f"recipe {name} waits for plateaus of the validation loss, for which it needs validation > 0")
+
+
+def _check_what_suits(kind: StreamKind, setting: Setting, split: str | None, order: str | None) -> None:
+    """Raise UsageError for a setting, a split or an order of classes that the stream cannot have."""
+    if kind.classes_return and setting != "class_incremental":
         raise UsageError(
             f"in the stream {name_of(kind)} classes return, so that it can be class-incremental alone",
             "Add --setting class.",
@@ -113,27 +150,6 @@ def protocol(
         raise UsageError(
             f"--class-order has no effect on the stream {name_of(kind)}, whose experiences all have the same classes"
         )
-    if chosen.in_setting(trained_in) != chosen and "head_parameters" in differing:
-        raise UsageError("recipe.head_parameters has no effect here: it needs setting task")
-    own = {name: _as_text(plugin, scenario, name) for name in ("split", "class_order")}
-    prescribed = own["class_order"] if chosen.class_order == "scenario" else chosen.class_order
-    split, order = own["split"] if split is None else split, prescribed if order is None else order
-    in_setting = chosen.in_setting(trained_in)
-    return Protocol(
-        plugin,
-        scenario,
-        base,
-        name,
-        in_setting,
-        differing,
-        own_changes,
-        left_out,
-        split,
-        order,
-        trained_in,
-        kind,
-        stream_changes,
-    )
 
 
 def _stream(

@@ -18,14 +18,14 @@ from clbench.results.environment import Environment
 from clbench.results.pack import PackedRun
 from clbench.results.record_model import SCHEMA
 from clbench.results.run_costs import RunCosts
-from clbench.results.run_facts import Packed, ends_of, pack
+from clbench.results.run_facts import FactsRow, ends_of, row_of
 from clbench.results.run_files import RunFiles
 from clbench.results.run_result import RunResult
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
 from clbench.results.stored_run import Unreadable, json_file, predictions
 
 
-def checked(files: RunFiles) -> Packed | Unreadable:
+def checked(files: RunFiles) -> FactsRow | Unreadable:
     """Check a run all through, and return what is to be known of it."""
     path = files.path
     if problem := files.damage():
@@ -49,7 +49,7 @@ def checked(files: RunFiles) -> Packed | Unreadable:
         return Unreadable(path, "there is not enough memory to read it", too_large=True)
     except Exception as error:  # whatever the parsers of JSON, Python, zip and arrays make of a stranger's bytes
         problem = f"{type(error).__name__}: {error}"
-    return Unreadable(path, problem) if problem else pack(spec, result, costs)
+    return Unreadable(path, problem) if problem else row_of(spec, result, costs)
 
 
 def _other_schema(files: RunFiles, spec: dict[str, Any]) -> str | None:

@@ -90,15 +90,15 @@ class RunFacts:
     training_images: tuple[int, ...] | None
     """Training images of each class, in class order; None where none has more than twice as many as another."""
 
-    packed_counts: bytes
+    compressed_counts: bytes
 
     def counts(self, setting: Setting) -> Counts:
         """The integer counts, from which every metric follows."""
-        return _counts(self.packed_counts, setting)
+        return _counts(self.compressed_counts, setting)
 
     def curve(self, setting: Setting) -> Curve | None:
         """What was right within experiences; None if it was evaluated at their ends alone."""
-        return None if self.ends is None else _curve(self.packed_counts, setting)
+        return None if self.ends is None else _curve(self.compressed_counts, setting)
 
     def final(self, name: str, setting: Setting) -> float | None:
         """One of the metrics in FINAL or FINAL_WITHIN after the last experience; None of the latter without a curve."""
@@ -106,8 +106,8 @@ class RunFacts:
         return last[place] if place < len(last) else None
 
 
-class Packed(NamedTuple):
-    """The facts of a run as bytes."""
+class FactsRow(NamedTuple):
+    """The facts of a run as bytes, as the index has them."""
 
     family: bytes
     """The spec as JSON, without what follows from the seed."""
@@ -121,7 +121,7 @@ class Packed(NamedTuple):
     counts: bytes
 
 
-def pack(spec: RunSpec, result: RunResult, costs: RunCosts) -> Packed:
+def row_of(spec: RunSpec, result: RunResult, costs: RunCosts) -> FactsRow:
     """Return the facts of a run whose records agree with each other."""
     common = to_json(spec)
     own = {"seeds": common.pop("seeds")}
@@ -147,11 +147,11 @@ def pack(spec: RunSpec, result: RunResult, costs: RunCosts) -> Packed:
         "forward_transfer": result.metrics[spec.scenario.setting].get("forward_transfer"),
         "training_images": result.training_images,
     }
-    packed: dict[str, Any] = {setting: made.to_json() for setting, made in counts.items()}
+    by_setting: dict[str, Any] = {setting: made.to_json() for setting, made in counts.items()}
     if curves:
-        packed["curves"] = {setting: made.to_json() for setting, made in curves.items()}
-    packed_counts = zlib.compress(_text(packed))
-    return Packed(_text(common), _text(to_json(result.strategy)), _text(own), packed_counts)
+        by_setting["curves"] = {setting: made.to_json() for setting, made in curves.items()}
+    compressed_counts = zlib.compress(_text(by_setting))
+    return FactsRow(_text(common), _text(to_json(result.strategy)), _text(own), compressed_counts)
 
 
 def ends_of(result: RunResult) -> list[int]:
@@ -185,10 +185,10 @@ class Shared:
         return found
 
 
-def unpack(packed: Packed, shared: Shared) -> RunFacts:
-    """Return the facts that were packed, with what others have in common with them as it is held in `shared`."""
-    own = from_json(packed.own)
-    family = shared.hold(packed.family, lambda: packed.family)
+def facts_of(row: FactsRow, shared: Shared) -> RunFacts:
+    """Return the facts of a row, with what others have in common with them as it is held in `shared`."""
+    own = from_json(row.own)
+    family = shared.hold(row.family, lambda: row.family)
     spec = shared.hold(("spec", family), lambda: _whole_spec(family, own))
     varying: dict[str, Any] = {"seeds": Seeds.model_construct(**own["seeds"])}
     if (order := own.get("class_order")) is not None:
@@ -200,7 +200,7 @@ def unpack(packed: Packed, shared: Shared) -> RunFacts:
         run_id=own["run_id"],
         spec=spec.model_copy(update=varying),
         family=family,
-        strategy=shared.hold(packed.strategy, lambda: StrategyRecord.model_validate_json(packed.strategy)),
+        strategy=shared.hold(row.strategy, lambda: StrategyRecord.model_validate_json(row.strategy)),
         totals=shared.hold(("totals", *totals.values()), lambda: Totals.model_validate(totals)),
         seconds=own["seconds"],
         verdict=own["verdict"],
@@ -213,7 +213,7 @@ def unpack(packed: Packed, shared: Shared) -> RunFacts:
         ends=_tuple(own["ends"]),
         forward_transfer=own["forward_transfer"],
         training_images=_tuple(own["training_images"]),
-        packed_counts=packed.counts,
+        compressed_counts=row.counts,
     )
 
 
@@ -230,10 +230,10 @@ def _whole_spec(family: bytes, own: dict[str, Any]) -> RunSpec:
 
 
 @functools.lru_cache(maxsize=32)
-def _counts(packed: bytes, setting: Setting) -> Counts:
-    return Counts.known_to_agree(from_json(zlib.decompress(packed))[setting])
+def _counts(compressed: bytes, setting: Setting) -> Counts:
+    return Counts.known_to_agree(from_json(zlib.decompress(compressed))[setting])
 
 
 @functools.lru_cache(maxsize=32)
-def _curve(packed: bytes, setting: Setting) -> Curve:
-    return Curve.from_json(from_json(zlib.decompress(packed))["curves"][setting])
+def _curve(compressed: bytes, setting: Setting) -> Curve:
+    return Curve.from_json(from_json(zlib.decompress(compressed))["curves"][setting])

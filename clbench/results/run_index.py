@@ -24,7 +24,7 @@ from pathlib import Path
 import platformdirs
 
 from clbench import evaluation, results
-from clbench.results.run_facts import Packed
+from clbench.results.run_facts import FactsRow
 from clbench.results.run_files import RunFiles
 from clbench.system.files import Exposed, require_private
 
@@ -66,13 +66,13 @@ class RunIndexes:
             root: {name: seen for name, each in named[root].items() if (seen := each.fingerprint())}
             for root in self._indexes
         }
-        self._learned: dict[str, list[tuple[str, bytes, Packed]]] = defaultdict(list)
+        self._learned: dict[str, list[tuple[str, bytes, FactsRow]]] = defaultdict(list)
 
-    def known(self) -> Iterator[tuple[str, Packed]]:
+    def known(self) -> Iterator[tuple[str, FactsRow]]:
         """Yield what is known of the runs, by their paths."""
         for root, index in self._indexes.items():
-            for name, packed in index.rows({name: seen.digest for name, seen in self._seen[root].items()}):
-                yield f"{root}/{name}", packed
+            for name, facts in index.rows({name: seen.digest for name, seen in self._seen[root].items()}):
+                yield f"{root}/{name}", facts
 
     def unchanged(self) -> Iterator[str]:
         """Yield the paths of runs that were found sound and have not changed since, whatever else is known of them."""
@@ -82,14 +82,14 @@ class RunIndexes:
                 if name in seen and seen[name].digest == digest:
                     yield f"{root}/{name}"
 
-    def learn(self, path: str, packed: Packed) -> None:
+    def learn(self, path: str, facts: FactsRow) -> None:
         """Take what the files of a run have said."""
         root, *parts = path.rsplit("/", 3)
         name = "/".join(parts)
         seen = self._seen.get(root, {}).get(name)
         # Of a file that was changed a moment ago the times may stay the same if it is changed again.
         if seen and seen.newest < self._seen_at - SETTLED_AFTER:
-            self._learned[root].append((name, seen.digest, packed))
+            self._learned[root].append((name, seen.digest, facts))
             if len(self._learned[root]) >= _BATCH:
                 self._indexes[root].put(self._learned.pop(root))
 
@@ -117,7 +117,7 @@ class _Index:
     def __init__(self, root: str) -> None:
         self._path = folder() / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.sqlite"
 
-    def rows(self, seen: Mapping[str, bytes]) -> Iterator[tuple[str, Packed]]:
+    def rows(self, seen: Mapping[str, bytes]) -> Iterator[tuple[str, FactsRow]]:
         """Yield what is known of the runs that have these fingerprints, by name."""
         with self._tolerating(), self._opened(make=False) as database:
             if database is None:
@@ -129,9 +129,9 @@ class _Index:
                     continue
                 parts = (texts.get(family), texts.get(strategy), own, counts)
                 if all(isinstance(part, bytes) for part in parts):
-                    packed = Packed._make(parts)
-                    if whole == _hash_of(name, digest, packed):
-                        yield name, packed
+                    facts = FactsRow._make(parts)
+                    if whole == _hash_of(name, digest, facts):
+                        yield name, facts
 
     def fingerprints(self) -> dict[str, bytes]:
         """Return the names of all runs of which something is known, with their fingerprints then."""
@@ -141,19 +141,19 @@ class _Index:
                 found.update(database.execute("SELECT name, seen FROM runs"))
         return found
 
-    def put(self, rows: Sequence[tuple[str, bytes, Packed]]) -> None:
+    def put(self, rows: Sequence[tuple[str, bytes, FactsRow]]) -> None:
         """Keep what is known of runs by name and fingerprint, in one transaction."""
         if not rows:
             return
         with self._tolerating(), self._opened(make=True) as database:
             assert database is not None
             with _transaction(database):
-                for name, seen, packed in rows:
-                    hashes = [_hash(text) for text in packed[:2]]
+                for name, seen, facts in rows:
+                    hashes = [_hash(text) for text in facts[:2]]
                     database.executemany(
-                        "INSERT OR REPLACE INTO texts VALUES (?, ?)", zip(hashes, packed[:2], strict=True)
+                        "INSERT OR REPLACE INTO texts VALUES (?, ?)", zip(hashes, facts[:2], strict=True)
                     )
-                    row = (name, seen, *hashes, packed.own, packed.counts, _hash_of(name, seen, packed))
+                    row = (name, seen, *hashes, facts.own, facts.counts, _hash_of(name, seen, facts))
                     database.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
     def forget(self, names: Sequence[str]) -> None:
@@ -246,8 +246,8 @@ def _code() -> bytes:
     return _hash(*(path.read_bytes() for path in files))
 
 
-def _hash_of(name: str, seen: bytes, packed: Packed) -> bytes:
-    return _hash(_code(), name.encode(), seen, *packed)
+def _hash_of(name: str, seen: bytes, facts: FactsRow) -> bytes:
+    return _hash(_code(), name.encode(), seen, *facts)
 
 
 def _hash(*parts: bytes) -> bytes:

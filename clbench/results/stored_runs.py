@@ -16,7 +16,7 @@ from clbench.errors import UsageError
 from clbench.results import manifests, store
 from clbench.results.pack import open_pack
 from clbench.results.run_checks import checked
-from clbench.results.run_facts import Shared, unpack
+from clbench.results.run_facts import Shared, facts_of
 from clbench.results.run_files import Folder, RunFiles
 from clbench.results.run_index import RunIndexes
 from clbench.results.stored_run import StoredRun, Unreadable
@@ -32,7 +32,7 @@ def read(path: Path) -> StoredRun | Unreadable:
 def read_files(files: RunFiles) -> StoredRun | Unreadable:
     """Read the run that these files are and check it all through, as `read` does."""
     found = checked(files)
-    return found if isinstance(found, Unreadable) else StoredRun(files, unpack(found, Shared()))
+    return found if isinstance(found, Unreadable) else StoredRun(files, facts_of(found, Shared()))
 
 
 RESULTS = Path("results")
@@ -151,13 +151,13 @@ def _read_each(
     shared = Shared()
     found: dict[str, StoredRun | Unreadable] = {}
     if not every_byte:
-        found |= {key: StoredRun(files[key], unpack(packed, shared)) for key, packed in indexes.known()}
+        found |= {key: StoredRun(files[key], facts_of(row, shared)) for key, row in indexes.known()}
     for key in watch([key for key in files if key not in found], "reading runs"):
         made = checked(files[key])
         if isinstance(made, Unreadable):
             found[key] = made
         else:
-            found[key] = StoredRun(files[key], unpack(made, shared))
+            found[key] = StoredRun(files[key], facts_of(made, shared))
             indexes.learn(key, made)
     indexes.write()
     return {key: found[key] for key in files}

@@ -479,7 +479,7 @@ def test_a_run_is_known_to_be_undamaged_until_a_file_of_it_changes(results: Path
 
 def test_ten_thousand_runs_take_little_memory_each(results: Path) -> None:
     """A whole spec and result as objects take some 50 kB; facts share what runs have in common."""
-    from clbench.results.run_facts import Shared, unpack
+    from clbench.results.run_facts import Shared, facts_of
 
     said([results])
     import tracemalloc
@@ -489,9 +489,9 @@ def test_ten_thousand_runs_take_little_memory_each(results: Path) -> None:
     )
     known = dict(indexes.known())
     shared = Shared()
-    [unpack(packed, shared) for packed in known.values()]
+    [facts_of(row, shared) for row in known.values()]
     tracemalloc.start()
-    held = [unpack(packed, shared) for packed in known.values()]
+    held = [facts_of(row, shared) for row in known.values()]
     size = tracemalloc.get_traced_memory()[0] / len(held)
     tracemalloc.stop()
     assert size < 6000
