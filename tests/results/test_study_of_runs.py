@@ -126,7 +126,7 @@ def test_runs_of_a_grid_search_are_searched_for_again(made: Path) -> None:
     found = parse(study_of_runs(runs))
     assert found["tune"] == "grid"
     assert found["set"] == {
-        "lwf:li2016": {"temperature": "2", "alpha": ["1", "2.0"]},
+        "lwf:li2016": {"temperature": "2.0", "alpha": ["1.0", "2.0"]},
         "recipe": {"lr": ["0.1", "0.05"]},
     }
 
