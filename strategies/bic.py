@@ -42,7 +42,7 @@ class BiC(clbench.Strategy[Config]):
     def check_protocol(cls, config: Config, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
         if setting == "domain_incremental":
             raise clbench.UsageError(
-                "domain-incrementally no output is new, and its loss uses the labels of new ones only"
+                "bic weighs its cross-entropy by the share of new outputs, which domain-incrementally is 0"
             )
 
     def start(self, model: clbench.Network) -> None:

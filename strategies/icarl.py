@@ -48,9 +48,7 @@ class ICaRL(clbench.Strategy[Config]):
     @classmethod
     def check_protocol(cls, config: Config, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
         if setting == "domain_incremental":
-            raise clbench.UsageError(
-                "domain-incrementally no output is new, and its loss uses the labels of new ones only"
-            )
+            raise clbench.UsageError("icarl uses labels for new outputs only, and domain-incrementally none is new")
 
     def start(self, model: clbench.Network) -> None:
         self.exemplars = clbench.ExemplarMemory(self.config.memory)

@@ -18,9 +18,7 @@ class LwFMC(clbench.Strategy):
     @classmethod
     def check_protocol(cls, config: object, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
         if setting == "domain_incremental":
-            raise clbench.UsageError(
-                "domain-incrementally no output is new, and its loss uses the labels of new ones only"
-            )
+            raise clbench.UsageError("lwf_mc uses labels for new outputs only, and domain-incrementally none is new")
 
     def teacher_output(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
         return model(x)[:, : experience.old_classes].sigmoid()  # (n, old classes)

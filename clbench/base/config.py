@@ -119,5 +119,7 @@ def plain(value: Any) -> dict[str, Any]:
 
 
 def typed(value: Any) -> str:
-    """Return a value as one types it on a command line: `0.5`, `true`, `none`."""
+    """Return a value as one types it on a command line: `0.5`, `true`, `none`, `2.0,3.0`."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(typed, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)

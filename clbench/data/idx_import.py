@@ -17,6 +17,9 @@ from clbench.data.npy_files import CHUNK
 
 _NAME = re.compile(r"(train|t10k|test)[-_.](images|labels)[-_.]idx[1-4][-_.]ubyte(\.gz)?", re.IGNORECASE)
 _BYTES = 0x08
+_MOST_UNZIPPED = 1032
+"""How many bytes one of a .gz can stand for, by its format."""
+
 """The type of idx files of unsigned bytes."""
 
 
@@ -46,6 +49,9 @@ def _copy(file: Path, to: IO[bytes], place: Path) -> None:
             raise ValueError("it is not an idx file of bytes")
         shape = struct.unpack(f">{axes}I", content.read(4 * axes))
         missing = math.prod(shape)
+        size = file.stat().st_size
+        if missing > (_MOST_UNZIPPED * size if file.suffix.lower() == ".gz" else size):
+            raise ValueError(f"it claims {shape} bytes, and has fewer")
         check_space(place, missing)
         np.lib.format.write_array_header_1_0(to, {"descr": "|u1", "fortran_order": False, "shape": shape})
         while missing and (piece := content.read(min(missing, CHUNK))):

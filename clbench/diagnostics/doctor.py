@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -154,7 +155,8 @@ def _unfinished(folder: Path) -> Iterator[Finding]:
         run = failed.get(work.name[:8], f"with the id {work.name[:8]}")
         yield Finding(
             one_line(f"unfinished work of the run {run}: {readable_bytes(size)}"),
-            fix=f"The same command goes on from it, unless a file of the run has changed. To remove it: rm -r {work}",
+            fix="The same command goes on from it, unless a file of the run, torch or clbench has changed. To remove "
+            f"it: rm -r {shlex.quote(str(work))}",
         )
 
 

@@ -77,9 +77,7 @@ def prospect(method: Method, spec: StrategySpec, state: StrategyState | None, si
 
 def _misses(strategy: Strategy[Any], situation: Situation) -> str | None:
     """Return why a strategy cannot do with images of some old classes. One that replays what there is can."""
-    own = type(strategy)
-    by_the_head = own.classifier is Strategy.classifier and own.predict is Strategy.predict
-    if not situation.without_images or (strategy.memory and by_the_head):
+    if not situation.without_images or (strategy.memory and _answers_by_the_head(type(strategy))):
         return None
     return f"it needs images of each old class, and --old-images has none of {few(situation.without_images)}"
 
@@ -148,7 +146,11 @@ def _of_its_classes(method: Method, spec: StrategySpec, situation: Situation) ->
 
 def uses_the_head(strategy: type[Strategy[Any]]) -> bool:
     """Return whether a strategy trains the head or answers by it, for which the old classes must have rows in it."""
-    return strategy.loss is not Strategy.loss or strategy.predict is Strategy.predict
+    return strategy.loss is not Strategy.loss or _answers_by_the_head(strategy)
+
+
+def _answers_by_the_head(strategy: type[Strategy[Any]]) -> bool:
+    return strategy.classifier is Strategy.classifier and strategy.predict is Strategy.predict
 
 
 def _lacks(strategy: Strategy[Any], network: Network, sizes: tuple[int, int], old_images: bool) -> str | None:

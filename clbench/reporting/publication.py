@@ -158,6 +158,7 @@ def _publish(target: Path, files: dict[str, bytes]) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(target.with_name(f".{target.name}.lock"))
+        Path(lock.lock_file).touch()  # or filelock would try for ever where it cannot be made
         with lock:
             _clear_up(target)
             built = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")

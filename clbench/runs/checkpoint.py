@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -28,7 +29,7 @@ from clbench.results import environment
 from clbench.results.run_costs import ExperienceCosts
 from clbench.results.run_result import ExperienceResult
 from clbench.results.store import CHECKPOINT, WORK
-from clbench.system.files import Exposed, read_private, replacing
+from clbench.system.files import Exposed, open_plain, read_private, replacing
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _LONGEST_VERSIONS = 1000
@@ -75,8 +76,16 @@ class Checkpoint:
 
 
 def has_begun(results: Path, run_id: str) -> bool:
-    """Return whether a run in progress has a checkpoint in a results folder; its content is not read."""
-    return (results / WORK / run_id / CHECKPOINT).is_file()
+    """Return whether a run in progress has a checkpoint in a results folder, from which this torch can go on.
+
+    Only what it says of versions is read.
+    """
+    try:
+        with open_plain(results / WORK / run_id / CHECKPOINT) as file:
+            line = file.read(_DIGEST_SIZE + _LONGEST_VERSIONS)[_DIGEST_SIZE:].partition(b"\n")[0]
+        return _versions_in(line)["torch"] == _versions()["torch"]
+    except (OSError, OfAnotherVersion):
+        return False
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
@@ -109,10 +118,10 @@ def load(folder: Path) -> Checkpoint | None:
         predictions = [unpacked(_predictions(folder, index), folders) for index in range(values["finished"])]
     except Exposed as exposed:
         owner = "chmod go-w" if exposed.path.lstat().st_uid == os.geteuid() else "chown -R $(id -un)"
+        place = shlex.quote(str(exposed.path))
         raise MachineError(
             f"{exposed.path} {exposed.problem}: the checkpoint is not read, because it could run another's code",
-            f"If you trust what is in it: {owner} {exposed.path}. Otherwise remove it, and the run starts over: "
-            f"rm -r {exposed.path}",
+            f"If you trust what is in it: {owner} {place}. Otherwise remove it, and the run starts over: rm -r {place}",
         ) from exposed
     if None in predictions:
         return None

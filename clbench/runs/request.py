@@ -115,7 +115,7 @@ class Request:
             "Order in which classes are learned: LIST of names or ids, or a file with one per line.",
             "seed|natural|LIST|FILE",
             unset="the recipe's",
-            accept=as_text,
+            accept=lambda given: name_or_path(as_text(given)),
         ),
     ] = None
     stream: Annotated[

@@ -153,7 +153,8 @@ def test_the_home_folder_may_be_written_as_the_shell_leaves_it(command: Command,
 
 
 def test_the_home_folder_may_be_written_in_arguments_from_python(here: Path, home: Path) -> None:
-    clbench.run("~/strategies/mine.py", out="~/results", **SMALL_ARGUMENTS)
+    (home / "order.txt").write_text("\n".join(map(str, reversed(range(10)))))
+    clbench.run("~/strategies/mine.py", out="~/results", class_order="~/order.txt", **SMALL_ARGUMENTS)
     assert len(run_folders(home / "results")) == 1
     assert clbench.load("~/results")["strategy"].unique().tolist() == ["mine"]
     assert clbench.report("~/results", out="~/page") == home / "page" / "index.html"
@@ -1127,17 +1128,18 @@ def test_doctor_names_what_a_failed_run_has_left_with_its_size_and_how_to_remove
     assert command("run", "-s", "mine", *SMALL).code == 1
     write(here, "mine")
     assert command("run", "-s", "mine", *SMALL).code == 0
-    (work,) = [path for path in (here / "results" / ".work").iterdir() if path.is_dir()]
+    (here / "results").rename(here / "my results")
+    (work,) = [path for path in (here / "my results" / ".work").iterdir() if path.is_dir()]
     size = sum(path.stat().st_size for path in work.iterdir())
-    done = command("doctor")
+    done = command("doctor", "my results")
     assert done.code == 0
     found = rf"ok +unfinished work of the run splitdigits/mine/.*-{work.name[:8]}: {size / 1000:.1f} kB"
     assert re.search(found, done.out)
-    assert f"To remove it: rm -r {work.relative_to(here)}\n" in done.out
-    with ResultsFolder(here / "results").lock(work.name):  # a process goes on from it
-        assert "unfinished" not in command("doctor").out
+    assert f"To remove it: rm -r '{work.relative_to(here)}'\n" in done.out
+    with ResultsFolder(here / "my results").lock(work.name):  # a process goes on from it
+        assert "unfinished" not in command("doctor", "my results").out
     shutil.rmtree(work)
-    assert "unfinished" not in command("doctor").out
+    assert "unfinished" not in command("doctor", "my results").out
 
 
 def test_doctor_names_the_package_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,16 @@ def test_an_idx_file_that_claims_more_than_there_is_room_for_is_not_unpacked(
         import_dataset("mine", tmp_path / "raw", tmp_path)
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_damaged_idx_header_is_no_full_disk(tmp_path: Path, zipped: bool) -> None:
+    write_idx(tmp_path / "raw", zipped=zipped)
+    (file,) = (tmp_path / "raw").glob("train-images*")
+    content = struct.pack(">HBB4I", 0, 8, 4, 2**30, 2**30, 2**30, 2**30) + bytes(100)
+    file.write_bytes(gzip.compress(content) if zipped else content)
+    with pytest.raises(DataError, match=r"it claims \(1073741824, .*\) bytes, and has fewer"):
+        import_dataset("mine", tmp_path / "raw", tmp_path)
+
+
 def test_a_missing_idx_file_is_said(tmp_path: Path) -> None:
     write_idx(tmp_path / "raw")
     (tmp_path / "raw" / "t10k-labels-idx1-ubyte").unlink()

@@ -13,6 +13,7 @@ import pytest
 from small_runs import SmallRun, builtin, colours, same
 
 import clbench
+from clbench.base.config import typed
 from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.recipe import Recipe
 from clbench.comparison.how_tuned import how_tuned
@@ -243,6 +244,12 @@ def test_equal_values_of_a_grid_are_the_same_runs_however_they_are_typed(data: P
     assert [dict(each.values) for each in one.spec.tuning.candidates] == [
         {name.removeprefix("lwf."): value for name, value in values.items()} for values in tried
     ]
+
+
+def test_a_value_that_is_a_list_is_written_as_it_is_typed() -> None:
+    recipe = clbench.Recipe(milestones=(2, 3.5))
+    assert typed(recipe.milestones) == "2.0,3.5"
+    assert [typed(each) for each in (None, True, 0.5, "a")] == ["none", "true", "0.5", "a"]
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,8 @@ def test_a_tracker_that_fails_is_reported_once(
     assert "secret" not in report
 
 
-def test_a_tracker_does_not_import_from_the_working_folder(package: Path) -> None:
+def test_a_tracker_does_not_import_from_the_working_folder(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*filter(None, sys.path)])  # pytest's workers have the working folder in theirs
     (package / "clbench").mkdir()
     for name in ("clbench/__init__.py", "json.py"):
         (package / name).write_text("raise ImportError('the wrong module')\n")
