@@ -48,7 +48,7 @@ def as_network(given: TrainedNetwork, train: int | Literal["all", "head"]) -> Ne
         network = Network([], features)
     else:
         trunk = copy.deepcopy(given.trunk).cpu()
-        network = Network(trunk, features).requires_grad_(True)  # type: ignore[arg-type]
+        network = Network(trunk, features)  # type: ignore[arg-type]
         if isinstance(train, int):
             held = len(network.blocks) - train
             if held < 0:

@@ -27,6 +27,9 @@ class Network(nn.Module):
         tolerate_single_values(self.blocks)
         self.head = Head(features)
         self._frozen: list[nn.Module] = []
+        self._stopped: tuple[nn.Parameter, ...] = ()
+        """Parameters that would train if nothing were frozen: others their author may have fixed."""
+
         self._held: list[nn.Module] = []
         self.keeps_statistics = False
         """Whether batch normalisation uses its running statistics in training too, and leaves them as they are."""
@@ -78,11 +81,12 @@ class Network(nn.Module):
 
     def freeze(self, modules: Iterable[nn.Module]) -> None:
         """Stop these modules, and only these, from training: no gradient, and evaluation mode whatever `train` says."""
-        for module in self._frozen:
-            module.requires_grad_(True)
+        for parameter in self._stopped:
+            parameter.requires_grad_(True)
         self._frozen = [*self._held, *modules]
-        for module in self._frozen:
-            module.requires_grad_(False)
+        self._stopped = tuple(one for module in self._frozen for one in module.parameters() if one.requires_grad)
+        for parameter in self._stopped:
+            parameter.requires_grad_(False)
         self.train(self.training)
 
     @property
@@ -101,6 +105,8 @@ class Network(nn.Module):
         super().train(mode)
         for module in self._frozen:
             module.eval()
+        if self.trunk_is_frozen:  # with what lies between its blocks, such as dropout
+            self.blocks.eval()
         if self.keeps_statistics:
             for part in self.modules():
                 if isinstance(part, nn.modules.batchnorm._BatchNorm):

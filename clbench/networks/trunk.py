@@ -125,9 +125,9 @@ def _probe(module: nn.Module, shape: tuple[int, int, int]) -> Tensor:
 
 def _head(module: nn.Module, shape: tuple[int, int, int]) -> str | None:
     """Return the name of the linear layer whose output is the module's output, or None if there is none."""
-    outputs: dict[str, Tensor] = {}
+    outputs: dict[str, tuple[Tensor, Tensor]] = {}
     hooks = [
-        layer.register_forward_hook(lambda _, __, output, name=name: outputs.__setitem__(name, output))
+        layer.register_forward_hook(lambda _, __, made, name=name: outputs.__setitem__(name, (made, made.clone())))
         for name, layer in module.named_modules()
         if isinstance(layer, nn.Linear)
     ]
@@ -136,7 +136,8 @@ def _head(module: nn.Module, shape: tuple[int, int, int]) -> str | None:
     finally:
         for hook in hooks:
             hook.remove()
-    found = next((name for name, own in outputs.items() if own is output), None)
+    # What is changed in place behind the layer, as by a ReLU, is the same tensor with other values.
+    found = next((name for name, (own, made) in outputs.items() if own is output and torch.equal(made, output)), None)
     if found is None and output.dim() == 2 and outputs and _is_softmax(output):
         raise PluginError(
             "the network ends with a softmax, so that its last linear layer cannot be cut off",

@@ -140,6 +140,47 @@ def test_blocks_that_are_held_stay_frozen_whatever_a_strategy_freezes_or_thaws()
     assert not network.blocks[2].training
 
 
+class WithDropout(Classifier):
+    """Dropout that is no block, since it has nothing to train, and a parameter that its author fixed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+        self.position = nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.drop(F.relu(self.project(self.stages(x + self.shift * self.position).mean((2, 3))))))
+
+
+def test_the_features_of_a_trunk_whose_blocks_are_all_frozen_do_not_change() -> None:
+    trunk, features, _ = as_trunk(WithDropout(), SHAPE, NetworkTraits())
+    network, x = Network(trunk, features).train(), torch.randn(4, 3, 8, 8)
+    network.freeze(network.blocks)
+    assert torch.equal(network.blocks(x), network.train().blocks(x))
+    network.freeze(network.blocks[:1])
+    assert trunk.module.drop.training and not torch.equal(network.blocks(x), network.blocks(x))
+
+
+def test_what_the_author_of_a_network_fixed_stays_so_when_its_block_is_thawed() -> None:
+    trunk, features, _ = as_trunk(WithDropout(), SHAPE, NetworkTraits())
+    network = Network(trunk, features)
+    for copied in (network, copy.deepcopy(network)):
+        copied.freeze(copied.blocks)
+        assert not any(parameter.requires_grad for parameter in copied.blocks.parameters())
+        copied.freeze(())
+        still = [name for name, parameter in copied.blocks.named_parameters() if not parameter.requires_grad]
+        assert still == ["module.position"]
+
+
+def test_a_layer_whose_output_is_changed_in_place_is_not_the_head() -> None:
+    class InPlace(Embedding):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(super().forward(x), inplace=True)
+
+    _, features, head = as_trunk(InPlace(), SHAPE, NetworkTraits())
+    assert (features, head) == (5, None)
+
+
 def test_copies_of_a_trunk_share_nothing_and_their_blocks_are_their_own() -> None:
     trunk, _, _ = as_trunk(Classifier(), SHAPE, NetworkTraits())
     other = copy.deepcopy(trunk)
