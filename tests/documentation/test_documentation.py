@@ -19,7 +19,7 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 import typer
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import clbench
@@ -182,6 +182,7 @@ def test_the_metrics_page_has_every_stored_metric() -> None:
         assert re.search(rf"^\| `{metric.__name__}[`\[]", page, re.MULTILINE), metric.__name__
 
 
+@example(width=1, height=18, kind="L", fit="pad")
 @given(
     width=st.integers(1, 90), height=st.integers(1, 90), kind=st.sampled_from(["L", "RGB"]), fit=st.sampled_from(FITS)
 )
