@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import array
+import contextlib
 import hashlib
+import random
+from collections import deque
 from collections.abc import Iterable
+from pathlib import PurePath
+from types import MemberDescriptorType
 from typing import Any
 
 import numpy as np
@@ -11,6 +17,9 @@ import torch
 from torch import nn
 
 _PLAIN = frozenset({int, float, str, bool, bytes, bytearray, type(None)})
+
+_VALUES = (int, float, complex, str, bytes, bytearray, np.generic, array.array, PurePath)
+"""Types, with their subclasses, whose `repr` is all that they hold. A path has slots in which it caches its parts."""
 
 
 def kept_networks(state: dict[str, Any], model: nn.Module) -> list[tuple[nn.Module, str]]:
@@ -33,22 +42,22 @@ def contents_sha256(state: Any, excluding: Iterable[Any] = ()) -> str:
         if id(value) in visited:
             continue
         visited.add(id(value))
-        if isinstance(value, (torch.Tensor, np.ndarray)):
-            digest.update(
-                _bytes_of(value) if isinstance(value, torch.Tensor) else np.ascontiguousarray(value).tobytes()
-            )
-        elif isinstance(value, torch.Generator):
-            digest.update(value.get_state().numpy().tobytes())
-        elif isinstance(value, (dict, list, tuple, set, frozenset)):
-            items = [*value, *value.values()] if isinstance(value, dict) else list(value)
+        if isinstance(value, torch.Tensor):
+            digest.update(_bytes_of(value))
+        elif isinstance(value, np.ndarray) and value.dtype != object:
+            digest.update(np.ascontiguousarray(value).tobytes())
+        elif isinstance(value, _VALUES):
+            digest.update(repr(value).encode())
+        elif (drawn := _state_of_generator(value)) is not None:
+            digest.update(contents_sha256(drawn).encode())
+            waiting.extend(_attributes(value))
+        else:
+            items = _items(value)
             if _PLAIN.issuperset(map(type, items)):  # at once, since there may be one for each sample
                 digest.update(repr(items).encode())
             else:
                 waiting.extend(items)
-        elif isinstance(value, (int, float, str, bytes, bytearray)):  # a subclass of theirs
-            digest.update(repr(value).encode())
-        elif hasattr(value, "__dict__") and not isinstance(value, type):
-            waiting.append(vars(value))
+            waiting.extend(_attributes(value))
     return digest.hexdigest()
 
 
@@ -71,17 +80,55 @@ def carried_bytes(state: Any, model: nn.Module) -> int:
                 if storage.data_ptr() not in storages:
                     storages.add(storage.data_ptr())
                     total += storage.nbytes()
-        elif isinstance(value, np.ndarray):
+        elif isinstance(value, np.ndarray) and value.dtype != object:
             total += value.nbytes
-        elif isinstance(value, (bytes, bytearray)):
-            total += len(value)
-        elif isinstance(value, dict):
-            waiting.extend(value.values())
-        elif isinstance(value, (list, tuple, set, frozenset)):
-            waiting.extend(value)
-        elif hasattr(value, "__dict__") and not isinstance(value, type):
-            waiting.extend(vars(value).values())
+        elif isinstance(value, (bytes, bytearray, array.array)):
+            total += memoryview(value).nbytes
+        elif type(value) not in _PLAIN:
+            waiting.extend(_items(value))
+            waiting.extend(_attributes(value))
     return total
+
+
+def _items(value: Any) -> list[Any]:
+    """Return what a container holds, the keys of a dictionary too; nothing if the value is none."""
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
+        return list(value)
+    return list(value.flat) if isinstance(value, np.ndarray) else []
+
+
+def _attributes(value: Any) -> list[Any]:
+    """Return an object's `__dict__`, and the names and values in the `__slots__` of its classes.
+
+    Nothing of a class, nor of what trains the strategy, which has the data and is reachable from every batch.
+    """
+    if isinstance(value, type) or type(value).__module__.startswith("clbench.training."):
+        return []
+    found = [vars(value)] if hasattr(value, "__dict__") else []
+    for cls in type(value).__mro__:
+        if "__slots__" in vars(cls):
+            for name, slot in vars(cls).items():
+                if isinstance(slot, MemberDescriptorType):
+                    with contextlib.suppress(AttributeError):  # it has not been set
+                        found += [name, slot.__get__(value)]
+    return found
+
+
+def _state_of_generator(value: Any) -> Any:
+    """Return the state of a generator of random numbers; None of anything else, and of the system's generator."""
+    if isinstance(value, torch.Generator):
+        return value.get_state()
+    if isinstance(value, np.random.Generator):
+        return value.bit_generator.state
+    if isinstance(value, np.random.BitGenerator):
+        return value.state
+    if isinstance(value, np.random.RandomState):
+        return value.get_state(legacy=False)
+    if isinstance(value, random.Random) and not isinstance(value, random.SystemRandom):
+        return value.getstate()
+    return None
 
 
 def _tensors(model: nn.Module) -> list[torch.Tensor]:

@@ -50,6 +50,7 @@ CAUGHT = {
     "keeps_shuffled_images_at_half_precision": "memory",
     "keeps_more_than_it_declares": "memory",
     "learns_during_evaluation": "learning in evaluation",
+    "learns_during_evaluation_in_a_deque": "learning in evaluation",
     "balances_predictions_over_the_test_batch": "batch mates",
     "normalises_by_the_test_batch": "training mode at test",
     "reads_the_task_label": "task label",
