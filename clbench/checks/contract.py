@@ -179,7 +179,8 @@ def a_worker_process_gives_the_same_weights(bench: Bench) -> None:
 
 def a_killed_run_resumes_bit_identically(bench: Bench) -> None:
     """A run that is killed after its second experience and resumed is bit-identical to an uninterrupted one."""
-    whole, command = bench.run(), bench.command("killed")
+    whole = bench.run()
+    command = bench.command(whole, "killed")
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:

@@ -77,9 +77,6 @@ class Bench:
         self.errors: dict[str, str] = {}
         """By the message of an error the check that met it first."""
 
-        self.recipe_suffix = ""
-        """`-fixed` if the strategy refuses a growing head."""
-
     def run(self, recipe: str = "mlp", split: str = "5", out: str = "runs", jobs: int = 1) -> StoredRun:
         """Return the run of this recipe and split, with a fixed head if the strategy refuses a growing one.
 
@@ -99,7 +96,6 @@ class Bench:
     def _run_with_head(self, recipe: str, split: str, out: str, jobs: int) -> StoredRun:
         with contextlib.suppress(Skipped):
             return self._execute(recipe, split, out, jobs)
-        self.recipe_suffix = "-fixed"
         return self._execute(f"{recipe.removesuffix('-fixed')}-fixed", split, out, jobs)
 
     def _execute(self, recipe: str, split: str, out: str, jobs: int) -> StoredRun:
@@ -126,8 +122,8 @@ class Bench:
                 raise
             raise CheckFailed(f"{message}\nAs in {first}.", fault.fix) from None
 
-    def command(self, out: str) -> list[str]:
-        """Return the command that makes the default run in a separate process."""
+    def command(self, run: StoredRun, out: str) -> list[str]:
+        """Return the command that makes a run of the default split again, in a separate process."""
         command = module_command("clbench", "run", "-s", str(self.plugin.path), "-S", str(self.scenario))
-        command += ["--recipe", f"mlp{self.recipe_suffix}", "--threads", "1", "--device", "cpu"]
+        command += ["--recipe", run.spec.recipe.name, "--threads", "1", "--device", "cpu"]
         return [*command, "--out", str(self.folder / out), "--data", str(self.data)]

@@ -88,6 +88,46 @@ def test_a_fault_is_found_by_its_check(check: str, tmp_path: Path) -> None:
     assert result.status == "failed" and result.found and result.fix
 
 
+REFUSES = """class Faulty(clbench.Strategy):
+    @classmethod
+    def check_protocol(cls, config, recipe, setting):
+        if {refused}:
+            raise clbench.UsageError("faulty: not with this recipe")
+
+"""
+KEEPS_WEIGHTS_IN_A_GLOBAL = """    def start(self, model):
+        KEPT.clear()
+
+    def after_experience(self, model, experience):
+        KEPT.extend(weight.detach().clone() for weight in model.blocks.parameters())
+
+    def loss(self, batch):
+        pairs = zip(KEPT, batch.model.blocks.parameters())
+        return batch.cross_entropy() + sum(((old - new) ** 2).sum() for old, new in pairs)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("refused", "earlier"),
+    [
+        ("recipe.augmentation.active", "trains_on_augmented_images"),
+        ("recipe.head == 'fixed'", "trains_with_a_fixed_head"),
+        ("recipe.head == 'growing'", "trains_in_the_first_and_in_later_experiences"),
+    ],
+)
+def test_the_killed_run_has_the_recipe_of_the_run_that_it_is_compared_with(
+    refused: str, earlier: str, tmp_path: Path
+) -> None:
+    outcomes = {}
+    for fault, body in (("none", BODY), ("a global", KEEPS_WEIGHTS_IN_A_GLOBAL)):
+        (tmp_path / "faulty.py").write_text(HEAD + "KEPT = []\n\n\n" + REFUSES.format(refused=refused) + body)
+        bench = Bench(describe("strategy", tmp_path / "faulty.py", "path"))
+        perform(earlier, bench)
+        outcomes[fault] = perform("a_killed_run_resumes_bit_identically", bench).status
+    assert outcomes == {"none": "passed", "a global": "failed"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("cheater", "check"),
