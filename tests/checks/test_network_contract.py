@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
-from clbench.checks.network_contract import CHECKS, examine
+from clbench.checks.network_contract import CHECKS, every_block_can_be_frozen, examine
+from clbench.networks.network import Network
 
 HEAD = "import itertools\nimport torch\nfrom torch import nn\n\nCOUNT = itertools.count()\n\n\n"
 NET = "class Faulty(nn.Module):\n    def __init__(self, channels):\n        super().__init__()\n"
@@ -72,6 +76,23 @@ def test_a_fault_of_a_network_is_found_by_its_check(check: str, tmp_path: Path) 
     found = failed(FAULTY[check], tmp_path)
     assert check in found
     assert set(found) <= {check, *ALSO_FOUND_BY.get(check, ())}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["nn.Identity()", "nn.BatchNorm1d(4)"])
+def test_a_trunk_without_gradients_is_found_also_if_its_statistics_change(norm: str, tmp_path: Path) -> None:
+    trunk = NET + LAYER + f"        self.norm = {norm}\n" + FORWARD
+    trunk += "        with torch.no_grad():\n            return torch.relu(self.norm(self.layer(x)))\n"
+    assert failed(HEAD + trunk, tmp_path) == ["every_block_can_be_frozen"]
+
+
+def test_a_last_block_that_has_nothing_to_learn_is_no_fault() -> None:
+    trunk = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.Tanh())
+    network = Network(trunk, 4)
+    network.head.grow(4, 0)
+    bench = SimpleNamespace(network=lambda: network, images=lambda count: torch.rand(count, 1, 8, 8))
+    assert list(network.blocks)[-1] is trunk[-1]
+    every_block_can_be_frozen(bench)  # type: ignore[arg-type]
 
 
 def test_every_fault_has_a_check_and_every_check_a_sentence() -> None:
