@@ -105,7 +105,7 @@ def test_every_fault_has_a_check_and_every_check_a_sentence() -> None:
     [
         "mlp",
         pytest.param("cnn", marks=pytest.mark.slow),
-        pytest.param("torchvision:mobilenet_v3_small", marks=pytest.mark.slow),
+        pytest.param("torchvision:mobilenet_v2", marks=pytest.mark.slow),
     ],
 )
 def test_networks_as_people_have_them_pass(name: str) -> None:
