@@ -95,6 +95,14 @@ def test_the_memory_that_a_process_allocates_is_seen(benchmark: Any) -> None:
     assert 300e6 < watched.anonymous_bytes < 400e6
 
 
+@pytest.mark.slow
+def test_the_process_without_data_says_its_peak_memory(benchmark: Any) -> None:
+    code = benchmark("speed.costs").WITHOUT_DATA
+    done = subprocess.run([sys.executable, "-c", code, "1"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100e6  # PyTorch alone takes more
+
+
 def test_a_failing_command_is_no_measurement(benchmark: Any) -> None:
     with pytest.raises(RuntimeError, match="no such thing"):
         benchmark("growth.watched_process").watch([sys.executable, "-c", "raise SystemExit('no such thing')"])

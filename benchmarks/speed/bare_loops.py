@@ -1,6 +1,6 @@
 """Strategies as a few lines of plain PyTorch, with nothing checked, counted, saved or reported.
 
-The trunks are built by clbench.networks.architectures and kept channels-last as clbench keeps them, so that the
+The trunks are the networks of clbench and kept channels-last as clbench keeps them, so that the
 mathematics is the same; all else is written here.
 """
 

@@ -95,13 +95,13 @@ import numpy as np
 import torch
 
 import clbench.cli.program, clbench.api.comparing, clbench.runs.run
-from clbench.audit import object_graph
 from clbench.data.batches import Images
 from clbench.plugins.networks import build
+from clbench.system.peak_memory import peak_memory, reset_peak_memory
 
 torch.set_num_threads(int(sys.argv[1]))
 images = Images(np.zeros((1, 32, 32, 3), dtype=np.uint8), torch.device("cpu"))
-object_graph.reset_peak_memory()
+reset_peak_memory()
 network = build("cnn", (32, 32, 3), 0)
 network.head.grow(100, 0)
 optimizer = torch.optim.Adam(network.parameters(), fused=True)
@@ -113,7 +113,7 @@ for step in range(20):
 with torch.no_grad():
     for batch in range(5):
         network.eval()(torch.rand(images.inference_batch, 32, 32, 3).permute(0, 3, 1, 2))
-print(object_graph.peak_memory()["host_bytes"])
+print(peak_memory()["host_bytes"])
 """
 
 
