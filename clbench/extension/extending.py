@@ -173,7 +173,7 @@ class Extension:
             "extend",
             what.classes,
             what.sizes[1],
-            len(self.sets["new"]),
+            candidate.train_images,
             what.seeds.run,
             what.parent.trunk if what.use.train == "head" else None,
             calibrated((own, self.sets[role].labels) for role, own in scores.items() if role != "unlabelled"),

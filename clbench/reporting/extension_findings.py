@@ -81,10 +81,9 @@ def means(candidate: Candidate) -> Means:
 
 def made_by(result: ExtensionResult) -> str:
     """Return what was done: which network, which classes, which strategy, with what images of old classes."""
-    images = sum(each.train_images for each in result.kept.classes)
     if not result.old_classes:
         return (
-            f"was trained on {counted(images, 'image')} of {classes(len(result.new_classes))} "
+            f"was trained on {counted(result.kept.train_images, 'image')} of {classes(len(result.new_classes))} "
             f"({named(result.new_classes)})."
         )
     rehearsed = sum(each.train_images for each in result.kept.classes if not each.is_new)

@@ -234,11 +234,10 @@ def _lineage(result: ExtensionResult, facts: Facts) -> list[Step]:
         )
         for each in result.lineage
     ]
-    images = sum(each.train_images for each in result.kept.classes)
     this = Step(
         f"{_STEPS[result.command]} (this page)",
         result.chosen,
-        f"{images:,}",
+        f"{result.kept.train_images:,}",
         str(result.seeds.run),
         result.new_classes,
         facts.step_id or result.id,

@@ -137,6 +137,11 @@ class Candidate(Record):
     """What training took on the machine that made it."""
 
     @property
+    def train_images(self) -> int:
+        """Images that were trained on, of new and of old classes."""
+        return sum(each.train_images for each in self.classes)
+
+    @property
     def old_classes(self) -> tuple[JudgedClass, ...]:
         """The old classes that have test images."""
         return tuple(each for each in self.classes if not each.is_new and each.test_images)

@@ -125,7 +125,7 @@ class LineageStep(Record):
     """Names of the classes that it brought, in the order of the scores."""
 
     images: Count | None
-    """Images that were trained on; null if that is not known."""
+    """Images that were trained on, of new and of old classes; null if that is not known."""
 
     strategy: str | None
     """The strategy, with its preset; null for a given network."""

@@ -654,6 +654,16 @@ def test_the_lineage_names_every_step(model, photos, tmp_path):
     assert all(step.id[:16] in page for step in steps)  # a step has one name, wherever it is named
 
 
+@pytest.mark.slow
+def test_a_step_has_one_number_of_images_on_its_own_page_and_on_the_next(model, photos, tmp_path):
+    given = {"old_images": photos.old_images, "epochs": 1, "threads": 1}
+    first = clbench.extend(model, photos.one, strategy="er", out=tmp_path / "2", **given)
+    write_digits(tmp_path / "next", [8], 0, 20)
+    second = clbench.extend(first.folder, tmp_path / "next", strategy="naive", out=tmp_path / "3", threads=1)
+    assert [step.images for step in second.result.lineage] == [336, 67]  # 32 new ones, and 5 of each of 7 old classes
+    assert all("<td>67</td>" in each.page.read_text() for each in (first, second))
+
+
 # -- what the command prints ------------------------------------------------------------------------------------------
 
 
