@@ -12,6 +12,7 @@ from pathlib import Path
 
 from clbench.base.incremental_setting import Setting
 from clbench.errors import UsageError
+from clbench.reproduction.prescribed import has_prescribed_stream
 from clbench.results.stored_run import StoredRun
 from clbench.results.strategy_record import literal
 from clbench.system.suggestions import did_you_mean
@@ -171,27 +172,30 @@ def _target(row: dict[str, str]) -> Target:
 def cells(wanted: Iterable[Target], runs: Sequence[StoredRun]) -> list[Cell]:
     """Return each target with what the runs that answer it measured, by seed.
 
-    A run answers a target if its scenario, recipe, setting and strategy are the target's and its hyper-parameters those
-    of the preset with the target's values, and nothing else.
+    A run answers a target if its scenario, recipe, setting and strategy are the target's, its split and class order
+    those that the scenario prescribes, and its hyper-parameters those of the preset with the target's values, and
+    nothing else. Of a seed's runs, which may differ in device and threads, the first by id counts.
     """
     by_protocol: dict[tuple[str, str, Setting], list[StoredRun]] = defaultdict(list)
-    for run in sorted(runs, key=lambda run: run.spec.seeds.run):
+    for run in sorted(runs, key=lambda run: (run.spec.seeds.run, run.run_id)):
         by_protocol[run.spec.scenario.name, run.spec.recipe.name, run.setting].append(run)
     return [
-        Cell(
-            target,
-            tuple(
-                100 * value
-                for run in by_protocol.get((target.scenario, target.recipe, target.setting), ())
-                if _answers(run, target) and (value := target.of(run)) is not None
-            ),
-        )
+        Cell(target, _measured(target, by_protocol[target.scenario, target.recipe, target.setting]))
         for target in wanted
     ]
 
 
+def _measured(target: Target, runs: Sequence[StoredRun]) -> tuple[float, ...]:
+    """Return the target's metric of each seed, in percent; `runs` are those under its protocol, in order."""
+    by_seed: dict[int, float] = {}
+    for run in runs:
+        if run.spec.seeds.run not in by_seed and _answers(run, target) and (value := target.of(run)) is not None:
+            by_seed[run.spec.seeds.run] = 100 * value
+    return tuple(by_seed.values())
+
+
 def _answers(run: StoredRun, target: Target) -> bool:
-    """Whether a run under the target's protocol is of its method."""
+    """Whether a run under the target's recipe is of its protocol and its method."""
     spec = run.spec
     name, _, preset = target.strategy.partition(":")
     if spec.strategy.name != name or preset not in ("", spec.strategy.preset):
@@ -200,4 +204,4 @@ def _answers(run: StoredRun, target: Target) -> bool:
         return False
     given = {name: literal(value) for name, value in target.values.items()}
     expected = run.facts.strategy.preset_values | given
-    return spec.strategy.config == expected and target.of(run) is not None
+    return spec.strategy.config == expected and has_prescribed_stream(spec)

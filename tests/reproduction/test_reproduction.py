@@ -19,6 +19,7 @@ from clbench.plugins.discovery import builtin_folder, select
 from clbench.reproduction import table
 from clbench.reproduction.campaign import chosen
 from clbench.reproduction.targets import Cell, Target, cells, targets
+from clbench.results.run_spec import experience_classes
 from clbench.results.stored_run import StoredRun
 
 TARGET = Target(
@@ -27,7 +28,7 @@ TARGET = Target(
     setting="class_incremental",
     strategy="lwf:pycil",
     values={},
-    scenario="tiny",
+    scenario="splitdigits",
     recipe="quick",
     tune="",
     metric="final_accuracy",
@@ -61,17 +62,21 @@ def run(
     preset: str = "pycil",
     config: dict[str, Any] | None = None,
     setting: Setting = "class_incremental",
+    sizes: Sequence[int] = (2,) * 5,
+    threads: int = 1,
+    order_from: str = "seed",
     **changed: str,
 ) -> StoredRun:
     spec = stored_runs.spec_of(
         "lwf", seed, SOURCE.decode(), config or {"alpha": 3.0, "beta": 2.0}, changed.get("recipe", "quick"),
-        changed.get("scenario", "tiny"), (2, 2), None, 1
+        changed.get("scenario", "splitdigits"), sizes, range(10), threads
     )  # fmt: skip
-    told = {"scenario": spec.scenario.model_copy(update={"setting": setting})}
+    told = {"scenario": spec.scenario.model_copy(update={"setting": setting, "class_order_from": order_from})}
     spec = spec.model_copy(update={**told, "strategy": spec.strategy.model_copy(update={"preset": preset})})
-    labels = [n // 5 for n in range(20)]
+    labels = [n // 2 for n in range(20)]
     last = [label if n < 20 * final - 0.5 else label ^ 1 for n, label in enumerate(labels)]
-    counts = {s: count([labels, last], labels, [[0, 1], [2, 3]], [True, True], setting=s) for s in READINGS[setting]}
+    classes, predicted = experience_classes(spec), [labels] * (len(sizes) - 1) + [last]
+    counts = {s: count(predicted, labels, classes, [True] * len(sizes), setting=s) for s in READINGS[setting]}
     result = stored_runs.result_of(spec, counts, SOURCE.decode())
     return stored_runs.in_memory("run", spec, result, stored_runs.costs_of(spec, 1.0))
 
@@ -96,11 +101,21 @@ def test_the_runs_of_a_cell_are_in_the_order_of_their_seeds() -> None:
         {"preset": "li2016"},
         {"setting": "task_incremental"},
         {"config": {"alpha": 4.0, "beta": 2.0}},
+        {"sizes": (4, 6)},
+        {"sizes": (2, 2, 6)},
+        {"order_from": "natural"},
     ],
     ids=str,
 )
 def test_a_run_of_another_protocol_answers_nothing(other: dict[str, Any]) -> None:
     assert answered([run(**other)]) == ()
+
+
+def test_a_seed_counts_once_whatever_it_was_run_on() -> None:
+    runs = [run(0, 0.1), run(0, 0.2, threads=2), run(1, 0.4)]
+    first = min(runs[:2], key=lambda each: each.run_id)
+    expected = (10 if first is runs[0] else 20, 40)
+    assert answered(runs) == answered(runs[::-1]) == pytest.approx(expected)
 
 
 def test_the_values_of_a_target_and_of_its_setting_are_expected_in_the_run() -> None:
