@@ -22,7 +22,7 @@ from clbench.networks.network import Network
 from clbench.plugins.discovery import builtin_folder, select
 from clbench.plugins.loading import load
 from clbench.plugins.networks import build
-from clbench.streams.stream import experience_rows
+from clbench.streams.stream_kind import experience_rows
 from clbench.system.seeds import run_seeds
 from clbench.system.signals import Interruption
 from clbench.training.costs import Costs

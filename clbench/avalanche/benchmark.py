@@ -34,6 +34,10 @@ class LabelledRows:
         """Return the samples of an experience."""
         return ArrayDataset(self, experience)
 
+    def classes(self) -> list[list[int]]:
+        """Return the classes of which each experience has samples, ascending."""
+        return [self.labels[rows.to(self.labels.device)].unique().tolist() for rows in self.rows]
+
 
 class ArrayDataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
     """One sample at a time, as Avalanche's data loaders read them."""
@@ -55,17 +59,17 @@ class ClassExperience(DatasetExperience):  # type: ignore[misc]
     Avalanche walks over every sample to make one, which takes as long as training an epoch.
     """
 
-    def __init__(self, samples: LabelledRows, index: int, sizes: Sequence[int]) -> None:
-        """Experience `index` of a stream whose experiences bring `sizes` classes."""
+    def __init__(self, samples: LabelledRows, index: int, classes: Sequence[Sequence[int]]) -> None:
+        """Experience `index` of a stream whose experiences have samples of `classes`."""
         super().__init__(dataset=None)
         self._samples, self._index = samples, index
         self._made: Any = None
-        first, total = sum(sizes[:index]), sum(sizes)
+        before, so_far, ever = (set[int]().union(*classes[:end]) for end in (index, index + 1, len(classes)))
         self.task_label, self.task_labels = 0, [0]
-        self.classes_in_this_experience = list(range(first, first + sizes[index]))
-        self.previous_classes = list(range(first))
-        self.classes_seen_so_far = list(range(first + sizes[index]))
-        self.future_classes = list(range(first + sizes[index], total))
+        self.classes_in_this_experience = list(classes[index])
+        self.previous_classes = sorted(before)
+        self.classes_seen_so_far = sorted(so_far)
+        self.future_classes = sorted(ever - so_far)
 
     @property
     def dataset(self) -> Any:
@@ -79,14 +83,15 @@ class ClassExperience(DatasetExperience):  # type: ignore[misc]
 
 
 def class_incremental(sizes: Sequence[int], **streams: LabelledRows) -> CLScenario:
-    """Return a benchmark whose experiences bring `sizes` classes, with streams such as `train` and `test`.
+    """Return a benchmark whose experiences bring `sizes` new classes, with streams such as `train` and `test`.
 
-    Labels are positions in the class order, so that experience 0 has the classes from 0 on.
+    Labels are positions in the class order, so that experience 0 has the classes from 0 on. The classes of an
+    experience are those of its samples, old ones that return among them.
     """
     benchmark = CLScenario(
         [
-            EagerCLStream(name, [ClassExperience(samples, index, sizes) for index in range(len(sizes))])
-            for name, samples in streams.items()
+            EagerCLStream(name, [ClassExperience(samples, index, classes) for index in range(len(sizes))])
+            for name, samples, classes in ((name, samples, samples.classes()) for name, samples in streams.items())
         ]
     )
     for stream in benchmark.streams.values():

@@ -41,6 +41,9 @@ from clbench.system.seeds import derive
 NEEDS_ALL_OUTPUTS = {"DER", "ICaRL"}
 """Strategies that compare outputs with older ones of the same width, or load old weights into a network."""
 
+ONLY_NEW_CLASSES = {"ICaRL"}
+"""Strategies whose targets for every class that came before are old outputs, so that its labels teach nothing."""
+
 NEEDS_PACKAGE = {"GEM": "quadprog"}
 
 FOLLOWED = {
@@ -243,6 +246,7 @@ def strategy_class(name: str) -> type[AvalancheLoop[Any]]:
     made: Any = types.new_class(name, (AvalancheLoop[config],))  # type: ignore[valid-type]
     made.__module__, made.__doc__ = __name__, found.doc
     made.described = found
+    made.only_new_classes = name in ONLY_NEW_CLASSES
     made.package = f"{catalogue.PACKAGE} {catalogue.package_version()}"
     return cast("type[AvalancheLoop[Any]]", made)
 

@@ -123,6 +123,11 @@ def _check_stream(how: Method, config: Any, what: Protocol) -> None:
             f"{name_of(stream)} does not tell",
             "docs/streams.md lists the strategies that do not need to know.",
         )
+    if stream.classes_return and how.strategy.package and how.strategy.only_new_classes:
+        raise UsageError(
+            f"{name} cannot learn on the stream {name_of(stream)}, where old classes come again: it does not use the "
+            "labels of classes that came before"
+        )
     if stream.classes_return and not how.strategy.package:  # Avalanche's have no setting but one for another reason
         recipe = what.recipe.for_strategy(name)
         try:

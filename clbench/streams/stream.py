@@ -20,7 +20,7 @@ from clbench.data.image_fit import Fit
 from clbench.data.read_ahead import ReadAhead
 from clbench.errors import DataError
 from clbench.evaluation.test_set import TestSet
-from clbench.streams.stream_kind import StreamKind, experience_rows
+from clbench.streams.stream_kind import StreamKind
 
 if TYPE_CHECKING:
     from avalanche.benchmarks import CLScenario
@@ -55,19 +55,18 @@ class Stream:
     def as_avalanche(self) -> CLScenario:
         """Return the stream as an Avalanche benchmark, with a train and a test stream.
 
-        Images are preprocessed as the recipe says, without augmentation; labels are positions in the class order.
+        Images are preprocessed as the recipe says, without augmentation; labels are positions in the class order. The
+        test set of an experience has all test images of the classes that come in it, also of those that return.
         """
         from clbench.avalanche.benchmark import LabelledRows, class_incremental  # takes seconds to import
 
-        test, sizes = self.test_set, self.classes_per_experience
+        test = self.test_set
+        train = LabelledRows(self.rows, self.positions, lambda rows: self.scaling(self.images.read(rows)))
+        tested = [torch.isin(test.positions, torch.tensor(own)).nonzero().squeeze(1) for own in train.classes()]
         return class_incremental(
-            sizes,
-            train=LabelledRows(self.rows, self.positions, lambda rows: self.scaling(self.images.read(rows))),
-            test=LabelledRows(
-                experience_rows(test.positions, sizes),
-                test.positions,
-                lambda rows: self.scaling(test.images.read(rows)),
-            ),
+            self.classes_per_experience,
+            train=train,
+            test=LabelledRows(tested, test.positions, lambda rows: self.scaling(test.images.read(rows))),
         )
 
 

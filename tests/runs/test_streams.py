@@ -272,6 +272,30 @@ def test_what_a_stream_does_not_give_is_refused_before_training(
     assert not list(tmp_path.glob("results/*/*/*"))
 
 
+@pytest.mark.parametrize("stream", ["data_incremental", "repetition"])
+def test_avalanches_icarl_is_refused_where_classes_return(tmp_path: Path, data: Path, stream: str) -> None:
+    with pytest.raises(UsageError, match=f"avalanche:ICaRL cannot learn on the stream {stream}, where old classes"):
+        run(tmp_path, data, "avalanche:ICaRL", stream=stream, epochs=1)
+
+
+@pytest.mark.parametrize("name", ["data_incremental", "repetition"])
+def test_an_avalanche_benchmark_has_the_classes_that_return_and_tests_them(data: Path, name: str) -> None:
+    kind, split = stream_kind(name, {"experiences": 4}), (2,) * 5
+    sha256 = describe("digits", data).sha256
+    sizes, place = kind.new_classes(split), ("standardized", "float32", "cpu")
+    order = tuple(range(10))
+    stream = open_stream("digits", sha256, data, sizes, order, "class_incremental", 0, *place, kind=kind, split=split)
+    benchmark, before = stream.as_avalanche(), set[int]()
+    for train, test in zip(benchmark.train_stream, benchmark.test_stream, strict=True):
+        own = set(train.dataset.targets)
+        assert own == set(train.classes_in_this_experience) == set(test.dataset.targets)
+        assert len(test.dataset) == sum((stream.test_labels == each).sum() for each in own)
+        assert set(train.previous_classes) == before and set(train.future_classes) == set(range(10)) - before - own
+        before |= own
+        assert set(train.classes_seen_so_far) == before
+    assert sum(len(train.classes_in_this_experience) for train in benchmark.train_stream) > 10
+
+
 def test_the_documentation_names_the_strategies_that_need_no_boundaries() -> None:
     paths = [path for path in builtin_folder("strategy").glob("*.py") if not path.name.startswith("_")]
     loaded = {path.stem: load_class(select("strategy", str(path))) for path in paths}
