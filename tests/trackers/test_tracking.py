@@ -86,7 +86,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: diary-dist\nVersion: 1.0\n")
     (information / "entry_points.txt").write_text("[clbench.trackers]\ndiary = diarypackage:Diary\n")
     monkeypatch.syspath_prepend(site)
-    monkeypatch.setenv("PYTHONPATH", f"{site}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    # Nothing behind a separator would be the working folder.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH")))))
     monkeypatch.chdir(working)
     return working
 
