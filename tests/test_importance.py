@@ -528,9 +528,9 @@ def test_si_credits_each_weight_with_the_loss_that_its_path_took_away(gradient: 
     assert torch.equal(si.anchor["head.weight"], model.head.weight.detach())
 
 
-def test_si_leaves_its_own_penalty_out_of_the_credit_unless_told_otherwise() -> None:
+def test_si_leaves_its_own_penalty_out_of_the_credit_unless_told_otherwise_and_cut_gradients_are_no_matter() -> None:
     paths = {}
-    for gradient in ("classification", "total"):
+    for gradient, cut in (("classification", 1), ("classification", 100), ("total", 100)):
         model, given = linear_model(), data()
         si = builtin("si", strength=5, gradient=gradient)
         si.start(model)
@@ -543,10 +543,12 @@ def test_si_leaves_its_own_penalty_out_of_the_credit_unless_told_otherwise() -> 
         si.loss(batch).backward()
         si.before_step(batch)
         for parameter in model.parameters():
-            parameter.grad = parameter.grad / 100  # as a recipe cuts gradients
+            parameter.grad = parameter.grad / cut  # as a recipe's clip_norm does
         with torch.no_grad():
             model.head.old.weight -= 0.01  # type: ignore[union-attr]
         si.after_step(batch)
-        paths[gradient] = si.path["head.old.weight"]
+        paths[gradient, cut] = si.path["head.old.weight"]
     # The penalty's gradient is 2·5·1·(w - (w - 1)) = 10, and every weight moved by -0.01: the credit differs by 0.1.
-    torch.testing.assert_close(paths["total"] - paths["classification"], torch.full((3, 4), 0.1), rtol=1e-4, atol=1e-5)
+    credit = paths["total", 100] - paths["classification", 100]
+    torch.testing.assert_close(credit, torch.full((3, 4), 0.1), rtol=1e-4, atol=1e-5)
+    assert torch.equal(paths["classification", 100], paths["classification", 1])
