@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from clbench.comparison.statistics import Estimate, estimate, paired
@@ -41,7 +42,7 @@ def table(rows: Sequence[Row]) -> list[str]:
         "| strategy | trains | old before | old after | new | mean of both | old, Δ vs naive |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    ranked = sorted(groups.items(), key=lambda item: -sum(_both(row) for row in item[1].values()) / len(item[1]))
+    ranked = sorted(groups.items(), key=lambda item: -fmean(_both(row) for row in item[1].values()))
     for (strategy, trains), by_seed in ranked:
         naive = groups.get(("naive", trains), {})
         common = sorted(by_seed.keys() & naive.keys())
@@ -74,17 +75,13 @@ def overview(rows: Sequence[Row]) -> list[str]:
     strategies = dict.fromkeys(row["strategy"] for row in own)
     headings = [_CASES.get(case, case) for case in cases]
     lines = [f"| old after / new | {' | '.join(headings)} |", f"| --- |{' --- |' * len(cases)}"]
-    before = [_mean([row["before"] for row in own if row["case"] == case]) for case in cases]
+    before = [fmean([row["before"] for row in own if row["case"] == case]) for case in cases]
     lines.append(f"| old before | {' | '.join(f'{100 * value:.1f}' for value in before)} |")
     for strategy in strategies:
         cells = []
         for case in cases:
             found = [row for row in own if (row["case"], row["strategy"]) == (case, strategy)]
-            old, new = (_mean([row[key] for row in found]) for key in ("old", "new")) if found else (None, None)
+            old, new = (fmean([row[key] for row in found]) for key in ("old", "new")) if found else (None, None)
             cells.append("–" if old is None or new is None else f"{100 * old:.1f} / {100 * new:.1f}")
         lines.append(f"| {strategy} | {' | '.join(cells)} |")
     return lines
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from clbench.comparison import statistics
 from clbench.comparison.rows import Comparison, Reference, Row, chance, final_accuracies
@@ -129,7 +130,7 @@ def _across(recipe: str, group: Sequence[Comparison]) -> Across | None:
 
 def _order(row: AcrossRow) -> tuple[float, str]:
     finals = [final.mean for final in row.finals]
-    return (row.mean.mean if row.mean else sum(finals) / len(finals)), row.strategy
+    return (row.mean.mean if row.mean else fmean(finals)), row.strategy
 
 
 def _comparable(rows: Sequence[Row]) -> bool:

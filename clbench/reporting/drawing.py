@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from clbench.base.incremental_setting import Setting
@@ -183,7 +184,7 @@ def draw_trade_off(
         xs, ys = zip(*seen, strict=True)
         if len(seen) <= SINGLE_SEEDS:
             axes.plot(xs, ys, look.marker, color=look.colour, markersize=4, alpha=0.55, markeredgewidth=0)
-        mean = (sum(xs) / len(xs), sum(ys) / len(ys))
+        mean = (fmean(xs), fmean(ys))
         axes.plot(*mean, look.marker, color=look.colour, markersize=10, markeredgecolor="white", markeredgewidth=0.8)
         handles.append(
             Line2D([], [], color=look.colour, marker=look.marker, linestyle="", label=short(row.strategy, 10.5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from clbench.comparison.columns import lowest, percent
 from clbench.comparison.rows import Comparison, Row, chance
@@ -243,7 +244,7 @@ def errors(comparison: Comparison) -> str:
     for row in few(comparison.rows):
         values = [run.metric("recency_bias")[-1] for run in row.runs]
         if None not in values:
-            shares.append((sum(values) / len(values), row.strategy))
+            shares.append((fmean(values), row.strategy))
     if not shares:
         none_new = not comparison.spec.scenario.classes_per_experience[-1]
         return NO_NEW_CLASS if none_new else "Undefined here: it takes two experiences."

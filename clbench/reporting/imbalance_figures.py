@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from clbench.comparison.classes import Frequency, by_frequency, class_name
@@ -116,7 +117,7 @@ def finding(comparison: Comparison) -> str:
 
 def _mean(classes: Sequence[Frequency]) -> float | None:
     known = [each.accuracy.mean for each in classes if each.accuracy]
-    return 100 * sum(known) / len(known) if known else None
+    return 100 * fmean(known) if known else None
 
 
 def _csv(comparison: Comparison, of_rows: Sequence[Sequence[Frequency]]) -> str:

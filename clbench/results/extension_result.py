@@ -6,6 +6,7 @@ is how far the extended network answers as the old one did, which is never calle
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -168,7 +169,7 @@ class Candidate(Record):
 
 
 def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+    return fmean(values) if values else None
 
 
 class LeftOut(Record):
