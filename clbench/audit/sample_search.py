@@ -125,6 +125,8 @@ def leaves(value: Any, visited: set[int]) -> Iterator[Leaf]:
         elif isinstance(item, types.FunctionType):
             elsewhere = {id(item.__globals__), id(vars(builtins))}
             waiting += [each for each in gc.get_referents(item) if id(each) not in elsewhere]
+        elif isinstance(item, dict):  # from Python 3.13 on, that of an object's attributes does not refer to its values
+            waiting += [*dict.keys(item), *dict.values(item), *gc.get_referents(item)]
         # What trains the strategy has the data and is reachable from every batch.
         elif not type(item).__module__.startswith("clbench.training."):
             waiting.extend(gc.get_referents(item))
