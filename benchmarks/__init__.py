@@ -1,4 +1,4 @@
-"""What clbench costs, measured: `python -m benchmarks.speed`, `.growth`, `.device` and `.peers`, from the checkout.
+"""Measurements of clbench's costs: `python -m benchmarks.speed`, `.growth`, `.device` and `.peers`, from the checkout.
 
-`.reference` makes what readers see of the reference results.
+`.reference` generates the tables, page and picture that present the reference results.
 """

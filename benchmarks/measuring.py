@@ -1,4 +1,4 @@
-"""What every benchmark measures with: pairs by turns, runs of clbench in this process and as a command, the table."""
+"""Tools shared by the benchmarks: alternating pairs, runs of clbench in this process and as a command, the table."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Bench:
-    """What every group is told."""
+    """The options that every group receives."""
 
     repeats: int
     threads: int
@@ -41,7 +41,7 @@ class Bench:
 
 @dataclass
 class Row:
-    """One comparison: `ratio` is the median of `ratios`, and is to be at most, or at least, `target`."""
+    """One comparison: `ratio` is the median of `ratios` and should be at most, or at least, `target`."""
 
     what: str
     against: str
@@ -49,10 +49,10 @@ class Row:
     better: Literal["lower", "higher"]
     ratios: list[float]
     ours: float
-    """Median of what was measured of clbench, in `unit`."""
+    """Median of the measurements of clbench, in `unit`."""
 
     theirs: float
-    """Median of what it is held against, in `unit`."""
+    """Median of the measurements that it is compared with, in `unit`."""
 
     unit: str = "s"
     ratio: float = field(init=False)
@@ -72,7 +72,7 @@ class Unavailable(Exception):
 
 
 def need(bench: Bench, dataset: str) -> None:
-    """Raise Unavailable where the dataset is not prepared: a benchmark does not download."""
+    """Raise Unavailable if the dataset is not prepared: a benchmark does not download."""
     if describe(dataset, bench.data) is None:
         raise Unavailable(f"{dataset} is not in {bench.data}; bring it in with `clbench data fetch {dataset}`")
 
@@ -81,14 +81,14 @@ def need(bench: Bench, dataset: str) -> None:
 
 
 def ours_over_theirs(what: str, against: str, target: float, pairs: Sequence[tuple[float, float]]) -> Row:
-    """Return the row of pairs (ours, theirs) of seconds, of which ours are to be the fewer."""
+    """Return the row for pairs (ours, theirs) of seconds, where ours should be lower."""
     ours, theirs = zip(*pairs, strict=True)
     ratios = [own / other for own, other in pairs]
     return Row(what, against, target, "lower", ratios, statistics.median(ours), statistics.median(theirs))
 
 
 def speed(what: str, against: str, target: float, pairs: Sequence[tuple[float, float]]) -> Row:
-    """Return the row of pairs (ours, theirs) of seconds that says how many times as fast ours is."""
+    """Return the row for pairs (ours, theirs) of seconds that states how many times as fast ours is."""
     ours, theirs = zip(*pairs, strict=True)
     ratios = [other / own for own, other in pairs]
     return Row(what, against, target, "higher", ratios, statistics.median(ours), statistics.median(theirs))
@@ -97,16 +97,16 @@ def speed(what: str, against: str, target: float, pairs: Sequence[tuple[float, f
 def alternating(
     repeats: int, ours: Callable[[], Any], theirs: Callable[[], Any], warm_up: bool = False
 ) -> list[tuple[Any, Any]]:
-    """Return what each gave, `repeats` times in pairs, the first of a pair changing from pair to pair.
+    """Return `repeats` pairs of results of both functions, with the order of the calls alternating from pair to pair.
 
-    With `warm_up`, one pair more is done first and thrown away: kernels, pages and allocators are then warm for both.
+    With `warm_up`, an additional first pair is discarded: kernels, pages and allocators are then warm for both.
     """
     pairs = [pair(bool(repeat % 2), ours, theirs) for repeat in range(repeats + warm_up)]
     return pairs[warm_up:]
 
 
 def pair(theirs_first: bool, ours: Callable[[], Any], theirs: Callable[[], Any]) -> tuple[Any, Any]:
-    """Return what ours and theirs gave, called in the order asked for."""
+    """Return the results of ours and theirs, called in the requested order."""
     if theirs_first:
         other = theirs()
         return ours(), other
@@ -130,14 +130,14 @@ class Run:
 
     @property
     def learning_seconds(self) -> float:
-        """Everything of the experiences but their evaluation: data, recording, growing the head, training, audit."""
+        """Time of all experiences without evaluation: data, recording, growing the head, training, audit."""
         return self.costs.totals.seconds - self.costs.totals.evaluation_seconds
 
 
 def plan_run(
     bench: Bench, strategy: str, scenario: str, epochs: int | None = None, stream: str | None = None
 ) -> Planned:
-    """Return one run on the CPU, planned as the command plans it."""
+    """Return one run on the CPU, planned in the same way as by the command."""
     request = Request(
         [strategy],
         [scenario],
@@ -153,7 +153,7 @@ def plan_run(
 
 
 def run_clbench(bench: Bench, planned: Planned) -> Run:
-    """Do a run as the command does it, in a results folder of its own, so that nothing is skipped or shared."""
+    """Execute a run as the command would, in a separate results folder, so that nothing is skipped or shared."""
     boundaries: list[float] = []
 
     def notify(event: Event) -> None:
@@ -174,12 +174,12 @@ def run_clbench(bench: Bench, planned: Planned) -> Run:
 
 
 def command(*arguments: str) -> list[str]:
-    """Return the command line of `clbench` under this interpreter."""
+    """Return the command line that runs `clbench` with this interpreter."""
     return [sys.executable, "-m", "clbench", *arguments]
 
 
 def wall_seconds(arguments: Sequence[str], folder: Path | None = None) -> float:
-    """Return how long a process takes from its start to its end. Raises CalledProcessError where it fails."""
+    """Return how long a process takes from its start to its end. Raises CalledProcessError if it fails."""
     began = time.perf_counter()
     subprocess.run(arguments, cwd=folder, capture_output=True, check=True)
     return time.perf_counter() - began
@@ -189,7 +189,7 @@ def wall_seconds(arguments: Sequence[str], folder: Path | None = None) -> float:
 
 
 def open_console() -> Console:
-    """Return standard output, with room for whole lines where it is no terminal."""
+    """Return a console on standard output, wide enough for whole lines if it is not a terminal."""
     return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 
 

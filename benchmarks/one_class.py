@@ -1,14 +1,15 @@
-"""Measures how well methods add classes to a network whose data are gone, on a folder of images such as Caltech-101.
+"""Measures how well methods add classes to a network without its old data, on a folder of images such as Caltech-101.
 
     python -m benchmarks.one_class IMAGES --out DIR [--new N] [--images N|all] [--train head|all] [--optimizer sgd|adam]
                                    [--cases LIST] [--methods LIST] [--steps LIST] [--json FILE]
 
 IMAGES has a folder for each class. A case trains lite0 (ImageNet weights, 128 px) on 20 classes, and then on N new
-ones, by `clbench.run`. An accuracy is the mean over classes, of test images that nothing was trained on; an interval is
-a 95 % t-interval over the cases, whose new classes all differ.
+ones, with `clbench.run`. Accuracies are means over classes, on test images that were not used for training; intervals
+are 95 % t-intervals over the cases, whose new classes all differ.
 
-Of the folders, sorted by name, only every other one is used, from the second on: what is chosen by this benchmark can
-then be tested on the rest. BACKGROUND_Google is no class and Faces_easy is another's copy; they are left out.
+Of the folders, sorted by name, only every other one is used, from the second on, so that choices made with this
+benchmark can be tested on the rest. BACKGROUND_Google is not a class and Faces_easy duplicates another one; both are
+left out.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Method:
     """Whether it takes gradient steps after the base, so that a learning rate matters."""
 
     reference: str = ""
-    """What it needs that is gone with the old data."""
+    """What it needs from the old data, which are no longer available."""
 
 
 METHODS = {
@@ -89,13 +90,13 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Result:
-    """What a method kept and learned in a case, in percent."""
+    """Accuracy of a method on old and new classes in a case, in percent."""
 
     method: str
     steps: str
     case: int
     before: float
-    """Old accuracy before the new classes came."""
+    """Old accuracy before the new classes were added."""
 
     old: float
     new: float
@@ -115,7 +116,7 @@ def class_names(root: Path) -> list[str]:
 
 
 def choose(names: Sequence[str], case: int, new: int) -> list[str]:
-    """Return a case's old classes and after them its new ones, which no other case has until all had their turn."""
+    """Return a case's old classes, followed by its new ones; new classes repeat only after all have been used."""
     shuffled = [names[i] for i in np.random.default_rng(SEED).permutation(len(names))]
     chosen = [shuffled[(case * new + i) % len(shuffled)] for i in range(new)]
     others = [name for name in shuffled if name not in chosen]
@@ -123,7 +124,7 @@ def choose(names: Sequence[str], case: int, new: int) -> list[str]:
 
 
 def pixels(file: Path) -> npt.NDArray[np.uint8]:
-    """Return the image with its shorter side resized, and cropped around its centre: (PIXELS, PIXELS, 3)."""
+    """Return the image, resized by its shorter side and cropped around its centre: (PIXELS, PIXELS, 3)."""
     with Image.open(file) as opened:
         image = opened.convert("RGB")
     scale = PIXELS / min(image.size)
@@ -173,7 +174,7 @@ def scenario_source(dataset: str, new: int, train: str, optimizer: str) -> str:
 
 
 def results(asked: argparse.Namespace, case: int) -> list[Result]:
-    """Do the runs of a case, and return what each method kept and learned."""
+    """Execute the runs of a case and return the accuracies of each method."""
     limit = None if asked.images == "all" else int(asked.images)
     dataset = f"oneclass-{case}-{asked.new}-{asked.images}"
     data, scenarios = asked.out / "data", asked.out / "scenarios"
@@ -188,7 +189,7 @@ def results(asked: argparse.Namespace, case: int) -> list[Result]:
     found = []
     for steps in asked.steps:
         methods = [name for name in asked.methods if METHODS[name].steps or steps == asked.steps[0]]
-        # In one call, so that those that learn the old classes in the same way do so once.
+        # In one call, so that methods that learn the old classes in the same way do so only once.
         plain = [name for name in methods if not METHODS[name].set]
         for names in filter(None, [plain, *([name] for name in methods if METHODS[name].set)]):
             given = METHODS[names[0]].set | {"network.train": asked.train}
@@ -208,7 +209,7 @@ def results(asked: argparse.Namespace, case: int) -> list[Result]:
 
 
 def judged(run: StoredRun, method: str, steps: str, case: int) -> Result:
-    """Return the mean accuracy of the old classes before and after, and of the new ones, of a run."""
+    """Return a run's mean accuracy on the old classes before and after, and on the new ones."""
     before, after = run.metric("per_class_accuracy")
     shares = (before, after[:OLD], after[OLD:])
     return Result(method, steps, case, *(100 * statistics.fmean(each) for each in shares))

@@ -1,11 +1,12 @@
-"""The reference results as they are shown: tables, page and picture, made from the packs in results/reference.
+"""Generates the tables, page and picture of the reference results from the packs in results/reference.
 
-    python -m benchmarks.reference            write them anew
-    python -m benchmarks.reference --check    say which of them are not as the packs have it
+    python -m benchmarks.reference            write them again
+    python -m benchmarks.reference --check    report which of them differ from the packs
 
-These are the tidy table beside each pack, the tables in README.md and docs/results.md, and in reports/reference the
+These are the tidy table next to each pack, the tables in README.md and docs/results.md, and in reports/reference the
 page, its data and the README's picture. The page and the picture are not checked, as drawings differ a little from one
-version of matplotlib to the next; the numbers in them are those of the data. All figures, tables and sources as files:
+version of matplotlib to the next; the numbers in them are those of the data. To write all figures, tables and sources
+as files:
 
     clbench report results/reference/split*.zip --out reports/with-files
 """
@@ -40,7 +41,7 @@ LEFT_OUT = ("seconds", "stored_bytes", "p_holm", "tuned", "audit", "n")
 
 
 def main(check: bool) -> int:
-    """Write what is shown, or check it; return the exit code."""
+    """Write the files, or check them; return the exit code."""
     runs = {pack.stem: _runs(pack) for pack in sorted((ROOT / RESULTS).glob("*.zip"))}
     files = dict(_numbers(runs))
     if check:
@@ -66,7 +67,7 @@ def _runs(pack: Path) -> list[StoredRun]:
 
 
 def _numbers(runs: dict[str, list[StoredRun]]) -> Iterator[tuple[Path, bytes]]:
-    """Yield the files in which every character follows from the packs."""
+    """Yield the files whose content is fully determined by the packs."""
     for name, own in runs.items():
         yield RESULTS / f"{name}.csv", table_csv(frame(own))
     shown = [run for name in SHOWN for run in runs[name]]
@@ -87,7 +88,7 @@ def table(title: str, comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def with_tables(page: str, tables: dict[str, list[str]]) -> str:
-    """Return a page in which each table that is one of these has its lines."""
+    """Return a page with the lines of these tables replaced."""
     for title, lines in tables.items():
         page = re.sub(rf"^\| {re.escape(title)}, .*\n(\|.*\n)*", "\n".join(lines) + "\n", page, flags=re.MULTILINE)
     return page

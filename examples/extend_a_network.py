@@ -2,8 +2,8 @@
 
     python examples/extend_a_network.py [FOLDER]
 
-It writes everything to FOLDER (default: extend-example): a network trained by plain PyTorch on the handwritten digits
-0 to 7, photographs of the new class, the extended network, and an ONNX file, which onnxruntime then asks. Needs
+It writes everything to FOLDER (default: extend-example): a network trained with plain PyTorch on the handwritten digits
+0 to 7, photographs of the new class, the extended network, and an ONNX file, which is then run with onnxruntime. Needs
 `pip install '.[export]'`. It takes a minute.
 """
 
@@ -26,7 +26,7 @@ SIZE = 32
 OLD, NEW = range(8), 8
 DIGITS = load_digits()
 
-NETWORK = '''"""The network, as its author wrote it. Nothing of it knows clbench."""
+NETWORK = '''"""The network as its author wrote it, independent of clbench."""
 
 from torch import nn
 
@@ -54,18 +54,18 @@ def photograph(row: int) -> PIL.Image.Image:
 
 
 def rows_of(digit: int) -> list[int]:
-    """Return where the images of a digit are."""
+    """Return the row indices of a digit's images."""
     return [int(row) for row in np.flatnonzero(DIGITS.target == digit)]
 
 
 def as_input(images: list[PIL.Image.Image]) -> torch.Tensor:
-    """Return images as the network was trained on them: (n, 3, SIZE, SIZE), in -1..1."""
+    """Return images in the form that the network was trained on: (n, 3, SIZE, SIZE), in -1..1."""
     pixels = np.stack([np.asarray(image, dtype=np.float32) / 255 for image in images])
     return torch.from_numpy((pixels - 0.5) / 0.5).permute(0, 3, 1, 2)
 
 
 def train_elsewhere(folder: Path) -> None:
-    """Train a network by plain PyTorch, and leave what such projects leave: code, weights, and a list of classes."""
+    """Train a network with plain PyTorch and save what such projects usually have: code, weights, a list of classes."""
     (folder / "digits_net.py").write_text(NETWORK)
     defined: dict[str, type[nn.Module]] = {}
     exec(NETWORK, defined)
@@ -94,7 +94,7 @@ def take_photographs(folder: Path) -> None:
 
 
 def main(folder: Path) -> float:
-    """Do it all; return the share of new photographs that the ONNX file recognizes."""
+    """Run the whole example; return the share of further photographs of the new class that the ONNX file recognizes."""
     folder.mkdir(parents=True, exist_ok=True)
     train_elsewhere(folder)
     take_photographs(folder)

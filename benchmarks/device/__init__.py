@@ -1,1 +1,1 @@
-"""How much of a processor or GPU a training step uses."""
+"""Measures how much of a processor's or GPU's capacity a training step uses."""

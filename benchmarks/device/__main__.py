@@ -1,10 +1,10 @@
-"""Measures how much of what a processor or GPU can do a training step uses: images per second, and of its peak.
+"""Measures how much of a processor's or GPU's capacity a training step uses: images per second and share of the peak.
 
     python -m benchmarks.device [--device cpu|cuda] [--networks LIST] [--batches LIST] [--steps N] [--threads N]
                                 [--json FILE]
 
-A step is forward, backward and the optimizer's update, on a batch of noise that is on the device already. Its peak is
-that of a large matrix product in the same arithmetic, measured in the same run, and its bound the seconds that its
+A step is forward, backward and the optimizer's update, on a batch of noise that is already on the device. Its peak is
+that of a large matrix product in the same arithmetic, measured in the same run; its bound is the time that its
 floating-point operations would take at that peak. On CUDA, every step is also measured as a replayed graph.
 """
 
@@ -35,14 +35,14 @@ CLASSES = 100
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 WARM_UP = 3
 
-# Large enough that starting them costs nothing beside them, and small enough for a CPU to do within a second.
+# Large enough that the time to start them is negligible, and small enough for a CPU to finish within a second.
 MATRIX = {"cpu": 2048, "cuda": 8192}
 COPIED_BYTES = {"cpu": 2**28, "cuda": 2**32}
 
 
 @dataclass(frozen=True)
 class Device:
-    """What is measured on."""
+    """The device that is measured, and its limits."""
 
     kind: str
     peaks: dict[str, float]
@@ -73,7 +73,7 @@ class Step:
 
 
 def seconds_of(do: Callable[[], Any], times: int, device: str) -> float:
-    """Return how long it takes once, on the average of so many times after a few that are not counted."""
+    """Return the mean duration of one call over `times` calls, after a few warm-up calls that are not counted."""
     for _ in range(WARM_UP):
         do()
     finish(device)
@@ -85,7 +85,7 @@ def seconds_of(do: Callable[[], Any], times: int, device: str) -> float:
 
 
 def finish(device: str) -> None:
-    """Wait until a GPU has done what it was told."""
+    """Wait until a GPU has finished all queued work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -104,7 +104,7 @@ def peak(device: str, dtype: torch.dtype, steps: int) -> float:
     n = MATRIX[device]
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     products, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.allow_tf32
-    # Where convolutions in float32 may use TF32, as torch has it by default, their peak is that of products in TF32.
+    # If convolutions in float32 may use TF32, which is torch's default, their peak is that of products in TF32.
     products.allow_tf32 = torch.backends.cudnn.allow_tf32
     seconds = seconds_of(lambda: a @ b, steps, device)
     products.allow_tf32 = before
@@ -115,7 +115,7 @@ def peak(device: str, dtype: torch.dtype, steps: int) -> float:
 
 
 def training_step(name: str, batch: int, precision: str, device: str) -> Callable[[], Tensor]:
-    """Return what does a step and returns the loss."""
+    """Return a function that performs a step and returns the loss."""
     network = build(name, (32, 32, 3), SEED)
     network.head.grow(CLASSES, SEED)
     network = network.to(device)
@@ -139,7 +139,7 @@ def training_step(name: str, batch: int, precision: str, device: str) -> Callabl
 
 
 def ways(step: Callable[[], Tensor], device: str) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield the step as it is, and on CUDA also replayed from a graph."""
+    """Yield the plain step and, on CUDA, also the step replayed from a graph."""
     yield "eager", step
     if device == "cuda":
         recorder = GraphRecorder()
@@ -165,7 +165,7 @@ def measure(device: Device, name: str, batch: int, precision: str, steps: int) -
 
 
 def print_steps(console: Console, device: Device, steps: list[Step]) -> None:
-    """Print what the device can do, and the table."""
+    """Print the device's limits and the table."""
     for precision, rate in device.peaks.items():
         console.print(f"matrix product, {precision}: {rate / 1e12:.3g} TFLOP/s")
     console.print(f"copy: {device.bandwidth / 1e9:.3g} GB/s, read and written\n")
@@ -183,7 +183,7 @@ def print_steps(console: Console, device: Device, steps: list[Step]) -> None:
 
 def arguments() -> argparse.Namespace:
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description="Measure a training step beside what the device can do.")
+    parser = argparse.ArgumentParser(description="Measure a training step against the device's limits.")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute [cpu]")
     known = ", ".join(plugin.name for plugin in discover("network"))
     parser.add_argument("--networks", default="resnet18,resnet32", metavar="LIST", help=f"of {known}")
@@ -195,7 +195,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print the table and write the file."""
     options = arguments()
     torch.set_num_threads(options.threads)
     device = measured(options.device, options.steps)

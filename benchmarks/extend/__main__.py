@@ -1,16 +1,16 @@
-"""Measures what networks keep when classes are added to them without their old data.
+"""Measures how much networks retain when classes are added to them without their old data.
 
     python -m benchmarks.extend [--only NAME,…] [--seeds N] [--work DIR] [--data DIR] [--json FILE]
 
-For each seed a first network is trained on some classes; then every strategy adds the others, step by step, each step
-from what the last one wrote, by `clbench.extend` with nothing but the new images, and with test images of old classes
-to judge by. Strategies that replay get five images of each class of the first network. What is finished is found
-again in the work folder, so that a stopped measurement goes on.
+For each seed, a first network is trained on some classes. Every strategy then adds the others step by step with
+`clbench.extend`, starting each step from the output of the previous one. It is given only the new images, plus test
+images of the old classes for evaluation; strategies with replay get five images of each class of the first network.
+Finished parts are kept in the work folder, so that an interrupted measurement can be resumed.
 
 Cases: `caltech-1` and `caltech-3` (Caltech-101, 20 classes, then one, or three one by one; lite0 at 128 px),
 `tiny` (Tiny ImageNet, 100 classes, then 10 at once; lite0 at 64 px), `cifar` (CIFAR-10, 8 classes, then two one by
 one) and `gtsrb` (traffic signs, 40 classes, then three one by one; a small CNN from scratch), `resnet` and `module`
-(a torchvision ResNet-18 and a hand-written module, trained by plain PyTorch).
+(a torchvision ResNet-18 and a hand-written module, trained with plain PyTorch).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SMALLER = {"ranpac.projections": 2000, "acil.expansion": 2048}
 
 @dataclass(frozen=True)
 class Case:
-    """One question, for every seed and strategy."""
+    """One scenario of added classes, measured with every seed and strategy."""
 
     name: str
     base: int
@@ -134,7 +134,7 @@ def images_of(case: str, data: Path, work: Path) -> Files:
     if case.startswith("caltech") or case in ("resnet", "module"):
         found = divided(data / "images" / "caltech101", MOST)
         objects = [name for name in sorted(found) if name not in ("BACKGROUND_Google", "Faces_easy")]
-        # The others are those on which the default was chosen.
+        # The other classes are those on which the default was chosen.
         return {name: found[name] for name in objects[::2]}
     if case == "tiny":
         return with_parts(data / "images" / "tinyimagenet")
@@ -144,7 +144,7 @@ def images_of(case: str, data: Path, work: Path) -> Files:
 
 
 def first_network(case: Case, photos: Photos, seed: int, data: Path) -> dict[str, Any]:
-    """Return what `extend` is given as the network: a folder that `train` wrote, or files from elsewhere."""
+    """Return the arguments of `extend` that give the network: a folder that `train` wrote, or files from elsewhere."""
     out = photos.place / "model"
     if case.network in ("module", "torchvision:resnet18"):
         return trained_elsewhere(photos, case.network, case.size, seed)
@@ -170,7 +170,7 @@ def first_network(case: Case, photos: Photos, seed: int, data: Path) -> dict[str
 def chain(
     case: Case, photos: Photos, given: dict[str, Any], strategy: str, head: bool, seed: int, data: Path
 ) -> dict[str, Any] | None:
-    """Add the classes step by step; return the accuracies before and after, or None if the strategy cannot."""
+    """Add the classes step by step; return the accuracies before and after, or None if the strategy cannot do it."""
     before, last = None, None
     selector, _, rate = strategy.partition("@")
     name = selector.split(":")[0]
@@ -205,7 +205,7 @@ def chain(
 
 
 def _accuracies(case: Case, photos: Photos, last: Extended) -> dict[str, Any]:
-    """Return the macro accuracy over the first network's classes, and over all that came since."""
+    """Return the macro accuracy over the first network's classes, and over all classes added since."""
     first = {place.name for place in photos.base.iterdir()}
     shares = {each.name: each.correct_after / each.test_images for each in last.result.kept.classes if each.test_images}
     old = [share for name, share in shares.items() if name in first]
@@ -215,7 +215,7 @@ def _accuracies(case: Case, photos: Photos, last: Extended) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, and write down what is known after every chain."""
+    """Measure, and write the results so far after every chain."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--only", help="cases, separated by commas")
     options.add_argument("--seeds", type=int, default=3)
@@ -241,7 +241,7 @@ def measure(
     place: Path,
     found: list[dict[str, Any]],
 ) -> None:
-    """Measure a case with strategies that train the head alone, or the whole network; add to the rows `found`."""
+    """Measure a case with strategies that train only the head, or the whole network; add the results to `found`."""
     strategies = case.heads if trains_head else case.whole
     trains = "head" if trains_head else "all"
     keys = [

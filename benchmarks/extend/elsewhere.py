@@ -1,4 +1,4 @@
-"""Networks as people bring them: trained by plain PyTorch, without clbench, and saved as a .pt file."""
+"""Networks as users might have them: trained with plain PyTorch, without clbench, and saved as a .pt file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class module(nn.Module):
 
 
 def trained_elsewhere(photos: Photos, network: str, size: int, seed: int) -> dict[str, Any]:
-    """Train a network by plain PyTorch, once, and return what `clbench.extend` has to be told of it."""
+    """Train a network with plain PyTorch, once, and return the arguments that describe it to `clbench.extend`."""
     weights, classes, file = (photos.place / name for name in ("prod.pt", "classes.txt", "module.py"))
     file.write_text(MODULE)
     if not weights.exists():

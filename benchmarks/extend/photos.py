@@ -1,4 +1,4 @@
-"""Folders of images for an extension: what the first network learns, what comes step by step, and what tests it.
+"""Folders of images for an extension: classes of the first network, classes added step by step, and test images.
 
     PLACE/base/CLASS            images that the first network is trained on
     PLACE/tests/0/CLASS         test images of its classes
@@ -6,7 +6,7 @@
     PLACE/tests/1/CLASS         test images of all classes before the second step
     PLACE/old-images/CLASS      a few training images of the first network's classes, for rehearsal
 
-Files are hard links where the images lie on the same disk.
+Files are hard links if the images are on the same disk.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ class Photos:
 
     @property
     def old_images(self) -> Path:
-        """A few of them."""
+        """A few of these images, for rehearsal."""
         return self.place / "old-images"
 
     def step(self, number: int) -> Path:
-        """Images of the classes of a step, the first is 1."""
+        """Images of the classes of a step, counted from 1."""
         return self.place / "steps" / str(number)
 
     def tests(self, before: int) -> Path:
-        """Test images of all classes that are known before step `before`."""
+        """Test images of all classes known before step `before`."""
         return self.place / "tests" / str(before - 1)
 
 
 def lay_out(place: Path, files: Files, base: Sequence[str], steps: Sequence[Sequence[str]]) -> Photos:
-    """Lay the images of some classes out; what is there already is left."""
+    """Lay out the images of some classes; existing files are left as they are."""
     photos = Photos(place, len(steps))
     if (place / "complete").exists():
         return photos
@@ -87,7 +87,7 @@ def _link(files: Sequence[Path], folder: Path) -> None:
 
 
 def divided(folder: Path, most: int, share: float = 0.2) -> Files:
-    """Return the classes of a folder without a test part, at most `most` images each, a share of them for testing."""
+    """Return the classes of a folder without a test part: at most `most` images each, a share of them for testing."""
     found = {}
     for place in sorted(folder.iterdir()):
         images = sorted(place.iterdir())
@@ -99,7 +99,7 @@ def divided(folder: Path, most: int, share: float = 0.2) -> Files:
 
 
 def with_parts(folder: Path) -> Files:
-    """Return the classes of a folder that has the parts train and test."""
+    """Return the classes of a folder with the parts train and test."""
     return {
         place.name: (sorted(place.iterdir()), sorted((folder / "test" / place.name).iterdir()))
         for place in sorted((folder / "train").iterdir())
@@ -107,7 +107,7 @@ def with_parts(folder: Path) -> Files:
 
 
 def as_files(archive: Path, folder: Path) -> Path:
-    """Write the images of an .npz as PNG files in train/CLASS and test/CLASS, once; return the folder."""
+    """Write the images of an .npz file as PNG files in train/CLASS and test/CLASS, once; return the folder."""
     if (folder / "complete").exists():
         return folder
     with np.load(archive) as arrays:
@@ -122,7 +122,7 @@ def as_files(archive: Path, folder: Path) -> Path:
 
 
 def drawn(names: Sequence[str], seed: int, base: int, steps: Sequence[int]) -> tuple[list[str], list[list[str]]]:
-    """Return classes drawn from a seed: those of the first network, and of each step."""
+    """Return classes drawn from a seed: those of the first network and those of each step."""
     order = list(names)
     random.Random(seed).shuffle(order)
     taken, later = order[:base], order[base:]

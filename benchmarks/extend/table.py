@@ -1,4 +1,4 @@
-"""The tables: what is kept of old classes, what is learned of new ones, and each strategy against naive training."""
+"""The tables: accuracy on old and on new classes, and each strategy's difference to naive training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def print_tables(rows: Sequence[Row]) -> None:
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """Return the lines of a table: a strategy a line, the best mean of old and new first."""
+    """Return the lines of a table: one strategy per line, the best mean of old and new first."""
     groups: dict[tuple[str, str], dict[int, Row]] = {}
     for row in rows:
         groups.setdefault((row["strategy"], row["trains"]), {})[row["seed"]] = row
@@ -69,7 +69,7 @@ def _text(value: Estimate | None, signed: bool = False) -> str:
 
 
 def overview(rows: Sequence[Row]) -> list[str]:
-    """Return the lines of one table for all cases: old accuracy afterwards / new accuracy, of what trains the head."""
+    """Return the lines of one table for all cases: old accuracy afterwards / new accuracy, training only the head."""
     own = [row for row in rows if row["trains"] == "head"]
     cases = list(dict.fromkeys(row["case"] for row in own))
     strategies = dict.fromkeys(row["strategy"] for row in own)

@@ -2,14 +2,14 @@
 
     python -m benchmarks.growth [--json FILE] [--figure FILE.svg] [--only AXIS] [--data DIR] [--threads N] [--quick]
 
-Every measurement is one `clbench run` of its own, of an MLP and one epoch an experience, so that nothing hides what
-the harness costs; its images are not in the system's cache when it begins. Time is that of the whole process.
+Every measurement is a separate `clbench run` of an MLP with one epoch per experience, so that training does not hide
+the harness's costs. The images are not in the system's cache when it begins. Time is that of the whole process.
 
 Axes:
-    experiences  1,000 images and two classes an experience: naive, lwf, and ewc, whose memory grows by design
+    experiences  1,000 images and two classes per experience: naive, lwf, and ewc, whose memory grows by design
     classes      the same number of images, divided into more classes
     size         more images, 32x32 in colour; and the largest again with less memory than its images take
-    seeds        runs by one command, one after another
+    seeds        runs of one command, one after another
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from clbench.results.stored_runs import read_all
 
 COLOUR = (32, 32, 3)
 
-# What torch and Avalanche take before a single image is read, and some room to work in.
+# The memory that torch and Avalanche take before a single image is read, and some working space.
 LEAST_MEMORY = 1_000_000_000
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What every axis is told."""
+    """The conditions that are common to all axes."""
 
     threads: int
     quick: bool
     place: Path | None
-    """Where the synthetic data lie while they are needed; None is the system's temporary folder."""
+    """Folder of the synthetic data while they are needed; None is the system's temporary folder."""
 
     say: Callable[[str], None]
 
@@ -82,7 +82,7 @@ def measure(
     seeds: int = 1,
     limit: int | None = None,
 ) -> Point:
-    """Run one command on a dataset that was `made` and read what it stored."""
+    """Run one command on the dataset `made` and read what it stored."""
     folder, scenario = made
     drop_from_cache(folder)
     with tempfile.TemporaryDirectory() as results:
@@ -98,7 +98,7 @@ def measure(
 
 
 def divided(phases: dict[str, float]) -> dict[str, float]:
-    """Return the seconds of an experience by what grows in different ways."""
+    """Return the seconds of an experience, divided into parts that grow in different ways."""
     evaluation, bookkeeping = phases["evaluation"], phases["bookkeeping"]
     training = sum(phases.values()) - evaluation - bookkeeping
     return {"training": training, "evaluation": evaluation, "bookkeeping": bookkeeping}
@@ -108,7 +108,7 @@ def divided(phases: dict[str, float]) -> dict[str, float]:
 
 
 def experiences(under: Conditions) -> Iterator[Point]:
-    """Longer streams of experiences that are alike."""
+    """Longer streams of similar experiences."""
     for n in (2, 4, 8) if under.quick else (5, 10, 20, 50):
         dataset = Synthetic(train_size=1000 * n, test_size=200 * n, classes=2 * n, experiences=n)
         with prepared(dataset, under.place) as made:
@@ -117,7 +117,7 @@ def experiences(under: Conditions) -> Iterator[Point]:
 
 
 def classes(under: Conditions) -> Iterator[Point]:
-    """More classes among as many images, in five experiences."""
+    """More classes with the same number of images, in five experiences."""
     for n in (10, 50, 100) if under.quick else (10, 100, 1000):
         size = 2_000 if under.quick else 50_000
         dataset = Synthetic(train_size=size, test_size=size // 5, classes=n, experiences=5)
@@ -126,7 +126,7 @@ def classes(under: Conditions) -> Iterator[Point]:
 
 
 def size(under: Conditions) -> Iterator[Point]:
-    """More images; the largest again with half as much memory as they take, if that is enough for the process."""
+    """More images; the largest number again with half the memory that they take, if that suffices for the process."""
     sizes = (2_000, 10_000, 20_000) if under.quick else (60_000, 250_000, 600_000, 1_300_000)
     for n in sizes:
         tested = 1_000 if under.quick else 10_000
@@ -142,7 +142,7 @@ def size(under: Conditions) -> Iterator[Point]:
 
 
 def seeds(under: Conditions) -> Iterator[Point]:
-    """More seeds by one command."""
+    """More seeds in one command."""
     size = 2_000 if under.quick else 50_000
     dataset = Synthetic(train_size=size, test_size=size // 5, classes=10, experiences=5)
     with prepared(dataset, under.place) as made:
@@ -163,7 +163,7 @@ ONE = {"experiences": "experience", "classes": "class", "size": "image", "seeds"
 
 
 def grouped(points: list[Point]) -> dict[tuple[str, str], list[Point]]:
-    """Return the points of each axis and strategy that had all the memory they liked."""
+    """Return the points that were measured without a memory limit, by axis and strategy."""
     series: dict[tuple[str, str], list[Point]] = {}
     for point in points:
         if point.limit_bytes is None:
@@ -172,7 +172,7 @@ def grouped(points: list[Point]) -> dict[tuple[str, str], list[Point]]:
 
 
 def totals(points: list[Point]) -> list[Fit]:
-    """Return the lines of wall time, of the process's own memory and of what the method stores over each axis."""
+    """Return fitted lines of wall time, of the process's own memory and of the method's storage over each axis."""
     fits = []
     for (axis, strategy), own in grouped(points).items():
         n = [point.n for point in own]
@@ -187,9 +187,9 @@ def totals(points: list[Point]) -> list[Fit]:
 
 
 def along_the_stream(points: list[Point]) -> list[Fit]:
-    """Return the lines of seconds over the index of the experience, in the longest stream of each strategy.
+    """Return fitted lines of seconds over the index of the experience, in the longest stream of each strategy.
 
-    The first experience is left out: it warms up, and is learned without the method.
+    The first experience is left out: it includes warm-up, and is learned without the method.
     """
     fits = []
     for (axis, strategy), own in grouped(points).items():
@@ -202,7 +202,7 @@ def along_the_stream(points: list[Point]) -> list[Fit]:
 
 
 def panels(points: list[Point]) -> list[Panel]:
-    """Return what is drawn: wall time over each axis."""
+    """Return the panels of the figure: wall time over each axis."""
     labels = {"size": "training images (thousands)", **{axis: axis for axis in AXES if axis != "size"}}
     drawn: dict[str, Panel] = {}
     for (axis, strategy), own in grouped(points).items():
@@ -234,7 +234,7 @@ def print_points(console: Console, points: list[Point]) -> None:
 
 
 def megabytes(size: int) -> str:
-    """Say a number of bytes."""
+    """Return a number of bytes as text."""
     return f"{size / 1e6:,.1f} MB"
 
 
@@ -272,7 +272,7 @@ def main() -> None:
 
 
 def described(threads: int, points: list[Point], fits: list[Fit]) -> dict[str, Any]:
-    """Return everything that was measured, JSON-ready."""
+    """Return all measurements, JSON-ready."""
     machine = environment.describe("cpu") | {"threads": threads}
     return {
         "machine": machine,

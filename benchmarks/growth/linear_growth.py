@@ -1,4 +1,4 @@
-"""How measurements grow: straight lines through them, said in a sentence and drawn."""
+"""Linear fits to measurements, described in a sentence and drawn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Line:
     constant: float
     slope: float
     r2: float
-    """Share of the variance of y that the line explains; next to nothing where y does not depend on x."""
+    """Share of the variance of y that the line explains; close to zero if y does not depend on x."""
 
     @classmethod
     def through(cls, x: Sequence[float], y: Sequence[float]) -> Line:
@@ -44,7 +44,7 @@ class Fit:
     line: Line
 
     def sentence(self, per: str) -> str:
-        """Say it, the slope as so much for each of what `per` names."""
+        """Describe the line in a sentence, with its slope as an amount for each unit that `per` names."""
         line = self.line
         return (
             f"{self.axis}, {self.series}: {self.of} {line.constant:.4g} {self.unit} {line.slope:+.3g} {self.unit} "

@@ -1,4 +1,4 @@
-"""Data of any size, made from a fixed seed: noise with a tint of its class, in a data folder of clbench."""
+"""Datasets of any size, made from a fixed seed: noise with a tint for each class, in a data folder of clbench."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Synthetic(clbench.Scenario):
 
 @dataclass(frozen=True)
 class Synthetic:
-    """A dataset, and into how many experiences it is split."""
+    """A dataset and the number of experiences that it is split into."""
 
     train_size: int
     test_size: int
@@ -42,13 +42,13 @@ class Synthetic:
 
     @property
     def bytes(self) -> int:
-        """Of its images."""
+        """Size of its images in bytes."""
         return (self.train_size + self.test_size) * int(np.prod(self.shape))
 
 
 @contextmanager
 def prepared(dataset: Synthetic, place: Path | None) -> Iterator[tuple[Path, Path]]:
-    """Within, there are a data folder that holds the dataset, and the file of its scenario; both in `place`."""
+    """Provide, within the context, a data folder with the dataset and the file of its scenario, both in `place`."""
     with tempfile.TemporaryDirectory(prefix="clbench-growth-", dir=place) as name:
         folder = Path(name)
         write(dataset, folder)
@@ -60,7 +60,7 @@ def prepared(dataset: Synthetic, place: Path | None) -> Iterator[tuple[Path, Pat
 def write(dataset: Synthetic, folder: Path) -> None:
     """Make the dataset a few images at a time and publish it in the data folder.
 
-    One class comes after the other, as where `clbench data import` has read a folder of images.
+    One class comes after the other, as when `clbench data import` has read a folder of images.
     """
     rng = np.random.default_rng(SEED)
     # Noise below 128 and a tint below 128 fit a byte together.
@@ -78,7 +78,7 @@ def write(dataset: Synthetic, folder: Path) -> None:
 
 
 def drop_from_cache(folder: Path) -> None:
-    """Let the system forget what it has read of the arrays in a data folder, so that whoever reads them next pays."""
+    """Drop the arrays in a data folder from the system's cache, so that the next reader has to read from disk."""
     for path in folder.rglob("*.npy"):
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

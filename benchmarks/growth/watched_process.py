@@ -1,6 +1,6 @@
-"""A process from its start to its end: how long it took and what memory it had, if asked for with no more than a limit.
+"""Runs a process, if requested under a memory limit, and measures how long it takes and how much memory it uses.
 
-Memory is read in /proc, and limited by a control group; both are Linux's.
+Memory is read from /proc and limited by a control group; both exist only on Linux.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ENTER = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
 
 @dataclass(frozen=True)
 class Watched:
-    """What a process took."""
+    """The time and memory that a process took."""
 
     seconds: float
     anonymous_bytes: int
@@ -38,9 +38,9 @@ class Unlimited(Exception):
 
 
 def watch(command: Sequence[str], limit: int | None = None) -> Watched:
-    """Run a command to its end, with at most `limit` bytes of memory, the pages that it reads of files included.
+    """Run a command to its end with at most `limit` bytes of memory, including the pages of files that it reads.
 
-    Raises Unlimited, and RuntimeError where the command fails.
+    Raises Unlimited, and RuntimeError if the command fails.
     """
     with tempfile.TemporaryFile() as errors, control_group(limit) as group:
         inside = command if group is None else ["sh", "-c", ENTER, str(group), *command]
@@ -61,7 +61,7 @@ def watch(command: Sequence[str], limit: int | None = None) -> Watched:
 
 
 def memory_of(process: int) -> dict[str, int]:
-    """Return what the system says of a process's memory, in bytes; nothing of one that has ended."""
+    """Return what the system reports on a process's memory, in bytes; nothing if the process has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
@@ -72,7 +72,7 @@ def memory_of(process: int) -> dict[str, int]:
 
 @contextmanager
 def control_group(limit: int | None) -> Iterator[Path | None]:
-    """Within, there is a control group of that much memory, for a process to enter. Raises Unlimited."""
+    """Provide, within the context, a control group with that much memory for a process to enter. Raises Unlimited."""
     if limit is None:
         yield None
         return
@@ -92,7 +92,7 @@ def control_group(limit: int | None) -> Iterator[Path | None]:
 def memory_controller() -> tuple[Path, str]:
     """Return the control group below which memory can be limited, and the file that takes the limit.
 
-    Raises OSError where there is none.
+    Raises OSError if there is none.
     """
     first = CONTROL_GROUPS / "memory"
     if (first / "memory.limit_in_bytes").exists():

@@ -1,1 +1,1 @@
-"""The peers' own code beside our transcriptions of it: the same logits in, the same loss and gradient out."""
+"""Compares the peers' own code with our transcriptions of it: the same logits must give the same loss and gradient."""

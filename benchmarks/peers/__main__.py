@@ -1,8 +1,8 @@
-"""`python -m benchmarks.peers FOLDER`: our dialects beside the functions of the codebases that they are named for.
+"""`python -m benchmarks.peers FOLDER`: compare our dialects with the functions of the codebases they are named after.
 
-FOLDER holds the peers' repositories, as work trees or bare clones, under the names in `CHECKS`; those that are not
-there are left out. Only the functions that are compared are run, taken from their files, so that the peers'
-dependencies need not be installed.
+FOLDER holds the peers' repositories, as work trees or bare clones, under the names in `CHECKS`; missing ones are left
+out. Only the functions that are compared are extracted from their files and run, so that the peers' dependencies need
+not be installed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Repository:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def functions(self, file: str, *names: str) -> dict[str, Any]:
-        """Return functions and methods of a file, run without the rest of it."""
+        """Return functions and methods of a file, executed without the rest of it."""
         found = [
             node
             for node in ast.walk(ast.parse(self.text(file)))
@@ -83,7 +83,7 @@ def facil_lwf(repository: Repository) -> Loss:
 
     def loss(s: Tensor, t: Tensor, y: Tensor) -> Tensor:
         approach = SimpleNamespace(lamb=1, T=T, exemplars_dataset=(), model=SimpleNamespace(task_offset=first))
-        # Its ε of 1e-5 in the student's softmax is left out on both sides; docs/reproducing.md says so.
+        # FACIL's ε of 1e-5 in the student's softmax is left out on both sides, as stated in docs/reproducing.md.
         approach.cross_entropy = lambda a, b, exp: criterion["cross_entropy"](approach, a, b, exp, eps=0.0)
         heads = s.split(SIZES, dim=1)
         value: Tensor = criterion["criterion"](approach, 2, heads, y, t.split(SIZES[:2], dim=1))
@@ -109,7 +109,7 @@ def vandeven_kd(repository: Repository) -> Loss:
 
 @dataclass(frozen=True)
 class Check:
-    """A preset of ours and the code that it is named for."""
+    """A preset of ours and the code that it is named after."""
 
     repository: str
     files: str
@@ -134,7 +134,7 @@ CHECKS = (
 
 
 class Answers(nn.Module):
-    """A network that gives the same logits for whatever it is asked."""
+    """A network that returns the same logits for every input."""
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ def ours(check: Check) -> Loss:
 
 
 def difference(check: Check, repository: Repository) -> tuple[float, float]:
-    """Return the largest difference of the losses, and of their gradients, over ten draws of logits, in float64."""
+    """Return the largest differences of losses and of gradients over ten random draws of logits, in float64."""
     losses, values, gradients = (ours(check), check.theirs(repository)), [], []
     for seed in range(10):
         draw = torch.Generator().manual_seed(seed)

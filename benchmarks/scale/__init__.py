@@ -1,1 +1,1 @@
-"""What clbench costs with many runs and on several machines."""
+"""Measures what clbench costs with many runs and on several machines."""

@@ -1,6 +1,6 @@
-"""A real Ray cluster on this machine: its nodes are processes on the loopback address, which can be killed and added.
+"""A real Ray cluster on this machine: its nodes are processes on the loopback address that can be added and killed.
 
-Each node has a folder for temporary files and a data folder of its own, so that none finds what another has left.
+Each node has its own folders for temporary files and data, so that no node finds files of another.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-"""Environment variables by which Ray keeps to the loopback address, as it does by itself on other systems; for whoever
-joins the cluster too."""
+"""Environment variables that keep Ray on the loopback address, as is its default on other systems; every process that
+joins the cluster needs them too."""
 
 
 @dataclass(frozen=True)
 class LocalNode:
-    """A node, and the folder that it has for temporary files."""
+    """A node and its folder for temporary files."""
 
     processes: Any
     folder: Path
 
 
 class LocalCluster:
-    """A head, on which no run is done, and nodes."""
+    """A head, which executes no runs, and nodes."""
 
     def __init__(self, place: Path) -> None:
         os.environ.update(LOOPBACK)
@@ -47,11 +47,11 @@ class LocalCluster:
 
     @property
     def address(self) -> str:
-        """Where it can be joined: `--on ray:ADDRESS`."""
+        """The address for joining the cluster: `--on ray:ADDRESS`."""
         return str(self._cluster.address)
 
     def add(self, cores: int = 1, data: Path | None = None, variables: Mapping[str, str] | None = None) -> LocalNode:
-        """Start a node with so many cores and its data in a folder, and wait until it can be used."""
+        """Start a node with `cores` cores and its data in the folder `data`, and wait until it is ready."""
         own = self._place / f"node{next(self._numbers)}"
         own.mkdir(parents=True)
         environment = {"TMPDIR": str(own), **({"CLBENCH_DATA": str(data)} if data else {}), **(variables or {})}
@@ -64,13 +64,13 @@ class LocalCluster:
         self._cluster.remove_node(node.processes, allow_graceful=False)
 
     def stop(self) -> None:
-        """End all of it."""
+        """Stop the whole cluster."""
         self._cluster.shutdown()
 
 
 @contextmanager
 def local_cluster(place: Path) -> Iterator[LocalCluster]:
-    """Within, there is a cluster without nodes."""
+    """Provide, within the context, a cluster without nodes."""
     cluster = LocalCluster(place)
     try:
         yield cluster

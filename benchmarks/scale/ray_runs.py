@@ -1,10 +1,10 @@
-"""Runs on a real Ray cluster of this machine: what Ray adds to a run, and whether any is lost when nodes are killed.
+"""Measures what Ray adds to a run, and whether runs are lost when nodes are killed, on a real cluster on this machine.
 
     python -m benchmarks.scale.ray_runs [--only overhead|kills] [--runs N] [--repeats N] [--work DIR] [--json FILE]
 
-`overhead` times the same short runs on digits with `--jobs 2`, on a cluster of one node with two cores and on one of
-two nodes with a core each, from the start of the command to its end. `kills` does runs on two nodes, of which one is
-killed every few seconds and replaced, and compares every file with those of `--jobs 2`.
+`overhead` times the same short runs on digits with `--jobs 2`, on a cluster of one node with two cores, and on one of
+two nodes with one core each, from the start of the command to its end. `kills` executes runs on two nodes, one of which
+is killed and replaced every few seconds, and compares every file with those of `--jobs 2`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ KILL_SECONDS = (20.0, 40.0)
 
 
 def study(runs: int) -> list[str]:
-    """Return the options of so many runs, at least ten: ten strategies, and seeds."""
+    """Return the options for that many runs, at least ten: ten strategies, and seeds."""
     return ["-s", STRATEGIES, "-S", "splitdigits", "--epochs", "1", "--seeds", str(max(1, runs // 10))]
 
 
 def command(place: Path, runs: int, out: str, on: Sequence[str]) -> subprocess.Popen[str]:
-    """Start `clbench run` of so many runs."""
+    """Start `clbench run` with that many runs."""
     words = [sys.executable, "-m", "clbench", "run", *study(runs), "--device", "cpu", "--out", out, *on]
     environment = {**os.environ, **LOOPBACK, "CLBENCH_DATA": str(place / "data"), "OMP_NUM_THREADS": "1"}
     log = (place / f"{out}.log").open("w")
@@ -48,7 +48,7 @@ def command(place: Path, runs: int, out: str, on: Sequence[str]) -> subprocess.P
 
 
 def seconds_of(place: Path, runs: int, out: str, on: Sequence[str]) -> tuple[float, float]:
-    """Return how long a command takes without what it has stored before, and how long its own process computes."""
+    """Return how long a command takes without any stored runs, and how long its own process computes."""
     shutil.rmtree(place / out, ignore_errors=True)
     began = time.perf_counter()
     process = command(place, runs, out, on)
@@ -61,9 +61,9 @@ def seconds_of(place: Path, runs: int, out: str, on: Sequence[str]) -> tuple[flo
 
 
 def overhead(place: Path, runs: int, repeats: int) -> dict[str, Any]:
-    """Return the seconds of a command with `runs` runs and with ten, by where they are done.
+    """Return the seconds of a command with `runs` runs and with ten, by where they are executed.
 
-    `own` is the computing of the command's process; with `--jobs` that of its workers is in it.
+    `own` is the computing time of the command's process; with `--jobs` it includes that of the workers.
     """
     found: dict[str, Any] = {}
     with local_cluster(place / "one") as one, local_cluster(place / "two") as two:
@@ -94,13 +94,13 @@ def overhead(place: Path, runs: int, repeats: int) -> dict[str, Any]:
 
 
 def files_in(results: Path) -> dict[str, bytes]:
-    """Return what does not depend on where and when runs were done, by path."""
+    """Return the contents that do not depend on where and when runs were executed, by path."""
     files = (path for path in results.rglob("*") if path.is_file() and path.name not in APART)
     return {str(path.relative_to(results)): path.read_bytes() for path in files if ".work" not in path.parts}
 
 
 def kills(place: Path, runs: int, seed: int = 0) -> dict[str, Any]:
-    """Do runs while nodes are killed and replaced; return how many are missing, were done twice or differ."""
+    """Execute runs while nodes are killed and replaced; return how many are missing, were done twice or differ."""
     draw = random.Random(seed)
     with local_cluster(place / "nodes") as cluster:
         nodes = [cluster.add(1, place / "data") for _ in range(2)]
@@ -146,7 +146,7 @@ def _kill_until_ended(
 
 
 def main() -> None:
-    """Measure, and write down what was found."""
+    """Measure, and write the results."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--only", choices=("overhead", "kills"))
     options.add_argument("--runs", type=int, default=200)

@@ -1,14 +1,15 @@
-"""Measures what reads stored runs, on as many as a large study has: list, compare, report, and `run` with all skipped.
+"""Measures the commands that read stored runs on a large study: list, compare, report, and `run` with all skipped.
 
     python -m benchmarks.scale.stored_runs [--runs N] [--real N] [--place DIR] [--repeats N] [--json FILE]
 
-The first `--real` runs are trained: ten strategies on the digits, an epoch each, class order by seed. The others are
-made from them. Seed, class order and so the id are those of the run that they stand for, classes in predictions and
-results are renamed accordingly, and the manifest is valid: every command reads them as if they had been trained.
+The first `--real` runs are trained: ten strategies on the digits, one epoch each, class order by seed. The others are
+derived from them. Their seed and class order, and therefore their id, are those of the run that they stand for, classes
+in predictions and results are renamed accordingly, and the manifest is valid: every command reads them as if they had
+been trained.
 
-Each command is a process of its own, timed from its start to its end, with the most memory that it held. The first,
-`list`, is done once without an index, which makes it, and then all `--repeats` times with it; `doctor`, which reads
-every byte, is done once.
+Each command is a separate process, timed from its start to its end, with its peak memory. The first, `list`, is
+executed once without an index, which builds it; then all commands are executed `--repeats` times with the index.
+`doctor`, which reads every byte, is executed once.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ STRATEGIES = ("naive", "joint", "lwf", "ewc", "si", "mas", "er", "icarl", "l2", 
 
 
 def asked(seeds: int) -> tuple[str, ...]:
-    """Return the options of `clbench run` that make a run of each strategy and seed."""
+    """Return the options of `clbench run` for one run of each strategy and seed."""
     what = ("-s", ",".join(STRATEGIES), "-S", "splitdigits", "--epochs", "1", "--seeds", str(seeds))
     return (*what, "--device", "cpu", "--threads", "1")
 
@@ -68,7 +69,7 @@ def _files(run: Path) -> dict[str, bytes]:
 
 
 def _write(out: Path, run: Planned, files: dict[str, bytes]) -> None:
-    """Put the files where the run belongs, without waiting for the disk."""
+    """Write the files to the run's place, without waiting for the disk."""
     built = out / store.WORK / "built"
     built.mkdir()
     for name, content in (*files.items(), (manifests.MANIFEST, manifests.of(files))):
@@ -77,7 +78,7 @@ def _write(out: Path, run: Planned, files: dict[str, bytes]) -> None:
 
 
 def renamed(files: dict[str, bytes], model: RunSpec, spec: RunSpec) -> dict[str, bytes]:
-    """Return the files of the run `spec`, which is what `model` was with another seed, whose `files` are given."""
+    """Return the files of the run `spec`, made from the `files` of `model`, the same run with another seed."""
     class_of = dict(zip(model.scenario.class_order, spec.scenario.class_order, strict=True)) | {-1: -1}
     new_class = np.vectorize(class_of.__getitem__, otypes=[np.int16])
     with np.load(io.BytesIO(files["predictions.npz"])) as arrays:
@@ -99,7 +100,7 @@ def renamed(files: dict[str, bytes], model: RunSpec, spec: RunSpec) -> dict[str,
 
 @dataclass(frozen=True)
 class Measured:
-    """One command over so many runs."""
+    """One command on a number of stored runs."""
 
     command: str
     runs: int
@@ -129,7 +130,7 @@ print(json.dumps([os.waitstatus_to_exitcode(status), seconds, used.ru_utime + us
 
 
 def measure(what: Sequence[str], cache: Path) -> tuple[float, float, int]:
-    """Return seconds, seconds of computing, and the most resident memory in bytes, of one command of clbench."""
+    """Return the seconds, the seconds of computing and the peak resident memory in bytes of one command of clbench."""
     done = subprocess.run(
         [sys.executable, "-S", "-E", "-c", _LAUNCHER, *command(*what)],
         stdout=subprocess.PIPE,
@@ -163,7 +164,7 @@ def measurements(out: Path, runs: int, repeats: int) -> Iterator[Measured]:
 
 
 def main() -> None:
-    """Make the runs, measure, print, and with --json write down."""
+    """Make the runs, measure, print and, with --json, write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=10_000, help="stored runs")
     parser.add_argument("--real", type=int, default=1_000, help="how many of them are trained")

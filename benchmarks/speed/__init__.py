@@ -1,1 +1,1 @@
-"""clbench and its peers doing the same work, compared on one machine."""
+"""Compares the speed of clbench and its peers at the same work, on one machine."""

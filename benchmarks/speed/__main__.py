@@ -1,26 +1,26 @@
-"""Measures clbench beside its peers, in one run on one machine.
+"""Measures clbench against its peers, in one run on one machine.
 
     python -m benchmarks.speed [--json FILE] [--only GROUP] [--repeats N] [--threads N] [--data DIR]
 
 A row is a ratio within this run, never an absolute time, which would say more about the machine than about the code.
-What is compared alternates (A B, B A, …) and a row is the median over the pairs: a neighbour on the machine then slows
-both sides of a pair, and one disturbed pair does not count.
+The two sides of a comparison alternate (A B, B A, …) and a row is the median over the pairs. Another process on the
+machine then slows both sides of a pair, and a single disturbed pair does not matter.
 
 Groups:
-    training       an MLP on Split MNIST, and a CNN and a ResNet-32 on parts of Split CIFAR-10, beside bare PyTorch
-                   loops that do the same mathematics: training alone, and whole runs
-    avalanche      naive and lwf beside Avalanche's own strategies over Avalanche's own data path
-    grid           25 runs by one command beside 25 Avalanche scripts
-    commands       what a person waits for while typing
-    memory         peak memory on Split CIFAR-100 beside the size of its arrays
-    flatness       late experiences beside early ones in a stream of 20
+    training       an MLP on Split MNIST, and a CNN and a ResNet-32 on parts of Split CIFAR-10, against bare PyTorch
+                   loops with the same mathematics: training alone, and whole runs
+    avalanche      naive and lwf against Avalanche's own strategies with Avalanche's own data path
+    grid           25 runs in one command against 25 Avalanche scripts
+    commands       interactive commands, for which a person waits
+    memory         peak memory on Split CIFAR-100 against the size of its arrays
+    flatness       late experiences against early ones in a stream of 20
     startup        `clbench run` until its first gradient step, beyond what importing torch takes
-    threads        the default number of threads beside one and two, idle and with a busy neighbour
-    channels_last  a training step of ResNet-32 in clbench's memory format beside torch's default
-    decoding       importing a folder of JPEGs beside a bare loop over the decoder
-    online         er on Split MNIST as an online stream, evaluated within experiences, beside a bare loop
-    tracking       a run that is followed by a tracker beside one that is not
-    features       a frozen network's features, extracted and stored, beside a bare loop over the network
+    threads        the default number of threads against one and two, idle and with a busy neighbour
+    channels_last  a training step of ResNet-32 in clbench's memory format against torch's default
+    decoding       importing a folder of JPEGs against a bare loop over the decoder
+    online         er on Split MNIST as an online stream, evaluated within experiences, against a bare loop
+    tracking       a run that is followed by a tracker against one that is not
+    features       a frozen network's features, extracted and stored, against a bare loop over the network
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
 
 def arguments() -> argparse.Namespace:
     """Return the command line's options."""
-    parser = argparse.ArgumentParser(description="Measure clbench beside its peers.")
+    parser = argparse.ArgumentParser(description="Measure clbench against its peers.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the machine and the rows there, too")
     parser.add_argument("--only", choices=GROUPS, metavar="GROUP", help=f"one of {', '.join(GROUPS)}")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="pairs a row is the median of [5]")
@@ -80,7 +80,7 @@ def arguments() -> argparse.Namespace:
 
 
 def measure(bench: Bench, only: str | None) -> list[Row]:
-    """Return the rows of one group or of all; say on standard error how long each took, or why it cannot run here."""
+    """Return the rows of one or all groups; report on standard error how long each took, or why it cannot run here."""
     progress, rows = Console(stderr=True), []
     for name, group in GROUPS.items():
         if only in (None, name):
@@ -94,7 +94,7 @@ def measure(bench: Bench, only: str | None) -> list[Row]:
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print the table and write the file."""
     options = arguments()
     torch.set_num_threads(options.threads)
     bench = Bench(options.repeats, options.threads, data_folder(options.data).resolve())

@@ -2,9 +2,9 @@
 
     python benchmarks/speed/avalanche_script.py STRATEGY SEED DATA THREADS
 
-The protocol is that of clbench's recipe `quick`: an MLP of two layers of 400, Adam at 0.001, batches of 128, two epochs
-an experience, and the test stream evaluated after each. Avalanche has no penalty towards old weights and no frozen
-trunk; `l2` and `frozen` are fine-tuning here, which takes Avalanche less time than they would.
+The protocol is that of clbench's recipe `quick`: an MLP with two layers of 400 units, Adam at 0.001, batches of 128,
+two epochs per experience, and the test stream evaluated after each. Avalanche has no penalty towards old weights and no
+frozen trunk; `l2` and `frozen` are fine-tuning here, which takes less time in Avalanche than they would.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ with warnings.catch_warnings():
 
 
 def stream(data: str, seed: int) -> Any:
-    """Return Split MNIST over torchvision's dataset."""
+    """Return Split MNIST, made from torchvision's dataset."""
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     train, test = (datasets.MNIST(data, train=part, transform=transform) for part in (True, False))
     return nc_benchmark(train, test, n_experiences=5, task_labels=False, seed=seed, shuffle=True)
 
 
 def learner(strategy: str, evaluator: EvaluationPlugin, epochs: int) -> Any:
-    """Return Avalanche's strategy of that name, or the next simpler one."""
+    """Return Avalanche's strategy of that name, or the next simpler one if there is none."""
     model = SimpleMLP(num_classes=10, hidden_size=400, hidden_layers=2, drop_rate=0)
     common = {
         "model": model,

@@ -1,7 +1,7 @@
 """Strategies as a few lines of plain PyTorch, with nothing checked, counted, saved or reported.
 
-The trunks are the networks of clbench and kept channels-last as clbench keeps them, so that the
-mathematics is the same; all else is written here.
+The trunks are clbench's networks, kept channels-last as in clbench, so that the mathematics is the same; everything
+else is written here.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from clbench.data.datasets import Dataset
 from clbench.plugins.networks import build
 from clbench.results.run_spec import RunSpec
 
-# Pixel values that go through a network at once where no gradients are kept: 128 images of CIFAR-10, 501 of MNIST.
+# Pixel values that go through a network at once when no gradients are kept: 128 images of CIFAR-10, 501 of MNIST.
 # Measured: convolutions are slower with more at once and the MLP with fewer.
 PART_VALUES = 128 * 32 * 32 * 3
 
 
 @dataclass(frozen=True)
 class Task:
-    """What one experience of a bare loop has to learn."""
+    """The data that one experience of a bare loop learns."""
 
     images: Tensor
     """(n, height, width, channels) of uint8."""
@@ -45,7 +45,7 @@ class Task:
 
 
 class BareLearner:
-    """Fine-tuning, and what the other strategies have in common."""
+    """Fine-tuning, and the code that the other strategies share."""
 
     def __init__(self, recipe: Recipe, info: DatasetInfo) -> None:
         plain = {"schedule": "constant", "precision": "float32", "head": "growing", "normalization": "standardized"}
@@ -77,7 +77,7 @@ class BareLearner:
     def scaled(self, images: Tensor) -> Tensor:
         """(n, height, width, channels) of uint8 -> (n, channels, height, width), standardized.
 
-        Done a batch at a time: measured faster than the whole at once.
+        Called for one batch at a time, which was measured to be faster than all at once.
         """
         return images.float().sub_(self.mean).div_(self.std).permute(0, 3, 1, 2)
 
@@ -91,10 +91,10 @@ class BareLearner:
         return outputs
 
     def remember(self, task: Task) -> None:
-        """What is kept of the old network before the head grows."""
+        """Store what is needed of the old network before the head grows."""
 
     def grow(self, task: Task) -> None:
-        """Replace the head by one that has rows for the new classes too."""
+        """Replace the head with one that also has rows for the new classes."""
         before, self.head = self.head, nn.Linear(self.features, task.old + task.new)
         if before is None:
             return
@@ -115,7 +115,7 @@ class BareLearner:
                 optimizer.step()
 
     def optimizer(self, network: nn.Module, decay: float) -> torch.optim.Optimizer:
-        """The recipe's optimizer, afresh."""
+        """A new optimizer as in the recipe."""
         rate, momentum = self.recipe.lr, self.recipe.momentum
         if self.recipe.optimizer == "adam":
             return torch.optim.Adam(network.parameters(), rate, weight_decay=decay, fused=True)
@@ -127,7 +127,7 @@ class BareLearner:
 
 
 class BareL2(BareLearner):
-    """λ = 1 times the squared distance of every old weight from its value before."""
+    """Penalty of λ = 1 times the squared distance of every old weight from its previous value."""
 
     def remember(self, task: Task) -> None:
         self.anchors = [w.detach().clone() for w in (*self.trunk.parameters(), *self.head.parameters())]
@@ -141,7 +141,7 @@ class BareL2(BareLearner):
 
 
 class BareLwF(BareLearner):
-    """Cross-entropy over the new classes, and distillation of the recorded answers within each earlier experience."""
+    """Cross-entropy over the new classes, and distillation of recorded predictions within each earlier experience."""
 
     temperature = 2.0
 
@@ -165,7 +165,7 @@ class BareLwF(BareLearner):
 
 
 class BareFrozen(BareLearner):
-    """After the first experience only the new rows train, on features that are computed once."""
+    """Training of only the new rows after the first experience, on features that are computed once."""
 
     def learn(self, task: Task) -> None:
         if not task.old:
@@ -188,10 +188,10 @@ BARE = {"naive": BareLearner, "l2": BareL2, "lwf": BareLwF, "frozen": BareFrozen
 
 @dataclass
 class BareRun:
-    """What a bare loop took over a whole stream."""
+    """The time that a bare loop took for a whole stream."""
 
     training_seconds: float = 0.0
-    """Choosing the data included."""
+    """Includes selecting the data."""
 
     evaluation_seconds: float = 0.0
 
@@ -218,6 +218,6 @@ def bare_run(strategy: str, spec: RunSpec, dataset: Dataset) -> BareRun:
 
 
 def chosen(images: np.ndarray, positions: Tensor, first: int, stop: int) -> tuple[Tensor, Tensor]:
-    """Return the images and class positions of the classes at `first` and after, before `stop`."""
+    """Return the images and class positions of the classes from position `first` up to, but not including, `stop`."""
     rows = ((positions >= first) & (positions < stop)).nonzero().flatten()
     return torch.from_numpy(images)[rows], positions[rows]

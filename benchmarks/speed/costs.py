@@ -1,4 +1,4 @@
-"""What clbench costs beside training: commands, start-up, memory, and late experiences beside early ones."""
+"""Measures what clbench costs besides training: commands, start-up, memory, and late against early experiences."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HEAVY = {"torch", "avalanche"}
 
 
 def commands(bench: Bench) -> list[Row]:
-    """The commands that a person waits for while typing; and none of those that train nothing imports torch."""
+    """Time interactive commands, and check that no command that trains nothing imports torch."""
     if not REFERENCE.is_file():
         raise Unavailable(f"there are no runs in {REFERENCE}")
     rows = []
@@ -45,7 +45,7 @@ def commands(bench: Bench) -> list[Row]:
 
 
 def refuse_heavy_imports(*arguments: str) -> None:
-    """Raise RuntimeError where a command imports torch or Avalanche, which take seconds."""
+    """Raise RuntimeError if a command imports torch or Avalanche, which take seconds."""
     timed = [sys.executable, "-X", "importtime", *command(*arguments)[1:]]
     lines = subprocess.run(timed, capture_output=True, check=True, text=True).stderr.splitlines()
     imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
@@ -55,7 +55,7 @@ def refuse_heavy_imports(*arguments: str) -> None:
 
 # -- start-up ---------------------------------------------------------------------------------------------------------
 
-# The command, which ends after the first step of an optimizer, without anything that Python does on exit.
+# The command, which ends after an optimizer's first step, without Python's own shutdown.
 FIRST_STEP = """
 import os
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -68,7 +68,7 @@ program()
 
 
 def startup(bench: Bench) -> list[Row]:
-    """What `clbench run` takes until its first gradient step, beyond what `import torch` alone takes."""
+    """Time of `clbench run` until its first gradient step, beyond that of `import torch` alone."""
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
 
@@ -118,10 +118,10 @@ print(peak_memory()["host_bytes"])
 
 
 def memory(bench: Bench) -> list[Row]:
-    """Peak resident memory of a run, less that of a process which trains the same network on noise, beside the data.
+    """Peak resident memory of a run, less that of training the same network on noise, against the size of the data.
 
     The arrays are mapped from the disk. Their pages count as resident once they are touched, although the system may
-    drop them whenever it needs the room, so this is the upper end of what a run takes.
+    drop them whenever it needs the room, so this is an upper bound of what a run takes.
     """
     need(bench, "cifar100")
     size = open_dataset("cifar100", bench.data).info.bytes / 1e6
@@ -155,9 +155,9 @@ class LongStream(clbench.Scenario):
 
 
 def flatness(bench: Bench) -> list[Row]:
-    """Late experiences beside early ones: all but the evaluation, and the evaluation for each image that it tests.
+    """Late experiences against early ones: everything except evaluation, and evaluation per tested image.
 
-    It tests all classes seen so far, which become more.
+    An evaluation tests all classes seen so far, whose number grows.
     """
     need(bench, "cifar100")
     with tempfile.TemporaryDirectory() as folder:
@@ -170,14 +170,14 @@ def flatness(bench: Bench) -> list[Row]:
             late, early = f"{strategy}, experiences 15 to 19", "its experiences 2 to 6"
             learning = [late_and_early(np.diff(run.boundaries) - evaluations(run)) for run in runs]
             rows.append(ours_over_theirs(f"{late}, without evaluation", early, 1.1, learning))
-            # The images of experience i are as many as those of any other, so i + 1 times as many are tested.
+            # All experiences have the same number of images, so after experience i, i + 1 times as many are tested.
             tested = [late_and_early(evaluations(run) / np.arange(2, len(run.boundaries) + 1)) for run in runs]
             rows.append(ours_over_theirs(f"{late}, evaluation of as many images", early, 1.1, tested))
     return rows
 
 
 def evaluations(run: Run) -> np.ndarray:
-    """Return the seconds of each evaluation but the first."""
+    """Return the seconds of each evaluation except the first."""
     return np.array([each.evaluation_seconds for each in run.costs.experiences[1:]])
 
 

@@ -1,4 +1,4 @@
-"""Importing a folder of JPEGs beside a bare loop over the decoder that keeps nothing."""
+"""Compares importing a folder of JPEGs with a bare loop over the decoder that stores nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ours(folder: Path) -> float:
 
 
 def theirs(files: Sequence[Path]) -> float:
-    """Return the seconds of decoding all files into arrays, which are thrown away."""
+    """Return the seconds of decoding all files into arrays, which are discarded."""
     began = time.perf_counter()
     with ThreadPoolExecutor(available_cores()) as threads:
         for _ in threads.map(_decoded, [files[first : first + PART] for first in range(0, len(files), PART)]):

@@ -1,4 +1,4 @@
-"""Features of a frozen network by clbench, stored on the disk, beside a bare loop over the same network."""
+"""Compares clbench's extraction of a frozen network's features to disk with a bare loop over the same network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training step of ResNet-32 channels-last, as clbench keeps convolutions, beside torch's default memory format."""
+"""Compares a training step of ResNet-32 in clbench's memory format, channels-last, with torch's default format."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ STEPS = 3
 
 
 def channels_last(bench: Bench) -> list[Row]:
-    """Seconds of a few steps in either format, by turns."""
+    """Seconds of a few steps in either format, alternating."""
     pairs = alternating(bench.repeats, steps(torch.channels_last), steps(torch.contiguous_format), warm_up=True)
     what = f"ResNet-32, training step at batch {BATCH}, channels last"
     return [ours_over_theirs(what, "the same, channels first", 1.0, pairs)]
 
 
 def steps(memory_format: torch.memory_format) -> Callable[[], float]:
-    """Return what trains a network of that format for a few steps and returns the seconds of one."""
+    """Return a function that trains a network in that format for a few steps and returns the seconds of one."""
     network = build("resnet32", (32, 32, 3), SEED)
     network.head.grow(10, SEED)
     network.to(memory_format=memory_format)

@@ -1,4 +1,4 @@
-"""An online stream, whose steps are small and many, beside a bare loop that does and measures the same."""
+"""Compares an online stream, with its many small steps, with a bare loop that trains and evaluates the same."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class BareER(BareLearner):
         self.labels = torch.empty(memory, dtype=torch.int64)
 
     def pass_once(self, task: Task, every: int, images: Tensor, y: Tensor) -> None:
-        """Learn an experience in one pass, and evaluate on the test images of the classes so far meanwhile."""
+        """Learn an experience in one pass, with evaluations on the test images of the classes so far in between."""
         self.grow(task)
         optimizer = self.optimizer(self.network, self.recipe.weight_decay)
         network = self.network

@@ -1,4 +1,4 @@
-"""clbench beside Avalanche as its users run it: one epoch in this process, and a whole grid of runs as commands."""
+"""Compares clbench with Avalanche as users run it: one epoch in this process, and a whole grid of runs as commands."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from clbench.system.machine import available_cores
 
 SCRIPT = Path(__file__).with_name("avalanche_script.py")
 
-# Avalanche needs several seconds for each epoch, and its distance from us is a multiple rather than a percentage.
+# Avalanche needs several seconds for each epoch, and it differs from us by a factor rather than by a few percent.
 AVALANCHE_REPEATS = 3
 
 
 def avalanche(bench: Bench) -> list[Row]:
-    """Learning time of one epoch per experience, ours beside Avalanche's strategies with its datasets and loaders."""
+    """Learning time of one epoch per experience, against Avalanche's strategies with its datasets and loaders."""
     need_mnist_twice(bench)
     with quiet():
         from benchmarks.speed import avalanche_script
@@ -89,13 +89,13 @@ SEEDS = 5
 SCRIPT_OF = {"naive": "naive", "l2": "naive", "frozen": "naive", "lwf": "lwf", "joint": "joint"}
 
 
-# Of these no strategy takes so long that what is shared would be lost in the noise.
+# None of these strategies takes so long that the time saved by sharing would be lost in the noise.
 SHARING = ("naive", "l2", "frozen", "lwf")
 SHARING_SEEDS = 2
 
 
 def grid(bench: Bench) -> list[Row]:
-    """Five strategies with five seeds, as processes from their start to their end; and what is spared by sharing.
+    """Five strategies with five seeds, as processes from their start to their end; and the time saved by sharing.
 
     The large grid is measured once: it takes minutes.
     """
@@ -109,7 +109,7 @@ def grid(bench: Bench) -> list[Row]:
 
 
 def shared(bench: Bench) -> Row:
-    """What a first experience that is trained once spares."""
+    """Time saved by training a shared first experience only once."""
     pairs = alternating(
         min(bench.repeats, AVALANCHE_REPEATS),
         partial(grid_seconds, bench, SHARING, SHARING_SEEDS, "--share"),
@@ -120,7 +120,7 @@ def shared(bench: Bench) -> Row:
 
 
 def grid_seconds(bench: Bench, strategies: Sequence[str], seeds: int, sharing: str) -> float:
-    """Return how long one command takes for all runs of Split MNIST."""
+    """Return how long one command takes for all runs on Split MNIST."""
     runs = ("-s", ",".join(strategies), "-S", "splitmnist", "--seeds", str(seeds), "--jobs", "auto", sharing)
     with tempfile.TemporaryDirectory() as results:
         where = ("--out", results, "--data", str(bench.data), "--device", "cpu")

@@ -1,4 +1,4 @@
-"""The default number of threads beside others, on an idle machine and with a neighbour that keeps a core busy."""
+"""Compares the default number of threads with others, on an idle machine and while another process computes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TARGETS = {1: 1.2, 2: 2.0}
 
 
 def threads(bench: Bench) -> list[Row]:
-    """The default beside one thread and beside two, and `--jobs 2` beside `--jobs auto`."""
+    """The default against one thread and against two, and `--jobs 2` against `--jobs auto`."""
     need(bench, "mnist")
     rows = []
     for name, arguments in (("README's first command", FIRST_COMMAND), ("Split MNIST, naive, 1 epoch", SPLIT_MNIST)):
@@ -49,7 +49,7 @@ def threads(bench: Bench) -> list[Row]:
 
 @contextlib.contextmanager
 def _busy(neighbours: int) -> Iterator[None]:
-    """Within, so many other processes compute without a pause."""
+    """Keep that many other processes computing without a pause, within the context."""
     started = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(neighbours)]
     try:
         yield

@@ -1,4 +1,4 @@
-"""What following a run costs the run, and the command that waits for the tracker at its end."""
+"""Measures what tracking costs a run, and the command, which waits for the tracker at its end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.measuring import Bench, Row, alternating, command, need, ours_ov
 
 TRACKERS = ("events", "tensorboard", "wandb", "mlflow")
 
-# The command, which then says how long its own process has computed, in all threads, without that of the trackers.
+# The command, which then prints the computing time of its own process, in all threads, without that of the trackers.
 COMPUTING = """
 import time
 from clbench.cli.program import program
@@ -25,7 +25,7 @@ finally:
 
 
 def tracking(bench: Bench) -> list[Row]:
-    """The MLP on Split MNIST, naive, followed by each tracker, beside the same command without."""
+    """The MLP on Split MNIST, naive, followed by each tracker, against the same command without a tracker."""
     need(bench, "mnist")
     rows = []
     for name in TRACKERS:
@@ -39,7 +39,7 @@ def tracking(bench: Bench) -> list[Row]:
 
 
 def _measured(bench: Bench, *options: str) -> tuple[float, float]:
-    """Return the seconds for which the command's process computed, and those that passed."""
+    """Return the computing time of the command's process and the wall time, in seconds."""
     machine = ("--threads", str(bench.threads), "--data", str(bench.data), "--device", "cpu")
     words = command("run", "-s", "naive", "-S", "splitmnist", *machine, *options)[3:]
     with tempfile.TemporaryDirectory() as folder:

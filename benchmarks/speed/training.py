@@ -1,4 +1,4 @@
-"""Training and whole runs of three networks beside bare PyTorch loops that do the same mathematics."""
+"""Compares training and whole runs of three networks with bare PyTorch loops that do the same mathematics."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Part(clbench.Scenario):
 
 
 def training(bench: Bench) -> list[Row]:
-    """The MLP of Split MNIST with four strategies, and two convolutional networks with the first and the dearest."""
+    """The MLP on Split MNIST with four strategies, and two convolutional networks with naive and lwf, the costliest."""
     need(bench, "mnist")
     need(bench, "cifar10")
     rows = beside_bare_loops(bench, "MLP", "splitmnist", "mnist", ("naive", "l2", "lwf", "frozen"))
@@ -60,7 +60,7 @@ def training(bench: Bench) -> list[Row]:
 
 @contextmanager
 def part_of_cifar10(bench: Bench, part: Part) -> Iterator[tuple[Bench, str]]:
-    """A data folder that holds the part with as large a share of the test images, and a scenario file for it."""
+    """Provide a data folder with the part and an equal share of the test images, and a scenario file for it."""
     whole = open_dataset("cifar10", bench.data)
     train = first_of_each_class(whole.y_train, part.train_size)
     test = first_of_each_class(whole.y_test, part.train_size * whole.info.test_size // whole.info.train_size)
@@ -80,13 +80,13 @@ def part_of_cifar10(bench: Bench, part: Part) -> Iterator[tuple[Bench, str]]:
 
 
 def first_of_each_class(labels: np.ndarray, size: int) -> np.ndarray:
-    """Return the rows, ascending, of the first images of each class, `size` in all but for what does not divide."""
+    """Return, ascending, the rows of the first images of each class: `size` in total, rounded down to equal classes."""
     classes = labels.max() + 1
     return np.sort(np.concatenate([np.flatnonzero(labels == label)[: size // classes] for label in range(classes)]))
 
 
 def beside_bare_loops(bench: Bench, network: str, scenario: str, dataset: str, strategies: Sequence[str]) -> list[Row]:
-    """Rows of each strategy, every one run in every round, so that they are compared within minutes, too."""
+    """Rows of each strategy; all are run in every round, so that strategies, too, are compared within minutes."""
     data = open_dataset(dataset, bench.data)
     planned = {strategy: plan_run(bench, strategy, scenario) for strategy in strategies}
     brief = plan_run(bench, "naive", scenario, epochs=1)
@@ -103,7 +103,7 @@ def beside_bare_loops(bench: Bench, network: str, scenario: str, dataset: str, s
 
 
 def rows_of(name: str, pairs: Pairs) -> list[Row]:
-    """Training alone, and all that a run does."""
+    """Training alone, and the whole run."""
     learning = [(run.learning_seconds, bare.training_seconds) for run, bare in pairs]
     whole = [(run.seconds, bare.seconds) for run, bare in pairs]
     return [
@@ -113,13 +113,13 @@ def rows_of(name: str, pairs: Pairs) -> list[Row]:
 
 
 def unevaluated(network: str, naive: Pairs) -> Row:
-    """A whole run beside what a loop takes at the very least."""
+    """A whole run against the least that a loop takes: training without evaluation."""
     pairs = [(run.seconds, bare.training_seconds) for run, bare in naive]
     return ours_over_theirs(f"{network}, naive: {WHOLE}", "a bare loop that never evaluates", 1.1, pairs)
 
 
 def lwf_beside_naive(network: str, lwf: Pairs, naive: Pairs) -> Row:
-    """What distillation costs in the gradient steps, where the old network's answers are recorded already."""
+    """Cost of distillation in the gradient steps, when the old network's predictions are already recorded."""
 
     def seconds(run: Run) -> float:
         return sum(each.training_seconds for each in run.costs.experiences[1:])

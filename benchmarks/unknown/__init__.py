@@ -1,1 +1,1 @@
-"""How well a trained network's scores tell images of its classes from others."""
+"""Measures how well a trained network's scores tell images of its classes from others."""

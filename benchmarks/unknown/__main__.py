@@ -2,9 +2,9 @@
 
     python -m benchmarks.unknown --images CALTECH101 [--seeds N] [--only GROUP] [--data DIR] [--json FILE]
 
-Known classes are drawn anew for each seed. A network learns them from 60 % of their images; on half of the rest a
-threshold is calibrated as `clbench train` does, and the other half are the known images that are asked about. Four
-values of the scores (n, classes) are compared:
+Known classes are drawn anew for each seed. A network learns them from 60 % of their images. On half of the rest, a
+threshold is calibrated as in `clbench train`; the other half are the known test images. Four functions of the
+scores (n, classes) are compared:
 
     probability    the highest softmax probability (Hendrycks and Gimpel, ICLR 2017)
     score          the highest score itself
@@ -12,14 +12,14 @@ values of the scores (n, classes) are compared:
     margin         the highest score minus the second
 
 AUROC is the share of pairs of a known and an unknown image in which the known one has the higher value. FPR95 is the
-share of unknown images above the value that 95 % of known ones exceed. Then with the calibrated threshold: how many
-known images are kept, and how many unknown ones are answered with "none of these".
+share of unknown images above the value that 95 % of known ones exceed. With the calibrated threshold, two more shares
+are measured: known images that are accepted, and unknown ones that are predicted as "none of these".
 
 Groups:
-    caltech    lite0 as ImageNet left it, at 128 px, on 20 classes of Caltech-101; unknown: the other classes, and the
+    caltech    lite0 with ImageNet weights, at 128 px, on 20 classes of Caltech-101; unknown: the other classes, and the
                pictures of BACKGROUND_Google. A head is trained, or a strategy classifies by statistics of features.
     extended   the same with 15 classes, to which 5 are added without the images of the others; the threshold is
-               calibrated on the new classes alone, or on all
+               calibrated on the new classes alone, or on all classes
     fashion    cnn from scratch on 5 classes of Fashion-MNIST; unknown: the other five, and the digits of MNIST
 """
 
@@ -78,7 +78,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Row:
-    """One seed's result of one value of the scores, for one kind of unknown images."""
+    """One seed's result for one function of the scores and one kind of unknown images."""
 
     group: str
     what: str
@@ -95,7 +95,7 @@ class Row:
 
 
 def auroc(known: Array, unknown: Array) -> float:
-    """Return the share of pairs in which the known image has the higher value; half of the ties count."""
+    """Return the share of pairs in which the known image has the higher value; a tie counts as half."""
     ranks = rankdata(np.concatenate([known, unknown]))[: len(known)]
     return float((ranks.sum() - len(known) * (len(known) + 1) / 2) / (len(known) * len(unknown)))
 
@@ -113,7 +113,7 @@ def rows(
     known: Tensor,
     unknown: dict[str, Tensor],
 ) -> list[Row]:
-    """Compare all values of scores (n, classes); `calibration` are scores and labels."""
+    """Compare all functions of scores (n, classes); `calibration` are scores and labels."""
     found = []
     for value, of in VALUES.items():
         scores, labels = calibration
@@ -132,7 +132,7 @@ def rows(
 def learned(
     strategy: str, recipe: Recipe, sizes: tuple[int, ...], data: Inputs, seed: int, network: Callable[[], Network]
 ) -> Learned:
-    """Train as `clbench train` does, or `clbench extend` if there are two `sizes`."""
+    """Train as in `clbench train`, or as in `clbench extend` if there are two `sizes`."""
     drawn = run_seeds(seed)
     seeds = Seeds(
         run=drawn["run"], class_order=drawn["class_order"], network=drawn["model"], training=drawn["training"]
@@ -180,7 +180,7 @@ class Features:
 
 
 def caltech_features(folder: Path, data: Path) -> Features:
-    """Return the features of at most 60 images of each class; Faces are left out, being Faces_easy cut otherwise."""
+    """Return features of at most 60 images of each class, without Faces, which are Faces_easy cropped differently."""
     images = find_images(folder)
     listed = {name: own[:MOST] for name, own in zip(images.classes, images.train, strict=True) if name != "Faces"}
     pictures = dict(zip(images.classes, images.train, strict=True))["BACKGROUND_Google"]
@@ -252,7 +252,7 @@ def drawn(features: Features, order: Tensor, known: int) -> tuple[Tensor, Tensor
 
 @torch.no_grad()
 def ask(made: Learned, x: Tensor) -> Tensor:
-    """Return the scores of inputs."""
+    """Return the network's scores for inputs."""
     return torch.cat([made.score(part).float() for part in x.split(256)])
 
 
@@ -285,7 +285,7 @@ def fashion(data: Path, seed: int, progress: Console) -> list[Row]:
 
 
 def print_table(found: Sequence[Row]) -> None:
-    """Print the mean over seeds of each case."""
+    """Print each case's mean over seeds."""
     table = Table("group", "network", "unknown", "value", "AUROC", "FPR95", "known kept", "unknown refused")
     cases = dict.fromkeys((row.group, row.what, row.unknown, row.value) for row in found)
     for case in cases:
