@@ -15,8 +15,8 @@ def cross_entropy(logits: Tensor, y: Tensor, first: int = 0, *, reduction: Liter
     """-1/n Σ log softmax(logits[:, first:])[y - first]: cross-entropy over the columns from `first` on.
 
     `logits` (n, classes), `y` (n,) in first .. classes - 1. With `first` = 0 it ranges over every class seen so far,
-    with `first` = `experience.old_classes` over the current experience's classes only. Without a `reduction` each
-    sample's, (n,), in place of their mean.
+    with `first` = `experience.old_classes` over the current experience's classes only. With `reduction` "none" the
+    value of each sample, (n,), instead of their mean.
     """
     if first:
         logits, y = logits[:, first:], y - first

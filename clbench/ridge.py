@@ -1,4 +1,4 @@
-"""Ridge regression on data that come in parts, for strategies whose classifier is one regression on all data so far."""
+"""Ridge regression on data that come in parts, for strategies that classify by one regression on all data so far."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _BLOCK = 512
-"""Columns; smaller blocks spare more, but are multiplied less efficiently."""
+"""Columns per block; smaller blocks save more work, but are multiplied less efficiently."""
 
 
 class RidgeRegression:
-    """The W, (m, outputs), of the least ‖Y - XW‖² + λ‖W‖² over everything that was added: W = (XᵀX + λI)⁻¹ XᵀY.
+    """The W, (m, outputs), that minimizes ‖Y - XW‖² + λ‖W‖² over everything added so far: W = (XᵀX + λI)⁻¹ XᵀY.
 
-    Only XᵀX, (m, m), and XᵀY, (m, outputs), are kept, in float64, so that W is that of one regression on all data
+    Only XᵀX, (m, m), and XᵀY, (m, outputs), are kept, in float64, so that W is that of one regression on all data,
     however they were divided.
     """
 
@@ -25,7 +25,7 @@ class RidgeRegression:
         """XᵀY, (m, outputs)."""
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        """Add samples `x` (n, m) with targets `y` (n, outputs); outputs that were not there before come last."""
+        """Add samples `x` (n, m) with targets `y` (n, outputs); outputs that are new come last."""
         x, y = x.double(), y.double()
         if not len(self.gram):
             self.gram, self.moments = x.new_zeros(x.shape[1], x.shape[1]), x.new_zeros(x.shape[1], 0)
@@ -49,7 +49,7 @@ class RidgeRegression:
 
     @classmethod
     def unpacked(cls, rows: Tensor, moments: Tensor) -> RidgeRegression:
-        """Return the regression of which these were `packed`: its weights are the same to the bit.
+        """Return the regression that was `packed` into these: its weights are the same to the bit.
 
         Raises ValueError if they do not fit together.
         """
@@ -66,7 +66,7 @@ class RidgeRegression:
 
 
 def _add_gram(gram: Tensor, x: Tensor) -> None:
-    """Add XᵀX in place, block by block: it is symmetric, so hardly more than half of the blocks have to be computed."""
+    """Add XᵀX in place, block by block: it is symmetric, so little more than half of the blocks must be computed."""
     for start in range(0, len(gram), _BLOCK):
         rows = slice(start, start + _BLOCK)
         part = x[:, rows].T @ x[:, start:]

@@ -1,1 +1,1 @@
-"""What a plug-in file is written against: the contracts, their configuration and their vocabulary."""
+"""The contracts that plug-in files are written against, with their configuration and the types that they use."""

@@ -17,7 +17,7 @@ Classes = Literal["seen", "current", "all"]
 
 
 class Source(Protocol):
-    """Where a batch gets images from that it does not hold itself."""
+    """What a batch needs from the training loop: stored images, augmentation, logits."""
 
     def original(self, rows: Tensor) -> Tensor:
         """Return the stored images at these rows of the dataset."""
@@ -29,7 +29,7 @@ class Source(Protocol):
         """Return the network's output for `x`, computed in the recipe's precision."""
 
     def note_cross_entropy(self, outputs: int) -> None:
-        """Take note of over how many outputs a cross-entropy ranges: over a single one it is 0 whatever is learned."""
+        """Record how many outputs a cross-entropy ranges over: over a single one it is 0 whatever is learned."""
 
 
 @dataclass(slots=True)
@@ -62,12 +62,12 @@ class Batch:
 
     @property
     def recorded(self) -> Tensor | None:
-        """Raises PluginError: the name of `teacher_outputs` before 0.2."""
+        """Raises PluginError: `teacher_outputs` had this name before 0.2."""
         raise PluginError("batch.recorded is now called batch.teacher_outputs", "Rename it in the strategy's file.")
 
     @property
     def features(self) -> Tensor:
-        """The trunk's features of `x`, (n, features): `x` itself if that is what the network is trained on."""
+        """The trunk's features of `x`, (n, features): `x` itself if the network is trained on features."""
         features: Tensor = self.x if self.x.dim() == 2 else self.model.blocks(self.x)
         return features
 
@@ -96,21 +96,21 @@ class Batch:
     def cross_entropy(self, over: Classes = "seen") -> Tensor:
         """Return the classification loss of the setting: the mean cross-entropy of `logits` with `y`.
 
-        Class-incrementally the softmax ranges over all classes `seen` so far, over those of the `current` experience,
-        or over `all` of the stream, which needs a fixed head (see `Recipe.head`). In the other settings `over` has no
-        effect: task-incrementally the softmax ranges over the classes of each sample's own experience, domain-
-        incrementally over the outputs that all experiences share.
+        In the class-incremental setting the softmax ranges over all classes `seen` so far, over those of the `current`
+        experience, or over `all` of the stream, which needs a fixed head (see `Recipe.head`). In the other settings
+        `over` has no effect: the softmax ranges over the classes of each sample's own experience (task-incremental), or
+        over the outputs that all experiences share (domain-incremental).
         """
         if self.source is not None:
             self.source.note_cross_entropy(self._outputs(over))
         return self._cross_entropy(self.logits, self.y, over, "mean")
 
     def cross_entropy_of(self, x: Tensor, y: Tensor, over: Classes = "seen") -> Tensor:
-        """Return `cross_entropy` of other samples, such as exemplars: x (n, channels, height, width), y (n,)."""
+        """Return the `cross_entropy` of other samples, such as exemplars: x (n, channels, height, width), y (n,)."""
         return replace(self, x=x, y=y, logits=self.logits_of(x)).cross_entropy(over)
 
     def cross_entropies(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Return the `cross_entropy` over the classes seen of each of other samples, (n,): logits (n, …), y (n,)."""
+        """Return the `cross_entropy` over the classes seen for each of these samples, (n,): logits (n, …), y (n,)."""
         return self._cross_entropy(logits, y, "seen", "none")
 
     def _cross_entropy(self, logits: Tensor, y: Tensor, over: Classes, reduction: Literal["mean", "none"]) -> Tensor:
@@ -132,13 +132,13 @@ class Batch:
     def _source(self) -> Source:
         if self.source is None:
             raise PluginError(
-                "the loss draws exemplars or asks for stored images, and a batch of validation data comes without them",
-                "Give the strategy a hook validation_loss, which does without.",
+                "the loss draws exemplars or requests stored images, and a batch of validation data comes without them",
+                "Give the strategy a validation_loss hook that does not need them.",
             )
         return self.source
 
     def _outputs(self, over: Classes) -> int:
-        """Return over how many outputs the softmax of the cross-entropy ranges for the current experience's samples."""
+        """Return how many outputs the softmax of the cross-entropy ranges over for the current experience's samples."""
         experience = self.experience
         if experience.setting != "class_incremental" or over == "current":
             return experience.classes_per_experience[experience.index]

@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class OmitDefault:
-    """Marks a field, of a config or of a stored record, that is left out of a run's canonical JSON at its default.
+    """Marks a field of a config or stored record that is left out of a run's canonical JSON if it has its default.
 
-    A field that is added later gets it, with a default that means what was so before: the ids of older runs stay.
+    Fields that are added later get this mark, with a default that means the earlier behaviour: old runs keep their ids.
     """
 
 
@@ -34,17 +34,17 @@ def config(cls: type[T]) -> type[T]:
     Every field needs a default, so that a strategy runs without being configured; the string under a field is its
     documentation. Ranges are written with `annotated_types`: `alpha: Annotated[float, Ge(0)] = 1.0`.
 
-    A class attribute `renamed: ClassVar[Mapping[str, str]]` has the fields of earlier versions by their old name, with
-    the new one; an old name is an error that says the new one.
+    A class attribute `renamed: ClassVar[Mapping[str, str]]` maps the old names of renamed fields to their new names;
+    using an old name raises an error that gives the new one.
 
-    Raises TypeError for a field without a default and ValueError for a default that is out of its own range.
+    Raises TypeError for a field without a default and ValueError for a default outside its own range.
     """
     return _checked(cls, described=False)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def described_config(cls: type[T]) -> type[T]:
-    """Do as `config`, and take the strings under the fields into JSON schemas, for which the source is read again."""
+    """Like `config`, but put the strings under the fields into JSON schemas, for which the source is read again."""
     return _checked(cls, described=True)
 
 
@@ -56,7 +56,7 @@ def _checked(cls: type[T], described: bool) -> type[T]:
     for field in dataclasses.fields(cast(Any, made)):
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise TypeError(f"{cls.__name__}.{field.name} has no default")
-    made()  # which checks the defaults
+    made()  # checks the defaults
     if getattr(made, "renamed", None):
         _refuse_renamed(made)
     return made
@@ -107,7 +107,7 @@ def configure(cls: type[T], values: dict[str, Any], owner: str, what: str = "hyp
 
 
 def _fields_in(place: tuple[int | str, ...]) -> list[str]:
-    """Return the place of a fault without the kinds of a union, one of which each fault is about: `constrained-int`."""
+    """Return a fault's place without the member types of a union, which pydantic includes: `constrained-int`."""
     kinds = ("int", "float", "bool", "str", "none")
     return [str(part) for part in place if (str(part).isidentifier() and part not in kinds) or isinstance(part, int)]
 
@@ -119,7 +119,7 @@ def plain(value: Any) -> dict[str, Any]:
 
 
 def typed(value: Any) -> str:
-    """Return a value as one types it on a command line: `0.5`, `true`, `none`, `2.0,3.0`."""
+    """Return a value as it is typed on a command line: `0.5`, `true`, `none`, `2.0,3.0`."""
     if isinstance(value, list | tuple):
         return ",".join(map(typed, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""The constants of `--tune chf`, the continual hyper-parameter framework, as they are in a run's spec.
+"""The constants of `--tune chf`, the continual hyper-parameter framework, as stored in a run's spec.
 
 The values are those of FACIL (Masana et al. 2020, arXiv 2010.15277); learning rates are multiples of the recipe's.
 """
@@ -17,7 +17,7 @@ class ContinualTuning:
     """A search of learning rate and stability weight, repeated in every experience."""
 
     how: Literal["chf"] = "chf"
-    """Tells the ways of tuning apart."""
+    """Identifies the method of tuning."""
 
     weight: str | None = None
     """Name of the strategy's stability weight, if it has one."""
@@ -29,10 +29,10 @@ class ContinualTuning:
     """Share of an experience's training data that trials are validated on, unless the recipe has its own."""
 
     tolerance: Annotated[float, Ge(0), Lt(1)] = 0.2
-    """How far the method may stay below the accuracy of fine-tuning, as a share of it."""
+    """How far the method's accuracy may be below that of fine-tuning, as a share of the latter."""
 
     decay: Annotated[float, Gt(0), Lt(1)] = 0.5
-    """Factor of the weight after a trial outside the tolerance."""
+    """What the weight is multiplied by after a trial outside the tolerance."""
 
     searches: Annotated[int, Ge(1)] = 7
     """Maximum number of weights to try; if all fail, the next smaller one is used."""

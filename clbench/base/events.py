@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Track = Literal["sent", "kept"]
-"""Of a run that is tracked: whether its losses and metrics are sent to listeners, or kept in a file of the run, too."""
+"""Whether the losses and metrics of a tracked run are sent to listeners, or also kept in a file of the run."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class RunStarted:
 
     resumed_after: int
     step: int = 0
-    """Gradient steps of the experiences that are finished."""
+    """Gradient steps of the finished experiences."""
 
     run_id: str = ""
-    """The run's id; empty if nobody tracks the run."""
+    """The run's id; empty if the run is not tracked."""
 
     spec: dict[str, Any] = field(default_factory=dict)
-    """The run's spec as JSON-ready values; empty if nobody tracks the run."""
+    """The run's spec as JSON-ready values; empty if the run is not tracked."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ class TrainingProgress:
 
 @dataclass(frozen=True)
 class StepsTaken:
-    """Gradient steps of an experience, one after the other; sent only if somebody tracks the run."""
+    """Consecutive gradient steps of an experience; sent only if the run is tracked."""
 
     run: str
     experience: int
     epoch: int
     step: int
-    """Gradient steps of the run so far: the number of the last of these, counted from 1."""
+    """Gradient steps of the run so far: the number of the last of these steps, counted from 1."""
 
     of: int
-    """Gradient steps of the experience."""
+    """Gradient steps of the whole experience."""
 
     losses: list[float]
     """The strategy's loss in each of these steps."""
@@ -68,7 +68,7 @@ class StepsTaken:
 
 @dataclass(frozen=True)
 class EvaluatedWithin:
-    """The network was evaluated between two gradient steps of an experience; sent only if somebody tracks the run."""
+    """The network was evaluated between two gradient steps of an experience; sent only if the run is tracked."""
 
     run: str
     experience: int
@@ -76,7 +76,7 @@ class EvaluatedWithin:
     """Gradient steps of the run so far."""
 
     metrics: dict[str, float]
-    """`accuracy_seen`, `old_accuracy` and `new_accuracy` as `setting/name`, without what is undefined."""
+    """`accuracy_seen`, `old_accuracy` and `new_accuracy` as `setting/name`, without undefined values."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,13 @@ class ExperienceFinished:
     """Gradient steps of the run so far."""
 
     metrics: dict[str, float] = field(default_factory=dict)
-    """Every metric of the experiences so far as `setting/name`, without what is undefined; empty if nobody tracks the
-    run."""
+    """Every metric of the experiences so far as `setting/name`, without undefined values; empty if the run is not
+    tracked."""
 
 
 @dataclass(frozen=True)
 class CheckpointSaved:
-    """What the run goes on from if it is stopped now is in the work folder, after `finished` experiences."""
+    """A checkpoint after `finished` experiences is in the work folder; a run that is stopped now resumes from it."""
 
     run: str
     finished: int
@@ -106,7 +106,7 @@ class CheckpointSaved:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The run is finished and in the results folder."""
+    """The run is finished and stored in the results folder."""
 
     run: str
     path: str
@@ -122,7 +122,7 @@ class RunSkipped:
 
 @dataclass(frozen=True)
 class RunFailed:
-    """The run ended with an error and is stored apart from finished ones."""
+    """The run ended with an error and is stored apart from finished runs."""
 
     run: str
     message: str
@@ -134,10 +134,10 @@ class FeaturesProgress:
     """Sent a few times a second while a frozen network's features are extracted, and when all are done."""
 
     features: str
-    """Of which network, on which dataset."""
+    """The network and the dataset."""
 
     done: int
-    """Images."""
+    """Images processed so far."""
 
     total: int
     images_per_second: float
@@ -148,7 +148,7 @@ class DecodingProgress:
     """Sent a few times a second while image files are decoded, and when all are done."""
 
     images: str
-    """Of what."""
+    """What the images are."""
 
     done: int
     total: int
@@ -187,7 +187,7 @@ def to_json(event: Event) -> dict[str, Any]:
 
 
 def from_json(values: dict[str, Any]) -> Event:
-    """Return the event from which `to_json` made these values."""
+    """Return the event that `to_json` turned into these values."""
     fields = dict(values)
     event: Event = _KINDS[fields.pop("event")](**fields)
     return event

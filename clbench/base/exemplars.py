@@ -1,7 +1,7 @@
 """Exemplars: training images that a strategy stores, copied from the data and counted.
 
-Images are stored as the dataset has them, in uint8, and augmented anew whenever they are drawn. A strategy may store as
-many as its config's field `memory` says; the audit counts them (see audit/audit.py).
+Images are stored as in the dataset, in uint8, and augmented anew whenever they are drawn. A strategy may store at most
+the number in its config's field `memory`; the audit counts them (see audit/audit.py).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from clbench.networks.network import Network
 
 Class = tuple[int, int]
-"""A class of the stream: domain-incrementally the index of its experience, otherwise 0, and its output."""
+"""A class of the stream: the index of its experience (in other settings than domain-incremental 0) and its output."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class ExemplarMemory:
     """At most `capacity` images with their labels, and further values that a strategy stores with each."""
 
     held = 0
-    """Number of exemplars, the first ones, that `reservoir` leaves in their places; see `hold`."""
+    """Number of exemplars, from the first on, that `reservoir` never replaces; see `hold`."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.offered = 0
-        """Number of different images offered to `reservoir` or `balanced_reservoir` so far; see there for those that
-        return."""
+        """Number of different images offered to `reservoir` or `balanced_reservoir` so far; for images that return see
+        `reservoir`."""
 
         self._row_at: dict[int, int] = {}
-        """By its place, the dataset's row of each image that was offered in a batch."""
+        """The dataset's row of each image that was offered in a batch, by the image's place in the memory."""
 
         self._offers: Counter[int] = Counter()
         """How often each row of the current experience has been offered."""
@@ -83,17 +83,18 @@ class ExemplarMemory:
     def reservoir(self, batch: Batch, **values: Tensor) -> None:
         """Offer a batch by reservoir sampling: at any time all images offered so far are equally likely to be stored.
 
-        An image is stored once at most, however often it is offered. `values` (n, …) are stored with the images; those
-        of each offer of an image within an experience are equally likely. Where images return in later experiences, one
-        that is not stored counts anew. Of exemplars that are held, none is replaced. Source: Vitter 1985, algorithm R.
+        An image is stored at most once, however often it is offered. `values` (n, …) are stored with the images; if an
+        image is offered several times in an experience, the values of each offer are equally likely to be stored. An
+        image that returns in a later experience, and is not stored, counts as a new one. Exemplars that are held are
+        never replaced. Source: Vitter 1985, algorithm R.
         """
         self._store(batch, self._places(batch, bool(values), self._anywhere), values)
 
     def balanced_reservoir(self, batch: Batch) -> None:
-        """Offer a batch by class-balancing reservoir sampling: unequal classes are stored as equally as can be.
+        """Offer a batch by class-balancing reservoir sampling: unequal classes are stored as equally as possible.
 
-        Of a class that has once had the most exemplars all images offered are equally likely to be stored; an image of
-        any other class takes the place of one of the largest class. Source: Chrysakis & Moens 2020 (ICML), algorithm 1.
+        Once a class has had the most exemplars, all its offered images are equally likely to be stored; an image of any
+        other class replaces one of the largest class. Source: Chrysakis & Moens 2020 (ICML), algorithm 1.
         """
         kept = self._classes()
         labels = batch.y.tolist()
@@ -108,7 +109,7 @@ class ExemplarMemory:
             largest = {known for known, count in counts.items() if count == max(counts.values())}
             self._full |= largest
             if own in self._full and int(torch.randint(self._encountered[own], (1,))) >= counts[own]:
-                return self.capacity  # which is nowhere
+                return self.capacity  # that is, nowhere
             among = {own} if own in self._full else largest
             places = [at for at, known in enumerate(kept) if known in among]
             chosen = places[int(torch.randint(len(places), (1,)))]
@@ -118,9 +119,9 @@ class ExemplarMemory:
         self._store(batch, self._places(batch, False, place), self._origin(batch))
 
     def ring(self, batch: Batch) -> None:
-        """Offer a batch to a ring buffer for each class of the stream, which keeps its last images.
+        """Offer a batch to ring buffers, one for each class of the stream, which keep the last images of their class.
 
-        All have equal room. Source: Chaudhry et al. 2019 (arXiv 1902.10486), algorithm 4.
+        All have the same size. Source: Chaudhry et al. 2019 (arXiv 1902.10486), algorithm 4.
         """
         room = self.capacity // sum(batch.experience.classes_per_experience)
         new = {row: position for position, row in enumerate(batch.index.tolist()) if row >= 0}
@@ -140,9 +141,9 @@ class ExemplarMemory:
         self.select(torch.tensor(places, dtype=torch.int64))
 
     def hold(self) -> None:
-        """Let the reservoir of what is offered from now on fill only the room that is left.
+        """Protect the current exemplars: from now on the reservoir fills only the remaining room.
 
-        For a few images that stand for old data: a reservoir takes them for all that there was, and would replace most.
+        For a few images that represent old data: the reservoir would treat them as all of it, and replace most.
         """
         self.held = self.offered = len(self)
 
@@ -160,13 +161,13 @@ class ExemplarMemory:
         return list(zip(origin.tolist(), self.labels.tolist(), strict=True))
 
     def _origin(self, batch: Batch) -> dict[str, Tensor]:
-        """Return what must be stored with a batch's images to tell classes that share their outputs."""
+        """Return what must be stored with a batch's images to tell apart classes that share their outputs."""
         if batch.experience.setting != "domain_incremental":
             return {}
         return {"experience": torch.full_like(batch.y, batch.experience.index)}
 
     def _store(self, batch: Batch, last: Mapping[int, int], values: Mapping[str, Tensor]) -> None:
-        """Store samples of a batch; `last` has their positions by the places that they get."""
+        """Store samples of a batch; `last` maps places in the memory to positions in the batch."""
         if not last:
             return
         positions = torch.tensor(list(last.values()), device=batch.y.device)
@@ -181,8 +182,8 @@ class ExemplarMemory:
     def _places(self, batch: Batch, with_values: bool, place_of_new: Callable[[int, int], int]) -> dict[int, int]:
         """Return the places that samples of the batch get, with their positions in the batch.
 
-        `place_of_new` chooses a place for an image that is offered for the first time, of its position in the batch and
-        the number of exemplars so far; a place beyond the capacity is none.
+        `place_of_new` chooses the place of an image that is offered for the first time, given its position in the batch
+        and the number of exemplars so far; at a place beyond the capacity it is not stored.
         """
         if batch.experience.index != self._experience:
             self._offers, self._experience = Counter(), batch.experience.index
@@ -226,7 +227,7 @@ class ExemplarMemory:
     def keep(self, samples: Samples, chosen: Tensor, experience: Experience | None = None) -> None:
         """Append the samples at the positions `chosen` (n,) of an experience's data to the memory.
 
-        With `experience`, `limit` tells its classes from those of others that share their outputs domain-incrementally.
+        With `experience`, `limit` can tell its classes from others with the same outputs (domain-incremental setting).
         """
         images, labels = samples.take(chosen)
         values = {}
@@ -239,14 +240,14 @@ class ExemplarMemory:
         self.values |= {name: torch.cat([self.values[name], value]) for name, value in values.items()}
 
     def share(self, experience: Experience, of: Literal["seen", "stream"] = "seen") -> int:
-        """Return how many exemplars each class may have, if all classes so far, or of the stream, have as many."""
+        """Return how many exemplars each class may have if all classes so far, or of the stream, have equally many."""
         classes = experience.classes_per_experience
         return self.capacity // sum(classes if of == "stream" else classes[: experience.index + 1])
 
     def share_among_classes(self, experience: Experience, of: Literal["seen", "stream"] = "seen") -> None:
         """Give each class an equal share: old classes keep their first exemplars, new ones are drawn at random.
 
-        A class that returns is given new exemplars only as far as its share is not filled.
+        A class that returns gets new exemplars only to fill its share.
         """
         assert experience.samples is not None
         share = self.share(experience, of)
@@ -260,8 +261,8 @@ class ExemplarMemory:
     def share_by_herding(self, model: Network, experience: Experience, of: Literal["seen", "stream"] = "seen") -> None:
         """Give each class an equal share: old classes keep their first exemplars, new ones are chosen by herding.
 
-        A class that returns is given new exemplars only as far as its share is not filled. Source: Rebuffi et al. 2017
-        (arXiv 1611.07725), algorithms 4 and 5, on features of length 1, not augmented.
+        A class that returns gets new exemplars only to fill its share. Source: Rebuffi et al. 2017 (arXiv 1611.07725),
+        algorithms 4 and 5, on features of unit length, without augmentation.
         """
         assert experience.samples is not None
         share = self.share(experience, of)
@@ -281,7 +282,7 @@ class ExemplarMemory:
     def share_among_experiences(self, experience: Experience) -> None:
         """Give each experience an equal share: old ones keep their first exemplars, the new one's are drawn at random.
 
-        `values["experience"]` says which experience each exemplar is of.
+        `values["experience"]` has the experience of each exemplar.
         """
         assert experience.samples is not None
         share = self.capacity // (experience.index + 1)
@@ -315,12 +316,12 @@ class ExemplarMemory:
 
 
 def unit_features(model: Network, x: Tensor) -> Tensor:
-    """Return the trunk's features of x, (n, features), each row of length 1."""
+    """Return the trunk's features of x, (n, features), each row scaled to unit length."""
     return F.normalize(model.blocks(x).float(), dim=1)
 
 
 def herd(phi: Tensor, count: int) -> Tensor:
-    """Return positions of `count` rows of `phi` (n, features), the mean of whose first m is close to that of all."""
+    """Return positions of `count` rows of `phi` (n, features), such that the first m have about the mean of all."""
     mean, total, chosen = phi.mean(dim=0), torch.zeros_like(phi[0]), []
     left = torch.ones(len(phi), dtype=torch.bool, device=phi.device)
     for m in range(1, min(count, len(phi)) + 1):

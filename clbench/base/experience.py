@@ -1,4 +1,4 @@
-"""Where in the stream training stands, and the training data that a strategy may read there."""
+"""The current experience as a strategy sees it: its place in the stream, its classes and its training data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Experience:
-    """An experience of the stream, as a strategy knows it."""
+    """An experience of the stream, as a strategy sees it."""
 
     index: int
     """0 for the first experience."""
@@ -23,10 +23,10 @@ class Experience:
     """Number of classes in each experience of the stream."""
 
     setting: Setting = "class_incremental"
-    """The setting of training. Domain-incrementally all experiences share the outputs of the first."""
+    """The setting of training. In the domain-incremental setting all experiences share the outputs of the first."""
 
     samples: Samples | None = field(default=None, compare=False, repr=False)
-    """The experience's training data in `training_data`, `before_experience` and `after_experience`; None in all other
+    """The experience's training data, in `training_data`, `before_experience` and `after_experience`; None in all other
     hooks."""
 
     @property
@@ -43,7 +43,7 @@ class Experience:
 
     @property
     def old_groups(self) -> tuple[int, ...]:
-        """Number of neighbouring outputs of each earlier experience; domain-incrementally they are one group."""
+        """Number of adjacent outputs of each earlier experience; a single group in the domain-incremental setting."""
         if self.setting == "domain_incremental":
             return self.classes_per_experience[:1] if self.index else ()
         return self.classes_per_experience[: self.index]
@@ -63,13 +63,13 @@ class Samples(Protocol):
     def batches(self, size: int, generator: Generator | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield x (size, channels, height, width), preprocessed and not augmented, and y (size,) of every sample.
 
-        The order is drawn from `generator`, or without one is the dataset's. The last batch may be smaller.
+        The order is drawn from `generator`; without one it is the dataset's. The last batch may be smaller.
         """
 
     def shuffled(self, size: int, augmented: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield x and y of every sample in an order drawn from the run's training seed, the same in every call.
 
-        With `augmented` the images are changed as the recipe says, by draws from that seed too.
+        With `augmented` the images are augmented as in the recipe, with random numbers from the same seed.
         """
 
     def take(self, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The contract of a strategy that classifies by statistics of the trunk's features instead of training by gradients.
+"""The contract of a strategy that classifies by statistics of the trunk's features, without training by gradients.
 
     class NearestClassMean(clbench.FeatureStrategy[Config]):
         def learn(self, features, labels, experience):
@@ -7,12 +7,12 @@
 
 The trunk is trained on the first experience with the recipe, by plain cross-entropy, and is frozen from then on. A
 trunk that is frozen from the start, so that its features are the network's input, is not trained at all. After each
-experience, the first included, the features of its training data are computed once, in evaluation mode and without
-augmentation, and given to `learn`. No sample is kept: what `learn` sets on `self` must not grow with the samples.
+experience, including the first, the features of its training data are computed once, in evaluation mode and without
+augmentation, and passed to `learn`. No sample is kept: what `learn` sets on `self` must not grow with the samples.
 
-Class-incrementally each class comes in one experience only. Task-incrementally the same scores are compared among the
-classes of a sample's own experience. Domain-incrementally the same labels come again in every experience: a strategy
-whose statistics cannot be continued for a class refuses this setting in `check_protocol`.
+In the class-incremental setting each class comes in one experience only. In the task-incremental setting the same
+scores are compared among the classes of a sample's own experience. In the domain-incremental setting the same labels
+return in every experience: a strategy that cannot update the statistics of a class refuses it in `check_protocol`.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ BATCH = 500
 
 
 class FeatureStrategy(Strategy[ConfigT]):
-    """A classifier from statistics of features. A subclass has `learn`, and usually `start`, which calls this one."""
+    """A classifier from statistics of features. Subclasses define `learn`, and usually `start`, calling this one."""
 
     statistics = "large"
 
     trains_trunk: bool = True
-    """Whether the trunk has anything to train; known from `start` on."""
+    """Whether the trunk has anything to train; set by `start`."""
 
     def start(self, model: Network) -> None:
-        """Take note of whether the trunk has anything to train."""
+        """Record whether the trunk has anything to train."""
         self.trains_trunk = len(model.blocks) > 0
 
     def learn(self, features: Tensor, labels: Tensor, experience: Experience) -> nn.Module:
@@ -57,8 +57,8 @@ class FeatureStrategy(Strategy[ConfigT]):
     def operations(self, images: int, classes: int, features: int) -> float:
         """Return about how many floating-point operations `learn` takes for `images` (n) of new `classes`.
 
-        Only users are told of it: how long it will take, if that is long. 0, as here, if it takes no longer than to
-        compute the n x f features.
+        Used only to announce how long it will take, if that is long. 0, the default, if it takes no longer than
+        computing the n x f features.
         """
         return 0.0
 
@@ -84,6 +84,6 @@ class FeatureStrategy(Strategy[ConfigT]):
         return self.learned
 
     def predict_within(self, model: Network, x: Tensor, experience: Experience) -> Tensor:
-        """Score by the head, which is what trains then."""
+        """Return the head's scores, since the head is what is being trained then."""
         scores: Tensor = model(x)
         return scores

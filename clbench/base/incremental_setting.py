@@ -14,5 +14,6 @@ READINGS: dict[Setting, tuple[Setting, ...]] = {
     "task_incremental": ("task_incremental",),
     "domain_incremental": ("domain_incremental",),
 }
-"""The settings in which a run trained in each is evaluated. A class-incremental run is evaluated task-incrementally by
-masking its outputs; that is not the same as a run trained task-incrementally, with a head for each experience."""
+"""The settings in which a run is evaluated, by the setting in which it is trained. A class-incremental run is evaluated
+task-incrementally by masking its outputs; a run trained task-incrementally, with a head for each experience, is not the
+same."""

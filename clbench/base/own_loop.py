@@ -1,4 +1,4 @@
-"""The pieces of the harness's training loop, for a strategy with a training loop of its own."""
+"""The pieces of the harness's training loop, for strategies that have their own training loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from clbench.networks.network import Network
 
 Inputs = tuple["Tensor", "Tensor", "Tensor", "Tensor | None"]
-"""A batch as it is served: x or the frozen trunk's features, labels, rows of the dataset, the teacher's outputs."""
+"""A batch as it is loaded: x or the frozen trunk's features, labels, rows of the dataset, the teacher's outputs."""
 
 
 class TrainingSamples(Protocol):
@@ -32,7 +32,7 @@ class TrainingSamples(Protocol):
 
 
 class Training(Protocol):
-    """One experience in training; for an example of a loop see `_train` in training/loop.py."""
+    """The training of one experience; for an example of a loop see `_train` in training/loop.py."""
 
     model: Network
     optimizer: torch.optim.Optimizer
@@ -48,16 +48,16 @@ class Training(Protocol):
     """A PhaseTimer."""
 
     def begin_epoch(self, epoch: int) -> Iterator[Inputs]:
-        """Freeze the modules that the strategy wants frozen, and return the epoch's batches."""
+        """Freeze what the strategy wants frozen in this epoch, and return its batches."""
 
     def end_epoch(self, epoch: int) -> bool:
         """Return whether the experience ends with this epoch."""
 
     def begin_step(self) -> None:
-        """Stop if the user asked for it; set the learning rate."""
+        """Stop if the user requested it, and set the learning rate."""
 
     def batch(self, inputs: Inputs) -> Batch:
-        """Return the batch for `loss`, with the logits still missing."""
+        """Return the batch for `loss`, still without logits."""
 
     def forward(self, batch: Batch) -> Tensor:
         """Compute and return the logits."""
@@ -72,4 +72,4 @@ class Training(Protocol):
         """Update the weights."""
 
     def end_step(self, loss: Tensor, samples: int) -> None:
-        """Count a step on this number of samples."""
+        """Record a step on this number of samples."""

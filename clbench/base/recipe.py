@@ -1,4 +1,4 @@
-"""A recipe: a complete training protocol under a name, the same for every strategy that is compared."""
+"""Recipes: complete, named training protocols, each the same for every strategy that is compared."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ class Augmentation:
     """Random changes to each training image, drawn anew whenever it is seen."""
 
     crop: Annotated[int, Ge(0), Le(16)] = 0
-    """Pixels of zero padding on every side, of which a window of the image's own size is cut; 0 is none."""
+    """Pixels of zero padding on every side, before a window of the image's own size is cut out; 0 for none."""
 
     flip: bool = False
     """Mirror left to right with probability 1/2."""
 
     brightness: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Multiply the pixels by a factor drawn from 1 - brightness to 1 + brightness; 0 is none."""
+    """Multiply the pixels by a factor drawn from 1 - brightness to 1 + brightness; 0 for none."""
 
     @property
     def active(self) -> bool:
-        """Whether an image differs from one time that it is seen to the next."""
+        """Whether an image may differ each time it is seen."""
         return bool(self.crop or self.flip or self.brightness)
 
 
 @described_config
 class Overrides:
-    """What is different in some experiences or for some strategy; None leaves the recipe's value."""
+    """Values that differ in some experiences or for some strategy; None keeps the recipe's value."""
 
     epochs: Annotated[int, Ge(1)] | None = None
     """Passes over an experience's training data."""
@@ -52,8 +52,8 @@ class Overrides:
 
 @described_config
 class Recipe:
-    """What is trained, and how. Every experience gets the same `epochs` over its own training data, unless `first` or
-    `of_strategy` says otherwise."""
+    """Which network is trained, and how. Every experience gets the same `epochs` over its own training data, unless
+    `first` or `of_strategy` says otherwise."""
 
     renamed: ClassVar[Mapping[str, str]] = {"model": "network", "pixels": "normalization"}
 
@@ -66,14 +66,14 @@ class Recipe:
     `size` and `train`."""
 
     initialization: Annotated[Literal["architecture", "torch"], OMIT_DEFAULT] = "architecture"
-    """How the trunk's convolutions are initialized: as the architecture says (residual networks as He et al. 2015),
-    or as torch does by default."""
+    """How the trunk's convolutions are initialized: as the architecture prescribes (residual networks as in He et al.
+    2015), or with torch's defaults."""
 
     optimizer: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] = "sgd"
-    """See `optimizer_state` for what becomes of it between experiences."""
+    """See `optimizer_state` for what happens to it between experiences."""
 
     optimizer_state: Literal["fresh", "carried"] = "fresh"
-    """Whether each experience begins with a new optimizer, or goes on with the moments that the last one left."""
+    """Whether each experience begins with a new optimizer, or with the moments that the last one left."""
 
     lr: Annotated[float, Gt(0)] = 0.1
     """Learning rate at the start of each experience."""
@@ -85,7 +85,7 @@ class Recipe:
     """λ of ½λ‖θ‖², added to the gradient of every parameter that trains; decoupled from the gradient in adamw."""
 
     clip_norm: Annotated[Annotated[float, Gt(0)] | None, OMIT_DEFAULT] = None
-    """Largest norm of the gradient over all parameters; a longer gradient is scaled down to it. None is no clipping."""
+    """Largest norm of the gradient over all parameters; a longer gradient is scaled down to it. None: no clipping."""
 
     schedule: Literal["constant", "cosine", "milestones", "plateau", "warm_restarts"] = "constant"
     """Learning rate over an experience: constant; a half cosine down to 0, step by step; divided at `milestones`;
@@ -101,99 +101,99 @@ class Recipe:
     """Epochs of the first cosine of `warm_restarts`."""
 
     restart_factor: Annotated[int, Ge(1), OMIT_DEFAULT] = 1
-    """How many times as long each further cosine of `warm_restarts` is."""
+    """Factor by which each further cosine of `warm_restarts` is longer than the one before."""
 
     milestones: Milestones = ()
     """Epochs of an experience after which the rate is divided."""
 
     divisor: Annotated[float, Gt(1)] = 10.0
-    """By what the rate is divided, at a milestone or a plateau."""
+    """What the rate is divided by at a milestone or a plateau."""
 
     patience: Annotated[int, Ge(1)] = 10
-    """Epochs without progress that make a plateau."""
+    """Epochs without progress that count as a plateau."""
 
     lr_min: Annotated[float, Gt(0)] = 1e-4
     """Rate below which a plateau ends the experience."""
 
     validation: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Share of each class's training data that is not trained on, but kept for the schedule to watch."""
+    """Share of each class's training data that is not trained on but held out for the schedule to follow."""
 
     batch_size: Annotated[int, Ge(1)] = 128
-    """Samples a gradient step; the last batch of an epoch may be smaller."""
+    """Samples per gradient step; the last batch of an epoch may be smaller."""
 
     epochs: Annotated[int, Ge(1)] = 1
     """Passes over an experience's training data."""
 
     iterations: Annotated[int, Ge(0)] = 0
-    """Gradient steps per experience, whatever its size, in place of `epochs`; 0 leaves it at the epochs."""
+    """Gradient steps per experience, whatever its size, instead of `epochs`; 0 to train for `epochs`."""
 
     steps_per_batch: Annotated[int, Ge(1), OMIT_DEFAULT] = 1
-    """Gradient steps on a batch, one after the other; an epoch has as many times the steps of one pass."""
+    """Consecutive gradient steps on each batch; an epoch has that many times the steps of a single pass."""
 
     drop_last: bool = False
-    """Leave out what of a pass over the data does not fill a batch."""
+    """Leave out the last samples of a pass over the data if they do not fill a batch."""
 
     augmentation: Augmentation = Augmentation()
     """Random changes to the training images."""
 
     batch_norm: Annotated[Literal["training", "given"], OMIT_DEFAULT] = "training"
-    """Statistics by which batch normalisation normalizes in training: the batch's, or the running ones that the network
-    was given, which then stay as they are. A few images of one class have other statistics than all that it has
+    """Statistics that batch normalisation uses in training: the batch's, or the running ones that the network came
+    with, which then do not change. A few images of one class have other statistics than everything that it has
     learned."""
 
     padding: Annotated[int, Ge(0), Le(16)] = 0
-    """Pixels of zeros that every image gets on each side, in training and in testing."""
+    """Pixels of zero padding on each side of every image, in training and in testing."""
 
     normalization: Literal["unit", "standardized"] = "standardized"
-    """Pixels in 0..1, or those minus the training set's mean and divided by its standard deviation, per channel; with
-    the padding, where there is any."""
+    """Pixels in 0..1, or those minus the training set's mean and divided by its standard deviation, per channel; these
+    include the padding, if any."""
 
     head: Literal["growing", "fixed"] = "growing"
-    """Rows of the head that are drawn when their classes come, or all at the start. Classes that have not come yet are
-    never predicted, and take part in a loss only where the strategy says so."""
+    """Whether the rows of the head are drawn when their classes come, or all at the start. Classes that have not come
+    yet are never predicted, and take part in a loss only if the strategy includes them."""
 
     head_initialization: Annotated[Literal["torch", "lecun"], OMIT_DEFAULT] = "torch"
-    """How the head's rows are drawn, of f features: weights and biases from U(-1/√f, 1/√f), or weights from
+    """How the head's rows are drawn, for f features: weights and biases from U(-1/√f, 1/√f), or weights from
     U(-√(3/f), √(3/f)) and biases of 0."""
 
     head_parameters: Annotated[Literal["shared", "per_experience"], OMIT_DEFAULT] = "shared"
-    """Task-incrementally, with a fixed head: whether all its rows are one parameter, or the rows of each experience are
-    one of their own, as in a network with a head per task. Adam counts the steps of a parameter from its first gradient
-    on. In the other settings it is always shared."""
+    """For a fixed head in the task-incremental setting: whether all its rows are one parameter, or the rows of each
+    experience are a separate one, as in a network with a head per task. Adam counts the steps of a parameter from its
+    first gradient on. In the other settings it is always shared."""
 
     class_order: str = "scenario"
     """The order of classes that the protocol prescribes: `natural` (0, 1, 2, …), `seed` (drawn from the seed), or the
-    class ids as a list; else the scenario's."""
+    class ids as a list; `scenario` for the scenario's own."""
 
     stream_options: Annotated[Mapping[str, int | float | str], OMIT_DEFAULT] = field(default_factory=dict)
-    """Options of the scenario's stream that the protocol prescribes; `--set stream.NAME=VALUE` comes before them."""
+    """Options of the scenario's stream that the protocol prescribes; `--set stream.NAME=VALUE` overrides them."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the network's forward pass; losses are always computed in float32."""
 
     first: Overrides = Overrides()
-    """What is different in the first experience."""
+    """Values that differ in the first experience."""
 
     of_strategy: Mapping[str, Overrides] = field(default_factory=dict)
-    """What is different for a strategy, by its name: published protocols often give each its own budget. In the first
-    experience `first` comes before it."""
+    """Values that differ for a strategy, by its name: published protocols often give each its own budget. In the first
+    experience `first` takes precedence."""
 
     def for_strategy(self, name: str) -> Recipe:
-        """Return the recipe as it is for a strategy."""
+        """Return the recipe as it applies to a strategy."""
         if not self.of_strategy:
             return self
         return replace(self, **_set(self.of_strategy.get(name, Overrides())), of_strategy={})
 
     def in_setting(self, setting: Setting) -> Recipe:
-        """Return the recipe as it is in a setting."""
+        """Return the recipe as it applies in a setting."""
         return self if setting == "task_incremental" else replace(self, head_parameters="shared")
 
     def at(self, experience: int) -> Recipe:
-        """Return the recipe as it is in an experience, 0 the first."""
+        """Return the recipe as it applies in an experience; 0 is the first."""
         return replace(self, **(_set(self.first) if experience == 0 else {}), first=Overrides())
 
     def shortened(self, epochs: int) -> Recipe:
-        """Return the recipe with so many epochs everywhere, for every strategy; milestones move in proportion."""
+        """Return the recipe with this many epochs everywhere, for every strategy; milestones move in proportion."""
         first = replace(self.first, **_shortened(self.first, self, epochs))
         others = {name: replace(own, **_shortened(own, self, epochs)) for name, own in self.of_strategy.items()}
         milestones = tuple(m * epochs / self.epochs for m in self.milestones)
@@ -201,7 +201,7 @@ class Recipe:
 
     @property
     def length(self) -> str:
-        """How long an experience trains, for people: `4 epochs`, `200, then 250 epochs` or `2000 steps`."""
+        """How long an experience trains, in words: `4 epochs`, `200, then 250 epochs` or `2000 steps`."""
         if self.iterations:
             return f"{self.iterations} steps"
         if self.first.epochs not in (None, self.epochs):

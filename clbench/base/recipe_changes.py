@@ -1,7 +1,7 @@
-"""A recipe with values that the user sets: `--set recipe.lr=0.05`, `--set recipe.augmentation.crop=4`.
+"""Apply the values that the user sets to a recipe: `--set recipe.lr=0.05`, `--set recipe.augmentation.crop=4`.
 
-A value that is set holds in every experience and for every strategy: what the recipe itself says about it in `first`
-and `of_strategy` is dropped. A value that the rest of the recipe would leave without effect is refused.
+A value that is set applies in every experience and for every strategy: the recipe's own values for it in `first` and
+`of_strategy` are dropped. A value that would have no effect with the rest of the recipe is refused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NEEDS: dict[str, tuple[str, Callable[[Recipe], Any]]] = {
     "head_parameters": ("head fixed", lambda recipe: recipe.head == "fixed"),
     "epochs": ("iterations 0, since iterations replace epochs", lambda recipe: not recipe.iterations),
     "warmup_epochs": (
-        "another schedule than plateau, and more epochs than that",
+        "a schedule other than plateau, and more epochs than that",
         lambda recipe: recipe.schedule != "plateau" and (recipe.iterations or recipe.warmup_epochs < recipe.epochs),
     ),
 }
@@ -40,7 +40,7 @@ _NEEDS: dict[str, tuple[str, Callable[[Recipe], Any]]] = {
 
 
 def changed(recipe: Recipe, values: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
-    """Return the recipe with these values by path (`lr`, `first.epochs`), and all that is then different in it.
+    """Return the recipe with these values by path (`lr`, `first.epochs`), and every value that then differs in it.
 
     Values may be strings as typed on a command line. Raises UsageError for a path or value that a recipe cannot have,
     and for one that would have no effect.
@@ -81,7 +81,7 @@ def _text(value: Any) -> str:
 
 
 def _without_overrides(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
-    """Return the recipe without its own exceptions to what is set for all experiences and strategies."""
+    """Return the recipe without its own overrides of the values that are set for all experiences and strategies."""
     names = {field.name for field in dataclasses.fields(cast(Any, Overrides))} & set(values)
     dropped: dict[str, Any] = dict.fromkeys(names)
     first = dataclasses.replace(cast(Any, recipe.first), **dropped)
@@ -93,9 +93,9 @@ def _checked(path: str) -> list[str]:
     """Return the parts of a path. Raises UsageError if a recipe has no such field."""
     parts = path.split(".")
     if parts[0] == "network_config":
-        raise UsageError(f"recipe.{path}: the network's own are set by --set network.NAME=VALUE")
+        raise UsageError(f"recipe.{path}: set the network's hyper-parameters with --set network.NAME=VALUE")
     if parts[0] == "stream_options":
-        raise UsageError(f"recipe.{path}: the stream's own are set by --set stream.NAME=VALUE")
+        raise UsageError(f"recipe.{path}: set the stream's options with --set stream.NAME=VALUE")
     if parts[0] == "of_strategy" and len(parts) == 3:
         _require(Overrides, parts[2], path)
     elif parts[0] in _NESTED and len(parts) == 2:
@@ -105,7 +105,7 @@ def _checked(path: str) -> list[str]:
     elif parts[0] in _NESTED and len(parts) == 1:
         raise UsageError(f"recipe.{path} has fields of its own, for example recipe.{path}.{_names(_NESTED[path])[0]}")
     else:
-        raise UsageError(f"a recipe has no field '{path}'", "Nested ones: recipe.first.lr, recipe.of_strategy.lwf.lr")
+        raise UsageError(f"a recipe has no field '{path}'", "Nested fields: recipe.first.lr, recipe.of_strategy.lwf.lr")
     return parts
 
 
@@ -123,7 +123,7 @@ def _names(cls: type[Any]) -> list[str]:
 
 
 def _typed(path: str, value: Any) -> Any:
-    """Return a value as it is checked: `10,20` stands for a list, and `none` for no value."""
+    """Return a value in the form that is checked: `10,20` stands for a list, and `none` for no value."""
     if isinstance(value, str) and path.endswith("milestones"):
         return [part for part in value.split(",") if part]
     return None if isinstance(value, str) and value.lower() == "none" and path != "network" else value

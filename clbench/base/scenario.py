@@ -11,25 +11,25 @@ from clbench.base.recipe import Recipe
 class Scenario:
     """A stream of experiences. A scenario file defines exactly one subclass; its name is the file's stem.
 
-    It gives `dataset` and `split`, or `benchmark`.
+    It sets `dataset` and `split`, or `benchmark`.
     """
 
     version: ClassVar[int] = 1
-    """Raised whenever a change of the file changes results, so that runs from before and after are never mixed up."""
+    """To be raised whenever a change to the file changes results, so that runs from before and after never mix."""
 
     dataset: ClassVar[str]
     """Name of a built-in dataset, or of one that was imported with `clbench data import`."""
 
     images: ClassVar[str] = ""
-    """What is imported as `dataset` if it is not there yet: a folder in the data folder, by default `images/DATASET`,
+    """What is imported as `dataset` if it does not exist yet: a folder in the data folder, by default `images/DATASET`,
     or `torchvision:NAME`."""
 
     image_size: ClassVar[int | None] = None
-    """Height and width in pixels to which these images are brought; None if all have one size already."""
+    """Height and width in pixels that these images are resized to; None if all have the same size already."""
 
     split: ClassVar[str]
-    """`5` equal experiences, sizes with repeats `50+10x5`, or a list `4,3,3`; see clbench/streams/splits.py. Without
-    it the dataset's own, if it has one."""
+    """`5` equal experiences, sizes with repeats `50+10x5`, or a list `4,3,3`; see clbench/streams/splits.py. By
+    default the dataset's own, if it has one."""
 
     stream: ClassVar[str] = "class"
     """The kind of stream, as `--stream` names it; see clbench/streams/kinds.py."""
@@ -41,13 +41,13 @@ class Scenario:
     """The setting of training unless the user says otherwise: `class`, `task` or `domain`."""
 
     class_order: ClassVar[str] = "seed"
-    """`seed` (drawn from the run's seed), `natural`, or a list of class ids; whole domains if the dataset has any. Of a
-    `benchmark` it is its own, unless the file says otherwise."""
+    """`seed` (drawn from the run's seed), `natural`, or a list of class ids; whole domains if the dataset has any. A
+    `benchmark` keeps its own order unless the file sets one."""
 
     benchmark: ClassVar[Callable[..., Any] | None] = None
     """A static method that builds an Avalanche benchmark (a CLScenario with a train and a test stream), in which each
     class is in one experience, or with the setting `domain` all classes are in every experience. Called once for each
-    version of the file; a parameter `dataset_root` is given the data folder. Its images must be untransformed, except
+    version of the file; a parameter `dataset_root` receives the data folder. Its images must be untransformed, except
     for their size: the recipe normalizes and augments."""
 
     recipes: ClassVar[Mapping[str, Recipe]]

@@ -13,17 +13,17 @@ The harness owns the loop. For experience i it calls, in this order,
     after_step
     after_experience
 
-and then evaluates a copy of the network, by `predict`, and saves the state. If a strategy has a `first_loss`, then of
-these hooks only `after_experience` is called in the first experience.
+and then evaluates a copy of the network with `predict`, and saves the state. If a strategy has a `first_loss`, only
+`after_experience` of these hooks is called in the first experience.
 
 Class labels are positions in the class order: the classes of experience 0 come first, and column c of the logits
 belongs to class c. With a growing head the logits have one column per class seen so far, so a plain cross-entropy
 ranges over the classes seen so far.
 
 A strategy sees the training data of the current experience and nothing else: no earlier or later data, no test data.
-Of earlier data it has only what it stored in an ExemplarMemory (see base/exemplars.py), whose capacity is its config's
-field `memory`. What it sets on `self` is carried from experience to experience. It must be picklable, since it is saved
-after each experience.
+The only earlier data that it has are those that it stored in an ExemplarMemory (see base/exemplars.py), whose capacity
+is its config's field `memory`. What it sets on `self` is kept from one experience to the next. It must be picklable,
+since it is saved after each experience.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ RENAMED_HOOKS = {
     "answers_live": "online_teacher",
     "plugins": "clbench.avalanche.plugin_strategy.AvalancheStrategy.plugin",
 }
-"""Hooks by their names before 0.2; a strategy that still uses one is refused."""
+"""Hooks by their names before 0.2, with their new names; a strategy that still uses an old one is refused."""
 
 BOUNDARY_HOOKS = (
     "training_data",
@@ -64,7 +64,7 @@ BOUNDARY_HOOKS = (
     "trained_modules",
     "train",
 )
-"""What is called once for each experience, and therefore not where boundaries are not told."""
+"""Hooks that are called once per experience, and therefore not on streams that do not tell where experiences begin."""
 
 ConfigT = TypeVar("ConfigT")
 TrainingData = Literal["current", "seen", "with_memory", "with_repeated_memory", "memory", "read"]
@@ -77,37 +77,38 @@ class Strategy(Generic[ConfigT]):
     """A continual-learning method. A strategy file defines exactly one subclass; its name is the file's stem."""
 
     reference: ClassVar[Literal["lower", "upper"] | None] = None
-    """Set by a strategy that bounds comparisons from below (no measure taken) or above (all data kept)."""
+    """Set by a strategy that bounds comparisons from below (nothing done against forgetting) or above (all data
+    kept)."""
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Published variants by name: `loss` is the formula, `source` the publication or code, `set` the hyper-parameters
-    that differ from the defaults, and `in_setting` those that differ further in a setting. The variant without `set` is
+    that differ from the defaults, and `in_setting` those that also differ in a setting. The variant without `set` is
     the default."""
 
     in_recipe: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Hyper-parameters that are not at their defaults under the recipes of a name, unless the user or a preset sets
-    them: `{"quick": {"projections": 2000}}`."""
+    """Hyper-parameters that have other defaults under the recipes of a name, unless the user or a preset sets them:
+    `{"quick": {"projections": 2000}}`."""
 
     dialects_of: ClassVar[str | None] = None
-    """Set, as a plain string, by a file that holds further presets of the strategy of this name."""
+    """Set, as a plain string, by a file that holds further presets of the strategy with this name."""
 
     stability: ClassVar[tuple[str, float] | None] = None
-    """The hyper-parameter that trades plasticity for stability, and the value from which `--tune` starts: `chf` decays
+    """The hyper-parameter that trades plasticity for stability, and the value that `--tune` starts from: `chf` decays
     it until the new classes are learned well enough."""
 
     memory_field: ClassVar[str] = "memory"
-    """The config's field with the number of exemplars that may be stored, if it has one."""
+    """The config field with the number of exemplars that may be stored, if there is one."""
 
     statistics: ClassVar[Literal["small", "large"] | None] = None
-    """Set by a strategy that learns from statistics of features. They can be kept with a network, and classes be added
-    to it without the data: `clbench train` keeps small ones, of megabytes, and large ones if it is asked to."""
+    """Set by a strategy that learns from statistics of features. They can be stored with a network, so that classes can
+    be added to it without the data: `clbench train` stores small ones (megabytes), and large ones on request."""
 
     only_new_classes: ClassVar[bool] = False
-    """Set by a strategy that leaves what it knows of a class as it is: it ignores further images of it, or
+    """Set by a strategy that does not learn more about a class it knows: it ignores further images of the class, or
     their labels."""
 
     package: ClassVar[str | None] = None
-    """The package, with its version, whose training loop the strategy runs in; None for the harness's own."""
+    """The package, with its version, whose training loop trains the strategy; None for the harness's own loop."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -126,22 +127,22 @@ class Strategy(Generic[ConfigT]):
     def boundary_hooks(cls, config: ConfigT) -> tuple[str, ...]:
         """Return the hooks for which the strategy must be told where experiences begin and end.
 
-        On a stream that does not tell none of `BOUNDARY_HOOKS` is called, and a strategy that needs one is refused; by
-        default it needs those that it has.
+        If a stream does not tell it, none of `BOUNDARY_HOOKS` is called, and a strategy that needs one is refused. By
+        default a strategy needs those that it defines.
         """
         return tuple(name for name in BOUNDARY_HOOKS if getattr(cls, name) is not getattr(Strategy, name))
 
     @classmethod
     def needs_passes(cls, config: ConfigT) -> bool:
-        """Return whether the strategy needs several passes over an experience's data: it is refused where they pass by
-        once. By default it does if its config has `warmup_epochs`."""
+        """Return whether the strategy needs several passes over an experience's data: if so, it is refused on streams
+        that show them once. By default it does if its config sets `warmup_epochs`."""
         return bool(getattr(config, "warmup_epochs", 0))
 
     def start(self, model: Network) -> None:
-        """Called once, before any data is read, with the network in its initial weights, without a head.
+        """Called once, before any data is read, with the network at its initial weights, without a head.
 
-        Weights that are set here are those that the first experience starts from. Raise UsageError for a config that
-        does not fit this network.
+        The first experience starts from weights that are set here. Raise UsageError for a config that does not fit this
+        network.
         """
 
     @property
@@ -159,7 +160,7 @@ class Strategy(Generic[ConfigT]):
         return None
 
     def training_data(self, experience: Experience) -> TrainingData | None:
-        """Return what the experience trains on; see `TrainingData`. None skips the experience, also in evaluation.
+        """Return what the experience trains on; see `TrainingData`. None skips the experience and its evaluation.
 
         Called before the experience is trained, with its `experience.samples`.
         """
@@ -170,7 +171,7 @@ class Strategy(Generic[ConfigT]):
         return False
 
     def weight_decay(self, experience: Experience) -> float:
-        """Return λ of a term ½λ‖θ‖² over all trained parameters, which is added to the recipe's weight decay.
+        """Return λ of a term ½λ‖θ‖² over all trained parameters, in addition to the recipe's weight decay.
 
         The optimizer `adamw` shrinks the weights by it instead of adding its gradient.
         """
@@ -182,7 +183,7 @@ class Strategy(Generic[ConfigT]):
         `experience` is the one about to be trained; the network's head still has the old classes only. Called in
         evaluation mode, without gradients. If the recipe does not augment images, it is called once for all training
         data before training; otherwise with a frozen copy of the old network for every augmented batch. The result
-        says which of the two was done.
+        shows which of the two was done.
         """
         raise NotImplementedError
 
@@ -194,22 +195,22 @@ class Strategy(Generic[ConfigT]):
         """Called before training, after the head has grown; `experience.samples` gives access to the training data."""
 
     def rate_factors(self, experience: Experience) -> Mapping[str, float]:
-        """Return by which factors, above 0, the learning rates of parts of the network are multiplied.
+        """Return factors, above 0, by which the learning rates of parts of the network are multiplied.
 
         The parts are `trunk`, `head` and `modules`, the strategy's own `trained_modules`; a part that is not named has
-        factor 1. They hold for the whole experience and for every rate of the recipe's schedule. A part that is not to
-        change at all is `frozen` instead.
+        factor 1. The factors apply to the whole experience and to every rate of the recipe's schedule. To keep a part
+        from changing at all, use `frozen`.
         """
         return {}
 
     def trained_modules(self) -> Sequence[nn.Module]:
-        """Return modules of the strategy's own that train with the network: prompts, adapters, projection heads.
+        """Return the strategy's own modules that train with the network: prompts, adapters, projection heads.
 
-        Called after `before_experience`, which may make or replace them. Keep them on `self`, so that they are saved
+        Called after `before_experience`, which may create or replace them. Keep them on `self`, so that they are saved
         with the run. They are moved to the run's device and are in training mode during training, in evaluation mode
         after it. Their parameters join the recipe's optimizer, weight decay and gradient clipping; `loss` must use
-        them. An optimizer whose state is carried on (see `Recipe.optimizer_state`) knows parameters by their order, so
-        that new ones must come last.
+        them. An optimizer whose state is carried over (see `Recipe.optimizer_state`) identifies parameters by their
+        order, so new ones must come last.
         """
         return ()
 
@@ -232,16 +233,16 @@ class Strategy(Generic[ConfigT]):
     def validation_loss(self, batch: Batch) -> Tensor:
         """Return the loss of a batch of validation data, which the schedule `plateau` follows. By default `loss`.
 
-        Called in evaluation mode, without gradients. No exemplars can be drawn: a strategy whose `loss` does has this
-        hook, too.
+        Called in evaluation mode, without gradients. No exemplars can be drawn: a strategy whose `loss` draws some
+        must define this hook, too.
         """
         return self.loss(batch)
 
     def train(self, training: Training) -> None:
-        """Train the current experience by a loop of the strategy's own, made of the harness's pieces: a Training.
+        """Train the current experience with the strategy's own loop, built from the harness's pieces: a Training.
 
-        For methods that exist as another library's training loop; see clbench/avalanche/. A strategy without this hook
-        is trained by the harness's loop, clbench/training/loop.py.
+        For methods that exist as another library's training loop; see clbench/avalanche/. Strategies without this hook
+        are trained by the harness's loop, clbench/training/loop.py.
         """
         raise NotImplementedError
 
@@ -255,20 +256,21 @@ class Strategy(Generic[ConfigT]):
         """Called after training, before evaluation; `experience.samples` gives access to the training data again."""
 
     def classifier(self, model: Network, experience: Experience) -> nn.Module:
-        """Return what classifies the trunk's features: (n, f) -> scores (n, outputs). By default the network's head.
+        """Return the classifier of the trunk's features: (n, f) -> scores (n, outputs). By default the network's head.
 
-        `experience` is the one that was trained last. It is what a trained network is saved and exported with: a
-        strategy that predicts by something else than the head returns one of clbench.networks.classifiers, if it can,
-        and then needs no `predict` of its own.
+        `experience` is the one that was trained last. A trained network is saved and exported with this classifier: a
+        strategy that does not predict with the head returns one of clbench.networks.classifiers, if it can, and then
+        needs no `predict` of its own.
         """
         return model.head
 
     def predict(self, model: Network, x: Tensor, experience: Experience) -> Tensor:
-        """Return a score for every output, (n, outputs), of x (n, …); the highest admissible one is the prediction.
+        """Return a score for every output, (n, outputs), for x (n, …); the highest admissible one is the prediction.
 
         `experience` is the one that was trained last. Called for evaluation, without gradients, with a copy of the
-        network in evaluation mode. By default the `classifier`'s scores of the trunk's features. A sample's scores may
-        not depend on the other samples of the batch. NaN for a class that may be predicted ends the run with an error.
+        network in evaluation mode. By default the `classifier`'s scores for the trunk's features. A sample's scores
+        must not depend on the other samples of the batch. NaN for a class that may be predicted ends the run with an
+        error.
         """
         import torch
 
@@ -281,8 +283,8 @@ class Strategy(Generic[ConfigT]):
     def predict_within(self, model: Network, x: Tensor, experience: Experience) -> Tensor:
         """Return the same while `experience` is still being trained, for evaluations within it. By default `predict`.
 
-        A strategy whose classifier is made in `after_experience` has none of the new classes yet, and in the first
-        experience none at all: it returns what the head says of them, `model(x)`.
+        A strategy that builds its classifier in `after_experience` has none for the new classes yet, and in the first
+        experience none at all: it returns the head's scores, `model(x)`.
         """
         return self.predict(model, x, experience)
 

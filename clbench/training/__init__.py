@@ -1,1 +1,1 @@
-"""Training one experience, from its data to the weights."""
+"""Training of one experience, from its data to the weights."""

@@ -1,4 +1,4 @@
-"""Estimates how long closed forms take, before they are computed: unlike gradient steps they show no progress."""
+"""Estimate how long closed forms will take to compute, since unlike gradient steps they show no progress."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from clbench.base.strategy import Strategy
 from clbench.system.output import duration
 
 LONG = 20.0
-"""Seconds; what takes longer is announced."""
+"""Seconds; longer times are announced."""
 
 _WORTH_A_MEASUREMENT = 1e11
-"""Operations, which take a second or more on any CPU."""
+"""A number of operations that takes a second or more on any CPU."""
 
 _SIZE = 3072
 
@@ -28,8 +28,8 @@ def closed_form_time(
 ) -> str | None:
     """Return how long the closed forms of strategies will take, in words: `about 40 seconds`; None if it is not long.
 
-    `experiences` are the images and the new classes of each experience to come, `features` the trunk's. They are
-    computed on the device with the threads that are set.
+    `experiences` are the numbers of images and of new classes of each experience to come, `features` is the trunk's
+    number of features. The computation is on the device, with torch's current number of threads.
     """
     parts = list(experiences)
     operations = sum(
@@ -45,10 +45,10 @@ def closed_form_time(
 
 
 class ClosedFormWatch:
-    """Tells users of a run, once, how long all its closed forms take, if that is long."""
+    """Announces once per run how long all its closed forms take, if that is long."""
 
     def __init__(self, run: str, notify: Listener, images: Sequence[int], classes: Sequence[int]) -> None:
-        """`images` and `classes` are those of each experience."""
+        """`images` and `classes` are the numbers of each experience."""
         self._run, self._notify = run, notify
         self._experiences = list(zip(images, classes, strict=True))
         self._said = False
@@ -64,7 +64,7 @@ class ClosedFormWatch:
 
 @functools.cache
 def _operations_per_second(device: torch.device, threads: int) -> float:
-    """Return how fast the device decomposes a matrix of float64, with the `threads` that are set."""
+    """Return how fast the device decomposes a float64 matrix, with `threads` as the current number of threads."""
     matrix = torch.full((_SIZE, _SIZE), 0.5, dtype=torch.float64, device=device)
     matrix.diagonal().fill_(_SIZE)
     seconds = []

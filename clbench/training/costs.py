@@ -32,7 +32,7 @@ class PhaseTimer:
         self._since = time.perf_counter()
 
     def enter(self, phase: str) -> str:
-        """Start `phase`; return the phase that ends."""
+        """Start `phase`; return the phase that has ended."""
         if self._wait is not None:
             self._wait()
         now = time.perf_counter()
@@ -63,18 +63,18 @@ class PhaseTimer:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to."""
+    """The loss and the learning rate of one epoch."""
 
     loss: float
     """Mean of the strategy's loss over the gradient steps."""
 
     learning_rate: float
-    """Of the last gradient step."""
+    """Learning rate of the last gradient step."""
 
 
 @dataclass
 class Costs:
-    """The costs of one experience, and what its epochs came to."""
+    """The costs of one experience, and the losses and learning rates of its epochs."""
 
     samples_seen: int = 0
     gradient_steps: int = 0
@@ -83,7 +83,7 @@ class Costs:
     """Gradient steps that were replayed as a CUDA graph; see training/cuda_graphs.py."""
 
     not_replayed: str | None = None
-    """Why steps were not replayed, on a device that can."""
+    """Why steps were not replayed, on a device that can replay them."""
 
     teacher: Literal["recorded", "online"] | None = None
     """When teacher outputs are computed: `recorded` before training, `online` at every step; None without a teacher."""
@@ -95,10 +95,10 @@ class Costs:
     """Whether the strategy trained in the experience at all."""
 
     informative_cross_entropy: bool | None = None
-    """Whether some cross-entropy of the batches ranged over more than one output; None if none was asked for."""
+    """Whether any cross-entropy of the batches ranged over more than one output; None if none was computed."""
 
     past_data_bytes: int = 0
-    """Size of the training data of earlier experiences that this one read."""
+    """Size of the training data that this experience read from earlier ones."""
 
     shared: bool = False
     """Whether the experience was trained once for several strategies; the costs are those of that training."""

@@ -22,26 +22,26 @@ from clbench.networks.network import Network
 from clbench.system.randomness import random_state
 
 WARM_UP = 3
-"""Steps computed as usual first, in which libraries choose kernels and optimizers allocate buffers."""
+"""Number of first steps computed as usual, in which libraries choose kernels and optimizers allocate buffers."""
 
 Step = Callable[[Inputs], Tensor]
 """A whole step on x, labels, rows and teacher outputs: updates the weights and returns the detached loss."""
 
 Witness = Callable[[], Mapping[str, str]]
-"""Returns hashes of what a replayed step would not change, by the reason that a step which changes it is refused."""
+"""Returns hashes of what a replayed step would not change, by the reason for refusing a step that does change it."""
 
 
 class Recorder(Protocol):
     """Something that can capture a computation."""
 
     def aside(self) -> AbstractContextManager[list[str]]:
-        """Within, do the computation that will then be captured.
+        """Return a context in which to do the computation that will then be captured.
 
-        Afterwards the list has the reasons why it cannot be, if there are any that show without trying.
+        Afterwards the list has the reasons why it cannot be captured, as far as they are known without trying.
         """
 
     def record(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """Capture `compute` without doing it; return the function that replays it, and the memory of its result.
+        """Capture `compute` without executing it; return the function that replays it, and the memory of its result.
 
         Raises if `compute` cannot be captured.
         """
@@ -55,10 +55,10 @@ class GraphRecorder:
 
     @contextmanager
     def aside(self) -> Iterator[list[str]]:
-        """Within, compute on the stream that is then captured; what waits for the GPU cannot be.
+        """Compute on the stream that is then captured; a computation that waits for the GPU cannot be.
 
         Capturing it would fail, and after a failed capture the GPU's generator refuses to draw in older versions of
-        torch, so that whatever draws random numbers later would fail, too.
+        torch, so that drawing random numbers later would fail, too.
         """
         obstacles: list[str] = []
         self._stream.wait_stream(torch.cuda.current_stream())
@@ -76,7 +76,7 @@ class GraphRecorder:
 
 @contextmanager
 def _noting_waits(obstacles: list[str]) -> Iterator[None]:
-    """Within, take note if the program waits for the GPU; other warnings than torch's of that are shown afterwards."""
+    """Add an obstacle if the program waits for the GPU; warnings other than torch's about that are shown afterwards."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
@@ -93,7 +93,7 @@ def _noting_waits(obstacles: list[str]) -> Iterator[None]:
 
 
 class NotCaptured(Exception):
-    """Why a step cannot be replayed. The step itself was done, and this is its `loss`."""
+    """Raised if a step cannot be replayed, with the `reason`. The step itself was taken; `loss` is its loss."""
 
     def __init__(self, reason: str, loss: Tensor) -> None:
         super().__init__(reason)
@@ -101,7 +101,7 @@ class NotCaptured(Exception):
 
 
 class CapturedStep:
-    """A step on batches of one shape."""
+    """A captured step, for batches of one shape."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class CapturedStep:
         witness: Witness,
         recorder: Recorder,
     ) -> None:
-        """Do `step` on `inputs`, and capture it; `loss` is its result.
+        """Take `step` on `inputs`, and capture it; `loss` is its result.
 
         Raises NotCaptured if the step changes `witness`, cannot be captured, or gives another result when replayed. In
         any case `model` and `optimizer` are as the step leaves them.
@@ -150,7 +150,7 @@ class CapturedStep:
         )
 
     def __call__(self, inputs: Inputs) -> Tensor:
-        """Do the step on another batch that fits; return its loss."""
+        """Take the step on another batch that fits; return its loss."""
         for held, value in zip(self._memory, inputs, strict=True):
             if held is not None and value is not None:
                 held.copy_(value)
@@ -159,7 +159,7 @@ class CapturedStep:
 
 
 class Replay:
-    """Replays the steps of one experience if possible, and knows why not."""
+    """Replays the steps of one experience if possible; otherwise has the reason why not."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class Replay:
             self._captured, self._situation, self._warm_up = None, situation, WARM_UP
 
     def train(self, inputs: Inputs) -> Tensor | None:
-        """Do the step on a batch and return its loss; None if the caller must compute it as usual."""
+        """Take the step on a batch and return its loss; None if the caller must compute it as usual."""
         if self.reason is not None:
             return None
         if self._captured is not None:
@@ -224,7 +224,7 @@ class Replay:
 
 
 def _situation(model: Network, strategy: object) -> Any:
-    """Return what a captured step assumes: which parts train, in which mode, and what the strategy holds."""
+    """Return what a captured step assumes: which parts train, their modes, and what the strategy holds."""
     trains = tuple(parameter.requires_grad for parameter in model.parameters())
     modes = tuple(module.training for module in model.modules())
     held = {name: id(value) for name, value in vars(strategy).items()}  # identity of the memory, not only its content

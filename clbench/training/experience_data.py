@@ -28,7 +28,7 @@ class ExperienceData:
     """Index of the output for each sample's class, for all `images`, (n,)."""
 
     seed: int
-    """The run's training seed, of which the held-out samples and the order of `Samples.shuffled` are drawn."""
+    """The run's training seed, from which the held-out samples and the order of `Samples.shuffled` are drawn."""
 
     def divided(self, index: int, recipe: Recipe) -> tuple[TrainingSet, TrainingSet]:
         """Return an experience's training samples, and those that the recipe holds out for validation."""
@@ -54,7 +54,7 @@ class ExperienceData:
     def with_exemplars(self, own: TrainingSet, strategy: object, choice: str) -> TrainingSet:
         """Return the strategy's exemplars as training data: alone (`memory`), or after the experience's `own` samples.
 
-        With `with_repeated_memory` each exemplar is there ⌊own samples / capacity⌋ times, but at least once. Raises
+        With `with_repeated_memory` each exemplar occurs ⌊own samples / capacity⌋ times, but at least once. Raises
         PluginError if the strategy has no exemplar memory.
         """
         kept = getattr(strategy, "exemplars", None)

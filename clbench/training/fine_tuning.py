@@ -1,4 +1,4 @@
-"""Plain fine-tuning: the loss of most first experiences, and the measure of plasticity in `--tune chf`."""
+"""Plain fine-tuning: the loss that most strategies use in the first experience, and plasticity in `--tune chf`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from clbench.base.strategy import Strategy
 
 
 class FineTuning(Strategy[NoConfig]):
-    """Cross-entropy, and nothing else."""
+    """Training by cross-entropy, and nothing else."""
 
     def __init__(self, over: Classes) -> None:
         super().__init__(NoConfig())
         self.over = over
-        """Over which classes the softmax ranges; see `Batch.cross_entropy`."""
+        """The classes that the softmax ranges over; see `Batch.cross_entropy`."""
 
     def loss(self, batch: Batch) -> Tensor:
         """CE(softmax(o), y)."""

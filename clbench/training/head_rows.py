@@ -1,4 +1,4 @@
-"""The rows of the head in each experience, which depend on the setting and the recipe."""
+"""Create the head's rows for each experience, as the setting and the recipe require."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clbench.system.seeds import derive
 
 
 def prepare_head(model: Network, recipe: Recipe, where: Experience, seed: int) -> None:
-    """Have rows initialized as the recipe says, and all of them created at once, from `seed`, if its head is fixed."""
+    """Set how the head's rows are initialized; create all of them now, from `seed`, if the recipe's head is fixed."""
     model.head.initialization = recipe.head_initialization
     if recipe.head == "fixed":
         sizes = where.classes_per_experience
@@ -22,7 +22,7 @@ def prepare_head(model: Network, recipe: Recipe, where: Experience, seed: int) -
 
 
 def grow_head(model: Network, where: Experience, seed: int) -> None:
-    """Add rows for the experience's classes, initialized from `seed`; domain-incrementally all share the first's."""
+    """Add rows for the experience's classes, initialized from `seed`; domain-incremental experiences share one set."""
     index, sizes = where.index, where.classes_per_experience
     if index == 0 or where.setting != "domain_incremental":
         device = model.device

@@ -1,7 +1,7 @@
-"""The training loop: one experience, from its data to the weights, the same code on every device.
+"""The training loop: trains one experience, from its data to the weights, with the same code on every device.
 
-The whole loop is in this file, which is therefore longer than others. Read it from `learn` down. A strategy's hooks are
-called in this order:
+The whole loop is in this file, which is therefore longer than the others. Read it from `learn` down. A strategy's hooks
+are called in this order:
 
     training_data, reinitialize, teacher_output, before_experience,
     trained_modules, weight_decay, rate_factors
@@ -81,8 +81,8 @@ class Trainer:
         evaluate_every: int = 0,
         evaluate: Callable[[int], None] | None = None,
     ) -> None:
-        """`data` has the training samples of the whole stream; `new_model` gives the run's initial network again;
-        `wait` as in PhaseTimer; with a `recorder`, steps are replayed if that changes nothing (see cuda_graphs.py).
+        """`data` has the training samples of the whole stream; `new_model` returns the run's initial network again;
+        `wait` is as in PhaseTimer; with a `recorder`, steps are replayed if that changes nothing (see cuda_graphs.py).
 
         Without `boundaries` the strategy is not told where experiences begin. `evaluate` is called after every
         `evaluate_every` gradient steps of an experience, with their number."""
@@ -100,7 +100,7 @@ class Trainer:
         self.losses = LossWatch(run, notify)
         self.closed_forms = ClosedFormWatch(run, notify, list(map(len, data.rows)), classes_per_experience)
         self.steps_before: int | None = None
-        """If somebody tracks the run: the gradient steps of the experiences before the current one."""
+        """If the run is tracked: the gradient steps of the experiences before the current one."""
         self.recorder = recorder
         self.boundaries = boundaries
         self.evaluate_every, self.evaluate = evaluate_every, evaluate
@@ -116,7 +116,7 @@ class Trainer:
     # -- one experience -----------------------------------------------------------------------------------------------
 
     def learn(self, index: int) -> Costs:
-        """Train experience `index`, which must follow the last one, and return what it cost.
+        """Train experience `index`, which must follow the last one, and return its costs.
 
         Raises Divergence for a loss that is NaN or infinite, PluginError for one that is not a scalar.
         """
@@ -130,13 +130,13 @@ class Trainer:
         return self.train_current()
 
     def begin(self, index: int) -> None:
-        """Prepare experience `index`, in the same way however it is then trained."""
+        """Prepare experience `index`; this is the same however it is then trained."""
         self.timer.enter("data")
         self.costs = Costs()
         self.recipe = self.protocol.at(index)
         self.where = Experience(index, self.classes_per_experience, self.setting)
         self.told = self.where if self.boundaries else self._without_boundaries(begun=index > 0)
-        """What the strategy is told of it."""
+        """What the strategy is told about the experience."""
         seed_everything(derive(self.seeds["training"], "global", index))
         if index == 0:
             prepare_head(self.model, self.recipe, self.where, self.seeds["model"])
@@ -170,7 +170,7 @@ class Trainer:
         self.model.train()
         self._prepare()
         began = time.perf_counter()
-        with self.interruption.deferred():  # to the next batch
+        with self.interruption.deferred():  # until the next batch
             if trains_itself(self.acting):
                 self.acting.train(self)
             else:
@@ -188,7 +188,7 @@ class Trainer:
         return True
 
     def _train(self) -> None:
-        """Every epoch, every batch."""
+        """Take the gradient steps of every epoch and every batch."""
         replay = self._replay()
         for epoch in range(self.epochs):
             batches = self.begin_epoch(epoch)
@@ -218,10 +218,10 @@ class Trainer:
         return loss.detach()
 
     def conclude(self) -> None:
-        """Call `after_experience`, in which the strategy keeps what it needs."""
+        """Call `after_experience`, in which the strategy stores what it needs."""
         if not self.boundaries:
             return
-        self.timer.enter("bookkeeping")  # to measure the machine is no cost of the strategy's
+        self.timer.enter("bookkeeping")  # measuring the machine's speed is not a cost of the strategy
         self.closed_forms.announce(self.strategy, self.where.index, self.model.head.features, self.device)
         self.timer.enter("strategy")
         self.strategy.after_experience(self.model, replace(self.where, samples=self.own_data))
@@ -253,7 +253,7 @@ class Trainer:
         )
 
     def _prepare(self) -> None:
-        """Compute the teacher's outputs, grow the head, and make a new optimizer."""
+        """Compute the teacher's outputs, grow the head, and create a new optimizer."""
         strategy, where = self.acting, self.where
         self.timer.enter("strategy")
         reinitialized = strategy.reinitialize(where) if self.boundaries else False
@@ -278,9 +278,9 @@ class Trainer:
         self.losses.begin(where.index, self.steps, self._ahead(), self.steps_before)
 
     def _without_boundaries(self, begun: bool) -> Experience:
-        """Return what a strategy is told of an experience whose boundaries it may not know.
+        """Return what a strategy is told about an experience whose boundaries it must not know.
 
-        All classes that may have come are old ones as soon as training has begun.
+        As soon as training has begun, all classes that may have come count as old.
         """
         seen = self.where.seen_classes
         rest = sum(self.classes_per_experience) - seen
@@ -289,15 +289,15 @@ class Trainer:
 
     def _grow_head(self) -> None:
         grow_head(self.model, self.where, self.seeds["model"])
-        self.model.to(self.device)  # a network without blocks has no parameters that would say where
+        self.model.to(self.device)  # a network without blocks has no parameters that show its device
 
     def _ahead(self) -> float:
-        """Return how many times the samples of this experience it and all that follow will train on."""
+        """Return the samples that this and all later experiences train on, as a multiple of this experience's."""
         sizes = [len(rows) for rows in self.data.rows]
         if self._cumulative:
             sizes = list(itertools.accumulate(sizes))
         recipes = [self.protocol.at(index) for index in range(len(sizes))]
-        # With a number of iterations every experience is as long as the others.
+        # With a number of iterations all experiences are equally long.
         samples = [1 if own.iterations else size * own.epochs for own, size in zip(recipes, sizes, strict=True)]
         return sum(samples[self.where.index :]) / samples[self.where.index]
 
@@ -339,7 +339,7 @@ class Trainer:
         if self._has_before_step or self._has_after_step:
             self.costs.not_replayed = "the strategy has a before_step or after_step hook"
             return None
-        if self.own_modules:  # which a replay would have to restore as it does the network
+        if self.own_modules:  # a replay would have to restore them as it does the network
             self.costs.not_replayed = "modules of the strategy's own are trained"
             return None
         return Replay(self.step, self.model, self.optimizer, self.acting, lambda: self._requests, self.recorder)
@@ -368,7 +368,7 @@ class Trainer:
             return cast(Tensor, self.model.blocks(x)).float()
 
     def end_epoch(self, epoch: int) -> bool:
-        """Follow the validation loss if the recipe's schedule does; return whether the experience ends here."""
+        """Set the next epoch's rate if the schedule follows the validation loss; return whether the experience ends."""
         if (loss := self.losses.mean(self.costs)) is not None:
             self.costs.epochs.append(Epoch(loss, rate_of(self.optimizer)))
         if self._plateau is None:
@@ -390,7 +390,7 @@ class Trainer:
             set_rate(self.optimizer, scheduled_rate(self.recipe, done, self.steps, self.epoch_steps))
 
     def batch(self, inputs: Inputs) -> Batch:
-        """Return the strategy's view of a batch, still without logits, with the online teacher's outputs."""
+        """Return the strategy's view of a batch, with the online teacher's outputs and still without logits."""
         x, y, rows, teacher_outputs = inputs
         if self._teacher is not None:
             self.timer.enter("strategy")
@@ -434,7 +434,7 @@ class Trainer:
             self.acting.after_step(batch)
 
     def end_step(self, loss: Tensor, samples: int) -> None:
-        """Count a step on `samples` samples; the time that follows belongs to the next batch."""
+        """Record a step on `samples` samples; the time that follows counts towards the next batch."""
         self.timer.enter("data")
         self.costs.gradient_steps += 1
         self.costs.samples_seen += samples
@@ -443,7 +443,7 @@ class Trainer:
             self.told = self._without_boundaries(begun=True)
         if self.evaluate is not None and self.costs.gradient_steps % self.evaluate_every == 0:
             self.timer.enter("evaluation")
-            self.losses.check(self.costs)  # what is tracked of these steps comes before the evaluation
+            self.losses.check(self.costs)  # so that the losses of these steps are sent before the evaluation
             self.evaluate(self.costs.gradient_steps)
             self.timer.enter("data")
 
@@ -453,7 +453,7 @@ class Trainer:
         return self.data.images.read(rows)
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Augment and scale images that a strategy kept, and count them as seen; see base.batch.Source."""
+        """Augment and scale images that a strategy stored, and count them as seen; see base.batch.Source."""
         self._requests += len(images)
         self.costs.samples_seen += len(images)
         if self.recipe.augmentation.active:
@@ -461,12 +461,12 @@ class Trainer:
         return self.data.scaling(images)
 
     def logits_of(self, model: Network, x: Tensor) -> Tensor:
-        """Return the network's output for images of no batch; see base.batch.Source."""
+        """Return the network's output for images outside the batch; see base.batch.Source."""
         with self._precision():
             return cast(Tensor, model(x)).float()
 
     def note_cross_entropy(self, outputs: int) -> None:
-        """Take note of over how many outputs a cross-entropy ranges; see base.batch.Source."""
+        """Record how many outputs a cross-entropy ranges over; see base.batch.Source."""
         self.costs.informative_cross_entropy = bool(self.costs.informative_cross_entropy) or outputs > 1
 
     # -- validation ---------------------------------------------------------------------------------------------------

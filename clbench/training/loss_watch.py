@@ -1,4 +1,4 @@
-"""Follows the losses of an experience: their mean, whether one is NaN or infinite, and the progress."""
+"""Monitor the losses of an experience: average them, stop at a NaN or infinite one, and report progress."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from clbench.errors import Divergence
 from clbench.system.output import duration
 from clbench.training.costs import Costs
 
-# Losses are checked in batches, because reading each would synchronize with the GPU at every step.
+# Losses are checked in groups, because reading each one would synchronize with the GPU at every step.
 _CHECKED_AT_ONCE = 50
 _SECONDS_BETWEEN_REPORTS = 0.2
 
 _FIRST_SECONDS = 5.0
-"""Of training, from which the time of the run is estimated."""
+"""Seconds of training from which the duration of the run is estimated."""
 
 _LONG = 60.0
-"""Seconds; what takes longer is announced."""
+"""Seconds; longer durations are announced."""
 
 
 class LossWatch:
@@ -35,9 +35,9 @@ class LossWatch:
         self._estimated = False
 
     def begin(self, experience: int, steps: int, ahead: float = 1.0, before: int | None = None) -> None:
-        """Start an experience of `steps` gradient steps; it and those after it take `ahead` times as many.
+        """Start an experience of `steps` gradient steps; this and all later experiences take `ahead` times as many.
 
-        If somebody tracks the run, `before` is how many steps it took in earlier experiences.
+        If the run is tracked, `before` is the number of steps that it took in earlier experiences.
         """
         self._before = before
         self._ahead = ahead
@@ -45,7 +45,7 @@ class LossWatch:
         self._unchecked: list[Tensor] = []
         self._rates: list[Tensor | float] = []
         self.sent: list[StepsTaken] = []
-        """What was sent of the experience's steps, for runs that go on from its end."""
+        """The events sent about the experience's steps, for runs that continue from its end."""
 
         self.begin_epoch(0)
         self._reported = self._began = time.perf_counter()
@@ -56,14 +56,14 @@ class LossWatch:
         self._losses: list[float] = []
 
     def mean(self, costs: Costs) -> float | None:
-        """Return the mean loss of the epoch's steps, the last of which `costs` counts last; None if there were none."""
+        """Return the mean loss of the epoch's steps, up to the last that `costs` counts; None if there were none."""
         self.check(costs)
         return math.fsum(self._losses) / len(self._losses) if self._losses else None
 
     def note(self, loss: Tensor, costs: Costs, rate: Tensor | float | None = None) -> None:
         """Record loss and learning rate of the last step that `costs` counts. Raises Divergence, some steps late.
 
-        The rate is needed only if somebody tracks the run.
+        The rate is needed only if the run is tracked.
         """
         self._unchecked.append(loss)
         if rate is not None:
@@ -83,7 +83,7 @@ class LossWatch:
                     self._notify(Note(f"{self._run}: training takes about {duration(expected)}, {speed:,.0f} images/s"))
 
     def check(self, costs: Costs) -> None:
-        """Raise Divergence if an unchecked loss is not finite; the last one is that of the last step of `costs`."""
+        """Raise Divergence if an unchecked loss is not finite; the last one is from the last step in `costs`."""
         if not self._unchecked:
             return
         losses = _numbers(self._unchecked)
@@ -106,13 +106,13 @@ class LossWatch:
         self._notify(taken)
 
     def send_again(self, sent: Sequence[StepsTaken]) -> None:
-        """Send the steps that another run took in this run's place."""
+        """Send the steps that another run took for this run."""
         for taken in sent:
             self._notify(replace(taken, run=self._run))
 
 
 def _numbers(values: Sequence[Tensor | float]) -> list[float]:
-    """Return numbers that are or are not on a GPU, from which all are read at once."""
+    """Return the values as numbers; from a GPU, all are read at once."""
     if isinstance(values[0], Tensor):
         numbers: list[float] = torch.stack([torch.as_tensor(value).reshape(()) for value in values]).tolist()
         return numbers

@@ -1,4 +1,4 @@
-"""A recipe's optimizer, with one fused step over all parameters if torch has it; clipped gradients and frozen rows."""
+"""A recipe's optimizer: a fused step over all parameters if torch has one, gradient clipping, and frozen rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clbench.errors import PluginError
 from clbench.networks.network import Network
 from clbench.system import lazy_dynamo
 
-lazy_dynamo.put_off()  # or the first optimizer would load it
+lazy_dynamo.put_off()  # otherwise the first optimizer would load it
 
 
 Group = dict[str, Any]
@@ -25,14 +25,14 @@ PARTS = ("trunk", "head", "modules")
 
 
 def parameter_groups(model: Network, modules: Sequence[nn.Module], factors: Mapping[str, float]) -> list[Group]:
-    """Return what an experience trains, the network and the `modules` of the strategy, with its `rate_factors`.
+    """Return the parameters that an experience trains, of the network and the strategy's `modules`, by rate factor.
 
     Without factors this is a single group. Raises PluginError for a part that does not exist, or a factor that is not
     above 0.
     """
     for part, factor in factors.items():
         if part not in PARTS:
-            raise PluginError(f"rate_factors names '{part}', which is none of {', '.join(PARTS)}")
+            raise PluginError(f"rate_factors names '{part}', which is not one of {', '.join(PARTS)}")
         if not 0 < factor < math.inf:
             raise PluginError(f"the rate factor of the {part} must be above 0 (got {factor})", "Freeze it instead.")
     of_modules = [parameter for module in modules for parameter in module.parameters()]
@@ -48,7 +48,7 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Return the optimizer of an experience, with weight decay `decay`; `carried` is the state of an earlier one.
 
-    Of that it takes what is kept for each parameter, and nothing of rates and groups.
+    Only the state of each parameter is taken from it, not its rates and groups.
     """
     optimizer = _fresh(recipe, groups, decay)
     if carried is not None:
@@ -58,7 +58,7 @@ def build_optimizer(
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the recipe's learning rate of the following steps."""
+    """Set the recipe's learning rate for the following steps."""
     for group in optimizer.param_groups:
         own = rate * group.get("factor", 1.0)
         if isinstance(group["lr"], Tensor):
@@ -74,7 +74,7 @@ def rate_of(optimizer: torch.optim.Optimizer) -> float:
 
 
 def rate_to_read(optimizer: torch.optim.Optimizer) -> Tensor | float:
-    """Return the same where it is, without waiting for a GPU."""
+    """Return the same on the device where it is, without waiting for a GPU."""
     group = optimizer.param_groups[0]
     rate, factor = group["lr"], float(group.get("factor", 1.0))
     return rate / factor if isinstance(rate, Tensor) else float(rate) / factor
@@ -102,7 +102,7 @@ def take_step(optimizer: torch.optim.Optimizer, model: Network) -> None:
 
 
 def _partly_frozen(model: Network) -> Iterator[tuple[nn.Parameter, slice]]:
-    """Yield each parameter of a fixed head of which some rows are frozen, with the rows that train."""
+    """Yield each parameter of a fixed head that has frozen rows, with the rows that train."""
     trained = model.trained_rows
     if trained is None:
         return
@@ -116,7 +116,7 @@ def _partly_frozen(model: Network) -> Iterator[tuple[nn.Parameter, slice]]:
 
 
 def _moments(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> list[tuple[str, Tensor]]:
-    """Return what the optimizer keeps for each entry of a parameter."""
+    """Return the optimizer's state that has a value for each entry of a parameter."""
     state = optimizer.state.get(parameter, {})
     return [(name, value) for name, value in state.items() if getattr(value, "shape", None) == parameter.shape]
 
@@ -141,9 +141,9 @@ def _fresh(recipe: Recipe, groups: list[Group], decay: float) -> torch.optim.Opt
             return torch.optim.Adam(groups, weight_decay=decay, fused=True, capturable=on_gpu)
         case "adamw":
             return torch.optim.AdamW(groups, weight_decay=decay, fused=True, capturable=on_gpu)
-        case "adagrad":  # whose step torch fuses on CPUs only
+        case "adagrad":  # torch fuses its step on CPUs only
             return torch.optim.Adagrad(groups, weight_decay=decay, fused=None if on_gpu else True)
-        case "rmsprop":  # whose step torch does not fuse
+        case "rmsprop":  # torch does not fuse its step
             momentum = recipe.momentum
             return torch.optim.RMSprop(groups, weight_decay=decay, momentum=momentum, capturable=on_gpu)
         case "sgd":

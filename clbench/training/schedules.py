@@ -1,7 +1,7 @@
-"""How the learning rate changes within an experience.
+"""Learning-rate schedules: how the rate changes within an experience.
 
-The rates are closed formulas of the step, so that a step can be computed without those before it. They equal those of
-torch.optim.lr_scheduler, which tests compare.
+Each rate is a closed formula of the step, so it can be computed without the steps before. The rates equal those of
+torch.optim.lr_scheduler, as tests check.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from clbench.base.recipe import Recipe
 
 
 def changes_by_step(recipe: Recipe) -> bool:
-    """Return whether `scheduled_rate` gives the rate; it is otherwise constant, or follows the validation loss."""
+    """Return whether `scheduled_rate` gives the rate; otherwise it is constant, or follows the validation loss."""
     return bool(recipe.warmup_epochs) or recipe.schedule in ("cosine", "milestones", "warm_restarts")
 
 
@@ -36,7 +36,7 @@ def scheduled_rate(recipe: Recipe, step: int, steps: int, steps_per_epoch: int) 
 
 
 def _since_restart(recipe: Recipe, epochs: float) -> float:
-    """Return which share of the current cosine has passed after so many epochs."""
+    """Return the share of the current cosine that has passed after this many epochs."""
     length = recipe.restart_epochs
     while epochs >= length:
         epochs -= length
@@ -57,7 +57,7 @@ class Plateau:
         self.left = recipe.patience
         self.lowest = math.inf
         self.best: dict[str, Any] = {}
-        """State of what is trained with the lowest loss so far."""
+        """State of the trained modules at the lowest loss so far."""
 
     def after_epoch(self, loss: float, model: nn.Module) -> float | None:
         """Record an epoch's validation loss; return the next epoch's rate, or None if the experience ends."""
