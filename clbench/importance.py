@@ -1,8 +1,8 @@
 """Importance of each weight for what a network has learned: the diagonals that EWC, MAS and similar methods use.
 
-They are sums over samples of squared or absolute per-sample gradients, of the network in evaluation mode unless it says
-otherwise. If all its parameters are in linear layers that are each applied once to vectors, one backward pass per batch
-gives them, since (g aᵀ)² = g² (a²)ᵀ; otherwise torch.func computes the per-sample gradients.
+They are sums over samples of squared or absolute per-sample gradients, with the network in evaluation mode unless
+stated otherwise. If all its parameters are in linear layers that are each applied once to vectors, one backward pass
+per batch is enough, since (g aᵀ)² = g² (a²)ᵀ; otherwise torch.func computes the per-sample gradients.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from clbench.networks.network import Network
 Labels = Literal["true", "true_weighted", "predicted", "sampled", "exact"]
 
 _BATCH = 250
-_PER_SAMPLE_BATCH = 32  # torch.func holds the gradients of so many samples at once
+_PER_SAMPLE_BATCH = 32  # torch.func holds the gradients of this many samples at once
 
 
 def fisher(

@@ -1,1 +1,1 @@
-"""What a strategy reads and keeps, recorded from outside and judged."""
+"""The audit: records from outside what a strategy reads and keeps, and judges it."""

@@ -1,4 +1,4 @@
-"""What a strategy reads and keeps: which training samples, which files, how many exemplars.
+"""Audit what a strategy reads and keeps: which training samples, which files, how many exemplars.
 
 This catches mistakes and casual cheating. It cannot stop a determined author, whose code runs in the same process.
 """
@@ -28,19 +28,19 @@ _BUFFERED_READS = 2**20
 
 _NOT_THE_STRATEGY = {"clbench", "torch._dynamo", "torch._inductor", "triton", "linecache"}
 _NOT_THE_STRATEGY |= {"importlib._bootstrap", "importlib._bootstrap_external", "importlib.metadata"}
-"""Packages that open files of their own when a strategy calls them or imports something."""
+"""Packages that open files themselves when a strategy calls them or imports something."""
 
 _CODE = {".py", ".pyc", ".so", ".pyd", ".dylib", ".dll"}
 _DEVICES = {Path("/dev"), Path("/proc"), Path("/sys")}
 _FILES_AMONG_DEVICES = Path("/dev/shm")
 
 _STARTING = {"subprocess.Popen", "os.system", "os.posix_spawn", "os.spawn", "os.fork"}
-"""Audit events of another process being started."""
+"""Python's audit events for the start of another process."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a strategy did and must not do."""
+    """Something that a strategy did but must not do."""
 
     severity: Severity
     name: str
@@ -65,7 +65,7 @@ class Audit:
     _evaluating: bool = False
     _whole_past: bool = False
     _module: types.ModuleType | None = None
-    """The strategy's file, while its opening of files is watched."""
+    """The strategy's file, while the files that it opens are watched."""
 
     def __post_init__(self) -> None:
         size = 1 + max(int(rows.max()) for rows in self.rows_of)
@@ -86,7 +86,7 @@ class Audit:
         self._enter(experience, len(self._counts))
 
     def _enter(self, experience: int, size: int) -> None:
-        """Tell the training rows of an experience, (size,), from those that came before it and are not among them."""
+        """Mark the training rows of an experience, (size,), and those that came before it and are not among them."""
         self._current, self._past = torch.zeros(2, size, dtype=torch.bool)
         for rows in self.rows_of[:experience]:
             self._past[rows] = True
@@ -99,7 +99,7 @@ class Audit:
         return self._counts.clone()
 
     def add_reads(self, counts: Tensor) -> None:
-        """Add the reads of each training row, (n,), by a training that this run continues from."""
+        """Add the reads of each training row, (n,), in the training that this run continues."""
         self._counts += counts
 
     def allow_past(self) -> None:
@@ -121,7 +121,7 @@ class Audit:
         self._pending_rows = 0
 
     def read_test(self, rows: Tensor) -> None:
-        """Note that test rows, (n,), were read, which is allowed in an evaluation only."""
+        """Note that test rows, (n,), were read, which is allowed only in an evaluation."""
         if not self._evaluating:
             self.add("violation", "test data", f"read {len(rows)} test samples while it trained")
 
@@ -143,7 +143,7 @@ class Audit:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Within, the test set may be read."""
+        """Allow the test set to be read within this context."""
         self._evaluating = True
         try:
             yield
@@ -152,7 +152,7 @@ class Audit:
 
     @contextmanager
     def watching_files(self, module: types.ModuleType) -> Iterator[None]:
-        """Within, it is a finding if a file in the data folder is opened, or any but code by `module`."""
+        """Add a finding if a file in the data folder is opened, or any other than code by `module`."""
         _ACTIVE.append(self)
         self._module = module
         if not _HOOK_INSTALLED:
@@ -164,7 +164,7 @@ class Audit:
             _ACTIVE.remove(self)
 
     def file_opened(self, path: Path) -> None:
-        """Note that a file was opened while files are watched; `path` has no links in it."""
+        """Note that a file was opened while files are watched; links in `path` are resolved."""
         around = {path, *path.parents}
         if self.data_folder in around:
             self.add("violation", "data files", f"opened {path.name} in the data folder")
@@ -179,7 +179,7 @@ class Audit:
             self.add("warn", "processes", "started another process")
 
     def _strategy_is_running(self) -> bool:
-        """Whether the strategy's code opens a file, and not the harness, an import or a compiler on its behalf."""
+        """Whether the strategy's code opens a file, rather than the harness, an import or a compiler on its behalf."""
         frame: types.FrameType | None = sys._getframe(3)  # of what raised the audit event
         while frame is not None and self._module is not None:
             if frame.f_globals is vars(self._module):
@@ -195,7 +195,7 @@ class Audit:
     def count_exemplars(
         self, state: dict[str, Any], module: types.ModuleType | None, model: nn.Module, allowed: int, shape: SampleShape
     ) -> int:
-        """Count the different training samples that a strategy keeps, wherever it can (see sample_search.py).
+        """Count the different training samples that a strategy keeps, wherever they are (see sample_search.py).
 
         `allowed` is the number it declares. Returns the number kept.
         """
@@ -221,9 +221,9 @@ class Audit:
             self.add("warn", "files", f"keeps {Path(name).name} open")
 
     def check_growth(self, before: Rows, state: dict[str, Any], model: nn.Module, allowed: int) -> None:
-        """Find what a strategy that declares no exemplars keeps of every sample.
+        """Find values that a strategy which declares no exemplars keeps for every sample.
 
-        `before` is what `kept_rows` gave before the experience.
+        `before` is what `kept_rows` returned before the experience.
         """
         if allowed:
             return

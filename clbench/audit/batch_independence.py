@@ -1,4 +1,4 @@
-"""Checks at evaluation time that a prediction depends on its own sample alone."""
+"""Check at evaluation time that a prediction depends on its own sample alone."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_batch_independence(test_set: TestSet, model: Network, score: Score, se
 
 @contextmanager
 def _batch_norm_in_training_mode(network: nn.Module) -> Iterator[list[bool]]:
-    """Within, the list gets an entry for every batch normalisation that runs in training mode."""
+    """Yield a list that gets an entry for every batch normalisation that runs in training mode."""
     found: list[bool] = []
 
     def check(module: nn.Module, inputs: object) -> None:

@@ -1,4 +1,4 @@
-"""Everything that is reachable from a strategy's attributes: hashed, and its size measured."""
+"""Hash everything that is reachable from a strategy's attributes, and measure its size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import nn
 _PLAIN = frozenset({int, float, str, bool, bytes, bytearray, type(None)})
 
 _VALUES = (int, float, complex, str, bytes, bytearray, np.generic, array.array, PurePath)
-"""Types, with their subclasses, whose `repr` is all that they hold. A path has slots in which it caches its parts."""
+"""Types, with their subclasses, whose `repr` shows all they hold. A path has slots in which it caches its parts."""
 
 
 def kept_networks(state: dict[str, Any], model: nn.Module) -> list[tuple[nn.Module, str]]:
@@ -91,7 +91,7 @@ def carried_bytes(state: Any, model: nn.Module) -> int:
 
 
 def _items(value: Any) -> list[Any]:
-    """Return what a container holds, the keys of a dictionary too; nothing if the value is none."""
+    """Return what a container holds, including the keys of a dictionary; nothing for other values."""
     if isinstance(value, dict):
         return [*value, *value.values()]
     if isinstance(value, (list, tuple, set, frozenset, deque)):
@@ -102,7 +102,7 @@ def _items(value: Any) -> list[Any]:
 def _attributes(value: Any) -> list[Any]:
     """Return an object's `__dict__`, and the names and values in the `__slots__` of its classes.
 
-    Nothing of a class, nor of what trains the strategy, which has the data and is reachable from every batch.
+    Nothing for a class, nor for what trains the strategy, which has the data and is reachable from every batch.
     """
     if isinstance(value, type) or type(value).__module__.startswith("clbench.training."):
         return []
@@ -117,7 +117,7 @@ def _attributes(value: Any) -> list[Any]:
 
 
 def _state_of_generator(value: Any) -> Any:
-    """Return the state of a generator of random numbers; None of anything else, and of the system's generator."""
+    """Return the state of a random number generator; None for anything else, and for the system's generator."""
     if isinstance(value, torch.Generator):
         return value.get_state()
     if isinstance(value, np.random.Generator):

@@ -1,4 +1,4 @@
-"""Tensors that grow with the samples: what a strategy keeps of each sample, even if it is no image."""
+"""Find tensors that grow with the samples: values that a strategy keeps for each sample, even if not images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Rows = Counter[tuple[int, ...]]
 def kept_rows(state: dict[str, Any], model: nn.Module) -> Rows:
     """Count the rows of all tensors that a strategy keeps on itself, by the shape of a row.
 
-    A vector is a row. Tensors of a network, and those of the shape of one of `model`'s, are no values of samples.
+    A vector is one row. Tensors of a network, and those with the shape of one of `model`'s, are not values of samples.
     """
     weights = {tensor.shape for tensor in _tensors(model)}
     networks = [value for value in (model, *state.values()) if isinstance(value, nn.Module)]
@@ -30,7 +30,7 @@ def kept_rows(state: dict[str, Any], model: nn.Module) -> Rows:
 
 
 def grown_with_samples(before: Rows, after: Rows, samples: int) -> dict[tuple[int, ...], int]:
-    """Return the rows that became more by a multiple of the number of samples, with how many more there are.
+    """Return the rows whose number grew by a multiple of the number of samples, with the growth.
 
     Only those of which there were some before: in the first experience nothing has grown yet.
     """

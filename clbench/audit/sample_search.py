@@ -25,11 +25,11 @@ Leaf = Tensor | np.ndarray[Any, Any] | bytes | bytearray | io.IOBase
 _BUILTINS = vars(builtins).copy()
 
 _OF_PLUGINS = f"{module_loading.__name__}."
-"""What the names of plug-ins' modules begin with."""
+"""How the names of plug-ins' modules begin."""
 
 _ATOMS = (int, float, complex, str, type(None))
 _NOT_KEPT = (type, types.ModuleType, types.CodeType, types.FrameType)
-"""What belongs to the process: the walk would go from there to everything."""
+"""What belongs to the process: from there the walk would reach everything."""
 
 _EXAMINED = 8
 """Samples of a float tensor that are examined; the others are assumed to be alike."""
@@ -70,7 +70,7 @@ def places(state: dict[str, Any], module: types.ModuleType | None, model: nn.Mod
 
 
 def added_to_builtins() -> dict[str, Any]:
-    """Return what Python's builtins did not have, or had as something else, when clbench was imported."""
+    """Return the names that Python's builtins lacked, or that had other values, when clbench was imported."""
     now = {name: value for name, value in vars(builtins).items() if name != "_"}  # the last value at Python's prompt
     return {name: value for name, value in now.items() if value is not _BUILTINS.get(name, now)}
 
@@ -89,8 +89,8 @@ def _globals(module: types.ModuleType) -> Iterator[tuple[str, Any]]:
 def leaves(value: Any, visited: set[int]) -> Iterator[Leaf]:
     """Yield the tensors, arrays, byte strings and open files reachable from `value`, each once.
 
-    Through containers, queues, attributes, the classes of plug-ins' files, and what a function has besides the globals
-    of its module. Objects whose ids are in `visited` are left out, and those found are added.
+    The search goes through containers, queues, attributes, the classes of plug-ins' files, and what a function has
+    besides the globals of its module. It skips objects whose ids are in `visited`, and adds those that it finds.
     """
     waiting = [value]
     while waiting:
@@ -168,7 +168,7 @@ def hashes(rows: Tensor) -> frozenset[bytes]:
 
 
 def _features_in(tensor: Tensor, values: int, known: frozenset[bytes]) -> set[bytes]:
-    """Return the hashes of the known rows in a tensor: which tells features from means and weights."""
+    """Return the hashes of the known rows in a tensor, which distinguishes features from means and weights."""
     if not tensor.is_floating_point() or tensor.numel() % values:
         return set()
     return set(hashes(tensor.float().reshape(-1, values)) & known)
@@ -211,7 +211,7 @@ def _pixels(tensor: Tensor, shape: SampleShape) -> Tensor | None:
 
 
 def _readings(shape: SampleShape, labels: bool) -> Sequence[Callable[[Tensor], Tensor]]:
-    """Return the ways to read floats, (n, values), as pixels in 0..255; not as they are if they may be `labels`."""
+    """Return the ways to read floats, (n, values), as pixels in 0..255; not unchanged if they may be `labels`."""
     factor, offset = shape.scaling.factor.cpu(), shape.scaling.offset.cpu()
     image = (shape.height, shape.width, shape.channels)
 
@@ -242,7 +242,7 @@ def _few_values(rows: Tensor, channels: int) -> bool:
     """Whether numbers, (n, values), have so few different values that they must come from pixels, however changed.
 
     That holds for pixels in another scaling, at half precision, or out of order. Weights, gradients and features hardly
-    have a value twice, but for zeros, and rows that are copies.
+    ever have the same value twice, except for zeros and rows that are copies.
     """
     most = 256 * channels
     if len(rows[0].unique()) > most:

@@ -1,1 +1,1 @@
-"""The only place that imports Avalanche."""
+"""Avalanche's strategies, plug-ins and benchmarks in clbench; nothing outside this package imports Avalanche."""

@@ -1,4 +1,4 @@
-"""A stream as a genuine Avalanche benchmark: streams of experiences over our arrays."""
+"""A clbench stream as an Avalanche benchmark: Avalanche's streams of experiences over clbench's arrays."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LabelledRows:
     """Position in the class order of every sample's class, by row."""
 
     read: Callable[[Tensor], Tensor]
-    """Gives the samples at some rows (n,) as the network reads them: (n, channels, height, width)."""
+    """Returns the samples at given rows (n,) as the network's input: (n, channels, height, width)."""
 
     def dataset(self, experience: int) -> ArrayDataset:
         """Return the samples of an experience."""
@@ -54,9 +54,9 @@ class ArrayDataset(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
 
 class ClassExperience(DatasetExperience):  # type: ignore[misc]
-    """One of Avalanche's experiences, with its classes. Its dataset is made when somebody asks for it.
+    """One of Avalanche's experiences, with its classes. Its dataset is created only when it is used.
 
-    Avalanche walks over every sample to make one, which takes as long as training an epoch.
+    Avalanche goes through every sample to create one, which takes as long as training for an epoch.
     """
 
     def __init__(self, samples: LabelledRows, index: int, classes: Sequence[Sequence[int]]) -> None:
@@ -86,7 +86,7 @@ def class_incremental(sizes: Sequence[int], **streams: LabelledRows) -> CLScenar
     """Return a benchmark whose experiences bring `sizes` new classes, with streams such as `train` and `test`.
 
     Labels are positions in the class order, so that experience 0 has the classes from 0 on. The classes of an
-    experience are those of its samples, old ones that return among them.
+    experience are those of its samples, including old ones that return.
     """
     benchmark = CLScenario(
         [
@@ -96,7 +96,7 @@ def class_incremental(sizes: Sequence[int], **streams: LabelledRows) -> CLScenar
     )
     for stream in benchmark.streams.values():
         for experience in stream:
-            experience.benchmark = benchmark  # some plug-ins of Avalanche's still ask for it
+            experience.benchmark = benchmark  # some of Avalanche's plug-ins still use it
     benchmark.n_experiences, benchmark.n_classes = len(sizes), sum(sizes)
     benchmark.n_classes_per_exp, benchmark.classes_order = list(sizes), list(range(sum(sizes)))
     return benchmark

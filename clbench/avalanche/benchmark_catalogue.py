@@ -1,4 +1,4 @@
-"""Avalanche's own class-incremental benchmarks by name, described from their files without importing Avalanche."""
+"""Find Avalanche's own class-incremental benchmarks by name, and describe them without importing Avalanche."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ EXPERIENCES: Mapping[str, int] = {
     "SplitOmniglot": 4,
     "SplitAlphabetOmniglot": 5,
 }
-"""Experiences of the benchmarks to whose `n_experiences` Avalanche gives no default; clbench's choice."""
+"""Number of experiences of the benchmarks for which Avalanche has no default; clbench's choice."""
 
 GROUPED = ("SplitAlphabetOmniglot", "SplitCIFAR110", "SplitCUB200", "SplitInaturalist")
-"""Benchmarks whose experiences are groups of classes that belong together, so that their class order stays."""
+"""Benchmarks whose experiences are groups of classes that belong together, so that their class order is kept."""
 
 
 @dataclass(frozen=True)
 class DescribedBenchmark:
-    """A benchmark of Avalanche's, as its source text describes it."""
+    """One of Avalanche's benchmarks, as its source text describes it."""
 
     name: str
     doc: str
@@ -44,7 +44,7 @@ def source_file(name: str) -> Path:
     if name not in found:
         raise UsageError(
             f"Avalanche {package_version()} has no class-incremental benchmark '{name}'{did_you_mean(name, found)}",
-            f"Known: {', '.join(sorted(found))}. Any other: a scenario file whose benchmark() builds it.",
+            f"Known: {', '.join(sorted(found))}. For any other, write a scenario file whose benchmark() builds it.",
         )
     return found[name]
 
@@ -63,7 +63,7 @@ def _files() -> dict[str, Path]:
 
 
 def described(name: str, content: bytes) -> DescribedBenchmark:
-    """Describe the benchmark `name` from the bytes of the file that defines it. Raises PluginError if it does not."""
+    """Describe the benchmark `name` from the bytes of its file. Raises PluginError if the file does not define it."""
     for node in ast.parse(content).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             return DescribedBenchmark(name, ast.get_docstring(node) or "", _experiences(node))

@@ -1,4 +1,4 @@
-"""The images of an Avalanche benchmark, numbered by the order in which it brings their classes."""
+"""Read the images of an Avalanche benchmark, with labels in the order in which it introduces the classes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Image = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class BenchmarkImages:
-    """What a benchmark holds."""
+    """The images and classes of a benchmark."""
 
     train: Part
     test: Part
@@ -46,9 +46,9 @@ class Part:
 
 
 def read(benchmark: Any, by_domain: bool = False) -> BenchmarkImages:
-    """Return what the benchmark holds: a class-incremental one, or `by_domain` a domain-incremental one.
+    """Return the images and classes of a benchmark: a class-incremental one or, `by_domain`, a domain-incremental one.
 
-    Raises ValueError if it is none.
+    Raises ValueError if it is not one.
     """
     try:
         train, test = list(benchmark.train_stream), list(benchmark.test_stream)
@@ -67,11 +67,11 @@ def _by_class(train: Sequence[Any], test: Sequence[Any]) -> BenchmarkImages:
     if len(set(class_ids)) < len(class_ids):
         repeated = next(class_id for class_id in class_ids if class_ids.count(class_id) > 1)
         raise ValueError(
-            f"class {repeated} is in several experiences, and clbench has class-incremental streams: each class in one"
+            f"class {repeated} is in several experiences; in a class-incremental stream, each class is in one"
         )
     unknown = {target for experience in test for target in _targets(experience)} - set(class_ids)
     if unknown:
-        raise ValueError(f"class {min(unknown)} has test images and no training images")
+        raise ValueError(f"class {min(unknown)} has test images but no training images")
     positions = {class_id: position for position, class_id in enumerate(class_ids)}
     train_part, test_part = (
         Part(part, [positions[target] for experience in part for target in _targets(experience)])
@@ -91,7 +91,7 @@ def _by_domain(train: Sequence[Any], test: Sequence[Any]) -> BenchmarkImages:
     if len(train) < 2 or any(sorted(set(_targets(experience))) != class_ids for experience in (*train, *test)):
         raise ValueError("its experiences have different classes, so they are not domains of the same classes")
     if len(test) not in (1, len(train)):
-        raise ValueError(f"it has {len(train)} experiences and {len(test)} for testing")
+        raise ValueError(f"it has {len(train)} experiences for training and {len(test)} for testing")
     position = {class_id: at for at, class_id in enumerate(class_ids)}
     labels = [
         [[size * domain + position[target] for target in _targets(each)] for domain, each in enumerate(part)]
@@ -128,7 +128,7 @@ def _pixels(image: Any) -> Image:
 
 
 def _of_shares(values: npt.NDArray[Any]) -> Image:
-    """Return 8-bit pixels that were scaled to 0 .. 1, as `ToTensor` does. Raises ValueError for anything else."""
+    """Return the 8-bit pixels of values scaled to 0 .. 1, as by `ToTensor`. Raises ValueError for anything else."""
     levels = values * 255.0
     pixels = np.rint(levels).clip(0, 255).astype(np.uint8)
     if not np.allclose(levels, pixels, rtol=0, atol=1e-3):

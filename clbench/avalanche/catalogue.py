@@ -1,6 +1,6 @@
-"""Avalanche's own strategies by name, described from the source files that define them, without importing Avalanche.
+"""Find Avalanche's own strategies by name, and describe them from their source files without importing Avalanche.
 
-A strategy's hyper-parameters are the parameters of its constructor, without those that the harness gives. For some that
+A strategy's hyper-parameters are the parameters of its constructor, except those that the harness sets. For some that
 have no default there, clbench has one: see DEFAULTS.
 """
 
@@ -40,7 +40,7 @@ GIVEN_BY_HARNESS = {
     "classifier",
     "buffer_transform",
 }
-"""Parameters of constructors that come from the recipe, or that concern evaluation, which is clbench's own."""
+"""Constructor parameters that come from the recipe, or that concern evaluation, which is clbench's own."""
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "LwF": {"alpha": 1.0, "temperature": 2.0},
@@ -50,7 +50,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "AGEM": {"patterns_per_exp": 256},
     "ICaRL": {"memory_size": 2000, "fixed_memory": True},
 }
-"""clbench's defaults, for parameters to which Avalanche gives none."""
+"""clbench's defaults, for parameters that have none in Avalanche."""
 
 _TYPES: Mapping[str, Any] = {
     "Optional": Optional,
@@ -70,7 +70,7 @@ class Parameter:
 
     name: str
     annotation: str
-    """Its type as the source has it, or that of its default."""
+    """Its type as written in the source, or the type of its default."""
 
     default: Any
     required: bool
@@ -81,13 +81,13 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Described:
-    """A strategy of Avalanche's, as its source text describes it."""
+    """One of Avalanche's strategies, as its source text describes it."""
 
     name: str
     doc: str
     parameters: tuple[Parameter, ...]
     out_of_reach: tuple[str, ...]
-    """Parameters without a default that are no plain values, so that the strategy cannot be named."""
+    """Parameters without a default that are not plain values, so that the strategy cannot be used by name."""
 
 
 def package_version() -> str:
@@ -124,7 +124,7 @@ def _files() -> dict[str, Path]:
 
 
 def described(name: str, content: bytes) -> Described:
-    """Describe the strategy `name` from the bytes of the file that defines it. Raises PluginError if it does not."""
+    """Describe the strategy `name` from the bytes of its file. Raises PluginError if the file does not define it."""
     for node in ast.parse(content).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             break
@@ -157,7 +157,7 @@ def _arguments(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | N
 
 
 def _parameter(strategy: str, argument: ast.arg, default: ast.expr | None, doc: str) -> Parameter | None:
-    """Return a parameter that is a plain value; None for another one, which keeps its default if it has one."""
+    """Return a parameter that is a plain value; None for any other, which keeps its default if it has one."""
     ours = DEFAULTS.get(strategy, {})
     value = ours.get(argument.arg)
     if default is not None:
@@ -169,7 +169,7 @@ def _parameter(strategy: str, argument: ast.arg, default: ast.expr | None, doc: 
     if argument.annotation is not None:
         annotation = ast.unparse(argument.annotation)
         if annotation == "int" and isinstance(value, float):
-            annotation = "float"  # so it is for SCR's temperature
+            annotation = "float"  # as for SCR's temperature
     else:
         number = isinstance(value, int) and not isinstance(value, bool)
         annotation = "Union[int, float]" if number else type(value).__name__
@@ -204,6 +204,6 @@ def _type(node: ast.expr) -> Any:
 
 
 def _documented(docstring: str) -> dict[str, str]:
-    """Return what a constructor's docstring says of each parameter."""
+    """Return what a constructor's docstring says about each parameter."""
     found = re.findall(r"^:param (\w+)\s*:\s*(.*?)(?=^:|\Z)", inspect.cleandoc(docstring), re.MULTILINE | re.DOTALL)
     return {name: " ".join(text.split()) for name, text in found}

@@ -1,8 +1,8 @@
-"""What an Avalanche strategy keeps of an experience's samples when the experience has ended.
+"""Reduce an experience's dataset, once the experience has ended, to the samples that an Avalanche strategy keeps.
 
-Avalanche's buffers hold references into the dataset of an experience, and with them all of it. Here that dataset lets
-go of every sample that no buffer refers to, and has copies of the others. So what is saved, weighed and audited is what
-the strategy keeps, and what it did not keep cannot be read later.
+Avalanche's buffers hold references into the dataset of an experience, and thereby keep all of it. Here that dataset
+drops every sample that no buffer refers to, and has copies of the others. So what is saved, measured and audited is
+what the strategy keeps, and what it did not keep cannot be read later.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ with importing_avalanche():
     from avalanche.benchmarks.utils import AvalancheDataset
 
 Scale = Callable[[Tensor], Tensor]
-"""Stored images (n, height, width, channels) of uint8 -> as the network reads them."""
+"""Stored images (n, height, width, channels) of uint8 -> the network's input."""
 
 
 @dataclass(frozen=True)
 class OwnSamples(LabelledRows):
-    """Samples of which the datasets that were made are known."""
+    """Samples that keep a list of the datasets made from them."""
 
     made: list[ExperienceSamples]
 
@@ -38,17 +38,17 @@ class OwnSamples(LabelledRows):
 
 
 class ExperienceSamples(ArrayDataset):
-    """The samples of one experience: all while it is trained, afterwards those that were kept."""
+    """The samples of one experience: all of them while it is trained, afterwards those that were kept."""
 
     def __init__(self, samples: LabelledRows, experience: int) -> None:
         super().__init__(samples, experience)
         self._noted: set[int] | None = None
         self._positions: Tensor | None = None
-        """Positions of the samples that were kept, ascending, (k,); None while there are all."""
+        """Positions of the samples that were kept, ascending, (k,); None while all are there."""
         self._images: Tensor | None = None
-        """Those samples as they are stored, (k, height, width, channels) of uint8."""
+        """The stored images of these samples, (k, height, width, channels) of uint8."""
         self.scale: Scale | None = None
-        """Set by whoever trains, once samples have been kept."""
+        """Set before training, once samples have been kept."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -67,11 +67,11 @@ class ExperienceSamples(ArrayDataset):
         return self.scale(self._images[place : place + 1])[0], self.targets[position]
 
     def note(self) -> None:
-        """From here on note which samples are asked for, and give none."""
+        """From here on record which samples are requested, and return none."""
         self._noted = set()
 
     def keep(self, stored: Callable[[Tensor], Tensor]) -> None:
-        """Keep the samples that were noted and let go of all others; `stored` gives images at rows (n,)."""
+        """Keep the samples that were recorded and drop all others; `stored` returns the images at rows (n,)."""
         assert self._noted is not None
         noted, self._noted = torch.tensor(sorted(self._noted), dtype=torch.int64), None
         if self._positions is None:
@@ -91,11 +91,11 @@ class ExperienceSamples(ArrayDataset):
 
 
 def _gone(rows: Tensor) -> Tensor:
-    raise IndexError("the data of an experience are not there when it has ended")
+    raise IndexError("the data of an experience are not available after it has ended")
 
 
 def let_go(datasets: list[ExperienceSamples], state: Any, stored: Callable[[Tensor], Tensor]) -> None:
-    """Have `datasets` keep only the samples to which a dataset of Avalanche's within `state` refers."""
+    """Have `datasets` keep only the samples that one of Avalanche's datasets within `state` refers to."""
     for own in datasets:
         own.note()
     for dataset in _datasets_in(state):

@@ -1,4 +1,4 @@
-"""A plug-in that tells the harness what Avalanche's loop does: its steps, its losses and the samples that it uses."""
+"""A plug-in that reports to the harness what Avalanche's loop does: its steps, its losses and the samples it uses."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ with importing_avalanche():
 
 
 class Listener(SupervisedPlugin):  # type: ignore[misc]
-    """Counts a step for every iteration and a sample whenever one passes the network in training, with gradients.
+    """Counts a step for every iteration, and a sample whenever one passes the network in training with gradients.
 
-    So samples count that a strategy asks for beyond its batches, and not those of a teacher or an importance estimate.
+    This includes samples that a strategy uses beyond its batches, but not those of a teacher or an importance estimate.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.training: Training | None = None
         self.samples = 0
-        """Since the last step."""
+        """Samples since the last step."""
 
     @contextmanager
     def listening(self, training: Training) -> Iterator[None]:
-        """Within, the harness is told."""
+        """Report to the harness within this context."""
         self.training, self.samples = training, 0
         trunk = training.model.blocks
 
@@ -49,7 +49,7 @@ class Listener(SupervisedPlugin):  # type: ignore[misc]
             self.training = None
 
     def before_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
-        """Stop here if the user asked for it."""
+        """Stop here if the user requested it."""
         assert self.training is not None
         self.training.begin_step()
 

@@ -1,12 +1,12 @@
-"""A strategy made of one of Avalanche's plug-ins, so that those who have one can bring it along.
+"""The contract of a strategy that is made from an Avalanche plug-in.
 
     class GEM(AvalancheStrategy[Config]):
         def plugin(self):
             return GEMPlugin(patterns_per_experience=20, memory_strength=0.5)
 
-The plug-in gets the callbacks of training that it knows, from one of Avalanche's templates (see plugin_template.py). It
-must be picklable, since it is saved at the end of every experience, and it gets no callbacks of evaluation, which is
-clbench's own. What it keeps is counted and audited as any strategy's is.
+The plug-in gets the training callbacks that it expects, from one of Avalanche's templates (see plugin_template.py). It
+must be picklable, since it is saved at the end of every experience, and it gets no evaluation callbacks, since
+evaluation is clbench's own. What it keeps is counted and audited as for any strategy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from clbench.networks.network import Network
 
 
 class AvalancheStrategy(Strategy[ConfigT]):
-    """Fine-tuning by cross-entropy over the classes seen, with an Avalanche plug-in beside it."""
+    """Fine-tuning by cross-entropy over the classes seen, together with an Avalanche plug-in."""
 
     def plugin(self) -> Any:
         """Return the plug-in, an avalanche.training.plugins.SupervisedPlugin; called once, when the run starts."""

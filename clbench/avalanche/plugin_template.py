@@ -1,6 +1,6 @@
-"""Avalanche's training template around the pieces of our loop, so that Avalanche's plug-ins find what they know.
+"""Avalanche's training template around the pieces of clbench's loop, for strategies made from Avalanche plug-ins.
 
-The batches, the loss and the optimizer are those of the harness. The plug-ins get their callbacks with the template as
+The batches, the loss and the optimizer are the harness's. The plug-ins get their callbacks with the template as
 `strategy`, and read and change what it holds: `mb_x`, `mb_y`, `mb_output`, `loss`, `model`, `optimizer`, `experience`.
 """
 
@@ -49,14 +49,14 @@ class PluginLoop(SupervisedTemplate):  # type: ignore[misc]
         self.train(benchmark.train_stream[training.where.index], eval_streams=[])
 
     def train_dataset_adaptation(self, **kwargs: Any) -> None:
-        """What plug-ins read; the harness has chosen the samples already."""
+        """Set the dataset that plug-ins read; the harness has already chosen the samples."""
         self.adapted_dataset = self.experience.dataset
 
     def make_train_dataloader(self, **kwargs: Any) -> None:
-        """Nothing yet: the batches are served anew in every epoch."""
+        """Do nothing yet: every epoch gets new batches."""
 
     def check_model_and_optimizer(self, **kwargs: Any) -> None:
-        """Nothing: the head has grown and the optimizer is new."""
+        """Do nothing: the head has grown and the optimizer is new."""
 
     def _before_training_epoch(self, **kwargs: Any) -> None:
         self.dataloader = self.training.begin_epoch(self.clock.train_exp_epochs)
@@ -77,7 +77,7 @@ class PluginLoop(SupervisedTemplate):  # type: ignore[misc]
         return self.training.forward(self.batch)
 
     def criterion(self) -> Tensor:
-        """Return the strategy's loss; `before_backward` of a plug-in may add to it."""
+        """Return the strategy's loss; a plug-in's `before_backward` may add to it."""
         self._strategy_loss = self.training.loss(self.batch)
         return self._strategy_loss
 
@@ -95,7 +95,7 @@ class PluginLoop(SupervisedTemplate):  # type: ignore[misc]
 
 
 class _NoLossYet:
-    """A sum of no losses: with one added it is that loss, without an addition to compute and differentiate."""
+    """A sum of no losses: adding one gives that loss itself, without an addition to compute and differentiate."""
 
     def __add__(self, loss: Tensor) -> Tensor:
         return loss

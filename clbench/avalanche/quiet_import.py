@@ -1,8 +1,8 @@
-"""Importing Avalanche in silence, and without waiting for packages that nothing here uses.
+"""Import Avalanche without warnings, and without waiting for packages that nothing here uses.
 
-Avalanche imports Weights & Biases for one of its metrics, and a family of solvers of quadratic programs, with all that
-these can work with, for one of its plug-ins. Together they take a fifth of the time that torch and Avalanche take. They
-are loaded when somebody else imports or uses them.
+Avalanche imports Weights & Biases for one of its metrics, and a family of quadratic-program solvers, with everything
+that these can work with, for one of its plug-ins. Together they take a fifth of the time that torch and Avalanche take.
+They are loaded only when something else imports or uses them.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ PUT_OFF = ("qpsolvers", "wandb")
 
 @contextmanager
 def importing_avalanche() -> Iterator[None]:
-    """Within, modules of Avalanche can be imported as usual."""
+    """Within this context, modules of Avalanche can be imported as usual."""
     with putting_off(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # optional packages warn of what else they could use
+        warnings.simplefilter("ignore")  # optional packages warn about what else they could use
         yield
 
 
 @contextmanager
 def putting_off() -> Iterator[None]:
-    """Within, whoever imports Avalanche does not wait for those packages either."""
+    """Within this context, no import of Avalanche waits for those packages."""
     finder = _PutOff()
     sys.meta_path.insert(0, finder)
     try:
@@ -41,20 +41,20 @@ def putting_off() -> Iterator[None]:
 
 
 class _PutOff(MetaPathFinder):
-    """Finds these packages as Python does, but has each loaded only when it is looked into."""
+    """Finds these packages as Python does, but loads each only when one of its attributes is used."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         spec = PathFinder.find_spec(fullname, path, target) if fullname in PUT_OFF else None
         if spec is None or spec.loader is None:
-            return None  # Python goes on looking, and says what is missing
+            return None  # Python continues to search, and reports what is missing
         spec.loader = LazyLoader(_Quietly(spec.loader))
         return spec
 
 
 class _Quietly(Loader):
-    """Loads a package where nobody expects it: without warnings, and so that an error is not lost."""
+    """Loads a package at an unexpected moment: without warnings, and without losing an error."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
@@ -72,7 +72,7 @@ class _Quietly(Loader):
                 warnings.simplefilter("ignore")
                 self.loader.exec_module(module)
         except Exception as error:
-            # An import statement looks into the module, too, and goes on whatever happens then.
+            # An import statement looks into the module, too, and continues whatever happens then.
             sys.modules.pop(name, None)
             module.__getattr__ = partial(_fail, name, error)  # type: ignore[method-assign]
             raise

@@ -16,11 +16,11 @@ RECIPES: Mapping[str, Recipe] = {
     "quick": Recipe(network="cnn", optimizer="adam", lr=1e-3, batch_size=64, epochs=5),
     "standard": Recipe(network="resnet18", optimizer="sgd", lr=0.05, momentum=0.9, epochs=50),
 }
-"""Those of a scenario that `clbench new scenario` writes."""
+"""The recipes of a scenario that `clbench new scenario` writes."""
 
 
 def scenario_class(name: str) -> type[Scenario]:
-    """Return the scenario that the benchmark `name` is. Raises UsageError if there is none."""
+    """Return the benchmark `name` as a scenario. Raises UsageError if there is none."""
     path = benchmark_catalogue.source_file(name)
     found = benchmark_catalogue.described(name, path.read_bytes())
 

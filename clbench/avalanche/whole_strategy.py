@@ -1,14 +1,14 @@
-"""Any strategy of Avalanche's as a strategy here: trained by its own loop and data path, evaluated by ours.
+"""Any of Avalanche's strategies as a clbench strategy: trained by Avalanche's loop and data path, evaluated by clbench.
 
 It gets the recipe's network, optimizer, batch size and epochs, and the stream as an Avalanche benchmark with task label
-0 throughout. Its random numbers are those of torch, NumPy and Python, which the harness seeds at every experience. What
-it does is Avalanche's dialect, with its faults: nothing of its code is replaced. See docs/avalanche.md.
+0 throughout. Its random numbers come from torch, NumPy and Python, which the harness seeds at every experience. It is
+Avalanche's dialect of the method, faults included: none of its code is replaced. See docs/avalanche.md.
 
 Differences from its usual use:
 
-- The head grows as the recipe's does, in one layer, unless the strategy's code needs all outputs from the start.
-- The optimizer's state is fresh or carried on as the recipe says; Avalanche alone would carry it on.
-- Datasets keep of an ended experience only the samples that a buffer refers to; see kept_samples.py.
+- The head grows as the recipe says, in one layer, unless the strategy's code needs all outputs from the start.
+- The optimizer's state is fresh or carried over as the recipe says; Avalanche alone would carry it over.
+- Datasets of ended experiences keep only the samples that a buffer refers to; see kept_samples.py.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NEEDS_ALL_OUTPUTS = {"DER", "ICaRL"}
 """Strategies that compare outputs with older ones of the same width, or load old weights into a network."""
 
 ONLY_NEW_CLASSES = {"ICaRL"}
-"""Strategies whose targets for every class that came before are old outputs, so that its labels teach nothing."""
+"""Strategies whose targets for every earlier class are old outputs, so that its labels teach nothing."""
 
 NEEDS_PACKAGE = {"GEM": "quadprog"}
 
@@ -62,7 +62,7 @@ FOLLOWED = {
     "first",
     "of_strategy",
 }
-"""Fields of a recipe that hold in Avalanche's loop; any other must have its default."""
+"""Recipe fields that Avalanche's loop follows; any other must have its default."""
 
 
 class AvalancheLoop(Strategy[ConfigT]):
@@ -76,14 +76,14 @@ class AvalancheLoop(Strategy[ConfigT]):
         self.learner: Any = None
         """Avalanche's strategy, once the first experience trains."""
         self.network: Network | None = None
-        """The network in training, of which the learner's model is made."""
+        """The network in training, from which the learner's model is made."""
         self.datasets: list[Any] = []
-        """The samples of the experiences so far, as far as they were kept."""
+        """The samples of the experiences so far that were kept."""
         self.budget = 0
 
     @classmethod
     def check_protocol(cls, config: ConfigT, recipe: Recipe, setting: Setting) -> None:
-        """Refuse what Avalanche's loop cannot do, and parameters that must be given."""
+        """Refuse what Avalanche's loop cannot do, and missing parameters that must be given."""
         name = catalogue.PREFIX + cls.described.name
         if setting != "class_incremental":
             raise UsageError(f"{name} runs class-incrementally only (got the {setting.replace('_', '-')} setting)")
@@ -103,7 +103,7 @@ class AvalancheLoop(Strategy[ConfigT]):
 
     @property
     def memory(self) -> int:
-        """How many samples may be kept: as its parameters say, or without such a parameter as many as it keeps."""
+        """How many samples may be kept: set by a parameter or, if there is none, as many as the strategy keeps."""
         return self.budget
 
     def before_experience(self, model: Network, experience: Experience) -> None:
@@ -136,11 +136,11 @@ class AvalancheLoop(Strategy[ConfigT]):
 
     @contextmanager
     def _prepared(self, training: Training) -> Iterator[None]:
-        """Within, the learner trains with the harness's optimizer and is listened to; afterwards it can be pickled."""
+        """Let the learner train with the harness's optimizer and report to it; afterwards it can be pickled."""
         learner = self.learner
         learner.train_epochs, learner.train_mb_size = training.epochs, training.recipe.batch_size
         learner.optimizer = training.optimizer
-        # As if Avalanche had made it, which would else discard the state that the recipe carries on.
+        # As if Avalanche had made it; otherwise it would discard the state that the recipe carries over.
         learner.optimized_param_id = dict(learner.model.named_parameters())
         for plugin in learner.plugins:  # A-GEM keeps an iterator
             if getattr(plugin, "buffer_dataloader", None) is not None:
@@ -195,7 +195,7 @@ class AvalancheLoop(Strategy[ConfigT]):
         return sum(dataset.count for dataset in self.datasets)
 
     def predict(self, model: Network, x: Tensor, experience: Experience) -> Tensor:
-        """Return the answers of the learner's model in evaluation mode, with the trunk and head of `model`."""
+        """Return the scores of the learner's model in evaluation mode, with the trunk and head of `model`."""
         assert self.network is not None
         own, parts = self.network, {}
         for mine, theirs in ((own, model), (own.blocks, model.blocks), (own.head, model.head)):
@@ -224,7 +224,7 @@ class _OneLayerHead(Head):
         self._join()
 
     def fix(self, classes: int, seed: int) -> None:
-        """Have all rows."""
+        """Create all rows."""
         super().fix(classes, seed)
         self.new = None
 
@@ -240,7 +240,7 @@ class _OneLayerHead(Head):
 
 
 def strategy_class(name: str) -> type[AvalancheLoop[Any]]:
-    """Return the strategy that is Avalanche's `name`. Raises UsageError if there is none."""
+    """Return Avalanche's strategy `name` as a strategy class. Raises UsageError if there is none."""
     found = catalogue.described(name, catalogue.source_file(name).read_bytes())
     config = _config_class(found)
     made: Any = types.new_class(name, (AvalancheLoop[config],))  # type: ignore[valid-type]

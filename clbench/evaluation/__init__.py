@@ -1,1 +1,1 @@
-"""From predictions on the test set to counts, and from counts to metrics."""
+"""Evaluation: from predictions on the test set to counts, and from counts to metrics."""

@@ -1,4 +1,4 @@
-"""What is right of an experience before it is learned, where experiences share their outputs."""
+"""Accuracy on an experience before it is learned, if experiences share their outputs: forward transfer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ahead:
-    """Integer counts of one run, domain-incrementally. Raises ValueError if they are not of one stream."""
+    """Integer counts of one domain-incremental run. Raises ValueError if they are not of one stream."""
 
     untrained: tuple[int, ...]
-    """Test samples of each of E experiences that the network classifies correctly in its initial weights."""
+    """Test samples of each of E experiences that the network classifies correctly with its initial weights."""
 
     following: tuple[int | None, ...]
-    """following[i]: test samples of experience i+1 that are right after experience i, E entries; None for the last, and
-    if there was no evaluation i."""
+    """following[i]: test samples of experience i+1 classified correctly after experience i, E entries; None for the
+    last, and if there was no evaluation i."""
 
     def __post_init__(self) -> None:
         check_row(self.untrained, "untrained")
@@ -32,7 +32,7 @@ class Ahead:
 
 
 def forward_transfer(counts: Counts, ahead: Ahead) -> float | None:
-    """1/(E-1) · Σ_{1≤j<E} (R[j-1][j] - b[j]), b[j] being the accuracy of the network in its initial weights.
+    """1/(E-1) · Σ_{1≤j<E} (R[j-1][j] - b[j]), b[j] being the accuracy of the network with its initial weights.
 
     In [-1, 1]; None for one experience, and if an evaluation is missing. Lopez-Paz & Ranzato 2017.
     """
@@ -51,10 +51,10 @@ def count_ahead(
     experience_classes: Sequence[Sequence[int]],
     evaluated: Sequence[bool],
 ) -> Ahead:
-    """Count from class ids, domain-incrementally: `predictions` (E, N) after each experience, `untrained` (N,) before
-    the first, `labels` (N,) and `evaluated` (E,) as in `counts.count`.
+    """Count from class ids of a domain-incremental run: `predictions` (E, N) after each experience, `untrained` (N,)
+    before the first, `labels` (N,) and `evaluated` (E,) as in `counts.count`.
 
-    Raises ValueError for a prediction that is none of the sample's own experience, as -1 for none is not.
+    Raises ValueError for a prediction that is not a class of the sample's own experience, such as -1 for none.
     """
     import numpy as np
 
@@ -63,7 +63,9 @@ def count_ahead(
 
     def right(row: ArrayLike, j: int) -> int:
         guess = np.asarray(row)[own[j]]
-        require(bool(np.isin(guess, experience_classes[j]).all()), f"a prediction for experience {j} is not of its own")
+        require(
+            bool(np.isin(guess, experience_classes[j]).all()), f"a prediction for experience {j} is not a class of it"
+        )
         return int(np.count_nonzero(guess == truth[own[j]]))
 
     last = len(own) - 1

@@ -1,4 +1,4 @@
-"""From predictions to integer counts: how many test samples of each experience and class were right, and when.
+"""Count correct predictions: how many test samples of each experience and class were right, and when.
 
 E is the number of experiences; after training experience i the whole test set is evaluated once.
 """
@@ -107,7 +107,7 @@ class Counts:
 
     @classmethod
     def known_to_agree(cls, stored: Mapping[str, list[Any]]) -> Counts:
-        """Invert `to_json` of counts that were checked before: that takes longer than all that is done with them."""
+        """Invert `to_json` for counts checked before, since checking takes longer than everything done with them."""
         made = object.__new__(cls)
         for name, value in stored.items():
             frozen = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in value)

@@ -1,6 +1,6 @@
-"""What was right within experiences: evaluations between gradient steps, as integer counts.
+"""The evaluations of a run within its experiences, between gradient steps, as integer counts.
 
-The evaluation at the end of an experience is in `Counts`, and its last word: a metric of both takes the points of an
+The evaluation at the end of an experience is in `Counts` and comes last: a metric of both takes the points of an
 experience and then that row.
 """
 
@@ -16,7 +16,7 @@ from clbench.evaluation.counts import Counts, check_row, frozen_lists, lists, re
 
 @dataclass(frozen=True)
 class Curve:
-    """The evaluations of one run within its experiences, in one setting. Raises ValueError if they contradict."""
+    """The evaluations of one run within its experiences, in one setting. Raises ValueError if inconsistent."""
 
     steps: tuple[int, ...]
     """Gradient steps since the start of the stream at each of P points, ascending; ends are in Counts."""
@@ -40,14 +40,14 @@ class Curve:
             require(len(row) == experience + 1, f"correct[{p}] has {len(row)} entries, not {experience + 1}")
 
     def check_against(self, counts: Counts) -> None:
-        """Raise ValueError if it is not of the stream of these counts."""
+        """Raise ValueError if the curve is not of the same stream as these counts."""
         for p, (row, experience) in enumerate(zip(self.correct, self.experiences, strict=True)):
             require(experience < len(counts.total), f"point {p} is in experience {experience} of {len(counts.total)}")
             for j, (right, total) in enumerate(zip(row, counts.total, strict=False)):
                 require(right <= total, f"correct[{p}][{j}] is {right}, but there are {total} test samples")
 
     def within(self, ends: tuple[int, ...]) -> Curve:
-        """Return the points without those at the ends of experiences, which are after so many gradient steps each."""
+        """Return the points without those at the ends of experiences; experience i ends after step `ends[i]`."""
         kept = [p for p, (step, i) in enumerate(zip(self.steps, self.experiences, strict=True)) if step != ends[i]]
         return Curve(*(tuple(getattr(self, field.name)[p] for p in kept) for field in fields(self)))
 

@@ -2,8 +2,8 @@
 
 E is the number of experiences. After training experience i the whole test set is evaluated once, and R[i][j] is the
 accuracy on the test samples of experience j ≤ i. Accuracies are shares in [0, 1]; undefined values are None. The test
-samples of a class belong to the experience that brings it. One that brings no class, as where classes come again, has
-none: R[i][j] is None there, and means over experiences range over the others.
+samples of a class belong to the experience that brings it. An experience that brings no class, since its classes
+return, has none: R[i][j] is None there, and means over experiences range over the others.
 
 - Chaudhry et al. 2018, "Riemannian Walk for Incremental Learning", arXiv 1801.10112
 - De Lange, van de Ven & Tuytelaars 2023, "Continual evaluation for lifelong learning: Identifying the stability gap",
@@ -147,7 +147,7 @@ def anytime_accuracy(counts: Counts, curve: Curve) -> float | None:
     """1/N · Σ_n (Σ_{j≤i} correct_n[j] / Σ_{j≤i} total[j]) over all N evaluations, those at the ends of experiences too.
 
     Evaluation n, in experience i, is of the classes seen so far. The area under the curve of Koh et al. 2022, A_AUC, as
-    a share; each evaluation weighs the same. None if one at an end is missing.
+    a share; every evaluation has the same weight. None if one at an end is missing.
     """
     return _mean(_pooled(row, counts.total) for rows in _evaluations(counts, curve) for row in rows)
 
@@ -168,7 +168,7 @@ def minimum_accuracy(counts: Counts, curve: Curve) -> float | None:
 def worst_case_accuracy(counts: Counts, curve: Curve) -> float | None:
     """1/E · R[E-1][E-1] + (1 - 1/E) · `minimum_accuracy`, for E experiences that bring classes.
 
-    None where either is: for one experience, and if the last brings no class. "WC-ACC" of De Lange et al. 2023.
+    None if either is: for one experience, and if the last brings no class. "WC-ACC" of De Lange et al. 2023.
     """
     least, new = minimum_accuracy(counts, curve), new_accuracy(counts)[-1]
     weight = 1 / len(_tested(counts))
@@ -178,9 +178,9 @@ def worst_case_accuracy(counts: Counts, curve: Curve) -> float | None:
 def stability_gaps(counts: Counts, curve: Curve) -> list[float | None]:
     """accuracy_seen[i-1] - min_n (Σ_{j<i} correct_n[j] / Σ_{j<i} total[j]), n over the evaluations in experience i.
 
-    How far the accuracy on old classes falls while new ones are learned, from where it was; the end of i counts too, so
-    that what does not come back is in it. E entries in [-1, 1], one per i; None at 0, and if either end is missing. De
-    Lange et al. 2023 describe the gap, and have no number for it: this one is ours.
+    How far the accuracy on old classes falls below its earlier value while new ones are learned; the end of i counts
+    too, so that what is not recovered is included. E entries in [-1, 1], one per i; None at 0, and if either end is
+    missing. De Lange et al. 2023 describe the gap, and have no number for it: this one is ours.
     """
     before = [None, *accuracy_seen(counts)]  # of experience i, at its beginning
     return [
@@ -221,15 +221,16 @@ CURVE_METRICS: tuple[Callable[[Counts, Curve], Any], ...] = (
     stability_gap,
     stability_gaps,
 )
-"""Those of runs that are evaluated within experiences."""
+"""The metrics of runs that are evaluated within experiences."""
 
 BY_NAME_WITHIN = {metric.__name__: metric for metric in CURVE_METRICS}
 
 
 def newest(values: Mapping[str, Any]) -> dict[str, float]:
-    """Return from what `derive` returns the values after the last experience, without the undefined and per-class ones.
+    """Return the values after the last experience from the result of `derive`, without undefined and per-class ones.
 
-    Of a metric with a value per experience it is the last one; of `accuracy_matrix` R[E-1][j] as `accuracy_matrix/j`.
+    For a metric with a value per experience it is the last; for `accuracy_matrix` it is R[E-1][j], as
+    `accuracy_matrix/j`.
     """
     last: dict[str, float | None] = {}
     for name, value in values.items():
@@ -241,7 +242,7 @@ def newest(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def derive(counts: Counts, curve: Curve | None = None) -> dict[str, Any]:
-    """Every metric of `METRICS` under its function's name, and with a curve of `CURVE_METRICS`.
+    """Return every metric of `METRICS`, and with a curve those of `CURVE_METRICS`, by the name of its function.
 
     Ready for JSON: undefined values are None, never NaN.
     """
@@ -285,12 +286,12 @@ def chance(classes_per_experience: Sequence[int], total: Sequence[int]) -> dict[
 
 
 def _tested(counts: Counts, before: int | None = None) -> list[int]:
-    """Return the experiences that bring classes, of all or of those before one; the others have no test samples."""
+    """Return the experiences (before one, if given) that bring classes; the others have no test samples."""
     return [j for j, total in enumerate(counts.total[:before]) if total]
 
 
 def _evaluations(counts: Counts, curve: Curve) -> list[list[tuple[int, ...] | None]]:
-    """Return by experience the rows of the evaluations in it: those of its points, and the one at its end."""
+    """Return the rows of the evaluations in each experience: those of its points, and the one at its end."""
     rows: list[list[tuple[int, ...] | None]] = [[] for _ in counts.total]
     for row, experience in zip(curve.correct, curve.experiences, strict=True):
         rows[experience].append(row)

@@ -1,7 +1,7 @@
 """Shares of test samples, and means of shares over classes, each with its 95 % interval.
 
-The samples of a class are a draw from all that it could show, so a count of right ones is binomial. The classes
-themselves are no sample: they are the ones that the network is for.
+The samples of a class are drawn from all of its possible images, so the number of correct ones is binomial. The classes
+themselves are not a sample: they are the ones that the network is for.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Proportion:
 def proportion(count: int, total: int) -> Proportion | None:
     """Return count / total with Wilson's score interval; None if the total is 0. Wilson 1927, JASA 22.
 
-    It stays within 0 and 1, and has a width at 0 and 1 too: of 10 samples that are all right, 72 % to 100 %.
+    It stays within 0 and 1, and has a width at 0 and 1 too: for 10 samples that are all correct, 72 % to 100 %.
     """
     if not total:
         return None
@@ -39,8 +39,8 @@ def mean_proportion(counts: Sequence[tuple[int, int]]) -> Proportion | None:
 
     Wilson's interval with the size that a simple random sample of the same variance would have, as for stratified
     surveys: n = p(1-p) / v with v = Σ q_k(1-q_k)/n_k / K² for K classes. q_k = (x_k + 2p) / (n_k + 2) is the share of
-    a class drawn a little towards the mean p, so that classes whose few samples are all right, or all wrong, do not
-    count as certain. With one class it is Wilson's own interval; where all samples are right, n = K² / Σ 1/n_k. In
+    a class pulled a little towards the mean p, so that classes whose few samples are all correct, or all wrong, do not
+    count as certain. With one class it is Wilson's own interval; if all samples are correct, n = K² / Σ 1/n_k. In
     simulations of 1 to 100 classes with 1 to 100 samples each it covers the mean in 93 to 97 % of the cases. Franco,
     Little, Louis & Slud 2019, Journal of Survey Statistics and Methodology 7. Classes whose total is 0 are left out.
     """

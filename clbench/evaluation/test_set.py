@@ -1,4 +1,4 @@
-"""Predictions on the test set, in one pass that has no effect on training."""
+"""Predict the test set, in one pass that has no effect on training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _logits(model: Network, x: Tensor) -> Tensor:
 
 @dataclass
 class TestSet:
-    """The whole test set and the stream's shape."""
+    """The whole test set, with the classes and experiences of the stream."""
 
     images: Images
     scaling: Scaling
@@ -70,7 +70,7 @@ class TestSet:
         the head has seen, or all in the domain-incremental setting.
 
         Works on a copy of `model` and restores the random state. `score` computes the scores (n, outputs) of a batch;
-        the default is the network's logits. Raises UndefinedScores if one of a class that may be predicted is NaN.
+        the default is the network's logits. Raises UndefinedScores if a class that may be predicted has a NaN score.
         """
         if learned is None:
             learned = sum(self.classes_per_experience) if self.setting == "domain_incremental" else model.head.seen

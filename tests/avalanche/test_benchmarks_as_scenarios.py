@@ -108,7 +108,7 @@ def test_a_benchmark_is_run_with_its_split_unless_another_is_asked_for(file: Pat
         ("return {}", "dict has no train_stream"),
         ("raise OSError('no such disk')", "OSError: no such disk"),
         ("return benchmark_from_datasets(train=[part, part], test=[part])", "class 0 is in several experiences"),
-        ("return benchmark_from_datasets(train=[part], test=[part, extra])", "class 9 has test images and no training"),
+        ("return benchmark_from_datasets(train=[part], test=[part, extra])", "class 9 has test images but no training"),
     ],
 )
 def test_a_benchmark_that_cannot_be_a_scenario_is_refused_and_nothing_is_kept(

@@ -93,5 +93,5 @@ def test_a_name_says_what_differs_and_stays_short() -> None:
 
 def test_the_networks_hyper_parameters_are_not_set_through_the_recipe() -> None:
     for path in ("network_config", "network_config.units"):
-        with pytest.raises(UsageError, match=r"set by --set network\.NAME=VALUE"):
+        with pytest.raises(UsageError, match=r"hyper-parameters with --set network\.NAME=VALUE"):
             changed(Recipe(), {path: "3"})

@@ -41,7 +41,7 @@ def test_domains_ahead_are_counted_sample_by_sample() -> None:
     # After experience 0 one of the two samples of experience 1 is right; after 1 one of experience 2.
     assert count_ahead(after, untrained, labels, domains, [True] * 3) == Ahead((1, 1, 1), (1, 1, None))
     assert count_ahead(after, untrained, labels, domains, [False, True, True]) == Ahead((1, 1, 1), (None, 1, None))
-    with pytest.raises(ValueError, match="a prediction for experience 1 is not of its own"):
+    with pytest.raises(ValueError, match="a prediction for experience 1 is not a class of it"):
         count_ahead([[0, 1, -1, -1, -1, -1]] * 3, untrained, labels, domains, [True] * 3)
 
 
