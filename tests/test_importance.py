@@ -23,7 +23,7 @@ WHERE = Experience(0, (3, 2))
 
 
 class Given:
-    """Training data that lies ready."""
+    """Training data held in memory."""
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
         self.x, self.y = x, y
@@ -43,12 +43,12 @@ class Given:
 
 
 def of(given: Given, where: Experience) -> Experience:
-    """The experience as it is when its training has ended."""
+    """The experience after its training has ended."""
     return replace(where, samples=given)
 
 
 def linear_model(features: int = 4) -> Network:
-    """softmax(W x + b) with three classes: a head alone."""
+    """softmax(W x + b) with three classes: only a head."""
     model = Network([nn.Flatten()], features)
     model.head.grow(3, seed=1)
     return model
@@ -116,7 +116,7 @@ def test_a_convolutional_networks_fisher_is_the_sum_of_squares_of_one_sample_at_
 
 
 class Unusual(nn.Module):
-    """Linear layers as networks have them: without a bias, applied twice, to tokens, and never."""
+    """Linear layers as they occur in networks: without a bias, applied twice, to tokens, and never."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -271,7 +271,7 @@ def test_online_ewc_keeps_one_term_and_separate_ewc_one_for_each_experience() ->
 
 
 def convolution_with_batch_norm(outputs: int = 3) -> Network:
-    """Of float64, with running statistics that are not the first ones."""
+    """In float64, with running statistics other than the initial ones."""
     torch.manual_seed(0)
     convolution = nn.Conv2d(1, 3, 3, bias=False)  # a bias would have no effect
     trunk = nn.Sequential(convolution, nn.BatchNorm2d(3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -1,4 +1,4 @@
-"""What a strategy carries is hashed and measured wherever its attributes hold it."""
+"""Everything that a strategy carries is hashed and measured, wherever its attributes hold it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CORe50 and CLEAR on small files in their layout: what Avalanche's own loaders give is what our runs have."""
+"""CORe50 and CLEAR on small files in their layout: clbench's runs have the images that Avalanche's loaders return."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_core50(root: Path) -> None:
         write_list(lists / "NI_inc" / "run0" / f"train_batch_{session:02}_filelist.txt", lines)
     for kind in ("NC_inc", "NI_inc"):
         write_list(lists / kind / "run0" / "test_filelist.txt", test)
-    (root / "NIC_v2_79_cat").mkdir()  # or Avalanche writes lists of categories
+    (root / "NIC_v2_79_cat").mkdir()  # otherwise Avalanche writes lists of categories
     nothing: list[list[int]] = [[]] * 9
     for name, content in (("paths", []), ("labels", {"ni": [nothing]}), ("LUP", {"ni": [nothing]})):
         (root / f"{name}.pkl").write_bytes(pickle.dumps(content))
@@ -142,7 +142,7 @@ def test_clear_brings_spans_of_time_with_test_images_of_their_own(tmp_path: Path
 
 
 def test_avalanches_own_clear_still_gives_every_image_to_every_experience(tmp_path: Path) -> None:
-    """If this fails, Avalanche tells spans of time apart, and the scenario need not."""
+    """If this fails, Avalanche distinguishes the spans of time, and the scenario need not."""
     from avalanche.benchmarks.classic import CLEAR
 
     write_clear(tmp_path)

@@ -1,4 +1,4 @@
-"""Our streams are Avalanche's own benchmarks, sample by sample, if both have the same class order.
+"""clbench's streams are the same as Avalanche's own benchmarks, sample by sample, if both have the same class order.
 
 Needs the published files: MNIST's and Fashion-MNIST's as torchvision stores them in the data folder, and CIFAR-10's and
 CIFAR-100's prepared there. Labels are compared in full. Pixels are compared for every test sample of MNIST and for
@@ -29,7 +29,7 @@ SPREAD = 150
 
 @dataclass(frozen=True)
 class Published:
-    """A benchmark of Avalanche's and the dataset of ours that it divides."""
+    """One of Avalanche's benchmarks, and the clbench dataset that it divides."""
 
     benchmark: str
     dataset: str
@@ -98,12 +98,12 @@ def avalanches_own(wanted: Published, order: tuple[int, ...], tmp_path: Path, mo
 
 
 def class_by_class(labels: Tensor, classes: Iterable[int]) -> Tensor:
-    """Positions of our samples in the order in which Avalanche has them: class by class, in the dataset's order."""
+    """Positions of our samples in Avalanche's order: class by class, in the dataset's order."""
     return torch.cat([torch.nonzero(labels == own).flatten() for own in classes])
 
 
 def stored(x: Tensor) -> Tensor:
-    """The pixels of an image in 0..1 as they are stored."""
+    """The stored pixels of an image in 0..1."""
     return (x * 255).round().to(torch.uint8)
 
 
@@ -142,7 +142,7 @@ def test_a_stream_as_an_avalanche_benchmark_is_avalanches_own(
             places = torch.linspace(0, len(labels) - 1, len(labels) if every else SPREAD).long()
             read = zip(samples(own.dataset, aligned[places]), samples(their.dataset, places), strict=True)
             for (x, y, task), (their_x, their_y, their_task) in read:
-                # Scaled by a factor or by a division, the last bit of a float may differ.
+                # Between scaling by a factor and by a division, the last bit of a float may differ.
                 assert torch.equal(stored(x), stored(their_x))
                 assert (x - their_x).abs().max() < 1e-7
                 assert (order[y], task) == (their_y, their_task)

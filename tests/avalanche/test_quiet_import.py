@@ -1,4 +1,4 @@
-"""Avalanche is imported without waiting for what nothing uses, and all of it works when it is used."""
+"""Avalanche is imported without waiting for packages that nothing uses, and these work when they are used."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ print([name for name in sys.modules if name.startswith(("qpsolvers.", "wandb."))
 
 @pytest.mark.slow
 def test_avalanches_plugin_that_solves_quadratic_programs_still_does() -> None:
-    """GEM keeps the product with an old gradient from being negative: (1, -1) becomes (1, 0) beside (0, 1)."""
+    """GEM keeps the product with an old gradient from being negative: (1, -1) becomes (1, 0) with (0, 1)."""
     program = """
 import torch, warnings, clbench.avalanche.plugin_template
 warnings.simplefilter("error")  # of which some of the solvers give cause
@@ -51,7 +51,7 @@ try:
 except Exception as error:
     print(type(error).__name__)
 """
-    # The solvers themselves are packages of their own; where there is none, it is qpsolvers that says so.
+    # The solvers themselves are separate packages; if there is none, it is qpsolvers that reports it.
     solver = find_spec("quadprog") is not None
     assert python(program) == ("[1.0, 0.0]" if solver else "SolverNotFound")
 

@@ -1,4 +1,4 @@
-"""Avalanche's own strategies, each run by its own loop: they train, resume, count, and are compared with ours."""
+"""Avalanche's own strategies, run by Avalanche's loop: they train, resume, count, and are compared with clbench's."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_steps_and_samples_are_counted_also_those_of_a_memory() -> None:
         samples = len(naive.rows(index))
         steps = -(-samples // 32) * 2
         assert (costs.gradient_steps, costs.samples_seen) == (steps, samples * 2)
-        # A-GEM asks 12 samples in each step, as many of each earlier experience.
+        # A-GEM draws 12 samples in each step, equally many from each earlier experience.
         asked = 12 if index else 0
         theirs = gradients.experience_costs[index]
         assert (theirs.gradient_steps, theirs.samples_seen) == (steps, samples * 2 + asked * steps)

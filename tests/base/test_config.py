@@ -1,4 +1,4 @@
-"""Hyper-parameters: coerced to their type, range-checked, never NaN, frozen, and none silently ignored."""
+"""Hyper-parameters are coerced to their type, range-checked, never NaN, frozen, and never silently ignored."""
 
 import dataclasses
 import json
@@ -137,7 +137,7 @@ def test_a_field_without_a_default_is_a_type_error_that_names_it() -> None:
 
 
 def test_a_default_given_again_as_a_value_is_the_same_configuration() -> None:
-    # Else the same experiment would have two run ids: `1` and `1.0` are different JSON.
+    # Otherwise the same experiment would have two run ids: `1` and `1.0` are different JSON.
     @config
     class Whole:
         alpha: float = 1

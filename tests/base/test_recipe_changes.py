@@ -1,4 +1,4 @@
-"""Values of a recipe that the user sets: by path, checked, never silently without effect, and seen in the name."""
+"""Recipe values that the user sets: by path, checked, never silently without effect, and visible in the name."""
 
 from __future__ import annotations
 

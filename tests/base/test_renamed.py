@@ -1,4 +1,4 @@
-"""Names of earlier versions: each is an error that says the new one."""
+"""Names from earlier versions: each raises an error that gives the new name."""
 
 from __future__ import annotations
 

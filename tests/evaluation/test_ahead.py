@@ -1,4 +1,4 @@
-"""What is right of domains before they are learned, and forward transfer, by hand."""
+"""Accuracy on domains before they are learned, and forward transfer, worked out by hand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ THREE = Counts(
 
 
 def test_forward_transfer_is_what_earlier_experiences_add_to_the_initial_weights() -> None:
-    # Experience 1: 3 of 4 right before it is learned, 2 in the initial weights; experience 2: 1 and 2 of 4.
+    # Experience 1: 3 of 4 right before it is learned, 2 with the initial weights; experience 2: 1 and 2 of 4.
     assert forward_transfer(THREE, Ahead((1, 2, 2), (3, 1, None))) == (1 / 4 - 1 / 4) / 2
     assert forward_transfer(THREE, Ahead((0, 0, 2), (3, 4, None))) == (3 / 4 + 2 / 4) / 2
     assert forward_transfer(THREE, Ahead((0, 0, 0), (3, None, None))) is None

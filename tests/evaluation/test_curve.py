@@ -1,4 +1,4 @@
-"""Metrics within experiences, and of experiences that bring no class, on cases that are worked by hand."""
+"""Metrics within experiences, and of experiences that bring no class, on cases worked out by hand."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ RETURNING = {
     "forgetting_after": [None, 0.5, 0.75, 0.325],
     "forgetting": 0.325,
     "backward_transfer": ((0.75 - 1) + (0.6 - 1)) / 2,
-    # 3 of the 4 samples of old classes; where no class is new, none can be taken for a new one.
+    # 3 of the 4 samples of old classes; if no class is new, none can be taken for a new one.
     "recency_bias": [None, None, 0.75, None],
 }
 

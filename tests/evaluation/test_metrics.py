@@ -1,4 +1,4 @@
-"""The metrics on cases small enough to work by hand; the fractions in the tests are those of the comments."""
+"""The metrics on cases small enough to work out by hand; the fractions in the tests are those of the comments."""
 
 import inspect
 import json
@@ -16,7 +16,7 @@ from clbench.evaluation.counts import Counts, count
 from clbench.evaluation.metrics import chance, derive, intransigence
 
 EXPERIENCE_CLASSES = [[3, 7], [0], [5, 2]]  # not in the order of their ids, and not evenly split
-LABELS = [3, 3, 7, 7, 7, 0, 5, 2, 2, 2]  # samples a class: 3 → 2, 7 → 3, 0 → 1, 5 → 1, 2 → 3
+LABELS = [3, 3, 7, 7, 7, 0, 5, 2, 2, 2]  # samples per class: 3 → 2, 7 → 3, 0 → 1, 5 → 1, 2 → 3
 CLASS_INCREMENTAL = [
     [3, 7, 7, 7, 3, -1, -1, -1, -1, -1],
     [3, 0, 0, 7, 7, 0, -1, -1, -1, -1],

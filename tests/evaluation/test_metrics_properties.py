@@ -1,4 +1,4 @@
-"""What holds for every run: bounds, orders that do not matter, and agreement with a slow and plain reference."""
+"""Properties of every run: bounds, orders that do not matter, and agreement with a slow, plain reference."""
 
 import json
 import random
@@ -21,7 +21,7 @@ untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 @dataclass(frozen=True)
 class Run:
-    """What `count` takes."""
+    """The arguments of `count`."""
 
     predictions: list[list[int]]
     labels: list[int]

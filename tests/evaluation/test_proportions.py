@@ -1,4 +1,4 @@
-"""Intervals of shares: Wilson's for one class, and for a mean over classes what its samples allow one to say."""
+"""Intervals of shares: Wilson's for one class, and for a mean over classes one that its samples support."""
 
 import itertools
 from collections.abc import Sequence

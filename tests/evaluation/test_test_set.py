@@ -1,4 +1,4 @@
-"""Predictions of a network whose logits are the pixels of the images, and no effect of evaluation on training."""
+"""Predictions of a network whose logits are the images' pixels, and that evaluation has no effect on training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZES = (2, 1, 2)  # experiences: {3, 0}, {4}, {1, 2}
 
 
 def echo(classes: tuple[int, ...]) -> Network:
-    """A network that answers with the image's first pixels: the logit of position p is pixel p."""
+    """A network that returns the image's first pixels: the logit of position p is pixel p."""
     network = Network([nn.Flatten()], features=5)
     for count in classes:
         network.head.grow(count, seed=0)

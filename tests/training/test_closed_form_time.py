@@ -1,4 +1,4 @@
-"""Before closed forms that take long users are told how long."""
+"""Users are told in advance how long slow closed forms take."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 class Long(clbench.FeatureStrategy):
-    """Says that each image takes as many operations as an hour on a fast machine."""
+    """Claims that each image takes as many operations as a fast machine does in an hour."""
 
     def learn(self, features: Tensor, labels: Tensor, experience: Experience) -> nn.Module:
         return LinearScores(torch.zeros(experience.seen_classes, features.shape[1]))

@@ -1,6 +1,6 @@
-"""Replayed steps: the same numbers as one operation after another, or done so, with the reason on record.
+"""Replayed steps give the same numbers as one operation after another; steps that cannot be replayed say why.
 
-A GPU's graph is stood in for by recorders that keep the computation itself; everything around it is the same.
+A GPU's graph is replaced by recorders that keep the computation itself; everything around it is the same.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Forgetful(Kept):
 
 
 class Foreseeing(Kept):
-    """Knows without trying that it cannot record anything."""
+    """Reports without trying that it cannot record anything."""
 
     @contextmanager
     def aside(self) -> Iterator[list[str]]:
@@ -76,7 +76,7 @@ class Foreseeing(Kept):
 
 
 class BreakingOff(Kept):
-    """Fails when it has done the step already."""
+    """Fails after it has taken the step."""
 
     def record(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         compute()
@@ -221,7 +221,7 @@ def test_if_capture_fails_the_step_is_done_once_and_the_reason_is_kept(
 
 
 def test_a_recorder_that_fails_to_replay_would_change_the_numbers() -> None:
-    """The comparison above can fail: without the trial a forgetful recorder loses steps."""
+    """The comparison above can fail: without the trial, a forgetful recorder loses steps."""
     replayed = begun(builtin("naive"), PLAIN, recorder=Kept())
     plain = begun(builtin("naive"), PLAIN).learn()
     train = replayed.trainer.step

@@ -1,4 +1,4 @@
-"""Training class-, task- and domain-incrementally, and the protocol knobs that published tables hang on."""
+"""Class-, task- and domain-incremental training, and the protocol options that published tables depend on."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def changed(**values: Any) -> PlainRecipe:
 
 
 class Watching(clbench.Strategy):  # type: ignore[type-arg]
-    """Fine-tuning that keeps what it saw."""
+    """Fine-tuning that stores what it saw."""
 
     def start(self, model: clbench.Network) -> None:
         self.seen: list[tuple[int, torch.Tensor, torch.Tensor]] = []
@@ -158,7 +158,7 @@ def test_iterations_are_gradient_steps_whatever_the_size_of_the_experience() -> 
 
 
 def test_every_sample_is_seen_once_in_each_pass_of_a_run_counted_in_iterations() -> None:
-    strategy, _ = watched(changed(iterations=6))  # 40 samples in batches of 16: three a pass
+    strategy, _ = watched(changed(iterations=6))  # 40 samples in batches of 16: three per pass
     assert [len(y) for _, y, _ in strategy.seen[:6]] == [16, 16, 8, 16, 16, 8]
 
 
@@ -240,7 +240,7 @@ def test_the_recipe_says_how_rows_of_the_head_are_initialized(head: str) -> None
 
 
 def test_the_recipe_says_how_the_networks_convolutions_are_initialized(data: Path, tmp_path: Path) -> None:
-    """He et al. 2015 draw the first of 16 channels, of nine inputs, from N(0, 2/(9·16)); torch from U(-1/3, 1/3)."""
+    """He et al. 2015 draw the first layer (16 channels, nine inputs) from N(0, 2/(9·16)); torch from U(-1/3, 1/3)."""
     variances = {}
     for initialization in ("architecture", "torch"):
         values = {"recipe.network": "resnet32", "recipe.initialization": initialization}

@@ -1,4 +1,4 @@
-"""The engine and whole runs: the same numbers again, in a new process or after an interruption, and what they cost."""
+"""The engine and whole runs: the same numbers again, in a new process or after an interruption, and the costs."""
 
 from __future__ import annotations
 
@@ -88,11 +88,11 @@ class Journal:
 
 
 def journaling(name: str, journal: Journal, **config: Any) -> Any:
-    """The built-in strategy, which writes down what it is given."""
+    """The built-in strategy, recording what it is given."""
     cls = strategy_class(name)
 
     class Spy(cls):  # type: ignore[misc, valid-type]
-        """In experience 0 it does by its own hooks what the harness would do in its plain start."""
+        """In experience 0 its own hooks do what the harness would do with its first_loss."""
 
         def first_loss(self) -> None:
             return None
@@ -136,7 +136,7 @@ def journal_of(name: str, recipe: Recipe = SGD, seed: int = 0, **config: Any) ->
 @pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation(crop=1)])
 def test_the_hooks_are_called_in_the_documented_order(augmentation: Augmentation) -> None:
     recipe = Recipe(network="mlp", batch_size=16, epochs=2, augmentation=augmentation)
-    losses = {40: 3, 20: 2}  # batches an epoch
+    losses = {40: 3, 20: 2}  # batches per epoch
     expected = []
     for samples in (40, 20, 40):
         first = samples == 40 and not expected
@@ -240,7 +240,7 @@ def test_losses_are_computed_in_float32_where_the_network_computes_in_bfloat16()
 
 
 def test_gradient_steps_and_samples_seen_are_counted() -> None:
-    """40, 20 and 40 samples in batches of 16, three epochs: 3, 2 and 3 steps an epoch."""
+    """40, 20 and 40 samples in batches of 16, three epochs: 3, 2 and 3 steps per epoch."""
     experience_costs = small(builtin("naive")).learn().experience_costs
     assert [costs.gradient_steps for costs in experience_costs] == [9, 6, 9]
     assert [costs.samples_seen for costs in experience_costs] == [120, 60, 120]
@@ -315,7 +315,7 @@ def test_each_epoch_records_its_mean_loss_and_its_last_learning_rate() -> None:
 
     recipe = Recipe(**{**vars(SGD), "epochs": 3, "batch_size": 10, "lr": 0.5, "schedule": "cosine"})
     epochs = SmallRun(Counting(None), recipe, digits(40), (10,)).trainer.learn(0).epochs
-    # 4 steps an epoch, with losses 1, 2, …, 12; the rate of step s of 12 is ½(1 + cos πs/12) of the first.
+    # 4 steps per epoch, with losses 1, 2, …, 12; the rate of step s of 12 is ½(1 + cos πs/12) of the first.
     assert [epoch.loss for epoch in epochs] == [2.5, 6.5, 10.5]
     rates = [0.25 * (1 + math.cos(math.pi * step / 12)) for step in (3, 7, 11)]
     assert [epoch.learning_rate for epoch in epochs] == pytest.approx(rates)
@@ -436,7 +436,7 @@ def test_each_memory_counts_once_and_the_model_not_at_all() -> None:
 
 
 def test_joint_counts_the_earlier_experiences_images() -> None:
-    """8 x 8 x 3 bytes an image, 40 and 60 of them."""
+    """8 x 8 x 3 bytes per image, 40 and 60 images."""
     experience_costs = small(builtin("joint")).learn().experience_costs
     assert [costs.past_data_bytes for costs in experience_costs] == [0, 40 * 192, 60 * 192]
     assert [costs.past_data_bytes for costs in small(builtin("naive")).learn().experience_costs] == [0, 0, 0]
@@ -512,7 +512,7 @@ def surroundings(results: Path, data: Path, notify: Callable[[Event], None]) -> 
 
 
 def interrupted_after(run: Planned, index: int, saved: bool, results: Path, data: Path) -> None:
-    """Do `run` up to the end of experience `index`: with it saved, or stopped just before that."""
+    """Execute `run` up to the end of experience `index`: with it saved, or stopped just before that."""
 
     def listen(event: Event) -> None:
         if isinstance(event, ExperienceFinished) and event.experience == index:
@@ -669,7 +669,7 @@ def test_a_published_run_states_its_costs(scenario: str, data: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_a_network_is_freed_when_its_run_has_ended(tmp_path: Path, data: Path) -> None:
-    """Many runs in one process would else be in memory together until Python happens to look for circles."""
+    """Otherwise many runs of one process would stay in memory until Python happens to collect reference cycles."""
 
     def networks() -> set[int]:
         return {id(thing) for thing in gc.get_objects() if isinstance(thing, clbench.Network)}

@@ -1,4 +1,4 @@
-"""Training on a GPU: replayed graphs give the bits of one operation after another, and both nearly a CPU's numbers."""
+"""Training on a GPU: replayed graphs and single operations give the same bits, and nearly the numbers of a CPU."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_every_optimizer_takes_a_cpus_steps_replayed_or_not(optimizer: Any, sche
 
 
 class Reading(clbench.Strategy):  # type: ignore[type-arg]
-    """Waits for the device in every step, which a graph cannot."""
+    """Waits for the device in every step, which a graph cannot do."""
 
     def loss(self, batch: Batch) -> Tensor:
         loss = batch.cross_entropy()

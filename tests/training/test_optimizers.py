@@ -1,4 +1,4 @@
-"""Every optimizer takes the step that its paper writes, and gradients are clipped by their norm over all parameters."""
+"""Every optimizer takes the step in its paper, and gradients are clipped by their norm over all parameters."""
 
 from __future__ import annotations
 

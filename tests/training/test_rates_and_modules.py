@@ -1,4 +1,4 @@
-"""Learning rates that differ between parts of the network, and modules of a strategy's own that train with it."""
+"""Learning rates that differ between parts of the network, and a strategy's own modules that train with it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CARRIED: dict[str, Any] = {
 
 
 class Plain(Strategy[NoConfig]):
-    """Fine-tuning by hooks of its own."""
+    """Fine-tuning with its own hooks."""
 
     factors: Mapping[str, float] = {}
 

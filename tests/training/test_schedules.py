@@ -41,7 +41,7 @@ def test_the_rate_is_divided_at_every_milestone_and_not_before() -> None:
 
 
 class Rates(clbench.Strategy):  # type: ignore[type-arg]
-    """Fine-tuning that notes the learning rate of every step."""
+    """Fine-tuning that records the learning rate of every step."""
 
     run: SmallRun
     rates: list[float]
@@ -116,7 +116,7 @@ def test_a_plateau_divides_the_rate_takes_up_the_best_weights_and_ends_below_the
         return plateau.after_epoch(loss, model)
 
     assert [after(1.0, 1), after(0.5, 2), after(0.6, 3)] == [0.9, 0.9, 0.9]
-    assert after(0.5, 4) == pytest.approx(0.3)  # the second epoch that is no better: equal is no progress
+    assert after(0.5, 4) == pytest.approx(0.3)  # the second epoch without improvement: equal is no progress
     assert model.blocks[0][1].bias.unique().item() == 2
     assert after(0.4, 5) == pytest.approx(0.3)
     assert [after(0.7, 6), after(0.7, 7)] == [pytest.approx(0.3), None]
@@ -128,7 +128,7 @@ def test_an_experience_under_a_plateau_ends_early_with_the_best_weights_that_it_
         schedule="plateau", lr=0.5, divisor=10, patience=1, lr_min=0.01, validation=0.25, epochs=50, batch_size=16
     )
     samples = colours(classes=4)
-    samples.y[:] = samples.y[::-1].copy()  # labels that say nothing: what is learned of them does not carry over
+    samples.y[:] = samples.y[::-1].copy()  # labels without information: what is learned from them does not carry over
     run = SmallRun(builtin("lwf"), recipe, samples, (2, 2)).learn()
     for costs, model, index in zip(run.experience_costs, run.models, (0, 1), strict=True):
         assert costs.gradient_steps < 50 * 2
@@ -175,7 +175,7 @@ def test_validation_accuracy_is_read_among_the_experiences_own_classes() -> None
     recipe = Recipe(validation=0.5, epochs=1, batch_size=16)
     run = SmallRun(builtin("naive"), recipe, colours(classes=4), (2, 2)).learn()
     with torch.no_grad():
-        run.trainer.model.head.old.bias.fill_(1e4)  # class-incrementally every answer is now an old class
+        run.trainer.model.head.old.bias.fill_(1e4)  # class-incrementally every prediction is now an old class
         run.trainer.model.head.new.weight.zero_()
         run.trainer.model.head.new.bias.copy_(torch.tensor([0.0, 1.0]))
     own = run.positions[run.trainer.validation_set.rows]

@@ -1,4 +1,4 @@
-"""Steps that somebody tracks: their losses and learning rates as they were, and the same training."""
+"""Tracked steps: their losses and learning rates are as they were, and training is the same."""
 
 from __future__ import annotations
 
