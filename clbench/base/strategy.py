@@ -13,8 +13,8 @@ The harness owns the loop. For experience i it calls, in this order,
     after_step
     after_experience
 
-and then evaluates a copy of the network with `predict`, and saves the state. If a strategy has a `first_loss`, only
-`after_experience` of these hooks is called in the first experience.
+and then evaluates a copy of the network with `predict`, and saves the state. If a strategy has a `first_loss`,
+`after_experience` is the only one of these hooks that is called in the first experience.
 
 Class labels are positions in the class order: the classes of experience 0 come first, and column c of the logits
 belongs to class c. With a growing head the logits have one column per class seen so far, so a plain cross-entropy
@@ -104,8 +104,8 @@ class Strategy(Generic[ConfigT]):
     be added to it without the data: `clbench train` stores small ones (megabytes), and large ones on request."""
 
     only_new_classes: ClassVar[bool] = False
-    """Set by a strategy that does not learn more about a class it knows: it ignores further images of the class, or
-    their labels."""
+    """Set by a strategy that does not learn more about a class that it knows: it ignores further images of it, or their
+    labels."""
 
     package: ClassVar[str | None] = None
     """The package, with its version, whose training loop trains the strategy; None for the harness's own loop."""
