@@ -115,7 +115,8 @@ def accumulated(
 
 def _samples(experience: Experience) -> Samples:
     if experience.samples is None:
-        raise ValueError("an experience's data can only be read in `after_experience`")
+        hooks = "`training_data`, `before_experience` and `after_experience`"
+        raise ValueError(f"an experience's data can only be read in {hooks}")
     return experience.samples
 
 

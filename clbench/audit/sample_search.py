@@ -175,7 +175,7 @@ def _features_in(tensor: Tensor, values: int, known: frozenset[bytes]) -> set[by
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """Return a tensor in the usual layout, with its rows one below the other if it is nested."""
+    """Return a tensor in the usual layout; the parts of a nested one are joined into one vector."""
     if tensor.is_nested:
         return torch.cat([part.reshape(1, -1) for part in tensor.unbind()], dim=1).squeeze(0)
     return tensor.dequantize() if tensor.is_quantized else tensor.to_dense()

@@ -2,11 +2,12 @@
 
 The harness owns the loop. For experience i it calls, in this order,
 
+    training_data     which data the experience trains on
+    reinitialize      whether it starts from new weights
     teacher_output    with the network as experience i-1 left it and the new data (only if the strategy has this hook)
     (the head grows by one randomly initialised row for each new class)
-    training_data     which data the experience trains on
     before_experience
-    rate_factors      and trained_modules: what the optimizer trains, and how fast
+    rate_factors      with trained_modules and weight_decay: what the optimizer trains, and how fast
     frozen            before every epoch
     loss              for every batch, followed by the backward pass
     before_step       followed by the optimizer step

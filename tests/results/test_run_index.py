@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -215,11 +216,18 @@ def test_few_runs_are_read_from_their_files(results: Path, monkeypatch: pytest.M
     assert not index_of(results).exists()
 
 
+@contextlib.contextmanager
+def opened_for_writing(file: Path) -> Iterator[sqlite3.Connection]:
+    """An index whose changes are kept and which is closed afterwards; a connection of sqlite3's is not."""
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        yield database
+
+
 def test_a_run_that_is_gone_is_forgotten(results: Path) -> None:
     said([results])
     shutil.rmtree(results / "tiny" / "joint")
     said([results])
-    with sqlite3.connect(index_of(results)) as database:
+    with opened_for_writing(index_of(results)) as database:
         assert {name.split("/")[1] for (name,) in database.execute("SELECT name FROM runs")} == {"naive", "lwf"}
         assert database.execute("SELECT count(*) FROM texts").fetchone() == (4,)  # a spec and a file's words for each
 
@@ -279,30 +287,30 @@ def bits(file: Path) -> None:
 
 def other_tables(file: Path) -> None:
     file.unlink()
-    with sqlite3.connect(file) as database:
+    with opened_for_writing(file) as database:
         database.execute("CREATE TABLE runs (name TEXT, newer TEXT)")
     file.chmod(0o600)
 
 
 def trigger(file: Path) -> None:
-    with sqlite3.connect(file) as database:
+    with opened_for_writing(file) as database:
         database.execute("CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM runs; END")
 
 
 def lies(file: Path) -> None:
-    with sqlite3.connect(file) as database:
+    with opened_for_writing(file) as database:
         database.execute("UPDATE runs SET own = replace(CAST(own AS TEXT), '1.5', '9.5')")
 
 
 def swapped(file: Path) -> None:
-    with sqlite3.connect(file) as database:
+    with opened_for_writing(file) as database:
         rows = database.execute("SELECT name, own FROM runs ORDER BY name").fetchall()
         for (name, _), (_, own) in zip(rows, rows[::-1], strict=True):
             database.execute("UPDATE runs SET own = ? WHERE name = ?", (own, name))
 
 
 def missing_texts(file: Path) -> None:
-    with sqlite3.connect(file) as database:
+    with opened_for_writing(file) as database:
         database.execute("DELETE FROM texts")
 
 
