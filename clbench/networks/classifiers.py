@@ -1,7 +1,8 @@
-"""What can classify a trunk's features instead of a head: modules of fixed tensors, which can be saved and exported.
+"""Classifiers of a trunk's features that replace the head: modules of fixed tensors, which can be saved and exported.
 
-Each maps features (n, f) to scores (n, classes), of which the highest is the prediction. It has buffers only, named as
-the arguments that they come from, so that `rebuild` makes it again from its class's name, `settings` and `state_dict`.
+Each maps features (n, f) to scores (n, classes), of which the highest is the prediction. It has only buffers, named
+after the arguments that they come from, so that `rebuild` can recreate it from its class's name, `settings` and
+`state_dict`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class LinearScores(nn.Module):
     ) -> None:
         """`weight` (classes, h) and `bias` (classes,).
 
-        With a `projection` (f, m), h are the values of each of the `activations`, one after the other: m each.
+        With a `projection` (f, m), h consists of the values of each of the `activations` in turn, m each.
         """
         super().__init__()
         self.activations = tuple(activations)
@@ -55,7 +56,7 @@ class LinearScores(nn.Module):
 
 
 class NearestMean(nn.Module):
-    """The cosine of a feature vector and each class's mean: the highest is that of the nearest, all at length 1."""
+    """The cosine of a feature vector and each class's mean: highest for the nearest one, all scaled to length 1."""
 
     means: Tensor
 
@@ -76,7 +77,7 @@ class NearestMean(nn.Module):
 class Mahalanobis(nn.Module):
     """Minus the squared Mahalanobis distance to each class's mean: -(φ - μ_c)ᵀ P_c (φ - μ_c).
 
-    φ are the features x as |x|^power with the sign of x, scaled to length 1.
+    φ is |x|^power with the sign of x, for the features x, scaled to length 1.
     """
 
     means: Tensor
@@ -118,7 +119,7 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
 def rebuild(name: str, settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:
     """Return the classifier of the class `name` with these `settings` and this `state_dict`, in evaluation mode.
 
-    Raises ValueError if there is no such class, or if settings or tensors are not those that it has.
+    Raises ValueError if there is no such class, or if it does not have these settings and tensors.
     """
     if name not in CLASSIFIERS:
         raise ValueError(f"no classifier '{name}' (known: {', '.join(CLASSIFIERS)})")

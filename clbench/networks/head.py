@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class OtherRows(nn.Module):
-    """Stands for all rows of a fixed head but those from `first` to `end` - 1, among the modules to freeze."""
+    """Stands, among the modules to freeze, for all rows of a fixed head except `first` to `end` - 1."""
 
     def __init__(self, first: int, end: int) -> None:
         super().__init__()
@@ -23,12 +23,12 @@ class Head(nn.Module):
 
     The rows of earlier experiences (`old`, None in experience 0) and those of the current one (`new`) are separate
     layers, so that a strategy can regularize, freeze or warm up either; their outputs are concatenated. In a fixed
-    head all rows exist from the start: `old` has them all, as one layer or as a layer for each experience, and `new` is
+    head all rows exist from the start: `old` has them all, as one layer or as one for each experience, and `new` is
     None.
     """
 
     initialization: Literal["torch", "lecun"] = "torch"
-    """How rows are drawn, of f features: weights and biases from U(-1/√f, 1/√f), as torch initializes a linear layer;
+    """How rows of f weights are drawn: weights and biases from U(-1/√f, 1/√f), as torch initializes a linear layer;
     or weights from U(-√(3/f), √(3/f)) (LeCun et al. 1998) and biases of 0, as in PyCIL."""
 
     def __init__(self, features: int) -> None:
@@ -57,15 +57,15 @@ class Head(nn.Module):
         return torch.cat([part.bias for part in (self.old, self.new) if part is not None])
 
     def all_but(self, first: int, end: int) -> nn.Module | None:
-        """Return what a strategy freezes so that of all rows only the new ones, `first` to `end` - 1, train.
+        """Return what a strategy freezes so that only the new rows, `first` to `end` - 1, train.
 
-        In a growing head these are `old`, None in experience 0.
+        In a growing head this is `old`, which is None in experience 0.
         """
         return OtherRows(first, end) if self.fixed else self.old
 
     def grow(self, classes: int, seed: int) -> None:
-        """Add a row for each of `classes` new classes, drawn from `seed`, or none. Existing rows keep their values and
-        are old ones from now on."""
+        """Add a row for each of `classes` (possibly 0) new classes, drawn from `seed`. Existing rows keep their values
+        and become old ones."""
         self.seen += classes
         if isinstance(self.old, LayerPerExperience):
             self.old.reached += 1
@@ -89,13 +89,13 @@ class Head(nn.Module):
         self.old = self._drawn(classes, seed)
 
     def divide(self, sizes: Sequence[int]) -> None:
-        """Make the rows of a fixed head, before the first `grow`, a layer for each experience, of `sizes` rows."""
+        """Divide a fixed head, before the first `grow`, into a layer for each experience, of `sizes` rows."""
         rows = zip(self.weight.split(list(sizes)), self.bias.split(list(sizes)), strict=True)
         self.old = LayerPerExperience([linear_layer(weight, bias) for weight, bias in rows])
 
     @torch.no_grad()
     def assign(self, first: int, weight: Tensor, bias: Tensor) -> None:
-        """Give the rows from `first` on the values `weight` (classes, features) and `bias` (classes,)."""
+        """Set the rows from `first` on to `weight` (classes, features) and `bias` (classes,)."""
         end, position = first + len(weight), 0
         for layer in self._linear():
             start, stop = max(first, position), min(end, position + layer.out_features)
@@ -132,10 +132,10 @@ class Head(nn.Module):
 
 
 class LayerPerExperience(nn.Module):
-    """All rows of a fixed head, with those of each experience as a layer of its own.
+    """All rows of a fixed head, with a separate layer for those of each experience.
 
-    The logits of experiences to come give their layers no gradient, not even one of 0, so that an optimizer leaves
-    those parameters out until their experience, or a penalty on them, comes.
+    The logits of future experiences give their layers no gradient, not even one of 0, so that an optimizer skips those
+    parameters until their experience, or a penalty on them, comes.
     """
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
@@ -185,7 +185,7 @@ def linear_layer(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 def _empty_linear(features: int, classes: int) -> nn.Linear:
-    # What it draws is overwritten, and the global generator stays as it is. torch.nn.utils.skip_init would do, but
-    # imports sympy for it, half a second.
+    # The values that it draws are overwritten, and the global generator is left unchanged. torch.nn.utils.skip_init
+    # would work too, but imports sympy, which takes half a second.
     with torch.random.fork_rng(devices=[]):
         return nn.Linear(features, classes)

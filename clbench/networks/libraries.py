@@ -1,4 +1,4 @@
-"""The networks of timm and torchvision by their names there: `timm:resnet18`, `torchvision:mobilenet_v3_small`."""
+"""Networks of timm and torchvision, by their names there: `timm:resnet18`, `torchvision:mobilenet_v3_small`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIBRARIES = ("timm", "torchvision")
 
 
 def is_librarys(name: str) -> bool:
-    """Return whether this names a network of a library."""
+    """Return whether this is the name of a library's network."""
     return name.partition(":")[0] in LIBRARIES and ":" in name
 
 
@@ -34,7 +34,7 @@ def package(name: str) -> str:
 
 
 def traits(name: str, weights: str) -> NetworkTraits:
-    """Return what the library says of a network. With `weights` pretrained, its input is that of their training.
+    """Return the traits of a library's network. With `weights` pretrained, its input is the one used in their training.
 
     Raises UsageError for a name that the library does not have.
     """
@@ -66,7 +66,7 @@ def _unknown(library: str, own: str, known: list[str]) -> UsageError:
 def _fetched(library: str, own: str, get: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
     try:
         return get()
-    except Exception as error:  # of the network, the hub and its cache, each library its own
+    except Exception as error:  # errors of the connection, the hub and its cache differ between libraries
         what = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" …")
         raise DataError(
             f"the pretrained weights of {library}:{own} cannot be fetched ({what})",
@@ -103,7 +103,7 @@ def _timms(own: str, pretrained: bool) -> NetworkTraits:
 
 @contextlib.contextmanager
 def _hub_offline_if_out_of_reach() -> Iterator[None]:
-    """Within, the hub's files come from its cache alone if it cannot be reached: otherwise it tries for a minute."""
+    """A context in which an unreachable hub's files come only from its cache: it would keep trying for a minute."""
     from huggingface_hub import constants
 
     before, reachable = constants.HF_HUB_OFFLINE, True
@@ -160,7 +160,7 @@ def _torchvisions(own: str, pretrained: bool) -> NetworkTraits:
 
 
 def _is_sized(own: str) -> bool:
-    """Whether a network is built for one size of images."""
+    """Return whether a network is built for one size of images."""
     return own.startswith("vit_")
 
 

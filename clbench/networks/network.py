@@ -16,7 +16,7 @@ from clbench.networks.trunk import Blocks, Trunk, tolerate_single_values
 class Network(nn.Module):
     """A trunk of `blocks`, (n, channels, height, width) -> (n, features), and a growing head.
 
-    Without blocks, its inputs are the features of a trunk that is frozen for good: (n, features).
+    Without blocks, its inputs are the features of a permanently frozen trunk: (n, features).
     """
 
     blocks: Blocks
@@ -28,15 +28,15 @@ class Network(nn.Module):
         self.head = Head(features)
         self._frozen: list[nn.Module] = []
         self._stopped: tuple[nn.Parameter, ...] = ()
-        """Parameters that would train if nothing were frozen: others their author may have fixed."""
+        """Frozen parameters that would train otherwise: their author may have fixed others."""
 
         self._held: list[nn.Module] = []
         self.keeps_statistics = False
-        """Whether batch normalisation uses its running statistics in training too, and leaves them as they are."""
+        """Whether batch normalisation uses its running statistics in training too, and leaves them unchanged."""
 
     @property
     def device(self) -> torch.device:
-        """Where its parameters are; the CPU as long as it has none."""
+        """Where its parameters are; the CPU if it has none."""
         return next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class Network(nn.Module):
     def weights(self) -> dict[str, Tensor]:
         """Return every weight by name, the head's old and new rows together as `head.weight` and `head.bias`.
 
-        Of a head with a layer for each experience, the weights of each layer.
+        If the head has a layer for each experience, its weights are those of each layer instead.
         """
         if isinstance(self.head.old, LayerPerExperience):
             return self.older_weights()
@@ -75,12 +75,12 @@ class Network(nn.Module):
         return copy.deepcopy(self).eval()
 
     def hold(self, modules: Iterable[nn.Module]) -> None:
-        """Stop these modules from training for good, in addition to those that `freeze` stops."""
+        """Permanently stop these modules from training, in addition to those that `freeze` stops."""
         self._held = list(modules)
         self.freeze(())
 
     def freeze(self, modules: Iterable[nn.Module]) -> None:
-        """Stop these modules, and only these, from training: no gradient, and evaluation mode whatever `train` says."""
+        """Stop these modules, and only these, from training: no gradient, and evaluation mode whatever `train` sets."""
         for parameter in self._stopped:
             parameter.requires_grad_(True)
         self._frozen = [*self._held, *modules]
@@ -105,7 +105,7 @@ class Network(nn.Module):
         super().train(mode)
         for module in self._frozen:
             module.eval()
-        if self.trunk_is_frozen:  # with what lies between its blocks, such as dropout
+        if self.trunk_is_frozen:  # including what lies between its blocks, such as dropout
             self.blocks.eval()
         if self.keeps_statistics:
             for part in self.modules():

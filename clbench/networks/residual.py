@@ -1,4 +1,4 @@
-"""Residual networks for small images: what the files of the resnet family share."""
+"""Residual networks for small images: the parts that the files of the resnet family share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ResidualBlock(nn.Module):
 
 
 class PadChannels(nn.Module):
-    """The shortcut without parameters (option A): every `stride`-th pixel, and `extra` channels of zeros around."""
+    """The shortcut without parameters (option A): every `stride`-th pixel, with `extra` channels of zeros around."""
 
     def __init__(self, stride: int, extra: int) -> None:
         super().__init__()

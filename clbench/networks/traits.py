@@ -1,4 +1,4 @@
-"""What a network's file says of its network beyond how it is built: `@clbench.network(size=224, …)`."""
+"""What a network's file declares about its network besides how it is built: `@clbench.network(size=224, …)`."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ _ATTRIBUTE = "__clbench_network__"
 
 @dataclass(frozen=True)
 class NetworkTraits:
-    """What is true of a network whatever its hyper-parameters are. Every field may be left out."""
+    """What is true of a network whatever its hyper-parameters are. All fields are optional."""
 
     size: int | None = None
     """Height and width in pixels to which images are resized; None leaves them as they are."""
 
     channels: int | None = None
-    """Channels of its images, if it accepts no other number: grey images are repeated for 3. None: the images'."""
+    """Channels of its images, if it accepts no other number; for 3, grey images are repeated. None: the images'."""
 
     mean: tuple[float, ...] | None = None
     """Mean of the pixels, in 0..1, that it expects to be subtracted, per channel; None: as the recipe says."""
 
     std: tuple[float, ...] | None = None
-    """What it expects the pixels, in 0..1, to be divided by then, per channel."""
+    """What it then expects the pixels, in 0..1, to be divided by, per channel."""
 
     head: str | None = "last"
     """The linear layer that gives the class scores, by its name in the module; `last`: the one whose output is the
-    module's, if there is one; None: there is none, the module's output is the features."""
+    module's, if there is one; None: there is none, and the module's output is the features."""
 
     blocks: Callable[[nn.Module], Sequence[nn.Module]] | None = None
-    """Gives the parts of the module that can be frozen one by one, from the input on; None: its children, with
+    """Returns the parts of the module that can be frozen one by one, from the input on; None: its children, with
     nn.Sequential and nn.ModuleList among them opened. The children of an nn.Sequential are its blocks."""
 
     pretrained: Callable[[int | None], Mapping[str, Tensor]] | None = None
-    """Gives pretrained weights by name, for images of a size; None: it has none."""
+    """Returns pretrained weights by name, for images of a given size; None: it has none."""
 
     weights: Literal["none", "pretrained"] = "none"
-    """Weights that it has unless the user says otherwise."""
+    """Weights that it has unless the user chooses others."""
 
 
 def network(
@@ -70,6 +70,6 @@ def network(
 
 
 def traits_of(made: Any) -> NetworkTraits:
-    """Return what the decorator said of a function or class."""
+    """Return what the decorator declared about a function or class."""
     found = vars(made).get(_ATTRIBUTE)
     return found if isinstance(found, NetworkTraits) else NetworkTraits()

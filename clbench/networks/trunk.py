@@ -1,4 +1,4 @@
-"""Any nn.Module as a trunk: its head cut off, and its parts as blocks that can be frozen from the input on."""
+"""Turns any nn.Module into a trunk: its head cut off, and its parts as blocks that can be frozen from the input on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clbench.networks.traits import NetworkTraits
 
 
 class OwnParameters(nn.Module):
-    """The parameters that a module has itself, in no part of it, as a part that can be frozen (a ViT's class token)."""
+    """A module's own parameters, outside of its parts, as a part that can be frozen (such as a ViT's class token)."""
 
     def __init__(self, owner: nn.Module) -> None:
         super().__init__()
@@ -22,16 +22,16 @@ class OwnParameters(nn.Module):
 
 
 class Trunk(nn.Module):
-    """A module of someone else's with its blocks: (n, channels, height, width) -> (n, features).
+    """Someone else's module with its blocks: (n, channels, height, width) -> (n, features).
 
-    As in an nn.Sequential, the blocks are counted, indexed and iterated over; but they are not run one by one, since
-    only the module knows in which order.
+    As in an nn.Sequential, the blocks can be counted, indexed and iterated over; but they are not run one by one, since
+    only the module knows their order.
     """
 
     def __init__(self, module: nn.Module, blocks: Sequence[nn.Module]) -> None:
         super().__init__()
         self.module = module
-        self._blocks = tuple(blocks)  # in a tuple, so that they are no children a second time
+        self._blocks = tuple(blocks)  # in a tuple, so that they do not become children a second time
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, height, width) -> (n, features)."""
@@ -61,7 +61,7 @@ def as_trunk(module: nn.Module, shape: tuple[int, int, int], traits: NetworkTrai
     """Return a module as a trunk, the number of its features, and the name of the head that was cut off, if any.
 
     `shape` is (height, width, channels) of its images. Raises PluginError if the module does not accept them, or does
-    not give (n, features).
+    not return (n, features).
     """
     head = _head(module, shape) if traits.head == "last" else traits.head
     layer = _cut(module, head) if head is not None else None
@@ -81,7 +81,7 @@ def as_trunk(module: nn.Module, shape: tuple[int, int, int], traits: NetworkTrai
 def tolerate_single_values(trunk: nn.Module) -> None:
     """Have batch normalisation use its running statistics for a batch that has one value per channel.
 
-    Such a batch, a last single sample where the map has shrunk to 1×1, has no variance, and torch refuses it.
+    Such a batch, a single last sample whose map has shrunk to 1×1, has no variance, and torch rejects it.
     """
     for part in trunk.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
@@ -108,7 +108,7 @@ def _probe(module: nn.Module, shape: tuple[int, int, int]) -> Tensor:
     try:
         with torch.no_grad():
             output = module.eval()(x)
-    except Exception as error:  # whatever a module of someone else's raises
+    except Exception as error:  # someone else's module may raise anything
         what = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise PluginError(
             f"the network does not accept images of {height}×{width} px with {channels} channel"
@@ -119,7 +119,7 @@ def _probe(module: nn.Module, shape: tuple[int, int, int]) -> Tensor:
     finally:
         module.train(was_training)
     if not isinstance(output, Tensor):
-        raise PluginError(f"the network returns a {type(output).__name__}, and must return a tensor (n, features)")
+        raise PluginError(f"the network returns a {type(output).__name__}, but must return a tensor (n, features)")
     return output
 
 
@@ -136,7 +136,7 @@ def _head(module: nn.Module, shape: tuple[int, int, int]) -> str | None:
     finally:
         for hook in hooks:
             hook.remove()
-    # What is changed in place behind the layer, as by a ReLU, is the same tensor with other values.
+    # An output that is changed in place after the layer, as by a ReLU, is the same tensor with other values.
     found = next((name for name, (own, made) in outputs.items() if own is output and torch.equal(made, output)), None)
     if found is None and output.dim() == 2 and outputs and _is_softmax(output):
         raise PluginError(
@@ -147,7 +147,7 @@ def _head(module: nn.Module, shape: tuple[int, int, int]) -> str | None:
 
 
 def _as_wrong_head(error: PluginError, module: nn.Module, shape: tuple[int, int, int], head: str) -> PluginError:
-    """Return what is wrong with a module that fails without the layer it was said to have as its head."""
+    """Return the error for a module that fails without the layer that was named as its head."""
     try:
         last = _head(module, shape)
     except PluginError:
@@ -158,13 +158,13 @@ def _as_wrong_head(error: PluginError, module: nn.Module, shape: tuple[int, int,
 
 
 def _is_softmax(output: Tensor) -> bool:
-    """Whether rows are probabilities or their logarithms."""
+    """Return whether rows are probabilities or their logarithms."""
     sums = output.sum(dim=1), output.exp().sum(dim=1)
     return output.shape[1] > 1 and any(bool(((each - 1).abs() < 1e-4).all()) for each in sums)
 
 
 def _cut(module: nn.Module, head: str) -> nn.Module:
-    """Put nothing in the place of a layer, and return the layer."""
+    """Replace a layer by the identity, and return the layer."""
     try:
         layer = module.get_submodule(head)
     except AttributeError:
@@ -186,11 +186,11 @@ def _features(module: nn.Module, shape: tuple[int, int, int]) -> int:
     output = _probe(module, shape)
     if output.dim() != 2 or len(output) != 2:
         raise PluginError(
-            f"the network gives {tuple(output.shape)} for two images, and must give (n, features)",
+            f"the network returns {tuple(output.shape)} for two images, but must return (n, features)",
             "Pool and flatten at its end: nn.AdaptiveAvgPool2d(1), nn.Flatten().",
         )
     if not bool(output.isfinite().all()):
-        raise PluginError("the network gives NaN or infinite features for images of noise")
+        raise PluginError("the network returns NaN or infinite features for images of noise")
     return int(output.shape[1])
 
 
@@ -201,7 +201,7 @@ def _parts(module: nn.Module) -> list[nn.Module]:
 
 
 def _opened(child: nn.Module) -> Iterator[nn.Module]:
-    # Subclasses of nn.Sequential are parts with a meaning of their own, as torchvision's Conv2dNormActivation.
+    # Subclasses of nn.Sequential, such as torchvision's Conv2dNormActivation, are parts in their own right.
     if type(child) in (nn.Sequential, nn.ModuleList):
         for part in child.children():
             yield from _opened(part)

@@ -1,4 +1,4 @@
-"""Weights from a file, or under their names: read without running anything, and matched to a network's tensors."""
+"""Reads weights from a file without running anything in it, and matches them to a network's tensors by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from clbench.errors import DataError
 
 _NESTED = ("state_dict", "model_state_dict", "model", "network", "net", "weights")
-"""Under which names training scripts keep the weights in a checkpoint that has other things too."""
+"""Names under which training scripts store the weights in a checkpoint that also has other things."""
 
 _SHOWN = 5
 
@@ -34,20 +34,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the pickle's protocol; what is wrong is said below
+            warnings.simplefilter("ignore")  # about the pickle's protocol; real problems are reported below
             values = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise DataError(
-            f"{path} holds more than weights, which was not read: {_first_line(error)}",
+            f"{path} contains more than weights, and was not read: {_first_line(error)}",
             'Save the weights alone: torch.save(model.state_dict(), "weights.pt"), or as safetensors.',
         ) from None
-    except Exception as error:  # zip, pickle and safetensors each have many of their own
+    except Exception as error:  # zip, pickle and safetensors each raise many different ones
         if "TorchScript" in str(error):
             raise DataError(
-                f"{path} is a TorchScript program, which was not read",
+                f"{path} is a TorchScript program, and was not read",
                 'Save its weights alone: torch.save(torch.jit.load("program.pt").state_dict(), "weights.pt")',
             ) from None
-        # A key or the end of a file in the middle of nowhere says nothing to the reader.
+        # A bare key or an unexpected end of file would tell the reader nothing.
         why = "" if isinstance(error, (KeyError, EOFError)) else f": {_first_line(error)}"
         raise DataError(f"{path} cannot be read as weights; it may be empty, damaged or cut off{why}") from None
     return _tensors(values, path)
@@ -55,7 +55,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
-    # torch puts advice before the reason and after it, among it to run whatever is in the file.
+    # torch puts advice before and after the reason, some of it to run whatever is in the file.
     for marker in ("Weights only load failed. ", "from a trusted source.", "WeightsUnpickler error: "):
         if marker in text:
             text = text.rpartition(marker)[2].strip()
@@ -69,7 +69,7 @@ def _tensors(values: Any, path: Path) -> dict[str, Tensor]:
         found = {name: value for name, value in nested.items() if isinstance(name, str) and isinstance(value, Tensor)}
         if found:
             return found
-    raise DataError(f"{path} holds no tensors by name", 'Save them so: torch.save(model.state_dict(), "weights.pt")')
+    raise DataError(f"{path} contains no named tensors", 'Save them by: torch.save(model.state_dict(), "weights.pt")')
 
 
 def fitted(weights: Mapping[str, Tensor], module: nn.Module, head: str | None, what: str) -> dict[str, Tensor]:
@@ -85,12 +85,12 @@ def fitted(weights: Mapping[str, Tensor], module: nn.Module, head: str | None, w
     missing = [name for name in expected if name not in named and not name.endswith("num_batches_tracked")]
     surplus = [name for name in named if name not in expected]
     misshapen = [
-        f"{name} {tuple(named[name].shape)} in place of {tuple(value.shape)}"
+        f"{name} {tuple(named[name].shape)} instead of {tuple(value.shape)}"
         for name, value in expected.items()
         if name in named and named[name].shape != value.shape
     ]
     odd = [name for name in expected if name in named and not _is_dense_and_real(named[name])]
-    parameters = dict(module.named_parameters())  # buffers may be infinite, as the masks of attention
+    parameters = dict(module.named_parameters())  # buffers may be infinite, as attention masks are
     broken = [
         name for name in parameters if name in named and name not in odd and not bool(named[name].isfinite().all())
     ]

@@ -1,4 +1,4 @@
-"""What the attributes of a plug-in's class must be: a wrong one is told with its name before anything is planned."""
+"""Checks the attributes of a plug-in's class, so that a wrong one is reported by name before anything is planned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clbench.plugins.discovery import Kind, Plugin
 
 
 class _Preset(TypedDict, total=False):
-    """What of a published variant is not only shown."""
+    """The parts of a published variant that take effect; the others are only shown."""
 
     set: Mapping[str, Any]
     in_setting: Mapping[str, Mapping[str, Any]]
@@ -50,11 +50,11 @@ _SHAPES: Mapping[Kind, Mapping[str, tuple[Any, str]]] = {
         ),
     },
 }
-"""The type of each attribute, and the same in words."""
+"""The type of each attribute, and a description of it."""
 
 
 def check_class(plugin: Plugin, made: type[Any]) -> None:
-    """Raise PluginError for what the class of a strategy or scenario lacks or has in another form."""
+    """Raise PluginError if an attribute of a strategy's or scenario's class is missing or has the wrong type."""
     for name, (_, words) in _SHAPES[plugin.kind].items():
         if not hasattr(made, name) and not (name == "dataset" and made.benchmark is not None):
             raise PluginError(f"{plugin.path}: {name} is missing, and must be {words}")
@@ -62,7 +62,7 @@ def check_class(plugin: Plugin, made: type[Any]) -> None:
 
 
 def check_literals(plugin: Plugin) -> None:
-    """Raise PluginError for an attribute in another form, as far as a file that is not run has them as literals."""
+    """Raise PluginError for an attribute of the wrong type, among those that are literals: the file is not run."""
     _check(plugin, plugin.attributes)
 
 

@@ -1,4 +1,4 @@
-"""A plug-in described in full, from its source text, without running it."""
+"""Describes a plug-in in full, from its source text, without running it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clbench.system.suggestions import did_you_mean
 
 
 def find(name: str) -> Plugin:
-    """Return the strategy, scenario or network of this name or at this path. Raises UsageError where there is none."""
+    """Return the strategy, scenario or network of this name or at this path. Raises UsageError if there is none."""
     kinds: tuple[Kind, ...] = ("strategy", "scenario", "network")
     if is_avalanches(name):
         return select("scenario" if name.removeprefix(PREFIX).startswith("Split") else "strategy", name)
@@ -30,7 +30,7 @@ def find(name: str) -> Plugin:
     if preset:
         return _preset(select("strategy", name, preset), preset)
     if name.endswith(".py") or "/" in name:
-        # A network's file may define any class, so it is what the file is if it is nothing else.
+        # A network's file may define any class, so a file counts as a network only if it is nothing else.
         possible = (kind for kind in kinds if describe(kind, Path(name), "path").problem is None)
         meant = (kind for kind in kinds if Path(name).resolve().parent.name == FOLDERS[kind])
         return select(next(itertools.chain(possible, meant), "strategy"), name)
@@ -57,7 +57,7 @@ def _librarys(name: str) -> Plugin:
 
 
 def _preset(plugin: Plugin, preset: str) -> Plugin:
-    """Return the strategy as the preset makes it: with its values as defaults, and no other preset."""
+    """Return the strategy with the preset's values as defaults, and without its other presets."""
     presets = plugin.presets
     if preset not in presets:
         known = f"known: {', '.join(presets)}" if presets else "it has none"
@@ -71,7 +71,7 @@ def _preset(plugin: Plugin, preset: str) -> Plugin:
 
 
 def describe_in_full(plugin: Plugin) -> dict[str, Any]:
-    """Return everything that is known of a plug-in, JSON-ready."""
+    """Return everything that is known about a plug-in, JSON-ready."""
     return {
         "kind": plugin.kind,
         "name": plugin.name,
@@ -87,7 +87,7 @@ def describe_in_full(plugin: Plugin) -> dict[str, Any]:
 
 
 def print_in_full(plugin: Plugin) -> None:
-    """Print a plug-in for a person: what it is, where it is from, and everything that can be set."""
+    """Print a plug-in for people to read: what it is, where it is from, and everything that can be set."""
     where = plugin.source if plugin.path == Path() else f"{plugin.source}: {plugin.path}"
     say(f"{plugin.kind} {plugin.name}   ({where})\n")
     say_prose(plugin.doc or "It has no docstring.")
@@ -102,7 +102,7 @@ def print_in_full(plugin: Plugin) -> None:
         say_prose(dialect.summary)
         say(f"({dialect.source}: {dialect.path})")
         _print_presets(plugin, dialect.presets)
-        say(f"\nFurther hyper-parameters of these (--set {plugin.name}:PRESET.NAME=VALUE):")
+        say(f"\nFurther hyper-parameters of these presets (--set {plugin.name}:PRESET.NAME=VALUE):")
         own = {field.name for field in plugin.fields}
         _print_fields(plugin.name, [field for field in dialect.fields if field.name not in own])
     if plugin.kind == "scenario":
@@ -126,7 +126,7 @@ def _stream(plugin: Plugin) -> str:
 def _print_presets(plugin: Plugin, presets: Mapping[str, Mapping[str, Any]]) -> None:
     for name, preset in presets.items():
         say(f"\npreset {plugin.name}:{name}")
-        say_prose(f"L = {preset.get('loss', 'not said')}", "  ", "  ")
+        say_prose(f"L = {preset.get('loss', 'not stated')}", "  ", "  ")
         say_prose(str(preset.get("source", "")), "  ", "  ")
         for setting, values in {"": preset.get("set", {}), **preset.get("in_setting", {})}.items():
             where = f" ({setting.replace('_', '-')})" if setting else ""

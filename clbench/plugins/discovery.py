@@ -2,7 +2,7 @@
 
 They come from an explicit path, `./strategies`, `./scenarios` or `./networks` in the working folder, the entry-point
 groups `clbench.strategies` and so on, and the built-ins. Looking only reads a file's syntax tree, so a broken or
-hostile file costs nothing until it is asked for by name.
+hostile file does no harm until it is selected by name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BASES: dict[Kind, tuple[str, ...]] = {
     "strategy": ("Strategy", "FeatureStrategy", "AvalancheStrategy"),
     "scenario": ("Scenario",),
 }
-"""What a plug-in's class may be a subclass of, the usual one first. A network's file defines any function or class."""
+"""Base classes of a plug-in's class, the usual one first. A network's file may define any function or class."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
@@ -49,14 +49,14 @@ class Plugin:
     sha256: str
     doc: str = ""
     class_name: str = ""
-    """What it defines; of a network it may be a function."""
+    """The class that it defines; for a network it may be a function."""
 
     fields: tuple[Field, ...] = ()
     renamed: dict[str, str] = field(default_factory=dict)
-    """Hyper-parameters of earlier versions by their old name, with the new one."""
+    """New names of hyper-parameters that were renamed since earlier versions, by the old ones."""
 
     attributes: dict[str, Any] = field(default_factory=dict)
-    """The class's own attributes that are plain literals; of a scenario for example its dataset, split and aliases."""
+    """The class's own attributes that are plain literals: a scenario's dataset, split and aliases, for example."""
 
     recipes: dict[str, str] = field(default_factory=dict)
     """A scenario's recipes as source text by name, the default first."""
@@ -65,17 +65,17 @@ class Plugin:
     """Why the file cannot be a plug-in, or None."""
 
     dialects: tuple[Plugin, ...] = ()
-    """The files with further presets of this strategy: those whose class says `dialects_of = "NAME"`."""
+    """The files with further presets of this strategy: those whose class has `dialects_of = "NAME"`."""
 
     @property
     def dialects_of(self) -> str | None:
-        """The strategy that this file has further presets of, if it is such a file."""
+        """The strategy for which this file has further presets, if it is such a file."""
         name = self.attributes.get("dialects_of")
         return name if isinstance(name, str) else None
 
     @property
     def presets(self) -> dict[str, dict[str, Any]]:
-        """A strategy's published variants by name, as far as its file has them as plain literals."""
+        """A strategy's published variants by name, as far as they are plain literals in its file."""
         presets = self.attributes.get("presets", {})
         return (
             {name: preset for name, preset in presets.items() if isinstance(preset, dict)}
@@ -95,17 +95,17 @@ class Plugin:
 
 
 def builtin_folder(kind: Kind) -> Path:
-    """Return the folder of the built-in plug-ins: inside an installed wheel, or beside clbench/ in a checkout."""
+    """Return the folder of the built-in plug-ins: inside an installed wheel, or next to clbench/ in a checkout."""
     package = Path(__file__).parent.parent
     inside = package / "_builtin" / FOLDERS[kind]
     return inside if inside.is_dir() else package.parent / FOLDERS[kind]
 
 
 def discover(kind: Kind) -> list[Plugin]:
-    """Return every plug-in of this kind, by name; two different files of one name both appear."""
+    """Return every plug-in of this kind, sorted by name; two different files of one name both appear."""
     found: dict[tuple[str, str], Plugin] = {}
     for plugin in _everywhere(kind):
-        # The same file, or a copy with the same bytes, found in two places is one plug-in.
+        # The same file found in two places, or a copy with the same bytes, counts as one plug-in.
         found.setdefault((plugin.name, plugin.sha256), plugin)
     dialects: dict[str, list[Plugin]] = {}
     for plugin in found.values():
@@ -138,14 +138,14 @@ def _everywhere(kind: Kind) -> Iterator[Plugin]:
 
 
 def _import_path() -> tuple[tuple[str, int], ...]:
-    """Return the folders that are searched for packages, with when each changed."""
+    """Return the folders that are searched for packages, each with the time of its last change."""
     folders = (Path(place) for place in sys.path)
     return tuple((str(folder), folder.stat().st_mtime_ns) for folder in folders if folder.is_dir())
 
 
 @lru_cache(maxsize=1)
 def _entry_points(import_path: tuple[tuple[str, int], ...]) -> Any:  # EntryPoints; SelectableGroups before Python 3.12
-    """Return the entry points of all installed packages, read again only if `import_path` is another."""
+    """Return the entry points of all installed packages, read again only if `import_path` has changed."""
     return entry_points()
 
 
@@ -170,7 +170,7 @@ def _entry_point_file(point: EntryPoint) -> Path | None:
 
 
 def describe(kind: Kind, path: Path, source: str) -> Plugin:
-    """Describe the file at `path` from its syntax tree; what keeps it from being a plug-in is in `problem`."""
+    """Describe the file at `path` from its syntax tree; `problem` has the reason if it cannot be a plug-in."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -186,7 +186,7 @@ def describe_content(kind: Kind, name: str, content: bytes, path: Path = Path(),
         own = _avalanches_strategy if kind == "strategy" else _avalanches_benchmark
         return own(name, content, path, sha256)
     if not NAME.fullmatch(name):
-        return Plugin(kind, name, path, source, sha256, problem="the name may hold letters, digits, _ and - only")
+        return Plugin(kind, name, path, source, sha256, problem="the name may contain only letters, digits, _ and -")
     try:
         return _described(Plugin(kind, name, path, source, sha256), ast.parse(content, filename=str(path)))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -220,7 +220,9 @@ def _avalanches_strategy(name: str, content: bytes, path: Path, sha256: str) -> 
     except (PluginError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return replace(plugin, problem=str(error))
     if found.out_of_reach:
-        return replace(plugin, doc=found.doc, problem=f"it needs {', '.join(found.out_of_reach)}, which are no values")
+        return replace(
+            plugin, doc=found.doc, problem=f"it needs {', '.join(found.out_of_reach)}, which cannot be given as values"
+        )
     fields = [Field(each.name, each.annotation, repr(each.default), each.doc) for each in found.parameters]
     return replace(plugin, doc=found.doc, fields=tuple(fields))
 
@@ -233,7 +235,7 @@ def _described(plugin: Plugin, tree: ast.Module) -> Plugin:
     subclasses = [node for node in classes if any(base_name(own) in bases for own in node.bases)]
     doc = ast.get_docstring(tree) or ""
     if len(subclasses) != 1:
-        problem = f"defines {len(subclasses)} subclasses of clbench.{bases[0]}, and needs exactly one"
+        problem = f"defines {len(subclasses)} subclasses of clbench.{bases[0]}, but needs exactly one"
         return replace(plugin, doc=doc, problem=problem)
     main, configs = subclasses[0], _configs(classes)
     attributes = literals(main)
@@ -270,7 +272,7 @@ def _described_network(plugin: Plugin, tree: ast.Module, classes: Sequence[ast.C
 def select(kind: Kind, wanted: str, preset: str | None = None) -> Plugin:
     """Return the plug-in that `wanted` names: a name, an alias, or a path to a file.
 
-    With a `preset` it is the file that has this preset, under the strategy's name: `lwf` with `pycil` is the file
+    With a `preset`, return the file that has this preset, under the strategy's name: `lwf` with `pycil` is the file
     lwf_dialects.py as strategy `lwf`.
 
     Raises UsageError if there is none or if the name is not unique, PluginError if the file cannot be a plug-in.
@@ -289,7 +291,7 @@ def select(kind: Kind, wanted: str, preset: str | None = None) -> Plugin:
 
 
 def is_avalanches(name: str) -> bool:
-    """Return whether this names one of Avalanche's own: `avalanche:Replay`, `avalanche:SplitMNIST`."""
+    """Return whether this is the name of one of Avalanche's own: `avalanche:Replay`, `avalanche:SplitMNIST`."""
     return name.startswith(catalogue.PREFIX)
 
 
@@ -316,7 +318,7 @@ def _named(kind: Kind, wanted: str) -> Plugin:
 
 
 def _with_preset(plugin: Plugin, preset: str) -> Plugin:
-    """Return the file that has the preset; which of its own a file without dialects has, its class says when loaded."""
+    """Return the file that has the preset; for a file without dialects, its class checks the preset when loaded."""
     if plugin.dialects_of and preset in plugin.presets:
         return replace(plugin, name=plugin.dialects_of)
     if preset in plugin.presets or not plugin.dialects:
@@ -333,5 +335,5 @@ def _with_preset(plugin: Plugin, preset: str) -> Plugin:
 def _the_one(matches: Sequence[Plugin], problem: str) -> Plugin:
     if len(matches) > 1:
         places = "\n".join(f"  --{plugin.kind} {plugin.path}    ({plugin.source})" for plugin in matches)
-        raise UsageError(f"{problem}; say which by its path:\n{places}")
+        raise UsageError(f"{problem}; choose one by its path:\n{places}")
     return matches[0]

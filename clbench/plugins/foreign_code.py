@@ -1,4 +1,4 @@
-"""Calls of a plug-in's code outside of a run: whatever it raises is an error of the plug-in, also SystemExit."""
+"""Guards calls of a plug-in's code outside a run: whatever it raises, even SystemExit, is an error of the plug-in."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from clbench.system.signals import Interrupted
 
 @contextlib.contextmanager
 def calling(plugin: str, doing: str) -> Iterator[None]:
-    """Within, code of a plug-in is called, which may end neither the command nor print among its results.
+    """A context for calling a plug-in's code, which may neither end the command nor print among its results.
 
-    Raises PluginError for what the code raises, `network mine cannot be built: ValueError: no`, and MachineError if
+    Raises PluginError for whatever the code raises, `network mine cannot be built: ValueError: no`, and MachineError if
     memory is short.
     """
     try:

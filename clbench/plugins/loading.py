@@ -1,4 +1,4 @@
-"""Runs the file of a plug-in that is asked for, and returns what it defines."""
+"""Runs a plug-in's file and returns the class or function that it defines."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from clbench.system.signals import Interrupted
 def load(plugin: Plugin) -> Any:
     """Run the plug-in's file and return its Strategy or Scenario subclass, or the function or class of a network.
 
-    Raises PluginError where it fails to run, is not what was described, or has changed since, and MachineError where
-    memory is short.
+    Raises PluginError if it fails to run, is not what was described or has changed since, and MachineError if memory is
+    short.
     """
     require_room_for_torch()
     if is_avalanches(plugin.name):
@@ -35,7 +35,7 @@ def load(plugin: Plugin) -> Any:
         module = import_file(plugin.path)
     except (Interrupted, KeyboardInterrupt):
         raise
-    except BaseException as error:  # also SystemExit: a plug-in may not end the program
+    except BaseException as error:  # including SystemExit: a plug-in may not end the program
         if memory.is_short(error):
             raise memory_is_short(f"{plugin.path} and what it imports") from error
         where = _line_in(plugin.path, error)

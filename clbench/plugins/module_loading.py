@@ -1,10 +1,10 @@
-"""Import a plug-in's file as a private module, `clbench.plugins.module_loading.<stem>_<hash of the content>`.
+"""Imports a plug-in's file as a private module, `clbench.plugins.module_loading.<stem>_<hash of the content>`.
 
-The name is the same wherever the file lies, so that a checkpoint can be read on another machine.
+The name is the same wherever the file is, so that a checkpoint can be read on another machine.
 
 Every process that reads pickles of a plug-in's objects (a worker that resumes from a checkpoint) has imported the file
-before. A process that a plug-in starts by itself, with multiprocessing's spawn, has not: what such a process needs
-belongs in a package.
+before. A process that a plug-in itself starts with multiprocessing's spawn has not: what it needs belongs in a
+package.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from clbench.system import memory
 
 
 class _UncachedLoader(SourceFileLoader):
-    """Compiles the file at every import: no byte code is left in a user's folder, and no stale one is used."""
+    """Compiles the file at every import: no byte code is left in the user's folder, and no stale byte code is used."""
 
     def path_stats(self, path: str) -> NoReturn:
         raise OSError
@@ -37,7 +37,7 @@ def module_name(path: Path) -> str:
 
 
 def import_file(path: Path) -> ModuleType:
-    """Import the file at `path` as it is now; whatever executing it raises is raised here."""
+    """Import the file at `path` in its current state; whatever executing it raises is raised here."""
     name = module_name(path)
     loader = _UncachedLoader(name, str(path.resolve()))
     spec = spec_from_loader(name, loader)
@@ -60,5 +60,5 @@ def require_room_for_torch() -> None:
 
 
 def memory_is_short(what: str) -> MachineError:
-    """Return the error that says that there is not enough memory for `what`."""
+    """Return the error for not having enough memory for `what`."""
     return MachineError(f"memory is short: not enough for {what}{memory.limit_in_words()}", memory.REMEDY)

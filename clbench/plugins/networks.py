@@ -1,4 +1,4 @@
-"""A network by its name, from whichever source: a plug-in's file, timm or torchvision; and how it is built."""
+"""Finds a network by its name, in a plug-in's file, timm or torchvision, and builds it."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ Weights = Literal["none", "pretrained", "file"]
 _CHANNELS = ("channels", "in_channels", "in_chans", "input_channels")
 _CLASSES = ("num_classes", "classes", "n_classes")
 _ANY_NUMBER_OF_CLASSES = 10
-"""For a network that must be told: the layer that depends on it is replaced by the head."""
+"""Passed to a network that requires it: the layer that depends on it is replaced by the head."""
 
 
 @dataclass(frozen=True)
 class NetworkSource:
-    """Where a network comes from, loaded."""
+    """Where a network comes from, loaded and ready to build it."""
 
     name: str
     traits: NetworkTraits
     make: Callable[[tuple[int, int, int], Any], nn.Module]
-    """Gives the module for images of (height, width, channels), with its hyper-parameters."""
+    """Returns the module for images of (height, width, channels), with its hyper-parameters."""
 
     config_class: type[Any] = NoConfig
     file: Path | None = None
@@ -54,7 +54,7 @@ class NetworkSource:
         return replace(self, traits=replace(self.traits, head=name))
 
     def config(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all hyper-parameters, as JSON. Raises UsageError for one that it does not have or accept."""
+        """Return all hyper-parameters, as JSON. Raises UsageError for an unknown one or an invalid value."""
         return plain(configure(self.config_class, dict(values), f"network {self.name}"))
 
     def differing(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,10 +67,10 @@ class NetworkSource:
     ) -> tuple[Blocks, int, str | None]:
         """Return the network as a trunk, the number of its features, and the name of the head that was cut off.
 
-        Weights for images of `shape` (height, width, channels) are drawn from `seed`, also those of lazy layers, which
-        have none before they see an image. With the `initialization` torch, convolutions are initialized as torch does
-        by default, U(-1/√n, 1/√n) for n inputs. torch's global random state is unchanged. Raises PluginError for what
-        the network's own code raises.
+        Weights for images of `shape` (height, width, channels) are drawn from `seed`, including those of lazy layers,
+        which have none before they see an image. With the `initialization` torch, convolutions are initialized as torch
+        does by default, U(-1/√n, 1/√n) for n inputs. torch's global random state is unchanged. Raises PluginError for
+        what the network's own code raises.
         """
         config = configure(self.config_class, dict(values), f"network {self.name}")
         with torch.random.fork_rng(devices=[]):
@@ -90,15 +90,15 @@ class NetworkSource:
         with calling(f"network {self.name}", "cannot be built"):
             module = self.make(shape, config)
         if not isinstance(module, nn.Module):
-            raise PluginError(f"network {self.name} gives a {type(module).__name__}, and must give an nn.Module")
+            raise PluginError(f"network {self.name} returns a {type(module).__name__}, but must return an nn.Module")
         return module
 
 
 def network_source(name: str, weights: Weights | None = None, file: Path | None = None) -> NetworkSource:
-    """Return the network that `name` stands for; `file` is where a plug-in of that name lies, if it is known.
+    """Return the network that `name` stands for; `file` is the path of a plug-in of that name, if it is known.
 
-    `weights` are those that it shall have, by default its own choice; a library's network expects other images with
-    pretrained weights. Raises UsageError if there is none, and PluginError if its file cannot be a network.
+    `weights` are those that it will have, by default those that it chooses itself: with pretrained weights, a library's
+    network expects other images. Raises UsageError if there is none, and PluginError if its file cannot be a network.
     """
     if libraries.is_librarys(name):
         traits = libraries.traits(name, weights or "none")
@@ -138,7 +138,7 @@ def _config_class(plugin: Plugin, made: Any) -> type[Any]:
 
 
 def _maker(plugin: Plugin, made: Callable[..., nn.Module]) -> Callable[[tuple[int, int, int], Any], nn.Module]:
-    """Return what calls a network's function or class with the arguments that it has parameters for."""
+    """Return a function that calls a network's function or class with the arguments for which it has parameters."""
     parameters = inspect.signature(made).parameters
     required = [
         name
@@ -149,8 +149,8 @@ def _maker(plugin: Plugin, made: Callable[..., nn.Module]) -> Callable[[tuple[in
     known = ("shape", "config", *_CHANNELS, *_CLASSES)
     if unknown := [name for name in required if name not in known]:
         raise PluginError(
-            f"network {plugin.name} ({plugin.path}) needs {', '.join(unknown)}, which clbench does not give",
-            f"Give them defaults. What it can be given: {', '.join(known)}",
+            f"network {plugin.name} ({plugin.path}) needs {', '.join(unknown)}, which clbench does not pass",
+            f"Give them defaults. Arguments that clbench can pass: {', '.join(known)}",
         )
 
     def make(shape: tuple[int, int, int], config: Any) -> nn.Module:

@@ -1,4 +1,4 @@
-"""New plug-in files: a commented skeleton that runs, a copy of a built-in, a scenario around a dataset of one's own."""
+"""Writes new plug-in files: a commented skeleton that runs, a copy of a built-in, or a scenario for a dataset."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from clbench.errors import MachineError, UsageError
 from clbench.plugins.discovery import FOLDERS, NAME, Kind, Plugin, select
 from clbench.system.files import replace_file
 
-_STRATEGY = '''"""{title}: say in a line what it does. (This skeleton is Learning without Forgetting.)
+_STRATEGY = '''"""{title}: describe in one line what it does. (This skeleton is Learning without Forgetting.)
 
     L = CE(softmax(o_new), y) + α·KD_T(o_old, o_old before)        KD_T = -Σ_c y'_c log ŷ'_c
 
 Source: paper, year, link and equation. (Li & Hoiem 2016, arXiv 1606.09282, equations 1 to 3)
-Variant: in what it differs from the paper and from others of the name. (One softmax over all old classes.)
+Variant: how it differs from the paper and from other methods of this name. (One softmax over all old classes.)
 """
 
 from typing import Annotated
@@ -29,7 +29,7 @@ from clbench import losses
 
 @clbench.config
 class Config:
-    # Every hyper-parameter: its range, its default, and below it what it is, its unit and the paper's value.
+    # Each hyper-parameter has a range, a default and, below it, its meaning, its unit and the paper's value.
     alpha: Annotated[float, Ge(0)] = 1.0
     """α, weight of the distillation; dimensionless. The paper uses 1."""
 
@@ -38,36 +38,36 @@ class Config:
 
 
 class {cls}(clbench.Strategy[Config]):
-    # The hooks are called in this order in every experience; leave out what you do not need.
-    # clbench/base/strategy.py has them all. What you set on self is carried on to the next experience, and counted.
+    # The hooks are called in this order in every experience; leave out those that you do not need. All of them are in
+    # clbench/base/strategy.py. What you set on self is kept for the next experience; the audit counts it.
 
     def first_loss(self) -> clbench.Classes:
-        """The first experience is learned by plain cross-entropy over the classes seen; of the other hooks only
-        after_experience is called there. Leave this out where yours are to act in it."""
+        """Learn the first experience with plain cross-entropy over the classes seen; of the other hooks, only
+        after_experience is called in it. Leave this method out if your hooks are to act there too."""
         return "seen"
 
     def teacher_output(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
-        """What the network, as the last experience left it, answers for the new images: (n, old classes)."""
+        """Return what the network, as the previous experience left it, predicts for new images: (n, old classes)."""
         return losses.soften(model(x)[:, : experience.old_classes], self.config.temperature)
 
     def loss(self, batch: clbench.Batch) -> Tensor:
-        """The loss of a batch: batch.x, batch.y, batch.logits, and batch.teacher_outputs, from `teacher_output`."""
+        """Return the loss of a batch: it has batch.x, y, logits and, from `teacher_output`, teacher_outputs."""
         new = batch.cross_entropy("current")
         old = batch.logits[:, : batch.experience.old_classes]
         return new + self.config.alpha * losses.distillation(old, batch.teacher_outputs, self.config.temperature)
 
     def after_experience(self, model: clbench.Network, experience: clbench.Experience) -> None:
-        """Look once more at experience.samples; keep on self what the next experience needs."""
+        """Go through experience.samples once more; store on self what the next experience needs."""
 '''
 
-_SCENARIO = '''"""{title}: say what the images are and where they are from."""
+_SCENARIO = '''"""{title}: describe what the images are and where they are from."""
 
 import clbench
 
 
 class {cls}(clbench.Scenario):
     dataset = "{dataset}"
-    split = "{split}"  # times x classes; also a number of equal experiences, or a list: 4,3,3
+    split = "{split}"  # experiences x classes of each; or a number of equal experiences, or a list: 4,3,3
 {setting}    recipes = {{
         # Complete training protocols by name, the default first; see clbench/base/recipe.py.
         "quick": clbench.Recipe(network="{quick}", optimizer="adam", lr=1e-3, batch_size=64, epochs=5),
@@ -76,13 +76,13 @@ class {cls}(clbench.Scenario):
 '''
 
 _CNN_NEEDS = 8
-"""Pixels that three halvings leave something of."""
+"""Smallest height and width, in pixels, for a network that halves them three times."""
 
 _LARGEST_FOR_RESNET18 = 48
-"""Beyond it a residual network is used whose stem halves the image twice; it computes a sixteenth."""
+"""Pixels above which the residual network has a stem that halves the image twice, to compute a sixteenth."""
 
 
-_NETWORK = '''"""{title}: say in a line what it is.
+_NETWORK = '''"""{title}: describe in one line what it is.
 
 Source: paper, year, link.
 """
@@ -97,23 +97,24 @@ import clbench
 
 @clbench.config
 class Config:
-    # Every hyper-parameter: its range, its default, and below it what it is. To set it: --set network.width=64
+    # Each hyper-parameter has a range, a default and, below it, its meaning. To set it: --set network.width=64
     width: Annotated[int, Ge(1)] = 32
     """Channels of the first convolution."""
 
 
-# Any nn.Module will do. What is called like the file is the network; @clbench.network(size=224, …) says more of it.
+# Any nn.Module will do. The class or function named after the file is the network; @clbench.network(size=224, …) above
+# it can say more about it.
 class {cls}(nn.Module):
-    # Of these arguments it is given those that it has: shape (height, width, channels), channels, config.
+    # Take any of these arguments: shape (height, width, channels), channels, config.
     def __init__(self, channels: int, config: Config) -> None:
         super().__init__()
-        # What can be frozen from the input on are the children, in this order.
+        # The children are the blocks that can be frozen from the input on, in this order.
         self.stem = nn.Sequential(nn.Conv2d(channels, config.width, 3, padding=1), nn.ReLU())
         self.deep = nn.Sequential(nn.Conv2d(config.width, 2 * config.width, 3, stride=2, padding=1), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, channels, height, width) -> (n, features). A last linear layer, if there is one, is taken for the head of
-        a classifier and replaced by one that grows with the classes."""
+        """(n, channels, height, width) -> (n, features). If the last layer is linear, it counts as a classifier's head
+        and is replaced by one that grows with the classes."""
         return self.deep(self.stem(x)).mean(dim=(2, 3))
 '''
 
@@ -121,7 +122,7 @@ class {cls}(nn.Module):
 def new_strategy(name: str, original: str | None = None) -> Path:
     """Write strategies/NAME.py, a skeleton or a copy of the strategy `original`, and return its path.
 
-    Raises UsageError for a name that no file can have, that is taken, or for an original that does not exist.
+    Raises UsageError if the name is invalid or taken, or if the original does not exist.
     """
     path = _free("strategy", name)
     if original is None:
@@ -149,7 +150,7 @@ def new_scenario(name: str, dataset: str, split: str, shape: tuple[int, int, int
 
 
 def scenario_text(name: str, dataset: str, split: str, shape: tuple[int, int, int], domains: bool = False) -> str:
-    """Return the file of a scenario for a dataset with images of `shape`, with networks that suit their size.
+    """Return the text of a scenario file for a dataset with images of `shape`, with networks that suit their size.
 
     With `domains` it is domain-incremental.
     """
@@ -178,24 +179,24 @@ def check_free(kind: Kind, name: str) -> None:
 def _free(kind: Kind, name: str) -> Path:
     if not NAME.fullmatch(name) or keyword.iskeyword(name) or name.startswith("test_"):
         raise UsageError(
-            f"'{name}' cannot be the name of a {kind}", "Letters, digits and _, beginning with a letter: my_idea"
+            f"'{name}' cannot be the name of a {kind}", "Use letters, digits and _, beginning with a letter: my_idea"
         )
     if not re.fullmatch(r"[A-Za-z]\w*", name):
-        raise UsageError(f"'{name}' cannot be the name of a {kind}", "It becomes a class's name too: my_idea")
+        raise UsageError(f"'{name}' cannot be the name of a {kind}", "It is used as the name of a class too: my_idea")
     path = Path(FOLDERS[kind]) / f"{name}.py"
     if path.exists():
-        raise UsageError(f"{path} is there already", "Choose another name, or edit the file.")
+        raise UsageError(f"{path} already exists", "Choose another name, or edit the file.")
     try:
         taken = select(kind, name)
     except UsageError:
         return path
-    raise UsageError(f"there is a {kind} '{name}' already ({taken.source}: {taken.path})", "Choose another name.")
+    raise UsageError(f"a {kind} '{name}' already exists ({taken.source}: {taken.path})", "Choose another name.")
 
 
 def _written(path: Path, text: str) -> Path:
     try:
         path.parent.mkdir(exist_ok=True)
-        replace_file(path, text.encode())  # all of it, or nothing that would be found there the next time
+        replace_file(path, text.encode())  # all of it or nothing: half a file would be found there the next time
     except OSError as error:
         raise MachineError(f"cannot write {path}: {error.strerror}") from error
     return path
@@ -203,7 +204,7 @@ def _written(path: Path, text: str) -> Path:
 
 def _renamed(text: str, plugin: Plugin, cls: str) -> str:
     text = re.sub(rf"\b{plugin.class_name}\b", cls, text)
-    text = re.sub(r"^    dialects_of = .*\n", "", text, flags=re.MULTILINE)  # a copy is a strategy of its own
+    text = re.sub(r"^    dialects_of = .*\n", "", text, flags=re.MULTILINE)  # a copy is a separate strategy
     return re.sub(rf'(?<=")({plugin.name}): ', f"{cls.lower()}: ", text)
 
 

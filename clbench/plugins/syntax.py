@@ -1,4 +1,4 @@
-"""What the syntax tree of a plug-in's file says: its hyper-parameters, plain attributes, recipes, or network."""
+"""Reads hyper-parameters, plain attributes, recipes or the network from the syntax tree of a plug-in's file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _RELATIONS = {"Ge": "≥", "Gt": ">", "Le": "≤", "Lt": "<"}
 
 
 def _type_text(node: ast.expr) -> str:
-    """Return a type as people read it: `Annotated[float, Ge(0)]` is `float ≥ 0`, a Literal its values."""
+    """Return a type as people read it: `Annotated[float, Ge(0)]` as `float ≥ 0`, a Literal as its values."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         return f"{_type_text(node.left)} | {_type_text(node.right)}"
     if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple) and base_name(node) == "Annotated":
@@ -77,7 +77,7 @@ def literals(node: ast.ClassDef) -> dict[str, Any]:
         try:
             found[name] = ast.literal_eval(value)
         except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            continue  # computed when the file runs; nothing to show before
+            continue  # computed when the file runs; there is nothing to show before that
     return found
 
 
@@ -97,8 +97,8 @@ def _entries(node: ast.Dict) -> Iterator[tuple[ast.expr | None, ast.expr]]:
 def network_in(tree: ast.Module, stem: str) -> str:
     """Return the name of the function or class that a network's file defines.
 
-    It is the one with the decorator `clbench.network`, else the one that is called like the file, else the only
-    subclass of nn.Module. Raises ValueError that says what is wrong if there is none, or several.
+    It is the one with the decorator `clbench.network`, otherwise the one named after the file, otherwise the only
+    subclass of nn.Module. Raises ValueError, with an explanation, if there is none or more than one.
     """
     made = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
     called = [node.name for node in made if _letters(node.name) == _letters(stem)]
@@ -116,9 +116,9 @@ def network_in(tree: ast.Module, stem: str) -> str:
     if len(found) != 1:
         what = f"which of {', '.join(found)} is the network" if found else "no function or class that is a network"
         raise ValueError(
-            f"it does not say {what}: call it like the file, or decorate it with @clbench.network()"
+            f"it is not clear {what}: name it after the file, or decorate it with @clbench.network()"
             if found
-            else f"defines {what}: one that is called like the file, or decorated with @clbench.network()"
+            else f"defines {what}: name one after the file, or decorate it with @clbench.network()"
         )
     return found[0]
 

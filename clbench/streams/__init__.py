@@ -1,1 +1,1 @@
-"""From a dataset to a stream of experiences: the split, the class order, and the data of each."""
+"""Turns a dataset into a stream of experiences: the split, the class order, and the data of each experience."""

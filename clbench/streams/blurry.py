@@ -1,4 +1,4 @@
-"""i-Blurry: some classes come in one experience alone, the others in all, most of each in one of them."""
+"""i-Blurry: some classes come in a single experience, the others in all, with most samples of each in one of them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Blurry(StreamKind):
     """i-Blurry-N-M (Koh et al. 2022, arXiv 2110.10031; blurry after Bang et al. 2021, arXiv 2103.17230).
 
-    A share of the classes is disjoint: all samples of each come in one experience. Of every other class the minor
-    share of samples is spread over all experiences but its own. No boundary is told, and the data pass once.
+    A share of the classes is disjoint: all samples of each come in one experience. Of every other class, the minor
+    share of samples is spread over all experiences but its own. Boundaries are not revealed, and the data pass once.
     """
 
     passes: ClassVar[int | None] = 1
@@ -35,15 +35,15 @@ class Blurry(StreamKind):
     """M, the share of a blurry class's samples that come outside its own experience."""
 
     batch_size: Annotated[int, Ge(1)] = 10
-    """Samples that come at once; it takes the place of the recipe's."""
+    """Samples per batch, instead of the recipe's number."""
 
     evaluate_every: Annotated[int, Ge(0)] = 100
-    """Gradient steps between two evaluations; 0 evaluates at the end of experiences alone."""
+    """Gradient steps between two evaluations; 0 evaluates only at the end of experiences."""
 
     def new_classes(self, split: tuple[int, ...]) -> tuple[int, ...]:
-        """Return how many classes come for the first time in each experience: of a blurry class some come in all."""
+        """Return how many classes come for the first time in each experience: every blurry class in the first one."""
         if len(split) < 2:
-            raise UsageError("the stream blurry needs at least two experiences", "Give a --split into more.")
+            raise UsageError("the stream blurry needs at least two experiences", "Choose a --split into more.")
         apart = self._disjoint(split)
         return (apart[0] + sum(split) - sum(apart), *apart[1:])
 
@@ -53,7 +53,7 @@ class Blurry(StreamKind):
         for own, (_, is_disjoint) in zip(images, self._homes(split), strict=True):
             if not is_disjoint and (minor := round(self.minor * own)) < others:
                 raise UsageError(
-                    f"a class of {own} images has {minor} for the {others} experiences beside its own",
+                    f"a class of {own} images has {minor} for the {others} experiences besides its own",
                     "Raise stream.minor, or choose a --split into fewer experiences.",
                 )
 
@@ -77,14 +77,14 @@ class Blurry(StreamKind):
         return tuple(torch.cat(parts).sort().values for parts in experiences)
 
     def _disjoint(self, split: tuple[int, ...]) -> tuple[int, ...]:
-        """Return how many classes of each experience are disjoint, as even as whole numbers allow."""
+        """Return how many classes of each experience are disjoint, as evenly as whole numbers allow."""
         reached = [round(self.disjoint * classes) for classes in accumulate(split)]
         return tuple(after - before for before, after in zip([0, *reached], reached, strict=False))
 
     def _homes(self, split: tuple[int, ...]) -> list[tuple[int, bool]]:
         """Return for each position in the class order the class's own experience and whether it is disjoint.
 
-        Blurry classes come behind the first experience's disjoint ones, since all of them come in it already.
+        Blurry classes follow the first experience's disjoint ones, since all of them already come in it.
         """
         apart = self._disjoint(split)
         disjoint = [[(index, True)] * count for index, count in enumerate(apart)]

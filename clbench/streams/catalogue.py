@@ -1,4 +1,4 @@
-"""Which kinds of streams there are, and what their files say of them: nothing of a kind is imported to list it."""
+"""Lists the kinds of streams and what their files say about them, without importing them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFINED_IN = {
     "permuted": "image_domains:Permuted",
     "rotated": "image_domains:Rotated",
 }
-"""Module and class of each kind by name. `class` is the split of the classes that a scenario has without another."""
+"""Module and class of each kind by name. `class`, the split of the classes, is a scenario's default."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Listed:
 
 
 def listed() -> Iterator[Listed]:
-    """Yield what the files say of each kind."""
+    """Yield each kind as its file describes it."""
     modules = {place.partition(":")[0] for place in DEFINED_IN.values()}
     trees = [ast.parse(Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")) for module in modules]
     classes = {node.name: node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}

@@ -36,12 +36,12 @@ class DataIncremental(StreamKind):
         """Raise UsageError if no class has an image for every experience, so that some may be empty."""
         if self.experiences > max(images):
             raise UsageError(
-                f"stream.experiences = {self.experiences} are more than any class has training images ({max(images)} "
+                f"stream.experiences = {self.experiences} is more than any class has training images ({max(images)} "
                 "at most)"
             )
 
     def rows(self, positions: Tensor, split: tuple[int, ...], seed: int) -> tuple[Tensor, ...]:
-        """Return the rows of each experience, ascending; what does not divide goes to experiences drawn at random."""
+        """Return the rows of each experience, ascending; the remainder goes to experiences drawn at random."""
         import torch
 
         generator = torch.Generator().manual_seed(seed)

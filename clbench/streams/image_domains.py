@@ -1,4 +1,4 @@
-"""Domains made of one dataset: every image with its pixels permuted, or rotated, in a different way in each."""
+"""Domains made from one dataset: every image with its pixels permuted, or rotated, in a different way in each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @config
 class Domains(StreamKind):
-    """All classes in every experience, of images that are changed in another way in each."""
+    """All classes in every experience, with images that are changed in a different way in each."""
 
     takes_split: ClassVar[bool] = False
 
@@ -32,7 +32,7 @@ class Domains(StreamKind):
 class Permuted(Domains):
     """Pixels permuted (Goodfellow et al. 2014, arXiv 1312.6211): a permutation is drawn for each experience.
 
-    Permutations are those of Avalanche's PermutedMNIST for the same seed.
+    The permutations are those of Avalanche's PermutedMNIST for the same seed.
     """
 
     def domains(self, seed: int) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ class Rotated(Domains):
     """
 
     angles: tuple[int, ...] = ()
-    """Degrees, counter-clockwise, in place of what is drawn: 0,45,90; then there are as many experiences."""
+    """Degrees, counter-clockwise, instead of drawn angles: 0,45,90; then there are as many experiences."""
 
     def new_classes(self, split: tuple[int, ...]) -> tuple[int, ...]:
         """Return the number of classes of a domain for each experience."""
@@ -66,10 +66,10 @@ class Rotated(Domains):
         return (sum(split),) * len(self._angles(0))
 
     def _check_angles(self) -> None:
-        """Raise UsageError for angles that make no stream of domains."""
+        """Raise UsageError for angles that do not make a stream of domains."""
         if len(self.angles) < 2 or len({angle % 360 for angle in self.angles}) < len(self.angles):
             raise UsageError(
-                f"stream.angles must be two or more different ones (got {', '.join(map(str, self.angles))})"
+                f"stream.angles must be two or more different angles (got {', '.join(map(str, self.angles))})"
             )
         if self.experiences not in (type(self).experiences, len(self.angles)):
             raise UsageError(
@@ -81,12 +81,12 @@ class Rotated(Domains):
         return tuple(f"{angle}°" for angle in self._angles(seed))
 
     def pixel_maps(self, height: int, width: int, seed: int) -> Tensor:
-        """Return from where a rotation takes each pixel, (experiences, height·width); -1 where it has none."""
+        """Return the source of each pixel in each rotation, (experiences, height·width); -1 if it has none."""
         import numpy as np
         import torch
         from PIL import Image
 
-        # An image of the pixels' own numbers is rotated as any other is: to the nearest pixel, about the centre.
+        # An image of the pixels' indices is rotated like any other: to the nearest pixel, about the centre.
         numbers = Image.fromarray(np.arange(1, height * width + 1, dtype=np.int32).reshape(height, width))
         maps = [np.asarray(numbers.rotate(angle, fillcolor=0), dtype=np.int64) - 1 for angle in self._angles(seed)]
         return torch.from_numpy(np.stack(maps).reshape(len(maps), -1))

@@ -28,7 +28,7 @@ KINDS: dict[str, type[StreamKind]] = {name: _defined_in(place) for name, place i
 def stream_kind(name: str, values: Mapping[str, Any]) -> StreamKind:
     """Return a kind of stream with these options, which may be strings as typed on a command line.
 
-    Raises UsageError for a name or an option that there is not, and for a value out of range.
+    Raises UsageError for an unknown name or option, and for a value out of range.
     """
     spelled = name.lower().replace("-", "_")
     if spelled not in KINDS:
@@ -58,7 +58,7 @@ def options_of(cls: type[StreamKind]) -> list[dict[str, str]]:
 
 
 def _type_of(annotation: str) -> str:
-    """Return the type in an annotation, without what narrows it."""
+    """Return the type in an annotation, without its constraints."""
     parsed = ast.parse(annotation, mode="eval").body
     if isinstance(parsed, ast.Subscript) and ast.unparse(parsed.value) == "Annotated":
         return ast.unparse(cast(ast.Tuple, parsed.slice).elts[0])
@@ -66,7 +66,7 @@ def _type_of(annotation: str) -> str:
 
 
 def described(name: str) -> dict[str, Any]:
-    """Return everything that is known of a kind, JSON-ready."""
+    """Return everything that is known about a kind, JSON-ready."""
     cls = KINDS[name]
     return {"kind": "stream", "name": name, "doc": inspect.cleandoc(cls.__doc__ or ""), "options": options_of(cls)}
 

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 @config
 class LongTailed(StreamKind):
-    """LT-CIL (Liu et al. 2022, arXiv 2210.00266): the class of rank k of c keeps μ^(k/(c-1)) of its images."""
+    """LT-CIL (Liu et al. 2022, arXiv 2210.00266): the class of rank k out of c keeps μ^(k/(c-1)) of its images."""
 
     imbalance: Annotated[float, Gt(0), Lt(1)] = 0.01
-    """μ, images of the rarest class over those of the most frequent one."""
+    """μ, number of images of the rarest class over that of the most frequent one."""
 
     order: Literal["ordered", "shuffled"] = "shuffled"
-    """Whether the most frequent classes come first, or ranks are drawn at random."""
+    """Whether the most frequent classes come first, or the ranks are drawn at random."""
 
     def rows(self, positions: Tensor, split: tuple[int, ...], seed: int) -> tuple[Tensor, ...]:
-        """Return the rows of each experience; which images of a class stay is drawn at random, at least one."""
+        """Return the rows of each experience; the images that a class keeps are drawn at random, at least one."""
         import torch
 
         generator = torch.Generator().manual_seed(seed)

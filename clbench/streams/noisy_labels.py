@@ -19,14 +19,14 @@ class NoisyLabels(StreamKind):
     """Symmetric noise: a share of the labels of each class is replaced by one of the experience's other classes.
 
     All other classes of the experience are equally likely. Those of other experiences are not, since a label would then
-    tell of a class that has not come yet. Test labels are right.
+    reveal a class that has not come yet. Test labels are correct.
     """
 
     share: Annotated[float, Gt(0), Lt(1)] = 0.2
     """Share of the training labels that are wrong."""
 
     def labels(self, positions: Tensor, split: tuple[int, ...], seed: int) -> Tensor:
-        """Return the positions with a share of them replaced; where an experience has one class they stay."""
+        """Return the positions with a share of them replaced; in an experience with one class they stay."""
         import torch
 
         generator = torch.Generator().manual_seed(seed)

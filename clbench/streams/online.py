@@ -1,4 +1,4 @@
-"""Online learning: every sample passes by once, in small batches, and the network is evaluated all the while."""
+"""Online learning: every sample is seen once, in small batches, and the network is evaluated along the way."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Online(StreamKind):
     passes: ClassVar[int | None] = 1
 
     batch_size: Annotated[int, Ge(1)] = 10
-    """Samples that come at once; it takes the place of the recipe's."""
+    """Samples per batch, instead of the recipe's number."""
 
     evaluate_every: Annotated[int, Ge(0)] = 100
-    """Gradient steps between two evaluations within an experience; 0 evaluates at its end alone."""
+    """Gradient steps between two evaluations within an experience; 0 evaluates only at its end."""

@@ -23,7 +23,7 @@ class Repetition(StreamKind):
     every class that came before returns with a given probability.
 
     An experience has as many samples as the dataset has on average, divided equally among its classes. Those of a class
-    are drawn without replacement, and come again only after all others of the class did.
+    are drawn without replacement, and come again only after all others of the class have come.
     """
 
     takes_split: ClassVar[bool] = False
@@ -39,8 +39,8 @@ class Repetition(StreamKind):
     """Probability that a class that came before returns in an experience."""
 
     def new_classes(self, split: tuple[int, ...]) -> tuple[int, ...]:
-        """Return how many classes each experience brings, in proportion to (1 - first)^i: the shares of c classes up to
-        each experience, rounded up."""
+        """Return how many classes are new in each experience, in proportion to (1 - first)^i: the shares of c classes
+        up to each experience, rounded up."""
         classes = sum(split)
         weights = [(1 - self.first) ** index for index in range(self.experiences)]
         shares = (reached / sum(weights) for reached in accumulate(weights))
@@ -50,7 +50,7 @@ class Repetition(StreamKind):
     def check_images(self, images: Sequence[int], split: tuple[int, ...]) -> None:
         """Raise UsageError if there are more experiences than images."""
         if self.experiences > sum(images):
-            raise UsageError(f"stream.experiences = {self.experiences} are more than the {sum(images)} training images")
+            raise UsageError(f"stream.experiences = {self.experiences} is more than the {sum(images)} training images")
 
     def rows(self, positions: Tensor, split: tuple[int, ...], seed: int) -> tuple[Tensor, ...]:
         """Return the rows of each experience."""
@@ -72,7 +72,7 @@ class Repetition(StreamKind):
                 wanted = min(len(own), max(1, size // len(present)))
                 queue = waiting.get(position, own[:0])
                 if len(queue) < wanted:
-                    # Those that are next already come once in this experience.
+                    # Those in the queue already come in this experience, so they follow the others in the next round.
                     fresh = own[~torch.isin(own, queue)]
                     later = fresh[torch.randperm(len(fresh), generator=generator)]
                     queue = torch.cat([queue, later, queue])

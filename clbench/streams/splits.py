@@ -1,4 +1,4 @@
-"""How a dataset's classes are ordered and divided into experiences."""
+"""Orders a dataset's classes and divides them into experiences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def parse_split(text: str, classes: int) -> tuple[int, ...]:
     """Return the number of classes of each experience.
 
     `5` makes five equal experiences; `4,3,3` and `4+3+3` list the sizes; `10x5` is ten experiences of 5 classes, also
-    as a part of a list: `50+10x5`. Raises UsageError if they do not add up to `classes`.
+    within a list: `50+10x5`. Raises UsageError if they do not add up to `classes`.
     """
     given, text = text, re.sub(r"\s", "", text).replace("×", "x")
     if re.search(r"\d{7}", text):
@@ -46,9 +46,9 @@ def parse_split(text: str, classes: int) -> tuple[int, ...]:
 
 
 def as_text(value: object) -> str | None:
-    """Return a split or class order as its text, from text, a number, a path, or a list, tuple or array.
+    """Return the text of a split or class order given as text, a number, a path, or a list, tuple or array.
 
-    Raises TypeError that says what it must be.
+    Raises TypeError, with the permitted types, for anything else.
     """
     if value is None or isinstance(value, str):
         return value
@@ -71,7 +71,7 @@ def _nearly_equal(classes: int, count: int) -> str:
 
 
 def split_text(sizes: Sequence[int]) -> str:
-    """Return the split as `parse_split` reads it: `5` for five equal experiences, else with repeats: `3+425x2`."""
+    """Return the split as `parse_split` reads it: `5` for five equal experiences, otherwise with repeats: `3+425x2`."""
     return str(len(sizes)) if len(set(sizes)) == 1 else _repeats(sizes)
 
 
@@ -81,7 +81,7 @@ def describe_split(sizes: Sequence[int]) -> str:
 
 
 def split_by_two(classes: int) -> str:
-    """Return the split into experiences of two classes, the first of three if need be; of one if there are few."""
+    """Return the split into experiences of two classes, the first of three if need be; of one each if there are few."""
     size = 2 if classes >= 4 else 1
     return split_text([size + classes % size] + [size] * (classes // size - 1))
 

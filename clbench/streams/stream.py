@@ -40,7 +40,7 @@ class Stream:
 
     scaling: Scaling
     positions: Tensor
-    """Position in the class order of each training image's class, as training is told it, (n,)."""
+    """Position in the class order of each training image's class, as training sees it, (n,)."""
 
     test_set: TestSet
     test_labels: npt.NDArray[np.int64]
@@ -50,13 +50,13 @@ class Stream:
     """Height, width and channels."""
 
     fit: Fit = "stretch"
-    """How images of other sizes were made to have this shape, without a recipe's padding."""
+    """How images of other sizes were brought to this shape, without a recipe's padding."""
 
     def as_avalanche(self) -> CLScenario:
         """Return the stream as an Avalanche benchmark, with a train and a test stream.
 
         Images are preprocessed as the recipe says, without augmentation; labels are positions in the class order. The
-        test set of an experience has all test images of the classes that come in it, also of those that return.
+        test set of an experience has all test images of the classes that come in it, including those that return.
         """
         from clbench.avalanche.benchmark import LabelledRows, class_incremental  # takes seconds to import
 
@@ -72,7 +72,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class NetworkInput:
-    """What a network expects of its images; None leaves each to the images and the recipe."""
+    """What a network expects of its images; None leaves a field to the images and the recipe."""
 
     size: int | None = None
     """Height and width in pixels."""
@@ -84,7 +84,7 @@ class NetworkInput:
     """Mean that is subtracted from the pixels, in 0..1, per channel."""
 
     std: tuple[float, ...] | None = None
-    """What the pixels are divided by then, per channel."""
+    """What the pixels are then divided by, per channel."""
 
 
 # Cached because a process often runs several strategies on the same seed, and padding copies the arrays.
@@ -106,13 +106,13 @@ def open_stream(
     split: tuple[int, ...] = (),
     seed: int = 0,
 ) -> Stream:
-    """Open a dataset and divide it. `padding`, `normalization` and `precision` as in Recipe, for a network that
-    `expected` such images, by default any.
+    """Open a dataset and divide it. `padding`, `normalization` and `precision` are as in Recipe; `expected` is what
+    the network expects of its images, by default nothing.
 
     With `share_held_out`, this share of each class's training data replaces the test set, which is not read.
 
-    A `kind` of stream makes the experiences of the `split`, by draws from `seed`; without one they are the classes in
-    their order.
+    A `kind` of stream makes the experiences from the `split`, drawing from `seed`; without one they are the classes in
+    order.
 
     Raises DataError if the dataset is missing or its hash is not `sha256`.
     """
@@ -159,7 +159,7 @@ def open_stream(
 
 
 def on_features(stream: Stream, train: npt.NDArray[np.float32], test: npt.NDArray[np.float32]) -> Stream:
-    """Return the stream with the features of its training and test images, (n, f) each, in the place of these."""
+    """Return the stream with the features of its training and test images, (n, f) each, instead of the images."""
     place = stream.images.device
     unscaled = Unscaled(place)
     return replace(
@@ -183,7 +183,7 @@ def _held_out(x: npt.NDArray[np.uint8], y: npt.NDArray[np.int64], share: float) 
 
 
 def _in_every_domain(labels: npt.NDArray[np.int64], domains: int, classes: int) -> npt.NDArray[np.int64]:
-    """Return the labels of the images in one domain after another, each with classes of its own."""
+    """Return the labels of the images in one domain after another, each with its own classes."""
     return (labels[None] + classes * np.arange(domains)[:, None]).reshape(-1)
 
 

@@ -1,4 +1,4 @@
-"""What a kind of stream decides: which training samples make up each experience, and what comes with them.
+"""The base of all kinds of streams: which training samples make up each experience, and what comes with them.
 
 A kind is a frozen class of options, as a recipe is. It works on positions: the class of a training sample is its place
 in the class order, so that a kind needs to know neither the classes' names nor their images.
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LARGEST = 10_000
-"""Experiences that a stream may be asked for; each has a line in what a run stores."""
+"""Most experiences that a stream may have; each adds a line to what a run stores."""
 
 
 @config
 class StreamKind:
-    """A stream whose experiences bring the classes that the split says, each class once."""
+    """A stream whose experiences divide the classes as the split says, each class once."""
 
     takes_split: ClassVar[bool] = True
     """Whether the split of the classes has an effect."""
 
     passes: ClassVar[int | None] = None
-    """How often an experience's data pass by, if that is not the recipe's choice."""
+    """Number of passes over an experience's data, if the recipe does not choose it."""
 
     boundaries: ClassVar[bool] = True
     """Whether a strategy is told where an experience begins and ends."""
@@ -38,15 +38,15 @@ class StreamKind:
     """Whether samples of a class come in more than one experience."""
 
     samples: Annotated[int, Ge(0)] = 0
-    """Training samples of each experience, drawn at random; 0 leaves all."""
+    """Training samples of each experience, drawn at random; 0 keeps all."""
 
     evaluate_every: Annotated[int, Ge(0)] = 0
-    """Gradient steps between two evaluations within an experience; 0 evaluates at its end alone."""
+    """Gradient steps between two evaluations within an experience; 0 evaluates only at its end."""
 
     def new_classes(self, split: tuple[int, ...]) -> tuple[int, ...]:
         """Return how many classes come for the first time in each experience, in the class order.
 
-        `split` is the number of classes of each experience. Raises UsageError for a split that the options do not suit.
+        `split` is the number of classes of each experience. Raises UsageError if it does not suit the options.
         """
         return split
 
@@ -54,14 +54,14 @@ class StreamKind:
         """Raise UsageError if there are too few training images; `images` are those of each class, in class order."""
 
     def domains(self, seed: int) -> tuple[str, ...]:
-        """Return the name of each domain, if every image comes in several; else nothing.
+        """Return the name of each domain, if every image comes in several; otherwise nothing.
 
         With d domains a stream of c classes has d·c, those of the first domain before those of the second.
         """
         return ()
 
     def pixel_maps(self, height: int, width: int, seed: int) -> Tensor | None:
-        """Return for each domain from where every pixel is taken, (d, height·width) of int64, -1 for black.
+        """Return for each domain the source of every pixel, (d, height·width) of int64, -1 for black.
 
         None if images stay as they are.
         """
@@ -75,7 +75,7 @@ class StreamKind:
         return experience_rows(positions, split)
 
     def sampled(self, rows: tuple[Tensor, ...], seed: int) -> tuple[Tensor, ...]:
-        """Return of each experience's rows as many as `samples` says, drawn at random, ascending."""
+        """Return `samples` of each experience's rows, or all if it is 0, drawn at random, ascending."""
         import torch
 
         if not self.samples:
@@ -85,7 +85,7 @@ class StreamKind:
         return tuple(own.sort().values for own in drawn)
 
     def labels(self, positions: Tensor, split: tuple[int, ...], seed: int) -> Tensor:
-        """Return the positions that training is told, (n,): `positions` itself if labels are right."""
+        """Return the positions that training sees, (n,): `positions` itself if the labels are correct."""
         return positions
 
 

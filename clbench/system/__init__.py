@@ -1,1 +1,1 @@
-"""The process and the machine: files, signals, random states, terminals. Nothing of continual learning."""
+"""The process and the machine: files, signals, random states, terminals. Nothing about continual learning."""

@@ -1,4 +1,4 @@
-"""Atomic writes, and reading what a stranger may have put there.
+"""Atomic writes, and reads of files that a stranger may have put there.
 
 After a crash or a power cut a file has its old content or its new one, never a mixture.
 """
@@ -20,14 +20,14 @@ from clbench.errors import MachineError
 
 
 def from_home(path: str | os.PathLike[str]) -> str:
-    """Return a path with the home folder in place of `~`; as it is where there is no such user."""
-    return os.path.expanduser(path)  # noqa: PTH111 - which does not raise where there is none, and keeps ./
+    """Return a path with `~` replaced by the home folder; unchanged if there is no such user."""
+    return os.path.expanduser(path)  # noqa: PTH111 - which does not raise if there is none, and keeps ./
 
 
 def found_at(path: Path) -> Literal["file", "folder", "other"] | None:
-    """Return what is at a path that a user gives; None also where one may not look, and for what can be no path.
+    """Return what is at a path that a user gives; None also if access is denied, and for an impossible path.
 
-    `Path.is_dir()` raises for a folder that one may not enter and for a name of more than 255 bytes.
+    `Path.is_dir()` raises for a folder that may not be entered and for a name of more than 255 bytes.
     """
     try:
         mode = path.stat().st_mode
@@ -37,17 +37,17 @@ def found_at(path: Path) -> Literal["file", "folder", "other"] | None:
 
 
 def open_plain(path: Path) -> BinaryIO:
-    """Open a file to read. Raises OSError for a link, a pipe and a device, without opening what it leads to."""
+    """Open a file for reading. Raises OSError for a link, a pipe or a device, without opening what it leads to."""
     if not stat.S_ISREG(path.lstat().st_mode):
         raise OSError(errno.EINVAL, "not a plain file", str(path))
-    # Where something else has taken its place since, a link is refused and a pipe does not block.
+    # If something else has taken its place since, a link is refused and a pipe does not block.
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
 
 
 def read_plain(path: Path, most: int) -> bytes:
     """Return the content of a plain file of at most `most` bytes. Raises OSError for anything else."""
     with open_plain(path) as file:
-        content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)  # which reserves that much memory
+        content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)  # read() reserves that much memory
     if len(content) > most:
         raise OSError(errno.EFBIG, f"larger than {most:,} bytes", str(path))
     return content
@@ -71,7 +71,7 @@ def copy_synced(source: Path, path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Within, a new file to write; it replaces `path` atomically if nothing was raised."""
+    """A context with a new file to write, which replaces `path` atomically if nothing is raised."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         with temporary.open("wb") as file:
@@ -91,7 +91,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def publish_file(temporary: Path, path: Path) -> None:
-    """Give a written file its final name in the same folder. Raises FileExistsError rather than replace another."""
+    """Give a written file its final name in the same folder. Raises FileExistsError rather than replace another file."""
     try:
         os.link(temporary, path)
         temporary.unlink()
@@ -104,7 +104,7 @@ def publish_file(temporary: Path, path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it that are missing, and wait until their entries are on the disk."""
+    """Make a folder and any missing ones above it, and wait until their entries are on the disk."""
     missing = list(itertools.takewhile(lambda each: not each.exists(), (folder, *folder.parents)))
     folder.mkdir(parents=True, exist_ok=True)
     for made in missing:
@@ -124,7 +124,7 @@ _NOT_PLAIN = "is not a plain file or folder"
 
 
 class Exposed(Exception):
-    """Somebody else may have written a file: `path`, it or a folder that it is in, is not this user's alone."""
+    """Somebody else may have written a file: `path`, the file or a folder that holds it, is not this user's alone."""
 
     def __init__(self, path: Path, problem: str) -> None:
         super().__init__(path, problem)
@@ -132,7 +132,7 @@ class Exposed(Exception):
 
 
 def read_private(path: Path, folders: Sequence[Path]) -> bytes:
-    """Return the content of a file that only this user can have written, to it and to the `folders` that hold it.
+    """Return the content of a file if only this user can write to it and to the `folders` that hold it.
 
     Raises Exposed, and FileNotFoundError.
     """
@@ -164,7 +164,7 @@ def _require_private(path: Path, status: os.stat_result, is_right: Callable[[int
 
 
 def check_can_be_made(folder: Path) -> None:
-    """Raise MachineError if `folder`, which need not exist, cannot be made or written; write nothing."""
+    """Raise MachineError if `folder`, which need not exist, cannot be made or written to; write nothing."""
     try:
         nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     except OSError as error:

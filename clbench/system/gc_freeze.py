@@ -1,4 +1,4 @@
-"""Leave imported modules out of garbage collection, while they are imported and when Python exits.
+"""Leaves imported modules out of garbage collection, while they are imported and when Python exits.
 
 Importing torch creates some 180,000 objects that stay until the end. Not scanning them over and over saves a command
 0.2 s before its first step and 0.3 s at its end.
@@ -15,7 +15,7 @@ _RARE = (50_000, 20, 20)
 
 
 def collect_rarely() -> None:
-    """Until `freeze_imports`, look for garbage seldom, if this process runs a command: imports make little of it."""
+    """Collect garbage rarely until `freeze_imports`, if this process runs a command: imports make little of it."""
     if own_process.claimed():
         gc.set_threshold(*_RARE)
 

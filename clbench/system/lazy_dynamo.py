@@ -1,7 +1,7 @@
 """Loads torch._dynamo, the front end of torch.compile, only when something is compiled.
 
-Torch's optimizers and `torch.func.grad` import it although nothing is compiled, which takes a second: as long as
-`import torch` takes. All they use are `disable`, which keeps a function from being compiled, `graph_break`, which
+Torch's optimizers and `torch.func.grad` import it although nothing is compiled, which takes a second, as long
+as `import torch` does. All they use are `disable`, which keeps a function from being compiled, `graph_break`, which
 interrupts a compilation, and `compiled_autograd._disable`, which suspends that of a backward pass. Until something is
 compiled, none has anything to do, and a small module with these three takes its place.
 """
@@ -23,7 +23,7 @@ NAME = "torch._dynamo"
 
 
 def put_off() -> None:
-    """Load torch._dynamo when it is needed, if this process is a command's and has not loaded it yet."""
+    """Put off loading torch._dynamo until it is needed, if this process is a command's and has not loaded it yet."""
     if own_process.claimed() and "torch" in sys.modules and NAME not in sys.modules:
         sys.modules[NAME] = sys.modules["torch"]._dynamo = _Placeholder()  # type: ignore[attr-defined]
         sys.meta_path.insert(0, _Finder())
@@ -32,7 +32,7 @@ def put_off() -> None:
 class _Placeholder(ModuleType):
     def __init__(self) -> None:
         super().__init__(NAME)
-        self.__path__: list[str] = []  # submodules can be asked for; _Finder answers
+        self.__path__: list[str] = []  # so that submodules are looked up, by _Finder
         self.compiled_autograd = _CompiledAutograd()
 
     @staticmethod
@@ -44,7 +44,7 @@ class _Placeholder(ModuleType):
         pass
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what others ask of any module
+        if name.startswith("__"):  # attributes that are looked up on any module
             raise AttributeError(name)
         return getattr(_load(), name)
 
@@ -69,7 +69,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Loaded(Loader):
-    """Gives a module that is loaded already."""
+    """Returns a module that is already loaded."""
 
     def __init__(self, module: ModuleType) -> None:
         self._module, self._spec = module, module.__spec__

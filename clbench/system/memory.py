@@ -1,4 +1,4 @@
-"""Memory that is short: what shows it, and what is said of it."""
+"""Recognizes that memory is short, and words the message about it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import sys
 
 from clbench.system.own_python import code_command
 
-REMEDY = "Free memory, raise the limit (ulimit -v), or do fewer runs at once (--jobs)."
+REMEDY = "Free memory, raise the limit (ulimit -v), or execute fewer runs at once (--jobs)."
 _AMPLE = 8 * 2**30
-"""A limit of address space in bytes, above which torch is taken to fit; it maps up to half of it."""
+"""Limit of address space in bytes, above which torch is assumed to fit; it maps up to half of that."""
 
 _TRIAL = "import torch, clbench.base.strategy, clbench.cli.run; torch.ones(1); bytearray(100 * 2**20)"
-"""What a command has loaded when it imports a strategy, and room to work in."""
+"""Loads what a command has loaded when it imports a strategy, and takes room to work in."""
 
-# What loaders and allocators say, which have no error of their own for it.
+# Messages of loaders and allocators, which have no specific error for it.
 _SIGNS = ("failed to map segment", "cannot allocate memory", "can't allocate memory", "bad_alloc", "out of memory")
 _OF_ANOTHER_KIND = "static tls block"
 
@@ -34,16 +34,16 @@ def is_short(error: BaseException | None) -> bool:
 
 
 def limit_in_words() -> str:
-    """Return which limit this process has, for the end of a sentence; nothing if it has none."""
+    """Return the limit of this process, as the end of a sentence; nothing if it has none."""
     limit = _limit()
     return "" if limit is None else f" (this process is limited to {limit / 1e9:.1f} GB by ulimit -v)"
 
 
 def torch_fits() -> bool:
-    """Return whether torch can be imported under the limit of this process's memory.
+    """Return whether torch can be imported within this process's memory limit.
 
-    Python cannot handle what happens otherwise: an import error in the middle of torch at best, at worst an abort.
-    Tried in another process, and only if there is a limit that may be too low.
+    Python cannot handle what happens otherwise: at best an import error in the middle of torch, at worst an abort.
+    It is tried in another process, and only if there is a limit that may be too low.
     """
     limit = _limit()
     if "torch" in sys.modules or limit is None or limit >= _AMPLE:

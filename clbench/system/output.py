@@ -1,4 +1,4 @@
-"""Text from outside, made harmless where it is printed or written: no terminal and no spreadsheet obeys it."""
+"""Makes text from outside harmless where it is printed or written: no terminal or spreadsheet obeys it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def say(text: object = "", stream: TextIO | None = None) -> None:
 
 
 def _filling(width: int, indent: str = "", hanging: str = "") -> textwrap.TextWrapper:
-    """Return what breaks a line between words; paths and commands stay whole."""
+    """Return a wrapper that breaks lines between words; paths and commands stay whole."""
     return textwrap.TextWrapper(
         width,
         initial_indent=indent,
@@ -82,18 +82,18 @@ def say_prose(text: str, indent: str = "", hanging: str = "") -> None:
 
 
 def say_json(value: Any) -> None:
-    """Print a value as JSON on standard output, with the characters escaped that a terminal would obey.
+    """Print a value as JSON on standard output, escaping the characters that a terminal would obey.
 
-    So are all beyond ASCII where the output's encoding may not have them.
+    All beyond ASCII are escaped too if the output's encoding may not have them.
     """
     encoding = (sys.stdout.encoding or "utf-8").lower()
     text = json.dumps(value, indent=1, ensure_ascii=not encoding.startswith("utf"))
-    # Those below U+0020 are escaped already; what is left of them is the layout.
+    # Those below U+0020 are already escaped; the ones that are left are the layout.
     print("".join(f"\\u{ord(each):04x}" if each != "\n" and _is_control(each) else each for each in text))
 
 
 def as_csv(rows: Iterable[Iterable[object]]) -> str:
-    """Return rows as CSV, each a line. A text that a spreadsheet would take for a formula gets a ' in front."""
+    """Return rows as CSV, one per line. A text that a spreadsheet would read as a formula gets a ' in front."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerows([_quoted(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)

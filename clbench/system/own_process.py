@@ -1,4 +1,4 @@
-"""Whether this process is a command of clbench's own, or somebody else's that uses clbench."""
+"""Tracks whether this process runs a command of clbench, or is somebody else's that uses clbench."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _own = False
 
 
 def claim() -> None:
-    """Say that this process is a command's: nothing but clbench has imported or made anything in it."""
+    """Mark this process as a command's: only clbench has imported or made anything in it."""
     global _own
     _own = True
 
@@ -24,9 +24,9 @@ def claimed() -> bool:
 
 
 def refuse_exit() -> None:
-    """From now on os._exit raises SystemExit in this thread, where a plug-in would end the command without a word.
+    """Make os._exit raise SystemExit in this thread, where a plug-in would otherwise end the command without a word.
 
-    Other threads, and processes that are forked from this one, end as they ask.
+    In other threads, and in processes that are forked from this one, it works as usual.
     """
     end, process, thread = os._exit, os.getpid(), threading.get_ident()
 

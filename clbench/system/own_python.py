@@ -1,7 +1,7 @@
-"""Python in another process, which imports from where this one does.
+"""Commands that run Python in another process, which imports from where this one does.
 
-By itself, Python puts the working folder first: a file there that is called like a module would take that module's
-place in the processes that a command starts, but not in the command.
+By default, Python puts the working folder first: a file there with the name of a module would replace that module in
+the processes that a command starts, but not in the command itself.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def seed_everything(seed: int) -> None:
 def random_state() -> RandomState:
     """Return every global random state, picklable.
 
-    CUDA's only if this process uses CUDA already, since to begin costs memory."""
+    CUDA's only if this process already uses CUDA, since initializing it costs memory."""
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(),

@@ -1,4 +1,4 @@
-"""One seed per run, from which every purpose gets a random stream of its own.
+"""One seed per run, from which every purpose gets its own random stream.
 
 No random state is carried from one experience to the next: every generator is created from the run's seed, the purpose
 and the experience. So a resumed run draws the same numbers as an uninterrupted one, and a method that draws more

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM: stop at the next batch and keep what is finished; a second signal stops at once.
 
-Code that does not return, such as a plug-in's endless loop, never comes to a next batch. What one signal has not
-stopped after a while is therefore treated as if a second one had come, and in the end the process is ended.
+Code that does not return, such as a plug-in's endless loop, never comes to a next batch. If one signal has
+not stopped it after a while, this is therefore treated as if a second one had come, and in the end the process is ended.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ GRACE = 3.5
 """Seconds that a process has to stop by itself before it is made to."""
 
 _TO_END = 1.75
-"""Seconds that a process which ends itself may take; in all it is ended within ten."""
+"""Seconds that a process may take to end itself; in all it is ended within ten."""
 
 _ELSEWHERE = 0.05
 """Seconds after which an interruption that was lost is raised again; a callback has returned by then."""
 
 _SAID = b"\0"
-"""What a process tells the one that watches it when it has said, or is about to say, that it stops."""
+"""What a process sends to the one that watches it when it has reported, or is about to report, that it stops."""
 
 
 class Interrupted(BaseException):
@@ -77,9 +77,9 @@ class Interruption:
             raise Interrupted(signum)
 
     def _lost(self, unraisable: Any) -> None:
-        """Take note of an exception that nobody can catch, as in the callback of a weak reference.
+        """Handle an exception that nobody can catch, such as one in the callback of a weak reference.
 
-        Python would report an interruption there and go on as if there had been none; it is raised again elsewhere.
+        Python would report an interruption there and continue regardless, so it is raised again elsewhere.
         """
         if isinstance(unraisable.exc_value, Interrupted):
             again = threading.Timer(_ELSEWHERE, self._send, [unraisable.exc_value.signum])
@@ -90,7 +90,7 @@ class Interruption:
 
     def _send(self, signum: int) -> None:
         if self._previous:
-            signal.pthread_kill(threading.main_thread().ident or 0, signum)  # which may wait in a call of the system
+            signal.pthread_kill(threading.main_thread().ident or 0, signum)  # which may be waiting in a system call
 
     def request(self, signum: int) -> None:
         """Act as if the signal had arrived, from any thread; it takes effect at the next `check`."""
@@ -98,7 +98,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within, the first signal takes effect only at the next `check`, and at the latest at the end."""
+        """A context in which the first signal takes effect only at the next `check`, at the latest at its end."""
         self._deferred = True
         try:
             yield
@@ -107,14 +107,15 @@ class Interruption:
             self.check()
 
     def end(self) -> None:
-        """From now on, also after this context, no signal takes effect: the process is ending."""
+        """Let no signal take effect from now on, even after this context: the process is ending."""
         for number in self._previous:
             signal.signal(number, signal.SIG_IGN)
             self._previous[number] = signal.SIG_IGN
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Within, no signal takes effect, however many come: for what must not be left half done. Keep it short."""
+        """A context in which no signal takes effect, however many come: for work that must not be left half done. Keep it
+        short."""
         self._held = True
         try:
             yield
@@ -129,7 +130,7 @@ class Interruption:
 
 @contextlib.contextmanager
 def as_keyboard_interrupt() -> Iterator[None]:
-    """Within, Ctrl-C is raised as Python's callers expect it. SIGTERM stays Interrupted."""
+    """A context in which Ctrl-C raises KeyboardInterrupt, as callers from Python expect. SIGTERM stays Interrupted."""
     try:
         yield
     except Interrupted as stopped:
@@ -141,15 +142,15 @@ def as_keyboard_interrupt() -> Iterator[None]:
 class LastCall:
     """Within its context, in the main thread, one signal ends this process, whatever it is doing.
 
-    If the signal has not ended it after GRACE, it is sent again, which raises Interrupted at once. After as long again
-    a thread ends the process, with the exit code that it should have had: the main thread may be in a call that does
-    not return, and then handles no signal. No thread runs at all if that call keeps the interpreter to itself, as the
-    sum of an endless iterator does. Therefore another process watches, and in the end kills this one. Enter it early:
-    the other process begins as a copy of this one.
+    If the signal has not ended it after GRACE, it is sent again, which raises Interrupted at once. After the same
+    time again, a thread ends the process, with the exit code that it should have had: the main thread may be in a call
+    that does not return, and then handles no signal. No thread runs at all if that call keeps the interpreter to
+    itself, as the sum of an endless iterator does. Therefore another process watches, and in the end kills this one.
+    Enter it early: the other process begins as a copy of this one.
     """
 
     def __init__(self, last_words: str) -> None:
-        """`last_words` are said on standard error if the process had to be ended."""
+        """`last_words` are written to standard error if the process had to be ended."""
         self._last_words = f"\n{last_words}\n".encode()
         self._stopping = False
 
@@ -173,7 +174,7 @@ class LastCall:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """From now on the process stops by itself; it is still ended if it does not, as when a thread hangs."""
+        """Expect the process to stop by itself from now on; it is still ended if it does not, as when a thread hangs."""
         self._stopping = True
         signal.set_wakeup_fd(-1)
         self._say()
@@ -189,7 +190,7 @@ class LastCall:
                 os._exit(128 + end[0])
 
     def _say(self) -> None:
-        with contextlib.suppress(OSError):  # nobody watches any more
+        with contextlib.suppress(OSError):  # nobody is watching any more
             os.write(self._tell, _SAID)
 
 
@@ -217,7 +218,7 @@ def _watch(process: int, told: int, order: int, last_words: bytes) -> None:
 
 
 def _heard(told: int, within: float) -> bytes | None:
-    """Return what the process that writes to `told` says within so many seconds; None if it ends."""
+    """Return what the process that writes to `told` sends `within` so many seconds; None if it ends."""
     heard = b""
     deadline = time.monotonic() + within
     while (left := deadline - time.monotonic()) > 0:

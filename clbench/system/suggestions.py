@@ -16,7 +16,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean_path(path: Path) -> str:
-    """Return "; did you mean 'x'?" for the path that `path`, which does not exist, is close to, or nothing."""
+    """Return "; did you mean 'x'?" for the existing path closest to `path`, or nothing if none is close."""
     wrong, rest = path, Path()
     while wrong != wrong.parent and found_at(wrong.parent) != "folder":
         wrong, rest = wrong.parent, Path(wrong.name, rest)

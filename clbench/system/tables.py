@@ -29,8 +29,8 @@ def print_table(
 ) -> None:
     """Print rows under headings; the columns in `numbers` are aligned right, and their cells are never broken.
 
-    Where the columns do not fit, those that are left over follow in further tables, which begin with the first column
-    too. Cells are not parsed as markup.
+    If the columns do not fit, those that are left over follow in further tables, which begin with the first column too.
+    Cells are not parsed as markup.
     """
     right, body = set(numbers), [list(row) for row in rows]
     widths = [_least_width(heading, [row[i] for row in body], i in right) for i, heading in enumerate(headings)]
@@ -58,11 +58,11 @@ def print_table(
 
 
 _MANY_ROWS = 500
-"""Of more rows each is written as a line, since rich takes milliseconds for a row."""
+"""With more rows, each is written as a plain line, since rich takes milliseconds for a row."""
 
 
 def _lines(headings: Sequence[str], rows: Sequence[Sequence[str]], right: set[int], width: int) -> list[str]:
-    """Return headings and rows as rich lays them out, if no cell has to be wrapped for it; else nothing."""
+    """Return headings and rows as rich lays them out, if no cell has to be wrapped for it; otherwise nothing."""
     lines = [headings, *rows]
     lengths = [[cell_len(cell) for cell in line] for line in lines]
     widths = [max(column) for column in zip(*lengths, strict=True)]
@@ -79,13 +79,13 @@ def _lines(headings: Sequence[str], rows: Sequence[Sequence[str]], right: set[in
 
 
 _TEXT_WIDTH = 16
-"""Columns of a text column below which it is not squeezed, if its cells are so long."""
+"""Width below which a column of text is not squeezed, if its cells are that long."""
 
 _GAP = 2
 
 
 def _least_width(heading: str, cells: Sequence[str], number: bool) -> int:
-    """Return in how many columns of the terminal a column can be read: a number is whole, a text may be wrapped."""
+    """Return the least width at which a column can be read: numbers stay whole, text may be wrapped."""
     words = max((cell_len(word) for word in heading.split()), default=0)
     if number:
         return max([words, *map(cell_len, cells)])
@@ -95,7 +95,7 @@ def _least_width(heading: str, cells: Sequence[str], number: bool) -> int:
 
 
 def _divided(widths: Sequence[int], width: int) -> list[list[int]]:
-    """Return the columns of each table, so that each fits into `width` if it can."""
+    """Return the columns of each table, so that each fits into `width` if possible."""
     tables = [[0]]
     used = widths[0]
     for column in range(1, len(widths)):

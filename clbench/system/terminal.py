@@ -1,4 +1,4 @@
-"""The terminal as rich writes to it: no text from outside can move its cursor or clear it."""
+"""A terminal for rich to write to, in which no text from outside can move the cursor or clear the screen."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Terminal(Console):
         raise BrokenPipeError
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield what is printed: rich's own control codes as they are, and all text legible."""
+        """Yield what is printed: rich's own control codes unchanged, and all text made legible."""
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment
@@ -28,5 +28,5 @@ class Terminal(Console):
 
 
 def print_lines(console: Console, text: Text) -> None:
-    """Print a text: on a terminal its lines are broken between words, and elsewhere each stays one."""
+    """Print a text: on a terminal its lines are broken between words, elsewhere each stays whole."""
     console.print(text, soft_wrap=not console.is_terminal)

@@ -1,4 +1,4 @@
-"""TOML: read, the line of a key found, and values written."""
+"""Reads TOML, finds the line of a key, and writes values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Keys = Sequence[str | int]
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return what a TOML document says. Raises TOMLDecodeError."""
+    """Return the content of a TOML document. Raises TOMLDecodeError."""
     try:
         return tomllib.loads(text)
     except TOMLDecodeError:
@@ -34,8 +34,8 @@ def parse(text: str) -> dict[str, Any]:
 def line_of(text: str, keys: Keys) -> int:
     """Return the line, counted from 1, on which the document `text` first mentions `keys`, which it has.
 
-    The parser tells no positions, so it is asked: the key is on the line after which the document, cut off there, has
-    it. A value over several lines counts as its first line.
+    The parser reports no positions, so it is called repeatedly: the key is on the line after which the document, cut off
+    there, has it. A value over several lines counts as its first line.
     """
     lines = text.replace("\r\n", "\n").split("\n")
     before, after = 0, len(lines)  # cut off here it does not have the key, and there it does
@@ -72,7 +72,7 @@ def value_text(value: Any) -> str:
     """Return a string, number, truth value, or list of them as TOML writes it."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(value_text, value))}]"
-    # JSON's strings are TOML's, but for one character that only TOML wants escaped.
+    # JSON's strings are TOML's, except for one character that only TOML wants escaped.
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")
 
 

@@ -94,7 +94,7 @@ def test_a_network_that_ends_with_a_softmax_is_refused() -> None:
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (nn.Sequential(nn.Conv2d(3, 4, 3)), r"gives \(2, 4, 6, 6\) for two images"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3)), r"returns \(2, 4, 6, 6\) for two images"),
         (nn.Sequential(nn.Flatten(), nn.Linear(100, 4)), "does not accept images of 8×8 px with 3 channels"),
         (nn.Conv2d(1, 4, 3), "does not accept images of 8×8 px with 3 channels"),
     ],

@@ -42,7 +42,7 @@ def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_torchscript_program_is_told_from_weights(tmp_path: Path) -> None:
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "program.pt"))
-    with pytest.raises(DataError, match="is a TorchScript program, which was not read"):
+    with pytest.raises(DataError, match="is a TorchScript program, and was not read"):
         read_weights(tmp_path / "program.pt")
 
 
@@ -74,7 +74,7 @@ def test_code_in_a_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
     torch.save({"weight": torch.ones(1), "more": Hostile()}, tmp_path / "hostile.pt")
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps(Hostile()))
     for name in ("hostile.pt", "plain.pkl"):
-        with pytest.raises(DataError, match="holds more than weights, which was not read: UnpicklingError"):
+        with pytest.raises(DataError, match="contains more than weights, and was not read: UnpicklingError"):
             read_weights(tmp_path / name)
     assert RAN == []
 
@@ -103,7 +103,7 @@ def test_a_file_that_is_cut_off_is_an_error_that_names_it(suffix: str, share: fl
 
 def test_a_file_without_tensors_and_a_file_that_is_not_there_are_errors(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(DataError, match="no tensors by name"):
+    with pytest.raises(DataError, match="no named tensors"):
         read_weights(tmp_path / "list.pt")
     with pytest.raises(DataError, match="there is no weights file"):
         read_weights(tmp_path / "nothing.pt")
@@ -132,7 +132,7 @@ def test_missing_surplus_and_misshapen_tensors_are_named_with_their_numbers() ->
     assert "the weights in w.pt do not fit" in said
     assert "1 missing: 1.bias" in said
     assert "2 left over: extra.one, extra.two" in said
-    assert "1 of another shape: 0.weight (3, 3) in place of (2, 3)" in said
+    assert "1 of another shape: 0.weight (3, 3) instead of (2, 3)" in said
 
 
 def test_why_a_pickle_is_refused_is_said_without_advice_to_run_it(tmp_path: Path) -> None:

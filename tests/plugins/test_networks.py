@@ -93,8 +93,8 @@ def test_looking_at_a_network_runs_nothing(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("def stranger(depth): ...", "needs depth, which clbench does not give"),
-        ("def stranger(): return 3", "gives a int, and must give an nn.Module"),
+        ("def stranger(depth): ...", "needs depth, which clbench does not pass"),
+        ("def stranger(): return 3", "returns a int, but must return an nn.Module"),
         ("def stranger(): return 1 / 0", "cannot be built: ZeroDivisionError"),
         ("def stranger(): raise SystemExit(0)", "cannot be built: SystemExit: 0"),
         (
@@ -103,7 +103,7 @@ def test_looking_at_a_network_runs_nothing(tmp_path: Path, monkeypatch: pytest.M
         ),
         (
             "from torch import nn\ndef stranger(channels): return nn.Conv2d(channels, 2, 3)",
-            "must give \\(n, features\\)",
+            "must return \\(n, features\\)",
         ),
     ],
 )

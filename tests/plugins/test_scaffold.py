@@ -68,7 +68,7 @@ def test_the_skeleton_is_lwf(here: Path, data: Path) -> None:
 def test_nothing_is_written_over(here: Path) -> None:
     path = new_strategy("mine")
     path.write_text("my work")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         new_strategy("mine")
     assert path.read_text() == "my work"
 

@@ -260,7 +260,7 @@ def test_without_boundaries_a_strategy_is_told_of_no_experience(tmp_path: Path, 
         ("lwf", {"stream": "permuted", "setting": "domain", "tune": "chf"}, "--tune chf chooses by the classes"),
         ("naive", {"stream": "repetition", "set": {"stream.experiences": 5000}}, "more than the 1442 training images"),
         ("naive", {"stream": "data_incremental", "set": {"stream.experiences": 1000}}, "(147 at most)"),
-        ("naive", {"stream": "blurry", "set": {"stream.minor": 0.01}}, "has 1 for the 4 experiences beside its own"),
+        ("naive", {"stream": "blurry", "set": {"stream.minor": 0.01}}, "has 1 for the 4 experiences besides its own"),
     ],
 )
 def test_what_a_stream_does_not_give_is_refused_before_training(

@@ -116,7 +116,7 @@ def test_a_blurry_stream_has_every_sample_exactly_once(disjoint: float, minor: f
 
 
 def test_too_few_samples_for_a_blurry_class_to_come_in_every_experience_are_refused() -> None:
-    with pytest.raises(UsageError, match="a class of 100 images has 3 for the 4 experiences beside its own"):
+    with pytest.raises(UsageError, match="a class of 100 images has 3 for the 4 experiences besides its own"):
         stream_kind("blurry", {"minor": 0.03}).check_images([100] * 10, FIVE)
     # Class 0 is disjoint, and may have as few as it likes.
     stream_kind("blurry", {}).check_images([1] + [100] * 9, FIVE)
@@ -126,10 +126,10 @@ def test_too_few_samples_for_a_blurry_class_to_come_in_every_experience_are_refu
 
 def test_more_experiences_than_there_are_images_for_are_refused() -> None:
     repeating, more = (stream_kind(name, {"experiences": 101}) for name in ("repetition", "data_incremental"))
-    with pytest.raises(UsageError, match=r"stream\.experiences = 101 are more than the 100 training images"):
+    with pytest.raises(UsageError, match=r"stream\.experiences = 101 is more than the 100 training images"):
         repeating.check_images([50, 50], (2,))
     repeating.check_images([50, 51], (2,))
-    with pytest.raises(UsageError, match=r"101 are more than any class has training images \(100 at most\)"):
+    with pytest.raises(UsageError, match=r"101 is more than any class has training images \(100 at most\)"):
         more.check_images([100, 100], (2,))
     more.check_images([101, 1], (2,))
 
@@ -289,8 +289,8 @@ def test_rotation_by_a_right_angle_by_hand() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"angles": "0,360"}, "two or more different ones"),
-        ({"angles": "45"}, "two or more different ones"),
+        ({"angles": "0,360"}, "two or more different angles"),
+        ({"angles": "45"}, "two or more different angles"),
         ({"angles": "0,45", "experiences": 7}, "stream.experiences = 7 has no effect: there are 2 stream.angles"),
     ],
 )
