@@ -10,7 +10,7 @@ from clbench.system.devices import to_device
 
 
 def augment(images: Tensor, how: Augmentation, generator: torch.Generator) -> Tensor:
-    """Crop, flip and brighten each image of a batch by its own draw from `generator`, a CPU generator on any device.
+    """Crop, flip and brighten each image of a batch by its own draw from `generator`, always a CPU generator.
 
     (n, height, width, channels) of uint8 -> the same shape, uint8, or float32 in 0..255 if brightness changes.
     """

@@ -1,4 +1,4 @@
-"""Images as whole batches: uint8 arrays in memory, chosen by index, augmented and scaled a batch at a time.
+"""Images as whole batches: chosen by index from uint8 arrays, and augmented and scaled a batch at a time.
 
 Images are stored (n, height, width, channels). A batch leaves here as float32 (n, channels, height, width) in
 channels-last memory format, a view of the same memory, so nothing is copied.
@@ -30,7 +30,7 @@ _INFERENCE_VALUES = {"cpu": 2**20, "cuda": 2**23}
 
 
 class Images:
-    """A dataset's images: in the device's memory if they fit there, else memory-mapped from the disk."""
+    """A dataset's images: in the device's memory if they fit there, otherwise memory-mapped from the disk."""
 
     def __init__(
         self,
@@ -39,8 +39,8 @@ class Images:
         read_ahead: ReadAhead | None = None,
         input_values: int | None = None,
     ) -> None:
-        """`images` (n, height, width, channels) of uint8, or features (n, f) of float32 in their place; `read_ahead` if
-        memory cannot keep them all; `input_values` is the size of the network's input, if it is not an image's own."""
+        """`images` (n, height, width, channels) of uint8, or features (n, f) of float32 instead; `read_ahead` if memory
+        cannot hold them all; `input_values` is the size of the network's input, if it is not an image's own."""
         self.pixels = torch.from_numpy(images)
         self.device = device
         self._read_ahead = read_ahead
@@ -64,7 +64,7 @@ class Images:
         return to_device(self.pixels.index_select(0, rows.to(self.pixels.device)), self.device)
 
     def read_batches(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield the images of one batch of rows after another; the next is fetched from the disk meanwhile."""
+        """Yield the images of one batch of rows after another; the next is read from the disk in the meantime."""
         for index, rows in enumerate(batches):
             if self._read_ahead is not None:
                 for upcoming in batches[index + 1 : index + 2] if index else batches[:2]:
@@ -79,7 +79,7 @@ class MappedImages(Images):
     """
 
     def __init__(self, images: npt.NDArray[Any], device: torch.device, maps: Tensor) -> None:
-        """`maps` (domains, height·width) says from where each pixel of a domain is taken, -1 for black."""
+        """`maps` (domains, height·width) gives the source of each pixel of a domain, -1 for black."""
         super().__init__(images, device)
         self.maps = maps.to(device)
         self._black = self.maps < 0
@@ -140,12 +140,12 @@ class Scaling:
         x = images.to(torch.float32).mul_(self.factor).add_(self.offset).permute(0, 3, 1, 2)
         if self.size is None or x.shape[2:] == (self.size, self.size):
             return x
-        # Antialiased, as PIL resizes and as pretrained networks were trained; it matters where images get smaller.
+        # Antialiased, as PIL resizes and as pretrained networks were trained; it matters when images get smaller.
         return F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=True)
 
 
 class Unscaled(Scaling):
-    """Leaves features of a frozen trunk, which stand in the place of images, as they are."""
+    """Leaves features of a frozen trunk, which are used instead of images, unchanged."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__("unit", (0.0,), (1.0,), device)
@@ -214,7 +214,7 @@ class TrainingSet:
             yield self.scaling(images), label
 
     def shuffled(self, size: int, augmented: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield x and labels of every sample in an order of their own; see base.experience.Samples."""
+        """Yield x and labels of every sample in an order drawn from `seed`; see base.experience.Samples."""
         drawing, augmenting = (
             torch.Generator().manual_seed(derive(self.seed, purpose)) for purpose in ("order", "augmentation")
         )

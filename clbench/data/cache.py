@@ -1,6 +1,6 @@
-"""The cache of prepared datasets: where each one lies, and how it is built, published and checked.
+"""The cache of prepared datasets: where each one is, and how it is built, published and checked.
 
-Dataset NAME lies in `arrays/NAME` in the data folder: four .npy files, and a dataset.json that describes them. It is
+Dataset NAME is in `arrays/NAME` in the data folder: four .npy files, and a dataset.json that describes them. It is
 built in a temporary folder, synced, and published by one rename, so a dataset under its own name is always complete.
 """
 
@@ -29,11 +29,11 @@ from clbench.errors import DataError, MachineError, UsageError
 from clbench.system.files import found_at, sync_folder
 from clbench.system.suggestions import did_you_mean
 
-# The disk itself, a quota, or a limit on the size of a file.
+# Because of the disk itself, a quota, or a limit on the size of a file.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Report = Callable[[str], None]
-"""Gets one sentence before anything that takes long."""
+"""Called with one sentence before anything that takes long."""
 
 
 def silent(sentence: str) -> None:
@@ -41,7 +41,7 @@ def silent(sentence: str) -> None:
 
 
 def is_name(name: str) -> bool:
-    """Whether a dataset can have this name."""
+    """Return whether a dataset can have this name."""
     return re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name) is not None
 
 
@@ -55,12 +55,12 @@ def check_name(name: str) -> None:
 
 
 def dataset_folder(name: str, folder: Path) -> Path:
-    """The folder in the cache that holds the dataset `name`, once it is prepared."""
+    """Return the folder in the cache that holds the dataset `name`, once it is prepared."""
     return folder / "arrays" / name
 
 
 def cached_names(folder: Path) -> list[str]:
-    """The names of all datasets in the cache, sorted."""
+    """Return the names of all datasets in the cache, sorted."""
     arrays = folder / "arrays"
     return (
         sorted(place.name for place in arrays.iterdir() if is_name(place.name)) if found_at(arrays) == "folder" else []
@@ -68,7 +68,7 @@ def cached_names(folder: Path) -> list[str]:
 
 
 def unknown(name: str, folder: Path) -> tuple[str, str]:
-    """Message and hint for a dataset that is not in the cache."""
+    """Return message and hint for a dataset that is not in the cache."""
     if name in BUILTIN:
         return f"{name} is not in {folder} yet.", sources.ways_to_get(name, folder)
     known = list(dict.fromkeys([*BUILTIN, *cached_names(folder)]))
@@ -110,7 +110,7 @@ def describe_checked(name: str, folder: Path) -> DatasetInfo | None:
 
 
 def check_content(name: str, folder: Path) -> None:
-    """Read all of a cached dataset. Raises DataError if any byte differs from what its dataset.json says."""
+    """Read all of a cached dataset. Raises DataError if any byte differs from what its dataset.json states."""
     info = describe_checked(name, folder)
     if info is None:
         return
@@ -155,7 +155,7 @@ def _damaged(path: Path, name: str, folder: Path, what: object) -> DataError:
 
 @contextmanager
 def building(name: str, folder: Path, report: Report) -> Iterator[Path]:
-    """An empty folder to fill and `publish`, while no other process builds this dataset.
+    """Yield an empty folder to fill and `publish`, while no other process builds this dataset.
 
     It is removed on exit, published or not. Raises MachineError if the disk is full or cannot be written.
     """
@@ -193,7 +193,7 @@ def publish(
     """Measure the four .npy files in `place`, add dataset.json, and rename the folder to its final place.
 
     `split` is the dataset's own division of its classes, if it has one; `fit` is how its images were brought to one
-    size. A `measurement` of what was written saves reading it. `domains` as in DatasetInfo.
+    size. A `measurement` of the arrays as written saves reading them. `domains` as in DatasetInfo.
 
     Raises ValueError if the arrays do not form a dataset or, under a built-in's name, differ from it in size; DataError
     if the name is taken by different content. If the same content is already there, only `report` says so.
@@ -237,7 +237,7 @@ def _locked(path: Path, name: str, report: Report) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        report(f"waiting for another process that prepares {name}")
+        report(f"waiting for another process that is preparing {name}")
         lock.acquire()
     try:
         yield

@@ -1,4 +1,4 @@
-"""What dataset.json says about a dataset, written and read back with every field checked."""
+"""The description of a dataset in dataset.json: written, and read back with every field checked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DatasetInfo:
     source: where it came from, in words.
     bytes: of the four arrays together.
     split: how a benchmark that it comes from divides the classes, for `--split`; empty otherwise.
-    fit: how images of other sizes were made to have this shape; "stretch" also if there were none.
+    fit: how images of other sizes were brought to this shape; "stretch" also if there were none.
     domains: the names of its domains, each with the same classes, or None. Its classes are then DOMAIN/CLASS, those of
         the first domain first, and those of each domain in the same order.
     """

@@ -51,7 +51,7 @@ class Dataset:
     y_test: npt.NDArray[np.int64]
 
     fits_in_memory: bool = True
-    """Whether what has been read once is likely to be in memory still when it is read again."""
+    """Whether what has been read once is likely still to be in memory when it is read again."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class ListedDataset:
 
 
 def data_folder(explicit: Path | None = None) -> Path:
-    """The folder that holds the datasets: `explicit`, else $CLBENCH_DATA, else the platform's cache folder."""
+    """Return the folder of the datasets: `explicit`, otherwise $CLBENCH_DATA, otherwise the platform's cache folder."""
     if explicit is not None:
         return Path(from_home(explicit))
     if from_environment := os.environ.get("CLBENCH_DATA"):
@@ -142,14 +142,14 @@ def open_dataset(name: str, folder: Path, report: Report = silent) -> Dataset:
 def class_counts(info: DatasetInfo, folder: Path, part: Literal["train", "test"] = "train") -> tuple[int, ...]:
     """Return the number of training or test images of each class of a dataset that is in the cache.
 
-    It is known after the first time, since a grid asks for each of its runs.
+    The result is cached, since a grid asks for it in each of its runs.
     """
     labels = np.load(dataset_folder(info.name, folder) / f"y_{part}.npy", mmap_mode="r", allow_pickle=False)
     return tuple(np.bincount(labels, minlength=len(info.classes)).tolist())
 
 
 def list_datasets(folder: Path) -> list[ListedDataset]:
-    """The built-in datasets, prepared or not, and then the imported ones by name."""
+    """Return the built-in datasets, prepared or not, and then the imported ones by name."""
     return [_listed(name, folder) for name in dict.fromkeys([*BUILTIN, *cached_names(folder)])]
 
 
@@ -172,7 +172,7 @@ def verify(folder: Path, name: str | None = None) -> list[tuple[str, str | None]
 
 
 def _problem(name: str, folder: Path) -> str | None:
-    """What is wrong with the cached dataset `name`, found by reading all of it."""
+    """Return what is wrong with the cached dataset `name`, found by reading all of it; None if nothing is."""
     try:
         check_content(name, folder)
     except DataError as error:

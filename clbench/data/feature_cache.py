@@ -1,7 +1,7 @@
 """The cache of a frozen network's features: computed once, for all runs and processes that use this data folder.
 
 An entry is built in a temporary folder, synced, and published by one rename (see feature_entries.py). One lock covers
-all entries: an extraction takes all cores anyway, and whoever holds it may evict others and remove what killed
+all entries: an extraction takes all cores anyway, and its holder may evict others and remove what killed
 processes left.
 """
 
@@ -43,10 +43,10 @@ Mapped = dict[str, np.memmap[Any, np.dtype[np.float32]]]
 """Features (n, features) by part, mapped from the disk."""
 
 _LONG = 30.0
-"""Seconds; what takes longer is announced."""
+"""Seconds; an extraction that takes longer is announced."""
 
 _FIRST_BATCHES = 2.0
-"""Seconds of batches from which it is estimated."""
+"""Seconds of batches from which its time is estimated."""
 
 _BETWEEN_EVENTS = 0.2
 _BETWEEN_TRIALS = 0.25
@@ -65,13 +65,13 @@ def open_features(
 ) -> Mapped:
     """Return the features of the `train` and `test` images, (n, features), mapped from the cache in `folder`.
 
-    What is not there yet is extracted: `trunk` (n, channels, h, w) -> (n, features), in evaluation mode, of what
-    `prepare` makes of the images. Everything that the features depend on is in `key`; what is in the cache under
-    another key is not used. Where several processes want the same, one extracts it and the others wait.
+    Missing features are extracted by `trunk`, (n, channels, h, w) -> (n, features) in evaluation mode, from what
+    `prepare` makes of the images. Everything that the features depend on is in `key`; entries in the cache under other
+    keys are not used. If several processes want the same features, one extracts them and the others wait.
 
     What is written to the arrays never reaches the files. A damaged entry is replaced. Raises PluginError if the
-    network fails or returns anything but finite features; MachineError if memory is short, the disk is full or cannot
-    be written. Then, and after an interruption, nothing incomplete is kept.
+    network fails or returns anything but finite features, MachineError if memory is short or the disk is full or cannot
+    be written to. In these cases, and after an interruption, nothing incomplete is kept.
     """
     place = entry_folder(key, folder)
     if stored := _opened(place, images, lambda event: None):
@@ -100,7 +100,7 @@ def open_features(
 
 
 def _opened(place: Path, images: Mapping[str, Images], notify: Listener) -> Mapped | None:
-    """Return the arrays of an intact entry for so many images; None if there is none, and `notify` if it is damaged."""
+    """Return the arrays of an intact entry for these images, or None; `notify` hears of a damaged one."""
     if not place.is_dir():
         return None
     try:
@@ -112,7 +112,7 @@ def _opened(place: Path, images: Mapping[str, Images], notify: Listener) -> Mapp
         # Copy-on-write: torch shares the memory of writable arrays only.
         mapped = {part: np.load(place / f"{part}.npy", mmap_mode="c", allow_pickle=False) for part in PARTS}
     except (OSError, ValueError) as error:
-        if place.is_dir():  # or another process has just removed it
+        if place.is_dir():  # otherwise another process has just removed it
             notify(Note(f"{place} is damaged: {error}. It is not used; the features are extracted again."))
         return None
     mark_used(place)
@@ -147,7 +147,7 @@ def _with_first(first: Features, others: Iterator[Features]) -> Iterator[Feature
 
 
 class _Progress:
-    """Says how far an extraction is, and once how long it will take if that is long."""
+    """Reports the progress of an extraction, and once how long it will take if that is long."""
 
     def __init__(self, features: str, total: int, notify: Listener) -> None:
         self.total = total
@@ -162,11 +162,11 @@ class _Progress:
         return time.perf_counter() - self._began
 
     def say(self, sentence: str) -> None:
-        """Give a sentence to the user."""
+        """Show the user a sentence."""
         self._notify(Note(sentence))
 
     def advance(self, images: int) -> None:
-        """So many images more are done."""
+        """Count so many more images as done."""
         self._done += images
         now, rate = time.perf_counter(), self._done / self.seconds
         if not self._estimated and self.seconds >= _FIRST_BATCHES:
@@ -193,7 +193,7 @@ def _in_words(seconds: float) -> str:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Turn the errors of the disk into MachineError."""
+    """Turn errors of the disk into MachineError."""
     try:
         features_folder(folder).mkdir(parents=True, exist_ok=True)
         yield
@@ -207,12 +207,12 @@ def _writing(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(path: Path, notify: Listener, interruption: Interruption) -> Iterator[None]:
-    """Hold the lock of all entries; wait for it as long as nothing interrupts."""
+    """Hold the lock of all entries; wait for it unless interrupted."""
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        notify(Note("waiting for another process that extracts features"))
+        notify(Note("waiting for another process that is extracting features"))
         while not lock.is_locked:
             interruption.check()
             try:

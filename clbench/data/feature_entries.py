@@ -1,8 +1,8 @@
 """Stored features of frozen networks: what an entry is, and how entries are checked, listed, evicted and removed.
 
-An entry lies in `features/HASH` in the data folder: train.npy and test.npy, float32 (n, features), and an entry.json
+An entry is in `features/HASH` in the data folder: train.npy and test.npy, float32 (n, features), and an entry.json
 that describes them. HASH is the SHA-256 of the entry's key, which names everything that the features depend on. An
-entry is published by one rename, and an entry is removed by one, so one under its own name is always complete.
+entry is published by one rename and removed by one, so one under its own name is always complete.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ input's size and normalization, the dataset's SHA-256, torch's version, the kind
 `size` and `dataset` are also shown to the user."""
 
 _FORMAT = 1
-"""Part of the hash: raise it if the same key comes to mean other features, as another batch size makes them."""
+"""Part of the hash: raise it if the same key comes to mean other features, as with another batch size."""
 
 _FILE = "entry.json"
 _LARGEST_FILE = 1 << 20
@@ -47,7 +47,7 @@ _DEFAULT_LIMIT = 20 * 10**9
 
 @dataclass(frozen=True)
 class StoredArray:
-    """One .npy file: its (n, features), its size in bytes, and the SHA-256 of all of them."""
+    """One .npy file: its (n, features), its size in bytes, and the SHA-256 of these bytes."""
 
     shape: tuple[int, int]
     bytes: int
@@ -56,7 +56,7 @@ class StoredArray:
 
 @dataclass(frozen=True)
 class Entry:
-    """What entry.json says."""
+    """The content of entry.json."""
 
     key: dict[str, Any]
     arrays: dict[str, StoredArray]
@@ -66,7 +66,7 @@ class Entry:
     """In UTC, ISO 8601."""
 
     images_per_second: float
-    """Of the extraction that made it."""
+    """In the extraction that made it."""
 
     @property
     def bytes(self) -> int:
@@ -99,12 +99,12 @@ def title(key: Key) -> str:
 
 
 def features_folder(folder: Path) -> Path:
-    """Return where the entries lie in the data folder."""
+    """Return where the entries are in the data folder."""
     return folder / "features"
 
 
 def entry_folder(key: Key, folder: Path) -> Path:
-    """Return where the features of `key` lie, once they are extracted."""
+    """Return where the features of `key` are, once they are extracted."""
     return features_folder(folder) / hashlib.sha256(_canonical({"format": _FORMAT, "key": dict(key)})).hexdigest()
 
 
@@ -116,7 +116,7 @@ def _canonical(value: Any) -> bytes:
 
 
 def describe_array(path: Path) -> StoredArray:
-    """Read all of an .npy file. Raises OSError and ValueError if it does not hold features."""
+    """Describe an .npy file, reading all of it. Raises OSError, and ValueError if it does not hold features."""
     with open_plain(path) as file:
         shape, fortran_order, dtype = read_npy_header(file)
         if dtype != np.float32 or fortran_order or len(shape) != 2:
@@ -130,7 +130,7 @@ def describe_array(path: Path) -> StoredArray:
 
 
 def write_entry(place: Path, key: Key, seconds: float) -> Entry:
-    """Describe the .npy files in `place`, which took so many seconds, in its entry.json."""
+    """Describe the .npy files in `place`, which took so many `seconds` to extract, in its entry.json."""
     arrays = {part: describe_array(place / f"{part}.npy") for part in PARTS}
     images = sum(array.shape[0] for array in arrays.values())
     entry = Entry(dict(key), arrays, _iso(datetime.now(timezone.utc).timestamp()), round(images / seconds, 1))
@@ -144,7 +144,7 @@ def _digest(values: Mapping[str, Any]) -> str:
 
 
 def read_entry(place: Path) -> Entry:
-    """Read entry.json, and check it, and the sizes and headers of the arrays. Raises OSError or ValueError."""
+    """Read entry.json, and check it and the sizes and headers of the arrays. Raises OSError or ValueError."""
     values = json.loads(read_plain(place / _FILE, _LARGEST_FILE))
     if not isinstance(values, dict) or values.pop("sha256", None) != _digest(values):
         raise ValueError(f"{_FILE} is not what was written")
@@ -174,7 +174,7 @@ def _check_header(path: Path, expected: StoredArray) -> None:
 
 
 def mark_used(place: Path) -> None:
-    """Note that an entry is used now: that is what the time of its entry.json says."""
+    """Record in the modification time of entry.json that the entry is used now."""
     with contextlib.suppress(OSError):  # the folder may be another user's, or on a read-only disk
         os.utime(place / _FILE)
 
@@ -197,7 +197,7 @@ def verify_features(folder: Path) -> list[tuple[str, str | None]]:
 
 
 def list_features(folder: Path) -> list[ListedEntry]:
-    """Return the entries in the data folder, the one that was used last first."""
+    """Return the entries in the data folder, the most recently used first."""
     return [_listed(place) for place in sorted(_places(folder), key=_last_used, reverse=True)]
 
 
@@ -260,9 +260,9 @@ def clean_features(folder: Path) -> tuple[int, int]:
 
 
 def size_limit(folder: Path) -> int:
-    """Return how many bytes the entries may have together: $CLBENCH_FEATURES_GB, or 20 GB, or half of what is free.
+    """Return how many bytes the entries may take together: $CLBENCH_FEATURES_GB, or 20 GB, or half of what is free.
 
-    Free is what the disk of the data folder has, entries not counted.
+    What is free on the disk of the data folder is counted as if there were no entries.
     """
     text = os.environ.get(_LIMIT_VARIABLE)
     if not text:
@@ -278,9 +278,9 @@ def size_limit(folder: Path) -> int:
 
 
 def make_room(needed: int, folder: Path) -> list[str]:
-    """Remove the least recently used entries until one of `needed` bytes fits below the limit; say what was removed.
+    """Remove the least recently used entries until one of `needed` bytes fits below the limit; return what to report.
 
-    An entry larger than the limit is not refused: then no other is kept. Raises MachineError if the disk has less room.
+    An entry larger than the limit is accepted, but no other is kept. Raises MachineError if the disk has less room.
     """
     limit, said = size_limit(folder), []
     entries = sorted(_places(folder), key=_last_used)
@@ -294,7 +294,7 @@ def make_room(needed: int, folder: Path) -> list[str]:
     free = shutil.disk_usage(features_folder(folder)).free
     if free < needed:
         raise MachineError(
-            f"the features need {readable_bytes(needed)}, and {folder} has {readable_bytes(free)} free",
+            f"the features need {readable_bytes(needed)}, but {folder} has only {readable_bytes(free)} free",
             "Free disk space, or choose another folder with --data.",
         )
     return said

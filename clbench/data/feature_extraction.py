@@ -1,7 +1,7 @@
-"""The features that a frozen network has for images, computed on all cores.
+"""Computes the features that a frozen network has for images, on all cores.
 
 Each batch is computed by one thread, and several at once by a pool of threads, instead of one after another by all
-threads: torch lets go of the interpreter while it computes, no thread waits for another one, and the result has the
+threads: torch releases the interpreter while it computes, no thread waits for another one, and the result has the
 same bits whatever the number of cores. How large a batch is depends on the size of the network's input only.
 """
 
@@ -29,7 +29,7 @@ from clbench.system.output import one_line
 
 
 class Images(Protocol):
-    """Images (n, height, width, channels), an array of them or what is read like one."""
+    """Images (n, height, width, channels), an array of them or something that is read like one."""
 
     def __len__(self) -> int: ...
 
@@ -42,21 +42,21 @@ Features = npt.NDArray[np.float32]
 Prepare = Callable[[Tensor], Tensor]
 """Images as stored, on the device -> the network's input, (n, channels, h, w) of floats."""
 
-# 16 images of 3 x 128 x 128: EfficientNet-Lite0 is fastest with about so many, since the outputs of its layers then
-# stay in the caches of a core. A GPU is idle with so few.
+# 16 images of 3 x 128 x 128: EfficientNet-Lite0 is fastest with about that many, since the outputs of its layers then
+# stay in the caches of a core. So few leave a GPU idle.
 _BATCH_VALUES = {"cpu": 3 * 2**18, "cuda": 3 * 2**23}
 
 
 class Extraction:
-    """Within its context, a frozen network on as many threads as there are cores; on a GPU, on one."""
+    """Within its context, runs a frozen network on as many threads as there are cores; on a GPU, on one."""
 
     def __init__(self, trunk: nn.Module, prepare: Prepare, device: torch.device, workers: int | None = None) -> None:
-        """`trunk`: (n, channels, h, w) -> (n, features). It is copied, so nothing of it changes.
+        """`trunk`: (n, channels, h, w) -> (n, features). It is copied, so it does not change.
 
         Raises PluginError if it cannot be copied, and MachineError if memory is short.
         """
         self.features: int | None = None
-        """Their number, known once the first batch is done."""
+        """Number of features, known once the first batch is done."""
 
         self._prepare, self._device = prepare, device
         self._workers = (workers or available_cores()) if device.type == "cpu" else 1
@@ -73,7 +73,7 @@ class Extraction:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(self._threads)  # what a thread sets holds for all that come later
+        torch.set_num_threads(self._threads)  # what a thread sets holds for all later ones
 
     def batches(self, images: Images) -> Iterator[Features]:
         """Yield the features of one batch after another, in the order of `images`.
@@ -84,7 +84,7 @@ class Extraction:
         size = self._batch_size(images)
         waiting: deque[Future[Features]] = deque()
         for start in range(0, len(images), size):
-            if len(waiting) == 2 * self._workers:  # a thread has its next batch already, and few results wait
+            if len(waiting) == 2 * self._workers:  # each thread already has its next batch, and few results wait
                 yield self._checked(waiting.popleft())
             waiting.append(self._pool.submit(self._compute, images[start : start + size]))
         while waiting:

@@ -1,4 +1,4 @@
-"""Import a folder of images: of any size and kind, made to be of one, decoded once and kept as arrays."""
+"""Imports a folder of images of any size and kind: brought to one size, decoded once and stored as arrays."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from clbench.system.output import legible
 PARTS = ("train", "test")
 
 _PROBED = 200
-"""Images whose sizes are looked at before any is decoded."""
+"""Images whose sizes are checked before any is decoded."""
 
 _BROKEN_SHARE = 0.01
-"""With as many broken images something is wrong with the whole folder."""
+"""With this share of broken images, something is wrong with the whole folder."""
 
 _USUAL_SIZES = (16, 32, 64, 96, 128)
 
@@ -43,15 +43,15 @@ class Packed:
 
     classes: tuple[str, ...]
     measurement: Measurement | None
-    """Of what was written; None where it must be read again."""
+    """Of what was written; None if it must be read again."""
 
 
 class _OtherSize(Exception):
-    """An image of another size than the first, where all must have one."""
+    """An image has another size than the first, although all must have the same."""
 
 
 class _Coloured(Exception):
-    """An image with colours, where all that were looked at had none."""
+    """An image has colours, although none of those that were checked had any."""
 
 
 def pack_folder(
@@ -59,16 +59,16 @@ def pack_folder(
 ) -> Packed:
     """Write the four arrays of a folder's images into `place`, all of them `size` pixels high and wide.
 
-    Without a `size` they must have one already. They have three channels if any of them is in colour. A fifth of each
-    class is held out for testing if the folder has no part for that. Broken images are left out if they are fewer than
-    a hundredth. Raises DataError if there are more, and for images of several sizes.
+    Without a `size` they must all have the same already. They have three channels if any of them is in colour. A fifth
+    of each class is held out for testing if the folder has no part for that. Broken images are left out if they are
+    fewer than a hundredth. Raises DataError if there are more, and for images of several sizes.
     """
     with refusing(found.root):
         check_count(found.classes)
     if found.skipped:
         report(f"skipped: {legible(listed(found.skipped))}")
     if not found.has_test_part:
-        report(f"there is no part for testing: {SHARE:.0%} of each class's images are held out for it")
+        report(f"there is no test part: {SHARE:.0%} of each class's images are held out for testing")
     folder = hold_out(found, SHARE, SEED)
     shape = _shape(folder, size)
     with refusing(found.root):
@@ -82,7 +82,7 @@ def pack_folder(
 
 
 def sizes_of(folder: ImageFolder) -> list[tuple[tuple[int, int], bool]]:
-    """Return (height, width) of some of a folder's images, of each class alike, and whether they are grey."""
+    """Return (height, width) of some of a folder's images, evenly from all classes, and whether they are grey."""
     by_turns = itertools.chain.from_iterable(itertools.zip_longest(*folder.train))
     found = []
     with bombs_refused():
@@ -90,19 +90,19 @@ def sizes_of(folder: ImageFolder) -> list[tuple[tuple[int, int], bool]]:
             try:
                 with opened(file) as image:
                     found.append((upright_size(image), image.mode in GREY_MODES))
-            except UNREADABLE:  # decoding will name it
+            except UNREADABLE:  # decoding will report it
                 continue
     return found
 
 
 def usual_size(sizes: Sequence[tuple[int, int]]) -> int:
-    """Return a size for images of these sizes: not larger than most of them, and than what trains without a GPU."""
+    """Return a size for images of these sizes: no larger than most of them, nor than what trains without a GPU."""
     middle = statistics.median(min(size) for size in sizes)
     return max(usual for usual in _USUAL_SIZES if usual <= max(middle, _USUAL_SIZES[0]))
 
 
 def _shape(folder: ImageFolder, size: int | None) -> Shape:
-    """Return the shape of the arrays' images. Raises DataError if there is a choice to make."""
+    """Return the shape of the arrays' images. Raises DataError if the user has a choice to make."""
     found = sizes_of(folder)
     if not found:
         raise refused(folder.root, "none of its images can be read")
@@ -120,8 +120,8 @@ def _several_sizes(root: Path, sizes: Sequence[tuple[int, int]]) -> DataError:
     least, largest = (f"{width}×{height}" for height, width in (ordered[0], ordered[-1]))
     return DataError(
         f"{root} was not imported: its images have several sizes, from {least} to {largest} pixels.",
-        f"Say to which size they are to be brought, for example --size {usual_size(sizes)}; --fit crop (the default), "
-        "pad or stretch says how.",
+        f"Choose the size that they are brought to, for example --size {usual_size(sizes)}; --fit crop (the default), "
+        "pad or stretch sets how.",
     )
 
 
@@ -167,7 +167,7 @@ def _packed(
         which = "1 image is" if len(broken) == 1 else f"{len(broken)} images are"
         report(f"{which} broken and left out: {_first(broken)}")
     if not sum(counts["test"]):
-        raise refused(folder.root, "there are no images for testing: each class has one image only")
+        raise refused(folder.root, "there are no images for testing: each class has only one image")
     for sentence in balance(folder.classes, counts["train"], counts["test"]):
         report(sentence)
     return Packed(folder.classes, None if broken else measurement)

@@ -1,4 +1,4 @@
-"""Which images are held out for testing where a dataset does not say: a share of each class, by a seed of its own."""
+"""Chooses the images held out for testing if a dataset does not: a share of each class, by a separate seed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ SHARE = 0.2
 """Of each class."""
 
 SEED = 0
-"""Another one gives another dataset, so that it is no option of a run."""
+"""Another seed gives another dataset, so it is not an option of a run."""
 
 
 def held_out(name: str, images: int, share: float = SHARE, seed: int = SEED) -> npt.NDArray[np.bool_]:
     """Return which of a class's images are held out, (images,): this share of them, and at least one.
 
-    It depends on the seed, on the class's name and on how many there are, so that another class changes nothing for it.
+    It depends on the seed, the class's name and its number of images, so that another class does not change it.
     A class with one image keeps it for training.
     """
     chosen = np.zeros(images, dtype=bool)

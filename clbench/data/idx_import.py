@@ -1,4 +1,4 @@
-"""The idx files of MNIST and of datasets like it, as an .npz."""
+"""Converts the idx files of MNIST and of datasets like it to an .npz."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from clbench.data.npy_files import CHUNK
 
 _NAME = re.compile(r"(train|t10k|test)[-_.](images|labels)[-_.]idx[1-4][-_.]ubyte(\.gz)?", re.IGNORECASE)
 _BYTES = 0x08
-_MOST_UNZIPPED = 1032
-"""How many bytes one of a .gz can stand for, by its format."""
-
 """The type of idx files of unsigned bytes."""
+
+_MOST_UNZIPPED = 1032
+"""Most bytes that one byte of a .gz can unpack to, by its format."""
 
 
 def idx_files(folder: Path) -> dict[str, Path]:
@@ -34,7 +34,7 @@ def idx_files(folder: Path) -> dict[str, Path]:
 
 
 def write_npz(files: dict[str, Path], to: Path) -> None:
-    """Write the arrays of idx files into an .npz. Raises DataError for a file that is none, or has no room there."""
+    """Write the arrays of idx files into an .npz. Raises DataError for another kind of file, or too little room."""
     with zipfile.ZipFile(to, "w") as archive:
         for array, file in files.items():
             with refusing(file), archive.open(f"{array}.npy", "w", force_zip64=True) as copy:
@@ -51,11 +51,11 @@ def _copy(file: Path, to: IO[bytes], place: Path) -> None:
         missing = math.prod(shape)
         size = file.stat().st_size
         if missing > (_MOST_UNZIPPED * size if file.suffix.lower() == ".gz" else size):
-            raise ValueError(f"it claims {shape} bytes, and has fewer")
+            raise ValueError(f"it claims {shape} bytes, but has fewer")
         check_space(place, missing)
         np.lib.format.write_array_header_1_0(to, {"descr": "|u1", "fortran_order": False, "shape": shape})
         while missing and (piece := content.read(min(missing, CHUNK))):
             to.write(piece)
             missing -= len(piece)
         if missing or content.read(1):
-            raise ValueError(f"it claims {shape} bytes, and has {'fewer' if missing else 'more'}")
+            raise ValueError(f"it claims {shape} bytes, but has {'fewer' if missing else 'more'}")

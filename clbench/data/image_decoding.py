@@ -1,4 +1,4 @@
-"""Many image files as one array of pixels, decoded by as many threads as pay, in memory or on the disk."""
+"""Decodes many image files into one array of pixels, in memory or on the disk, by as many threads as pay off."""
 
 from __future__ import annotations
 
@@ -27,46 +27,46 @@ Shape = tuple[int, int, int]
 """Height, width and channels."""
 
 Check = Callable[[PIL.Image.Image], None]
-"""Raises for an opened image that cannot be taken; its pixels are not decoded yet."""
+"""Raises for an opened image that cannot be accepted; its pixels are not decoded yet."""
 
 _PART, _PART_BYTES = 32, 4 << 20
-"""Images that a thread decodes before it hands them over: so many, or fewer if they are large."""
+"""Images that a thread decodes before it hands them over: this many, or fewer if they are large."""
 
 _PIXELS_PER_THREAD = 9000
-"""So many pixels take as long to decode as what only one thread can do at a time, measured on JPEGs of 32 to 320 px.
+"""Pixels that take as long to decode as what only one thread can do at a time, measured on JPEGs of 32 to 320 px.
 
-With smaller images each further thread only makes the others wait: with two, files of 64 px took 1.2 times as long.
+With smaller images, each further thread only makes the others wait: with two, files of 64 px took 1.2 times as long.
 """
 
 _PROBED = 8
-"""Images whose sizes are looked at for that."""
+"""Images whose sizes are checked for that."""
 
 _AHEAD = 8
-"""Parts per thread that may wait to be taken, so that no thread waits for one that the machine has put aside."""
+"""Parts per thread that may wait to be collected, so that no thread waits for one that the machine has paused."""
 
 _SECONDS_BETWEEN_EVENTS = 0.25
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What has become of a list of files."""
+    """The result of decoding a list of files."""
 
     images: npt.NDArray[np.uint8]
     """(n, height, width, channels), of the readable files, in order."""
 
     rows: tuple[int, ...]
-    """Which of the given files they are."""
+    """Which of the given files these are."""
 
     broken: tuple[tuple[Path, str], ...]
-    """The others, each with why it cannot be read."""
+    """The others, each with the reason why it cannot be read."""
 
 
 def anything(image: PIL.Image.Image) -> None:
-    """A Check that takes every image."""
+    """A Check that accepts every image."""
 
 
 def ignored(content: memoryview) -> None:
-    """Does nothing with what was written."""
+    """Ignore what was written."""
 
 
 def decode(
@@ -82,7 +82,7 @@ def decode(
     """Return all images of `files` in `shape`, as `image_files.read_image` reads each.
 
     With `out` they are written to this new .npy and mapped from it, so that memory stays bounded, and `written` gets
-    all their bytes in order. `what` is said with the progress. Raises what `check` raises, and OSError if `out` cannot
+    all their bytes in order. `what` names them in the progress. Raises what `check` raises, and OSError if `out` cannot
     be written.
     """
     rows: list[int] = []
@@ -104,7 +104,7 @@ def decode(
 
 @contextlib.contextmanager
 def _npy(path: Path, shape: Shape, most: int, rows: Sequence[int]) -> Iterator[IO[bytes]]:
-    """A new .npy of at most so many images, which the caller writes; `rows` has as many as it became on exit.
+    """Yield a new .npy of at most so many images, which the caller writes; on exit `rows` has as many as were written.
 
     Plain writes, because a full disk makes them raise OSError, whereas it kills a process that writes to a memory map.
     """
@@ -123,7 +123,7 @@ def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
 
 @dataclass(frozen=True)
 class _Part:
-    """Some of the images, as `Decoded` has them; they stand one behind the other."""
+    """Consecutive images, as `Decoded` has them."""
 
     images: npt.NDArray[np.uint8]
     rows: list[int]
@@ -131,7 +131,7 @@ class _Part:
 
 
 def _parts(files: Sequence[Path], shape: Shape, fit: Fit, notify: Listener, what: str, check: Check) -> Iterator[_Part]:
-    """Yield all images in order, decoded by threads: Pillow's decoders and its resizing run beside each other."""
+    """Yield all images in order, decoded by threads: Pillow's decoders and its resizing run in parallel."""
     progress = _Progress(what, len(files), notify)
     pending: deque[Future[_Part]] = deque()
     size = max(1, min(_PART, _PART_BYTES // math.prod(shape)))
@@ -153,7 +153,7 @@ def _threads_for(files: Sequence[Path]) -> int:
     """Return how many threads decode such files fastest: one for each core, but fewer for small images."""
     pixels = []
     for file in files[:: math.ceil(len(files) / _PROBED) or 1]:
-        with contextlib.suppress(*UNREADABLE), opened(file) as image:  # decoding will name what cannot be read
+        with contextlib.suppress(*UNREADABLE), opened(file) as image:  # decoding will report what cannot be read
             pixels.append(image.width * image.height)
     usual = statistics.median(pixels) if pixels else 0
     return max(1, min(available_cores(), int(usual / _PIXELS_PER_THREAD)))

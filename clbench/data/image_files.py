@@ -1,4 +1,4 @@
-"""One image file, of any size and kind, as the pixels that training and `predict` see alike."""
+"""Reads an image file of any size and kind, into the same pixels for training and for `predict`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import PIL.ImageOps
 from clbench.data.image_fit import Fit
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-"""Those that Pillow reads by itself; for some others it starts another program."""
+"""Formats that Pillow reads by itself; for some others it starts another program."""
 
 SUFFIXES: frozenset[str] = frozenset(
     {
@@ -40,7 +40,7 @@ SUFFIXES: frozenset[str] = frozenset(
         ".pnm",
     }
 )
-"""What is taken for an image among the files of a folder, in lower case."""
+"""Suffixes of the files in a folder that count as images, in lower case."""
 
 UNREADABLE = (
     OSError,
@@ -63,18 +63,18 @@ GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;
 """Pillow's modes of one channel, with or without transparency."""
 
 _READ_AT_ONCE = 64 << 20
-"""Bytes of a file that may be in memory before its pixels are."""
+"""Most bytes of a file that is read into memory as a whole before it is decoded."""
 
 _ORIENTATION = 0x0112
 """EXIF's tag for how the camera was held."""
 
 _KEEPS_ORIENTATION = {"exif", "xmp"}
-"""Where Pillow finds it in a JPEG."""
+"""The metadata in which Pillow finds it in a JPEG."""
 
 
 @contextmanager
 def bombs_refused() -> Iterator[None]:
-    """Let Pillow raise for images of more pixels than a photo has, and say nothing of odd metadata.
+    """Let Pillow raise for images of more pixels than a photo has, and be silent about odd metadata.
 
     Warnings are filtered for all threads alike, so this surrounds their start and end.
     """
@@ -92,8 +92,8 @@ def opened(file: Path) -> Iterator[PIL.Image.Image]:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise OSError("it is not a file")
-        # Read at once, by as few calls as can be: threads wait for each other at each, which doubles the time of small
-        # images.
+        # Read at once, with as few calls as possible: threads wait for each other at each call, which doubles the time
+        # for small images.
         at_once = found.st_size <= _READ_AT_ONCE
         content = os.read(handle, found.st_size) if at_once else b""
     finally:
@@ -113,7 +113,7 @@ def read_image(file: Path, shape: tuple[int, int, int], fit: Fit) -> npt.NDArray
 
 
 def check_sums(image: PIL.Image.Image, file: Path) -> None:
-    """Raise what `UNREADABLE` lists if a PNG's checksums, which decoding ignores, are not those of its content."""
+    """Raise what `UNREADABLE` lists if a PNG's checksums, which decoding ignores, do not match its content."""
     if image.format == "PNG":
         with PIL.Image.open(file, formats=("PNG",)) as again:
             again.verify()
@@ -128,7 +128,7 @@ def fitted_pixels(image: PIL.Image.Image, shape: tuple[int, int, int], fit: Fit)
     height, width, channels = shape
     upright = _upright(image)
     converted = _converted(_as_8_bits(upright), "L" if channels == 1 else "RGB")
-    # Its bytes, since numpy takes twice as long to ask for them. A bytearray, since an array of bytes is read-only.
+    # From its bytes, since numpy takes twice as long to get them. A bytearray, since an array of bytes is read-only.
     content = bytearray(_resized(converted, (width, height), fit).tobytes())
     return np.frombuffer(content, np.uint8).reshape(shape)
 
@@ -170,7 +170,7 @@ def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
 
 def _converted(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:
     if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")  # or a transparent colour of the palette is warned of
+        image = image.convert("RGBA")  # otherwise Pillow warns of a palette's transparent colour
     return image if image.mode == mode else image.convert(mode)
 
 
@@ -187,10 +187,10 @@ def _as_8_bits(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _range(values: npt.NDArray[np.generic]) -> tuple[float, float]:
-    """Return what of a deep image becomes black and white.
+    """Return the values of a deep image that become black and white.
 
-    Integers are taken for 16 bits, floats for 0 .. 1 or 0 .. 255, whichever holds all of them. Others, whose range no
-    format tells, go from their own least to their own largest value.
+    Integers count as 16 bits, floats as 0 .. 1 or 0 .. 255, whichever holds all of them. Others, whose range no format
+    states, go from their own least to their own largest value.
     """
     least, largest = float(values.min()), float(values.max())
     for high in (65535.0,) if values.dtype.kind in "iu" else (1.0, 255.0):

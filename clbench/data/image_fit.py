@@ -1,4 +1,4 @@
-"""How images of all proportions become those of one size."""
+"""How images of all proportions are brought to one size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of images as people have them: which images are there, of which class, for training or for testing."""
+"""Lists a folder's images with their classes and whether they are for training or for testing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TEST = ("test", "testing", "val", "valid", "validation")
 
 _JUNK = ("__macosx", "thumbs.db", "desktop.ini")
 _DEEPEST = 32
-"""Folders within folders; more are a mistake, or meant to do harm."""
+"""Deepest nesting of folders; more is a mistake, or meant to do harm."""
 
 Inside = tuple[str, ...]
 """The folders between a root and an image."""
@@ -53,7 +53,7 @@ class ImageFolder:
     """By class; () for a class without test images."""
 
     has_test_part: bool
-    """Whether the folder itself divides them."""
+    """Whether the folder itself divides them into training and test images."""
 
     groups: Mapping[str, int] = field(default_factory=dict)
     """How many classes are in each folder of folders of classes, in order. The classes are then named GROUP/CLASS."""
@@ -62,22 +62,22 @@ class ImageFolder:
     """The groups, if they are domains: all of them have the same classes."""
 
     in_each: tuple[str, ...] = ()
-    """The folders that the folders of all classes have in them; these might be meant as the classes, in domains."""
+    """The folders found in every class's folder; these might be meant as the classes, in domains."""
 
     only_below: bool = False
-    """Whether the folders of classes have images only in folders in them; these might be meant as the classes."""
+    """Whether the folders of classes have images only in subfolders; these might be meant as the classes."""
 
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """What was skipped, in words -> how many, for one line of notice."""
+    """What was skipped, in words -> how many, for a notice of one line."""
 
 
 def find_images(path: Path, domains: bool | None = False) -> ImageFolder:
     """Return the images of a folder: PATH/CLASS/*, or PATH/train/CLASS/* and PATH/test/CLASS/*.
 
-    What lies in folders of a class's folder is of that class too. With `domains` there is a folder DOMAIN around those
-    of the classes; None leaves it to whether there are several such folders, and all have the same classes.
+    Images in subfolders of a class's folder are of that class too. With `domains`, the folders of the classes are in
+    folders DOMAIN; None assumes so if there are several such folders, and all have the same classes.
 
-    If there is a list of images and labels in the folder (`image_lists`), or `path` is one, it says what they are.
+    If there is a list of images and labels in the folder (`image_lists`), or `path` is one, it determines the images.
     Raises DataError for a folder that has no classes with images, and for a symbolic link that leads out of it.
     """
     if found_at(path) == "file" and path.suffix.lower() in SUFFIXES_OF_LISTS:
@@ -85,7 +85,7 @@ def find_images(path: Path, domains: bool | None = False) -> ImageFolder:
     found = _Found(path)
     if not found.images:
         what = f"only {listed(found.skipped)}" if found.skipped else "nothing"
-        raise DataError(f"{path} has no images; in it: {what}.", EXPECTED)
+        raise DataError(f"{path} has no images; it contains {what}.", EXPECTED)
     if lists := find_lists(path):
         return _from_lists(path, found, lists)
     train_part, test_part = _parts(path, found)
@@ -119,7 +119,7 @@ def _by_folders(path: Path, found: _Found, train_part: Inside, test_part: Inside
     _check_known(path.joinpath(*train_part), train, path.joinpath(*test_part), test)
     used = sum(map(len, train.values())) + sum(map(len, test.values()))
     if outside := len(found.images) - used:
-        found.skipped["images outside of the folders of classes"] = outside
+        found.skipped["images outside the class folders"] = outside
     return ImageFolder(
         path,
         classes,
@@ -138,7 +138,7 @@ def _from_lists(root: Path, found: _Found, lists: Sequence[Path]) -> ImageFolder
         if part in by_part:
             raise DataError(
                 f"{root} has several lists of images, {by_part[part].name} and {file.name}.",
-                "Give the list as the PATH.",
+                "Give one of them as the PATH.",
             )
         by_part[part] = file
     train_file = next((by_part[part] for part in ("", *_TRAIN) if part in by_part), lists[0])
@@ -180,12 +180,12 @@ def _check_known(
         shown = ", ".join(unknown[:5]) + (", …" if len(unknown) > 5 else "")
         raise DataError(
             f"{test} has classes that {train} does not have: {shown}.",
-            "What is not trained cannot be tested. Give them the same names in both.",
+            "Only classes with training images can be tested. Use the same names in both.",
         )
 
 
 def find_unlabelled(path: Path) -> tuple[Path, ...]:
-    """Return all images at and below a folder, or one file. Raises DataError where there are none."""
+    """Return all images at and below a folder, or one file. Raises DataError if there are none."""
     if found_at(path) == "file":
         return (path,)
     found = _Found(path)
@@ -238,10 +238,10 @@ def listed(skipped: Mapping[str, int]) -> str:
 
 
 class _Found:
-    """All that lies in and below a folder."""
+    """Everything in and below a folder."""
 
     def __init__(self, root: Path) -> None:
-        """Raises DataError if the folder cannot be read and for a link that leads out of it."""
+        """Raises DataError if the folder cannot be read, and for a link that leads out of it."""
         self.root = root
         self.images: list[tuple[Inside, Path]] = []
         self.folders: set[Inside] = set()
@@ -257,9 +257,9 @@ class _Found:
             raise DataError(f"{error.filename or root} cannot be read: {error.strerror}.") from error
 
     def by_class(self, part: Inside, levels: int = 1) -> dict[str, list[Path]]:
-        """Return the images below this part, by the folder in it that they are in; those in none are left out.
+        """Return the images below this part by the folder that they are in; those in none are left out.
 
-        With two `levels` these are folders within folders, named GROUP/CLASS.
+        With two `levels`, these are folders within folders, named GROUP/CLASS.
         """
         depth, below = len(part), len(part) + levels
         classes: dict[str, list[Path]] = {
@@ -271,7 +271,7 @@ class _Found:
         return classes
 
     def in_each(self, part: Inside) -> tuple[str, ...]:
-        """Return the folders of images that each of several folders in this part has; () if they do not agree."""
+        """Return the folders of images that several folders in this part all have; () if they do not agree."""
         depth = len(part)
         classes: dict[str, set[str]] = {}
         for inside, _ in self.images:
@@ -282,12 +282,12 @@ class _Found:
         return tuple(sorted(first)) if agree else ()
 
     def only_below(self, part: Inside) -> bool:
-        """Return whether no folder in this part has images itself, but only in folders in it."""
+        """Return whether the folders in this part have images only in subfolders."""
         depth = len(part)
         return all(len(inside) > depth + 1 for inside, _ in self.images if inside[:depth] == part)
 
     def _walk(self, folder: Path, inside: Inside, above: tuple[int, ...]) -> None:
-        """Take what is in a folder in the order of the names; `above` are the inodes of it and of those it is in."""
+        """Collect what is in a folder, ordered by name; `above` are the inodes of it and of the folders around it."""
         if len(inside) > _DEEPEST:
             raise DataError(f"{folder} is nested too deeply.", EXPECTED)
         with os.scandir(folder) as entries:
@@ -308,7 +308,7 @@ class _Found:
                 self.skipped[path.suffix.lower() or "other files"] += 1
 
     def _leads_on(self, link: Path, entry: os.DirEntry[str], above: tuple[int, ...]) -> bool:
-        """Return whether a link is to be followed: it leads to something that it is not in itself.
+        """Return whether to follow a link: only if it leads to something that it is not in itself.
 
         Each is followed once, since links to folders with links could be followed without end.
         """
@@ -350,7 +350,7 @@ def _named(path: Path, folders: Iterable[str], names: tuple[str, ...]) -> str | 
     for name in names:
         same = sorted(folder for folder in folders if folder.lower() == name)
         if len(same) > 1:
-            raise DataError(f"{path} has {' and '.join(same)}; which of them is meant is not clear.", "Rename one.")
+            raise DataError(f"{path} has {' and '.join(same)}; it is not clear which is meant.", "Rename one.")
         if same:
             return same[0]
     return None

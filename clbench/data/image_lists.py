@@ -1,4 +1,4 @@
-"""Lists of images with their labels, as text beside the images: `path,label` or `path label`, a line for each."""
+"""Reads lists of images and labels, text files next to the images: `path,label` or `path label`, a line for each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def find_lists(root: Path) -> list[Path]:
 def read_list(file: Path, images: Mapping[str, Path]) -> Listed:
     """Return the images of a list with their labels; `images` are those in its folder by their path relative to it.
 
-    Those that are not there are returned too. Raises DataError for a line that is none of a list.
+    Images that do not exist are returned too. Raises DataError for an invalid line.
     """
     found: Listed = []
     for number, (path, label) in _rows(file):
@@ -44,7 +44,7 @@ def read_list(file: Path, images: Mapping[str, Path]) -> Listed:
 
 
 def part_of(file: Path, parts: Sequence[str]) -> str | None:
-    """Return for which of these parts a list is, by the first word of its name: `train_labels.csv`."""
+    """Return the one of these parts that a list is for, by the first word of its name: `train_labels.csv`."""
     word = re.split(r"[^a-z]+", file.stem.lower())[0]
     return word if word in parts else None
 
@@ -53,12 +53,12 @@ def _lists_images(file: Path) -> bool:
     try:
         first = next(iter(_rows(file)), None)
         return first is not None and bool(first[1][1]) and (file.parent / first[1][0]).is_file()
-    except (DataError, OSError, ValueError):  # of another kind of text, a path that cannot be one
+    except (DataError, OSError, ValueError):  # another kind of text, or an impossible path
         return False
 
 
 def _rows(file: Path) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Yield path and label of each line that has any, with its number from 1."""
+    """Yield the number, from 1, and the path and label of each line that is not empty."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             path, label = 0, 1

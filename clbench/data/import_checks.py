@@ -1,4 +1,4 @@
-"""What every import checks, and how it refuses what is not a dataset."""
+"""The checks of every import, and the errors with which it refuses what is not a dataset."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXPECTED = (
 UNREADABLE = (*image_files.UNREADABLE, lzma.LZMAError, zipfile.BadZipFile)
 
 _FEW = 5
-"""Classes that are named where many could be."""
+"""Most names that a message lists."""
 
 
 @contextmanager
@@ -52,13 +52,13 @@ def check_space(place: Path, needed: int) -> None:
 
 
 def check_count(classes: Sequence[str]) -> None:
-    """Raise ValueError for more classes than predictions can name."""
+    """Raise ValueError for no classes, or more than predictions can store."""
     if not 0 < len(classes) <= MAX_CLASSES:
         raise ValueError(f"it has {len(classes)} classes, not 1 to {MAX_CLASSES}")
 
 
 def checked_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names of classes. Raises ValueError for one that cannot be shown, and for one that is there twice."""
+    """Return names of classes. Raises ValueError for one that cannot be shown, and for one that occurs twice."""
     for name in names:
         if not name.strip() or not name.isprintable():
             raise ValueError(f"invalid class name {name!r}")
@@ -68,12 +68,12 @@ def checked_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def few(names: Sequence[str]) -> str:
-    """Return the names, the first of them if there are many."""
+    """Return the names, or only the first of them if there are many."""
     return ", ".join(names[:_FEW]) + (f" and {len(names) - _FEW} more" if len(names) > _FEW else "")
 
 
 def balance(classes: Sequence[str], train: Sequence[int], test: Sequence[int]) -> list[str]:
-    """Return what is to be known of the numbers of images of each class, in sentences."""
+    """Return sentences about the numbers of images of each class."""
     smallest, largest, median = min(train), max(train), sorted(train)[len(train) // 2]
     sentences = [f"training images per class: {smallest:,}"]
     if largest > smallest:

@@ -1,7 +1,7 @@
-"""Import a user's own dataset into the cache: a folder of images, or arrays in a file.
+"""Imports a user's own dataset into the cache: a folder of images, or arrays in a file.
 
 The files are not trusted: nothing in them is executed or unpickled, what headers declare is checked against what is
-there, and images are read a few at a time. What is refused is left unchanged.
+there, and images are read a few at a time. Whatever is refused is left unchanged.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def import_dataset(
 
     A folder holds images as `find_images` finds them, with `domains` as there, or parquet files; `torchvision:NAME` is
     one of torchvision's datasets. Their images become `size` pixels high and wide, as `fit` says (by default the middle
-    is cut out), and without a `size` must have one already. See `copy_npz` for what an .npz holds; a folder may also
-    hold idx files.
+    is cut out), and without a `size` must all have one already. See `copy_npz` for what an .npz holds; a folder may
+    also hold idx files.
 
     Under a built-in's name it must have that dataset's shape, sizes and number of classes. Raises UsageError for an
     invalid name or size, DataError if the file is refused or the name is taken by different content, MachineError if
@@ -62,7 +62,7 @@ def import_dataset(
     describe(name, folder)  # raises if the cache of that name is damaged
     with building(name, folder, report) as place:
         report(f"importing {path} as {name}")
-        # Images of one size are not fitted. Those that a network trained on them is asked about may be of others.
+        # Images of one size are not fitted. Those that a network trained on them is run on later may have other sizes.
         how = fit or ("crop" if size else "stretch")
         try:
             with tempfile.TemporaryDirectory(dir=place) as scratch:
@@ -74,7 +74,7 @@ def import_dataset(
                         report(_told(found.domains, len(found.classes)))
                     packed = pack_folder(found, place, size, how, report, notify, name)
                 elif size or fit:
-                    raise UsageError("--size and --fit are for folders of images", "The images of arrays have a size.")
+                    raise UsageError("--size and --fit are for folders of images", "Images in arrays have one size.")
                 else:
                     packed = Packed(copy_npz(_arrays(path, Path(scratch)), place, report), None)
             return publish(
@@ -101,13 +101,13 @@ def _split(found: ImageFolder | None) -> str:
 def _told(domains: Sequence[str], classes: int) -> str:
     each = classes // len(domains)
     return (
-        f"every folder has the same {each} folders in it, so these are the classes, in {len(domains)} domains: "
+        f"every folder contains the same {each} folders, so these are the classes, in {len(domains)} domains: "
         f"{legible(few(domains))} (--no-domains if the outer folders are the classes)"
     )
 
 
 def _images(path: Path, folder: Path, scratch: Path, domains: bool | None) -> ImageFolder | None:
-    """Return the images at a path, unpacked into `scratch` if they lie in no files of their own; None for arrays."""
+    """Return the images at a path, unpacked into `scratch` if they are not separate files; None for arrays."""
     if str(path).startswith(TORCHVISION):
         return unpack_torchvision(str(path).removeprefix(TORCHVISION), folder, scratch)
     if files := parquet_files(path):

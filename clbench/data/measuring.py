@@ -14,7 +14,7 @@ from clbench.data.npy_files import ARRAYS, CHUNK, read_npy_header
 
 
 class Measurement:
-    """Takes a dataset's arrays in the order of ARRAYS, each as its bytes in any portions of whole pixels or labels."""
+    """Measures a dataset's arrays in the order of ARRAYS, each given as bytes in portions of whole pixels or labels."""
 
     def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes
@@ -26,7 +26,7 @@ class Measurement:
         self._size = 0
 
     def begin(self, array: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
-        """Begin with the next array. Raises ValueError if the last one is not of a dataset."""
+        """Begin the next array. Raises ValueError if the previous one is not valid in a dataset."""
         self._finish_labels()
         self._array, self._shapes[array] = array, shape
         self._digest.update(f"{array} {dtype.str} {shape}\n".encode())
@@ -95,7 +95,7 @@ class Moments:
     """Sums of pixels and of their squares per channel, as integers, so that every machine gets the same last bit."""
 
     _WIDTH, _ROWS = 256, 256
-    """Pixels that are added up side by side, and how many of those: 256 squares of 255 are exact in float32."""
+    """Pixels that are summed side by side, and rows of them: a sum of 256 squares of 255 is exact in float32."""
 
     def __init__(self, channels: int) -> None:
         self.channels = channels
@@ -114,7 +114,7 @@ class Moments:
         self._add(values[whole:].astype(np.float32)[None])
 
     def _add(self, values: npt.NDArray[np.float32]) -> None:
-        """Add up to 256 rows of whole pixels, each of which column by column is exact."""
+        """Add up to 256 rows of whole pixels, whose sums by column are exact."""
         self.sums += self._per_channel(values)
         self.squares += self._per_channel(np.square(values, out=values))
 

@@ -18,7 +18,7 @@ CHUNK = 3 << 20
 
 @contextmanager
 def npy_file(path: Path, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
-    """A new .npy file for an array of that dtype and shape. The caller writes its bytes; it is synced on exit.
+    """Yield a new .npy file for an array of that dtype and shape. The caller writes its bytes; it is synced on exit.
 
     Plain writes, because a full disk makes them raise OSError, whereas it kills a process that writes to a memory map.
     """
@@ -31,7 +31,7 @@ def npy_file(path: Path, dtype: np.dtype[np.generic], shape: tuple[int, ...]) ->
 
 
 def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    """Return (shape, whether in Fortran order, dtype) of the .npy at whose beginning `file` stands.
+    """Return (shape, whether in Fortran order, dtype) of the .npy `file`, which is at its beginning.
 
     Raises ValueError if the header is invalid.
     """

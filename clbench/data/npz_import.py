@@ -1,4 +1,4 @@
-"""Import an .npz: images and labels as arrays, in the shapes and types in which they are usually kept."""
+"""Imports an .npz: images and labels as arrays, in the shapes and types in which they are usually stored."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def copy_npz(path: Path, place: Path, report: Report) -> tuple[str, ...]:
 
     It holds x_train, y_train, x_test and y_test, or x and y, of which a fifth of each class is held out for testing.
     Images are (n, height, width), (n, height, width, channels) or (n, channels, height, width) with 1 or 3 channels, of
-    uint8, or of floats in 0..1 or 0..255. Labels are integers or strings, (n,) or (n, 1), or one-hot (n, K). `classes`
-    has, if it is there, the names of the classes 0 .. K-1. Raises DataError for anything else.
+    uint8, or of floats in 0..1 or 0..255. Labels are integers or strings, (n,) or (n, 1), or one-hot (n, K). An
+    optional `classes` has the names of the classes 0 .. K-1. Raises DataError for anything else.
     """
     with refusing(path), zipfile.ZipFile(path) as archive:
         present = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
@@ -134,7 +134,7 @@ def _chunks(archive: zipfile.ZipFile, member: _Member, size: int = CHUNK) -> Ite
 
 
 def _images(array: str, member: _Member) -> _Images:
-    """Return how an array of images is to be read. Raises ValueError if it is none."""
+    """Return how to read an array of images. Raises ValueError if it is not one."""
     shape, dtype = member.shape, member.dtype
     axes: Axes | None = None
     if len(shape) == 3:
@@ -162,7 +162,7 @@ def _read(archive: zipfile.ZipFile, images: _Images) -> Iterator[npt.NDArray[np.
 
 
 def _scale(archive: zipfile.ZipFile, images: Sequence[_Images], report: Report) -> float:
-    """Return by what floats are multiplied to be in 0..255. Raises ValueError if they are in neither known range."""
+    """Return the factor that brings floats to 0..255. Raises ValueError if they are in neither known range."""
     if not images:
         return 1.0
     chunks = [values for own in images for values in _extremes(archive, own)]
@@ -170,7 +170,7 @@ def _scale(archive: zipfile.ZipFile, images: Sequence[_Images], report: Report) 
     if not (least >= 0 and largest <= 255):  # also if one is not a number
         raise ValueError(f"its floats are from {least:g} to {largest:g}; they must be in 0..1 or in 0..255")
     high = 1 if largest <= 1 else 255
-    report(f"its pixels are floats, taken to be in 0..{high}")
+    report(f"its pixels are floats, assumed to be in 0..{high}")
     return 255 / high
 
 
@@ -203,7 +203,7 @@ def _copy_images(
 
 
 def _labels(archive: zipfile.ZipFile, array: str, member: _Member) -> npt.NDArray[np.generic]:
-    """Return labels (n,) of integers or strings. Raises ValueError if they are none."""
+    """Return labels (n,) of integers or strings. Raises ValueError for anything else."""
     shape, kind = member.shape, member.dtype.kind
     if member.entry.file_size > _MAX_LABEL_BYTES:
         raise ValueError(f"{array} has {member.entry.file_size:,} bytes, which are too many for labels")
@@ -215,7 +215,7 @@ def _labels(archive: zipfile.ZipFile, array: str, member: _Member) -> npt.NDArra
     values: npt.NDArray[Any] = np.frombuffer(b"".join(_chunks(archive, member)), dtype=member.dtype).reshape(shape)
     if one_hot:
         if not (((values == 0) | (values == 1)).all() and (values.sum(1) == 1).all()):
-            raise ValueError(f"{array} is {shape}, but not one-hot: each row must have a single 1, and else 0")
+            raise ValueError(f"{array} is {shape}, but not one-hot: each row must have a single 1, and otherwise 0")
         numbers: npt.NDArray[np.int64] = values.argmax(1)
         return numbers
     values = values.reshape(-1)
@@ -239,7 +239,7 @@ def _numbered(
         names = tuple(map(str, known.tolist()))
     if named is not None:
         if known.dtype.kind == "U" or not 0 <= int(known[0]) <= int(known[-1]) < len(named):
-            raise ValueError(f"with `classes`, labels must be in 0..{len(named) - 1}, its number of names")
+            raise ValueError(f"with `classes`, labels must be in 0..{len(named) - 1}, one for each name")
         if len(known) < len(named):
             absent = min(set(range(len(named))) - set(known.tolist()))
             raise ValueError(f"{arrays[0]} has no image of class {absent} ({named[absent]!r})")
@@ -258,16 +258,16 @@ def _numbered(
 def _parts(
     classes: tuple[str, ...], ids: Mapping[str, npt.NDArray[np.int64]], report: Report
 ) -> dict[str, tuple[str, npt.NDArray[np.bool_]]]:
-    """Return for `train` and `test` the end of the names of their arrays, and which rows of those they are."""
+    """Return, for `train` and `test`, the suffix of the names of their arrays, and which rows of these they are."""
     if "y" not in ids:
         return {part: (f"_{part}", np.ones(len(ids[f"y_{part}"]), dtype=bool)) for part in ("train", "test")}
-    report(f"there is no part for testing: {SHARE:.0%} of each class's images are held out for it")
+    report(f"there is no test part: {SHARE:.0%} of each class's images are held out for testing")
     test = np.zeros(len(ids["y"]), dtype=bool)
     for label, name in enumerate(classes):
         own = np.flatnonzero(ids["y"] == label)
         test[own] = held_out(name, len(own))
     if not test.any():
-        raise ValueError("there are no images for testing: each class has one image only")
+        raise ValueError("there are no images for testing: each class has only one image")
     return {"train": ("", ~test), "test": ("", test)}
 
 

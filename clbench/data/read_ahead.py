@@ -1,4 +1,4 @@
-"""Read ahead from a memory-mapped array that does not fit into memory.
+"""Reads ahead from a memory-mapped array that does not fit into memory.
 
 Touching a page that is not in memory blocks the program until the disk has delivered it, one page after another. If the
 system is told some milliseconds earlier, it reads the pages of a whole batch in parallel while the program computes. A

@@ -1,4 +1,4 @@
-"""Import images that come one by one, with their labels, into the cache."""
+"""Imports images that come one by one, with their labels, into the cache."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ def import_samples(
 ) -> DatasetInfo:
     """Write the parts `train` and `test` into the cache in `folder` as `name`, and describe the dataset.
 
-    `domains` as in DatasetInfo. If two processes import the same, one does and the other waits. Raises ValueError for
-    images of several shapes and for a class that one of the parts lacks, MachineError if the cache cannot be written.
+    `domains` as in DatasetInfo. If two processes import the same dataset, one does it and the other waits. Raises
+    ValueError for images of several shapes and for a class that one of the parts lacks, MachineError if the cache
+    cannot be written.
     """
     with building(name, folder, report) as place:
         if info := describe(name, folder):

@@ -84,7 +84,7 @@ class Loaded:
 
 
 def load(name: str, folder: Path, scratch: Path, report: Callable[[str], None]) -> Loaded:
-    """Return the built-in dataset `name`, from the files in `folder` if they exist, else downloaded into `scratch`.
+    """Return the built-in dataset `name`, from the files in `folder` if they exist, or downloaded into `scratch`.
 
     Raises DataError if a file in `folder` is not the published one (it is left unchanged), or if there is none and the
     download fails.
@@ -103,11 +103,12 @@ def load(name: str, folder: Path, scratch: Path, report: Callable[[str], None]) 
 
 
 def load_digits() -> Loaded:
-    """scikit-learn's digits: 1797 images of 8 × 8, the test set of the UCI Optical Recognition of Handwritten Digits.
+    """Return scikit-learn's digits: 1797 images of 8 × 8.
 
-    Their grey levels 0 .. 16 become round(level × 255 / 16). They come without a train-test split, so this one is
-    fixed: within each class, in the bundled order, every fifth image (index 4, 9, 14, …) is a test image, the others
-    are training images. That makes 1442 and 355.
+    They are the test set of the UCI Optical Recognition of Handwritten Digits. Their grey levels 0 .. 16 become
+    round(level × 255 / 16). They come without a train-test split, so this one is fixed: within each class, in the
+    bundled order, every fifth image (index 4, 9, 14, …) is a test image, the others are training images. That makes
+    1442 and 355.
     """
     from sklearn.datasets import load_digits as bundled_digits
 
@@ -128,7 +129,7 @@ def load_digits() -> Loaded:
 
 
 def ways_to_get(name: str, folder: Path) -> str:
-    """What to do if `name` is missing, with and without internet access."""
+    """Return what to do if `name` is missing, with and without internet access."""
     if not BUILTIN[name].layout:
         return f"Run `clbench data fetch {name}`."
     return (
@@ -144,7 +145,7 @@ def _torchvision_class(name: str) -> Any:
 
 
 def _checksums(name: str) -> dict[str, str]:
-    """File name -> MD5 of every file that `name` is read from."""
+    """Return file name -> MD5 of every file that `name` is read from."""
     if name in MNIST_CHECKSUMS:
         return dict(MNIST_CHECKSUMS[name])
     cifar = _torchvision_class(name)
@@ -193,7 +194,7 @@ def _read(name: str, root: Path, how: str) -> Loaded:
 
 
 def _mnist_classes(name: str) -> tuple[str, ...]:
-    """torchvision's class names, but MNIST's "0 - zero" as "0"."""
+    """Return torchvision's class names, but MNIST's "0 - zero" as "0"."""
     return tuple(label.split(" - ")[0] for label in _torchvision_class(name).classes)
 
 
@@ -219,7 +220,7 @@ def _download(name: str, folder: Path, scratch: Path) -> None:
 
 @contextlib.contextmanager
 def _socket_timeout() -> Iterator[None]:
-    """Let a download that stalls for a minute fail; torchvision alone would wait forever."""
+    """Make a download fail if it stalls for a minute; torchvision alone would wait forever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(STALL_SECONDS)
     try:

@@ -1,4 +1,4 @@
-"""Images that lie in no files of their own, those of parquet files and of torchvision's datasets, as files."""
+"""Writes images that are not separate files, in parquet files and torchvision's datasets, into files."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _columns(file: Path, schema: Any) -> tuple[str, str, list[str] | None]:
     if not images or not labels:
         raise DataError(
             f"{file} has the columns {', '.join(schema.names)}; expected an image with its bytes, and a label.",
-            f"Columns of labels are {', '.join(_LABELS)}.",
+            f"Columns of labels are called {', '.join(_LABELS)}.",
         )
     described = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     with contextlib.suppress(KeyError, TypeError, AttributeError):
@@ -118,7 +118,7 @@ def _columns(file: Path, schema: Any) -> tuple[str, str, list[str] | None]:
 def unpack_torchvision(name: str, folder: Path, place: Path) -> ImageFolder:
     """Write the images of one of torchvision's datasets into `place`, from its files in `folder` or downloaded there.
 
-    Raises UsageError if torchvision has no such dataset, DataError if it cannot be had or is none of classified images.
+    Raises UsageError if torchvision has no such dataset, DataError if it is not available or has no classified images.
     """
     import torchvision.datasets
 
@@ -136,12 +136,12 @@ def unpack_torchvision(name: str, folder: Path, place: Path) -> ImageFolder:
             for index in range(len(dataset)):
                 image, label = dataset[index]
                 if not isinstance(image, PIL.Image.Image) or not isinstance(label, int):
-                    raise TypeError("it does not give an image and the number of its class")
+                    raise TypeError("it does not return an image and the number of its class")
                 image.save(unpacked.new_file(part, str(label), ".png"), compress_level=1)
     except (RuntimeError, OSError, TypeError, ValueError) as error:
         text = " ".join(str(error).split())
         raise DataError(
-            f"{TORCHVISION}{name} cannot be had: {text}", f"torchvision looks for its files in {folder}."
+            f"{TORCHVISION}{name} cannot be obtained: {text}", f"torchvision looks for its files in {folder}."
         ) from error
     return unpacked.folder(names)
 

@@ -1,4 +1,4 @@
-"""Weights that runs start from, kept in the data folder under their hash: `weights/<SHA-256>.safetensors`."""
+"""Initial weights of runs, stored in the data folder under their hash: `weights/<SHA-256>.safetensors`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def keep_weights(weights: Mapping[str, Tensor], folder: Path) -> str:
-    """Keep weights in the data `folder`, unless they are there already, and return their SHA-256.
+    """Store weights in the data `folder`, unless they are there already, and return their SHA-256.
 
     Raises MachineError if they cannot be written.
     """
@@ -36,7 +36,7 @@ def keep_weights(weights: Mapping[str, Tensor], folder: Path) -> str:
 
 
 def kept_weights(digest: str, folder: Path) -> dict[str, Tensor]:
-    """Return weights that were kept, each byte checked. Raises DataError if they are missing or damaged."""
+    """Return stored weights, with every byte checked. Raises DataError if they are missing or damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -47,7 +47,7 @@ def kept_weights(digest: str, folder: Path) -> dict[str, Tensor]:
     try:
         weights: dict[str, Tensor] = load_file(place)
     except FileNotFoundError:
-        raise DataError(f"the weights that the run starts from are not in {folder} any more", again) from None
+        raise DataError(f"the initial weights of the run are no longer in {folder}", again) from None
     except (OSError, SafetensorError) as error:
         raise DataError(f"{place} is damaged: {error}", f"Delete it. {again}") from None
     if weights_sha256(weights) != digest:

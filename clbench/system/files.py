@@ -91,7 +91,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def publish_file(temporary: Path, path: Path) -> None:
-    """Give a written file its final name in the same folder. Raises FileExistsError rather than replace another file."""
+    """Give a written file its final name in the same folder. Raises FileExistsError instead of replacing another."""
     try:
         os.link(temporary, path)
         temporary.unlink()

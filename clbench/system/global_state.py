@@ -34,7 +34,7 @@ class GlobalState:
 
 
 def _go_back(folder: str | None, now: str | None) -> None:
-    """Change back to the working folder `folder`; do nothing if there was none. Raises MachineError if it was removed."""
+    """Change back to `folder`, or do nothing if there was none. Raises MachineError if it was removed."""
     if folder is None:
         return
     try:

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM: stop at the next batch and keep what is finished; a second signal stops at once.
 
 Code that does not return, such as a plug-in's endless loop, never comes to a next batch. If one signal has
-not stopped it after a while, this is therefore treated as if a second one had come, and in the end the process is ended.
+not stopped it after a while, this is therefore treated as a second signal, and in the end the process is ended.
 """
 
 from __future__ import annotations
@@ -114,8 +114,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """A context in which no signal takes effect, however many come: for work that must not be left half done. Keep it
-        short."""
+        """A context in which no signals take effect, for what must not be left half done. Keep it short."""
         self._held = True
         try:
             yield
@@ -174,7 +173,7 @@ class LastCall:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Expect the process to stop by itself from now on; it is still ended if it does not, as when a thread hangs."""
+        """Expect the process to stop by itself; it is still ended if it does not, as when a thread hangs."""
         self._stopping = True
         signal.set_wakeup_fd(-1)
         self._say()

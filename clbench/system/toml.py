@@ -34,8 +34,8 @@ def parse(text: str) -> dict[str, Any]:
 def line_of(text: str, keys: Keys) -> int:
     """Return the line, counted from 1, on which the document `text` first mentions `keys`, which it has.
 
-    The parser reports no positions, so it is called repeatedly: the key is on the line after which the document, cut off
-    there, has it. A value over several lines counts as its first line.
+    The parser reports no positions, so it is run several times: the key is on the line after which the document, cut
+    off there, has it. A value over several lines counts as its first line.
     """
     lines = text.replace("\r\n", "\n").split("\n")
     before, after = 0, len(lines)  # cut off here it does not have the key, and there it does

@@ -331,7 +331,7 @@ def test_two_processes_that_need_the_same_dataset_prepare_it_once(tmp_path: Path
     outputs = [process.communicate(timeout=60)[0].splitlines() for process in both]
     assert log.read_text() == "loaded\n"
     assert outputs[0][-1] == outputs[1][-1] == datasets.open_dataset("digits", tmp_path).info.sha256
-    assert sorted(lines[:-1] for lines in outputs) == [[], ["waiting for another process that prepares digits"]]
+    assert sorted(lines[:-1] for lines in outputs) == [[], ["waiting for another process that is preparing digits"]]
 
 
 KILLED_LOAD = """

@@ -537,7 +537,7 @@ def test_two_processes_that_need_the_same_features_extract_them_once(tmp_path: P
     both = [start(tmp_path, "both") for _ in range(2)]
     outputs = [process.communicate(timeout=120)[0].splitlines() for process in both]
     assert calls(tmp_path) == 120
-    assert sorted(outputs) == [["opened"], ["waiting for another process that extracts features", "opened"]]
+    assert sorted(outputs) == [["opened"], ["waiting for another process that is extracting features", "opened"]]
 
 
 @pytest.mark.slow

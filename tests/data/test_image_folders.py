@@ -65,7 +65,7 @@ def test_parts_for_training_and_testing_are_found_in_any_case(train: str, test: 
 def test_of_test_and_val_test_is_taken_and_the_other_counted(tmp_path: Path) -> None:
     found = find_images(touch(tmp_path, ["train/a/1.png", "val/a/2.png", "val/a/3.png", "test/a/4.png"]))
     assert names(found, found.test) == {"a": ["test/a/4.png"]}
-    assert found.skipped == {"images outside of the folders of classes": 2}
+    assert found.skipped == {"images outside the class folders": 2}
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -166,10 +166,10 @@ def test_a_listed_image_without_a_label_is_named(tmp_path: Path) -> None:
 
 
 def test_what_is_expected_and_what_was_found_is_said(tmp_path: Path) -> None:
-    assert "PATH has no images; in it: nothing." in refused(tmp_path)
+    assert "PATH has no images; it contains nothing." in refused(tmp_path)
     touch(tmp_path, ["readme.txt", "a/b.txt"])
     said = refused(tmp_path)
-    assert "PATH has no images; in it: only .txt (2)." in said and "PATH/CLASS/*.jpg" in said
+    assert "PATH has no images; it contains only .txt (2)." in said and "PATH/CLASS/*.jpg" in said
     touch(tmp_path, ["1.png", "2.png"])
     assert "PATH has 2 images, but no folders of classes." in refused(tmp_path)
     touch(tmp_path, ["full/1.png"])

@@ -169,7 +169,7 @@ def test_floats_in_0_to_1_or_0_to_255_become_bytes(high: int, dtype: str, tmp_pa
     import_dataset("mine", npz(tmp_path / "a.npz", {**content, **floats}), tmp_path, sentences.append)
     opened = datasets.open_dataset("mine", tmp_path)
     assert np.array_equal(opened.x_train, content["x_train"]) and np.array_equal(opened.x_test, content["x_test"])
-    assert f"its pixels are floats, taken to be in 0..{high}" in sentences
+    assert f"its pixels are floats, assumed to be in 0..{high}" in sentences
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -70,7 +70,7 @@ def test_a_zipped_idx_file_is_not_unpacked_further_than_it_claims(tmp_path: Path
         for _ in range(64):
             file.write(bytes(1 << 20))
     tracemalloc.start()
-    with pytest.raises(DataError, match=r"it claims \(12,\) bytes, and has more"):
+    with pytest.raises(DataError, match=r"it claims \(12,\) bytes, but has more"):
         import_dataset("mine", tmp_path / "raw", tmp_path)
     assert tracemalloc.get_traced_memory()[1] < 16 << 20
     tracemalloc.stop()
@@ -91,7 +91,7 @@ def test_a_damaged_idx_header_is_no_full_disk(tmp_path: Path, zipped: bool) -> N
     (file,) = (tmp_path / "raw").glob("train-images*")
     content = struct.pack(">HBB4I", 0, 8, 4, 2**30, 2**30, 2**30, 2**30) + bytes(100)
     file.write_bytes(gzip.compress(content) if zipped else content)
-    with pytest.raises(DataError, match=r"it claims \(1073741824, .*\) bytes, and has fewer"):
+    with pytest.raises(DataError, match=r"it claims \(1073741824, .*\) bytes, but has fewer"):
         import_dataset("mine", tmp_path / "raw", tmp_path)
 
 
@@ -217,7 +217,7 @@ def test_what_torchvision_does_not_have_or_is_not_classified_is_refused(
     with pytest.raises(UsageError, match=r"did you mean.*Flowers102"):
         import_dataset("mine", Path("torchvision:Flower102"), tmp_path)
     monkeypatch.setattr(torchvision.datasets, "Pets", Boxes, raising=False)
-    with pytest.raises(DataError, match="does not give an image and the number of its class"):
+    with pytest.raises(DataError, match="does not return an image and the number of its class"):
         import_dataset("mine", Path("torchvision:Pets"), tmp_path)
 
 
