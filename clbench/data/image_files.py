@@ -190,7 +190,7 @@ def _range(values: npt.NDArray[np.generic]) -> tuple[float, float]:
     """Return the values of a deep image that become black and white.
 
     Integers count as 16 bits, floats as 0 .. 1 or 0 .. 255, whichever holds all of them. Others, whose range no format
-    states, go from their own least to their own largest value.
+    states, are scaled from their least to their largest value.
     """
     least, largest = float(values.min()), float(values.max())
     for high in (65535.0,) if values.dtype.kind in "iu" else (1.0, 255.0):

@@ -146,7 +146,7 @@ def _images(array: str, member: _Member) -> _Images:
     if axes is None or not (dtype == np.uint8 or dtype.kind == "f"):
         raise ValueError(
             f"{array} must be uint8 or floats, (n, height, width), (n, height, width, 1 or 3) or "
-            f"(n, 1 or 3, height, width), it is {dtype} {shape}"
+            f"(n, 1 or 3, height, width); it is {dtype} {shape}"
         )
     if math.prod(shape[1:]) * dtype.itemsize > _MAX_IMAGE_BYTES:
         raise ValueError(f"{array} has images of {shape[1:]}, which are too large")
@@ -210,7 +210,7 @@ def _labels(archive: zipfile.ZipFile, array: str, member: _Member) -> npt.NDArra
     one_hot = len(shape) == 2 and shape[1] > 1
     if not (one_hot or len(shape) == 1 or shape[1:] == (1,)) or kind not in ("iubf" if one_hot else "iubUS"):
         raise ValueError(
-            f"{array} must be integers or strings (n,) or (n, 1), or one-hot (n, classes), it is {member.dtype} {shape}"
+            f"{array} must be integers or strings (n,) or (n, 1), or one-hot (n, classes); it is {member.dtype} {shape}"
         )
     values: npt.NDArray[Any] = np.frombuffer(b"".join(_chunks(archive, member)), dtype=member.dtype).reshape(shape)
     if one_hot:
@@ -273,6 +273,6 @@ def _parts(
 
 def _class_names(archive: zipfile.ZipFile, member: _Member) -> tuple[str, ...]:
     if member.dtype.kind != "U" or len(member.shape) != 1 or member.entry.file_size > _MAX_LABEL_BYTES:
-        raise ValueError(f"classes must be a row of strings, it is {member.dtype} {member.shape}")
+        raise ValueError(f"classes must be a row of strings; it is {member.dtype} {member.shape}")
     values = np.frombuffer(b"".join(_chunks(archive, member)), dtype=member.dtype)
     return checked_names([str(value) for value in values])

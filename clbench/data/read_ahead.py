@@ -2,7 +2,7 @@
 
 Touching a page that is not in memory blocks the program until the disk has delivered it, one page after another. If the
 system is told some milliseconds earlier, it reads the pages of a whole batch in parallel while the program computes. A
-prefetch thread would still wait for page after page, and would need locks and shutdown code of its own.
+prefetch thread would still wait for page after page, and would need its own locks and shutdown code.
 """
 
 from __future__ import annotations

@@ -102,8 +102,8 @@ class Config:
     """Channels of the first convolution."""
 
 
-# Any nn.Module will do. The class or function named after the file is the network; @clbench.network(size=224, …) above
-# it can say more about it.
+# Any nn.Module will do. The class or function named after the file is the network; decorate it with
+# @clbench.network(size=224, …) to declare more about it.
 class {cls}(nn.Module):
     # Take any of these arguments: shape (height, width, channels), channels, config.
     def __init__(self, channels: int, config: Config) -> None:

@@ -404,7 +404,7 @@ def test_features_for_which_the_disk_has_no_room_are_refused_before_they_are_ext
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: Disk(999))
-    with pytest.raises(MachineError, match=r"need 1\.0 kB, and .* has 999 B free"):
+    with pytest.raises(MachineError, match=r"need 1\.0 kB, but .* has only 999 B free"):
         extract(tmp_path)
     assert left(tmp_path) == []
 
