@@ -1,7 +1,7 @@
 """The cache of a frozen network's features: computed once, for all runs and processes that use this data folder.
 
 An entry is built in a temporary folder, synced, and published by one rename (see feature_entries.py). One lock covers
-all entries: an extraction takes all cores anyway, and its holder may evict others and remove what killed
+all entries: an extraction takes all cores anyway, and the lock's holder may evict others and remove what killed
 processes left.
 """
 
@@ -100,7 +100,7 @@ def open_features(
 
 
 def _opened(place: Path, images: Mapping[str, Images], notify: Listener) -> Mapped | None:
-    """Return the arrays of an intact entry for these images, or None; `notify` hears of a damaged one."""
+    """Return the arrays of an intact entry for these images, or None; a damaged one is reported to `notify`."""
     if not place.is_dir():
         return None
     try:

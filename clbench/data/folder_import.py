@@ -59,7 +59,7 @@ def pack_folder(
 ) -> Packed:
     """Write the four arrays of a folder's images into `place`, all of them `size` pixels high and wide.
 
-    Without a `size` they must all have the same already. They have three channels if any of them is in colour. A fifth
+    Without a `size` they must already be of one size. They have three channels if any of them is in colour. A fifth
     of each class is held out for testing if the folder has no part for that. Broken images are left out if they are
     fewer than a hundredth. Raises DataError if there are more, and for images of several sizes.
     """

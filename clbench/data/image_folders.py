@@ -77,7 +77,7 @@ def find_images(path: Path, domains: bool | None = False) -> ImageFolder:
     Images in subfolders of a class's folder are of that class too. With `domains`, the folders of the classes are in
     folders DOMAIN; None assumes so if there are several such folders, and all have the same classes.
 
-    If there is a list of images and labels in the folder (`image_lists`), or `path` is one, it determines the images.
+    If the folder has a list of images and labels (`image_lists`), or `path` is one, it determines images and classes.
     Raises DataError for a folder that has no classes with images, and for a symbolic link that leads out of it.
     """
     if found_at(path) == "file" and path.suffix.lower() in SUFFIXES_OF_LISTS:

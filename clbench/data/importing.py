@@ -47,7 +47,7 @@ def import_dataset(
 
     A folder holds images as `find_images` finds them, with `domains` as there, or parquet files; `torchvision:NAME` is
     one of torchvision's datasets. Their images become `size` pixels high and wide, as `fit` says (by default the middle
-    is cut out), and without a `size` must all have one already. See `copy_npz` for what an .npz holds; a folder may
+    is cut out), and without a `size` must already be of one size. See `copy_npz` for what an .npz holds; a folder may
     also hold idx files.
 
     Under a built-in's name it must have that dataset's shape, sizes and number of classes. Raises UsageError for an

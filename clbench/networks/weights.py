@@ -69,7 +69,7 @@ def _tensors(values: Any, path: Path) -> dict[str, Tensor]:
         found = {name: value for name, value in nested.items() if isinstance(name, str) and isinstance(value, Tensor)}
         if found:
             return found
-    raise DataError(f"{path} contains no named tensors", 'Save them by: torch.save(model.state_dict(), "weights.pt")')
+    raise DataError(f"{path} contains no named tensors", 'Save them with torch.save(model.state_dict(), "weights.pt")')
 
 
 def fitted(weights: Mapping[str, Tensor], module: nn.Module, head: str | None, what: str) -> dict[str, Tensor]:

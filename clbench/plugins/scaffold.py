@@ -51,7 +51,7 @@ class {cls}(clbench.Strategy[Config]):
         return losses.soften(model(x)[:, : experience.old_classes], self.config.temperature)
 
     def loss(self, batch: clbench.Batch) -> Tensor:
-        """Return the loss of a batch: it has batch.x, y, logits and, from `teacher_output`, teacher_outputs."""
+        """Return the loss of a batch, from its x, y, logits and teacher_outputs (what `teacher_output` returned)."""
         new = batch.cross_entropy("current")
         old = batch.logits[:, : batch.experience.old_classes]
         return new + self.config.alpha * losses.distillation(old, batch.teacher_outputs, self.config.temperature)

@@ -1,4 +1,4 @@
-"""Tracks whether this process runs a command of clbench, or is somebody else's that uses clbench."""
+"""Tracks whether this process runs a command of clbench, or is somebody else's and only uses clbench."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many images decoded at once are the same as one after the other; broken ones are named and cost no other."""
+"""Many images decoded at once are the same as one after the other; broken ones are named and affect no others."""
 
 from __future__ import annotations
 

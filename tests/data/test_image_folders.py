@@ -1,4 +1,4 @@
-"""Folders of images as people have them: what is found in them, and what is said where nothing is."""
+"""Folders of images: what is found in them, and what is reported if nothing is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The published images of PACS, GTSRB, Tiny ImageNet and Caltech-101, where they lie in the data folder."""
+"""The published images of PACS, GTSRB, Tiny ImageNet and Caltech-101, if they are in the data folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images that lie in no files of their own: idx files, parquet files, and torchvision's datasets."""
+"""Images that are not separate files: idx files, parquet files, and torchvision's datasets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classifiers of features: rebuilt from plain values and tensors, and exported with the answers that they give here."""
+"""Classifiers of features: rebuilt from plain values and tensors, and exported with the same predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""lite0 with its ImageNet weights answers photographs as it should."""
+"""lite0 with its ImageNet weights classifies photographs as it should."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights from files: what is read, that nothing in them is run, and what is said of those that do not fit."""
+"""Weights from files: what is read, that nothing in them is run, and what is reported about those that do not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files with further presets of a strategy: how one is selected, and what becomes of it in a run."""
+"""Files with further presets of a strategy: how one is selected, and what happens to it in a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plug-ins: where they are found, that looking at one never runs it, and what becomes of one that is asked for."""
+"""Plug-ins: where they are found, that looking at one never runs it, and what happens to one that is selected."""
 
 import json
 import os

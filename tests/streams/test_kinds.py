@@ -1,4 +1,4 @@
-"""Kinds of streams: which sample is in which experience, by hand, in general, and beside Avalanche's generators."""
+"""Kinds of streams: which sample is in which experience, by hand, in general, and as by Avalanche's generators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The working folder of a command, where it was removed."""
+"""A command whose working folder was removed."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""torch._dynamo is not loaded by what compiles nothing, and is all there for what does."""
+"""torch._dynamo is not loaded as long as nothing is compiled, and is complete once something is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is printed and written obeys nobody: control characters, changes of direction and formulas are only text."""
+"""What is printed and written is harmless: control characters, changes of direction and formulas are only text."""
 
 import csv
 import io

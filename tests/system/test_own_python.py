@@ -1,4 +1,4 @@
-"""Processes of clbench's own import what the one that starts them imports, wherever they are started."""
+"""Processes that clbench starts import what the one that starts them imports, wherever they are started."""
 
 import subprocess
 import sys

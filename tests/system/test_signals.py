@@ -1,4 +1,4 @@
-"""What an interruption does that arrives at an awkward moment."""
+"""What an interruption does if it arrives at an awkward moment."""
 
 import os
 import signal
