@@ -37,6 +37,7 @@ from clbench.data.feature_extraction import Extraction, Features, Images, Prepar
 from clbench.data.npy_files import npy_file
 from clbench.errors import MachineError
 from clbench.system.files import sync_folder
+from clbench.system.output import duration
 from clbench.system.signals import Interruption
 
 Mapped = dict[str, np.memmap[Any, np.dtype[np.float32]]]
@@ -173,19 +174,12 @@ class _Progress:
             self._estimated = True
             if (expected := self.total / rate) > _LONG:
                 self.say(
-                    f"extracting the features of {self._features}: {self.total:,} images, about {_in_words(expected)} "
+                    f"extracting the features of {self._features}: {self.total:,} images, about {duration(expected)} "
                     f"at {rate:,.0f} images/s, once for all runs"
                 )
         if now - self._told >= _BETWEEN_EVENTS or self._done == self.total:
             self._told = now
             self._notify(FeaturesProgress(self._features, self._done, self.total, rate))
-
-
-def _in_words(seconds: float) -> str:
-    for unit, length in (("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 # -- other processes, and the disk ------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def _tensors(values: Any, path: Path) -> dict[str, Tensor]:
 
 
 def fitted(weights: Mapping[str, Tensor], module: nn.Module, head: str | None, what: str) -> dict[str, Tensor]:
-    """Return the weights under the module's own names. A prefix that all of them have, like `module.`, is dropped.
+    """Return the weights under the module's own names. A prefix that most of them have, like `module.`, is dropped.
 
     `head` is the name of the layer that was cut off the module; its weights are left out. Raises DataError if tensors
     are missing, left over, of another shape or not finite real numbers; `what` names the weights.
