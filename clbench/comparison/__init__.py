@@ -1,1 +1,1 @@
-"""Stored runs side by side, with statistics."""
+"""Compares stored runs side by side, with statistics."""

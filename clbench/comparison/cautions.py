@@ -1,4 +1,4 @@
-"""What a reader must know before trusting a comparison, and how to read it."""
+"""Writes the warnings and notes on a comparison: what a reader must know before trusting it, and how to read it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clbench.results.stored_run import StoredRun
 from clbench.system.tables import listed
 
 MANY_TIMES = 5
-"""A test class so many times as large as another is warned of."""
+"""There is a warning if a test class is this many times as large as another."""
 
 
 def warnings_on(rows: Sequence[Row], shared: Sequence[int], methods: dict[str, dict[int, StoredRun]]) -> list[str]:
@@ -29,7 +29,7 @@ def warnings_on(rows: Sequence[Row], shared: Sequence[int], methods: dict[str, d
 
 
 def notes_on(rows: Sequence[Row]) -> list[str]:
-    """Return what helps to read the rows: reference values, and intervals that say nothing."""
+    """Return notes that help to read the rows: reference values, and uninformative intervals."""
     return [_reference_lines(rows[0].runs[0]), *_domain_notes(rows[0].runs[0]), *_interval_notes(rows)]
 
 
@@ -54,7 +54,7 @@ def _ranges(seeds: Sequence[int]) -> str:
 
 
 def _exemplar_warnings(rows: Sequence[Row]) -> list[str]:
-    """Say how many exemplars the strategies may keep, if some may keep exemplars and others more, fewer or none."""
+    """Report how many exemplars the strategies may store, if some may store any and others more, fewer or none."""
     names: dict[int, list[str]] = defaultdict(list)
     with_all_data: list[str] = []
     for row in rows:
@@ -64,7 +64,7 @@ def _exemplar_warnings(rows: Sequence[Row]) -> list[str]:
     if not budgets or len(names) == 1:
         return []
     first, *more = budgets
-    parts = [f"{listed(names[first])} may keep {first:,} exemplars"]
+    parts = [f"{listed(names[first])} may store {first:,} exemplars"]
     parts += [f"{listed(names[budget])} {budget:,}" for budget in more]
     parts += [f"{listed(with_all_data)} all data"] if with_all_data else []
     parts += ["the others none" if len(names[0]) > 1 else f"{names[0][0]} none"] if names[0] else []
@@ -86,14 +86,14 @@ def _unequal(budgets: Mapping[str, float]) -> list[str]:
     if len(budgets) > 8:
         most = max(budgets, key=budgets.__getitem__)
         return [
-            f"Unequal budgets: {most} has seen {budgets[most] / least:.1f}× the samples of the least; see the column."
+            f"Unequal budgets: {most} has seen {budgets[most] / least:.1f}× the samples of the lowest; see the column."
         ]
     more = ", ".join(f"{name} {budget / least:.1f}×" for name, budget in budgets.items() if budget > least)
     return [f"Unequal budgets: samples seen, as multiples of the least: {more}."]
 
 
 def _loop_warnings(rows: Sequence[Row]) -> list[str]:
-    """Say which rows were trained by another package's loop, since their seconds are mostly that loop's."""
+    """Report which rows were trained by another package's loop, since their seconds are mostly that loop's."""
     packages: dict[str, list[str]] = {}
     for row in rows:
         if package := row.runs[0].spec.strategy.package:
@@ -127,19 +127,19 @@ def _untested_classes(run: StoredRun) -> list[str]:
         return []
     have = "1 class has" if len(untested) == 1 else f"{len(untested)} classes have"
     names = ", ".join(sorted(untested)[:5]) + (", …" if len(untested) > 5 else "")
-    return [f"{have} no test samples ({names}): how well they are learned is not known, and no accuracy counts them."]
+    return [f"{have} no test samples ({names}): how well they are learned is unknown, and no accuracy includes them."]
 
 
 def _constant_loss_warnings(rows: Sequence[Row]) -> list[str]:
-    """Warn of losses that say nothing in some experiences, of the first only that there is one class to learn."""
+    """Warn of uninformative losses in some experiences; for the first, only that there is one class to learn."""
     constant: dict[tuple[int, ...], list[str]] = defaultdict(list)
     idle: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for row in rows:
         constant[row.constant_in].append(row.strategy)
         idle[row.idle_in].append(row.strategy)
     warnings = [
-        f"The cross-entropy of {listed(names)} ranges over the new classes alone. Where there is one "
-        f"({_experiences(where)}), it is 0 always, and does not learn that class. Not called the best."
+        f"The cross-entropy of {listed(names)} ranges over the new classes only. If there is just one "
+        f"({_experiences(where)}), it is always 0 and does not learn that class. Not called the best."
         for where, names in constant.items()
         if where
     ]
@@ -151,7 +151,7 @@ def _constant_loss_warnings(rows: Sequence[Row]) -> list[str]:
     ]
     if any(0 in row.runs[0].facts.constant_in for row in rows):
         warnings.append(
-            "Experience 0 brings one class. While there is no other, a cross-entropy is 0 always, and trains nothing."
+            "Experience 0 has one class. While there is no other, a cross-entropy is always 0 and trains nothing."
         )
     return warnings
 
@@ -162,7 +162,7 @@ def _experiences(indices: Sequence[int]) -> str:
 
 
 def _evaluation_warnings(rows: Sequence[Row]) -> list[str]:
-    """Warn of runs that shall be evaluated within experiences, and whose experiences end before."""
+    """Warn of runs that should be evaluated within experiences, but whose experiences end before."""
     trained = [row for row in rows if (row.runs[0].facts.ends or [0])[-1]]
     without = [row for row in trained if not ((curve := row.runs[0].curve()) and curve.steps)]
     if not without:
@@ -170,9 +170,8 @@ def _evaluation_warnings(rows: Sequence[Row]) -> list[str]:
     most = max(end - begin for row in without for begin, end in pairwise((0, *(row.runs[0].facts.ends or ()))))
     of = "" if len(without) == len(trained) else f" of {listed([row.strategy for row in without])}"
     return [
-        f"No evaluation{of} falls within an experience, of which the longest has {most:,} gradient steps: anytime, "
-        "minimum and worst-case accuracy and the stability gap are those of the ends alone. Lower "
-        "stream.evaluate_every."
+        f"No evaluation{of} falls within an experience; the longest has {most:,} gradient steps. Anytime, minimum and "
+        "worst-case accuracy and the stability gap are based on the ends only. Lower stream.evaluate_every."
     ]
 
 

@@ -1,6 +1,6 @@
-"""What a comparison says of single classes, after the last experience.
+"""The results of a comparison for single classes, after the last experience.
 
-Classes are told apart by the dataset's ids, so that runs whose seeds put them in other orders can be averaged.
+Classes are identified by the dataset's ids, so that runs whose seeds give different class orders can be averaged.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def learned_in(comparison: Comparison) -> dict[int, int]:
 
 
 def class_name(comparison: Comparison, class_id: int) -> str:
-    """Return the name of a class, fit for printing; of a domain that each seed draws it has the number alone."""
+    """Return the name of a class, fit for printing; for a domain that each seed draws, only with its number."""
     scenario = comparison.spec.scenario
     name = scenario.class_name(class_id)
     if scenario.domains and any(
@@ -63,10 +63,10 @@ def class_accuracies(row: Row) -> dict[int, Estimate | None]:
 
 @dataclass(frozen=True)
 class Frequency:
-    """A class by its rank among those of its stream, from the most training images to the fewest."""
+    """A class by its rank among those of its stream, from most to fewest training images."""
 
     class_id: int | None
-    """None where another class has this rank in another seed."""
+    """None if the class with this rank differs between seeds."""
 
     images: float
     """Training images, the mean over the seeds."""
@@ -76,9 +76,9 @@ class Frequency:
 
 
 def by_frequency(row: Row) -> list[Frequency]:
-    """Return the classes of a row whose runs know their training images, from the most frequent to the rarest.
+    """Return the classes of a row whose runs record their training images, from the most frequent to the rarest.
 
-    Of equally frequent ones the one that was learned earlier comes first.
+    Of equally frequent classes, the one that was learned earlier comes first.
     """
     ranked = []
     for run in row.runs:
@@ -96,7 +96,7 @@ def by_frequency(row: Row) -> list[Frequency]:
 
 
 def class_confusion(comparison: Comparison, row: Row) -> NDArray[Any]:
-    """Return how many test samples of each class (rows) were taken for each (columns), summed over the seeds.
+    """Return how many test samples of each class (rows) were predicted as each (columns), summed over the seeds.
 
     In the order of `class_ids`. Every run must have been evaluated after the last experience.
     """
@@ -105,7 +105,7 @@ def class_confusion(comparison: Comparison, row: Row) -> NDArray[Any]:
 
 
 def experience_confusion(row: Row) -> NDArray[Any]:
-    """Return the same by the experiences that brought the classes; they are other classes if the orders differ."""
+    """Return the same by the experiences that brought the classes, which differ between runs if the orders do."""
 
     def places(run: StoredRun) -> Mapping[int, int]:
         return {each: i for i, classes in enumerate(experience_classes(run.spec)) for each in classes}

@@ -28,38 +28,38 @@ SHARES = tuple(COLUMNS)[:11]
 """Columns that are shares between 0 and 1 (forgetting and stability gap: -1 to 1)."""
 
 MEANINGS = {
-    "strategy": "the method with its preset; below it the paper that its file names, or else the variant",
+    "strategy": "the method with its preset; below it the paper that its file names, or otherwise the variant",
     "final_accuracy": "after the last experience, over all test samples of all classes",
     "final_accuracy_macro": "the same as a mean over classes, each with equal weight",
     "average_incremental_accuracy": "mean over the experiences of the accuracy over the classes seen until then",
     "old_accuracy": "after the last experience, on the classes of all earlier experiences",
     "new_accuracy": "after the last experience, on the classes that it brought",
-    "forgetting": "best accuracy that an earlier experience ever had less that at the end, their mean, in points",
+    "forgetting": "best accuracy ever on an earlier experience minus that at the end: mean over these, in points",
     "anytime_accuracy": "mean over all evaluations, also within experiences, over the classes seen until then",
-    "minimum_accuracy": "the lowest accuracy that each earlier experience ever fell to, also within later ones: mean",
+    "minimum_accuracy": "the lowest accuracy ever on each earlier experience, also within later ones: mean over these",
     "worst_case_accuracy": "the same with the accuracy on the last experience, weighted by the number of experiences",
-    "stability_gap": "how far the accuracy on old classes falls within an experience from where it was before: mean "
+    "stability_gap": "how far the accuracy on old classes falls within an experience below its value before: mean "
     "over the experiences, in points",
-    "task_incremental_accuracy": "final accuracy of the same runs if the experience of each sample is told and the "
+    "task_incremental_accuracy": "final accuracy of the same runs if the experience of each sample is given and the "
     "classes of all others are masked",
     "seconds": "time of a run, with evaluation",
     "samples_seen": "training samples that passed through the network, repetitions counted",
     "tuning_samples": "the same in the runs that chose the hyper-parameters",
-    "exemplars": "training samples kept from earlier experiences",
-    "stored_bytes": "what the strategy keeps from one experience to the next: exemplars, weights, statistics",
-    "to_lower": "final accuracy less that of the lower reference, paired by seed, in points",
-    "intransigence": "accuracy of the upper reference on each experience just after it, less that of the strategy with "
-    "the same seed: mean over the experiences, in points",
+    "exemplars": "training samples stored from earlier experiences",
+    "stored_bytes": "what the strategy carries from one experience to the next: exemplars, weights, statistics",
+    "to_lower": "final accuracy minus that of the lower reference, paired by seed, in points",
+    "intransigence": "accuracy of the upper reference on each experience just after it, minus that of the strategy "
+    "with the same seed: mean over the experiences, in points",
     "p_holm": "exact sign-flip test of that difference, corrected for the number of rows (Holm)",
-    "tuned": "how the hyper-parameters came about",
+    "tuned": "how the hyper-parameters were chosen",
     "audit": "whether the strategy looked at what it must not: other experiences, test data, task labels",
     "n": "number of seeds",
 }
-"""What each column of the table says, and those beside them; accuracies are in percent."""
+"""The meaning of each column of the table, and of those next to them; accuracies are in percent."""
 
 
 def lowest(column: str) -> float:
-    """Return the least value that a share can have."""
+    """Return the lowest value that a share can have."""
     return -1.0 if column in ("forgetting", "stability_gap", "intransigence") else 0.0
 
 
@@ -69,9 +69,9 @@ def uninformative(value: Estimate, low: float = 0.0) -> bool:
 
 
 def percent(value: Estimate | None, low: float = 0.0, form: str = ".1f") -> str:
-    """Return a share in percent with its interval, which ends where the values end that a share can have.
+    """Return a share in percent with its interval, cut off at the limits of a share.
 
-    `54.6 ±14.0`; `94.0 (≥76.8)` if the interval reaches above 100; `46.8 ±?` if it says nothing; `54.6` without one.
+    `54.6 ±14.0`; `94.0 (≥76.8)` if the interval exceeds 100; `46.8 ±?` if it is uninformative; `54.6` without one.
     """
     if value is None:
         return "–"

@@ -1,6 +1,6 @@
-"""What a comparison says of single domains, after the last experience.
+"""The results of a comparison for single domains, after the last experience.
 
-Domains are told apart by their names, so that runs whose seeds put them in other orders can be averaged.
+Domains are identified by their names, so that runs whose seeds give different orders can be averaged.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from clbench.comparison.statistics import Estimate, estimate
 def domain_names(comparison: Comparison) -> tuple[str, ...]:
     """Return the domains in the order in which they came, or by name if the order is not the same in all runs.
 
-    None if the runs have no domains, or each seed others: its angles, say.
+    Empty if the runs have no domains, or if each seed has others, such as its own angles.
     """
     streams = {run.spec.scenario.domains or () for row in comparison.rows for run in row.runs}
     first = next(iter(streams))

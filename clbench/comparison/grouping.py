@@ -1,4 +1,4 @@
-"""Runs grouped into fair comparisons: one protocol, the same seeds, a row per strategy with its evidence."""
+"""Groups runs into fair comparisons: one protocol, the same seeds, a row per strategy with its evidence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def compare(runs: Iterable[StoredRun]) -> list[Comparison]:
 
 
 def _by_family(describe: Callable[[RunSpec], str]) -> Callable[[StoredRun], str]:
-    """Return what describes a run by its spec, where this is the same for runs that differ in their seeds alone."""
+    """Return a function that applies `describe` to a run's spec, once for all runs that differ only in their seeds."""
     known: dict[bytes, str] = {}
 
     def described(run: StoredRun) -> str:
@@ -42,7 +42,7 @@ def _by_family(describe: Callable[[RunSpec], str]) -> Callable[[StoredRun], str]
 
 
 def _told_apart(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Add to comparisons of one title in what they differ."""
+    """Add to comparisons with the same title how they differ."""
     same: dict[str, list[Comparison]] = defaultdict(list)
     for comparison in comparisons:
         same[comparison.title].append(comparison)

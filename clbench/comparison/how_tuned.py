@@ -1,4 +1,4 @@
-"""How the hyper-parameters of a run came about, as people read it."""
+"""Labels how the hyper-parameters of a run were chosen."""
 
 from __future__ import annotations
 

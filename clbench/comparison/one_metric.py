@@ -1,4 +1,4 @@
-"""One metric of a comparison as a table: a value per strategy, or one per strategy and experience."""
+"""Prints one metric of a comparison as a table: a value per strategy, or one per strategy and experience."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from clbench.system.suggestions import did_you_mean
 from clbench.system.tables import print_table
 
 _TABLES = ("accuracy_matrix", "per_class_accuracy")
-"""Metrics that are more than a row for each strategy; the report draws them."""
+"""Metrics that are more than one row per strategy; the report draws them."""
 
 NAMES = [name for name in (*metrics.BY_NAME, *metrics.BY_NAME_WITHIN, forward_transfer.__name__) if name not in _TABLES]
 
 
 def check_metric(name: str) -> None:
-    """Raise UsageError for a name that no metric of `NAMES` has."""
+    """Raise UsageError for a name that is not in `NAMES`."""
     if name not in NAMES:
         raise UsageError(f"no metric {name!r}{did_you_mean(name, NAMES)}", f"There are: {', '.join(NAMES)}.")
 
@@ -48,7 +48,7 @@ def print_metric(console: Console, comparison: Comparison, name: str) -> None:
 
 
 def metric_for_json(comparison: Comparison, name: str) -> list[dict[str, Any]]:
-    """Return a row per strategy with the metric's estimates, shares and not percent."""
+    """Return a row per strategy with the metric's estimates, as shares, not percent."""
     return [
         {
             "strategy": row.strategy,
@@ -70,10 +70,10 @@ def _values(row: Row, name: str) -> list[Estimate | None]:
 def _reason(comparison: Comparison, name: str) -> str:
     if name in metrics.BY_NAME_WITHIN and not any(run.facts.ends for row in comparison.rows for run in row.runs):
         return (
-            " Its runs were evaluated at the ends of experiences alone; to do so within: --set stream.evaluate_every=N"
+            " Its runs were evaluated only at the ends of experiences; to do so within: --set stream.evaluate_every=N"
         )
     if name == forward_transfer.__name__:
-        return " It is that of streams of domains that share outputs."
+        return " It is defined for streams of domains that share outputs."
     return ""
 
 

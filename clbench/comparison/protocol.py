@@ -1,4 +1,4 @@
-"""What two runs must share to be compared, and how comparisons are told apart that differ in nothing a title has."""
+"""Defines what two runs must share to be compared, and describes how comparisons with the same title differ."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _shared(spec: RunSpec) -> dict[str, Any]:
 
 
 def distinction(spec: RunSpec, others: Sequence[RunSpec]) -> str:
-    """Return in what a protocol differs from others: `natural class order`; empty if it is the only one."""
+    """Return how a protocol differs from others: `natural class order`; empty if it is the only one."""
     entries = [_entries(_shared(other)) for other in others]
     own = _entries(_shared(spec))
     paths = dict.fromkeys(path for other in entries for path in other)
@@ -43,7 +43,7 @@ def distinction(spec: RunSpec, others: Sequence[RunSpec]) -> str:
 
 
 def _class_order(spec: RunSpec) -> str:
-    """Return from where the classes have their order, or the order itself."""
+    """Return where the class order comes from, or the order itself."""
     if spec.scenario.class_order_from == "list":
         return f"class order {_brief(' '.join(map(str, spec.scenario.class_order)))}"
     return {"seed": "class order by seed", "natural": "natural class order"}[spec.scenario.class_order_from]
@@ -60,6 +60,6 @@ def _entries(tree: Any, path: str = "") -> dict[str, Any]:
 
 
 def _brief(value: Any) -> str:
-    """Return a value in about 40 characters; what is cut off stands as a few digits of a hash."""
+    """Return a value in about 40 characters; a few digits of a hash replace what is cut off."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:30]}… ({hashlib.sha256(text.encode()).hexdigest()[:6]})"

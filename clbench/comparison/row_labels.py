@@ -1,4 +1,4 @@
-"""What makes runs one row of a comparison, and the row's name."""
+"""Defines which runs form one row of a comparison, and the row's name."""
 
 from __future__ import annotations
 

@@ -28,32 +28,32 @@ class Row:
     """A run per seed, in the order of the seeds; in every row of a comparison the same seeds."""
 
     estimates: dict[str, Estimate | None]
-    """By column; None where a value is undefined, as the old-class accuracy of a single experience."""
+    """By column; None if a value is undefined, such as the old-class accuracy of a single experience."""
 
     reference: Reference | None = None
-    """Whether it bounds the comparison from below or above, as its file says, and is no remedy itself."""
+    """Whether it bounds the comparison from below or above, as its file says, rather than being a remedy itself."""
 
     intransigence: Estimate | None = None
-    """Mean over the experiences of what the upper reference of equal seed has learned better of each, just after it.
+    """Mean over the experiences of the upper reference's lead on each just after learning it, with equal seeds.
 
-    None for that reference; where there is none or several; and if a run was not evaluated after every experience.
+    None for that reference, if there is none or several, and if a run was not evaluated after every experience.
     """
 
     to_lower: Difference | None = None
-    """Its final accuracy less the lower reference's, with equal seeds; None for that reference, and where none is."""
+    """Its final accuracy minus the lower reference's, with equal seeds; None for that reference or without one."""
 
     to_best: Estimate | None = None
-    """The same to the best row, without a test of its own: it was chosen as the best by these numbers."""
+    """The same relative to the best row, without a separate test: these numbers decided which row is the best."""
 
     p_best: float | None = None
     """The p of its being as good as the best (`statistics.p_as_good_as_best`); None with one seed."""
 
     standing: Literal["best", "tied"] | None = None
-    """Whether it has the highest mean final accuracy of all rows but the upper reference, or may be as good as it.
+    """Whether it has the highest mean final accuracy of all rows but the upper reference, or may be as good as that.
 
-    None for all if nothing is above guessing, and for a row whose cross-entropy was constant.
+    None for all if nothing is above chance level, and for a row whose cross-entropy was constant.
 
-    With one seed, which tells nothing, tied is what equals the best.
+    With one seed, which allows no test, only rows that equal the best are tied.
     """
 
     @property
@@ -68,23 +68,23 @@ class Row:
 
     @property
     def tuned(self) -> str:
-        """How its hyper-parameters came about: `default`, `preset`, `by hand`, `chf` or `grid (n trials)`."""
+        """How its hyper-parameters were chosen: `default`, `preset`, `by hand`, `chf` or `grid (n trials)`."""
         return how_tuned(self.runs[0])
 
     @property
     def audit(self) -> str:
-        """What the audit (see audit/audit.py) says of its runs: `pass`, or the worst it found."""
+        """The verdict of the audit (see audit/audit.py) on its runs: `pass`, or the worst that it found."""
         verdicts = {run.facts.verdict for run in self.runs}
         return max(verdicts, key=lambda verdict: ("pass", "warn", "violation").index(verdict.partition("(")[0]))
 
     @property
     def constant_in(self) -> tuple[int, ...]:
-        """The experiences in which its cross-entropy ranged over one of several classes, so that it said nothing."""
+        """The experiences in which its cross-entropy ranged over one of several classes, and was uninformative."""
         return tuple(index for index in self.runs[0].facts.constant_in if index > 0)
 
     @property
     def idle_in(self) -> tuple[int, ...]:
-        """The other experiences in which its loss was 0 at every step; in the first there may be one class to learn."""
+        """The other experiences in which its loss was 0 at every step, except the first, which may have one class."""
         facts = self.runs[0].facts
         return tuple(index for index in facts.idle_in if index > 0 and index not in facts.constant_in)
 
@@ -95,17 +95,17 @@ class Row:
 
     @property
     def may_be_best(self) -> bool:
-        """Whether it can be called the best: it is no upper reference, and its loss always says something."""
+        """Whether it can be called the best: it is no upper reference, and its loss is always informative."""
         return self.reference != "upper" and not self.constant_in and not self.idle_in
 
     @property
     def title(self) -> str:
-        """The strategy with what it is in the comparison: `naive (lower reference)`."""
+        """The strategy with its role in the comparison: `naive (lower reference)`."""
         return f"{self.strategy} ({self.reference} reference)" if self.reference else self.strategy
 
 
 def _recipe(spec: RunSpec) -> str:
-    """Return the name of the recipe, and the network if more than its name is to be said of it."""
+    """Return the name of the recipe, and the network if there is more to it than its name."""
     if spec.network == NetworkSpec(name=spec.network.name):
         return spec.recipe.name
     others = {path: value for path, value in spec.recipe.changes.items() if not path.startswith("network")}
@@ -120,7 +120,7 @@ class Comparison:
     """From the lowest to the highest final accuracy."""
 
     seeds: tuple[int, ...]
-    """Those of every row; empty where the strategies have no seed in common."""
+    """The seeds of every row; empty if the strategies have no seed in common."""
 
     warnings: list[str]
     """What a reader must know before trusting the table: seeds left out, unequal budgets."""
@@ -129,22 +129,22 @@ class Comparison:
     """How to read it: reference values, and what the tests can and cannot say."""
 
     distinction: str = ""
-    """What tells it from another comparison whose protocol would read the same, as the class order."""
+    """What distinguishes it from another comparison with the same title, such as the class order."""
 
     @property
     def testable(self) -> bool:
-        """Whether a test over so many seeds could tell some strategy from the best, if it were much worse."""
+        """Whether a test over this many seeds could distinguish a strategy from the best, if it were much worse."""
         return statistics.smallest_joint_p(len(self.seeds)) <= statistics.LEVEL
 
     @property
     def imbalance(self) -> float:
-        """How many times as many test samples the largest class has as the smallest that has any."""
+        """The ratio of test samples of the largest class to those of the smallest that has any."""
         least, most = class_sizes(self.rows[0].runs[0])
         return most / least
 
     @property
     def training_imbalance(self) -> float:
-        """How many times as many training images the most frequent class has as the rarest; 1 if a run does not say."""
+        """The ratio of training images of the most frequent class to those of the rarest; 1 if a run has no counts."""
         found = [run.facts.training_images for row in self.rows for run in row.runs]
         return max((max(each) / max(1, min(each)) for each in found if each), default=1.0) if all(found) else 1.0
 
@@ -160,7 +160,7 @@ class Comparison:
 
     @property
     def experience_names(self) -> tuple[str, ...]:
-        """What each experience is called: its domain, if it is the same in all runs, else its number from 1."""
+        """The name of each experience: its domain, if it is the same in all runs, otherwise its number from 1."""
         streams = {run.spec.scenario.domains for row in self.rows for run in row.runs}
         if len(streams) == 1 and (domains := streams.pop()):
             return domains
@@ -168,7 +168,7 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """The scenario with its protocol, in a line."""
+        """The scenario with its protocol, in one line."""
         spec = self.spec
         threads = f"{spec.threads} thread{'s' if spec.threads != 1 else ''}"
         recipe = legible(f"recipe {_recipe(spec)}, {spec.device}, {threads}")
@@ -177,13 +177,13 @@ class Comparison:
 
 
 def lower_reference(rows: Sequence[Row]) -> Row | None:
-    """Return the row that bounds the others from below; of several the one that nothing tuned."""
+    """Return the row that bounds the others from below; of several, the one with default hyper-parameters."""
     found = [row for row in rows if row.reference == "lower"]
     return min(found, key=lambda row: (row.tuned != "default", row.strategy), default=None)
 
 
 def chance(row: Row) -> float:
-    """Return what guessing among all classes gets right, in the setting of the row's runs."""
+    """Return the chance level over all classes, in the setting of the row's runs."""
     run = row.runs[0]
     return run.facts.chance[run.setting][-1]
 
@@ -194,6 +194,6 @@ def final_accuracies(row: Row) -> list[float]:
 
 
 def class_sizes(run: StoredRun) -> tuple[int, int]:
-    """Return how many test samples the smallest class has, of those that have any, and how many the largest."""
+    """Return the number of test samples of the smallest class that has any, and of the largest."""
     totals = [total for total in run.counts().class_total if total]
     return min(totals), max(totals)

@@ -1,4 +1,4 @@
-"""The same strategies over several scenarios: their final accuracies, the mean of these, and their ranks."""
+"""Compares strategies over several scenarios: their final accuracies, the mean of these, and their ranks."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class AcrossRow:
     """By scenario."""
 
     best: tuple[bool, ...]
-    """In which scenarios nothing but the upper reference ends higher, as shown, and it is above guessing itself."""
+    """By scenario, whether only the upper reference ends higher, as shown, and the strategy is above chance level."""
 
     mean: Aggregate | None
-    """The interquartile mean of the final accuracy; None of two scenarios."""
+    """The interquartile mean of the final accuracy; None for two scenarios."""
 
     @property
     def finals(self) -> tuple[Estimate, ...]:
@@ -45,14 +45,14 @@ class AcrossRow:
 
 @dataclass(frozen=True)
 class Rank:
-    """The place of a strategy among those that can be the best of a scenario."""
+    """The rank of a strategy among those that can be the best of a scenario."""
 
     row: AcrossRow
     mean: float
-    """Over the scenarios, of 1 for the highest final accuracy, 2 for the next, …; equal ones share their ranks."""
+    """Mean over the scenarios of 1 for the highest final accuracy, 2 for the next, …; equal ones share their ranks."""
 
     tied: bool
-    """Whether it may be as good as the strategy of the lowest mean rank."""
+    """Whether it may be as good as the strategy with the lowest mean rank."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ class Across:
 
     @property
     def ranks(self) -> tuple[Rank, ...]:
-        """Mean ranks from the best on, after Demšar 2006; none if no test over so few scenarios could tell any apart.
+        """Mean ranks, best first, after Demšar 2006; none if a test over so few scenarios could not distinguish any.
 
-        The test is that of ties with the best (`statistics.p_as_good_as_best`), of ranks, with scenarios for seeds: if
-        strategies are equal, their ranks in a scenario could as well be the other way round. It takes 6 scenarios to
+        The test is that of ties with the best (`statistics.p_as_good_as_best`), on ranks, with scenarios instead of
+        seeds: if strategies are equal, their ranks in a scenario could as well be swapped. It takes 6 scenarios to
         reach 0.05. Demšar's critical difference (Nemenyi) is a bound for large numbers of scenarios.
         """
         from scipy.stats import rankdata
@@ -96,7 +96,7 @@ class Across:
 def across(comparisons: Iterable[Comparison]) -> list[Across]:
     """Return each recipe's scenarios with the strategies that are in all of them: two or more of either.
 
-    Streams of different kinds ask for different things, so that their accuracies have no common mean.
+    Streams of different kinds are different tasks, so that their accuracies have no common mean.
     """
     by_recipe: dict[tuple[str, str, str], list[Comparison]] = {}
     for comparison in comparisons:
@@ -140,7 +140,7 @@ def _comparable(rows: Sequence[Row]) -> bool:
 
 
 def _highest(rows: Sequence[Row]) -> float | None:
-    """Return the highest final accuracy that a row of a scenario shows; None if none is above guessing."""
+    """Return the highest final accuracy that a row of a scenario shows; None if none is above chance level."""
     most = max((_shown(row) for row in rows if row.may_be_best), default=None)
     return most if most is not None and most > 100 * chance(rows[0]) else None
 

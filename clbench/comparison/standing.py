@@ -1,4 +1,4 @@
-"""How the rows of a comparison stand to each other: differences, ties with the best, intransigence."""
+"""Relates the rows of a comparison to each other: differences, ties with the best, intransigence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clbench.evaluation.metrics import intransigence
 
 
 def with_evidence(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """Add to each row its differences in final accuracy and its standing; and say what the tests could find at all."""
+    """Add to each row its differences in final accuracy and its standing; also return what the tests could find."""
     measured = [row for row in rows if row.estimates["final_accuracy"]]
     lower = lower_reference(measured)
     to_lower = _differences(measured, lower) if lower else {}
@@ -32,7 +32,7 @@ def with_evidence(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
 
 
 def _standings(contenders: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """Return by label what a row says of the best, which is the last of the contenders."""
+    """Return how each row relates to the best, the last of the contenders, by label."""
     best = contenders[-1]
     p_values: Sequence[float | None] = [None] * len(contenders)
     if len(best.runs) > 1:
@@ -46,7 +46,7 @@ def _standings(contenders: Sequence[Row]) -> dict[str, dict[str, Any]]:
 
 
 def _differences(rows: Sequence[Row], to: Row) -> dict[str, Difference]:
-    """Return the differences in final accuracy of the other rows to one of them, by label, as one family of tests."""
+    """Return the differences in final accuracy between the other rows and `to`, by label, as one family of tests."""
     others = [row for row in rows if row is not to]
     found = statistics.differences([final_accuracies(row) for row in others], final_accuracies(to))
     return {row.strategy: difference for row, difference in zip(others, found, strict=True)}
@@ -56,7 +56,7 @@ def _notes_on_ties(best: Row, some_tied: bool) -> list[str]:
     seeds = len(best.runs)
     if seeds == 1:
         same = [f"≈ marks what ends exactly as high as {best.strategy}."] if some_tied else []
-        return ["No difference here says anything about other seeds, since there is no test from one.", *same]
+        return ["No difference here says anything about other seeds, since one seed allows no test.", *same]
     least = statistics.smallest_joint_p(seeds)
     if least > statistics.LEVEL:
         enough = next(n for n in range(seeds, 100) if statistics.smallest_joint_p(n) <= statistics.LEVEL)
@@ -83,7 +83,7 @@ def with_intransigence(rows: Sequence[Row]) -> list[Row]:
 
 
 def _intransigence(row: Row, joint: Sequence[Counts]) -> Estimate | None:
-    """Chaudhry et al. 2018 give it for each experience; here it is the mean, as that of forgetting is."""
+    """Chaudhry et al. 2018 give it for each experience; here it is the mean, as for forgetting."""
     of_seeds = []
     for run, theirs in zip(row.runs, joint, strict=True):
         after = intransigence(run.counts(), theirs)

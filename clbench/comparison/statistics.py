@@ -1,4 +1,4 @@
-"""What numbers over a few seeds allow one to say: intervals, paired differences, tests, and means over scenarios.
+"""The statistics of numbers over a few seeds: intervals, paired differences, tests, and means over scenarios.
 
 Strategies share their seeds (class order, initial weights, order of batches), so they are compared by the differences
 of their runs with equal seeds. Quantiles are scipy's.
@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import Any
 
 LEVEL = 0.05
-"""At which a difference is called distinguishable: the family-wise error of each family of tests."""
+"""The level at which a difference is called distinguishable: the family-wise error of each family of tests."""
 
 _PATTERNS = 2**12  # as many as 13 seeds have, where a pattern and its negative count once
 _ROUNDING = 1e-9  # by which sums that are equal in exact arithmetic may differ
@@ -27,12 +27,12 @@ class Estimate:
 
     mean: float
     half_width: float | None
-    """None with one seed, where no interval is known."""
+    """None with one seed, which gives no interval."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Paired differences of one strategy's values to another's, over the seeds that both have."""
+    """Paired differences between one strategy's values and another's, over the seeds that both have."""
 
     estimate: Estimate
     p: float | None
@@ -43,7 +43,7 @@ class Difference:
 
 
 def estimate(values: Sequence[float | None]) -> Estimate | None:
-    """mean ± t(0.975, n-1) · s / √n over seeds; None where a value is undefined."""
+    """Return mean ± t(0.975, n-1) · s / √n over seeds; None if a value is undefined."""
     defined = [value for value in values if value is not None]
     if len(defined) < len(values) or not defined:
         return None
@@ -59,8 +59,8 @@ def estimate(values: Sequence[float | None]) -> Estimate | None:
 def sign_flip_p(differences: Sequence[float]) -> float:
     """Return the two-sided p of the mean difference when, under the null, each difference could as well be negative.
 
-    The share of all 2^n sign patterns whose mean is at least as far from 0; beyond 13 differences, of those patterns
-    that `_sign_patterns` chooses. Fisher 1935; Good 2005, "Permutation Tests", section 3.2.
+    It is the share of all 2^n sign patterns whose mean is at least as far from 0; beyond 13 differences, of those
+    patterns that `_sign_patterns` chooses. Fisher 1935; Good 2005, "Permutation Tests", section 3.2.
     """
     import numpy as np
 
@@ -70,10 +70,10 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 
 @functools.lru_cache(maxsize=1)
 def _sign_patterns(seeds: int) -> Any:
-    """Return patterns of signs, a row of `seeds` each: of a pattern and its negative, whose |mean| is one, one.
+    """Return patterns of signs, a row of `seeds` each; one of a pattern and its negative, which have the same |mean|.
 
-    Beyond 13 seeds a subgroup of the patterns, drawn from a fixed seed. A subgroup keeps the test exact, which a
-    sample of patterns that is not drawn anew for every test would not. Koning & Hemerik 2024, arXiv 2202.00967.
+    Beyond 13 seeds, it is a subgroup of the patterns, drawn from a fixed seed. A subgroup keeps the test exact, which
+    a sample of patterns that is not drawn anew for every test would not. Koning & Hemerik 2024, arXiv 2202.00967.
     """
     import numpy as np
 
@@ -111,7 +111,7 @@ def differences(ours: Sequence[Sequence[float]], theirs: Sequence[float]) -> lis
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
-    """Return the mean paired difference, ours less theirs, with its interval; of the same seeds in the same order."""
+    """Return the mean paired difference, ours minus theirs, with its interval; for the same seeds in the same order."""
     made = estimate([a - b for a, b in zip(ours, theirs, strict=True)])
     assert made is not None
     return made
@@ -125,8 +125,8 @@ def p_as_good_as_best(values: Sequence[Sequence[float]]) -> list[float]:
 
     `values` has a row per strategy with the values of the same seeds in the same order. Those whose p is above `LEVEL`
     are a model confidence set (Hansen, Lunde & Nason 2011, statistic T_R): while more than one strategy is left, test
-    that all that are left are equal by their largest paired |t|, and eliminate the lower one of that pair. A p is
-    the largest of the tests up to the strategy's elimination.
+    by their largest paired |t| that all that are left are equal, and eliminate the lower one of that pair. A strategy's
+    p is the largest of the tests up to its elimination.
 
     Each test flips the signs of a seed's differences for all pairs at once, so it holds whatever the correlations and
     variances of the strategies, if they are equal and the differences symmetric. Every strategy that is
@@ -139,7 +139,7 @@ def p_as_good_as_best(values: Sequence[Sequence[float]]) -> list[float]:
     best = int(scores.mean(axis=1).argmax())
     left, right = np.triu_indices(len(scores), 1)
     differences = scores[left] - scores[right]  # (pairs, seeds)
-    # Signs do not change a sum of squares, and the mean over its root rises with |t|: an order is all that is compared.
+    # Signs do not change a sum of squares, and the mean over its root rises with |t|: only the order matters.
     size = np.sqrt((differences**2).sum(axis=1))
     scaled = differences / np.where(size > 0, size, 1)[:, None]
     observed = scaled.sum(axis=1)
@@ -159,7 +159,7 @@ def p_as_good_as_best(values: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _eliminations(observed: Any, left: Any, right: Any, best: int) -> list[tuple[int, Any, float]]:
-    """Return the tests in their order: who is eliminated, the pairs that go with it, and the statistic.
+    """Return the tests in their order: the strategy that is eliminated, the pairs that go with it, and the statistic.
 
     The statistic of pair i, of `left[i]` and `right[i]`, is `observed[i]`; the largest of those that remain is tested.
     """
@@ -179,7 +179,7 @@ def _eliminations(observed: Any, left: Any, right: Any, best: int) -> list[tuple
 
 
 def smallest_joint_p(seeds: int) -> float:
-    """Return the least p that `p_as_good_as_best` can give: of the 2^n patterns two are always as far as the seeds."""
+    """Return the least p that `p_as_good_as_best` can give: two of the 2^n patterns are always as far as the seeds."""
     return max(0.5 ** (seeds - 1), 1 / _PATTERNS)
 
 
@@ -193,18 +193,18 @@ class Aggregate:
     mean: float
     low: float | None
     high: float | None
-    """Bounds of the interval; None where a scenario has one seed."""
+    """Bounds of the interval; None if a scenario has one seed."""
 
 
 def trims(scenarios: int) -> bool:
-    """Whether the interquartile mean of so many scenarios leaves any out, and so is not their plain mean."""
+    """Whether the interquartile mean of this many scenarios leaves any out, and so is not their plain mean."""
     return scenarios >= 4
 
 
 def interquartile_mean(scenarios: Sequence[Sequence[float]]) -> Aggregate:
     """Return the mean over scenarios, each by its mean over seeds, without the lowest and the highest quarter of them.
 
-    The interval is a t-interval of the scenarios that are left, whose seeds vary unequally (Welch 1947): it tells what
+    The interval is a t-interval of the scenarios that are left, whose seeds vary unequally (Welch 1947): it covers what
     other seeds would give on these scenarios, not what other scenarios would. Seeds never count as scenarios. A quarter
     of three scenarios is none: see `trims`. After Agarwal et al. 2021 (arXiv 2108.13264), who pool runs and trim them
     together, and whose bootstrap of so few seeds is too narrow.

@@ -14,10 +14,10 @@ from clbench.comparison.statistics import Difference, Estimate
 from clbench.system.tables import print_table, readable_bytes
 
 IMBALANCED = 1.5
-"""Macro accuracy is shown if the largest test class has at least so many times the samples of the smallest."""
+"""Macro accuracy is shown if the largest test class has at least this many times the samples of the smallest."""
 
 UNEQUAL = 2
-"""It is shown, too, if the most frequent class has more than so many times the training images of the rarest."""
+"""It is also shown if the most frequent class has more than this many times the training images of the rarest."""
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:
@@ -62,8 +62,8 @@ def _html_cell(text: str, first: bool) -> str:
 def headings(comparison: Comparison) -> dict[str, str]:
     """Return the table's columns, name to heading.
 
-    Those that are undefined in every row are left out, and macro accuracy where classes are nearly of one size, so that
-    it is the final accuracy over again.
+    Columns that are undefined in every row are left out, and so is macro accuracy if classes are nearly of the same
+    size, since it then repeats the final accuracy.
     """
     defined = {key: text for key, text in COLUMNS.items() if any(row.estimates[key] for row in comparison.rows)}
     if comparison.imbalance < IMBALANCED and comparison.training_imbalance <= UNEQUAL:
@@ -96,7 +96,7 @@ def cells(row: Row, columns: dict[str, str]) -> dict[str, str]:
 
 
 def text_of(value: Estimate | None, column: str) -> str:
-    """Return an estimate as people read it: shares in percent, with their interval."""
+    """Return an estimate as text: shares in percent, with their interval."""
     if value is None:
         return "–"
     if column in SHARES:

@@ -1,1 +1,1 @@
-"""Where planned runs are done: on this machine, on a Ray cluster, by Slurm, or by a third party's executor."""
+"""Where planned runs are executed: on this machine, on a Ray cluster, by Slurm, or by a third party's executor."""

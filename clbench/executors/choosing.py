@@ -1,4 +1,4 @@
-"""Which executor `--on NAME[:OPTIONS]` asks for: local, ray, slurm, or a third party's by its entry point."""
+"""Chooses the executor for `--on NAME[:OPTIONS]`: local, ray, slurm, or a third party's by its entry point."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GROUP = "clbench.executors"
 
 
 def require_executor(request: Request) -> None:
-    """Raise UsageError if there is no such executor, or it has no use for what is said to it."""
+    """Raise UsageError if there is no such executor, or if it does not take the options that are given."""
     name, _, options = request.on.partition(":")
     if name not in _OWN and name not in (theirs := _of_third_parties()):
         known = [*_OWN, *theirs]
@@ -30,10 +30,10 @@ def require_executor(request: Request) -> None:
 
 
 def open_executor(command: Command) -> Executor:
-    """Return the executor that the command's request asks for.
+    """Return the executor that the command's request names.
 
-    Raises UsageError for a name or options that none has, MachineError if what it needs is not installed, and
-    PluginError for a third party's that fails.
+    Raises UsageError for an unknown name or option, MachineError if what it needs is not installed, and PluginError
+    for a third party's that fails.
     """
     require_executor(command.request)
     name, _, options = command.request.on.partition(":")

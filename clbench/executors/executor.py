@@ -1,4 +1,4 @@
-"""What every executor has in common: what is done already is skipped, and how the others end is told in order."""
+"""The base class of executors: runs that are already published are skipped, and outcomes are returned in order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clbench.system.signals import Interruption
 
 @dataclass(frozen=True)
 class Command:
-    """The command whose runs an executor does."""
+    """The command whose runs an executor executes."""
 
     request: Request
     interruption: Interruption
@@ -34,11 +34,11 @@ class Command:
 
 
 class Executor(ABC):
-    """Does planned runs, wherever that is; a context that lasts as long as the command.
+    """Executes planned runs, wherever that is; a context manager that lasts as long as the command.
 
-    Where a run is done changes neither what identifies it nor a byte of what is published, apart from
-    environment.json and costs.json. An executor sends the events of its runs to `command.notify`, one RunFinished or
-    RunFailed for each at its end.
+    Where a run is executed changes neither its identity nor a byte of what is published, apart from
+    environment.json and costs.json. An executor sends the events of its runs to `command.notify`, with one RunFinished
+    or RunFailed at the end of each.
     """
 
     def __init__(self, command: Command) -> None:
@@ -59,13 +59,13 @@ class Executor(ABC):
 
     @abstractmethod
     def do(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
-        """Do runs that are not published yet, and publish them in `results`; return their outcomes in any order.
+        """Execute runs that are not published yet, and publish them in `results`; return their outcomes in any order.
 
-        A failed run does not keep the others from running. Raises what concerns them all, and Interrupted.
+        A failed run does not keep the others from running. Raises errors that concern them all, and Interrupted.
         """
 
     def execute(self, planned: Sequence[Planned], folder: Path) -> list[Outcome]:
-        """Do every run that is not published in the results `folder` yet; return the outcomes in the order planned.
+        """Execute every run not yet published in the results `folder`; return the outcomes in the order planned.
 
         Raises what `do` raises.
         """

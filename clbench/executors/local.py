@@ -1,4 +1,4 @@
-"""Does planned runs on this machine: in this process, or several at once in worker processes."""
+"""Executes planned runs on this machine: in this process, or several at once in worker processes."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from clbench.system.signals import GRACE, Interrupted
 
 
 class Local(Executor):
-    """Does runs on this machine. Its workers start when they are first needed and stay until the command ends."""
+    """Executes runs on this machine. Its workers start when they are first needed and stay until the command ends."""
 
     def __init__(self, command: Command) -> None:
         super().__init__(command)
         self._pool: Pool | None = None
 
     def close(self, stop: bool) -> None:
-        """End the workers; with `stop` at the next batch or after a while, else when they have nothing more to do."""
+        """End the workers: with `stop` at the next batch or after a while, otherwise when they have no more to do."""
         if self._pool:
             self._pool.close(stop)
 
     def do(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
-        """Do runs that are not published yet; see Executor.do."""
+        """Execute runs that are not published yet; see Executor.do."""
         request, notify = self.command.request, self.command.notify
         threads, device = most_needed(planned)
         jobs = 1 if request.jobs is None else request.jobs
@@ -58,7 +58,7 @@ class Local(Executor):
         command, request = self.command, self.command.request
         around = RunContext(results, data_folder(request.data), command.interruption, command.notify, request.share)
         outcomes: dict[str, Outcome | None] = {}
-        for wait in (False, True):  # what another process is doing comes last, when it may be finished
+        for wait in (False, True):  # what another process is running comes last, when it may be finished
             for run in planned:
                 if outcomes.get(run.name) is None:
                     own = replace(around, keep=run.keep, track=run.track)
@@ -68,7 +68,7 @@ class Local(Executor):
 
 
 class Pool:
-    """Worker processes that share the runs of a grid, each of which does one run after another."""
+    """Worker processes that share the runs of a grid, each of which executes one run after another."""
 
     def __init__(self, data: Path, share: bool, notify: Listener) -> None:
         self._data, self._share, self._listener = data, share, notify
@@ -81,10 +81,10 @@ class Pool:
         self._threads: ThreadPoolExecutor | None = None
 
     def execute(self, planned: Sequence[Planned], results: ResultsFolder, at_once: int) -> list[Outcome]:
-        """Do all runs, `at_once` at a time, and return their outcomes in the order planned."""
+        """Execute all runs, `at_once` at a time, and return their outcomes in the order planned."""
         self._threads = ThreadPoolExecutor(at_once)
         outcomes: dict[str, Outcome | None] = {}
-        for wait in (False, True):  # what another process is doing comes last, when it may be finished
+        for wait in (False, True):  # what another process is running comes last, when it may be finished
             missing = [run for run in planned if outcomes.get(run.name) is None]
             runs = RunQueue(missing)
             futures = [self._threads.submit(self._next, runs, results, wait) for _ in missing]
@@ -94,7 +94,7 @@ class Pool:
         return [outcome for run in planned if (outcome := outcomes[run.name])]
 
     def close(self, stop: bool) -> None:
-        """End the workers; with `stop` at the next batch or after a while, else when they have nothing more to do."""
+        """End the workers: with `stop` at the next batch or after a while, otherwise when they have no more to do."""
         self._stopping = stop
         self._starter.submit(lambda: None).result()  # no worker is being started any more
         if self._threads:

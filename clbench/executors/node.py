@@ -1,8 +1,8 @@
-"""A machine that does runs for a command on another one, with which it shares no files.
+"""Executes runs on a machine for a command on another one, with which it shares no files.
 
-Runs are built in a private folder of the command's on this machine, as in any results folder, and their files are given
-back. What a run goes on from is given back too, after every experience. A run is done in a worker's process, which
-imports torch; nothing here does.
+Runs are built in a private folder for the command on this machine, as in any results folder, and their files are sent
+back. So are their checkpoints, after every experience. A run is executed in a worker process, which imports torch;
+nothing here does.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ from clbench.system.files import replacing
 
 @dataclass(frozen=True)
 class Terms:
-    """What a command asks of the machines that do its runs."""
+    """What a command requires of the machines that execute its runs."""
 
     command: str
     """Identifies the command."""
 
     executor: str
     versions: Mapping[str, str | None]
-    """Those of the machine that the command was given on."""
+    """Those of the machine on which the command was given."""
 
     allow_mixed: bool
     share: bool
     data: str | None
-    """The data folder, if it was named; else each machine's own."""
+    """The data folder, if it was named; otherwise each machine's own."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a run."""
+    """The outcome of a run."""
 
     status: str
     """`finished`, `failed` or `diverged`."""
 
     message: str
     files: Mapping[str, bytes]
-    """The run's files by name, its manifest among them; none if its process died."""
+    """The run's files by name, including its manifest; none if its process died."""
 
 
 Checkpoint = Mapping[str, bytes]
@@ -63,7 +63,7 @@ Checkpoint = Mapping[str, bytes]
 
 
 def differing_versions(terms: Terms) -> str:
-    """Return in which packages this machine differs from the command's, as `torch 2.4.0 (not 2.5.1)`; or nothing."""
+    """Return how this machine's packages differ from the command's, as `torch 2.4.0 (not 2.5.1)`; or nothing."""
     own = environment.versions()
     return ", ".join(
         f"{name} {own[name] or 'not installed'} (not {wanted})"
@@ -78,10 +78,10 @@ def node_data(terms: Terms) -> Path:
 
 
 def check_node(terms: Terms, datasets: Mapping[str, str]) -> None:
-    """Raise unless this machine can do runs on `datasets` (their hashes by name); built-in ones are fetched first.
+    """Raise unless this machine can execute runs on `datasets` (hashes by name); built-in ones are fetched first.
 
     Raises MachineError for other versions, and DataError for a dataset that is missing and that this machine cannot
-    get by itself, or that is another one of the same name.
+    fetch by itself, or that is a different one with the same name.
     """
     if (differing := differing_versions(terms)) and not terms.allow_mixed:
         raise MachineError(
@@ -111,12 +111,12 @@ def check_node(terms: Terms, datasets: Mapping[str, str]) -> None:
 
 
 def name() -> str:
-    """Return what this machine is called in messages."""
+    """Return the name of this machine in messages."""
     return f"node {platform.node()}"
 
 
 class Node:
-    """Does parcels of one command on this machine, one after another, in a worker process."""
+    """Executes the parcels of one command on this machine, one after another, in a worker process."""
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
@@ -135,7 +135,7 @@ class Node:
         on_event: Callable[[Event], None],
         on_checkpoint: Callable[[Checkpoint], None],
     ) -> Done:
-        """Do a run, from where `resume` says; give its events and checkpoints back as they come, its files at the end.
+        """Execute a run from the checkpoint `resume`; pass on its events and checkpoints, and return its files.
 
         Raises DataError, MachineError and the other errors that concern more than this run.
         """
@@ -155,7 +155,7 @@ class Node:
             if isinstance(event, CheckpointSaved):
                 with contextlib.suppress(FileNotFoundError):  # the run has ended meanwhile
                     on_checkpoint(_changed(work, sent))
-            if not isinstance(event, RunFinished | RunFailed | RunSkipped):  # the command tells how the run ended
+            if not isinstance(event, RunFinished | RunFailed | RunSkipped):  # the command reports how the run ended
                 on_event(event)
 
         worker = self._started(data)
@@ -173,7 +173,7 @@ class Node:
         return self._handed_over(outcome)
 
     def close(self) -> None:
-        """End the worker process, and let go of the folder."""
+        """End the worker process, and release the folder."""
         if self._worker:
             self._worker.end(stop=False)
             self._worker.ended()
@@ -198,7 +198,7 @@ class Node:
 
 
 def lay_checkpoint(work: Path, files: Checkpoint) -> None:
-    """Put the files of a checkpoint into a work folder; the one that says how far it is comes last."""
+    """Put the files of a checkpoint into a work folder; the one that records the progress comes last."""
     for file in sorted(files, key=lambda file: file == CHECKPOINT):
         with replacing(work / file) as target:
             os.fchmod(target.fileno(), 0o600)  # what others can write is not read again
@@ -206,7 +206,7 @@ def lay_checkpoint(work: Path, files: Checkpoint) -> None:
 
 
 def checkpoint_in(work: Path) -> Checkpoint:
-    """Return the files of the checkpoint in a work folder, while its run may go on; none if there is no checkpoint."""
+    """Return the files of the checkpoint in a work folder, while its run may continue; none if there is none."""
     if not (work / CHECKPOINT).is_file():
         return {}
     return _changed(work, {})
@@ -214,7 +214,7 @@ def checkpoint_in(work: Path) -> Checkpoint:
 
 def _changed(work: Path, sent: dict[str, int]) -> Checkpoint:
     """Return the files of a checkpoint that have changed since they were `sent`, and note that they are sent."""
-    # First the one that says how far it is: what the others have beyond that does no harm.
+    # The one that records the progress comes first: what the others have beyond that does no harm.
     names = sorted((path.name for path in work.iterdir() if path.is_file()), key=lambda name: name != CHECKPOINT)
     changed = {}
     for file in names:
@@ -227,7 +227,7 @@ def _changed(work: Path, sent: dict[str, int]) -> Checkpoint:
 
 
 def clear_node(command: str) -> None:
-    """Remove the folder of a command on this machine, and those of commands whose processes all ended."""
+    """Remove the folder of a command on this machine, and those of commands whose processes have all ended."""
     top = _top()
     for folder in top.iterdir() if top.is_dir() else ():
         with contextlib.suppress(OSError), (folder / "held").open("w") as held:
@@ -248,7 +248,7 @@ def _private_folder(command: str) -> Path:
             each.mkdir(mode=0o700, exist_ok=True)
             status = each.lstat()
             if each.is_symlink() or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-                raise MachineError(f"{name()}: {each} is not this user's alone", "Remove it, or set TMPDIR.")
+                raise MachineError(f"{name()}: {each} is not private to this user", "Remove it, or set TMPDIR.")
     except OSError as error:
         raise MachineError(f"{name()}: cannot write to {folder}: {error.strerror}", "Set TMPDIR.") from error
     return folder

@@ -1,8 +1,8 @@
-"""Does runs on a Ray cluster, whose machines need not share files with this one.
+"""Executes runs on a Ray cluster, whose machines need not share files with this one.
 
-Each run is a task of Ray's, which places it where its cores and GPUs are free, and starts it again elsewhere if its
-machine is lost; see ray_tasks.py. Its events and checkpoints come back through a mailbox. The files of a finished run
-are the task's result, and are published here, as a local run's would be.
+Each run is a Ray task. Ray places it where its cores and GPUs are free, and starts it again elsewhere if its machine is
+lost; see ray_tasks.py. Its events and checkpoints come back through a mailbox. The files of a finished run are the
+task's result, and are published here, as a local run's would be.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ from clbench.runs.kept_networks import check_kept
 from clbench.runs.outcome import Outcome
 
 RETRIES = 20
-"""How often a run is started again whose machine was lost. It goes on from its last experience each time."""
+"""How often a run whose machine was lost is started again. It resumes after its last experience each time."""
 
 _ANSWER_SECONDS = 60.0
-"""How long a machine may take to say whether it can do the runs."""
+"""How long a machine may take to report whether it can execute the runs."""
 
 MOST_UNDER_WAY = 4000
-"""Runs that are handed to the cluster at a time; each has two open files here."""
+"""The most runs that are handed to the cluster at a time; each has two open files here."""
 
 _POLL_SECONDS = 0.2
 
 
 class RayExecutor(Executor):
-    """Does runs on the Ray cluster at the address that follows `ray:`, on one that is running, or on a new one here."""
+    """Executes runs on the Ray cluster at the address after `ray:`, on one that is running, or on a new one here."""
 
     def __init__(self, command: Command) -> None:
         super().__init__(command)
@@ -84,11 +84,11 @@ class RayExecutor(Executor):
         self._flights: dict[Any, _Flight] = {}
         self._surveyed: set[str] = set()
         self._said: list[str] = []
-        """What Ray has said of its machines."""
+        """Ray's messages about its machines."""
 
     def do(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
-        """Do runs that are not published yet; see Executor.do."""
-        # What a signal's handler raises in Ray's native code comes out as a SystemError. So the first signal waits for
+        """Execute runs that are not published yet; see Executor.do."""
+        # What a signal's handler raises in Ray's native code surfaces as a SystemError. So the first signal waits for
         # the next check; a second one comes through.
         try:
             own_output = contextlib.redirect_stdout(WithoutRays(sys.stdout, self._said))
@@ -110,7 +110,7 @@ class RayExecutor(Executor):
             while waiting and len(self._flights) < self._room(planned):
                 run, waiting = queue.take(), waiting - 1
                 self._begin(run, results, outcomes, elsewhere)
-            if elsewhere and not waiting and not self._flights:  # another process is doing the rest
+            if elsewhere and not waiting and not self._flights:  # another process is running the rest
                 time.sleep(1)
                 again, elsewhere = elsewhere, []
                 for run in again:
@@ -122,12 +122,12 @@ class RayExecutor(Executor):
         return outcomes
 
     def close(self, stop: bool) -> None:
-        """Cancel the runs that are under way, and leave the cluster; one that was started here ends."""
+        """Cancel the runs that are under way, and leave the cluster; stop it if it was started here."""
         if not self._connected:
             return
         # Ray ends a process that is interrupted while it leaves the cluster, with an exit code of its own.
         with contextlib.redirect_stdout(WithoutRays(sys.stdout, self._said)), self.command.interruption.held():
-            with contextlib.suppress(Exception):  # the cluster may be what was lost
+            with contextlib.suppress(Exception):  # the cluster itself may be lost
                 for task in list(self._flights):
                     ray.cancel(task, force=True)
                 if not self._started_here:
@@ -160,7 +160,7 @@ class RayExecutor(Executor):
         )
 
     def _survey(self, planned: Sequence[Planned]) -> None:
-        """Ask every machine whether it can do the runs. Raises what check_node raises, for the first that cannot."""
+        """Ask every machine whether it can execute the runs. Raises check_node's error for the first that cannot."""
         datasets = {run.spec.scenario.dataset: run.spec.scenario.dataset_sha256 for run in planned}
         asked = {on_node(node, ray_tasks.checked).remote(self._terms, datasets): node for node in node_ids()}
         answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_SECONDS)
@@ -175,14 +175,14 @@ class RayExecutor(Executor):
                 self._surveyed.add(asked[answer])
         if silent:
             self.command.notify(
-                Note(f"{len(silent)} nodes of the cluster have not answered in {_ANSWER_SECONDS:.0f} s")
+                Note(f"{len(silent)} nodes of the cluster did not answer within {_ANSWER_SECONDS:.0f} s")
             )
         if problems:
             messages = dict.fromkeys(problem.message for problem in problems)
             raise getattr(errors, problems[0].kind)("\n".join(messages), problems[0].hint)
 
     def _say_if_none_fits(self, planned: Sequence[Planned]) -> None:
-        """Say that runs wait if no machine of the cluster is large enough: one may still join."""
+        """Report that runs wait if no machine of the cluster is large enough: one may still join."""
         threads, device = most_needed(planned)
         needs = {"CPU": float(threads), "GPU": self._gpus if device == "cuda" else 0.0}
         if any(all(have.get(kind, 0.0) >= amount for kind, amount in needs.items()) for have in machines()):
@@ -193,7 +193,7 @@ class RayExecutor(Executor):
         )
 
     def _room(self, planned: Sequence[Planned]) -> int:
-        """Return how many runs may be under way: some more than there is room for, so that none waits for its order."""
+        """Return how many runs may be under way: some more than there is room for, so that no core waits for one."""
         jobs = self.command.request.jobs
         if isinstance(jobs, int):
             return jobs
@@ -217,7 +217,7 @@ class RayExecutor(Executor):
         elsewhere: list[Planned],
         told: bool = False,
     ) -> None:
-        """Hand a run to the cluster, unless it is published meanwhile or another process is doing it."""
+        """Hand a run to the cluster, unless it has been published meanwhile or another process is running it."""
         if run.plugin.sha256 not in self._sources:
             self._sources[run.plugin.sha256] = source_of(run.plugin)
         identity = run_id(run.spec)
@@ -253,7 +253,7 @@ class RayExecutor(Executor):
         return task.remote(self._terms, packed(run), self._sent, resume, self._mailbox)
 
     def _hear(self, results: ResultsFolder) -> None:
-        """Pass on what has come into the mailbox, and keep the checkpoints."""
+        """Pass on what has arrived in the mailbox, and store the checkpoints."""
         flights = {run_id(flight.run.spec): flight for flight in self._flights.values()}
         try:
             messages = ray.get(self._mailbox.take.remote())
@@ -290,7 +290,10 @@ class RayExecutor(Executor):
             except ray.exceptions.RayError as error:
                 reason = " ".join(str(error).split())
                 outcome = Outcome(
-                    flight.run.name, "failed", results.path, f"the cluster gave it up: {type(error).__name__}: {reason}"
+                    flight.run.name,
+                    "failed",
+                    results.path,
+                    f"the cluster gave up on it: {type(error).__name__}: {reason}",
                 )
             finally:
                 del self._flights[task]

@@ -1,7 +1,7 @@
-"""Does runs as an array job of a Slurm cluster, whose machines share the results folder and the data folder.
+"""Executes runs as an array job on a Slurm cluster, whose machines share the results folder and the data folder.
 
-A job that comes near its time limit is queued again, and its run goes on from its last experience. Jobs outlive the
-command: given again, it finds those that are queued or running and waits for them.
+A job that comes near its time limit is queued again, and its run resumes after its last experience. Jobs outlive the
+command: if it is given again, it finds those that are queued or running and waits for them.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from clbench.system.files import replace_file
 from clbench.system.own_python import code_command
 
 FOLDER = "slurm"
-"""In the work folder of the results: what jobs are told and tell, a folder for each submission."""
+"""In the work folder of the results: the orders and logs of jobs, one folder for each submission."""
 
 RECORD = "jobs.json"
 LARGEST_ARRAY = 1000
-"""Jobs of an array at most, as Slurm's own default is; each then does several runs."""
+"""The most jobs of an array, which is Slurm's own default; if there are more runs, each job executes several."""
 
 RESTARTS = 20
 """How often a job may reach its time limit and be queued again."""
@@ -55,12 +55,12 @@ _IN_A_JOB = "import sys; del sys.argv[1:4]; from submitit.core.submission import
 
 _LOOK_SECONDS = 0.5
 _STATE_SECONDS = 20.0
-"""How often Slurm is asked for the states of all jobs; what they tell is read more often."""
+"""How often Slurm is asked for the states of all jobs; their logs are read more often."""
 
 
 class SlurmExecutor(Executor):
-    """Does runs as an array job. Options: `time` in minutes, `mem` in GB, `cluster=local` to try it without Slurm, and
-    others that sbatch knows, as `partition=gpu` or `account=mine`."""
+    """Executes runs as an array job. Options: `time` in minutes, `mem` in GB, `cluster=local` to try it without Slurm,
+    and others that sbatch accepts, such as `partition=gpu` or `account=mine`."""
 
     def __init__(self, command: Command) -> None:
         super().__init__(command)
@@ -71,18 +71,18 @@ class SlurmExecutor(Executor):
         if self._cluster == "slurm" and shutil.which("sbatch") is None:
             raise MachineError(
                 "there is no Slurm here: the command sbatch is missing",
-                "Give the command on a login node of the cluster. To try it here: --on slurm:cluster=local",
+                "Run the command on a login node of the cluster. To try it here: --on slurm:cluster=local",
             )
         self._jobs: list[_Job] = []
 
     def do(self, planned: Sequence[Planned], results: ResultsFolder) -> list[Outcome]:
-        """Do runs that are not published yet; see Executor.do."""
+        """Execute runs that are not published yet; see Executor.do."""
         wanted = {run.name: run for run in planned}
         self._jobs = list(_left_over(results, wanted))
         adopted = {name for job in self._jobs for name in job.runs}
         if adopted:
             runs = f"{len(adopted)} runs are" if len(adopted) > 1 else "1 run is"
-            self.command.notify(Note(f"Slurm: {runs} queued or under way from before"))
+            self.command.notify(Note(f"Slurm: {runs} queued or under way from an earlier command"))
         if missing := [run for run in planned if run.name not in adopted]:
             self._jobs += self._submit(missing, results)
         outcomes: dict[str, Outcome] = {}
@@ -94,7 +94,7 @@ class SlurmExecutor(Executor):
             if self._cluster == "slurm" and time.monotonic() - asked > _STATE_SECONDS:
                 states, asked = job_states(), time.monotonic()
             for job in self._jobs:
-                ended = job.ended(states)  # before what it told is read: then nothing more comes
+                ended = job.ended(states)  # before its log is read: then nothing more comes
                 for outcome in self._told(job, wanted):
                     self._note(outcome, outcomes, results)
                 for outcome in self._lost(job, outcomes, wanted, results) if ended else ():
@@ -132,7 +132,7 @@ class SlurmExecutor(Executor):
                 jobs = [executor.submit(task) for task in tasks]
         except (submitit.core.utils.FailedJobError, FileNotFoundError) as error:
             shutil.rmtree(folder)
-            raise MachineError(f"Slurm did not take the job: {' '.join(str(error).split())}") from error
+            raise MachineError(f"Slurm did not accept the job: {' '.join(str(error).split())}") from error
         names = [[run.name for run in part] for part in parts]
         own = list(zip(jobs, logs, names, strict=True))
         record = [{"job": job.job_id, "log": log.name, "runs": told} for job, log, told in own]
@@ -161,12 +161,12 @@ class SlurmExecutor(Executor):
             more = {key: value for key, value in options.items() if key not in known}
             parameters |= {"slurm_additional_parameters": more} if more else {}
         elif options:
-            raise UsageError(f"--on slurm: cluster=local has no {', '.join(options)}")
+            raise UsageError(f"--on slurm: cluster=local does not take {', '.join(options)}")
         executor.update_parameters(**parameters)
         return executor
 
     def _told(self, job: _Job, wanted: dict[str, Planned]) -> Iterator[Outcome]:
-        """Pass on what a job has told since the last time; yield how its runs ended."""
+        """Pass on what a job has logged since the last call; yield how its runs ended."""
         for values in job.read():
             if "error" in values:
                 raise getattr(errors, values["error"])(values["message"], values["hint"])
@@ -178,7 +178,7 @@ class SlurmExecutor(Executor):
     def _lost(
         self, job: _Job, known: dict[str, Outcome], wanted: dict[str, Planned], results: ResultsFolder
     ) -> Iterator[Outcome]:
-        """Yield how the runs ended of which a job that has ended told nothing."""
+        """Yield how the runs ended whose end is not in the log of a job that has ended."""
         for name in job.runs:
             if name in wanted and name not in known:
                 if there := results.settled(name, run_id(wanted[name].spec)):
@@ -200,7 +200,7 @@ class SlurmExecutor(Executor):
 
 @dataclass
 class _Job:
-    """A job of the array, and what it tells."""
+    """A job of the array, and its log."""
 
     job: Any
     log: Path
@@ -216,7 +216,7 @@ class _Job:
             os.kill(int(self.job.job_id), signal.SIGTERM)  # submitit's SIGINT would be answered with a traceback
 
     def read(self) -> Iterator[dict[str, Any]]:
-        """Yield what the job has told since the last time, line by line."""
+        """Yield what the job has logged since the last call, line by line."""
         if not self.log.exists():
             return
         with self.log.open("rb") as file:
@@ -225,11 +225,11 @@ class _Job:
                 if not line.endswith(b"\n"):  # it is still being written
                     break
                 self.read_so_far += len(line)
-                with contextlib.suppress(ValueError):  # cut off when the job was killed, and gone on with after it
+                with contextlib.suppress(ValueError):  # cut off when the job was killed, and continued after it
                     yield json.loads(line)
 
     def ended(self, states: Mapping[str, str] | None) -> bool:
-        """Return whether the job has ended, to what Slurm has said of the `states` of all jobs; None is nothing."""
+        """Return whether the job has ended, given the `states` of all jobs from Slurm; None if it did not answer."""
         if not isinstance(self.job, submitit.SlurmJob):
             self.state = self.job.state
             return bool(self.job.done())
@@ -251,7 +251,9 @@ def _left_over(results: ResultsFolder, wanted: dict[str, Planned]) -> Iterator[_
     records = sorted((results.path / WORK / FOLDER).glob(f"*/{RECORD}"))
     states = job_states() if records else {}
     if states is None:
-        raise MachineError("Slurm does not answer which jobs there are from before", "See what `squeue` says.")
+        raise MachineError(
+            "Slurm does not report which jobs remain from earlier commands", "Check what `squeue` prints."
+        )
     alive = {job for job, state in states.items() if state not in ENDED}
     for record in records:
         entries = json.loads(record.read_text())
@@ -265,7 +267,7 @@ def _left_over(results: ResultsFolder, wanted: dict[str, Planned]) -> Iterator[_
 
 
 def _program() -> str:
-    """Return what submitit is told to start as Python in a job."""
+    """Return the command that submitit starts as Python in a job."""
     python, *words = code_command(_IN_A_JOB)
     return shlex.join([python, "-u", *words])
 

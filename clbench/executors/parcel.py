@@ -1,6 +1,6 @@
-"""A run with all that it needs on a machine that shares no files with this one: packed here, opened there.
+"""Packs a run with all that it needs on a machine that shares no files with this one, and opens it there.
 
-Files travel by the hash of their content, so that what many runs have in common is sent once.
+Files are sent by the hash of their content, so that what many runs have in common is sent once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Parcel:
     """As JSON."""
 
     strategy: str
-    """Name of the strategy; its file has the hash that the spec says."""
+    """Name of the strategy; its file has the hash that the spec states."""
 
     strategy_file: str | None
     """Name of the strategy's file; None for one of Avalanche's own, which comes with Avalanche."""
@@ -50,7 +50,7 @@ def packed(run: Planned) -> Parcel:
 
 
 def source_of(plugin: Plugin) -> bytes:
-    """Return the content of a strategy's file. Raises PluginError if it is no longer what the run was planned with."""
+    """Return the content of a strategy's file. Raises PluginError if it changed after the run was planned."""
     content = plugin.path.read_bytes() if plugin.path.is_file() else b""
     if hashlib.sha256(content).hexdigest() != plugin.sha256:
         raise PluginError(f"{plugin.path} changed after the run was planned", "Start the command again.")
@@ -58,7 +58,7 @@ def source_of(plugin: Plugin) -> bytes:
 
 
 def files_of(run: Planned, data: Path) -> dict[str, Path]:
-    """Return the files that a run needs, by the hash that they go by: plug-ins, and weights from the `data` folder."""
+    """Return the files that a run needs, by the hash that identifies them: plug-ins, and weights from `data`."""
     files = {} if is_avalanches(run.plugin.name) else {run.plugin.sha256: run.plugin.path}
     if run.network:
         files[hashlib.sha256(run.network.read_bytes()).hexdigest()] = run.network
@@ -70,7 +70,7 @@ def files_of(run: Planned, data: Path) -> dict[str, Path]:
 def opened(parcel: Parcel, place: Path, data: Path, content: Callable[[str], bytes]) -> Planned:
     """Return the run with its files in the folder `place`, and its weights in the `data` folder.
 
-    `content` gives a file by its hash; it is asked for what is not there yet.
+    `content` returns a file by its hash; it is called for files that are not there yet.
     """
     spec = RunSpec.model_validate(parcel.spec)
     if parcel.strategy_file is None:

@@ -1,4 +1,4 @@
-"""The Ray cluster that a command joins or starts: its machines, and what Ray says of them."""
+"""Joins or starts a Ray cluster for a command, and reports on its machines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CONNECTION_SECONDS = 10.0
 
 
 def join_or_start(address: str | None) -> bool:
-    """Join the cluster at `address`, or one that runs on this machine; without either start one, and return True.
+    """Join the cluster at `address`, or one that runs on this machine; without either, start one and return True.
 
     Raises MachineError if there is none at the address.
     """
@@ -40,7 +40,7 @@ def join_or_start(address: str | None) -> bool:
                     f"no Ray cluster can be joined at {address}: {str(error).partition(chr(10))[0]}",
                     "Start one there with `ray start --head`, or start one here: --on ray",
                 ) from error
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of ours tells nobody that it is used
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # our own cluster reports its use to nobody
         _keep_to_this_machine()
         ray.init(
             address="local",
@@ -53,17 +53,17 @@ def join_or_start(address: str | None) -> bool:
 
 
 def _keep_to_this_machine() -> None:
-    """Have a cluster that is started from now on listen on the loopback address alone, as Ray does on other systems.
+    """Make a cluster that is started from now on listen only on the loopback address, as Ray does on other systems.
 
-    Else whoever reaches this machine could run code on it. Ray read the variable when it was imported, which is before
-    it is known whether a cluster elsewhere is joined; the processes that it starts read it anew.
+    Otherwise anyone who can reach this machine could run code on it. Ray read the variable when it was imported, before
+    it was known whether a cluster elsewhere is joined; the processes that it starts read it again.
     """
     os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def raise_file_limit(files: int) -> None:
-    """Allow this process some more than so many open files, as far as the system does."""
+    """Allow this process somewhat more than this many open files, as far as the system permits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = files + 500
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -80,13 +80,13 @@ def _require_answer(address: str) -> None:
 
 
 def resources() -> dict[str, float]:
-    """Return what the whole cluster has, used or not."""
+    """Return the resources of the whole cluster, used or not."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return resources
 
 
 def machines() -> list[dict[str, float]]:
-    """Return what each machine of the cluster has, used or not."""
+    """Return the resources of each machine of the cluster, used or not."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
@@ -96,22 +96,22 @@ def node_ids() -> list[str]:
 
 
 def on_node(node: str | None, what: Any) -> Any:
-    """Return a function as a task, or a class as an actor, that needs no core, on a certain machine if one is named."""
+    """Return a function as a task, or a class as an actor, that needs no core, on the machine that is named, if any."""
     strategy = None if node is None else NodeAffinitySchedulingStrategy(node, soft=False)
     return ray.remote(what).options(num_cpus=0, scheduling_strategy=strategy)
 
 
 class WithoutRays(io.TextIOBase):
-    """Standard output, without what Ray prints there of its machines, at length, whatever it is told.
+    """Standard output without Ray's long messages about its machines, which no option turns off.
 
-    Of that the first sentence is kept.
+    Their first sentences are kept.
     """
 
     def __init__(self, stream: TextIO, said: list[str]) -> None:
         self._stream, self._own, self._ends_line = stream, said, False
 
     def write(self, text: str) -> int:
-        """Write, or keep what is Ray's own."""
+        """Write the text, or keep it if it is Ray's own."""
         if "(raylet" in text[:20]:
             message = text.partition(")")[2].removeprefix("\x1b[0m").strip()
             self._own.append(message.partition("\n")[0].partition(". ")[0].rstrip(".") + ".")
@@ -128,7 +128,7 @@ class WithoutRays(io.TextIOBase):
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Within, nobody replaces the handlers of Ctrl-C and SIGTERM for good: Ray would."""
+    """Restore the handlers of Ctrl-C and SIGTERM at the end of this context: Ray replaces them."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

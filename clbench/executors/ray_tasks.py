@@ -1,4 +1,4 @@
-"""What runs on the machines of a Ray cluster: runs, the check of a machine, and the mailbox for what runs report."""
+"""The tasks on the machines of a Ray cluster: runs, the check of a machine, and the mailbox for what runs report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clbench.executors.parcel import Parcel
 from clbench.results.run_spec import RunSpec, run_id
 
 _PROGRESS_SECONDS = 2.0
-"""Least time between two messages on the progress of a run: what a hundred machines send is read by one process."""
+"""Minimum time between two messages on the progress of a run: one process reads what a hundred machines send."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Failure:
 
 
 class Mailbox:
-    """What runs send to the command: events, and checkpoints, of which it keeps the last for a run's next start.
+    """Collects what runs send to the command: events, and checkpoints, the last of which serves a run's next start.
 
     An actor with one thread, so that the messages of a run stay in order.
     """
@@ -46,12 +46,12 @@ class Mailbox:
     def begin(self, run: str, attempt: str, node: str) -> Checkpoint:
         """Return the last checkpoint of a run, which is started for the first time or again."""
         if run in self._attempts:
-            self._messages.append((run, Note(f"its node was lost, it goes on on {node}")))
+            self._messages.append((run, Note(f"its node was lost, it continues on {node}")))
         self._attempts[run] = attempt
         return self._checkpoints.get(run, {})
 
     def post(self, run: str, attempt: str, message: Event | Checkpoint) -> None:
-        """Keep a message for the command, unless the run was started again: then the sender is taken for dead."""
+        """Keep a message for the command, unless the run was started again: then the sender is considered dead."""
         if self._attempts.get(run) != attempt:
             return
         if isinstance(message, Mapping):
@@ -59,7 +59,7 @@ class Mailbox:
         self._messages.append((run, message))
 
     def take(self) -> list[tuple[str, Event | Checkpoint]]:
-        """Return the messages that have come since the last time."""
+        """Return the messages that have arrived since the last call."""
         taken, self._messages = self._messages, []
         return taken
 
@@ -74,7 +74,7 @@ _here: dict[str, Node] = {}
 
 
 def do(terms: Terms, parcel: Parcel, sent: Mapping[str, Any], resume: Checkpoint, mailbox: Any) -> Done | Failure:
-    """Do a run on this machine; return what came of it, or what concerns more than this run.
+    """Execute a run on this machine; return its outcome, or a failure that concerns more than this run.
 
     `sent` has the files that it may need, by hash, in the cluster's memory; `resume` is the checkpoint that the command
     had when it began.
@@ -103,12 +103,12 @@ def do(terms: Terms, parcel: Parcel, sent: Mapping[str, Any], resume: Checkpoint
         message = f"{name()}: {error}. What was finished is intact."
         return Failure("MachineError", message, "Rerun the same command to resume.")
     finally:
-        if last_post is not None:  # the messages of one sender are taken in order: then all have come
+        if last_post is not None:  # the messages of one sender are taken in order, so all have arrived then
             ray.get(last_post)
 
 
 def checked(terms: Terms, datasets: Mapping[str, str]) -> Failure | str:
-    """Return why this machine cannot do the runs; or in what it differs from the command's, if that is accepted."""
+    """Return why this machine cannot execute the runs; or how it differs from the command's, if that is accepted."""
     try:
         check_node(terms, datasets)
     except ClbenchError as error:

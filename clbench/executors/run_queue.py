@@ -1,4 +1,4 @@
-"""In which order the runs of a grid are done, where several go on at once."""
+"""The order in which the runs of a grid are executed when several run at once."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from clbench.runs.grid import Planned
 
 
 class RunQueue:
-    """The runs that nobody has begun yet; safe to use from several threads.
+    """The runs that have not been started yet; safe to use from several threads.
 
-    What is likely to take longest comes first, so that at the end no core is left with a long run while the others have
-    nothing to do. How long a strategy takes on a scenario shows with its first run; until then it may be very long.
+    What is likely to take longest comes first, so that at the end no core is left with a long run while the others are
+    idle. How long a strategy takes on a scenario is known from its first run; until then it may be very long.
     """
 
     def __init__(self, runs: Iterable[Planned]) -> None:
@@ -31,13 +31,13 @@ class RunQueue:
             return run
 
     def took(self, run: Planned, seconds: float) -> None:
-        """Note how long a run took that was done; one that goes on from where it was interrupted takes less."""
+        """Note how long a finished run took; one that resumes after an interruption takes less."""
         with self._lock:
             self._seconds[_kind(run)] = max(seconds, self._seconds.get(_kind(run), 0.0))
 
 
 def _kind(run: Planned) -> tuple[str, str]:
-    """Return what runs have in common that take about as long: scenario and strategy."""
+    """Return what runs that take about equally long have in common: scenario and strategy."""
     scenario, strategy, _ = run.name.split("/")
     return scenario, strategy
 
@@ -46,7 +46,7 @@ def _round_of(runs: Iterable[Planned]) -> Callable[[Planned], int]:
     """Return in which round a run comes: the first of each scenario and seed, then the second of each, and so on.
 
     What the runs of a seed share is then made by one of them while others make another seed's, and none waits. The
-    first is an upper reference, where there is one: it may train on everything again.
+    first is an upper reference, if there is one: it may train on everything again.
     """
     counts: Counter[tuple[str, int]] = Counter()
     rounds: dict[str, int] = {}

@@ -1,6 +1,6 @@
-"""What Slurm's controller says of this user's jobs.
+"""Asks Slurm's controller for the states of this user's jobs.
 
-It is asked, and not the database of accounting, which not every cluster has.
+The accounting database is not asked, since not every cluster has one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _ANSWER_SECONDS = 30.0
 ENDED = frozenset(
     ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT")
 )
-"""States in which a job stays; see squeue(1)."""
+"""States that a job does not leave; see squeue(1)."""
 
 
 def job_states() -> dict[str, str] | None:

@@ -1,4 +1,4 @@
-"""What runs in a Slurm job: runs of a command, one after another, in the results folder that all machines share."""
+"""The program of a Slurm job: it executes runs of a command, one after another, in the shared results folder."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ from clbench.runs.outcome import Outcome
 from clbench.system.signals import GRACE
 
 _PROGRESS_SECONDS = 2.0
-"""Least time between two messages on the progress of a run."""
+"""Minimum time between two messages on the progress of a run."""
 
 _WORKER_SECONDS = 2 * GRACE
-"""How long a worker may take to stop, when it is told to, before it is killed."""
+"""How long a worker may take to stop, when told to, before it is killed."""
 
 
 @dataclass
 class SlurmTask:
-    """Runs for one job. What it has to tell is appended to `log`, a JSON object a line: events and outcomes."""
+    """Runs for one job. Its events and outcomes are appended to `log`, one JSON object per line."""
 
     terms: Terms
     orders: Sequence[Mapping[str, Any]]
-    """The runs, as a worker is told of them."""
+    """The runs, as orders for a worker."""
 
     data: str
     log: str
 
     def __call__(self) -> None:
-        """Do the runs that are not published yet."""
+        """Execute the runs that are not published yet."""
         job = submitit.JobEnvironment()
         asked = _end_unless_running if job.cluster == "slurm" else _end
         signal.signal(signal.SIGTERM, lambda number, frame: asked(job.job_id))
@@ -56,9 +56,9 @@ class SlurmTask:
             self._tell({"error": type(error).__name__, "message": error.message, "hint": error.hint})
 
     def checkpoint(self) -> DelayedSubmission:
-        """Return what to start once more when the time limit is near, or the job is preempted: the same.
+        """Return what to start again when the time limit is near, or the job is preempted: the same task.
 
-        Runs that are published are skipped then, and the one under way goes on from its last experience.
+        Published runs are then skipped, and the one under way resumes after its last experience.
         """
         return DelayedSubmission(self)
 
@@ -69,7 +69,7 @@ class SlurmTask:
         def notify(event: Event) -> None:
             nonlocal told
             if isinstance(event, RunFinished | RunFailed | RunSkipped | CheckpointSaved):
-                return  # the command tells how the run ended
+                return  # the command reports how the run ended
             if isinstance(event, TrainingProgress):
                 if time.monotonic() - told < _PROGRESS_SECONDS:
                     return
@@ -104,10 +104,10 @@ class SlurmTask:
 
 @contextlib.contextmanager
 def signals_held(signals: Set[signal.Signals]) -> Iterator[None]:
-    """Within, a process that is started never gets these signals.
+    """In this context, a process that is started never gets these signals.
 
-    Slurm tells all processes of a job by signals that it ends. The job's own decides what becomes of it; a worker that
-    ended before would be taken for one that crashed.
+    Slurm signals to all processes of a job that it ends. The job's own process decides what happens then; a worker that
+    ended before would look as if it had crashed.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
@@ -119,7 +119,7 @@ def signals_held(signals: Set[signal.Signals]) -> Iterator[None]:
 def _end_unless_running(job: str) -> None:
     """End this process without a result if its job is cancelled, or preempted and queued again.
 
-    A running job is at the beginning of the grace time before that, and uses it.
+    A job that is still running is at the beginning of the grace time before that, and uses it.
     """
     states = job_states()
     if states is not None and states.get(job) != "RUNNING":
@@ -127,11 +127,11 @@ def _end_unless_running(job: str) -> None:
 
 
 def _end(job: str) -> NoReturn:
-    """End this process, which does a job, without a result."""
+    """End this process, which executes a job, without a result."""
     sys.exit(128 + signal.SIGTERM)
 
 
 def task_of(runs: Sequence[Planned], results: Path, terms: Terms, data: Path, log: Path) -> SlurmTask:
-    """Return what does these runs in a job, with absolute paths."""
+    """Return the task that executes these runs in a job, with absolute paths."""
     orders = [order_of(run, results.absolute(), wait=True) for run in runs]
     return SlurmTask(terms, orders, str(data.absolute()), str(log.absolute()))

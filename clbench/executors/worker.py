@@ -1,8 +1,8 @@
-"""A worker process, which imports torch once and does one run after another: both ends of the conversation with it.
+"""A worker process, which imports torch once and executes one run after another: both ends of the communication.
 
 A worker reads orders as JSON lines from its standard input and answers with events and outcomes as JSON lines. It gets
 the plug-in's path and hash, never an object. If a worker dies, its run has failed, and a new one takes its place. A
-worker whose parent has died ends too, whatever it is doing: what is finished is on the disk at every moment.
+worker whose parent has died ends too, whatever it is doing: finished work is on disk at all times.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Died(Exception):
 
 
 class Worker:
-    """One worker process, as the process that started it sees it; it ends with the thread that starts it."""
+    """One worker process, as seen by the process that started it; it ends with the thread that starts it."""
 
     def __init__(self, data: Path, share: bool, notify: Listener, executor: str = "local") -> None:
         self.notify = notify
@@ -60,7 +60,7 @@ class Worker:
         )
 
     def execute(self, run: Planned, results: Path, wait: bool) -> Outcome | None:
-        """Have the run done; return what runs.run.execute returns and raise what it raises, or Died."""
+        """Have the run executed; return what runs.run.execute returns, and raise what it raises, or Died."""
         answer = self._answer_to(order_of(run, results, wait))
         if "error" in answer:
             kind: type[errors.ClbenchError] = getattr(errors, answer["error"])
@@ -81,7 +81,7 @@ class Worker:
                 except ValueError:
                     self.kill()
                     self.ended()
-                    raise Died(f"an answer that is none: {one_line(line, 200)}") from None
+                    raise Died(f"an invalid answer: {one_line(line, 200)}") from None
                 if "event" not in answer:
                     return answer
                 self.notify(events.from_json(answer))
@@ -91,7 +91,7 @@ class Worker:
         raise Died(f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
 
     def end(self, stop: bool) -> None:
-        """Tell the process that there is nothing more to do, or that it shall `stop` at the next batch."""
+        """Tell the process that there is nothing more to do, or that it should `stop` at the next batch."""
         assert self.process.stdin
         if stop:
             self.process.terminate()  # unlike SIGINT, it ends a process that does not handle signals yet silently
@@ -111,7 +111,7 @@ class Worker:
 
 
 def order_of(run: Planned, results: Path, wait: bool) -> dict[str, Any]:
-    """Return the order that has a worker do a run, as JSON; paths of files stand for what is in them."""
+    """Return the order that makes a worker execute a run, as JSON; files are given by their paths."""
     plugin = {name: getattr(run.plugin, name) for name in ("kind", "name", "source", "sha256")}
     return {
         "spec": to_json(run.spec),
@@ -125,14 +125,14 @@ def order_of(run: Planned, results: Path, wait: bool) -> dict[str, Any]:
 
 
 def run_of(order: Mapping[str, Any]) -> Planned:
-    """Return the run of which an order speaks."""
+    """Return the run that an order describes."""
     plugin = Plugin(**{**order["plugin"], "path": Path(order["plugin"]["path"])})
     network = order["network"] and Path(order["network"])
     return Planned(RunSpec.model_validate(order["spec"]), plugin, network, order["keep"], order["track"])
 
 
 def serve(data: Path, share: bool, executor: str) -> int:
-    """The worker's end: do the runs that are ordered until there are no more. Returns the exit code."""
+    """The worker's end: execute the runs that are ordered until there are no more. Returns the exit code."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a plug-in or a library writes to standard output must not mix with the answers
 
@@ -190,7 +190,7 @@ def _read_orders(orders: queue.SimpleQueue[str | None], interruption: Interrupti
     orders.put(None)
     interruption.request(signal.SIGTERM)
     time.sleep(GRACE)
-    os._exit(128 + signal.SIGTERM)  # it never came to a next batch
+    os._exit(128 + signal.SIGTERM)  # it never reached a next batch
 
 
 if __name__ == "__main__":
@@ -198,5 +198,5 @@ if __name__ == "__main__":
     own_process.refuse_exit()
     own_process.end_with_parent()
     gc_freeze.collect_rarely()
-    faulthandler.enable()  # a crash in native code says where it was
+    faulthandler.enable()  # a crash in native code prints where it was
     sys.exit(serve(Path(sys.argv[1]), sys.argv[2] == "True", sys.argv[3]))

@@ -1,4 +1,4 @@
-"""What asks for stored runs: the options of `clbench run`, by name, from the specs of runs that they have made."""
+"""Recovers the options of `clbench run` that request stored runs, by name, from the specs of these runs."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from clbench.streams.splits import split_text
 from clbench.streams.stream_kind import StreamKind
 
 _OF_ALL = ("recipe.", "network.", "stream.")
-"""Whose values are not a strategy's own."""
+"""Prefixes of values that are not a strategy's own."""
 
 
 @dataclass(frozen=True)
 class AskedFor:
-    """What asks for some runs, and for no others."""
+    """What requests some runs, and no others."""
 
     sections: tuple[dict[str, Any], ...]
     """Options by name, each for a grid of runs: every strategy on every scenario with every seed."""
 
     lacking: tuple[str, ...]
-    """What no option can say, or what is not known, in sentences."""
+    """What no option can express or what is not known, in sentences."""
 
 
 def asked_for(runs: Iterable[StoredRun]) -> AskedFor:
-    """Return what asks for these runs, in as few sections as there can be with the strategies in their order."""
+    """Return what requests these runs, in as few sections as the order of the strategies allows."""
     lacking: dict[str, None] = {}
     seeds: dict[str, list[int]] = {}
     for run in runs:
@@ -51,7 +51,7 @@ def _with_seeds(asked: Asked, seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def _of_run(run: StoredRun) -> tuple[dict[str, Any], list[str]]:
-    """Return the options that ask for a run, but for its seed, and what they cannot say."""
+    """Return the options that request a run, except for its seed, and what they cannot express."""
     spec, lacking = run.spec, []
     recipe, _, epochs = (spec.recipe.base or spec.recipe.name).partition("-epochs")
     changes = dict(spec.recipe.changes)
@@ -66,21 +66,21 @@ def _of_run(run: StoredRun) -> tuple[dict[str, Any], list[str]]:
     if spec.network.weights == "file":
         asked["weights"] = f"./{weights}.safetensors"
         lacking.append(
-            f"The weights {weights} that network {spec.network.name} started from were a file, whose path is not "
-            f"known: put it in place of {asked['weights']}."
+            f"The initial weights {weights} of network {spec.network.name} came from a file whose path is not "
+            f"known: replace {asked['weights']} with it."
         )
     asked |= of_scenario(spec.scenario)
     if spec.scenario.stream and spec.scenario.stream.name not in KINDS:
         lacking.append(f"{spec.scenario.name}: this clbench has no stream {json.dumps(spec.scenario.stream.name)}.")
     if spec.scenario.name == spec.scenario.dataset and re.search(r"-[0-9a-f]{8}$", spec.scenario.name):
         lacking.append(
-            f"{spec.scenario.name} was made from a folder of images or a file, whose path is not known: put it in "
-            "place of the name."
+            f"{spec.scenario.name} was made from a folder of images or a file whose path is not known: replace the "
+            "name with it."
         )
     if spec.scenario.held_out:
         lacking.append(
-            f"{spec.scenario.name}: runs that were judged on {spec.scenario.held_out:.0%} of the training data, as "
-            "--tune grid makes them, cannot be asked for."
+            f"{spec.scenario.name}: runs that were evaluated on {spec.scenario.held_out:.0%} of the training data, as "
+            "--tune grid makes them, cannot be requested."
         )
     values = {name if name.startswith(_OF_ALL) else f"recipe.{name}": each for name, each in changes.items()}
     own = _own_values(run)
@@ -108,7 +108,7 @@ def _of_run(run: StoredRun) -> tuple[dict[str, Any], list[str]]:
 
 
 def of_scenario(scenario: ScenarioSpec) -> dict[str, Any]:
-    """Return the options that ask for the stream of a scenario."""
+    """Return the options that request the stream of a scenario."""
     order: Any = scenario.class_order_from
     if order == "list":
         order = list(scenario.class_order)
@@ -124,7 +124,7 @@ def of_scenario(scenario: ScenarioSpec) -> dict[str, Any]:
 
 
 def _own_values(run: StoredRun) -> dict[str, Any]:
-    """Return the hyper-parameters that are not those of the strategy's preset."""
+    """Return the hyper-parameters that differ from those of the strategy's preset."""
     usual = run.facts.strategy.preset_values
     config: Mapping[str, Any] = to_json(run.spec.strategy.config)
     return {name: value for name, value in config.items() if name not in usual or usual[name] != value}
@@ -136,7 +136,7 @@ def _can_be_said(value: Any) -> bool:
 
 
 def _tried(spec: RunSpec, tuning: GridTuning) -> tuple[dict[str, Any], list[str]]:
-    """Return the values that a grid search chose from, those of several candidates as a list, and what is lacking."""
+    """Return the values that a grid search chose from, several as a list, and what is lacking."""
     candidates = [dict(each.values) for each in tuning.candidates]
     values = {name: list(dict.fromkeys(each[name] for each in candidates)) for name in candidates[0]}
     # They are tried as the digits of a counter run: the last of several lists changes first.
@@ -149,7 +149,7 @@ def _tried(spec: RunSpec, tuning: GridTuning) -> tuple[dict[str, Any], list[str]
         {**fixed, **dict(zip(lists, each, strict=True))}
         for each in itertools.product(*(values[name] for name in lists))
     ]
-    lacking = [] if again == candidates else [f"What the grid search of {spec.strategy.selector} tried is no grid."]
+    lacking = [] if again == candidates else [f"What the grid search of {spec.strategy.selector} tried is not a grid."]
     return {**fixed, **{name: values[name] for name in lists}}, lacking
 
 
@@ -157,7 +157,7 @@ def _tried(spec: RunSpec, tuning: GridTuning) -> tuple[dict[str, Any], list[str]
 
 
 def _over_strategies(alone: Sequence[Asked]) -> list[dict[str, Any]]:
-    """Return sections in which strategies stand together that are asked for alike, each once."""
+    """Merge sections that request different strategies in the same way."""
     sections: list[dict[str, Any]] = []
     for each in alone:
         for section in sections:
@@ -171,14 +171,14 @@ def _over_strategies(alone: Sequence[Asked]) -> list[dict[str, Any]]:
 
 
 def _can_join(selector: str, others: Sequence[str]) -> bool:
-    """Return whether a strategy can stand with others: what is set for `lwf` would be set for `lwf:pycil` too."""
+    """Return whether a strategy can join others: what is set for `lwf` would be set for `lwf:pycil` too."""
     name = selector.partition(":")[0]
     alone = {selector, name} if selector != name else {name, *(each for each in others if each.startswith(f"{name}:"))}
     return alone.isdisjoint(others)
 
 
 def _shared(section: Asked) -> Any:
-    """Return all but the strategies and what is theirs."""
+    """Return everything but the strategies and their own values."""
     return [{name: section[name] for name in section if name not in ("strategy", "set")}, [*_of_all(section).items()]]
 
 
@@ -191,7 +191,7 @@ def _own(section: Asked) -> dict[str, Any]:
 
 
 def _over_scenarios(sections: Sequence[Asked]) -> list[dict[str, Any]]:
-    """Return sections in which scenarios stand together that are alike in everything else."""
+    """Merge sections that differ only in their scenarios."""
     together: dict[str, dict[str, Any]] = {}
     for section in sections:
         alike = json.dumps({**section, "scenario": None, "strategy": sorted(section["strategy"])}, sort_keys=True)

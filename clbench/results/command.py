@@ -1,4 +1,4 @@
-"""The command that makes stored runs again, as it would be typed."""
+"""Writes the command that reproduces stored runs, as it would be typed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clbench.results.study_text import Asked
 from clbench.streams.splits import split_text
 
 _MANY_SEEDS = 20
-"""More seeds from 0 on are given by their number, which is shorter; of fewer each is named, which is plainer."""
+"""More seeds from 0 on are given by their number, which is shorter; fewer are listed, which is clearer."""
 
 
 def command_line(asked: Asked) -> str:
@@ -41,13 +41,13 @@ def _text(value: Any) -> str:
 
 
 def command_of_schema_1(spec: Mapping[str, Any], source: bytes) -> str:
-    """Return the command that makes a run of schema 1 again. Raises KeyError or TypeError for what is no such spec."""
+    """Return the command that reproduces a run of schema 1. Raises KeyError or TypeError for any other spec."""
     strategy, scenario, tuning = spec["strategy"], spec["scenario"], spec.get("tuning") or {}
     name, preset, setting = strategy["name"], strategy.get("preset"), scenario["setting"]
     usual = preset_values(describe_content("strategy", name, source), preset, setting)
     selector = f"{name}:{preset}" if preset else name
     values = {key: value for key, value in strategy["config"].items() if key in usual and usual[key] != value}
-    for candidate in tuning.get("candidates", ()):  # of a grid search, whose outcome is not to be set but found again
+    for candidate in tuning.get("candidates", ()):  # of a grid search, whose outcome must be found again, not set
         for key in set(candidate) - {"validation_accuracy"}:
             tried = dict.fromkeys(str(other[key]) for other in tuning["candidates"] if key in other)
             values[key] = ",".join(tried)

@@ -18,7 +18,7 @@ def frame(runs: Iterable[StoredRun]) -> pd.DataFrame:
 
     Columns: run (its id), scenario, split, class_order (seed, natural or list), trained (the setting), strategy,
     preset, config (JSON), recipe, seed, setting (in which it is read), after, on, correct, total, accuracy.
-    Experiences that were not evaluated have none, and none is on one that brings no class.
+    There are no rows after experiences that were not evaluated, and none on experiences without a new class.
     """
     import pandas as pd
 

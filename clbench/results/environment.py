@@ -1,4 +1,4 @@
-"""On what a run was made: versions, processor, and the few environment variables that can change its numbers."""
+"""Describes where a run was made: versions, processor, and the few environment variables that can change numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clbench.system.machine import available_cores
 
 PACKAGES = ("clbench", "torch", "torchvision", "avalanche-lib", "numpy", "pandas", "scipy", "scikit-learn")
 
-# An allow-list: what else is in a user's environment, secrets among it, is never stored.
+# An allow-list: everything else in a user's environment, including secrets, is never stored.
 VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -28,7 +28,7 @@ VARIABLES = (
 
 
 class Environment(pydantic.BaseModel):
-    """On what a run was made, as far as it is known; no number depends on what is read from here."""
+    """Where a run was made, as far as it is known; no number depends on it."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="ignore")
 
@@ -44,7 +44,7 @@ class Environment(pydantic.BaseModel):
     """The commit of clbench, if it ran from a checkout."""
 
     executor: str | None = None
-    """What did the run: `local`, `ray`, `slurm` or a third party's."""
+    """What executed the run: `local`, `ray`, `slurm` or a third party's."""
 
     started: str | None = None
     finished: str | None = None
@@ -52,7 +52,7 @@ class Environment(pydantic.BaseModel):
 
 
 def describe(device: str) -> dict[str, Any]:
-    """Return what environment.json says, as JSON-ready values. Imports torch only for a GPU's name."""
+    """Return the content of environment.json as JSON-ready values. Imports torch only for a GPU's name."""
     result: dict[str, Any] = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
@@ -92,17 +92,17 @@ def _processor() -> str:
 
 @cache
 def _commit() -> str | None:
-    """Return the commit of a clbench that runs from a checkout; None for an installed one, and where there is no git.
+    """Return the commit of a clbench that runs from a checkout; None for an installed one, and without git.
 
-    Asked once in a process: what it runs is what it has imported, whatever is committed later.
+    Asked once per process: it runs what it has imported, whatever is committed later.
     """
     checkout = Path(__file__).parents[2]
     if not (checkout / ".git").exists():
         return None
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
-    reading = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # else it writes to the checkout's index
+    reading = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # otherwise git writes to the checkout's index
     try:
         done = subprocess.run(command, env=reading, capture_output=True, text=True, check=False)
-    except OSError:  # there is no git here
+    except OSError:  # git is not installed
         return None
     return done.stdout.strip() or None

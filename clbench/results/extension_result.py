@@ -1,7 +1,7 @@
-"""`ExtensionResult`: result.json of `clbench extend` and `clbench train`: what a network knew, and what it knows now.
+"""`ExtensionResult`: result.json of `clbench extend` and `clbench train`: what a network recognized before and after.
 
-Only counts are stored. Old-class accuracy exists where there are test images of old classes; what is known without them
-is how far the extended network answers as the old one did, which is never called accuracy.
+Only counts are stored. Old-class accuracy exists if there are test images of old classes; without them, only the
+agreement of the extended network's predictions with the old one's is known, which is never called accuracy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from clbench.results.run_spec import NetworkSpec, RecipeSpec, Seeds, StrategySpe
 
 Role = Literal["new", "new_test", "old_test", "old_images", "unlabelled"]
 """What images are for: the new classes' training and test images, test images of old classes, images of old classes
-that may be trained on, and images of any kind on which only answers are compared."""
+that may be trained on, and images of any kind on which only predictions are compared."""
 
 
 class ImagesUsed(Record):
@@ -31,7 +31,7 @@ class ImagesUsed(Record):
     """How many could be read."""
 
     broken: Count
-    """How many could not."""
+    """How many could not be read."""
 
     sha256: Sha256
     """Hash of their pixels, in size and channels of the network's images, and of their classes."""
@@ -47,10 +47,10 @@ class JudgedClass(Record):
     """Whether this extension brought it."""
 
     train_images: Count
-    """Images of it that were trained on: of an old class, those of `--old-images`."""
+    """Its training images; for an old class, those of `--old-images`."""
 
     test_images: Count
-    """Images of it that were tested on; 0 if there are none, so that it cannot be judged."""
+    """Its test images; 0 if there are none, so that it cannot be evaluated."""
 
     correct_before: Count | None
     """How many of them the old network recognized; null for a new class."""
@@ -60,36 +60,36 @@ class JudgedClass(Record):
 
 
 class Agreement(Record):
-    """How far the extended network answers as the old one did, on images whatever they show."""
+    """How far the extended network's predictions agree with the old one's, on images of any kind."""
 
     images: Count
     """How many images were compared."""
 
     same: Count
-    """How many get the old network's answer still."""
+    """How many still get the old network's prediction."""
 
     among_old: Count
-    """Of how many the likeliest old class is the old network's answer."""
+    """For how many the most likely old class is the old network's prediction."""
 
     taken_by_new: Count
-    """How many are answered with a new class now."""
+    """How many are now predicted as a new class."""
 
 
 class Confused(Record):
-    """How many test images of a class are answered with a class."""
+    """How many test images of a class are predicted as a class."""
 
     true: str
     """The class that they show."""
 
     answer: str
-    """The extended network's answer."""
+    """The extended network's prediction."""
 
     images: Annotated[int, Field(ge=1)]
     """How many."""
 
 
 class ChangedAnswer(Record):
-    """An image that the extended network answers with another class than the old one did."""
+    """An image for which the extended network predicts another class than the old one did."""
 
     image: str
     """Its path within the folder that was given."""
@@ -101,14 +101,14 @@ class ChangedAnswer(Record):
     """The class that it shows; null for an unlabelled image."""
 
     before: str
-    """The old network's answer."""
+    """The old network's prediction."""
 
     after: str
-    """The extended network's answer."""
+    """The extended network's prediction."""
 
 
 class Candidate(Record):
-    """What one strategy made of the network."""
+    """The outcome of one strategy."""
 
     strategy: StrategySpec
     """The strategy in its configuration."""
@@ -123,19 +123,19 @@ class Candidate(Record):
     """On the unlabelled images; null if none were given."""
 
     confusion: tuple[Confused, ...]
-    """All test images by class and answer, those that are right among them."""
+    """All test images by class and prediction, including the correct ones."""
 
     changed: tuple[ChangedAnswer, ...]
-    """The first images that changed their answer, other than test images of new classes."""
+    """The first images whose prediction changed, other than test images of new classes."""
 
     gradient_steps: Count
-    """Steps that it took."""
+    """Gradient steps that it took."""
 
     samples_seen: Count
     """Images that went through the network in training, with repetition."""
 
     seconds: Seconds
-    """What training took on the machine that made it."""
+    """Training time on the machine that made it."""
 
     @property
     def train_images(self) -> int:
@@ -176,7 +176,7 @@ class LeftOut(Record):
     """A strategy that was asked for and cannot extend this network."""
 
     strategy: str
-    """What selects it."""
+    """Its name on the command line."""
 
     reason: str
     """What it would need."""
@@ -192,7 +192,7 @@ class ExtensionResult(Record):
     """SHA-256 of everything that the numbers depend on."""
 
     command: Literal["train", "extend"]
-    """What made it."""
+    """The command that made it."""
 
     engine: int
     """Raised whenever a change to clbench changes the numbers."""
@@ -201,22 +201,22 @@ class ExtensionResult(Record):
     """The architecture."""
 
     input: InputRecord
-    """What turns an image into the network's input."""
+    """How an image becomes the network's input."""
 
     parent_sha256: Sha256 | None
     """Hash of all tensors of the network that was extended; null for `train`."""
 
     lineage: tuple[LineageStep, ...]
-    """What made that network, the oldest first."""
+    """The commands that made that network, oldest first."""
 
     old_classes: tuple[str, ...]
     """Classes that the network knew, in the order of its scores."""
 
     new_classes: tuple[str, ...]
-    """Classes that came."""
+    """Classes that the command added."""
 
     held_out: float
-    """Share of each new class's images that was tested on; 0 if the folder divides them itself."""
+    """Share of each new class's images that was used for testing; 0 if the folder divides them itself."""
 
     images: tuple[ImagesUsed, ...]
     """The images that were given, by purpose."""
@@ -225,30 +225,30 @@ class ExtensionResult(Record):
     """How the strategies trained."""
 
     seeds: Seeds
-    """Separate streams of random numbers."""
+    """Seeds of separate streams of random numbers."""
 
     device: Literal["cpu", "cuda"]
     """Kind of device."""
 
     threads: int
-    """Threads that torch computed with."""
+    """Number of threads that torch used."""
 
     candidates: tuple[Candidate, ...]
-    """Every strategy that trained, in the order in which they were asked for."""
+    """Every strategy that trained, in the order in which they were requested."""
 
     left_out: tuple[LeftOut, ...]
-    """Strategies that could not."""
+    """Strategies that could not train."""
 
     chosen: str
-    """The strategy whose network was kept, by what selects it."""
+    """The strategy whose network was kept, by its name on the command line."""
 
     rule: str
-    """By which rule it was chosen, in words."""
+    """The rule by which it was chosen, in words."""
 
     notes: Annotated[tuple[str, ...], OMIT_DEFAULT] = ()
-    """What should be known when the numbers are read."""
+    """What a reader of the numbers should know."""
 
     @property
     def kept(self) -> Candidate:
-        """What the chosen strategy made."""
+        """The outcome of the chosen strategy."""
         return next(each for each in self.candidates if each.strategy.selector == self.chosen)

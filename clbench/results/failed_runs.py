@@ -1,4 +1,4 @@
-"""Runs that failed: kept apart with their tracebacks, and listed until they have succeeded."""
+"""Lists runs that failed, which are stored apart with their tracebacks, until they have succeeded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clbench.results.stored_run import json_file
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that failed and is kept apart."""
+    """A run that failed and is stored apart."""
 
     run: str
     """`<scenario>/<strategy>/<recipe>-seed<k>-<id>`."""
@@ -34,9 +34,9 @@ class Failure:
 
 
 def failures(places: Iterable[str | Path]) -> list[Failure]:
-    """Return the failed runs that would lie at or below the given folders had they succeeded, by name.
+    """Return the failed runs that would be at or below the given folders if they had succeeded, by name.
 
-    Of a strategy whose file was changed and tried again, only the last try counts.
+    If a strategy's file was changed and tried again, only the last attempt counts.
     """
     found = {path.resolve(): path for place in map(Path, places) for path in store.failed_runs(place)}
     last: dict[tuple[Path, str], tuple[int, Failure]] = {}
@@ -58,7 +58,7 @@ def failures(places: Iterable[str | Path]) -> list[Failure]:
 
 
 def _finished_since(tried: int, runs: Path, failure: Failure, key: str) -> bool:
-    """Return whether a run in this folder that is the same but for the strategy's file was made later.
+    """Return whether a run in this folder that differs only in the strategy's file was made later.
 
     Its name is then the same up to the id.
     """
@@ -72,7 +72,7 @@ def _finished_since(tried: int, runs: Path, failure: Failure, key: str) -> bool:
 
 
 def _apart_from_the_file(spec: RunSpec) -> str:
-    """Return what identifies a run but for its strategy's file."""
+    """Return what identifies a run apart from its strategy's file."""
     values = to_json(spec)
     del values["strategy"]["sha256"]
     return json.dumps(values, sort_keys=True)

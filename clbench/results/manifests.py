@@ -1,4 +1,4 @@
-"""The manifest of a published run: which files it has, of which size and content, and what is wrong with them."""
+"""The manifest of a published run, which lists its files with sizes and hashes, and the check of a run against it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MANIFEST = "MANIFEST.json"
 
 LARGEST_JSON = 2**26
 LARGEST_RUN = 2**33
-"""Most bytes that are read of a JSON file, and of all files of a run: a stranger may have sent any number."""
+"""The most bytes that are read from a JSON file, and from all files of a run: a stranger may have sent any number."""
 
 
 class ManifestEntry(Record):
-    """What a manifest says of a file."""
+    """What a manifest records about a file."""
 
     size: Annotated[int, Field(ge=0)]
     """In bytes."""
@@ -31,7 +31,7 @@ class ManifestEntry(Record):
 
 
 class Manifest(Record):
-    """The files of a run. Written last, so that a folder without one is no run."""
+    """The files of a run. Written last, so that a folder without it is not a run."""
 
     schema_number: Literal[1] = Field(default=1, alias="schema")
     """Version of this record's shape."""
@@ -41,7 +41,7 @@ class Manifest(Record):
 
 
 Files = Mapping[str, bytes | Path]
-"""The files of a run by name: their content, or where a copy of it lies."""
+"""The files of a run by name: their content, or the path of a copy."""
 
 
 def of(files: Files) -> bytes:
@@ -50,7 +50,7 @@ def of(files: Files) -> bytes:
 
 
 SizeAndHash = tuple[int, str]
-"""How many bytes a file has, and their SHA-256."""
+"""A file's size in bytes and its SHA-256."""
 
 
 def of_sizes(files: Mapping[str, SizeAndHash]) -> bytes:
@@ -70,7 +70,7 @@ def _size_and_hash(content: bytes | Path) -> SizeAndHash:
 
 
 def listed(folder: Path) -> Mapping[str, ManifestEntry]:
-    """Return the files that a manifest lists, by name; none where it is missing or damaged."""
+    """Return the files that a manifest lists, by name; none if it is missing or damaged."""
     try:
         return Manifest.model_validate_json(read_plain(folder / MANIFEST, LARGEST_JSON)).files
     except (OSError, ValueError):
@@ -78,9 +78,9 @@ def listed(folder: Path) -> Mapping[str, ManifestEntry]:
 
 
 def damage(run: Path) -> str | None:
-    """Return what is wrong with a published run's files, or None where each is as its manifest says.
+    """Return what is wrong with a published run's files, or None if each matches the manifest.
 
-    Nothing but plain files in the run's own folder is opened, whatever the manifest lists.
+    Only plain files in the run's own folder are opened, whatever the manifest lists.
     """
     try:
         files = Manifest.model_validate_json(read_plain(run / MANIFEST, LARGEST_JSON)).files
@@ -103,9 +103,9 @@ def damage(run: Path) -> str | None:
 
 
 def _difference(run: Path, name: str, entry: ManifestEntry) -> str | None:
-    """Return how a file differs from what the manifest says of it, or None."""
+    """Return how a file differs from its entry in the manifest, or None."""
     if name in ("", ".", "..") or "/" in name:
-        return f"{MANIFEST} lists '{name}', which is outside of the run's folder"
+        return f"{MANIFEST} lists '{name}', which is outside the run's folder"
     digest = hashlib.sha256()
     try:
         with open_plain(run / name) as file:
@@ -118,4 +118,4 @@ def _difference(run: Path, name: str, entry: ManifestEntry) -> str | None:
         return f"{name} cannot be read ({error.strerror})"
     except ValueError as error:  # a name that no file can have
         return f"{MANIFEST} lists '{name}' ({error})"
-    return None if same and digest.hexdigest() == entry.sha256 else f"{name} is not what {MANIFEST} says"
+    return None if same and digest.hexdigest() == entry.sha256 else f"{name} does not match {MANIFEST}"

@@ -1,7 +1,7 @@
-"""`NetworkRecord`: network.json, which says what the tensors in network.safetensors beside it are.
+"""`NetworkRecord`: network.json, which describes the tensors in network.safetensors next to it.
 
-Together they are all of a trained network but its code, which comes from a file of clbench, of a library or of the
-user, and is known by name and hash.
+Together they are a complete trained network except for its code, which comes from a file of clbench, of a library or
+of the user, and is identified by name and hash.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class ImageShape(Record):
-    """Height, width and channels of an image, and how another one is made like it."""
+    """Height, width and channels of an image, and how other images are brought to this shape."""
 
     height: Side
     """In pixels."""
@@ -41,15 +41,15 @@ class ImageShape(Record):
     """1: grey. 3: red, green, blue."""
 
     fit: Literal["crop", "pad", "stretch"] = "stretch"
-    """How an image of another size becomes height × width, bilinearly and antialiased. crop: the middle, as large as it
-    can be cut out in these proportions. pad: all of it, on black. stretch: all of it, whatever its proportions."""
+    """How an image of another size becomes height × width, bilinearly and antialiased. crop: the largest centred part
+    with these proportions. pad: the whole image, on black. stretch: the whole image, whatever its proportions."""
 
 
 class InputRecord(Record):
-    """What turns an image into the network's input. The steps are done in the order of the fields."""
+    """How an image becomes the network's input. The steps are applied in the order of the fields."""
 
     image: ImageShape
-    """The images that it was trained on."""
+    """The shape of the images that it was trained on."""
 
     padding: Annotated[int, Field(ge=0, le=16)]
     """Pixels of zeros that are added on each side."""
@@ -64,20 +64,20 @@ class InputRecord(Record):
     """What they are then divided by, per channel."""
 
     height: Side
-    """Of the network's input, in pixels."""
+    """Height of the network's input, in pixels."""
 
     width: Side
-    """Of the network's input, in pixels."""
+    """Width of the network's input, in pixels."""
 
     resizing: Literal["bilinear, antialiased"] | None
-    """How the padded and normalized image becomes the network's input; null if it has that size already."""
+    """How the padded and normalized image is resized to the network's input; null if it already has that size."""
 
 
 class ClassifierRecord(Record):
-    """What turns the trunk's features into scores."""
+    """The classifier, which turns the trunk's features into scores."""
 
     name: str
-    """`Linear`: a linear layer, trained as the head, whose scores are logits; else a class of
+    """`Linear`: a linear layer, trained as the head, whose scores are logits; otherwise a class in
     clbench.networks.classifiers, whose scores need not be logits."""
 
     settings: dict[str, Any] = Field(default_factory=dict)
@@ -109,11 +109,11 @@ class Origin(Record):
     """The run's seed."""
 
     experience: Count
-    """The experience that was trained last."""
+    """The last experience that was trained."""
 
 
 class LineageStep(Record):
-    """One command that made a network, or made it learn more."""
+    """One command that created a network or trained it further."""
 
     command: Literal["given", "run", "train", "extend"]
     """`given`: the network came from elsewhere, with its weights."""
@@ -122,10 +122,10 @@ class LineageStep(Record):
     """SHA-256 of everything that the numbers depend on; of a given network, of its tensors."""
 
     classes: tuple[str, ...]
-    """Names of the classes that it brought, in the order of the scores."""
+    """Names of the classes that it added, in the order of the scores."""
 
     images: Count | None
-    """Images that were trained on, of new and of old classes; null if that is not known."""
+    """Training images, of new and of old classes; null if unknown."""
 
     strategy: str | None
     """The strategy, with its preset; null for a given network."""
@@ -135,20 +135,20 @@ class LineageStep(Record):
 
 
 class NoneBelow(Record):
-    """Below which score an image shows none of the classes, calibrated on images that were not trained on."""
+    """The score below which an image shows none of the classes, calibrated on images that were not trained on."""
 
     score: float
-    """The highest score that at least 95 % of the recognized ones reach."""
+    """The highest score that at least 95 % of the recognized images reach."""
 
     images: Annotated[Count, Field(ge=1)]
-    """Recognized images that it rests on."""
+    """Recognized images that it is based on."""
 
     classes: Annotated[Count, Field(ge=1)]
-    """Classes that they show."""
+    """Classes that these images show."""
 
 
 class Versions(Record):
-    """With what it was made; the library that the network is from has its version in `network`."""
+    """The versions it was made with; that of the library that the network comes from is in `network`."""
 
     clbench: str
     """Version of clbench."""
@@ -161,7 +161,7 @@ class Versions(Record):
 
 
 class NetworkRecord(Record):
-    """A trained network, beside its tensors: `trunk.…` by the module's own names, and `classifier.…`."""
+    """Describes a trained network. Its tensors are `trunk.…`, with the module's own names, and `classifier.…`."""
 
     schema_number: Literal[1] = Field(default=FORMAT, alias="schema")
     """Version of this record's shape."""
@@ -170,38 +170,39 @@ class NetworkRecord(Record):
     """The run that trained it; null if it was no run."""
 
     lineage: Annotated[tuple[LineageStep, ...], OMIT_DEFAULT] = ()
-    """The commands that made it, the oldest first; of a run's network none, since `origin` says it all."""
+    """The commands that made it, oldest first; empty for a run's network, which `origin` describes."""
 
     network: NetworkSpec
     """The architecture: name, hash of its file, hyper-parameters, version of its package."""
 
     network_seed: int
-    """Draws what the architecture draws and keeps in no tensor."""
+    """Seed of what the architecture draws at random and stores in no tensor."""
 
     setting: Setting
-    """In which it was trained. class_incremental: scores of all classes can be compared. task_incremental: only those
-    of one experience. domain_incremental: all experiences share the outputs."""
+    """The setting in which it was trained. class_incremental: scores of all classes can be compared. task_incremental:
+    only those of one experience. domain_incremental: all experiences share the outputs."""
 
     classes: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Names of the classes in the order of the scores; domain-incrementally an output's classes, joined by ` | `."""
+    """Names of the classes in the order of the scores; in the domain-incremental setting, the classes of each output,
+    joined by ` | `."""
 
     experiences: tuple[int, ...]
-    """How many outputs each experience brought, in the order of the scores."""
+    """How many outputs each experience added, in the order of the scores."""
 
     input: InputRecord
-    """What turns an image into the network's input."""
+    """How an image becomes the network's input."""
 
     classifier: ClassifierRecord
-    """What turns the trunk's features into scores."""
+    """The classifier, which turns the trunk's features into scores."""
 
     none_below: Annotated[NoneBelow | None, OMIT_DEFAULT] = None
-    """The lowest highest score of an image of its classes, if it was calibrated when the network was trained."""
+    """The score below which an image shows none of its classes, if it was calibrated when the network was trained."""
 
     weights_sha256: Sha256
     """Hash of all tensors by name, type, shape and value."""
 
     probe: tuple[float, ...]
-    """Scores of an image of a fixed pattern, by which a reader finds out if it has built another network."""
+    """Scores of an image with a fixed pattern, by which a reader detects that it has built another network."""
 
     versions: Versions
-    """With what it was made."""
+    """The versions it was made with."""

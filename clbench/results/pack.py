@@ -1,15 +1,15 @@
-"""Packs: runs in one file that can be sent to somebody, read without unpacking, and safe to read from a stranger.
+"""Packs: runs in one file that can be sent to others, read without unpacking, and safe to read from a stranger.
 
     pack.json                                               size and SHA-256 of every other file, versions
     <scenario>/<strategy>/<recipe>-seed<k>-<id>/spec.json   the files of a run as they were published, and so on
     sources/<sha256>.py                                     a strategy's file, once for all runs that it made
     study.toml                                              the study, if the runs are one
 
-A pack is a zip file of one layout: pack.json first, then the others in order of name; nothing compressed, no date, no
-gap and nothing after the end. So it is known from pack.json, byte for byte, but for the contents. Nothing is
-compressed, since what zlib makes of the same bytes differs from one build of it to the next, and predictions, most of
-a pack, are compressed already; nor can anything then claim to be small and turn out large. Where a file is any other
-zip, it is refused before anything but pack.json was read.
+A pack is a zip file with a fixed layout: pack.json first, then the others in order of name; nothing compressed, no
+dates, no gaps and nothing after the end. So pack.json determines every byte except for the contents. Nothing is
+compressed, since the output of zlib differs from one build to the next, and predictions, most of a pack, are compressed
+already; nor can anything then claim to be small and turn out large. Any other zip file is refused before anything but
+pack.json is read.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SCHEMA = 1
 """Raised whenever the layout or the shape of pack.json changes."""
 
 LARGEST_INDEX = 2**24
-"""Most bytes of pack.json, which then lists some 100,000 files."""
+"""The most bytes of pack.json, enough to list some 100,000 files."""
 
 _PART = r"[A-Za-z0-9_-]{1,64}"
 _RECORD = r"MANIFEST\.json|[a-z0-9_-]{1,64}\.(?:json|jsonl|npz|safetensors)"
@@ -53,17 +53,17 @@ _SOURCE = re.compile(rf"{store.SOURCES}/([0-9a-f]{{64}})\.py")
 
 
 def is_network(name: str) -> bool:
-    """Return whether a file of a run is one of a network that was kept."""
+    """Return whether a file of a run belongs to a kept network."""
     return name.startswith(STEM)
 
 
 def can_be_packed(path: str) -> bool:
-    """Return whether a pack may have a file of this path: JSON, arrays, and sources under their hashes."""
+    """Return whether a pack may contain a file with this path: JSON, arrays, and sources under their hashes."""
     return path == STUDY or bool(_RUN.fullmatch(path) or _SOURCE.fullmatch(path))
 
 
 class Member(NamedTuple):
-    """Where a file lies in a pack, and what it must be."""
+    """Where a file is in a pack, and the size and hash that it must have."""
 
     start: int
     """The first byte of its content."""
@@ -88,7 +88,7 @@ class Pack:
         return [PackedRun(self, name, own) for name, own in files.items()]
 
     def blocks(self, member: Member) -> Iterator[bytes]:
-        """Yield the content of a file. Raises OSError at its end, or before, if it is not what pack.json says."""
+        """Yield the content of a file. Raises OSError at its end, or before, if it does not match pack.json."""
         digest, left = hashlib.sha256(), member.size
         with self.path.open("rb") as file:
             file.seek(member.start)
@@ -97,7 +97,7 @@ class Pack:
                 left -= len(block)
                 yield block
         if left or digest.hexdigest() != member.sha256:
-            raise OSError(f"it is not what {INDEX} says")
+            raise OSError(f"it does not match {INDEX}")
 
     def read(self, name: str, most: int) -> bytes:
         """Return the content of a file of at most `most` bytes. Raises OSError for anything else."""
@@ -124,7 +124,7 @@ class PackedRun:
         return self.pack.path / self.name
 
     def damage(self) -> str | None:
-        """Return what is wrong with the files, or None if each is as the run's manifest and the pack's say."""
+        """Return what is wrong with the files, or None if each matches the run's manifest and the pack's."""
         try:
             listed = self.read(manifests.MANIFEST, manifests.LARGEST_JSON)
         except OSError as error:
@@ -141,7 +141,7 @@ class PackedRun:
         return None
 
     def fingerprint(self) -> None:
-        """Return that none is known: a pack is read whole each time, as it may come from anybody."""
+        """Return None: a pack is read completely each time, as it may come from anybody."""
 
     def read(self, name: str, most: int) -> bytes:
         """Return the content of a file."""
@@ -152,14 +152,14 @@ class PackedRun:
         return self.pack.blocks(self.files[name])
 
     def source(self, sha256: str) -> bytes:
-        """Return what the pack has as the strategy's file of this hash."""
+        """Return what the pack has as the strategy file with this hash."""
         return self.pack.read(f"{store.SOURCES}/{sha256}.py", manifests.LARGEST_JSON)
 
 
 def open_pack(path: Path) -> Pack:
-    """Return the pack in the file `path`. Raises DataError for a file that is none, or not as `clbench pack` writes it.
+    """Return the pack in the file `path`. Raises DataError if it is none, or not as `clbench pack` writes it.
 
-    Of the file's content nothing but pack.json is read.
+    Only pack.json is read from the file's content.
     """
     try:
         with path.open("rb") as file:
@@ -171,7 +171,7 @@ def open_pack(path: Path) -> Pack:
 
 
 class _Refused(Exception):
-    """Why a file is not taken for a pack."""
+    """The reason why a file is not accepted as a pack."""
 
 
 def _members(file: BinaryIO) -> dict[str, Member]:
@@ -185,7 +185,7 @@ def _members(file: BinaryIO) -> dict[str, Member]:
         members[name] = Member(start, content_size, sha256)
         start += content_size
         if start > size:
-            raise _Refused(f"is cut off: {INDEX} lists more than its {size:,} bytes hold")
+            raise _Refused(f"is cut off: {INDEX} lists more than fits into its {size:,} bytes")
     places = {INDEX: (0, length)}
     places |= {name: (each.start - LOCAL.size - len(name), each.size) for name, each in members.items()}
     _check_layout(file, places, start, size)
@@ -193,7 +193,7 @@ def _members(file: BinaryIO) -> dict[str, Member]:
 
 
 def _index(file: BinaryIO) -> tuple[dict[str, manifests.SizeAndHash], int]:
-    """Return what pack.json says of the other files, and how long it is."""
+    """Return the sizes and hashes of the other files from pack.json, and its length."""
     header = file.read(LOCAL.size + len(INDEX))
     if not begins_a_pack(header):
         raise _Refused("is not a pack of clbench")
@@ -207,9 +207,9 @@ def _index(file: BinaryIO) -> tuple[dict[str, manifests.SizeAndHash], int]:
 
 
 def _entries(content: bytes) -> dict[str, manifests.SizeAndHash]:
-    """Return what pack.json says of the other files, in order of name.
+    """Return the sizes and hashes of the other files from pack.json, in order of name.
 
-    Refused is what is wrong first; pydantic would hold an error for each of millions.
+    Only the first problem is reported; pydantic would hold an error for each of millions.
     """
     try:
         said = from_json(content)
@@ -219,15 +219,15 @@ def _entries(content: bytes) -> dict[str, manifests.SizeAndHash]:
     if type(schema) is int and schema > SCHEMA:
         raise _Refused(f"is a pack of a later schema than {SCHEMA}; update clbench to read it")
     if schema != SCHEMA or said.keys() != {"schema", "versions", "files"} or not isinstance(said["files"], dict):
-        raise _Refused(f"has a {INDEX} that is not one of schema {SCHEMA}")
+        raise _Refused(f"has a {INDEX} that does not follow schema {SCHEMA}")
     files: dict[str, Any] = said["files"]
     for name, entry in files.items():
         if not can_be_packed(name):
-            raise _Refused(f"has a file that no pack has: '{one_line(name, 100)}'")
+            raise _Refused(f"contains a file that no pack may contain: '{one_line(name, 100)}'")
         if not isinstance(entry, dict) or entry.keys() != {"size", "sha256"} or not _is_size(entry["size"]):
-            raise _Refused(f"has a {INDEX} that does not say of what size {name} is")
+            raise _Refused(f"has a {INDEX} that does not state the size of {name}")
     if list(files) != sorted(files):
-        raise _Refused("lists its files in another order than that of their names")
+        raise _Refused("does not list its files in the order of their names")
     return {name: (entry["size"], entry["sha256"]) for name, entry in files.items()}
 
 
@@ -236,9 +236,9 @@ def _is_size(value: object) -> bool:
 
 
 def _check_layout(file: BinaryIO, places: Mapping[str, tuple[int, int]], start: int, size: int) -> None:
-    """Raise _Refused if anything around the contents is not as `clbench pack` writes it, but for the CRCs.
+    """Raise _Refused if anything around the contents is not as `clbench pack` writes it, except for the CRCs.
 
-    These are what other programs check contents by; clbench does so by the hashes in pack.json.
+    Other programs check contents by these; clbench uses the hashes in pack.json.
     """
     files = []
     for name, (place, length) in places.items():

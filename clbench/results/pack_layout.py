@@ -1,4 +1,4 @@
-"""The bytes of a pack around the contents of its files: a zip file of one layout, which pack.py describes."""
+"""Writes and reads the bytes of a pack around the contents of its files: a zip file, whose layout pack.py describes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ INDEX = "pack.json"
 
 SUFFIX = ".zip"
 LARGEST_PACK = 2**32 - 1
-"""Most bytes of a pack, as the fields of a zip file hold them."""
+"""The most bytes of a pack, given the size of the fields of a zip file."""
 
 LOCAL, _CENTRAL, _END = struct.Struct("<4s5H3L2H"), struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s4H2LH")
 _END_64, _LOCATOR = struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL")
-_DATE = 0x21  # 1 January 1980, the first that a zip file can say
+_DATE = 0x21  # 1 January 1980, the first that a zip file can express
 _PLAIN_FILE = 0o100644 << 16
 _MOST_COUNTED = 2**16 - 1
 
 
 def local_header(name: str, size: int, crc: int) -> bytes:
-    """Return what stands before the content of a file."""
+    """Return the header that precedes the content of a file."""
     return LOCAL.pack(b"PK\3\4", 20, 0, 0, 0, _DATE, crc, size, size, len(name), 0) + name.encode()
 
 
@@ -31,7 +31,7 @@ def directory(files: Iterable[tuple[str, int, int, int]], start: int) -> bytes:
     """Return the end of a pack, which begins at `start`: the list of its `files`, each with its name, the place of its
     header, its size and its CRC.
 
-    From 65,535 files on their number needs a record of its own, zip64.
+    From 65,535 files on, their number needs a separate record, zip64.
     """
     entries = [
         _CENTRAL.pack(
@@ -50,24 +50,24 @@ def directory(files: Iterable[tuple[str, int, int, int]], start: int) -> bytes:
 
 
 def size_in_header(header: bytes) -> int:
-    """Return how large the header says that its file is."""
+    """Return the size of the file as stated in the header."""
     size: int = LOCAL.unpack_from(header)[8]
     return size
 
 
 def crc_in_header(header: bytes) -> int:
-    """Return the CRC of the file as the header has it."""
+    """Return the CRC of the file as stated in the header."""
     crc: int = LOCAL.unpack_from(header)[6]
     return crc
 
 
 def begins_a_pack(header: bytes) -> bool:
-    """Return whether these are the first bytes of a pack, of its first file's header."""
+    """Return whether these bytes begin a pack, with the header of its first file."""
     return header[:4] == b"PK\3\4" and header[LOCAL.size :] == INDEX.encode()
 
 
 def packs_in(folder: Path) -> list[Path]:
-    """Return the packs that lie in a folder, by name."""
+    """Return the packs in a folder, in order of name."""
     return [path for path in sorted(folder.glob(f"*{SUFFIX}")) if _is_pack(path)]
 
 

@@ -1,4 +1,4 @@
-"""Publishes the runs of a pack in a results folder, each by one rename, and none in the place of another."""
+"""Publishes the runs of a pack in a results folder, each by one rename, and replaces none."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from clbench.results.stored_run import StoredRun, Unreadable, predictions
 from clbench.results.stored_runs import Watch, read_files, unwatched
 
 _PATIENCE = 5
-"""Seconds to wait for another process: one that unpacks needs less for a run, one that trains it nearly always more."""
+"""Seconds to wait for another process: unpacking a run takes less, training it nearly always more."""
 
 SAME_IN_EQUAL_RUNS = ("spec.json", "result.json")
 """Files whose bytes are the same whenever and wherever a run is made; seconds and versions are in others.
 
-The arrays of predictions.npz are the same, too, but not what different builds of zlib make of them.
+The arrays of predictions.npz are the same, too, but different builds of zlib compress them differently.
 """
 
 
 @dataclass
 class Unpacked:
-    """What became of the runs of a pack, by name."""
+    """What happened to the runs of a pack, by name."""
 
     published: list[str] = field(default_factory=list)
     there: list[str] = field(default_factory=list)
     """Runs that were in the results folder already, and stay as they were."""
 
     left_out: list[str] = field(default_factory=list)
-    """Why a run is not in the results folder as the pack has it, in a line each."""
+    """Why runs are not in the results folder as the pack has them, one line each."""
 
 
 def unpack(path: Path, out: Path, watch: Watch = unwatched) -> Unpacked:
     """Publish the runs of the pack `path` in the results folder `out`. It may be killed at any time and run again.
 
-    What is there is never replaced. A run of the pack that is not as it was published is left out, and so is one that
-    is there with another result or is being done by another process. Raises DataError for a file that is no pack, and
-    MachineError if `out` cannot be written or the disk is full.
+    Existing runs are never replaced. A run of the pack that is not as it was published is left out, and so is one that
+    is there with another result or is being run by another process. Raises DataError for a file that is not a pack,
+    and MachineError if `out` cannot be written or the disk is full.
     """
     pack, done = open_pack(path), Unpacked()
     try:
@@ -59,8 +59,8 @@ def unpack(path: Path, out: Path, watch: Watch = unwatched) -> Unpacked:
                 _publish(run, files, results, done)
     except OSError as error:
         raise MachineError(
-            f"cannot write to {out}: {error.strerror or error}. The runs that were published are whole.",
-            "Free disk space or fix the folder, then run the same command again to go on.",
+            f"cannot write to {out}: {error.strerror or error}. The runs that were published are complete.",
+            "Free disk space or fix the folder, then run the same command again to continue.",
         ) from error
     return done
 
@@ -108,7 +108,7 @@ def _same(there: Folder, packed: PackedRun) -> bool:
 
 @contextlib.contextmanager
 def _copies(files: PackedRun, work: Path) -> Iterator[dict[str, bytes | Path]]:
-    """Within, the files of a run but for its manifest lie in the `work` folder: networks may not fit into memory."""
+    """In this context, a run's files except its manifest are in the `work` folder: networks may not fit into memory."""
     folder = work / "unpacked"
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
     folder.mkdir()

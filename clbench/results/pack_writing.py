@@ -35,7 +35,7 @@ class Packed:
     """In bytes."""
 
     networks_left_out: int
-    """Bytes of the kept networks that are not in it."""
+    """Bytes of kept networks that are not in it."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,19 @@ class _File:
 
 
 def check_name(path: Path) -> None:
-    """Raise UsageError for a file that is not named as a pack is, such as a folder of results."""
+    """Raise UsageError for a path that is not named like a pack, such as a folder of results."""
     if path.suffix != SUFFIX:
-        raise UsageError(f"a pack's name ends in {SUFFIX} (got {path})", "For example: clbench pack results study.zip")
+        raise UsageError(
+            f"a pack's name must end in {SUFFIX} (got {path})", "For example: clbench pack results study.zip"
+        )
 
 
 def write_pack(path: Path, runs: Sequence[StoredRun], networks: bool = False, study: bytes | None = None) -> Packed:
-    """Write the runs into the file `path`, with the networks that they have kept only if `networks` is true.
+    """Write the runs to the file `path`, with the networks that they have kept only if `networks` is true.
 
     A run without its networks has the manifest of one that never kept any; nothing else in it differs. `study` is the
-    study that they are, as TOML. Raises UsageError for a `path` that exists and is not this very pack, DataError for
-    runs that no pack can hold, and MachineError if it cannot be written.
+    study of the runs, as TOML. Raises UsageError if `path` exists and is not this very pack, DataError for runs that
+    no pack can hold, and MachineError if it cannot be written.
     """
     check_name(path)
     left_out = 0
@@ -94,7 +96,7 @@ def _files_of(run: StoredRun, networks: bool) -> tuple[dict[str, _File], int]:
     for name, entry in kept.items():
         files[f"{place}/{name}"] = _File(entry, functools.partial(run.files.blocks, name))
     if wrong := [path for path in files if not can_be_packed(path)]:
-        raise DataError(f"{run.path} cannot be packed: no pack may have a file {wrong[0].rpartition('/')[2]}")
+        raise DataError(f"{run.path} cannot be packed: no pack may contain a file {wrong[0].rpartition('/')[2]}")
     return files, sum(entry.size for name, entry in listed.items() if name not in kept)
 
 
@@ -131,8 +133,8 @@ def _check_size(files: Mapping[str, _File]) -> None:
     size = sum(file.entry.size + 2 * len(name) + 100 for name, file in files.items())
     if size > LARGEST_PACK or files[INDEX].entry.size > LARGEST_INDEX:
         raise DataError(
-            f"{len(files):,} files of {readable_bytes(size)} are more than a pack holds",
-            "Pack fewer runs (-s, -S and --recipe choose), or leave out the networks.",
+            f"{len(files):,} files of {readable_bytes(size)} are more than a pack can hold",
+            "Pack fewer runs (choose them with -s, -S and --recipe), or leave out the networks.",
         )
 
 
@@ -147,7 +149,7 @@ def _write(file: BinaryIO, files: Mapping[str, _File]) -> int:
             size, crc = size + len(block), zlib.crc32(block, crc)
             digest.update(block)
         if (size, digest.hexdigest()) != (each.entry.size, each.entry.sha256):
-            raise DataError(f"{name} was changed while it was packed", "Look at the runs: clbench doctor")
+            raise DataError(f"{name} changed while it was being packed", "Check the runs: clbench doctor")
         file.seek(place)
         file.write(local_header(name, size, crc))
         file.seek(0, os.SEEK_END)
@@ -157,7 +159,7 @@ def _write(file: BinaryIO, files: Mapping[str, _File]) -> int:
 
 
 def _publish(temporary: Path, path: Path) -> None:
-    """Give the pack its name. Raises UsageError if there is something else of this name."""
+    """Give the pack its name. Raises UsageError if something else has this name."""
     try:
         publish_file(temporary, path)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""A scenario under one recipe and on one stream, with what the user asked to be different, each checked."""
+"""Builds a protocol: a scenario under one recipe and on one stream, with the user's changes, all checked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from clbench.system.suggestions import did_you_mean
 
 @dataclass(frozen=True)
 class Protocol:
-    """A scenario under one recipe, with what the user asked to be different: what all strategies are compared on."""
+    """A scenario under one recipe, with the user's changes: what all strategies are compared on."""
 
     plugin: Plugin
     scenario: type[Scenario]
@@ -34,20 +34,20 @@ class Protocol:
 
     recipe: Recipe
     changes: Mapping[str, Any]
-    """Fields of the recipe that the user set to something else, by path."""
+    """Fields of the recipe that the user changed, by path."""
 
     network_changes: Mapping[str, Any]
-    """What the user set of the network, by path."""
+    """Network options that the user set, by path."""
 
     augmentation_left_out: bool
-    """Whether the recipe augments images, and the run does not since the head alone trains."""
+    """Whether the recipe augments images, but the run does not since only the head is trained."""
 
     split: str
     class_order: str
     setting: Setting
     stream: StreamKind
     stream_changes: Mapping[str, Any]
-    """What the user set of the stream, by path."""
+    """Stream options that the user set, by path."""
 
 
 def protocol(
@@ -64,9 +64,9 @@ def protocol(
 ) -> Protocol:
     """Resolve a scenario's recipe (its first by default) with the overrides. Raises UsageError for what it lacks.
 
-    `recipe_values` are fields of the recipe by path that the user set; see recipe_changes.py. `network_changes`
-    returns what the user set of the recipe's network, for the recipe's name; if the head alone trains, images are not
-    augmented. `stream` is the kind of stream and its options that the user set.
+    `recipe_values` are the fields of the recipe that the user set, by path; see recipe_changes.py. `network_changes`
+    returns the user's options for the recipe's network, for the recipe's name; if only the head is trained, images are
+    not augmented. `stream` is the kind of stream and the options that the user set for it.
     """
     base = _recipe_name(plugin, scenario, recipe)
     chosen, name = scenario.recipes[base], base
@@ -124,7 +124,7 @@ def _recipe_name(plugin: Plugin, scenario: type[Scenario], wanted: str | None) -
 
 
 def _without_boundaries(recipe: Recipe) -> Recipe:
-    """Return a recipe in which nothing tells where an experience begins, as a new optimizer or a new rate would."""
+    """Return a recipe in which nothing reveals where an experience begins, as a new optimizer or rate would."""
     if (recipe.optimizer, recipe.optimizer_state, recipe.momentum) != ("sgd", "fresh", 0.0):
         recipe = replace(recipe, optimizer_state="carried", head="fixed")
     return replace(recipe, schedule="constant", warmup_epochs=0.0, first=Overrides())
@@ -132,20 +132,20 @@ def _without_boundaries(recipe: Recipe) -> Recipe:
 
 def _check_recipe(name: str, recipe: Recipe) -> None:
     if recipe.optimizer_state == "carried" and recipe.head != "fixed":
-        raise UsageError(f"recipe {name} carries the optimizer's state, for which the head must be fixed")
+        raise UsageError(f"recipe {name} carries the optimizer's state over, which requires a fixed head")
     if recipe.schedule == "plateau" and not recipe.validation:
-        raise UsageError(f"recipe {name} waits for plateaus of the validation loss, for which it needs validation > 0")
+        raise UsageError(f"recipe {name} waits for plateaus of the validation loss, which requires validation > 0")
 
 
 def _check_what_suits(kind: StreamKind, setting: Setting, split: str | None, order: str | None) -> None:
     """Raise UsageError for a setting, a split or an order of classes that the stream cannot have."""
     if kind.classes_return and setting != "class_incremental":
         raise UsageError(
-            f"in the stream {name_of(kind)} classes return, so that it can be class-incremental alone",
+            f"classes return in the stream {name_of(kind)}, so it can only be class-incremental",
             "Add --setting class.",
         )
     if split is not None and not kind.takes_split:
-        raise UsageError(f"--split has no effect on the stream {name_of(kind)}, which makes experiences of its own")
+        raise UsageError(f"--split has no effect on the stream {name_of(kind)}, which creates its own experiences")
     if order not in (None, "seed") and isinstance(kind, Domains):
         raise UsageError(
             f"--class-order has no effect on the stream {name_of(kind)}, whose experiences all have the same classes"
@@ -159,7 +159,7 @@ def _stream(
     name: str | None,
     options: Mapping[str, Any],
 ) -> tuple[StreamKind, dict[str, Any]]:
-    """Return the kind of stream with its options, and what the user made different by path, for the recipe's name.
+    """Return the kind of stream with its options, and the user's changes by path, for the recipe's name.
 
     `prescribed` are options that the recipe gives the scenario's own kind of stream.
     """
@@ -170,8 +170,8 @@ def _stream(
         return kind, {}
     if isinstance(usual, Domains) and not isinstance(kind, type(usual)):
         raise UsageError(
-            f"{plugin.name} is a stream of its own, {name_of(usual)}",
-            "--stream takes a scenario that is a split of classes; this one's options are --set stream.NAME=VALUE.",
+            f"{plugin.name} has its own stream, {name_of(usual)}",
+            "--stream needs a scenario that is a split of classes; for this one, use --set stream.NAME=VALUE.",
         )
     changes = {} if type(kind) is type(usual) else {"stream": name_of(kind)}
     before = plain(usual) if type(kind) is type(usual) else plain(type(kind)())
@@ -179,7 +179,7 @@ def _stream(
 
 
 def _refuse_passes(stream: str, epochs: int | None, recipe_values: Mapping[str, Any]) -> None:
-    """Raise UsageError for what a stream decides that passes by once."""
+    """Raise UsageError for options that have no effect on a stream whose samples pass by once."""
     if epochs is not None or (given := {"epochs", "iterations", "first.epochs"} & set(recipe_values)):
         name = "--epochs" if epochs is not None else f"recipe.{min(given)}"
         raise UsageError(f"{name} has no effect on the stream {stream}, whose samples pass by once")
@@ -188,11 +188,11 @@ def _refuse_passes(stream: str, epochs: int | None, recipe_values: Mapping[str, 
 
 
 def _refuse_rates(stream: str, values: Mapping[str, Any]) -> None:
-    """Raise UsageError for a learning rate that would follow experiences in a stream that does not tell them."""
+    """Raise UsageError for a learning rate that follows experiences in a stream that does not reveal them."""
     rates = ("schedule", "warmup_epochs", "first.lr", "first.weight_decay", "first.milestones")
     if given := [path for path in rates if values.get(path)]:
         raise UsageError(
-            f"recipe.{given[0]} has no effect on the stream {stream}: it would tell where an experience begins"
+            f"recipe.{given[0]} has no effect on the stream {stream}: it would reveal where an experience begins"
         )
 
 

@@ -1,4 +1,4 @@
-"""What stored records have in common: frozen, checked when made and when read, and turned into JSON one way."""
+"""The base class of stored records: frozen, checked when made and when read, with one form as JSON."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SCHEMA: Literal[2] = 2
 _LARGEST = 2**53  # up to which a float holds every integer
 Count = Annotated[int, pydantic.Field(ge=0, le=_LARGEST)]
 Seconds = Annotated[float, pydantic.Field(ge=0, le=_LARGEST)]
-"""Bounded, so that means of what a stranger's file says are numbers."""
+"""Bounded, so that means of values from a stranger's file are numbers."""
 
 
 _INNER = ("schema", "items_schema", "values_schema", "fields", "choices", "definitions")
 
 
 def _fail_fast(schema: Any) -> None:
-    """Set `fail_fast` in each list and tuple that the schema has somewhere."""
+    """Set `fail_fast` for each list and tuple anywhere in the schema."""
     if isinstance(schema, list | tuple):
         for each in schema:
             _fail_fast(each)
@@ -56,7 +56,7 @@ class Record(pydantic.BaseModel):
     def __get_pydantic_core_schema__(
         cls, source: type[pydantic.BaseModel], handler: pydantic.GetCoreSchemaHandler
     ) -> CoreSchema:
-        """Let a list end at its first wrong entry: an error for each of a stranger's millions would fill the memory."""
+        """End a list at its first wrong entry: an error for each of a stranger's millions would fill the memory."""
         schema = handler(source)
         _fail_fast(schema)
         return schema

@@ -1,4 +1,4 @@
-"""What makes a folder a run: files against manifest, metrics against counts, counts against predictions."""
+"""Checks that a folder is a valid run: files against manifest, metrics against counts, counts against predictions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from clbench.results.stored_run import Unreadable, json_file, predictions
 
 
 def checked(files: RunFiles) -> FactsRow | Unreadable:
-    """Check a run all through, and return what is to be known of it."""
+    """Check a run completely, and return its facts."""
     path = files.path
     if problem := files.damage():
         return Unreadable(path, problem)
@@ -53,7 +53,7 @@ def checked(files: RunFiles) -> FactsRow | Unreadable:
 
 
 def _other_schema(files: RunFiles, spec: dict[str, Any]) -> str | None:
-    """Return why a run of another schema is not read, and the command that makes it again; None for this schema."""
+    """Return why a run of another schema is not read, and the command that reproduces it; None for this schema."""
     if (schema := spec["schema"]) == SCHEMA:
         return None
     problem = f"it has schema {schema}, and this version of clbench reads schema {SCHEMA}"
@@ -64,7 +64,7 @@ def _other_schema(files: RunFiles, spec: dict[str, Any]) -> str | None:
 
 
 def _disagreement(files: RunFiles, spec: RunSpec, result: RunResult, costs: RunCosts) -> str | None:
-    """Return what does not follow from what it must follow from, or None."""
+    """Return which part of a run contradicts another, or None."""
     identity = run_id(spec)
     for name, belongs_to in (("result.json", result.run_id), ("costs.json", costs.run_id)):
         if belongs_to != identity:
@@ -77,23 +77,23 @@ def _disagreement(files: RunFiles, spec: RunSpec, result: RunResult, costs: RunC
     if scenario.class_names is not None and len(scenario.class_names) <= max(scenario.class_order):
         return "its class order has classes without a name"
     if result.ahead is not None and scenario.setting != "domain_incremental":
-        return "its experiences share no outputs, and cannot be judged before they are learned"
+        return "its experiences share no outputs, so they cannot be evaluated before they are learned"
     if result.curves and set(result.curves) != set(scenario.readings):
-        return "its curves are not of the settings in which it is read"
+        return "its curves are not for the settings in which it is read"
     if result.training_images is not None and len(result.training_images) != sum(map(len, classes)):
-        return "its training images are not of as many classes as it has"
+        return "its training images are not for as many classes as it has"
     arrays = predictions(files)
     for setting in scenario.readings:
         counts = Counts(**dict(result.counts[setting]))
         evaluated = [row is not None for row in counts.correct]
         if count(arrays[setting], arrays["labels"], classes, evaluated, setting=setting) != counts:
-            return f"its {setting} counts are not those of its predictions"
+            return f"its {setting} counts do not follow from its predictions"
         curve = _curve(result, setting, counts)
         derived = metrics.derive(counts, curve)
         if result.ahead is not None:
             ahead = Ahead(**dict(result.ahead))
             if count_ahead(arrays[setting], arrays["untrained"], arrays["labels"], classes, evaluated) != ahead:
-                return "what it says of domains before they were learned does not follow from its predictions"
+                return "its counts of domains before they were learned do not follow from its predictions"
             derived["forward_transfer"] = forward_transfer(counts, ahead)
         if any(name not in derived or derived[name] != value for name, value in result.metrics[setting].items()):
             return f"its {setting} metrics do not follow from its counts"
@@ -108,7 +108,7 @@ def _curve(result: RunResult, setting: Setting, counts: Counts) -> Curve | None:
         return None
     curve, ends = Curve(**dict(result.curves[setting])), [0, *ends_of(result)]
     curve.check_against(counts)
-    require(len(ends) == len(counts.total) + 1, "there is a curve, and not a result of each experience")
+    require(len(ends) == len(counts.total) + 1, "there is a curve, but not a result for each experience")
     for step, i in zip(curve.steps, curve.experiences, strict=True):
         require(ends[i] < step < ends[i + 1], f"step {step} of the curve is not within experience {i}")
     return curve

@@ -1,4 +1,4 @@
-"""`RunCosts`: what a run took on the machine that made it. Equal runs differ here, and nowhere else."""
+"""`RunCosts`: the time and memory that a run took on the machine that made it. Equal runs may differ in them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class ExperienceCosts(Record):
     """Its number, from 0."""
 
     seconds: Seconds
-    """All of it."""
+    """Total time."""
 
     training_seconds: Seconds
-    """The epochs."""
+    """Time of the epochs."""
 
     teacher_seconds: Seconds
-    """Recording the old network's answers."""
+    """Time of recording the old network's predictions."""
 
     evaluation_seconds: Seconds
-    """Predicting the test set."""
+    """Time of predicting the test set."""
 
     tuning_seconds: Seconds
-    """Choosing hyper-parameters."""
+    """Time of choosing hyper-parameters."""
 
     phases: dict[str, float] | None
     """Seconds by phase; null on a device that works asynchronously, unless the run waited for it."""
@@ -40,23 +40,23 @@ class ExperienceCosts(Record):
     """Gradient steps that were replayed from a recorded CUDA graph."""
 
     not_replayed: str | None
-    """Why steps were not replayed, on a device that can."""
+    """Why steps were not replayed, on a device that supports it."""
 
 
 class CostTotals(Record):
     """Sums over the experiences."""
 
     seconds: Seconds
-    """All of it."""
+    """Total time."""
 
     training_seconds: Seconds
-    """The epochs."""
+    """Time of the epochs."""
 
     teacher_seconds: Seconds
-    """Recording the old network's answers."""
+    """Time of recording the old network's predictions."""
 
     evaluation_seconds: Seconds
-    """Predicting the test set."""
+    """Time of predicting the test set."""
 
 
 class PeakMemory(Record):
@@ -70,7 +70,7 @@ class PeakMemory(Record):
 
 
 class RunCosts(Record):
-    """What a run took on the machine that made it."""
+    """The time and memory that a run took on the machine that made it."""
 
     schema_number: Literal[2] = Field(default=SCHEMA, alias="schema")
     """Version of this record's shape."""
@@ -79,7 +79,7 @@ class RunCosts(Record):
     """Hash of the spec that the costs belong to."""
 
     experiences: tuple[ExperienceCosts, ...]
-    """One after the other."""
+    """One entry per experience, in order."""
 
     totals: CostTotals
     """Sums over the experiences."""

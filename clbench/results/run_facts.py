@@ -1,7 +1,7 @@
-"""What comparisons and reports need of a finished run, small enough that ten thousand runs fit into memory.
+"""What comparisons and reports need from a finished run, small enough that ten thousand runs fit into memory.
 
 Runs of a study differ in little but their seeds. What they have in common, most of a spec and what a strategy's file
-says of itself, is held once for all of them, in memory and in the index (see run_index.py).
+says about itself, is stored once for all of them, in memory and in the index (see run_index.py).
 """
 
 from __future__ import annotations
@@ -35,51 +35,51 @@ FINAL = (
     "new_accuracy",
     "forgetting",
 )
-"""Metrics of which a run's last value is known without its counts."""
+"""Metrics whose last value is known without a run's counts."""
 
 FINAL_WITHIN = ("anytime_accuracy", "minimum_accuracy", "worst_case_accuracy", "stability_gap")
-"""The same of metrics that a run with a curve has besides."""
+"""The same for the metrics that only a run with a curve has."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """What comparisons and reports need of a finished run."""
+    """What comparisons and reports need from a finished run."""
 
     run_id: str
     spec: RunSpec
 
     family: bytes
-    """The same for runs whose specs differ in nothing but what follows from the seed."""
+    """The same for runs whose specs differ only in what follows from the seed."""
 
     strategy: StrategyRecord
-    """What the strategy's file says of itself."""
+    """What the strategy's file says about itself."""
 
     totals: Totals
     """Samples, steps and bytes over all experiences."""
 
     seconds: float
-    """Of all experiences."""
+    """Time of all experiences."""
 
     verdict: str
-    """The audit's: `pass`, or the worst of its findings."""
+    """The audit's verdict: `pass`, or the worst of its findings."""
 
     memory: int
-    """Training samples that the strategy declares to keep at most."""
+    """The most training samples that the strategy declares to store."""
 
     past_data: bool
-    """Whether an experience read training data of earlier ones again."""
+    """Whether any experience read training data of earlier ones again."""
 
     constant_in: tuple[int, ...]
     """The experiences in which the cross-entropy ranged over a single class."""
 
     idle_in: tuple[int, ...]
-    """Those in which the loss was 0 at every step, whatever it is made of."""
+    """The experiences in which the loss was 0 at every step, whatever its terms are."""
 
     chance: Mapping[Setting, tuple[float, ...]]
-    """Accuracy of guessing after each experience, by setting."""
+    """Chance level after each experience, by setting."""
 
     last: Mapping[Setting, tuple[float | None, ...]]
-    """By setting the metrics of FINAL after the last experience, in that order, and with a curve of FINAL_WITHIN."""
+    """The metrics of FINAL after the last experience, in that order, by setting; with a curve, then FINAL_WITHIN."""
 
     ends: tuple[int, ...] | None
     """Gradient steps since the start of the stream at the end of each experience; None without a curve."""
@@ -88,7 +88,7 @@ class RunFacts:
     """None if experiences are not domains that share outputs."""
 
     training_images: tuple[int, ...] | None
-    """Training images of each class, in class order; None where none has more than twice as many as another."""
+    """Training images of each class, in class order; None if none has more than twice as many as another."""
 
     compressed_counts: bytes
 
@@ -97,23 +97,23 @@ class RunFacts:
         return _counts(self.compressed_counts, setting)
 
     def curve(self, setting: Setting) -> Curve | None:
-        """What was right within experiences; None if it was evaluated at their ends alone."""
+        """Correct test samples within experiences; None if it was evaluated only at their ends."""
         return None if self.ends is None else _curve(self.compressed_counts, setting)
 
     def final(self, name: str, setting: Setting) -> float | None:
-        """One of the metrics in FINAL or FINAL_WITHIN after the last experience; None of the latter without a curve."""
+        """One of the metrics in FINAL or FINAL_WITHIN after the last experience; None in the latter without a curve."""
         last, place = self.last[setting], (*FINAL, *FINAL_WITHIN).index(name)
         return last[place] if place < len(last) else None
 
 
 class FactsRow(NamedTuple):
-    """The facts of a run as bytes, as the index has them."""
+    """The facts of a run as bytes, as the index stores them."""
 
     family: bytes
     """The spec as JSON, without what follows from the seed."""
 
     strategy: bytes
-    """What the strategy's file says of itself, as JSON."""
+    """What the strategy's file says about itself, as JSON."""
 
     own: bytes
     """The rest, as JSON."""
@@ -178,7 +178,7 @@ class Shared:
     _held: dict[Any, Any] = field(default_factory=dict)
 
     def hold(self, key: Any, make: Callable[[], T]) -> T:
-        """Return the value of this key, made when it is first asked for."""
+        """Return the value of this key, which is made on first use."""
         if key not in self._held:
             self._held[key] = make()
         found: T = self._held[key]
@@ -186,7 +186,7 @@ class Shared:
 
 
 def facts_of(row: FactsRow, shared: Shared) -> RunFacts:
-    """Return the facts of a row, with what others have in common with them as it is held in `shared`."""
+    """Return the facts of a row, taking what they have in common with others from `shared`."""
     own = from_json(row.own)
     family = shared.hold(row.family, lambda: row.family)
     spec = shared.hold(("spec", family), lambda: _whole_spec(family, own))

@@ -1,4 +1,4 @@
-"""The files of a stored run, wherever they lie: in a folder of its own, or in a pack."""
+"""Access to the files of a stored run, whether they are in a folder or in a pack."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from clbench.system.files import open_plain, read_plain
 
 
 class Fingerprint(NamedTuple):
-    """What a run's files look like from outside; it changes with them."""
+    """A cheap summary of a run's files, which changes when they do."""
 
     digest: bytes
-    """Of the manifest's bytes, and of the name, kind, size and times of every file."""
+    """Hash of the manifest's bytes and of the name, kind, size and times of every file."""
 
     newest: float
-    """When a file was changed last, in seconds since 1970."""
+    """When a file was last changed, in seconds since 1970."""
 
 
 class RunFiles(Protocol):
@@ -28,13 +28,13 @@ class RunFiles(Protocol):
 
     @property
     def path(self) -> Path:
-        """Where they are, as it is shown."""
+        """Where they are, as shown to the user."""
 
     def damage(self) -> str | None:
-        """Return what is wrong with them, or None if each is as the run's manifest says."""
+        """Return what is wrong with them, or None if each matches the run's manifest."""
 
     def fingerprint(self) -> Fingerprint | None:
-        """Return what changes whenever a file does, without reading them all; None if that is not known."""
+        """Return a summary that changes whenever a file does, without reading them all; None if there is none."""
 
     def read(self, name: str, most: int) -> bytes:
         """Return the content of a file of at most `most` bytes. Raises OSError for anything else."""
@@ -43,11 +43,11 @@ class RunFiles(Protocol):
         """Yield the content of a file, however large. Raises OSError if there is none."""
 
     def source(self, sha256: str) -> bytes:
-        """Return what is stored as the strategy's file of this hash. Raises OSError if nothing is."""
+        """Return what is stored as the strategy file with this hash. Raises OSError if nothing is."""
 
 
 _UNFOLLOWED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""How a stranger's file is opened where thousands are looked at: no link is followed, and no pipe waited for."""
+"""How thousands of files from a stranger are opened: links are not followed, and pipes not waited for."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class Folder:
         return manifests.damage(self.path)
 
     def fingerprint(self) -> Fingerprint | None:
-        """Return it; None for a folder that has no manifest or cannot be read.
+        """Return the fingerprint; None for a folder that has no manifest or cannot be read.
 
-        The time of a file's last change of any kind (ctime) is the system's, and no program sets it: a file that was
-        changed and given back its size and its time of modification has another.
+        The time of a file's last change of any kind (ctime) is set by the system, never by a program: it also differs
+        for a file that was changed and then given its old size and time of modification.
         """
         place, seen, newest = str(self.path), [], 0
         try:
@@ -95,8 +95,8 @@ class Folder:
                 yield block
 
     def source(self, sha256: str) -> bytes:
-        """Return what the results folder has under this hash."""
+        """Return what the results folder stores under this hash."""
         folders = self.path.resolve().parents
         if len(folders) < 3:
-            raise FileNotFoundError(f"{self.path} is in no results folder")
+            raise FileNotFoundError(f"{self.path} is not in a results folder")
         return read_plain(store.source_file(folders[2], sha256), manifests.LARGEST_JSON)

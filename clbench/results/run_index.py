@@ -1,12 +1,12 @@
-"""An index of many stored runs, so that they need not be read and checked again; never the truth.
+"""An index of many stored runs, so that they need not be read and checked again; the files remain authoritative.
 
 It holds the facts (see run_facts.py) of runs that were read from their files and found sound, each with the fingerprint
-that the files had. They count as long as the fingerprint is the same; whatever is missing or does not fit is read from
-the files. So an index may be lost, damaged, old or in use by others, and nothing is wrong but the time that it takes.
+that the files had. They are valid as long as the fingerprint is the same; whatever is missing or does not match is read
+from the files. So an index may be lost, damaged, old or in use by others: reading then only takes longer.
 
-It lies in the user's cache folder, not next to the runs: results may come from strangers, be read-only or belong to
-somebody else, and a database is not a file to accept from a stranger. A row counts only if its hash is that of what it
-holds and of the code that checked the run.
+It is in the user's cache folder, not next to the runs: results may come from strangers, be read-only or belong to
+somebody else, and a database is not a file to accept from a stranger. A row is valid only if its hash is that of its
+content and of the code that checked the run.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from clbench.results.run_files import RunFiles
 from clbench.system.files import Exposed, require_private
 
 SMALLEST = 100
-"""Fewer runs are read from their files each time, which takes less than a second."""
+"""Runs from which on there is an index; fewer are read from their files each time, in less than a second."""
 
 SETTLED_AFTER = 2.0
-"""Seconds since the last change of a file after which another change will be seen in its times, however coarse."""
+"""Seconds since the last change of a file after which its times will show another change, however coarse they are."""
 
 _WAIT = 5.0
 """Seconds to wait for another process that writes, before the index is left as it is."""
@@ -54,7 +54,7 @@ class RunIndexes:
     """The indexes of the results folders in which the runs to be read lie."""
 
     def __init__(self, files: Mapping[str, RunFiles]) -> None:
-        """`files` by their real paths; what they look like now is what counts."""
+        """`files` are given by their real paths; their fingerprints are taken now."""
         named: dict[str, dict[str, RunFiles]] = defaultdict(dict)
         for path, each in files.items():
             root, *name = path.rsplit("/", 3)
@@ -69,7 +69,7 @@ class RunIndexes:
         self._learned: dict[str, list[tuple[str, bytes, FactsRow]]] = defaultdict(list)
 
     def known(self) -> Iterator[tuple[str, FactsRow]]:
-        """Yield what is known of the runs, by their paths."""
+        """Yield the facts that are known of the runs, by their paths."""
         for root, index in self._indexes.items():
             for name, facts in index.rows({name: seen.digest for name, seen in self._seen[root].items()}):
                 yield f"{root}/{name}", facts
@@ -83,18 +83,18 @@ class RunIndexes:
                     yield f"{root}/{name}"
 
     def learn(self, path: str, facts: FactsRow) -> None:
-        """Take what the files of a run have said."""
+        """Take in the facts that were read from a run's files."""
         root, *parts = path.rsplit("/", 3)
         name = "/".join(parts)
         seen = self._seen.get(root, {}).get(name)
-        # Of a file that was changed a moment ago the times may stay the same if it is changed again.
+        # The times of a file that was changed a moment ago may stay the same if it is changed again.
         if seen and seen.newest < self._seen_at - SETTLED_AFTER:
             self._learned[root].append((name, seen.digest, facts))
             if len(self._learned[root]) >= _BATCH:
                 self._indexes[root].put(self._learned.pop(root))
 
     def write(self) -> None:
-        """Keep what was learned, and forget runs that are gone."""
+        """Store what was learned, and forget runs that no longer exist."""
         for root, index in self._indexes.items():
             index.put(self._learned.pop(root, []))
             index.forget(
@@ -112,13 +112,13 @@ def _is_gone(root: str, name: str) -> bool:
 
 
 class _Index:
-    """The index of one results folder. Whatever is wrong with it, nothing is known, or nothing is kept."""
+    """The index of one results folder. If anything is wrong with it, it yields or stores nothing."""
 
     def __init__(self, root: str) -> None:
         self._path = folder() / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.sqlite"
 
     def rows(self, seen: Mapping[str, bytes]) -> Iterator[tuple[str, FactsRow]]:
-        """Yield what is known of the runs that have these fingerprints, by name."""
+        """Yield the facts that are known of the runs with these fingerprints, by name."""
         with self._tolerating(), self._opened(make=False) as database:
             if database is None:
                 return
@@ -134,7 +134,7 @@ class _Index:
                         yield name, facts
 
     def fingerprints(self) -> dict[str, bytes]:
-        """Return the names of all runs of which something is known, with their fingerprints then."""
+        """Return the names of all runs in the index, with the fingerprints that they had."""
         found: dict[str, bytes] = {}
         with self._tolerating(), self._opened(make=False) as database:
             if database is not None:
@@ -142,7 +142,7 @@ class _Index:
         return found
 
     def put(self, rows: Sequence[tuple[str, bytes, FactsRow]]) -> None:
-        """Keep what is known of runs by name and fingerprint, in one transaction."""
+        """Store the facts of runs by name and fingerprint, in one transaction."""
         if not rows:
             return
         with self._tolerating(), self._opened(make=True) as database:
@@ -169,7 +169,7 @@ class _Index:
 
     @contextlib.contextmanager
     def _opened(self, make: bool) -> Iterator[sqlite3.Connection | None]:
-        """Within, the database; None if there is none and it is not to be made.
+        """Open the database as a context; it is None if there is none and `make` is false.
 
         Raises sqlite3.Error, OSError, and Exposed if somebody else may have written it.
         """
@@ -191,7 +191,7 @@ class _Index:
 
     @contextlib.contextmanager
     def _tolerating(self) -> Iterator[None]:
-        """Within, nothing that is wrong with the database is an error; one that is damaged is removed."""
+        """In this context, no problem with the database is an error; a damaged one is removed."""
         try:
             yield
         except sqlite3.OperationalError:  # in use by others, or a full disk
@@ -204,9 +204,9 @@ class _Index:
 
 
 def _prepare(database: sqlite3.Connection) -> None:
-    """Make the tables unless they are there. Raises sqlite3.DatabaseError for a database that has others."""
-    # Nothing waits for the disk: what a power cut tears does not fit its hash. There is no write-ahead log, since it
-    # needs memory that machines do not share over a network.
+    """Create the tables unless they exist. Raises sqlite3.DatabaseError for a database that has others."""
+    # Nothing waits for the disk: what a power cut damages does not match its hash. There is no write-ahead log, since
+    # it needs memory that machines do not share over a network.
     database.executescript("PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF")
     found = {text for (text,) in database.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
     if not found:
@@ -241,7 +241,7 @@ def _remove_unused(indexes: Path) -> None:
 
 @functools.cache
 def _code() -> bytes:
-    """Return a hash of the code that checks runs and says what follows from what: another may judge otherwise."""
+    """Return a hash of the code that checks runs and derives their numbers: other code may judge them differently."""
     files = sorted(path for package in (results, evaluation) for path in Path(package.__path__[0]).glob("*.py"))
     return _hash(*(path.read_bytes() for path in files))
 

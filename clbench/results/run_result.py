@@ -1,4 +1,4 @@
-"""`RunResult`: what came out of a run. Two runs of one spec have the same result, byte for byte."""
+"""`RunResult`: the result of a run. Two runs of one spec have the same result, byte for byte."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from clbench.results.record_model import SCHEMA, Count, Record
 
 
 class CountsRecord(Record):
-    """Test samples that were right, in whole numbers; every metric follows from them."""
+    """Counts of correct test samples; every metric follows from them."""
 
     correct: tuple[tuple[int, ...] | None, ...]
-    """correct[i][j]: test samples of experience j that were right after experience i; null where not evaluated."""
+    """correct[i][j]: correct test samples of experience j after experience i; null if not evaluated."""
 
     total: tuple[int, ...]
     """Test samples of each experience."""
@@ -27,27 +27,27 @@ class CountsRecord(Record):
     """Test samples of each class, in class order."""
 
     classes_per_experience: tuple[int, ...]
-    """How many classes each experience brings."""
+    """How many new classes each experience has."""
 
     old_as_new: tuple[int | None, ...]
-    """Test samples of old classes that were predicted as one of the newest experience's; null if not counted."""
+    """Test samples of old classes that were predicted as a class of the newest experience; null if not counted."""
 
 
 class CurveRecord(Record):
-    """Test samples that were right between gradient steps, within experiences; their ends are in the counts."""
+    """Correct test samples between gradient steps, within experiences; those at their ends are in the counts."""
 
     steps: tuple[int, ...]
     """Gradient steps since the start of the stream at each point."""
 
     experiences: tuple[int, ...]
-    """The experience that is trained at each point."""
+    """The experience being trained at each point."""
 
     correct: tuple[tuple[int, ...], ...]
-    """correct[p][j]: test samples of experience j that were right at point p."""
+    """correct[p][j]: correct test samples of experience j at point p."""
 
 
 class Trial(Record):
-    """A training that was tried in the search of an experience."""
+    """One training in the search of an experience."""
 
     lr: float
     """Its learning rate."""
@@ -69,7 +69,7 @@ class SearchResult(Record):
     """The stability weight that was chosen; null if there is none to choose."""
 
     trials: tuple[Trial, ...]
-    """What was tried."""
+    """The trainings that were tried."""
 
     samples_seen: Count
     """Samples seen by all trials."""
@@ -82,7 +82,7 @@ class Reads(Record):
     """Training samples that the strategy read, by the experience that they belong to."""
 
     current: Count
-    """Of the experience that is trained."""
+    """Of the experience being trained."""
 
     earlier: Count
     """Of earlier ones."""
@@ -98,7 +98,7 @@ class EpochResult(Record):
     """Mean of the strategy's loss over the gradient steps."""
 
     learning_rate: float
-    """Of the last gradient step."""
+    """Learning rate of the last gradient step."""
 
 
 class ExperienceResult(Record):
@@ -108,7 +108,7 @@ class ExperienceResult(Record):
     """Its number, from 0."""
 
     classes: tuple[int, ...]
-    """The dataset's class ids that it brings."""
+    """The dataset's ids of its new classes."""
 
     class_names: tuple[str, ...]
     """The names of these classes."""
@@ -117,25 +117,25 @@ class ExperienceResult(Record):
     """Whether the strategy trained in it at all."""
 
     samples_seen: Count
-    """Training samples that passed through the network, each time anew."""
+    """Training samples that passed through the network, repetitions counted."""
 
     gradient_steps: Count
     """Updates of the weights."""
 
     epochs: tuple[EpochResult, ...]
-    """One after the other; empty for a training loop that does not report its epochs."""
+    """The epochs in order; empty for a training loop that does not report them."""
 
     constant_cross_entropy: Annotated[bool, OMIT_DEFAULT] = False
     """Whether the cross-entropy ranged over a single class, so that it was 0 whatever was learned."""
 
     teacher: Literal["recorded", "online"] | None
-    """How the old network answers: once before training, at every step, or not at all."""
+    """When the old network predicts: once before training, at every step, or not at all."""
 
     teacher_bytes: Count
-    """Size of the recorded answers."""
+    """Size of the recorded predictions."""
 
     features_cached: bool
-    """Whether a frozen trunk was computed once for all epochs."""
+    """Whether the features of a frozen trunk were computed once for all epochs."""
 
     past_data_bytes: Count
     """Training data of earlier experiences that this one read again."""
@@ -153,30 +153,30 @@ class ExperienceResult(Record):
     """Training samples that were read."""
 
     exemplars: Count
-    """Training samples that are kept."""
+    """Training samples that are stored."""
 
     tuning: SearchResult | None
     """What was chosen before the experience; null if nothing was."""
 
 
 class FindingRecord(Record):
-    """Something that the strategy did and may not do, or should not."""
+    """Something that the strategy did, but may not or should not do."""
 
     severity: Literal["warn", "violation"]
-    """How bad it is."""
+    """How serious it is."""
 
     name: str
-    """What kind it is: `old data`, `memory`, …"""
+    """Its kind: `old data`, `memory`, …"""
 
     experience: Count
-    """In which experience."""
+    """The experience in which it was done."""
 
     what: str
     """What was done, as a sentence without its subject."""
 
 
 class AuditResult(Record):
-    """What the strategy was seen to read and keep."""
+    """What the strategy was seen to read and store."""
 
     verdict: Annotated[str, Field(pattern=r"^(pass|warn|violation)(\(.*\))?$")]
     """`pass`, or the worst of the findings."""
@@ -185,11 +185,11 @@ class AuditResult(Record):
     """What was found."""
 
     memory: Count
-    """Training samples that the strategy declares to keep at most."""
+    """The most training samples that the strategy declares to store."""
 
 
 class Totals(Record):
-    """Over all experiences."""
+    """Totals over all experiences."""
 
     samples_seen: Count
     """Sum of the samples seen."""
@@ -201,7 +201,7 @@ class Totals(Record):
     """The most that was carried from one experience to the next."""
 
     exemplars: Count
-    """The most training samples that were kept."""
+    """The most training samples that were stored."""
 
     tuning_samples_seen: Count | None
     """Samples seen to choose the hyper-parameters; null if nothing chose them."""
@@ -220,14 +220,14 @@ class HyperParameter(Record):
     """Its default."""
 
     doc: str
-    """What the file says of it."""
+    """What the file says about it."""
 
 
 class StrategyRecord(Record):
-    """What the strategy's file says of itself, for reports that have not got the file."""
+    """What the strategy's file says about itself, for reports that do not have the file."""
 
     reference: Literal["lower", "upper"] | None
-    """Whether it bounds a comparison from below or above, and is no remedy itself."""
+    """Whether it bounds a comparison from below or above, rather than being a remedy itself."""
 
     doc: str
     """The file's docstring."""
@@ -242,7 +242,7 @@ class StrategyRecord(Record):
     """The loss of the preset in use; empty if the file has none."""
 
     hyper_parameters: tuple[HyperParameter, ...]
-    """Those that the strategy has."""
+    """The strategy's hyper-parameters."""
 
     preset_values: dict[str, Any]
     """The hyper-parameters under the preset and the recipe in use, before the user set any."""
@@ -252,17 +252,17 @@ class StrategyRecord(Record):
 
 
 class AheadRecord(Record):
-    """Test samples that are right before their experience is learned."""
+    """Test samples that are correct before their experience is learned."""
 
     untrained: tuple[int, ...]
-    """Of each experience, by the network in its initial weights."""
+    """Of each experience, with the network's initial weights."""
 
     following: tuple[int | None, ...]
-    """Of the next experience after each; null for the last, and where not evaluated."""
+    """Of the next experience, after each; null for the last, and if not evaluated."""
 
 
 class RunResult(Record):
-    """What came out of a run."""
+    """The result of a run."""
 
     schema_number: Literal[2] = Field(default=SCHEMA, alias="schema")
     """Version of this record's shape."""
@@ -274,37 +274,38 @@ class RunResult(Record):
     """Hash of the spec that the result belongs to."""
 
     counts: dict[Setting, CountsRecord]
-    """By the setting in which the predictions are read."""
+    """Counts by the setting in which the predictions are read."""
 
     curves: Annotated[dict[Setting, CurveRecord], OMIT_DEFAULT] = Field(default_factory=dict)
-    """By setting what was right within experiences; empty if it was evaluated at their ends alone."""
+    """Correct test samples within experiences, by setting; empty if they were evaluated only at their ends."""
 
     ahead: Annotated[AheadRecord | None, OMIT_DEFAULT] = None
-    """What was right of domains before they were learned; null if experiences are not domains that share outputs."""
+    """Correct test samples of domains before they were learned; null unless experiences are domains that share
+    outputs."""
 
     training_images: Annotated[tuple[int, ...] | None, OMIT_DEFAULT] = None
-    """Training images of each class, in class order; null where none has more than twice as many as another."""
+    """Training images of each class, in class order; null if none has more than twice as many as another."""
 
     metrics: dict[Setting, dict[str, Any]]
-    """By setting and name; see evaluation/metrics.py. What is undefined is null."""
+    """Metrics by setting and name; see evaluation/metrics.py. Undefined ones are null."""
 
     chance: dict[Setting, tuple[float, ...]]
-    """Accuracy of guessing after each experience, by setting."""
+    """Chance level after each experience, by setting."""
 
     experiences: tuple[ExperienceResult, ...]
-    """One after the other."""
+    """One entry per experience, in order."""
 
     audit: AuditResult
-    """What the strategy was seen to read and keep."""
+    """What the strategy was seen to read and store."""
 
     totals: Totals
-    """Over all experiences."""
+    """Totals over all experiences."""
 
     strategy: StrategyRecord
-    """What the strategy's file says of itself."""
+    """What the strategy's file says about itself."""
 
     notes: tuple[str, ...]
-    """What a reader should know of the run."""
+    """What a reader should know about the run."""
 
 
 class FailedRun(Record):
@@ -314,7 +315,7 @@ class FailedRun(Record):
     """Version of this record's shape."""
 
     status: Literal["failed", "diverged"]
-    """Whether an error was raised, or the loss was no number."""
+    """Whether an error was raised, or the loss was not a number."""
 
     run_id: str
     """Hash of the spec that the run belongs to."""

@@ -1,4 +1,4 @@
-"""Chooses among stored runs by the names of strategy, scenario and recipe."""
+"""Selects stored runs by the names of their strategy, scenario and recipe."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from clbench.system.suggestions import did_you_mean
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of the runs are asked for; an empty tuple asks for all."""
+    """Which runs are requested; an empty tuple selects all."""
 
     strategies: tuple[str, ...] = ()
     scenarios: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
 
     def has(self, strategy: str, scenario: str, recipe: str | None = None) -> bool:
-        """Return whether a run with these names is asked for; without a recipe, whether some run could be."""
+        """Return whether a run with these names is selected; without a recipe, whether one could be."""
         return (
             (not self.strategies or strategy in self.strategies)
             and (not self.scenarios or scenario in self.scenarios)
@@ -27,7 +27,7 @@ class Selection:
         )
 
     def of(self, runs: Sequence[StoredRun]) -> list[StoredRun]:
-        """Return the runs that are asked for, in order of their ids. Raises UsageError for a name that none has."""
+        """Return the selected runs, in order of their ids. Raises UsageError for a name that no run has."""
         named = [(run.spec.strategy.name, run.spec.scenario.name, run.spec.recipe.name) for run in runs]
         for position, (kind, wanted) in enumerate(
             (("strategy", self.strategies), ("scenario", self.scenarios), ("recipe", self.recipes))

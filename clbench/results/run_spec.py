@@ -1,7 +1,8 @@
-"""`RunSpec`: every choice that the numbers of a run depend on. The hash of its canonical JSON is the run's name.
+"""`RunSpec`: every choice that the numbers of a run depend on. The hash of its canonical JSON is the run's id.
 
 Paths, host, time, executor and the number of jobs are not in it: no number depends on them. A field that is added
-later, with a default that means what was so before, is marked `OMIT_DEFAULT`, so that the ids of older runs stay.
+later, with a default that stands for the earlier behaviour, is marked `OMIT_DEFAULT`, so that the ids of older runs
+stay the same.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from clbench.streams.splits import describe_split
 
 
 class StreamSpec(Record):
-    """The kind of stream, where it is not a split of the classes alone."""
+    """The kind of stream, if it is not a plain split of the classes."""
 
     name: str
     """Its name, as `--stream` takes it."""
@@ -33,7 +34,8 @@ class StreamSpec(Record):
     """Its options, fully resolved."""
 
     split: tuple[int, ...]
-    """The classes of each experience that the kind of stream was given; it makes `classes_per_experience` of them."""
+    """The number of classes in each experience that the kind of stream was given, from which it makes
+    `classes_per_experience`."""
 
 
 class ScenarioSpec(Record):
@@ -46,7 +48,7 @@ class ScenarioSpec(Record):
     """The scenario's own version, raised when its file changes what it means."""
 
     setting: Setting
-    """In which the network is trained."""
+    """The setting in which the network is trained."""
 
     dataset: str
     """The dataset's name."""
@@ -55,10 +57,10 @@ class ScenarioSpec(Record):
     """Hash of the dataset's content."""
 
     classes_per_experience: tuple[int, ...]
-    """How many classes each experience brings, that is, has the first samples of."""
+    """How many new classes each experience has, that is, classes whose first samples are in it."""
 
     class_order_from: Literal["seed", "natural", "list"]
-    """Where the class order is from: drawn from the seed, 0, 1, 2, …, or given as a list."""
+    """Where the class order comes from: drawn from the seed, 0, 1, 2, …, or given as a list."""
 
     class_order: tuple[int, ...]
     """The dataset's class ids in the order in which they come."""
@@ -67,7 +69,7 @@ class ScenarioSpec(Record):
     """The name of class 0, 1, …; null if the dataset's classes are named 0, 1, …"""
 
     held_out: Annotated[float, OMIT_DEFAULT] = 0.0
-    """Share of the training data that takes the place of the test set; 0 for the test set itself."""
+    """Share of the training data that replaces the test set; 0 to use the test set itself."""
 
     stream: Annotated[StreamSpec | None, OMIT_DEFAULT] = None
     """The kind of stream; null if it is the split of the classes, evaluated at the end of experiences."""
@@ -77,7 +79,7 @@ class ScenarioSpec(Record):
 
     @property
     def in_words(self) -> str:
-        """What its experiences bring: `5×2 classes`, `10 domains of 10 classes`, `10 classes, stream repetition`."""
+        """Its experiences in words: `5×2 classes`, `10 domains of 10 classes`, `10 classes, stream repetition`."""
         sizes = self.classes_per_experience
         if self.domains:
             return f"{len(sizes)} domains of {sizes[0]} classes"
@@ -89,7 +91,7 @@ class ScenarioSpec(Record):
 
     @property
     def readings(self) -> tuple[Setting, ...]:
-        """The settings in which predictions are read: of classes that return none has an experience of its own."""
+        """The settings in which predictions are read: only its own if classes return in later experiences."""
         kind = KINDS.get(self.stream.name) if self.stream else None
         return (self.setting,) if kind and kind.classes_return else READINGS[self.setting]
 
@@ -105,16 +107,16 @@ class NetworkSpec(Record):
     """The network's name: a plug-in's, `timm:NAME` or `torchvision:NAME`."""
 
     sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$"), OMIT_DEFAULT] = None
-    """Hash of its source file; null for clbench's own, for which `engine` stands, and for a library's."""
+    """Hash of its source file; null for clbench's own networks, which `engine` covers, and for a library's."""
 
     package: Annotated[str | None, OMIT_DEFAULT] = None
-    """The library, with its version, that it is from."""
+    """The library that it comes from, with its version."""
 
     config: Annotated[dict[str, Any], OMIT_DEFAULT] = Field(default_factory=dict)
-    """Its hyper-parameters that are not at their defaults."""
+    """Its hyper-parameters that differ from their defaults."""
 
     weights: Annotated[Literal["pretrained", "file"] | None, OMIT_DEFAULT] = None
-    """Where its initial weights are from; null if they are drawn from the seed."""
+    """Where its initial weights come from; null if they are drawn from the seed."""
 
     weights_sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$"), OMIT_DEFAULT] = None
     """Hash of these weights by name, type, shape and value."""
@@ -126,17 +128,17 @@ class NetworkSpec(Record):
     """Channels to which grey images are repeated; null if they are not."""
 
     mean: Annotated[tuple[float, ...] | None, OMIT_DEFAULT] = None
-    """Mean of the pixels, in 0..1, that is subtracted, per channel; null: as the recipe's `normalization` says."""
+    """Mean of the pixels, in 0..1, that is subtracted, per channel; null to follow the recipe's `normalization`."""
 
     std: Annotated[tuple[float, ...] | None, OMIT_DEFAULT] = None
-    """What the pixels, in 0..1, are divided by then, per channel."""
+    """What the pixels, in 0..1, are then divided by, per channel."""
 
     train: Annotated[int | Literal["all", "head"], OMIT_DEFAULT] = "all"
-    """How much of it trains: all, the head alone, or so many of the trunk's blocks, counted from the head."""
+    """How much of it is trained: all, only the head, or this many of the trunk's blocks, counted from the head."""
 
     @property
     def label(self) -> str:
-        """What it is in a few words, for titles: `lite0 (pretrained), head only, 128 px`."""
+        """A short description for titles: `lite0 (pretrained), head only, 128 px`."""
         origin = {"pretrained": " (pretrained)", "file": " (weights from a file)", None: ""}[self.weights]
         parts = [f"{self.name}{origin}", *(f"{key} {value}" for key, value in self.config.items())]
         if self.train != "all":
@@ -155,7 +157,7 @@ class RecipeSpec(Record):
     """The name without the `changes`, if there are any."""
 
     changes: Annotated[dict[str, Any], OMIT_DEFAULT] = Field(default_factory=dict)
-    """What the user made different by `--set recipe.NAME=VALUE`, by path; and under `network` and `network.NAME` by
+    """What the user changed with `--set recipe.NAME=VALUE`, by path; and under `network` and `network.NAME` with
     `--network`, `--weights` and `--set network.NAME=VALUE`."""
 
     config: Recipe
@@ -169,7 +171,7 @@ class StrategySpec(Record):
     """The strategy's name."""
 
     preset: Annotated[str | None, OMIT_DEFAULT] = None
-    """The published variant that it starts from, if it is one."""
+    """The published variant that it starts from, if any."""
 
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     """Hash of the strategy's source file."""
@@ -182,7 +184,7 @@ class StrategySpec(Record):
 
     @property
     def selector(self) -> str:
-        """What selects it: `lwf`, or with a preset `lwf:pycil`."""
+        """Its name on the command line: `lwf`, or with a preset `lwf:pycil`."""
         return f"{self.name}:{self.preset}" if self.preset else self.name
 
 
@@ -200,19 +202,19 @@ class GridTuning(Record):
     """Hyper-parameters that were chosen on validation streams before this run."""
 
     how: Literal["grid"] = "grid"
-    """Tells the ways of tuning apart."""
+    """Distinguishes the ways of tuning."""
 
     trials: int
     """Runs on validation streams."""
 
     streams: int
-    """Validation streams on which each candidate was judged."""
+    """Validation streams on which each candidate was evaluated."""
 
     held_out: float
-    """Share of the training data that candidates were judged on."""
+    """Share of the training data that candidates were evaluated on."""
 
     candidates: tuple[GridCandidate, ...]
-    """What was tried."""
+    """The configurations that were tried."""
 
     samples_seen: int
     """Samples seen by all trials together."""
@@ -222,7 +224,7 @@ class GridTuning(Record):
 
 
 class Seeds(Record):
-    """The run's seed, and what is drawn from it by purpose."""
+    """The run's seed, and the seeds derived from it, by purpose."""
 
     run: int
     """The seed that the user chose."""
@@ -256,23 +258,23 @@ class RunSpec(Record):
     """How it is trained."""
 
     strategy: StrategySpec
-    """What is done against forgetting."""
+    """The strategy against forgetting."""
 
     tuning: Annotated[ContinualTuning | GridTuning | None, Field(discriminator="how"), OMIT_DEFAULT] = None
-    """What chooses, or chose, the hyper-parameters; null if nothing but the user does."""
+    """How the hyper-parameters are or were chosen; null if only the user chooses them."""
 
     seeds: Seeds
-    """Separate streams of random numbers."""
+    """Seeds of separate streams of random numbers."""
 
     device: Literal["cpu", "cuda"]
     """Kind of device."""
 
     threads: int
-    """Threads that torch computes with."""
+    """Number of threads that torch uses."""
 
 
 def canonical(spec: RunSpec) -> bytes:
-    """Return the spec as the one sequence of bytes that stands for it: JSON without spaces, sorted by key."""
+    """Return the canonical bytes of a spec: JSON without spaces, sorted by key."""
     parts = [
         f'"{key}":{_canonical_part(_Same(value))}'
         for key, name, omitted in _PARTS
@@ -284,11 +286,11 @@ def canonical(spec: RunSpec) -> bytes:
 _PARTS = sorted(
     (field.alias or name, name, OMIT_DEFAULT in field.metadata) for name, field in RunSpec.model_fields.items()
 )
-"""Of each part of a spec its key, its name, and whether it is left out if it is null."""
+"""The key and name of each part of a spec, and whether it is left out if it is null."""
 
 
 class _Same:
-    """A part of a spec, which is the same as another if it is the same object: that of all runs of a grid, often."""
+    """A part of a spec, compared by object identity: all runs of a grid often have the same object."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -313,8 +315,8 @@ def run_id(spec: RunSpec) -> str:
 def folder_name(spec: RunSpec, identity: str | None = None) -> str:
     """Return the run's place in a results folder: `<scenario>/<strategy>/<recipe>-seed<k>-<run_id[:8]>`.
 
-    A setting other than class-incremental stands before the seed: `quick-task_incremental-seed0-…`. `identity` is the
-    run's id if that is known.
+    A setting other than class-incremental precedes the seed: `quick-task_incremental-seed0-…`. `identity` is the run's
+    id if it is known.
     """
     parts = (spec.scenario.name, spec.strategy.name, spec.recipe.name)
     scenario, strategy, recipe = (re.sub(r"[^A-Za-z0-9_-]", "_", part)[:64] or "_" for part in parts)

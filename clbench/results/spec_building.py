@@ -1,4 +1,4 @@
-"""Makes the spec of a run from what was asked for: protocol, strategy, seed and machine, each checked."""
+"""Builds the spec of a run from what was requested: protocol, strategy, seed and machine, each checked."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Method:
 
     plugin: Plugin
     preset: str | None
-    """The published variant that it starts from, if it is one."""
+    """The published variant that it starts from, if any."""
 
     strategy: type[Strategy[Any]]
     given: Mapping[str, Any]
@@ -64,7 +64,7 @@ class Method:
     def values(self, setting: Setting, recipe: str = "") -> dict[str, Any]:
         """Return the hyper-parameters fully resolved, as JSON, under the recipe of this name.
 
-        Raises UsageError for one that cannot be.
+        Raises UsageError for an invalid one.
         """
         preset = self.strategy.presets[self.preset] if self.preset else {}
         in_setting = preset.get("in_setting", {}).get(setting, {})
@@ -77,7 +77,7 @@ class Method:
         return self.strategy(configure(config_class(self.strategy), dict(config), self.plugin.name))
 
     def search(self) -> ContinualTuning:
-        """Return how continual search goes about this method: from the value that the user set, if one is set."""
+        """Return how the continual search tunes this method: starting from the user's value, if one is set."""
         weight, start = self.strategy.stability or (None, None)
         if weight and weight in self.given:
             start = float(self.values("class_incremental")[weight])
@@ -89,7 +89,7 @@ def method(
 ) -> Method:
     """Check the hyper-parameters of a strategy, and its preset. Raises UsageError for what it does not have or accept.
 
-    Without one it is the preset that sets nothing, the variant that the defaults are, if there is one.
+    Without a preset, it is the one that sets nothing, if there is one: the variant that the defaults stand for.
     """
     if preset is None:
         preset = next((name for name, values in strategy.presets.items() if not values.get("set")), None)
@@ -105,42 +105,42 @@ def method(
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run's arithmetic depends on beside the choices of the experiment."""
+    """What a run's arithmetic depends on besides the choices of the experiment."""
 
     device: Literal["cpu", "cuda"]
     """`cpu` or `cuda`."""
 
     threads: int
-    """Threads that torch computes with."""
+    """Number of threads that torch uses."""
 
 
 def _check_stream(how: Method, config: Any, what: Protocol) -> None:
-    """Raise UsageError if the strategy needs what the stream does not give."""
+    """Raise UsageError if the strategy needs what the stream does not provide."""
     name, stream = how.plugin.name, what.stream
     if not stream.boundaries and how.strategy.reference != "upper" and (needs := how.strategy.boundary_hooks(config)):
         raise UsageError(
-            f"{name} needs to know where an experience begins and ends, for its {listed(needs)}, and the stream "
-            f"{name_of(stream)} does not tell",
+            f"{name} needs to know where an experience begins and ends, for its {listed(needs)}, but the stream "
+            f"{name_of(stream)} does not reveal it",
             "docs/streams.md lists the strategies that do not need to know.",
         )
     if stream.classes_return and how.strategy.package and how.strategy.only_new_classes:
         raise UsageError(
-            f"{name} cannot learn on the stream {name_of(stream)}, where old classes come again: it does not use the "
-            "labels of classes that came before"
+            f"{name} cannot learn on the stream {name_of(stream)}, where old classes return: it does not use the "
+            "labels of earlier classes"
         )
-    if stream.classes_return and not how.strategy.package:  # Avalanche's have no setting but one for another reason
+    if stream.classes_return and not how.strategy.package:  # Avalanche's have only one setting for another reason
         recipe = what.recipe.for_strategy(name)
         try:
             how.strategy.check_protocol(config, recipe, "domain_incremental")
         except UsageError as error:
             raise UsageError(
-                f"{name} cannot learn on the stream {name_of(stream)}, where old classes come again as they do "
-                f"domain-incrementally: {error.message}",
+                f"{name} cannot learn on the stream {name_of(stream)}, where old classes return as in the "
+                f"domain-incremental setting: {error.message}",
                 error.hint,
             ) from None
     if stream.passes is not None and how.strategy.needs_passes(config):
         raise UsageError(
-            f"{name} needs several passes over what it trains on, and the stream {name_of(stream)} gives "
+            f"{name} needs several passes over its training data, but the stream {name_of(stream)} gives "
             f"{stream.passes}"
         )
 
@@ -159,7 +159,7 @@ def _check_memory(how: Method, config: Any, classes: int) -> None:
 
 
 class SpecBuilder:
-    """Makes the specs of the runs under one protocol, which share what they have in common."""
+    """Builds the specs of the runs under one protocol, which share what they have in common."""
 
     def __init__(
         self,
@@ -169,9 +169,9 @@ class SpecBuilder:
         held_out: float = 0.0,
         network: NetworkSpec | None = None,
     ) -> None:
-        """With `held_out` this share of the training data takes the place of the test set.
+        """`held_out` is the share of the training data that replaces the test set.
 
-        Without a `network` it is the recipe's, as it is.
+        Without a `network`, the recipe's is used as is.
         """
         self._what, self._data, self._machine, self._held_out = what, data, machine, held_out
         self._network = network or NetworkSpec(name=what.recipe.network)
@@ -180,9 +180,9 @@ class SpecBuilder:
         self._scenarios: dict[int, tuple[ScenarioSpec, Seeds]] = {}
 
     def build(self, how: Method, seed: int, tuned: ContinualTuning | GridTuning | None = None) -> RunSpec:
-        """Return the spec of one run. Raises UsageError for a split, class order or seed that cannot be.
+        """Return the spec of one run. Raises UsageError for an invalid split, class order or seed.
 
-        `tuned` says what chooses, or chose, the hyper-parameters.
+        `tuned` says how the hyper-parameters are or were chosen.
         """
         if not 0 <= seed <= LARGEST:
             raise UsageError(f"seed {seed} is not between 0 and {LARGEST}")
@@ -205,7 +205,7 @@ class SpecBuilder:
 
     @functools.cached_property
     def _split(self) -> tuple[int, ...]:
-        """The classes of each experience that the kind of stream is given."""
+        """The number of classes in each experience that the kind of stream is given."""
         split = self._what.split if self._what.stream.takes_split else "1"
         return parse_split(split, len(self._data.classes))
 
@@ -214,11 +214,12 @@ class SpecBuilder:
         sizes = self._what.stream.new_classes(self._split)
         if self._what.setting == "domain_incremental" and len(set(sizes)) > 1:
             raise UsageError(
-                f"split {self._what.split}: domain-incremental experiences share outputs, so all need as many classes"
+                f"split {self._what.split}: domain-incremental experiences share outputs, so all need the same number "
+                "of classes"
             )
         if (domains := self._domains) and len(sizes) != len(domains):
             raise UsageError(
-                f"split {self._what.split}: domain-incrementally each of the {len(domains)} domains of "
+                f"split {self._what.split}: in the domain-incremental setting, each of the {len(domains)} domains of "
                 f"{self._data.name} is an experience",
                 "Leave out --split, or add --setting class.",
             )
@@ -239,7 +240,7 @@ class SpecBuilder:
         # An output stands for the same class in every domain.
         if self._domains and any(each % size != at % size for at, each in enumerate(order)):
             raise UsageError(
-                "a class order must keep domains whole, and the classes in each as they are",
+                "a class order must keep domains together, and the order of the classes in each",
                 f"List domains: --class-order {','.join(data.domains[::-1])}",
             )
         return order

@@ -1,9 +1,9 @@
-"""Files of runs: built where nobody reads, synced, published by one rename, and never written again.
+"""Stores the files of runs: built where nobody reads, synced, published by one rename, and never written again.
 
 results/<scenario>/<strategy>/<recipe>-seed<k>-<id>/    a finished run: its files and MANIFEST.json, written last
 results/sources/<sha256>.py                             a strategy's file, once for all runs that it made
 results/.work/<run id>/                                 a run in progress, with the checkpoint of its last boundary
-results/.work/<run id>.under-way                        while a process is doing it, the run's name
+results/.work/<run id>.under-way                        the run's name, while a process is running it
 results/.work/first-<key>                               a first experience that the runs of a command share
 results/.failed/<scenario>/…                            a failed run with its traceback; never read as a result
 results/.damaged/<scenario>/…                           a finished run that was found changed, moved out of the way
@@ -41,7 +41,7 @@ WORK, FAILED, DAMAGED = ".work", ".failed", ".damaged"
 FIRST = "first-"
 UNDER_WAY = ".under-way"
 CHECKPOINT = "checkpoint"
-"""Of a run in progress, in its folder within WORK; see runs/checkpoint.py."""
+"""File of a run in progress, in its folder within WORK; see runs/checkpoint.py."""
 
 SOURCES = "sources"
 
@@ -52,13 +52,13 @@ def published_runs(folder: Path) -> Iterator[Path]:
 
 
 def published_networks(folder: Path) -> Iterator[Path]:
-    """Yield the folder of every network of `train` and `extend` at or below `folder`, in order of path."""
+    """Yield the folder of every network made by `train` or `extend` at or below `folder`, in order of path."""
     return (directory for directory, names in _published(folder) if _is_a_network(names))
 
 
 def _published(folder: Path) -> Iterator[tuple[Path, set[str]]]:
-    """Yield every folder at or below `folder` that was published as a whole, with the names of what is in it."""
-    pending = [folder]  # a stack, as os.walk recurses into folders nested ever so deep before Python 3.12
+    """Yield every folder at or below `folder` that was published as a whole, with the names of its contents."""
+    pending = [folder]  # a stack, since os.walk recurses into deeply nested folders before Python 3.12
     while pending:
         directory = pending.pop()
         try:
@@ -78,8 +78,8 @@ def _is_a_network(names: Set[str]) -> bool:
 
 
 def own_and_nested(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the folders in a results folder that hold its own runs, and what lies in it: results folders, and folders
-    of packs."""
+    """Return the folders in a results folder that hold its own runs, and those nested in it: results folders, and
+    folders of packs."""
     inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     nested = [
         entry
@@ -94,7 +94,7 @@ def _holds_packs_only(folder: Path) -> bool:
 
 
 def failed_runs(folder: Path) -> Iterator[Path]:
-    """Yield the folders of the failed runs that belong at or below `folder`, which may lie inside a results folder."""
+    """Yield the folders of the failed runs that belong at or below `folder`, which may be inside a results folder."""
     folder = folder.resolve()
     for root in (folder, *folder.parents):
         if (root / FAILED).is_dir():
@@ -103,7 +103,7 @@ def failed_runs(folder: Path) -> Iterator[Path]:
 
 
 def abandoned_runs(results: Path) -> dict[Path, str]:
-    """Return the runs of a results folder whose process ended without a word, by the file that says so.
+    """Return the runs of a results folder whose process ended without a word, by the file that records it.
 
     Safe in a stranger's folder: nothing is written, and only plain files are opened.
     """
@@ -120,7 +120,7 @@ def abandoned_runs(results: Path) -> dict[Path, str]:
 
 
 def unfinished_work(results: Path) -> dict[Path, int]:
-    """Return the work folders of runs that no process is doing, with the bytes of their files.
+    """Return the work folders of runs that no process is running, with the size of their files in bytes.
 
     Safe in a stranger's folder: nothing is written, and only plain files are opened.
     """
@@ -142,12 +142,12 @@ def _is_left(work: Path) -> bool:
 
 
 def source_file(results: Path, sha256: str) -> Path:
-    """Return where a results folder has the strategy file of this hash."""
+    """Return the path of the strategy file with this hash in a results folder."""
     return results / SOURCES / f"{sha256}.py"
 
 
 def check_results_folder(path: Path) -> None:
-    """Raise MachineError if `path` is a file, cannot be written, or holds something else than runs; write nothing."""
+    """Raise MachineError if `path` is a file, cannot be written, or holds anything but runs; write nothing."""
     try:
         if path.exists() and not path.is_dir():
             raise MachineError(f"{path} is a file, not a folder for results", "Choose a folder with --out.")
@@ -171,7 +171,7 @@ class ResultsFolder:
     """A folder of runs that this process writes to."""
 
     def __init__(self, path: Path) -> None:
-        """Raises MachineError where `path` is a file, cannot be written, or holds something else than runs."""
+        """Raises MachineError if `path` is a file, cannot be written, or holds anything but runs."""
         self.path = path
         check_results_folder(path)
         try:
@@ -188,9 +188,9 @@ class ResultsFolder:
             raise MachineError(f"cannot write to {path}: {error.strerror}", "Choose a folder with --out.") from error
 
     def settled(self, name: str, run_id: str, unchanged: bool = False) -> Path | None:
-        """Return the folder of the run `name` (see spec.folder_name) if nothing is left to be done for it.
+        """Return the folder of the run `name` (see run_spec.folder_name) if nothing is left to be done for it.
 
-        It is then published and undamaged, and nothing of its work is left; anyone may ask. `unchanged` says that the
+        It is then published and undamaged, and its work folder is gone; no lock is needed. `unchanged` means that the
         run is known to be undamaged.
         """
         run = self.path / name
@@ -200,14 +200,14 @@ class ResultsFolder:
                 and (unchanged or manifests.damage(run) is None)
                 and not (self.path / WORK / run_id).exists()
             )
-        except OSError:  # whoever then tries to do it meets what is wrong
+        except OSError:  # the process that then tries to run it meets the problem
             return None
         return run if there else None
 
     def published(self, name: str) -> Path | None:
-        """Return the folder of the run `name` if it is published and undamaged; only for who holds the run's lock.
+        """Return the folder of the run `name` if it is published and undamaged; only for the holder of its lock.
 
-        A damaged one is moved to `.damaged`, so that the run can be done again and nothing is thrown away.
+        A damaged one is moved to `.damaged`, so that the run can be done again and nothing is lost.
         """
         run = self.path / name
         if not run.is_dir():
@@ -231,7 +231,7 @@ class ResultsFolder:
 
     @contextlib.contextmanager
     def under_way(self, name: str, run_id: str) -> Iterator[None]:
-        """Within, a file says that the run `name` is being done; if the process ends without a word, it stays."""
+        """In this context, a file records that the run `name` is under way; it stays if the process is killed."""
         path = self.path / WORK / f"{run_id}{UNDER_WAY}"
         with path.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # the system releases it when the process dies
@@ -243,7 +243,7 @@ class ResultsFolder:
                 path.unlink(missing_ok=True)
 
     def abandoned(self) -> list[str]:
-        """Return the names of the runs whose process ended without a word, and forget it."""
+        """Return the names of the runs whose process ended without a word, and remove the files that record it."""
         abandoned = abandoned_runs(self.path)
         for path in abandoned:
             path.unlink(missing_ok=True)
@@ -265,10 +265,10 @@ class ResultsFolder:
         (self.path / WORK / f"{run_id}.lock").unlink(missing_ok=True)
 
     def keep_source(self, content: bytes) -> None:
-        """Keep a strategy's file under its hash; several processes may do so at once."""
+        """Store a strategy's file under its hash; several processes may do so at once."""
         path = source_file(self.path, hashlib.sha256(content).hexdigest())
         make_folder(path.parent)
-        with contextlib.suppress(OSError):  # there is none yet, or something that is no file
+        with contextlib.suppress(OSError):  # there is none yet, or something that is not a file
             if read_plain(path, len(content)) == content:
                 return
         replace_file(path, content)
@@ -276,7 +276,7 @@ class ResultsFolder:
     def publish(self, name: str, run_id: str, files: manifests.Files) -> Path:
         """Write the files and their manifest, and make them the run `name` by one rename; return its folder.
 
-        Where another process has published the same run meanwhile, that one stays.
+        If another process has published the same run in the meantime, that one stays.
         """
         target = self.path / name
         built = self._build(run_id, files)
@@ -292,7 +292,7 @@ class ResultsFolder:
         return target
 
     def keep_failure(self, name: str, run_id: str, files: manifests.Files) -> Path:
-        """Keep a failed run apart, in place of its earlier failure if there was one; return its folder."""
+        """Store a failed run apart, replacing its earlier failure if there was one; return its folder."""
         target = self.path / FAILED / name
         built = self._build(run_id, files)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A finished run as it is stored: its records, its counts and its predictions, read when asked for."""
+"""A finished run as it is stored: its records, its counts and its predictions, read on demand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LARGEST_PREDICTIONS = 2**30
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A finished run. What comparisons need of it is in memory, and the whole of its records is read when asked for."""
+    """A finished run. What comparisons need is in memory; its complete records are read on demand."""
 
     files: RunFiles
     facts: RunFacts
@@ -53,22 +53,22 @@ class StoredRun:
 
     @property
     def setting(self) -> Setting:
-        """In which the network was trained."""
+        """The setting in which the network was trained."""
         return self.spec.scenario.setting
 
     @property
     def result(self) -> RunResult:
-        """What came out of it, read from its file each time."""
+        """Its result, read from its file each time."""
         return RunResult.model_validate_json(json_file(self.files, "result"))
 
     @property
     def costs(self) -> RunCosts:
-        """What it took, read from its file each time."""
+        """The time and memory that it took, read from its file each time."""
         return RunCosts.model_validate_json(json_file(self.files, "costs"))
 
     @property
     def environment(self) -> Environment:
-        """On what it was made: versions, processor, times; no number depends on what is read from here each time."""
+        """Where it was made: versions, processor, times; read from its file each time. No number depends on it."""
         return Environment.model_validate_json(json_file(self.files, "environment"))
 
     def counts(self, setting: Setting | None = None) -> Counts:
@@ -76,14 +76,14 @@ class StoredRun:
         return self.facts.counts(setting or self.setting)
 
     def curve(self, setting: Setting | None = None) -> Curve | None:
-        """What was right within experiences, read likewise; None if it was evaluated at their ends alone."""
+        """Correct test samples within experiences, read likewise; None if it was evaluated only at their ends."""
         return self.facts.curve(setting or self.setting)
 
     def metric(self, name: str, setting: Setting | None = None) -> Any:
         """A metric by its name (see evaluation/metrics.py), read in the run's own setting or in another.
 
-        Those within experiences are None for a run that was evaluated at their ends alone, and `forward_transfer` is
-        for one whose experiences are not domains.
+        Metrics within experiences are None for a run that was evaluated only at their ends, and `forward_transfer` is
+        None if the experiences are not domains.
         """
         if name == forward_transfer.__name__:
             return self.facts.forward_transfer
@@ -99,16 +99,16 @@ class StoredRun:
     def final_predictions(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """The labels and the predictions of the test samples after the last experience, class ids (N,) each.
 
-        Without an evaluation then, the predictions are -1. They are read from the run's file each time, since those of
-        all runs together may be large.
+        If there was no evaluation then, the predictions are -1. They are read from the run's file each time, since
+        those of all runs together may be large.
         """
         arrays = predictions(self.files)
         return arrays["labels"], arrays[self.setting][-1]
 
     @property
     def source(self) -> bytes | None:
-        """The file of the strategy that made it, only ever shown, never run; None if its results folder has not got it,
-        or has another content under its hash."""
+        """The file of the strategy that made it, which is only shown, never run; None if its results folder does not
+        have it, or has other content under its hash."""
         try:
             content = self.files.source(self.spec.strategy.sha256)
         except OSError:
@@ -118,18 +118,18 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A run folder that is not what a run must be; nothing of it is used."""
+    """A folder that is not a valid run; nothing in it is used."""
 
     path: Path
     problem: str
     other_schema: bool = False
-    """Whether nothing is wrong but its schema; the problem then says what to do."""
+    """Whether its schema is all that is wrong; the problem then says what to do."""
 
     too_large: bool = False
-    """Whether there was not enough memory to read it, so that nothing may be wrong with it."""
+    """Whether there was not enough memory to read it, so that it may be valid."""
 
     def __str__(self) -> str:
-        """Where it is and what is wrong, in a line: a stranger may have written both."""
+        """Where it is and what is wrong, in one line: a stranger may have written both."""
         return one_line(f"{self.path}: {self.problem}")
 
 
@@ -139,7 +139,7 @@ def json_file(files: RunFiles, name: str) -> bytes:
 
 
 def predictions(files: RunFiles) -> dict[str, Any]:
-    """Return the arrays of predictions.npz by name. Raises what NumPy makes of a stranger's bytes."""
+    """Return the arrays of predictions.npz by name. Raises whatever NumPy raises for a stranger's bytes."""
     import numpy as np
 
     content = files.read("predictions.npz", _LARGEST_PREDICTIONS)

@@ -1,6 +1,6 @@
-"""Stored runs, read back and checked: those of a folder, of several, and of packs.
+"""Reads stored runs from folders and packs, and checks them.
 
-Of many runs what was read once is known from an index (see run_index.py) while their files look the same from outside.
+If there are many, what was read once is taken from an index (see run_index.py) as long as the files look unchanged.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from clbench.system.suggestions import did_you_mean_path
 
 
 def read(path: Path) -> StoredRun | Unreadable:
-    """Read the run in the folder `path` and check it all through. Runs no code from it: it is JSON and arrays."""
+    """Read the run in the folder `path` and check it completely. Runs no code from it: it is JSON and arrays."""
     return read_files(Folder(path))
 
 
 def read_files(files: RunFiles) -> StoredRun | Unreadable:
-    """Read the run that these files are and check it all through, as `read` does."""
+    """Read the run that consists of these files and check it completely, as `read` does."""
     found = checked(files)
     return found if isinstance(found, Unreadable) else StoredRun(files, facts_of(found, Shared()))
 
@@ -40,9 +40,9 @@ RESULTS = Path("results")
 
 
 def usual_places() -> tuple[list[Path], list[Path]]:
-    """Return the folders to read if none is named: those of the runs in `results`; and what is left out.
+    """Return the folders to read if none is named, which hold the runs in `results`, and those that are left out.
 
-    That are the results folders inside it, such as the reference runs of a checkout.
+    The latter are results folders inside it, such as the reference runs of a checkout.
     """
     if not RESULTS.is_dir():
         return [RESULTS], []
@@ -51,19 +51,19 @@ def usual_places() -> tuple[list[Path], list[Path]]:
 
 
 Watch = Callable[[Sequence[Any], str], Iterable[Any]]
-"""Gives the items of a sequence one by one, and may show how far it is with what."""
+"""Yields the items of a sequence one by one, and may show the progress of the task that is named."""
 
 
 def unwatched(items: Sequence[Any], what: str) -> Iterable[Any]:
-    """Give the items and show nothing."""
+    """Return the items, and show no progress."""
     return items
 
 
 def read_all(places: Iterable[str | Path], watch: Watch = unwatched) -> tuple[list[StoredRun], list[Unreadable]]:
     """Read every run at or below the given folders and in the given packs, each once.
 
-    Raises UsageError for a place that does not exist, and DataError for a file that is no pack. Runs that are not known
-    from an index are taken through `watch`, which may show how far it is.
+    Raises UsageError for a place that does not exist, and DataError for a file that is not a pack. Runs that are not
+    known from an index are taken through `watch`, which may show the progress.
     """
     files = _by_real_path(places)
     return _each_once(_read_each(files, RunIndexes(files), watch).values())
@@ -76,11 +76,11 @@ class Checked:
     runs: list[StoredRun]
     unreadable: list[Unreadable]
     index_was_wrong: list[Path]
-    """Those of which the index said something else, though the files looked the same from outside."""
+    """Runs that the index described differently, although their files looked unchanged."""
 
 
 def check_every_byte(place: Path) -> Checked:
-    """Read every run at or below a folder from its files, whatever the index says, and set the index right."""
+    """Read every run at or below a folder from its files, whatever the index says, and correct the index."""
     files = _by_real_path([place])
     indexes = RunIndexes(files)
     before = dict(indexes.known())
@@ -101,7 +101,7 @@ def _each_once(found: Iterable[StoredRun | Unreadable]) -> tuple[list[StoredRun]
             continue
         same = runs.setdefault(run.run_id, run)
         if same is not run:
-            # Of the same run made twice, with other times, one is read, whatever the order of the places.
+            # If the same run was made twice, with other times, the choice does not depend on the order of the places.
             runs[run.run_id] = min(
                 same, run, key=lambda each: each.files.read(manifests.MANIFEST, manifests.LARGEST_JSON)
             )
@@ -116,7 +116,7 @@ def read_paths(paths: Iterable[Path]) -> list[StoredRun | Unreadable]:
 
 
 def unchanged(results: Path, names: Iterable[str]) -> set[str]:
-    """Return which of the runs of these names in a results folder are undamaged by the index."""
+    """Return which of the runs with these names in a results folder are undamaged according to the index."""
     real = os.path.realpath(results)
     named = {f"{real}/{name}": name for name in names}
     indexes = RunIndexes({key: Folder(results / name) for key, name in named.items()})
@@ -124,10 +124,10 @@ def unchanged(results: Path, names: Iterable[str]) -> set[str]:
 
 
 def _by_real_path(places: Iterable[str | Path]) -> dict[str, RunFiles]:
-    """Return the runs at or below the places, each once, by where they really are."""
+    """Return the runs at or below the places, each once, by its real path."""
     real, files = functools.cache(os.path.realpath), dict[str, RunFiles]()
     for place in map(Path, places):
-        for each in _files_at(place):  # below a place no link is followed
+        for each in _files_at(place):  # below a place, links are not followed
             path = each.path
             files.setdefault(real(path) if path == place else f"{real(path.parent)}/{path.name}", each)
     return files
@@ -147,7 +147,7 @@ def _files_at(place: Path) -> Iterable[RunFiles]:
 def _read_each(
     files: Mapping[str, RunFiles], indexes: RunIndexes, watch: Watch, every_byte: bool = False
 ) -> dict[str, StoredRun | Unreadable]:
-    """Read the runs, which are given by where they really are; those that the index knows not, or every byte of all."""
+    """Read the runs, given by their real paths: those that the index does not know, or every byte of all."""
     shared = Shared()
     found: dict[str, StoredRun | Unreadable] = {}
     if not every_byte:

@@ -1,4 +1,4 @@
-"""What a strategy's file says of itself, read from its syntax tree once, when a run is stored."""
+"""Reads what a strategy's file says about itself from its syntax tree, once, when a run is stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clbench.results.run_spec import RunSpec
 
 
 def strategy_record(spec: RunSpec, source: bytes) -> StrategyRecord:
-    """Return what `source`, the file of the spec's strategy, says of itself in the spec's preset and setting."""
+    """Return what `source`, the file of the spec's strategy, says about itself for the spec's preset and setting."""
     plugin = describe_content("strategy", spec.strategy.name, source)
     preset = plugin.presets.get(spec.strategy.preset or "", {})
     recipe = (spec.recipe.base or spec.recipe.name).partition("-epochs")[0]
@@ -34,7 +34,7 @@ def strategy_record(spec: RunSpec, source: bytes) -> StrategyRecord:
 
 
 def preset_values(plugin: Plugin, preset: str | None, setting: Setting, recipe: str = "") -> dict[str, Any]:
-    """Return the hyper-parameters that a strategy has under a preset and a recipe, as its file says, not running it."""
+    """Return a strategy's hyper-parameters under a preset and a recipe, read from its file without running it."""
     values = plugin.presets.get(preset or "", {})
     defaults = {field.name: literal(field.default) for field in plugin.fields}
     own = plugin.attributes.get("in_recipe", {}).get(recipe, {})
@@ -43,7 +43,7 @@ def preset_values(plugin: Plugin, preset: str | None, setting: Setting, recipe: 
 
 
 def literal(text: str) -> Any:
-    """Return the plain value that `text` writes, or the text itself if it is none that JSON has."""
+    """Return the value of the literal `text`, or the text itself if it is not a value that JSON has."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):

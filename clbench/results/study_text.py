@@ -1,4 +1,4 @@
-"""A study as text: the TOML file that `clbench run` reads, from options by name."""
+"""Writes a study as text: the TOML file that `clbench run` reads, from options by name."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from clbench.system.toml import key_text, value_text
 
 Asked = Mapping[str, Any]
-"""Options of a run by name, each a string, number, truth value or list; `set` is a mapping by `lwf.alpha`."""
+"""Options of a run by name, each a string, number, boolean or list; `set` is a mapping by names such as `lwf.alpha`."""
 
 
 def study_text(sections: Sequence[Asked], comment: str = "") -> str:
     """Return the study of these sections, under a comment.
 
-    What all sections have in common stands on top. With several, what is left of each is a `[[grid]]`.
+    What all sections have in common comes first. If there are several, the rest of each is a `[[grid]]`.
     """
     common = _common(sections)
     parts = [_commented(comment)] if comment else []

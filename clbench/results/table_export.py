@@ -1,4 +1,4 @@
-"""Stored runs as a tidy table in a file: Parquet, which keeps the types of its columns, or CSV."""
+"""Writes stored runs as a tidy table to a file: Parquet, which keeps the types of its columns, or CSV."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_place(path: Path) -> None:
     """Raise UsageError for a file that exists or is of another format, and MachineError if pyarrow is missing."""
     if path.suffix not in FORMATS:
         raise UsageError(
-            f"a table's name ends in .parquet or .csv (got {path})",
+            f"a table's name must end in .parquet or .csv (got {path})",
             "For example: clbench export-table results data.csv",
         )
     if found_at(path) is not None:
@@ -46,9 +46,9 @@ def write_table(path: Path, runs: Sequence[StoredRun]) -> int:
 
 
 def typed(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame of counts with the type of each column written out, whatever its values are.
+    """Return the frame of counts with explicit column types, whatever the values are.
 
-    Texts are categories, of texts also if no run has a value, as may be with presets.
+    Texts are categories, of texts even if no run has a value, as may happen with presets.
     """
     texts = ["run", "scenario", "split", "class_order", "trained", "strategy", "preset", "config", "recipe", "setting"]
     return table.astype(dict.fromkeys(texts, "string")).astype(
@@ -63,7 +63,7 @@ def typed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def table_csv(table: pd.DataFrame) -> bytes:
-    """Return a frame as CSV, in which no spreadsheet takes a text for a formula."""
+    """Return a frame as CSV, in which no spreadsheet interprets a text as a formula."""
     cells = table.astype(object)
     rows = cells.where(cells.notna(), None).itertuples(index=False)
     return as_csv([table.columns, *rows]).encode("utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""MLflow: a local SQLite file unless MLFLOW_TRACKING_URI says otherwise."""
+"""The MLflow tracker, which writes to a local SQLite file unless MLFLOW_TRACKING_URI says otherwise."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from clbench.trackers.tracker import Status, TrackedRun, Tracker
 _RUN_ID = "clbench.run_id"
 _SECONDS_BETWEEN_WRITES = 2.0
 _MOST_METRICS, _MOST_PARAMETERS = 1000, 100
-"""That MLflow takes at once."""
+"""The most that MLflow accepts at once."""
 
 _LONGEST_PARAMETER = 6000
 
 
 class MLflow(Tracker):
-    """A run of MLflow per run, which is found again by a tag, in an experiment per command."""
+    """Makes one MLflow run per run, which is found again by a tag, in one experiment per command."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -74,13 +74,13 @@ class MLflow(Tracker):
         return str(self._client.create_experiment(run.experiment, artifact_location=place))
 
     def _interrupted(self, run: TrackedRun) -> str | None:
-        """Return MLflow's id of the run if it is there and not finished, whichever command began it."""
+        """Return MLflow's id of the run if it exists and is not finished, whichever command began it."""
         everywhere = [each.experiment_id for each in self._client.search_experiments()]
         found = self._client.search_runs(everywhere, f"tags.`{_RUN_ID}` = '{run.run_id}'")
         return next((each.info.run_id for each in found if each.info.status != "FINISHED"), None)
 
     def _logged(self, key: str) -> dict[str, int]:
-        """Return the last step of each metric that a run has: MLflow would keep a second value of a step."""
+        """Return the last step of each metric that a run has: MLflow would store a second value for a step."""
         metrics = self._client.get_run(key).data.metrics
         return {name: max(each.step for each in self._client.get_metric_history(key, name)) for name in metrics}
 

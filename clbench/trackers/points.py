@@ -1,4 +1,4 @@
-"""From the losses of all steps to a few hundred points per experience."""
+"""Reduces the losses of all steps to a few hundred points per experience."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from clbench.base.events import StepsTaken
 
 MOST_POINTS = 200
-"""Per experience: a tracker takes longer for a point than a small network for a step."""
+"""Per experience: a tracker takes longer for one point than a small network for one step."""
 
 Point = tuple[int, dict[str, float]]
 """The gradient step of the run, and values by name."""

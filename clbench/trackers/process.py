@@ -1,8 +1,8 @@
-"""The process of a tracker: it reads events as JSON lines from its standard input until there are no more.
+"""The process of a tracker, which reads events as JSON lines from its standard input until there are no more.
 
-A tracker cannot do any harm from here: not to the random numbers, the signals or the memory of a run, and not by taking
-its time. It answers with JSON lines: `opened` when it is there, and at the end `failed` or `done`. If the command that
-started it is killed, its input ends; then it ends the runs that are under way as interrupted.
+From here, a tracker can do no harm to the random numbers, the signals or the memory of a run, nor by being slow. It
+answers with JSON lines: `opened` when it is ready, and at the end `failed` or `done`. If the command that started it is
+killed, its input ends; then it ends the runs that are under way as interrupted.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from clbench.trackers.tracker import Status, TrackedRun, Tracker
 FOLDER = Path("tracking")
 
 PATIENCE = 60.0
-"""Seconds that a tracker may take after the last event."""
+"""Seconds that a tracker may take to finish after the last event."""
 
 
 class Follower:
-    """Tells a tracker what the events of runs mean."""
+    """Turns the events of runs into calls to a tracker."""
 
     def __init__(self, tracker: Tracker, experiment: str) -> None:
         self._tracker, self._experiment = tracker, experiment
@@ -51,9 +51,9 @@ class Follower:
         self._locks: dict[str, FileLock] = {}
 
     def __call__(self, event: Event) -> None:
-        """Take in an event of a run that is tracked."""
+        """Handle an event of a run that is tracked."""
         if isinstance(event, RunStarted):
-            self._end(event.run, "interrupted")  # where it was done before, if it goes on elsewhere
+            self._end(event.run, "interrupted")  # where it ran before, if it continues elsewhere
             run = TrackedRun(event.run, event.run_id, self._experiment, event.spec, event.step)
             self._runs[run.name] = run, Points()
             self._wait_for_another(run)
@@ -84,7 +84,7 @@ class Follower:
     def _end(self, name: str, status: Status) -> None:
         if name in self._runs:
             run, points = self._runs.pop(name)
-            # Of an interrupted run, the steps since the last point are taken again.
+            # The steps of an interrupted run since the last point are taken again.
             for step, values in points.rest() if status != "interrupted" else ():
                 self._tracker.log(run, step, values)
             self._tracker.end(run, status)
@@ -93,7 +93,7 @@ class Follower:
             Path(lock.lock_file).unlink(missing_ok=True)
 
     def _wait_for_another(self, run: TrackedRun) -> None:
-        """Wait for the tracker of a command that was killed in this run, which is still ending it."""
+        """Wait for the tracker of a command that was killed in this run, if it is still ending the run."""
         self._tracker.folder.mkdir(parents=True, exist_ok=True)
         lock = self._locks[run.name] = FileLock(self._tracker.folder / f".{run.run_id}.lock")
         with contextlib.suppress(Timeout):
@@ -101,7 +101,7 @@ class Follower:
 
 
 def serve(name: str, experiment: str, lines: TextIO, answers: TextIO) -> int:
-    """Track what the lines say by the tracker `name`; return the exit code."""
+    """Track the events in `lines` with the tracker `name`; return the exit code."""
 
     def answer(kind: str, text: str = "") -> None:
         answers.write(json.dumps({kind: text}) + "\n")
@@ -127,12 +127,12 @@ def serve(name: str, experiment: str, lines: TextIO, answers: TextIO) -> int:
 
 
 def without_credentials(text: str) -> str:
-    """Return a text without the user and password of an address in it."""
+    """Return a text without the user names and passwords of addresses in it."""
     return re.sub(r"//[^/\s]*@", "//…@", text)
 
 
 def _end_in_time(lines: int) -> None:
-    """End this process if a while after the end of its input it is still there."""
+    """End this process if it is still running a while after its input has ended."""
     waiting = select.poll()
     waiting.register(lines, select.POLLHUP)
     while not any(what & select.POLLHUP for _, what in waiting.poll()):
@@ -142,7 +142,7 @@ def _end_in_time(lines: int) -> None:
 
 
 def main(name: str, experiment: str) -> None:
-    """Be the process of the tracker `name`."""
+    """Run the process of the tracker `name`."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # it ends with its input
     answers = os.fdopen(os.dup(1), "w")

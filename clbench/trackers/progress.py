@@ -1,4 +1,4 @@
-"""The progress of runs: a live bar in a terminal, and a line per experience."""
+"""Displays the progress of runs: a live bar in a terminal, and a line per experience."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from clbench.system.terminal import print_lines
 
 _NAME_WIDTH = 28
 _MANY_RUNS = 100
-"""In a larger grid runs that are skipped are counted, and not named."""
+"""In a larger grid, skipped runs are counted instead of named."""
 
 _ESTIMATED_OVER_SECONDS = 300.0
 
@@ -52,7 +52,7 @@ class _Narrower:
 class ProgressDisplay:
     """Shows the events of a grid of runs on `console` (standard error).
 
-    In a terminal each run that is under way has a bar, and a grid of several has one for all of them on top.
+    In a terminal, each run that is under way has a bar, and a grid of several runs has one for all of them on top.
     """
 
     def __init__(self, console: Console) -> None:
@@ -62,7 +62,7 @@ class ProgressDisplay:
         self._tasks: dict[str, TaskID] = {}
         self._counted: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}
-        """Of each run under way, the share that is done."""
+        """The share that is done of each run under way."""
 
         self._ended = self._skipped = self._untold = 0
         self._all: TaskID | None = None
@@ -109,7 +109,7 @@ class ProgressDisplay:
             resumed = f", resuming after experience {event.resumed_after - 1}" if event.resumed_after else ""
             length = event.length if event.experiences == 1 else f"{event.experiences} experiences, {event.length} each"
             self._print(f"{event.run}: {length}{resumed}")
-            if event.run in self._tasks:  # it was lost with its machine and goes on on another
+            if event.run in self._tasks:  # it was lost with its machine and continues on another
                 self._live.remove_task(self._tasks[event.run])
             self._tasks[event.run] = self._live.add_task(
                 _short(event.run), total=event.experiences, completed=event.resumed_after, detail=""
@@ -143,7 +143,7 @@ class ProgressDisplay:
         self._advance(event.run, event.experience + event.fraction, detail)
 
     def _advance(self, run: str, experiences: float, detail: str) -> None:
-        """Move the bars: that many of the run's experiences are done."""
+        """Move the bars to this number of completed experiences of a run."""
         self._live.update(self._tasks[run], completed=experiences, detail=detail)
         self._shares[run] = experiences / self._started[run].experiences
         self._advance_all()
@@ -151,7 +151,7 @@ class ProgressDisplay:
     def _advance_all(self) -> None:
         if self._all is None:
             return
-        # Runs that were there already took no time: without them the time left is that of the others.
+        # Runs that were published before took no time: without them, the time left is that of the others.
         worked = self._ended - self._skipped + sum(self._shares.values())
         detail = f"{self._ended} of {self.total} done"
         self._live.update(self._all, total=self.total - self._skipped, completed=worked, detail=detail)
@@ -159,7 +159,7 @@ class ProgressDisplay:
     def _show_experience(self, event: ExperienceFinished) -> None:
         old, new = _percent(event.old_accuracy), _percent(event.new_accuracy)
         self._latest[event.run] = f" | old {old} new {new}"
-        self._advance(event.run, event.experience + 1, f"old {old} new {new}")  # in place of what was of its training
+        self._advance(event.run, event.experience + 1, f"old {old} new {new}")  # instead of the detail on its training
         evaluated = (event.old_accuracy, event.new_accuracy) != (None, None)
         what = f"old {old:>6}, new {new:>6}" if evaluated else "not evaluated"
         seconds = f"{event.seconds:.1f}" if event.seconds < 100 else f"{event.seconds:.0f}"
@@ -198,7 +198,7 @@ class ProgressDisplay:
             self._print(f"{count} {event.run} finished")
 
     def _tell_skipped(self) -> None:
-        """Say how many runs were skipped, if these are too many to name each."""
+        """Print how many runs were skipped, if they are too many to name each."""
         if self._untold:
             skipped, self._untold = self._untold, 0
             self._print(f"{skipped:,} runs are already done, skipped")
@@ -210,12 +210,12 @@ class ProgressDisplay:
 
 
 def _shows_in_a_notebook(console: Console) -> bool:
-    """Whether a notebook can show bars that move: rich needs ipywidgets for it, and warns at every step without."""
+    """Whether a notebook can show bars that move: rich needs ipywidgets for that, and warns at every step without it."""
     return console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
 
 
 def _short(run: str) -> str:
-    """`splitmnist/lwf/quick-seed0-1cc8f1cc` -> `splitmnist lwf seed 0`; long names are cut, and the seed never."""
+    """`splitmnist/lwf/quick-seed0-1cc8f1cc` -> `splitmnist lwf seed 0`; long names are cut, but never the seed."""
     if run.count("/") != 2:  # a strategy that extends a network
         return _cut(run, _NAME_WIDTH)
     scenario, strategy, rest = run.split("/")

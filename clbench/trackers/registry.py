@@ -1,9 +1,9 @@
-"""Which trackers there are: clbench's own, and those that other packages bring by an entry point.
+"""The trackers that are available: clbench's own, and those that other packages provide through an entry point.
 
     [project.entry-points."clbench.trackers"]
     mine = "mypackage.tracking:Mine"        # a subclass of clbench.Tracker
 
-Nothing of a tracker is imported until it is used.
+No tracker is imported until it is used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from clbench.trackers.tracker import Tracker
 GROUP = "clbench.trackers"
 
 EVENTS = "events"
-"""In place of a tracker: the run keeps its events in a file."""
+"""Instead of a tracker: the run stores its events in a file."""
 
 _BUILTIN = {
     "tensorboard": ("clbench.trackers.tensorboard:TensorBoard", ["tensorboard"]),
@@ -31,13 +31,13 @@ _BUILTIN = {
 
 
 def names() -> list[str]:
-    """Return what `--track` takes."""
+    """Return the names that `--track` accepts."""
     return [EVENTS, *_BUILTIN, *sorted({each.name for each in entry_points(group=GROUP)} - {EVENTS, *_BUILTIN})]
 
 
 def tracked(wanted: Sequence[str]) -> Track | None:
-    """Return what runs have to do for these trackers. Raises UsageError for an unknown one, MachineError if it is not
-    installed."""
+    """Return what runs have to do for these trackers. Raises UsageError for an unknown one, MachineError for one that is
+    not installed."""
     for name in wanted:
         if name not in (known := names()):
             raise UsageError(f"no tracker '{name}'{did_you_mean(name, known)}", f"Known: {', '.join(known)}")
@@ -52,7 +52,7 @@ def tracked(wanted: Sequence[str]) -> Track | None:
 
 def _require(name: str, distributions: Iterable[str]) -> None:
     for distribution in distributions:
-        try:  # a folder `wandb`, as wandb makes it, looks to `find_spec` like a package
+        try:  # to `find_spec`, a folder `wandb`, which wandb makes, looks like a package
             version(distribution)
         except PackageNotFoundError:
             raise MachineError(f"{distribution} is not installed", f"pip install 'clbench[{name}]'") from None

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard: a folder per run, named by experiment and run."""
+"""The TensorBoard tracker, which writes event files to a folder per run, named by experiment and run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clbench.trackers.tracker import Status, TrackedRun, Tracker
 
 
 class TensorBoard(Tracker):
-    """Scalars by gradient step, and the config as hyper-parameters."""
+    """Writes scalars by gradient step, and the config as hyper-parameters."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -22,7 +22,7 @@ class TensorBoard(Tracker):
         return f"tensorboard --logdir {self.folder}"
 
     def begin(self, run: TrackedRun) -> None:
-        """See Tracker. What was written after the step from which the run goes on is void for TensorBoard."""
+        """See Tracker. TensorBoard discards what was written after the step from which the run resumes."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.plugins.hparams.summary_v2 import hparams_pb
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -53,7 +53,7 @@ class TensorBoard(Tracker):
 
 
 def _session_end(status: Status) -> Any:
-    """Return how a run ended for the page of hyper-parameters; TensorBoard's own function for it needs TensorFlow."""
+    """Return how a run ended, for the page of hyper-parameters; TensorBoard's own function for this needs TensorFlow."""
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 

@@ -1,4 +1,4 @@
-"""What a tracker is: it passes what happens in runs on to another program, such as TensorBoard."""
+"""The base class of trackers, which pass what happens in runs on to another program, such as TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 Status = Literal["finished", "failed", "interrupted"]
-"""How a run ended; an interrupted one can go on later from where it was."""
+"""How a run ended; an interrupted one can be resumed later."""
 
 Value = str | int | float | bool
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A run that starts, or goes on from where it was interrupted."""
+    """A run that starts, or resumes after an interruption."""
 
     name: str
     """Its folder in the results: `splitdigits/lwf/quick-seed0-1cc8f1cc`."""
@@ -26,13 +26,13 @@ class TrackedRun:
     """Hash of its spec: the same run has the same id in every command, and two runs never do."""
 
     experiment: str
-    """What the runs of a command have in common; the same command again has the same."""
+    """A name that the runs of a command have in common; repeating the command gives the same name."""
 
     spec: Mapping[str, Any]
     """Every choice that its numbers depend on, as in spec.json."""
 
     step: int
-    """Gradient steps after which it goes on; 0 if it starts."""
+    """Gradient steps after which it resumes; 0 if it starts."""
 
     @property
     def config(self) -> dict[str, Value]:
@@ -41,7 +41,7 @@ class TrackedRun:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What runs are chosen by."""
+        """Properties by which users select runs."""
         return {
             "scenario": str(self.spec["scenario"]["name"]),
             "strategy": str(self.spec["strategy"]["name"]),
@@ -52,13 +52,12 @@ class TrackedRun:
 class Tracker(ABC):
     """Passes what happens in the runs of one command on to another program.
 
-    It lives in a process of its own and is told of events from there: it may take its time, raise, or hang, and no run
-    waits for it or changes. If it raises, that is reported once and nothing more is tracked. Several runs may be under
-    way at once.
+    It is called in a process of its own: it may be slow, raise or hang, and no run waits for it or changes. If it
+    raises, that is reported once and nothing more is tracked. Several runs may be under way at once.
     """
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is where it may write: `tracking/NAME` in the working folder. Nothing but `where` is used yet."""
+        """`folder` is where it may write: `tracking/NAME` in the working folder. Only `where` is called before a run."""
         self.folder = folder
 
     @abstractmethod
@@ -67,7 +66,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def begin(self, run: TrackedRun) -> None:
-        """Start a run; or, after `run.step` steps, resume one of which more may have been logged than `run.step`."""
+        """Start a run; or resume one after `run.step` steps, of which later steps may have been logged already."""
 
     @abstractmethod
     def log(self, run: TrackedRun, step: int, values: Mapping[str, float]) -> None:
@@ -78,7 +77,7 @@ class Tracker(ABC):
         """End a run."""
 
     def close(self) -> None:  # noqa: B027 (a tracker need not do anything here)
-        """End what concerns all runs; none is under way any more."""
+        """Finish whatever concerns all runs; none is under way any more."""
 
 
 def _flat(path: str, value: Any) -> list[tuple[str, Value]]:

@@ -1,7 +1,7 @@
-"""The trackers of one command, as the process that does or hands out the runs sees them: listeners like the progress.
+"""Passes the events of a command's runs on to its trackers, from the process that executes or distributes the runs.
 
-Each is told of events by a thread, through a pipe, and is in a process of its own (see process.py), so that the runs
-wait for none. One that fails, or does not keep up, is reported once and left out from then on.
+Each tracker is in a process of its own (see process.py), and a thread sends it events through a pipe, so that no run
+waits for it. One that fails, or does not keep up, is reported once and left out from then on.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _FOLLOWED = (RunStarted, StepsTaken, EvaluatedWithin, ExperienceFinished, RunFin
 
 
 class Tracking:
-    """A listener that shows every event by `display`, and tells the trackers of the runs that are tracked.
+    """A listener that shows every event with `display`, and passes those of tracked runs on to the trackers.
 
-    A tracker's process begins with the first of these runs: where all are stored already, there is nothing to track.
+    A tracker's process starts with the first of these runs: if all are stored already, there is nothing to track.
     """
 
     def __init__(self, names: Sequence[str], display: Listener) -> None:
@@ -67,7 +67,7 @@ class Tracking:
     ) -> None:
         for tracker in self._trackers or ():
             tracker.end()
-        if error is not None:  # whoever stops a command does not wait; the trackers end by themselves
+        if error is not None:  # a user who stops a command does not wait; the trackers end by themselves
             deadline = time.monotonic() + 0.5
             for tracker in self._trackers or ():
                 tracker.told(deadline)
@@ -81,11 +81,11 @@ class Tracking:
             self._tell(f"{runs} stored already and not tracked")
 
     def expect(self, experiment: str) -> None:
-        """Say what the runs that follow have in common."""
+        """Set the name that the runs that follow have in common."""
         self._experiment = experiment
 
     def __call__(self, event: Event) -> None:
-        """Show the event, and tell the trackers."""
+        """Show the event, and pass it on to the trackers."""
         self._display(event)
         if isinstance(event, RunSkipped) and self._wanted:
             self._skipped += 1
@@ -105,7 +105,7 @@ class Tracking:
 
 
 class TrackerProcess:
-    """The process of one tracker, as the process that started it sees it."""
+    """The process of one tracker, as seen by the process that started it."""
 
     def __init__(self, name: str, experiment: str, folder: Path, tell: Callable[[str], None]) -> None:
         self._name, self._tell = name, tell
@@ -132,7 +132,7 @@ class TrackerProcess:
         self._writer.start()
 
     def send(self, event: Event | None) -> None:
-        """Have the tracker told of an event, later; None ends it."""
+        """Queue an event for the tracker; None ends it."""
         if self._left_out:
             return
         try:
@@ -141,11 +141,11 @@ class TrackerProcess:
             self._leave_out(f"it does not keep up: {MOST_WAITING:,} events wait for it")
 
     def end(self) -> None:
-        """Tell the tracker, after all that waits, that there is nothing more to come; it ends then."""
+        """Tell the tracker, after all waiting events, that there are no more; it then ends."""
         self.send(None)
 
     def told(self, deadline: float) -> None:
-        """Wait until the tracker has been told everything, at most until the deadline, in monotonic time."""
+        """Wait until the tracker has been sent everything, at most until the deadline, in monotonic time."""
         if not self._left_out:
             self._writer.join(max(0.0, deadline - time.monotonic()))
 
@@ -158,7 +158,7 @@ class TrackerProcess:
             self._tell(f"waiting for {self._name} to write the rest")
             self._reader.join(max(0.0, deadline - time.monotonic()))
         if self._reader.is_alive():
-            self._leave_out(f"it has not ended after {PATIENCE:.0f} seconds")
+            self._leave_out(f"it did not end within {PATIENCE:.0f} seconds")
 
     def _write(self) -> None:
         assert self._process.stdin
@@ -180,7 +180,7 @@ class TrackerProcess:
                 try:
                     answer = json.loads(line)
                 except ValueError:
-                    self._leave_out(f"its answer is none: {one_line(line.decode(errors='replace'), 200)}")
+                    self._leave_out(f"its answer is not valid: {one_line(line.decode(errors='replace'), 200)}")
                     break
                 if "opened" in answer:
                     self._tell(f"tracked by {self._name}: {answer['opened']}")

@@ -1,4 +1,4 @@
-"""Weights & Biases: offline unless WANDB_MODE says otherwise."""
+"""The Weights & Biases tracker, which works offline unless WANDB_MODE says otherwise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST_TAG = 64
 
 
 class WeightsAndBiases(Tracker):
-    """A run of W&B per run, under the same id, in a group per experiment."""
+    """Makes one W&B run per run, with the same id, in one group per experiment."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -26,15 +26,15 @@ class WeightsAndBiases(Tracker):
         """See Tracker."""
         if self._mode == "offline":
             return f"wandb sync {self.folder}/offline-run-*   (uploads what was written offline)"
-        return f"in W&B, as WANDB_MODE={self._mode} asks for"
+        return f"in W&B, as set by WANDB_MODE={self._mode}"
 
     def begin(self, run: TrackedRun) -> None:
-        """See Tracker. Steps that W&B has already, of a run that goes on, it leaves as they are."""
+        """See Tracker. If a run is resumed, W&B leaves the steps that it already has as they are."""
         import wandb
 
         self.folder.mkdir(parents=True, exist_ok=True)
         settings = wandb.Settings(
-            # Nothing of the machine, the code and the surroundings goes there.
+            # Nothing about the machine, the code and the environment is sent there.
             console="off",
             disable_git=True,
             save_code=False,
