@@ -215,7 +215,7 @@ def _shows_in_a_notebook(console: Console) -> bool:
 
 
 def _short(run: str) -> str:
-    """`splitmnist/lwf/quick-seed0-1cc8f1cc` -> `splitmnist lwf seed 0`; long names are cut, but never the seed."""
+    """`splitmnist/lwf/quick-seed0-1cc8f1cc` -> `splitmnist lwf seed 0`; long names are cut, not the seed."""
     if run.count("/") != 2:  # a strategy that extends a network
         return _cut(run, _NAME_WIDTH)
     scenario, strategy, rest = run.split("/")

@@ -36,8 +36,8 @@ def names() -> list[str]:
 
 
 def tracked(wanted: Sequence[str]) -> Track | None:
-    """Return what runs have to do for these trackers. Raises UsageError for an unknown one, MachineError for one that is
-    not installed."""
+    """Return what runs have to do for these trackers. Raises UsageError for an unknown one, MachineError for one
+    that is not installed."""
     for name in wanted:
         if name not in (known := names()):
             raise UsageError(f"no tracker '{name}'{did_you_mean(name, known)}", f"Known: {', '.join(known)}")

@@ -53,7 +53,7 @@ class TensorBoard(Tracker):
 
 
 def _session_end(status: Status) -> Any:
-    """Return how a run ended, for the page of hyper-parameters; TensorBoard's own function for this needs TensorFlow."""
+    """Return how a run ended, for the page of hyper-parameters; TensorBoard's own function needs TensorFlow."""
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 

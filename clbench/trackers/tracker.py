@@ -57,7 +57,7 @@ class Tracker(ABC):
     """
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is where it may write: `tracking/NAME` in the working folder. Only `where` is called before a run."""
+        """`folder` is where it may write: `tracking/NAME` in the working folder. Before a run, only `where` is used."""
         self.folder = folder
 
     @abstractmethod

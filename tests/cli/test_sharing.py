@@ -82,7 +82,7 @@ def test_failed_and_damaged_runs_are_said_to_be_left_out(command: Command, resul
     done = command("pack results study.zip")
     assert done.code == 1 and done.out.startswith("study.zip: 2 runs")
     damaged, failed = done.err.splitlines()
-    assert damaged.startswith("Left out: results/tiny/spoilt/") and damaged.endswith("is not what MANIFEST.json says")
+    assert damaged.startswith("Left out: results/tiny/spoilt/") and damaged.endswith("does not match MANIFEST.json")
     assert failed.startswith("Left out because it failed: tiny/mine/")
 
 
@@ -99,8 +99,8 @@ def test_kept_networks_are_said_to_be_left_out(command: Command, results: Path) 
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        ("pack results", 2, "a pack's name ends in .zip (got results)"),
-        ("pack results results/tiny", 2, "a pack's name ends in .zip (got results/tiny)"),
+        ("pack results", 2, "a pack's name must end in .zip (got results)"),
+        ("pack results results/tiny", 2, "a pack's name must end in .zip (got results/tiny)"),
         ("pack nowhere study.zip", 2, "there is no folder or pack nowhere"),
         ("pack results nowhere/study.zip", 4, "cannot write nowhere/study.zip: No such file or directory"),
         ("pack results mine.zip", 2, "mine.zip exists, and is not replaced"),
@@ -109,7 +109,7 @@ def test_kept_networks_are_said_to_be_left_out(command: Command, results: Path) 
         ("compare mine.zip", 3, "mine.zip is not a pack of clbench"),
         ("list runs mine.zip", 3, "mine.zip is not a pack of clbench"),
         ("report mine.zip", 3, "mine.zip is not a pack of clbench"),
-        ("export-table results data.txt", 2, "a table's name ends in .parquet or .csv (got data.txt)"),
+        ("export-table results data.txt", 2, "a table's name must end in .parquet or .csv (got data.txt)"),
         ("export-table results mine.csv", 2, "mine.csv exists, and is not replaced"),
         ("export-table results nowhere/data.csv", 4, "cannot write nowhere/data.csv"),
     ],
@@ -126,7 +126,7 @@ def test_a_run_of_a_pack_that_was_changed_is_left_out_by_each_command(command: C
     command("pack results study.zip")
     content = Path("study.zip").read_bytes()
     Path("study.zip").write_bytes(content.replace(b'"gradient_steps": 8', b'"gradient_steps": 9', 1))
-    said = "result.json cannot be read (it is not what pack.json says)"
+    said = "result.json cannot be read (it does not match pack.json)"
     for words in ("compare study.zip", "list runs study.zip", "export-table study.zip data.csv"):
         done = command(words)
         assert said in done.err + done.out, words

@@ -264,9 +264,9 @@ def keeping(strategy: str, exemplars: int) -> StoredRun:
 @pytest.mark.parametrize(
     ("budgets", "warning"),
     [
-        ({"er": 200, "naive": 0}, "er may keep 200 exemplars; naive none."),
-        ({"er": 200, "icarl": 2000, "l2": 0, "naive": 0}, "er may keep 200 exemplars; icarl 2,000; the others none."),
-        ({"derpp": 200, "er": 200, "icarl": 2000}, "derpp and er may keep 200 exemplars; icarl 2,000."),
+        ({"er": 200, "naive": 0}, "er may store 200 exemplars; naive none."),
+        ({"er": 200, "icarl": 2000, "l2": 0, "naive": 0}, "er may store 200 exemplars; icarl 2,000; the others none."),
+        ({"derpp": 200, "er": 200, "icarl": 2000}, "derpp and er may store 200 exemplars; icarl 2,000."),
     ],
 )
 def test_unequal_numbers_of_exemplars_are_warned_of(budgets: dict[str, int], warning: str) -> None:
@@ -642,7 +642,7 @@ def test_a_first_experience_of_one_class_keeps_no_row_from_being_the_best() -> N
     comparison = only([replace(run, facts=replace(run.facts, constant_in=(0,), idle_in=(0,))) for run in runs])
     assert {row.strategy: row.standing for row in comparison.rows}["lwf"] == "best"
     (warning,) = [text for text in comparison.warnings if "cross-entropy" in text]
-    assert warning.startswith("Experience 0 brings one class.")
+    assert warning.startswith("Experience 0 has one class.")
 
 
 def test_a_notebook_shows_tables_whose_numbers_are_not_broken_and_whose_names_are_escaped() -> None:

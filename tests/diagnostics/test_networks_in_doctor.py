@@ -28,7 +28,7 @@ def test_a_network_is_as_published_or_named_with_what_is_wrong_and_is_no_run(
     examined = list(doctor.examine([tmp_path / "networks"], tmp_path / "data"))
     found = [each for each in examined if each.what.startswith("network ")]
     assert [(each.what, each.exit_code) for each in found] == [
-        (f"network {damaged}: network.safetensors is not what MANIFEST.json says", 1),
+        (f"network {damaged}: network.safetensors does not match MANIFEST.json", 1),
         (f"network {whole}: as published", 0),
     ]
     assert not any("run" in each.what or "Remove" in each.fix for each in examined)

@@ -333,7 +333,7 @@ def test_counts_that_are_not_those_of_the_predictions_are_found(copy: Path) -> N
     forged = (copy / "forged.npz").read_bytes()
     (copy / "forged.npz").unlink()
     republish(copy, "predictions.npz", forged)
-    assert "counts are not those" in problem(copy)
+    assert "counts do not follow from its predictions" in problem(copy)
 
 
 def test_a_result_of_another_spec_is_found(copy: Path) -> None:
@@ -374,7 +374,7 @@ def test_a_damaged_run_is_named_left_out_and_done_again(copy: Path, uninterrupte
     out = copy.parents[2]
     os.truncate(copy / "predictions.npz", 100)
     compared = subprocess.run(command("compare", out), capture_output=True, text=True, check=False, timeout=300)
-    assert compared.returncode == 2 and "predictions.npz is not what MANIFEST.json says" in compared.stderr
+    assert compared.returncode == 2 and "predictions.npz does not match MANIFEST.json" in compared.stderr
     code, _ = finish(out, data)
     assert code == 0
     assert_bit_identical(out, uninterrupted)

@@ -161,7 +161,7 @@ def test_other_versions_are_refused_unless_they_are_accepted() -> None:
 
 def test_a_folder_that_others_can_enter_is_not_used(temporary: Path) -> None:
     (temporary / f"clbench-{os.getuid()}").mkdir(mode=0o755)
-    with pytest.raises(MachineError, match="is not this user's alone"):
+    with pytest.raises(MachineError, match="is not private to this user"):
         Node(terms())
 
 

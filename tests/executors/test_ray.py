@@ -194,7 +194,7 @@ def test_a_run_whose_node_is_killed_goes_on_elsewhere_from_its_last_experience_w
     cluster.kill(lost)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
-    assert "its node was lost, it goes on on" in err
+    assert "its node was lost, it continues on" in err
     assert published(tmp_path / "results") == slow_runs
     resumed = [json.loads(path.read_text())["resumed_after_experiences"] for path in tmp_path.rglob("environment.json")]
     assert any(after > 0 for after in resumed)

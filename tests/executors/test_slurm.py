@@ -122,7 +122,7 @@ def test_jobs_outlive_the_command_and_the_same_command_waits_for_them(tmp_path: 
     process.communicate(timeout=60)
     done = ended(started(tmp_path, "-s", "slow", "--seeds", "2", "--on", "slurm"))
     assert done.returncode == 0, done.stderr
-    assert "2 runs are queued or under way from before" in done.stderr
+    assert "2 runs are queued or under way from an earlier command" in done.stderr
     assert "submitted" not in done.stderr
     ended(started(tmp_path, "-s", "slow", "--seeds", "2", "--jobs", "2", "--out", "local"))
     assert published(tmp_path / "results") == published(tmp_path / "local")
@@ -209,7 +209,7 @@ def test_a_job_that_somebody_cancels_is_a_failed_run_and_the_others_go_on(tmp_pa
         ("slurm:time=x,cluster=local", "time must be an integer above 0 (got x)"),
         ("slurm:time=1,time=2", "time is given twice"),
         ("slurm:cluster=other", "it must be slurm or local"),
-        ("slurm:cluster=local,partition=gpu", "cluster=local has no partition"),
+        ("slurm:cluster=local,partition=gpu", "cluster=local does not take partition"),
         ("slrm", "there is no executor 'slrm'; did you mean 'slurm'?"),
         ("local:2", "--on local takes no options"),
     ],

@@ -41,5 +41,5 @@ def test_a_worker_whose_answer_is_none_is_ended(said: str, monkeypatch: pytest.M
     code = f"import sys, time\nsys.stdout.buffer.write({said} + bytes([10])); sys.stdout.flush(); time.sleep(60)"
     began = time.monotonic()
     heard, death = answered(code, monkeypatch)
-    assert heard == [] and death.startswith("an answer that is none: ")
+    assert heard == [] and death.startswith("an invalid answer: ")
     assert time.monotonic() - began < 30

@@ -175,7 +175,7 @@ def test_the_banner_names_failed_damaged_left_out_and_unequal_runs(report_of: Re
     report = report_of("usual")
     said = alerts(page(report))
     assert re.fullmatch(
-        r"Damaged, left out: tiny/spoilt/quick-seed0-\w{8}: result.json is not what MANIFEST.json says", said[0]
+        r"Damaged, left out: tiny/spoilt/quick-seed0-\w{8}: result.json does not match MANIFEST.json", said[0]
     )
     assert said[1] == "Failed, left out: mine on tiny, seed 5: KeyError: 'lost' in experience 1"
     assert said[2:] == [

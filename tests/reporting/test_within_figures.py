@@ -82,7 +82,7 @@ def test_each_strategy_has_a_panel_and_all_share_one(tmp_path: Path) -> None:
 def test_evaluations_that_no_experience_reaches_are_warned_of(tmp_path: Path) -> None:
     publish(tmp_path / "seldom", curve=Curve((), (), ()), steps=(29, 6))
     (warning,) = comparison(tmp_path / "seldom").warnings
-    assert warning.startswith("No evaluation falls within an experience, of which the longest has 29 gradient steps: ")
+    assert warning.startswith("No evaluation falls within an experience; the longest has 29 gradient steps. ")
     assert not comparison_warns(two_seeds(tmp_path / "often"))
     publish(tmp_path / "usual")
     assert not comparison_warns(comparison(tmp_path / "usual"))
@@ -93,7 +93,7 @@ def test_the_warning_is_of_the_strategies_whose_experiences_are_too_short(tmp_pa
     publish(tmp_path, "naive", 0, curve=Curve((), (), ()), steps=(29, 6))
     publish(tmp_path, "naive", 1, curve=Curve((), (), ()), steps=(29, 6))
     (warning,) = [each for each in comparison(tmp_path).warnings if "within an experience" in each]
-    assert warning.startswith("No evaluation of naive falls within an experience, of which the longest has 29 ")
+    assert warning.startswith("No evaluation of naive falls within an experience; the longest has 29 ")
 
 
 @pytest.mark.parametrize(("seeds", "bands"), [(2, False), (3, True)])

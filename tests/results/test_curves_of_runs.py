@@ -74,9 +74,9 @@ POINTS = ("curves", "class_incremental")
         (_set(*POINTS, "steps", value=[2, 4, 7, 11]), "step 11 of the curve is not within experience 1"),
         (_set(*POINTS, "steps", value=[2, 4, 7]), "4 entries for 3 points"),
         (_set("curves", value={}), "metrics do not follow"),
-        (_set("experiences", value=[]), "there is a curve, and not a result of each experience"),
-        (lambda result: result["curves"].pop("task_incremental"), "curves are not of the settings"),
-        (_set("training_images", value=[1, 2, 3]), "training images are not of as many classes"),
+        (_set("experiences", value=[]), "there is a curve, but not a result for each experience"),
+        (lambda result: result["curves"].pop("task_incremental"), "curves are not for the settings"),
+        (_set("training_images", value=[1, 2, 3]), "training images are not for as many classes"),
     ],
 )
 def test_a_curve_that_does_not_fit_the_run_is_refused(run: StoredRun, change: Any, problem: str) -> None:

@@ -293,7 +293,7 @@ def test_a_source_that_is_no_plain_file_is_not_opened(run: Path, only_plain_file
 
 def test_a_file_of_another_size_is_not_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.truncate(run / "predictions.npz", 2**40)  # a hole, which takes no room on the disk but hours to hash
-    assert assert_left_out(run) == "predictions.npz is not what MANIFEST.json says"
+    assert assert_left_out(run) == "predictions.npz does not match MANIFEST.json"
     manifest = json.loads((run / manifests.MANIFEST).read_bytes())
     manifest["files"]["predictions.npz"]["size"] = 2**40
     (run / manifests.MANIFEST).write_text(json.dumps(manifest))

@@ -190,7 +190,7 @@ def test_a_damaged_run_is_reported_as_without_an_index_and_a_mended_one_is_read_
     whole = (run / "predictions.npz").read_bytes()
     (run / "predictions.npz").write_bytes(whole[:-1])
     _, (fault,) = read_all([results])
-    assert fault == Unreadable(run, "predictions.npz is not what MANIFEST.json says")
+    assert fault == Unreadable(run, "predictions.npz does not match MANIFEST.json")
     (run / "predictions.npz").write_bytes(whole)
     assert said([results]) == afresh([results]) and not said([results])[1]
 
@@ -252,7 +252,7 @@ def test_a_byte_that_changes_without_a_trace_is_found_by_doctor_which_sets_the_i
     assert len(read_all([results])[0]) == 6  # trusted, as is said
     findings = [each for each in examine([results], tmp_path / "data") if not each.healthy and "result" in each.what]
     assert [each.exit_code for each in findings] == [1, 1]
-    assert "result.json is not what MANIFEST.json says" in findings[0].what
+    assert "result.json does not match MANIFEST.json" in findings[0].what
     assert "the index of" in findings[1].what and "1 of its runs" in findings[1].what
     assert [fault.path for fault in read_all([results])[1]] == [run]
 

@@ -191,7 +191,7 @@ def test_it_says_which_files_made_the_runs_and_which_are_gone(tmp_path: Path) ->
     (tmp_path / "sources" / f"{hashes['gone']}.py").unlink()
     text = study_of_runs(runs, {hashes["kept"]: "methods/kept.py"})
     assert f"#   kept: SHA-256 {hashes['kept']}, here methods/kept.py\n" in text
-    assert f"#   gone: SHA-256 {hashes['gone']}, which their results folder has not got\n" in text
+    assert f"#   gone: SHA-256 {hashes['gone']}, which their results folder does not have\n" in text
 
 
 def test_what_images_of_ones_own_are_called_is_not_taken_for_their_path(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_what_images_of_ones_own_are_called_is_not_taken_for_their_path(tmp_path
     stream = run.spec.scenario.model_copy(update={"dataset": "photos-1a2b3c4d"})
     own = run.spec.model_copy(update={"scenario": stream})
     text = study_of_runs([in_memory("mine", own, run.result, run.costs)])
-    assert "# To do: photos-1a2b3c4d was made from a folder of images or a file, whose path is not known" in text
+    assert "# To do: photos-1a2b3c4d was made from a folder of images or a file whose path is not known" in text
 
 
 def test_what_cannot_be_said_is_said_in_a_comment(tmp_path: Path) -> None:

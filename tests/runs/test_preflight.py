@@ -163,4 +163,4 @@ def test_a_first_experience_of_one_class_is_no_fault_of_a_strategy(data: Path, t
     (comparison,) = compare(clbench.run(["er", "naive"], "splitdigits", **options))
     assert comparison.rows[-1].standing == "best"
     (warning,) = [text for text in comparison.warnings if "cross-entropy" in text]
-    assert warning.startswith("Experience 0 brings one class.")
+    assert warning.startswith("Experience 0 has one class.")

@@ -217,7 +217,7 @@ def test_a_tracker_that_cannot_be_imported_is_reported(package: Path, tmp_path: 
     ("end", "reason"),
     [
         ("'{\"op', end='', flush=True); os.kill(os.getpid(), 9", "its process ended with exit code -9"),
-        ("'Killed', flush=True); time.sleep(60", "its answer is none: Killed"),
+        ("'Killed', flush=True); time.sleep(60", "its answer is not valid: Killed"),
     ],
     ids=["cut off", "none"],
 )
@@ -236,7 +236,7 @@ def test_a_tracker_that_hangs_is_left_out_and_ended(package: Path, monkeypatch: 
     monkeypatch.setattr(tracking, "PATIENCE", 3.0)
     began = time.monotonic()
     told = follow(EVENTS)
-    assert told[-1].startswith("tracker diary failed: it has not ended after 3 seconds.")
+    assert told[-1].startswith("tracker diary failed: it did not end within 3 seconds.")
     assert time.monotonic() - began < 30
 
 
