@@ -210,7 +210,7 @@ class ProgressDisplay:
 
 
 def _shows_in_a_notebook(console: Console) -> bool:
-    """Whether a notebook can show bars that move: rich needs ipywidgets for that, and warns at every step without it."""
+    """Whether a notebook can show bars that move: rich needs ipywidgets for that, or warns at every step."""
     return console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
 
 

@@ -181,7 +181,7 @@ def test_a_file_that_is_there_is_not_replaced_unless_it_is_this_very_pack(result
 
 
 def test_a_folder_is_not_taken_for_the_name_of_a_pack(results: Path) -> None:
-    with pytest.raises(UsageError, match=r"ends in \.zip"):
+    with pytest.raises(UsageError, match=r"must end in \.zip"):
         pack_of(results, results / "tiny")
 
 
@@ -200,7 +200,7 @@ def test_a_full_disk_leaves_no_pack_and_no_stray_file(
 def test_a_run_that_changes_while_it_is_packed_ends_the_pack(results: Path, tmp_path: Path) -> None:
     runs, _ = read_all([results])
     (runs[0].path / "costs.json").write_text("{}")
-    with pytest.raises(DataError, match=r"costs\.json was changed"):
+    with pytest.raises(DataError, match=r"costs\.json changed while"):
         write_pack(tmp_path / "study.zip", runs)
     assert not (tmp_path / "study.zip").exists()
 
