@@ -1,4 +1,4 @@
-"""Comparisons: fair groups, means and paired differences over the same seeds, and a note where something is unequal."""
+"""Comparisons: fair groups, means and paired differences over the same seeds, and a note if something is unequal."""
 
 import html
 import io
@@ -48,7 +48,7 @@ def stored(
     source: str | None = None,
     **changed: Any,
 ) -> StoredRun:
-    """A run that gets everything right but for 20 - `kept` of the 20 old samples, which it takes for class 2 at last.
+    """A run that gets everything right except 20 - `kept` of the 20 old samples, predicted as class 2 at the end.
 
     So after the last experience `kept` + 20 of 40 are right, forgetting is 1 - kept/20, and task-incrementally, where
     class 2 is no answer, the mistaken ones are given as the other class of their experience.
@@ -188,7 +188,7 @@ def test_intransigence_is_no_column_if_the_joint_run_was_evaluated_at_the_end_al
 
 
 def with_class_sizes(folder: Path, *sizes: int) -> StoredRun:
-    """A run on four classes with so many test samples each, which gets classes 0 and 2 right and no other."""
+    """A run on four classes with these numbers of test samples, which gets only classes 0 and 2 right."""
     labels = np.repeat(np.arange(4), sizes)
     said = np.where(labels % 2 == 0, labels, labels - 1)
     first = np.where(labels < 2, said, -1)
@@ -200,7 +200,7 @@ def with_class_sizes(folder: Path, *sizes: int) -> StoredRun:
 def test_where_classes_are_of_unequal_size_the_mean_over_classes_is_a_column(tmp_path: Path) -> None:
     comparison = only([with_class_sizes(tmp_path, 6, 4, 2, 1)])
     values = comparison.rows[0].estimates
-    # Of 13 samples the 6 and 2 of classes 0 and 2 are right; of four classes, two.
+    # Of 13 samples, the 6 and 2 of classes 0 and 2 are right; of four classes, two are.
     assert values["final_accuracy"] and values["final_accuracy"].mean == pytest.approx(8 / 13)
     assert values["final_accuracy_macro"] and values["final_accuracy_macro"].mean == pytest.approx(1 / 2)
     assert "macro accuracy" in printed(comparison)
@@ -610,11 +610,11 @@ def test_bytes_are_shown_with_their_unit(count: float, text: str) -> None:
     assert tables.readable_bytes(count) == text
 
 
-# -- a loss that says nothing ------------------------------------------------------------------------------------------
+# -- an uninformative loss --------------------------------------------------------------------------------------------
 
 
 def with_a_constant_loss(runs: Sequence[StoredRun]) -> list[StoredRun]:
-    """The runs, had their cross-entropy ranged over a single class in experience 1."""
+    """The runs as if their cross-entropy had ranged over a single class in experience 1."""
     return [replace(run, facts=replace(run.facts, constant_in=(1,))) for run in runs]
 
 

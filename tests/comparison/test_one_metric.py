@@ -1,4 +1,4 @@
-"""One metric of stored runs as `clbench compare --metric` shows it."""
+"""One metric of stored runs, as `clbench compare --metric` shows it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Intervals, tests and means over scenarios: worked by hand, and held against the distributions they assume."""
+"""Intervals, tests and means over scenarios: worked by hand, and tested against the distributions they assume."""
 
 import itertools
 import math
@@ -160,7 +160,7 @@ def test_the_sign_patterns_are_a_group_of_different_patterns_without_negatives(s
 
 
 def called_lower(draw: np.random.Generator, means: np.ndarray, spread: np.ndarray, seeds: int) -> np.ndarray:
-    """Draw the values of a family of strategies that share what is hard about a seed, and test them."""
+    """Draw the values of a family of strategies that share the difficulty of a seed, and test them."""
     values = means[:, None] + draw.normal(0, 1, seeds) + draw.normal(0, spread[:, None], (len(means), seeds))
     return np.array(statistics.p_as_good_as_best(values.tolist())) <= statistics.LEVEL
 

@@ -1,4 +1,4 @@
-"""Who does the runs: `--on`, and third parties' executors."""
+"""Which executor is chosen: `--on`, and third parties' executors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs on this machine: what is done again, and which processes do it."""
+"""Runs on this machine: which are executed again, and in which processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run is packed for another machine, done there, and comes back whole."""
+"""A run is packed for another machine, executed there, and comes back complete."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def planned(data: Path, *strategies: str, **options: Any) -> list[Planned]:
 
 
 def terms(data: Path | None = None, **changes: Any) -> Terms:
-    """What a command on this machine asks of others."""
+    """What a command on this machine requires of others."""
     own = Terms("command", "elsewhere", environment.versions(), False, True, None if data is None else str(data))
     return dataclasses.replace(own, **changes)
 

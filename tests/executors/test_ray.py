@@ -68,7 +68,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 
 
 class Command:
-    """A command in a folder of its own, in which the plug-ins lie that nobody else has."""
+    """A command in a folder of its own, with plug-ins that nobody else has."""
 
     def __init__(self, place: Path, cluster: LocalCluster) -> None:
         self.place, self.cluster = place, cluster
@@ -78,7 +78,7 @@ class Command:
         fetch("digits", place / "data")
 
     def start(self, *words: str, on: str | None = None, **variables: str) -> subprocess.Popen[str]:
-        """Start `clbench run`, on the cluster unless said otherwise; an epoch an experience, unless it is a study."""
+        """Start `clbench run` on the cluster unless stated otherwise; one epoch per experience unless it is a study."""
         where = ["--on", f"ray:{self.cluster.address}"] if on is None else on.split()
         epochs = [] if words[0].endswith(".toml") else ["--epochs", "1"]
         command = [sys.executable, "-m", "clbench", "run", *words, *epochs, "--device", "cpu", *where]
@@ -87,7 +87,7 @@ class Command:
         return subprocess.Popen(command, cwd=self.place, env=environment, **pipes)
 
     def __call__(self, *words: str, on: str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Do it, and wait for its end."""
+        """Start it, and wait for its end."""
         process = self.start(*words, on=on, **variables)
         out, err = process.communicate(timeout=240)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
@@ -104,7 +104,7 @@ def found(folder: Path, pattern: str) -> Path:
 
 
 def published(results: Path) -> dict[str, bytes]:
-    """What does not depend on where and when runs were done: files by path."""
+    """What does not depend on where and when runs were executed: files by path."""
     apart = ("environment.json", "costs.json", "MANIFEST.json")
     files = (path for path in results.rglob("*") if path.is_file() and path.name not in apart)
     return {str(path.relative_to(results)): path.read_bytes() for path in files if ".work" not in path.parts}
@@ -133,7 +133,7 @@ SLOW_RUNS = ["-s", "slow", "-S", "splitdigits", "--seeds", "3", "--network", "mi
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, cluster: LocalCluster) -> Command:
-    """The study as it is done without a cluster, and a command in its folder."""
+    """The study as executed without a cluster, and a command in its folder."""
     command = Command(tmp_path_factory.mktemp("local"), cluster)
     (command.place / "study.toml").write_text(STUDY)
     assert command("study.toml", on="--jobs 2").returncode == 0
@@ -142,7 +142,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, cluster: LocalCluster) -> Co
 
 @pytest.fixture(scope="module")
 def slow_runs(study: Command) -> dict[str, bytes]:
-    """What is published of the slow runs alone, done without a cluster."""
+    """What is published of the slow runs alone, executed without a cluster."""
     assert study(*SLOW_RUNS, "--out", "slow", on="--jobs 2").returncode == 0
     return published(study.place / "slow")
 
@@ -307,7 +307,7 @@ def init(address, **options):
 
 ray.init = init
 assert ray_cluster.join_or_start(None)
-ray.get(ray.remote(lambda: 1).remote())  # a process of every kind is there
+ray.get(ray.remote(lambda: 1).remote())  # starts a process of every kind
 own = psutil.Process()
 for process in (own, *own.children(recursive=True)):
     for socket in process.net_connections(kind="inet"):
@@ -317,7 +317,7 @@ for process in (own, *own.children(recursive=True)):
 
 
 def test_a_cluster_that_the_command_starts_listens_on_the_loopback_address_alone() -> None:
-    """Whoever reaches a port of Ray's can run code."""
+    """Anyone who reaches a port of Ray's can run code."""
     inherited = {name: value for name, value in os.environ.items() if name not in LOOPBACK}
     done = subprocess.run(
         [sys.executable, "-c", STARTED], env=inherited, capture_output=True, text=True, check=False, timeout=120

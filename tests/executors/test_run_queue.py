@@ -1,4 +1,4 @@
-"""In which order the runs of a grid are done."""
+"""The order in which the runs of a grid are executed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs through submitit: its local executor everywhere, and a real Slurm where there is one."""
+"""Runs through submitit: its local executor everywhere, and a real Slurm if there is one."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Slow(clbench.Strategy):
 
 
 def published(results: Path) -> dict[str, bytes]:
-    """What does not depend on where and when runs were done: files by path."""
+    """What does not depend on where and when runs were executed: files by path."""
     apart = ("environment.json", "costs.json", "MANIFEST.json")
     files = (path for path in results.rglob("*") if path.is_file() and path.name not in apart)
     return {str(path.relative_to(results)): path.read_bytes() for path in files if ".work" not in path.parts}
 
 
 def started(place: Path, *words: str) -> subprocess.Popen[str]:
-    """Start a command in a folder in which the strategy `slow` lies."""
+    """Start a command in a folder with the strategy `slow`."""
     (place / "strategies").mkdir(parents=True, exist_ok=True)
     (place / "strategies" / "slow.py").write_text(SLOW)
     fetch("digits", place / "data")
@@ -105,7 +105,7 @@ def test_jobs_do_not_import_from_the_working_folder(tmp_path: Path, data: Path) 
     working = tmp_path / "working"
     (working / "clbench").mkdir(parents=True)
     (working / "clbench" / "__init__.py").write_text("raise ImportError('the wrong module')\n")
-    installed = tmp_path / "installed.py"  # the command as it is installed has the working folder nowhere
+    installed = tmp_path / "installed.py"  # an installed command has the working folder nowhere in its path
     installed.write_text("from clbench.cli.program import program\nprogram()\n")
     what = ["run", "-s", "naive", "-S", "splitdigits", "--epochs", "1", "--device", "cpu", "--data", str(data)]
     command = [sys.executable, str(installed), *what, "--on", "slurm:cluster=local"]

@@ -1,4 +1,4 @@
-"""What the process that started a worker makes of what that says."""
+"""How the process that started a worker handles its answers."""
 
 import sys
 import time
@@ -19,7 +19,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def answered(code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Event], str]:
-    """What a worker that runs `code` has told of an order, and how it died."""
+    """What a worker that runs `code` has reported on an order, and how it died."""
     monkeypatch.setattr(worker, "module_command", lambda *_: [sys.executable, "-c", f"input()\n{code}"])
     monkeypatch.setattr(worker, "order_of", lambda *_: {})
     heard: list[Event] = []

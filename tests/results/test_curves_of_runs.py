@@ -1,4 +1,4 @@
-"""Curves within experiences and images per class as runs store them: read back, and refused where they do not fit."""
+"""Curves within experiences and images per class as runs store them: read back, and refused if they do not fit."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""On what a run was made, where that is hard to find out."""
+"""The description of where a run was made, in cases that are hard to find out."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from clbench.results import environment
 
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """What clbench takes for the checkout that it runs from."""
+    """The checkout that clbench appears to run from."""
     (tmp_path / ".git").mkdir()
     monkeypatch.setattr(environment, "__file__", str(tmp_path / "clbench" / "results" / "environment.py"))
     environment._commit.cache_clear()

@@ -1,4 +1,4 @@
-"""Which failed runs are told: of a strategy's file that is changed and tried again, the last try."""
+"""Which failed runs are listed: if a strategy's file was changed and tried again, only the last attempt."""
 
 from __future__ import annotations
 

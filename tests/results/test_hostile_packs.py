@@ -1,4 +1,4 @@
-"""Packs that a stranger made or that were changed on the way: read with the right content, or refused in a line.
+"""Packs that a stranger made or that were changed on the way: read with the right content, or refused in one line.
 
 Written by hand for each kind of attack, and by a fuzzer for those that nobody thought of. Nothing is executed, nothing
 outside of a results folder is written, and a pack takes no more time and memory than its size allows.
@@ -90,7 +90,7 @@ def resealed(files: Files) -> Files:
 
 @contextlib.contextmanager
 def memory_below(limit: int) -> Iterator[None]:
-    """Within, no more bytes than this are held at a time."""
+    """In this context, no more bytes than this are held at a time."""
     tracemalloc.start()
     try:
         yield
@@ -100,7 +100,7 @@ def memory_below(limit: int) -> Iterator[None]:
 
 
 def refusal(path: Path, content: bytes) -> str:
-    """What is said of a pack that is refused, whichever way it is read."""
+    """The message on a pack that is refused, whichever way it is read."""
     path.write_bytes(content)
     said = []
     for read in (lambda: read_all([path]), lambda: unpack(path, path.parent / "out")):
@@ -113,7 +113,7 @@ def refusal(path: Path, content: bytes) -> str:
 
 
 def left_out(path: Path, content: bytes) -> list[str]:
-    """What is said of the runs of a pack that are left out, whichever way it is read."""
+    """The messages on the runs of a pack that are left out, whichever way it is read."""
     path.write_bytes(content)
     _, unreadable = read_all([path])
     assert sorted(unpack(path, path.parent / "out").left_out) == sorted(map(str, unreadable))
@@ -121,7 +121,7 @@ def left_out(path: Path, content: bytes) -> list[str]:
 
 
 def test_a_pack_that_is_forged_as_it_should_be_is_read(tmp_path: Path, sound: bytes) -> None:
-    """Else the tests below would refuse for the wrong reason."""
+    """Otherwise the tests below would refuse for the wrong reason."""
     assert left_out(tmp_path / "pack.zip", forged(files_of(sound))) == []
 
 
@@ -183,7 +183,7 @@ def test_a_run_whose_folder_is_not_that_of_its_spec_is_left_out(tmp_path: Path, 
     assert problem.startswith("its spec is that of tiny/naive/")
 
 
-# -- zip files that are no packs --------------------------------------------------------------------------------------
+# -- zip files that are not packs -------------------------------------------------------------------------------------
 
 
 def rezipped(sound: bytes, method: int) -> bytes:
@@ -195,7 +195,7 @@ def rezipped(sound: bytes, method: int) -> bytes:
 
 
 def flagged(position: int, value: int) -> Callable[[bytes], bytes]:
-    """Change what a header says of the second file, at this position."""
+    """Change what a header states about the second file, at this position."""
 
     def change(sound: bytes) -> bytes:
         made = bytearray(sound)
@@ -207,7 +207,7 @@ def flagged(position: int, value: int) -> Callable[[bytes], bytes]:
 
 
 def listed(position: int, value: int) -> Callable[[bytes], bytes]:
-    """Change what the directory at the end says of the second file, at this position."""
+    """Change what the directory at the end states about the second file, at this position."""
 
     def change(sound: bytes) -> bytes:
         made = bytearray(sound)
@@ -565,7 +565,7 @@ def test_200_mutated_packs_are_read_with_the_right_content_or_refused(
     assert time.monotonic() - began < 300
     assert {path.name for path in tmp_path.iterdir()} <= {"pack.zip", "out"}
     assert "\x1b" not in "".join(capsys.readouterr())
-    # Else the mutations are too tame, or too wild.
+    # Otherwise the mutations are too tame, or too wild.
     assert outcomes.count("refused") > 80 and outcomes.count("left out") > 20 and len(set(outcomes)) >= 2
 
 

@@ -66,7 +66,7 @@ def follow_the_spec(run: Path) -> None:
         for name, value in others.items():
             (run / name).write_text(json.dumps({**value, "run_id": made}))
     except (ValueError, TypeError, RecursionError):
-        pass  # then it is no spec
+        pass  # then it is not a spec
 
 
 def assert_left_out(run: Path) -> str:
@@ -222,7 +222,7 @@ def test_predictions_that_are_none_are_left_out(run: Path, content: bytes) -> No
 
 @pytest.fixture
 def only_plain_files_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Fail the test where anything but a plain file of a run is opened, before it is."""
+    """Fail the test before anything but a plain file of a run is opened."""
     opened, opened_by_number = io.open, os.open
 
     def check(path: Any) -> None:
@@ -415,7 +415,7 @@ def mutate(run: Path, rng: random.Random) -> None:
 
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 mutated runs between two that are as they were."""
+    """200 mutated runs between two unchanged ones."""
     folder = tmp_path_factory.mktemp("fuzzed") / "results"
     original = publish(folder, "naive").path
     publish(folder, "joint", old=0.8)
@@ -431,7 +431,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_no_mutated_run_ends_a_command(fuzzed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs, unreadable = read_all([fuzzed])
     assert {"naive", "joint"} <= {run.spec.strategy.name for run in runs}
-    assert len(unreadable) >= 100  # else the mutations are too tame
+    assert len(unreadable) >= 100  # otherwise the mutations are too tame
     reading.compare([fuzzed])
     reading.compare([fuzzed], as_json=True)
     reading.list_runs([fuzzed], False)
@@ -439,7 +439,7 @@ def test_no_mutated_run_ends_a_command(fuzzed: Path, capsys: pytest.CaptureFixtu
     assert "\x1b" not in said.out + said.err
     assert all(str(fault) in said.err for fault in unreadable)
     assert sum(not finding.healthy for finding in doctor._runs([fuzzed])) == len(unreadable)
-    for run in runs:  # of those that make one and the same run, a command reads only one
+    for run in runs:  # a command reads only one of those that are the same run
         assert [rows_for_json(comparison) for comparison in compare([run])]
 
 

@@ -1,4 +1,4 @@
-"""A run's identity: the same for the same experiment however it is asked for, another for every change that counts."""
+"""A run's identity: the same for the same experiment however it is requested, another for every change that counts."""
 
 import dataclasses
 import hashlib
@@ -129,7 +129,7 @@ def test_a_field_that_is_added_later_counts_only_when_it_is_not_at_its_default()
     class After:
         lr: float = 0.1
         clip: Annotated[float, OMIT_DEFAULT] = 0.0
-        """Added later; 0 is what was so before."""
+        """Added later; 0 is the earlier behaviour."""
 
     class Outer(Record):
         recipe: Any

@@ -1,4 +1,4 @@
-"""The published JSON schemas: those of the models, and every field says what it is."""
+"""The published JSON schemas: they are those of the models, and every field has a description."""
 
 import json
 from collections.abc import Iterator

@@ -19,7 +19,7 @@ from clbench.system.files import read_plain
 
 
 def growth(make: Callable[[], Any]) -> tuple[int, int]:
-    """Return how many bytes what `make` returns holds, and how many were held at most while it was made."""
+    """Return how many bytes the result of `make` holds, and the most that were held while it was made."""
     gc.collect()
     tracemalloc.start()
     made = make()

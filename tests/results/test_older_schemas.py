@@ -1,4 +1,4 @@
-"""A run of an older schema is not read; what is said has the command that makes it again."""
+"""A run of an older schema is not read; the message contains the command that reproduces it."""
 
 import hashlib
 import shlex

@@ -140,7 +140,7 @@ def test_more_files_than_a_plain_zip_counts_are_read_by_others_and_by_us(tmp_pat
 
 @pytest.fixture
 def with_network(tmp_path: Path) -> StoredRun:
-    """A run that has kept its network, so far as a pack looks at it."""
+    """A run that has kept its network, as far as a pack examines it."""
     made = publish(tmp_path / "results", "naive")
     files = {path.name: path.read_bytes() for path in made.path.iterdir() if path.name != manifests.MANIFEST}
     files |= {"network.json": b"{}", "network.safetensors": bytes(100_000)}

@@ -35,7 +35,7 @@ STRATEGIES = ("naive", "lwf", "joint")
 
 @pytest.fixture(autouse=True)
 def small_indexes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An index is made of however few runs, of files that were written just now, in a cache of the test's own."""
+    """Make an index of however few runs, of files that were just written, in the test's own cache."""
     monkeypatch.setattr(run_index, "SMALLEST", 1)
     monkeypatch.setattr(run_index, "SETTLED_AFTER", -60.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -55,12 +55,12 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def results(published: Path, tmp_path: Path) -> Path:
-    """These runs, for a test to do with as it likes."""
+    """A copy of these runs, which a test may change."""
     return Path(shutil.copytree(published, tmp_path / "results"))
 
 
 def said(places: list[Path]) -> tuple[Any, ...]:
-    """Everything that is said of the runs in these places."""
+    """Everything that is reported about the runs in these places."""
     runs, unreadable = read_all(places)
     facts = [
         (run.path, to_json(run.spec), run.spec, [run.counts(s) for s in run.facts.last], run.facts) for run in runs
@@ -76,7 +76,7 @@ def afresh(places: list[Path]) -> tuple[Any, ...]:
 
 
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the runs that are read from their files from now on."""
+    """The names of the runs that are read from their files, from now on."""
     names: list[str] = []
     damage = manifests.damage
 

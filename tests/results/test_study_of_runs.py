@@ -1,4 +1,4 @@
-"""The study of stored runs asks for the very same runs again: real ones, asked for in every way that there is."""
+"""The study of stored runs requests exactly the same runs again: real ones, requested in every possible way."""
 
 from __future__ import annotations
 

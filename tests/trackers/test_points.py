@@ -1,4 +1,4 @@
-"""Which of the steps become points, and which metrics are sent."""
+"""Which steps become points, and which metrics are sent."""
 
 from __future__ import annotations
 

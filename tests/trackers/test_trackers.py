@@ -1,4 +1,4 @@
-"""TensorBoard, W&B, MLflow and events.jsonl: what they have of real runs, read back by each tracker's own reader."""
+"""TensorBoard, W&B, MLflow and events.jsonl: what they store of real runs, read back by each tracker's own reader."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 ALL = "tensorboard,wandb,mlflow,events"
 SECRET = "f00dfeedf00dfeedf00dfeedf00dfeedf00dfeed"
 
-# It kills its process in the second experience, but only if it is told to and the first time.
+# It kills its process in the second experience, but only if told to, and only the first time.
 MORTAL = '''
 import os, signal, time
 from pathlib import Path
@@ -98,7 +98,7 @@ class Tracked:
         )
 
     def of(self, run: str) -> list[Written]:
-        """What each tracker has of a run that was not interrupted."""
+        """What each tracker stores of a run that was not interrupted."""
         (by_wandb,) = self.wandb[run]
         return [self.tensorboard[run], by_wandb, self.mlflow[run]]
 

@@ -111,7 +111,7 @@ EVENTS: list[Event] = [
 
 
 def follow(events: list[Event], names: tuple[str, ...] = ("diary",)) -> list[str]:
-    """Track the events; return what the user is told, event by event."""
+    """Track the events; return the messages to the user, event by event."""
     heard: list[Event] = []
     with Tracking(names, heard.append) as listener:
         listener.expect("experiment")
