@@ -34,7 +34,7 @@ def class_ids(comparison: Comparison) -> list[int]:
 
 
 def learned_in(comparison: Comparison) -> dict[int, int]:
-    """Return the experience, from 0, that brought each class; empty if that is not the same in all runs."""
+    """Return the experience, from 0, that introduced each class; empty if that is not the same in all runs."""
     if not one_order(comparison):
         return {}
     return {each: i for i, classes in enumerate(experience_classes(comparison.spec)) for each in classes}
@@ -105,7 +105,7 @@ def class_confusion(comparison: Comparison, row: Row) -> NDArray[Any]:
 
 
 def experience_confusion(row: Row) -> NDArray[Any]:
-    """Return the same by the experiences that brought the classes, which differ between runs if the orders do."""
+    """Return the same by the experiences that introduced the classes; they are other classes if the orders differ."""
 
     def places(run: StoredRun) -> Mapping[int, int]:
         return {each: i for i, classes in enumerate(experience_classes(run.spec)) for each in classes}

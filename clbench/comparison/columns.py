@@ -33,7 +33,7 @@ MEANINGS = {
     "final_accuracy_macro": "the same as a mean over classes, each with equal weight",
     "average_incremental_accuracy": "mean over the experiences of the accuracy over the classes seen until then",
     "old_accuracy": "after the last experience, on the classes of all earlier experiences",
-    "new_accuracy": "after the last experience, on the classes that it brought",
+    "new_accuracy": "after the last experience, on the classes that it introduced",
     "forgetting": "best accuracy ever on an earlier experience minus that at the end: mean over these, in points",
     "anytime_accuracy": "mean over all evaluations, also within experiences, over the classes seen until then",
     "minimum_accuracy": "the lowest accuracy ever on each earlier experience, also within later ones: mean over these",

@@ -58,7 +58,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The strategy's name alone."""
+        """The strategy's name without preset and hyper-parameters."""
         return self.runs[0].spec.strategy.name
 
     @property

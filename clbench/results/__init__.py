@@ -1,1 +1,1 @@
-"""A run on disk: its spec, its files, and how they are read back and checked."""
+"""Runs on disk: their specs, their files, and how they are read back and checked."""

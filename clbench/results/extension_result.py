@@ -44,7 +44,7 @@ class JudgedClass(Record):
     """Its name."""
 
     is_new: bool
-    """Whether this extension brought it."""
+    """Whether this extension added it."""
 
     train_images: Count
     """Its training images; for an old class, those of `--old-images`."""

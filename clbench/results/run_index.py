@@ -51,7 +51,7 @@ _TABLES = (
 
 
 class RunIndexes:
-    """The indexes of the results folders in which the runs to be read lie."""
+    """The indexes of the results folders that contain the runs to be read."""
 
     def __init__(self, files: Mapping[str, RunFiles]) -> None:
         """`files` are given by their real paths; their fingerprints are taken now."""
