@@ -1,1 +1,1 @@
-"""Trained networks taken out of their runs: stored, loaded, exported, and asked what is in an image."""
+"""Stores, loads and exports trained networks, and runs them on images."""

@@ -1,4 +1,4 @@
-"""Exports a trained network as one file, which appears only once it has answered as the network does."""
+"""Exports a trained network as one file, which appears only after its predictions match those of the network."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ COMPARED = 64
 """Images on which a written file is compared with the network."""
 
 _TOLERANCE = 1e-3
-"""Largest difference of two scores, as a share of the largest score. Rounding in another order makes about 1e-5."""
+"""Largest difference of two scores, as a share of the largest score. A different rounding order causes about 1e-5."""
 
 
 class Differs(ClbenchError):
-    """A written file does not answer as the network does."""
+    """The predictions of a written file differ from those of the network."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Exported:
     images: int
     same_answers: int
     largest_difference: float
-    """Of two scores."""
+    """Largest difference between two scores."""
 
     largest_score: float
 
@@ -57,10 +57,10 @@ class Exported:
 def export(
     network: TrainedNetwork, to: str, out: Path, data: Path, compared: tuple[Images, str] | None = None
 ) -> Exported:
-    """Write a network as `out` in the format `to`, after comparing the answers of the file with those of the network.
+    """Write a network as `out` in the format `to`, after comparing the scores of the file with those of the network.
 
-    They are `compared` on these images, and what they are in words; by default on test images of the dataset that it
-    was trained on, if the `data` folder has it, else on noise.
+    `compared` has the images for that and their description; by default they are test images of the dataset that the
+    network was trained on, if it is in the `data` folder, otherwise noise.
     Raises UsageError for an unknown format and a file that exists, MachineError if a package is missing or the disk is
     full, PluginError for a network that cannot be expressed in the format, and Differs.
     """
@@ -76,7 +76,7 @@ def export(
         write_synced(temporary, content)
         with _explaining(network, to), _quietly():
             answers = form.read(network, temporary)
-            # Batches of two sizes, neither of them that of the example by which operations were traced.
+            # Batches of two sizes, both different from the example that operations were traced with.
             theirs = np.concatenate([answers(images[:1]), answers(images[1:])])
         found = _compared(network, images, theirs, what, out)
         publish_file(temporary, out)
@@ -92,14 +92,14 @@ def export(
 
 
 def format_named(name: str, option: str = "--to") -> Format:
-    """Return a format. Raises UsageError if there is none of this name; `option` is where it was given."""
+    """Return a format by name. Raises UsageError if there is none; `option` is where it was given."""
     if name not in FORMATS:
         raise UsageError(f"{option} must be one of {', '.join(FORMATS)} (got '{name}'){did_you_mean(name, FORMATS)}")
     return FORMATS[name]
 
 
 def default_name(record: NetworkRecord, to: str) -> str:
-    """Return the name of the file if the user gives none: `splitdigits-lwf-seed0.onnx`, or `network.onnx`."""
+    """Return the default name of the file: `splitdigits-lwf-seed0.onnx`, or `network.onnx`."""
     origin = record.origin
     if origin is None:
         return STEM + format_named(to).suffix
@@ -108,11 +108,11 @@ def default_name(record: NetworkRecord, to: str) -> str:
 
 
 def _check_suffix(to: str, form: Format, out: Path) -> None:
-    """Refuse the suffix of another format, which is more likely meant than not."""
+    """Refuse the suffix of another format, which was probably meant."""
     other = next((name for name, each in FORMATS.items() if each.suffix == out.suffix), to)
     if other != to:
         raise UsageError(
-            f"{out} has the name of a {other} file, and --to is {to}", f"--to {other}, or --out {out.stem}{form.suffix}"
+            f"{out} has the name of a {other} file, but --to is {to}", f"--to {other}, or --out {out.stem}{form.suffix}"
         )
 
 
@@ -120,7 +120,7 @@ def _check_place(out: Path) -> None:
     if found_at(out) is not None:
         raise _exists(out)
     if found_at(out.parent) != "folder":
-        raise UsageError(f"there is no folder {out.parent}", "Make it, or choose another file: --out FILE")
+        raise UsageError(f"there is no folder {out.parent}", "Create it, or choose another file: --out FILE")
     if (out.parent / manifests.MANIFEST).exists():
         raise UsageError(f"{out.parent} is a finished run, which is never changed", "Choose another file: --out FILE")
 
@@ -142,10 +142,10 @@ def _require(to: str, form: Format) -> None:
 
 
 def comparison_images(record: NetworkRecord, data: Path) -> tuple[Images, str]:
-    """Return images to try a network on, (n, height, width, channels), and what they are."""
+    """Return images to compare a network on, (n, height, width, channels), and their description."""
     origin, shape = record.origin, record.input.image
     if origin is not None:
-        with contextlib.suppress(ClbenchError):  # a dataset that is damaged, or a name that none can have
+        with contextlib.suppress(ClbenchError):  # a damaged dataset, or an invalid name
             info = describe(origin.dataset, data)
             if info is not None and info.sha256 == origin.dataset_sha256:
                 test = open_dataset(origin.dataset, data).x_test
@@ -166,9 +166,9 @@ def _compared(
     difference = float(np.abs(own - theirs).max()) if own.shape == theirs.shape else float("inf")
     if not difference <= _TOLERANCE * largest:
         raise Differs(
-            f"the file answers differently from the network: on {what}, scores differ by up to {difference:.2g}, where "
-            f"they go up to {largest:.2g}. It was removed.",
-            f"The network does what this format cannot express. Other formats: {', '.join(FORMATS)}",
+            f"the file's scores differ from the network's: on {what}, by up to {difference:.2g}, with scores up to "
+            f"{largest:.2g}. It was removed.",
+            f"The network has operations that this format cannot express. Other formats: {', '.join(FORMATS)}",
         )
     same = int((own.argmax(axis=1) == theirs.argmax(axis=1)).sum())
     return Exported(out, what, len(images), same, difference, largest)
@@ -176,7 +176,7 @@ def _compared(
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep what exporters print, warn of and log out of the terminal."""
+    """Keep the output, warnings and logs of exporters off the terminal."""
     before = logging.root.manager.disable
     with (
         warnings.catch_warnings(),
@@ -193,7 +193,7 @@ def _quietly() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _explaining(network: TrainedNetwork, to: str) -> Iterator[None]:
-    """Turn what exporters raise, each of a kind of its own, into a PluginError."""
+    """Turn what exporters raise, which varies between them, into a PluginError."""
     try:
         yield
     except (ClbenchError, MemoryError):
@@ -203,13 +203,13 @@ def _explaining(network: TrainedNetwork, to: str) -> Iterator[None]:
             raise MachineError(f"memory is short: not enough to export the network{memory.limit_in_words()}") from None
         raise PluginError(
             f"the network {network.record.network.name} cannot be exported as {to}: {_reason(error)}",
-            f"Other formats: {', '.join(name for name in FORMATS if name != to)}. The tensors can always be had: "
+            f"Other formats: {', '.join(name for name in FORMATS if name != to)}. The tensors can always be exported: "
             "--to safetensors",
         ) from None
 
 
 def _reason(error: Exception) -> str:
-    """Return what is wrong in a line, out of pages of advice to developers."""
+    """Return the error in one line, extracted from pages of advice to developers."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     if found := re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", text):
         return f"ONNX has no operator for {found.group(1)}"

@@ -1,4 +1,4 @@
-"""A network that clbench has never seen: its code, its weights and the names of its classes, as a TrainedNetwork."""
+"""Builds a TrainedNetwork from one made outside clbench: its code, its weights and the names of its classes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from clbench.results.run_spec import NetworkSpec
 from clbench.results.spec_building import ENGINE
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Mean and standard deviation that the libraries' pretrained networks expect, and most that are trained like them."""
+"""Mean and standard deviation that the libraries' pretrained networks expect, like most that are trained as they are."""
 
 _SIZE = 224
 _LARGEST_LIST = 2**24
@@ -42,7 +42,7 @@ _LARGEST_LIST = 2**24
 
 @dataclass(frozen=True)
 class Foreign:
-    """What has to be said of a network that says nothing itself; None leaves it to the network's own source."""
+    """What must be stated about a network from elsewhere; None leaves a value to the network's own source."""
 
     network: str
     """Its architecture: a file, `timm:NAME`, `torchvision:NAME`, or a name."""
@@ -51,7 +51,7 @@ class Foreign:
     """Its weights, head included: .safetensors or .pt."""
 
     classes: Path
-    """Names of its classes in the order of its outputs: a name a line, or a JSON list."""
+    """Names of its classes in the order of its outputs: a name per line, or a JSON list."""
 
     head: str | None = None
     """The linear layer that gives the class scores, by its name in the module; None: found by its shape."""
@@ -66,19 +66,19 @@ class Foreign:
     """What it expects to be subtracted from pixels in 0..1, per channel."""
 
     std: tuple[float, ...] | None = None
-    """What it expects them to be divided by then, per channel."""
+    """What it then expects them to be divided by, per channel."""
 
     fit: Fit = "crop"
-    """How images of other proportions become square."""
+    """How images that are not square become square."""
 
     config: Mapping[str, Any] = field(default_factory=dict)
     """The network's own hyper-parameters."""
 
 
 def foreign_network(given: Foreign) -> tuple[TrainedNetwork, list[str]]:
-    """Return the network, and what was assumed about it, in sentences.
+    """Return the network, and the assumptions made about it, in words.
 
-    Raises UsageError, DataError and PluginError for what does not fit together.
+    Raises UsageError, DataError and PluginError if code, weights and classes do not fit together.
     """
     source = network_source(given.network, "file")
     shape, mean, std, assumed = _expected_input(given, source)
@@ -131,23 +131,25 @@ def foreign_network(given: Foreign) -> tuple[TrainedNetwork, list[str]]:
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """Return the names of classes from a text file, a name a line, or a JSON list. Raises DataError."""
+    """Return the names of classes from a text file, a name per line, or from JSON. Raises DataError."""
     try:
         if path.stat().st_size > _LARGEST_LIST:
             raise ValueError(f"it is larger than {_LARGEST_LIST:,} bytes")
         text = path.read_text(encoding="utf-8-sig")
         listed = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
     except (OSError, ValueError) as error:
-        raise DataError(f"the classes cannot be read from {path}: {error}", "A name a line, or a JSON list.") from None
+        raise DataError(
+            f"the classes cannot be read from {path}: {error}", "Give a name per line, or a JSON list."
+        ) from None
     if isinstance(listed, dict):
         listed = _in_order(listed, path)
     if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-        raise DataError(f"{path} is no list of names", 'A name a line, or as JSON: ["cat", "dog"].')
+        raise DataError(f"{path} is not a list of names", 'Give a name per line, or JSON: ["cat", "dog"].')
     names = [name.strip() for name in listed]
     while names and not names[-1]:
         names.pop()
     if not names:
-        raise DataError(f"{path} has no names", "A name a line, in the order of the outputs.")
+        raise DataError(f"{path} has no names", "Give a name per line, in the order of the outputs.")
     for output, name in enumerate(names):
         if not (name and name.isprintable()):
             raise DataError(
@@ -155,18 +157,20 @@ def read_classes(path: Path) -> tuple[str, ...]:
                 "A name a line, in the order of the outputs, which begin with 0.",
             )
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"{path} names {twice[0]} twice", "Each output has a class of its own.")
+        raise DataError(f"{path} names {twice[0]} twice", "Each output needs its own class.")
     return tuple(names)
 
 
 def _in_order(listed: Mapping[str, Any], path: Path) -> list[Any]:
-    """Return the names of a mapping from output to name, or from name to output, as both are common."""
+    """Return the names from a mapping of outputs to names, or of names to outputs; both are common."""
     by_output = {str(key): value for key, value in listed.items()}
     if not all(key.isdecimal() for key in by_output):
         by_output = {str(value): key for key, value in listed.items()}
     wanted = [str(output) for output in range(len(by_output))]
     if sorted(by_output, key=lambda key: (len(key), key)) != wanted:
-        raise DataError(f"{path} does not say the class of each output 0, 1, …", '{"0": "cat", "1": "dog"}, or a list.')
+        raise DataError(
+            f"{path} does not name a class for each output 0, 1, …", 'Give {"0": "cat", "1": "dog"}, or a list.'
+        )
     return [by_output[output] for output in wanted]
 
 
@@ -193,7 +197,7 @@ def _statistics(
     given: Foreign, traits: NetworkTraits, channels: int, name: str, assumed: list[str]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if (given.mean is None) != (given.std is None):
-        raise UsageError("give both --mean and --std, or neither", "For pixels in 0..1 as they are: --mean 0 --std 1")
+        raise UsageError("give both --mean and --std, or neither", "For unchanged pixels in 0..1: --mean 0 --std 1")
     if given.mean is not None and given.std is not None:
         return given.mean, given.std
     if traits.mean is not None and traits.std is not None:
@@ -222,8 +226,8 @@ def _head_rows(
             name.removesuffix(".weight") for name, value in values.items() if value.dim() == 2 and len(value) == classes
         ]
         raise UsageError(
-            f"--head {given.head} is not the head: without it the network gives {features} values an image, and it "
-            "does not take as many",
+            f"--head {given.head} is not the head: without it the network outputs {features} values per image, which "
+            "does not match its inputs",
             f"{given.classes} names {classes} classes. Layers with as many outputs: {', '.join(fitting) or 'none'}.",
         )
     if len(found) != 1:
@@ -238,7 +242,7 @@ def _head_rows(
     bias = values.get(f"{name}.bias", torch.zeros(len(weight))).float()
     if len(weight) != classes:
         raise DataError(
-            f"{given.weights} has a head of {len(weight)} outputs, and {given.classes} names {classes} classes",
+            f"{given.weights} has a head with {len(weight)} outputs, but {given.classes} names {classes} classes",
             "--classes needs a name for each output, in their order.",
         )
     if not bool(weight.isfinite().all() and bias.isfinite().all()):

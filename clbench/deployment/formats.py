@@ -1,7 +1,7 @@
-"""The formats of an exported network: what is written, and how such a file is asked for its answers.
+"""The formats of exported networks: how each is written, and how a written file is run on images.
 
-ONNX, pt2 and torchscript hold the preprocessing of an image with the size and channels of the training images. A
-safetensors file holds tensors alone, under the names that the network's author gave them.
+ONNX, pt2 and torchscript files include the preprocessing of images with the size and channels of the training images.
+A safetensors file holds only tensors, under the names that the network's author gave them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from clbench.results.record_model import to_json
 
 Images = npt.NDArray[np.uint8]
 Answering = Callable[[Images], npt.NDArray[np.float32]]
-"""Gives the scores (n, classes) of images (n, height, width, channels)."""
+"""Returns the scores (n, classes) for images (n, height, width, channels)."""
 
 _LARGEST_ONNX = 2**31 - 2**20
 """Bytes of tensors that one ONNX file can hold."""
@@ -38,23 +38,23 @@ class Format:
     """A format of exported networks."""
 
     suffix: str
-    """Of its files."""
+    """Suffix of its files."""
 
     write: Callable[[TrainedNetwork], bytes]
-    """Gives the content of a file."""
+    """Returns the content of a file."""
 
     read: Callable[[TrainedNetwork, Path], Answering]
-    """Gives what answers by a file alone; of the network it takes the code, if the file has none."""
+    """Returns a function that runs the file on images; from the network it takes only code that the file lacks."""
 
     packages: tuple[str, ...] = ()
-    """What must be installed, from the extra `export`."""
+    """Packages that it needs, from the extra `export`."""
 
     has_graph: bool = True
-    """Whether the file holds the network's operations, with the preprocessing, and not its tensors alone."""
+    """Whether the file holds the network's operations, with the preprocessing, and not only its tensors."""
 
 
 class OnImages(nn.Module):
-    """A network behind its preprocessing."""
+    """A network with its preprocessing in front."""
 
     def __init__(self, network: TrainedNetwork) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class OnImages(nn.Module):
         return scores
 
     def example(self) -> Tensor:
-        """Return two images to trace the operations by, each with other pixels."""
+        """Return two different images to trace the operations with."""
         shape = self.network.record.input.image
         generator = torch.Generator().manual_seed(0)
         return torch.randint(
@@ -76,7 +76,7 @@ class OnImages(nn.Module):
 
 
 def steps_inside(record: NetworkRecord) -> list[str]:
-    """Return what a graph does to an image before the network."""
+    """Return the steps that a graph applies to an image before the network."""
     expected = record.input
     steps = [f"padding by {expected.padding} pixels"] if expected.padding else []
     if expected.channels != expected.image.channels:
@@ -88,7 +88,7 @@ def steps_inside(record: NetworkRecord) -> list[str]:
 
 
 def step_outside(record: NetworkRecord) -> str:
-    """Return what is to be done to an image of any size and kind before the graph."""
+    """Return what must be done to an image of any size and kind before the graph."""
     shape = record.input.image
     kind = "grey" if shape.channels == 1 else "RGB"
     resizing = f"resizing to {shape.height}×{shape.width} (bilinear, antialiased)"
@@ -101,7 +101,7 @@ def step_outside(record: NetworkRecord) -> str:
 
 
 def metadata(record: NetworkRecord, graph: bool) -> dict[str, str]:
-    """Return what a file says of itself; `graph` is whether it holds the preprocessing."""
+    """Return the metadata of a file; `graph` is whether it includes the preprocessing."""
     shape, expected = record.input.image, record.input
     if graph:
         takes = (
@@ -166,7 +166,7 @@ def _read_onnx(network: TrainedNetwork, path: Path) -> Answering:
 
 def _write_torchscript(network: TrainedNetwork) -> bytes:
     if not hasattr(torch, "jit") or not hasattr(torch.jit, "trace"):
-        raise MachineError(f"torch {torch.__version__} offers torchscript no longer", "--to pt2 is what replaces it.")
+        raise MachineError(f"torch {torch.__version__} no longer offers torchscript", "Its replacement is --to pt2.")
     whole, buffer = OnImages(network), io.BytesIO()
     with torch.no_grad():
         traced = torch.jit.trace(whole, (whole.example(),))
@@ -219,16 +219,16 @@ def _read_safetensors(network: TrainedNetwork, path: Path) -> Answering:
     module = _with_classifier(network)
     with torch.no_grad():
         for value in module.state_dict().values():
-            value.zero_()  # so that nothing is left of the network but its code
+            value.zero_()  # so that only the code of the network is left
     module.load_state_dict(load_file(path))
     preprocessing = Preprocessing(network.record.input)
     return _torchs(lambda images: module(preprocessing(images)))
 
 
 def _with_classifier(network: TrainedNetwork) -> nn.Module:
-    """Return the author's module as it was, with the classifier in the place of the layer that was cut off.
+    """Return the author's original module, with the classifier instead of the layer that was cut off.
 
-    If there is no such layer, or the classifier is not a linear one, the classifier follows, as `classifier`.
+    If there is no such layer, or the classifier is not linear, it follows the module, as `classifier`.
     """
     module = copy.deepcopy(own_module(network.trunk))
     if network.head is None or not isinstance(network.classifier, nn.Linear):
@@ -239,7 +239,7 @@ def _with_classifier(network: TrainedNetwork) -> nn.Module:
 
 
 class _Followed(nn.Module):
-    """The author's module, whose tensors keep their names, and a classifier."""
+    """The author's module, with the names of its tensors, followed by a classifier."""
 
     def __init__(self, module: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
@@ -256,4 +256,4 @@ FORMATS = {
     "pt2": Format(".pt2", _write_pt2, _read_pt2),
     "safetensors": Format(".safetensors", _write_safetensors, _read_safetensors, has_graph=False),
 }
-"""By name."""
+"""The formats by name."""

@@ -1,4 +1,4 @@
-"""Kept networks, read back. What is stored is data, never run: the code of a network comes from where plug-ins do."""
+"""Loads kept networks. Stored files are data and never run: a network's code comes from where plug-ins do."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from clbench.system.files import found_at, from_home, read_plain
 from clbench.system.suggestions import did_you_mean_path
 
 _TOLERANCE = 1e-3
-"""Of the largest score of the probe. Other processors and versions of torch round differently, by far less."""
+"""Share of the probe's largest score. Other processors and versions of torch round differently, by far less."""
 
 _SHOWN = 10
-"""Most runs that are named."""
+"""Most runs that an error names."""
 
 
 def load_network(path: str | Path, network: str | Path | None = None) -> TrainedNetwork:
     """Return a network that was kept, in evaluation mode, with `.classes` and `.transform`.
 
-    `path` is the folder of a run that was made with `--keep-networks`, or one above it with no other such run; any
+    `path` is the folder of a run that was made with `--keep-networks`, or a folder above it with no other such run; any
     folder with network.json and network.safetensors; or the .json file itself, if a run has kept the networks of
-    several experiences. `network` is the user's file that defines the architecture, if it is not found by itself.
+    several experiences. `network` is the user's file that defines the architecture, if it is not found automatically.
 
-    Nothing that is stored is run. Raises UsageError if nothing is kept there, DataError for damaged files, and
-    PluginError if the architecture is not there or is not the one that was trained.
+    No stored code is run. Raises UsageError if no network is kept there, DataError for damaged files, and PluginError
+    if the architecture is missing or is not the one that was trained.
     """
     file = _record_file(Path(from_home(path)))
     record = read_record(file)
@@ -66,10 +66,7 @@ def read_record(file: Path) -> NetworkRecord:
 def _record_file(path: Path) -> Path:
     if path.suffix == ".json" and found_at(path) == "file":
         return path
-    what = (
-        "A network is named by the folder that train or extend wrote, or that of a run with --keep-networks, or by a "
-        "folder above it."
-    )
+    what = "Give the folder that train or extend wrote, the folder of a run with --keep-networks, or a folder above it."
     if found_at(path) != "folder":
         raise UsageError(f"there is no folder {path}{did_you_mean_path(path)}", what)
     if (path / f"{STEM}.json").is_file():
@@ -84,14 +81,14 @@ def _record_file(path: Path) -> Path:
     if runs:
         raise UsageError(
             f"the run in {path} has kept no network" if len(runs) == 1 else f"no run in {path} has kept a network",
-            "A finished run is never changed. To have its network: the command that made it, with --keep-networks last "
-            "and another results folder, --out DIR.",
+            "A finished run is never changed. To get its network, repeat the command that made it with --keep-networks "
+            "last and another results folder, --out DIR.",
         )
     raise UsageError(f"{path} has no {STEM}.json", what)
 
 
 def _tensors(file: Path, record: NetworkRecord) -> dict[str, Tensor]:
-    """Return the tensors next to a record, each byte checked."""
+    """Return the tensors next to a record, after checking their hash."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -101,18 +98,18 @@ def _tensors(file: Path, record: NetworkRecord) -> dict[str, Tensor]:
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"{path} is missing, damaged or cut off: {error}") from None
     if weights_sha256(found) != record.weights_sha256:
-        raise DataError(f"{path} is damaged: its content is not what {file.name} says")
+        raise DataError(f"{path} is damaged: its content does not match {file.name}")
     return found
 
 
 def _source(record: NetworkRecord, given: str | Path | None) -> NetworkSource:
-    """Return the architecture of a record, which comes from a file with the very hash that it had."""
+    """Return the architecture of a record; a file with it must have the recorded hash."""
     name, sha256 = record.network.name, record.network.sha256
     if sha256 is None and given is not None:
         raise UsageError(f"the network is {name}, which needs no file (got {given})")
     if libraries.is_librarys(name):
         return network_source(name, record.network.weights)
-    if not NAME.fullmatch(name):  # anything else could lead to any file
+    if not NAME.fullmatch(name):  # any other name could point to an arbitrary file
         raise DataError(f"invalid name of a network: {name!r}")
     if sha256 is None:
         file = builtin_folder("network") / f"{name}.py"
@@ -132,14 +129,14 @@ def _users_file(name: str, sha256: str, given: str | Path | None) -> Path:
             raise UsageError(f"there is no network file {given}")
         found = describe("network", Path(given).resolve(), "path")
         if found.sha256 != sha256:
-            raise PluginError(f"{given} has changed since: {wanted}, and it has {found.sha256}", hint)
+            raise PluginError(f"{given} has changed since: {wanted}, but it has {found.sha256}", hint)
         return found.path
     named = [plugin for plugin in discover("network") if plugin.name == name]
     for plugin in named:
         if plugin.sha256 == sha256:
             return plugin.path
     if named:
-        raise PluginError(f"{named[0].path} is another: {wanted}, and it has {named[0].sha256}", hint)
+        raise PluginError(f"{named[0].path} is a different file: {wanted}, but it has {named[0].sha256}", hint)
     raise PluginError(f"{wanted}, which is not in ./networks", hint)
 
 
@@ -154,7 +151,7 @@ def _built(record: NetworkRecord, tensors: dict[str, Tensor], source: NetworkSou
         classifier = _classifier(record, _part(tensors, "classifier"), features)
     except (ValueError, TypeError, RuntimeError, KeyError) as error:
         raise DataError(f"the stored classifier does not fit the network: {error}") from None
-    # In the memory format of training, so that the same kernels compute.
+    # In the memory format of training, so that the same kernels are used.
     network = TrainedNetwork(trunk.to(memory_format=torch.channels_last), classifier, record, head).eval()
     _check(network)
     return network
@@ -169,12 +166,12 @@ def _classifier(record: NetworkRecord, state: dict[str, Tensor], features: int) 
         return classifiers.rebuild(record.classifier.name, record.classifier.settings, state)
     layer = linear_layer(state["weight"], state["bias"])
     if (layer.in_features, layer.out_features) != (features, len(record.classes)):
-        raise ValueError(f"it is of {layer.in_features} features and {layer.out_features} classes")
+        raise ValueError(f"it has {layer.in_features} features and {layer.out_features} classes")
     return layer
 
 
 def _check(network: TrainedNetwork) -> None:
-    """Raise PluginError if the network does not give the scores that it gave when it was stored."""
+    """Raise PluginError if the network's scores differ from those when it was stored."""
     record = network.record
     try:
         scores = torch.tensor(network.probe())
@@ -189,6 +186,6 @@ def _check(network: TrainedNetwork) -> None:
     made = [f"clbench {record.versions.clbench}", f"torch {record.versions.torch}"]
     here = f"clbench {version('clbench')}, torch {torch.__version__}"
     raise PluginError(
-        f"the network {record.network.name} that is installed here gives other scores than the one that was kept",
+        f"the network {record.network.name} that is installed here gives different scores from the one that was kept",
         f"Install what it was made with: {', '.join([*made, *filter(None, [record.network.package])])} (here: {here}).",
     )

@@ -1,4 +1,4 @@
-"""What a trained network says is in images: files of any size, read one at a time, answered in batches."""
+"""Classifies image files of any size with a trained network: reads them one at a time, predicts in batches."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from clbench.errors import UsageError
 from clbench.system.files import found_at
 
 _VALUES = 2**20
-"""Pixel values that go through the network at once; a convolution's output then takes tens of megabytes."""
+"""Pixel values per batch; a convolution's output then takes tens of megabytes."""
 
 
 class Likely(NamedTuple):
-    """A class that an image may show."""
+    """A class that an image may show, with its probability."""
 
     name: str
     probability: float
@@ -33,23 +33,23 @@ class Likely(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """What the network says of an image, or why it cannot be read."""
+    """The network's prediction for an image, or why the image cannot be read."""
 
     image: Path
     classes: tuple[Likely, ...] = ()
-    """The likeliest classes, the first first."""
+    """The most likely classes, in descending order."""
 
     problem: str | None = None
 
     def is_none(self, below: float | None) -> bool:
-        """Return whether the image shows none of the classes: whether its highest score is below this one."""
+        """Return whether the image is taken to show none of the classes: its highest score is below this one."""
         return below is not None and self.classes[0].score < below
 
 
 def image_files(given: Iterable[str]) -> list[Path]:
-    """Return the image files that are named: files, folders with what lies in them, and patterns like `photos/*.jpg`.
+    """Return the image files for the given names: files, folders with their content, and patterns like `photos/*.jpg`.
 
-    Raises UsageError for a name or pattern that leads to none.
+    Raises UsageError for a name or pattern without any.
     """
     files = [file for name in given for file in _files(name)]
     return list(dict.fromkeys(files))
@@ -74,7 +74,7 @@ def _files(name: str) -> list[Path]:
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    """Return the images in a folder and those below it, by path, without hidden ones."""
+    """Return the images in a folder and its subfolders, by path, without hidden ones."""
     found = []
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(each for each in folders if not each.startswith("."))
@@ -84,7 +84,7 @@ def _in_folder(folder: Path) -> list[Path]:
 
 
 def predict(network: TrainedNetwork, files: Sequence[Path], top: int) -> Iterator[Answer]:
-    """Yield what the network says of each image, its `top` classes, in the order of `files`.
+    """Yield the prediction for each image, its `top` classes, in the order of `files`.
 
     Raises UsageError for a network whose scores cannot be compared across all classes.
     """
@@ -92,8 +92,8 @@ def predict(network: TrainedNetwork, files: Sequence[Path], top: int) -> Iterato
     if record.setting == "task_incremental" and len(record.experiences) > 1:
         raise UsageError(
             "the network was trained task-incrementally: its scores can be compared only among the classes of one "
-            f"experience ({', '.join(map(str, record.experiences))} classes), and an image does not say which",
-            "clbench.load_network gives all scores, and an exported file too.",
+            f"experience ({', '.join(map(str, record.experiences))} classes), and that of an image is not known",
+            "clbench.load_network gives all scores, and so does an exported file.",
         )
     expected = record.input
     size = max(1, _VALUES // (expected.channels * expected.height * expected.width))

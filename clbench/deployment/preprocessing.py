@@ -1,4 +1,4 @@
-"""From an image, of any size and kind, to a network's input, as in training."""
+"""Turns images of any size and kind into a network's input, as in training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clbench.results.network_record import InputRecord
 
 
 class Preprocessing(nn.Module):
-    """Images as a dataset stores them to the network's input, by the very operations of training."""
+    """Turns images, as a dataset stores them, into the network's input, with the same operations as in training."""
 
     def __init__(self, expected: InputRecord) -> None:
         super().__init__()
@@ -54,9 +54,9 @@ class Transform:
         return x[0]
 
     def pixels(self, image: PIL.Image.Image | npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Return the image in size and channels of the training images: (height, width, channels) of uint8.
+        """Return the image with the size and channels of the training images: (height, width, channels) of uint8.
 
-        See `fitted_pixels` for what becomes of one of another size or kind.
+        See `fitted_pixels` for how images of another size or kind are converted.
         """
         shape = self.expected.image
         if not isinstance(image, PIL.Image.Image):

@@ -1,4 +1,4 @@
-"""A trained network as two files: its tensors as network.safetensors, and what they are as network.json."""
+"""Stores a trained network as two files: network.safetensors with its tensors, and network.json with its record."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clbench.results.record_model import as_json
 def storable(classifier: nn.Module, outputs: int) -> tuple[nn.Module, ClassifierRecord]:
     """Return a copy of a classifier, on the CPU, that can be stored, and its record; of a head, its first `outputs`.
 
-    Raises PluginError for one that is neither a head nor of clbench.networks.classifiers.
+    Raises PluginError for one that is neither a head nor from clbench.networks.classifiers.
     """
     if isinstance(classifier, Head):
         layer = linear_layer(classifier.weight[:outputs], classifier.bias[:outputs])
@@ -38,15 +38,15 @@ def storable(classifier: nn.Module, outputs: int) -> tuple[nn.Module, Classifier
 def tensors(network: TrainedNetwork) -> dict[str, Tensor]:
     """Return all tensors under the names that they are stored by: `trunk.…` as in the module itself, `classifier.…`.
 
-    Each is a contiguous copy, since in a safetensors file no tensors share memory. Raises PluginError for a network
-    that keeps something else in its state.
+    Each is a contiguous copy, since tensors in a safetensors file cannot share memory. Raises PluginError for a network
+    whose state has anything but tensors.
     """
     found = {}
     for part, module in (("trunk", own_module(network.trunk)), ("classifier", network.classifier)):
         for name, value in module.state_dict().items():
             if not isinstance(value, Tensor):
                 raise PluginError(
-                    f"the network's state has {name}, a {type(value).__name__}, and may have tensors only"
+                    f"the network's state has {name}, a {type(value).__name__}, but may only have tensors"
                 )
             found[f"{part}.{name}"] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
     return found

@@ -1,7 +1,7 @@
-"""What a strategy keeps of past data besides the weights, as a file: tensors and plain values, no images, no code.
+"""Stores the state that a strategy keeps besides the weights in a file: tensors and plain values, no images, no code.
 
-A strategy of feature statistics, or one that measures how important each weight is, cannot extend a network without
-what it kept of the old classes. Kept beside the network as `state-STRATEGY.safetensors`, it can.
+A strategy that uses feature statistics, or measures how important each weight is, cannot extend a network without its
+state from the old classes. Stored next to the network as `state-STRATEGY.safetensors`, the state makes that possible.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from clbench.system.files import open_plain, read_plain
 
 _PREFIX, _SUFFIX = "state-", ".safetensors"
 _ABOUT = "clbench"
-"""The entry of the file's metadata that says all but the tensors."""
+"""The entry of the file's metadata with everything except the tensors."""
 
 _DEEPEST = 8
 
@@ -48,13 +48,13 @@ class StrategyState:
     """Its hyper-parameters."""
 
     trunk_sha256: str
-    """Hash of the trunk's tensors, whose features it is about."""
+    """Hash of the tensors of the trunk whose features it describes."""
 
     values: Mapping[str, Any]
-    """The attributes of the strategy, in JSON, with the names of tensors."""
+    """The attributes of the strategy, in JSON, with tensors given by name."""
 
     tensors: Mapping[str, Tensor]
-    """Empty if they are still in the file at `path`: some are hundreds of megabytes, and most are not asked for."""
+    """Empty if they are still in the file at `path`: some are hundreds of megabytes, and most are not needed."""
 
     path: Path | None = None
 
@@ -67,12 +67,12 @@ class StrategyState:
             raise _damaged(self.path, error) from None
         for name in found:
             if name == "config" or name.startswith("__") or callable(getattr(type(strategy), name, None)):
-                raise _damaged(self.path, ValueError(f"{name} is nothing that a strategy keeps"))
+                raise _damaged(self.path, ValueError(f"{name} is not something that a strategy keeps"))
         vars(strategy).update(found)
 
 
 def state_of(strategy: Strategy[Any], name: str, sha256: str, config: Mapping[str, Any], trunk: str) -> StrategyState:
-    """Return what a strategy keeps. Raises NotStorable for images and for objects of its own."""
+    """Return what a strategy keeps. Raises NotStorable for images and for objects of other types."""
     tensors: dict[str, Tensor] = {}
     values = {}
     for attribute, value in vars(strategy).items():
@@ -99,7 +99,7 @@ def state_file(state: StrategyState) -> bytes:
         "values": dict(state.values),
     }
     tensors = {name: value.contiguous() for name, value in state.tensors.items()}
-    # One entry, since safetensors writes several in an order of its own each time.
+    # One entry, since safetensors writes several in a different order each time.
     return save(tensors, metadata={_ABOUT: json.dumps(about)})
 
 
@@ -115,7 +115,7 @@ def stored_states(folder: Path) -> dict[str, StrategyState]:
 
 
 def missing_states(folder: Path) -> list[str]:
-    """Return the strategies whose state the manifest of a network's folder lists, and that is not there."""
+    """Return the strategies whose state is listed in the manifest of a network's folder but is missing."""
     return [
         name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
         for name in manifests.listed(folder)
@@ -143,18 +143,18 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         content = read_plain(path, manifests.LARGEST_RUN)
         written = manifests.listed(path.parent).get(path.name)
         if written is not None and hashlib.sha256(content).hexdigest() != written.sha256:
-            raise ValueError(f"it is not what {manifests.MANIFEST} says")
+            raise ValueError(f"it does not match {manifests.MANIFEST}")
         return load(content)
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise _damaged(path, error) from None
 
 
 def _damaged(path: Path | None, error: Exception) -> DataError:
-    return DataError(f"{path} is damaged: {type(error).__name__}: {error}", "Remove it, and do without.")
+    return DataError(f"{path} is damaged: {type(error).__name__}: {error}", "Remove it, and continue without it.")
 
 
 def _encoded(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
-    """Return a value in JSON; tensors are put into `tensors`, by names that begin with `name`."""
+    """Return a value in JSON; tensors are put into `tensors`, under names that begin with `name`."""
     if name.count(".") > _DEEPEST:
         raise NotStorable(f"{name} is nested too deeply")
     if value is None or isinstance(value, (bool, int, float, str)):

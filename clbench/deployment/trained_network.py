@@ -1,4 +1,4 @@
-"""A trained network as one module, with the names of its classes and what turns an image into its input."""
+"""Defines TrainedNetwork: a trained network as one module, with its class names and the transform for images."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from clbench.results.network_record import NetworkRecord
 
 
 class TrainedNetwork(nn.Module):
-    """(n, channels, height, width) -> scores (n, classes). What it is made of is in `record`.
+    """A network that turns inputs (n, channels, height, width) into scores (n, classes); `record` describes it.
 
     x = torch.stack([network.transform(image) for image in images])
     name = network.classes[network(x).argmax(dim=1)[0]]
     """
 
     def __init__(self, trunk: nn.Module, classifier: nn.Module, record: NetworkRecord, head: str | None = None) -> None:
-        """`head` is the name of the layer of the author's module in whose place the classifier stands, if any."""
+        """`head` is the name of the layer in the author's module that the classifier replaces, if any."""
         super().__init__()
         self.trunk, self.classifier = trunk, classifier
         self.record, self.head = record, head
@@ -32,25 +32,25 @@ class TrainedNetwork(nn.Module):
 
     @property
     def none_below(self) -> float | None:
-        """If the highest score is below it, the image shows none of the classes; None if that was not calibrated.
+        """The highest score below which an image is taken to show none of the classes; None if not calibrated.
 
-        It is a guess: 95 % of held-out images of the classes reach it, and many images of other classes do too.
+        It is an estimate: 95 % of held-out images of the classes reach it, but so do many images of other classes.
         """
         return None if self.record.none_below is None else self.record.none_below.score
 
     @property
     def gives_logits(self) -> bool:
-        """Whether the scores are logits, of which a softmax makes probabilities."""
+        """Whether the scores are logits, which a softmax turns into probabilities."""
         return self.record.classifier.name == "Linear"
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, height, width) -> (n, classes)."""
         scores: Tensor = self.classifier(self.trunk(x))
-        return scores[:, : len(self.classes)]  # of a fixed head, those of the classes that have come
+        return scores[:, : len(self.classes)]  # for a fixed head, those of the classes learned so far
 
     @torch.no_grad()
     def probe(self) -> tuple[float, ...]:
-        """Return the scores of an image of a fixed pattern, by which one sees if two networks are the same."""
+        """Return the scores of an image with a fixed pattern, which show whether two networks are the same."""
         shape = self.record.input.image
         values = np.arange(shape.height * shape.width * shape.channels, dtype=np.int64)
         pattern = (values * 40_503 // 7 % 256).astype(np.uint8).reshape(shape.height, shape.width, shape.channels)
@@ -59,5 +59,5 @@ class TrainedNetwork(nn.Module):
 
 
 def own_module(trunk: nn.Module) -> nn.Module:
-    """Return the module of the network's author, out of what makes a trunk of it."""
+    """Return the module of the network's author, without the wrapper that makes it a trunk."""
     return trunk.module if isinstance(trunk, Trunk) else trunk

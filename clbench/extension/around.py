@@ -1,4 +1,4 @@
-"""What `train` and `extend` work in, and nothing that their numbers depend on."""
+"""The surroundings of `train` and `extend`: events, interruption and page, on which no number depends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clbench.system.signals import Interruption
 
 @dataclass(frozen=True)
 class Around:
-    """Who is told, who may stop it, and what draws the page."""
+    """Receiver of events, interruption by signals, and the function that builds the page."""
 
     notify: Listener
     interruption: Interruption
@@ -20,7 +20,7 @@ class Around:
 
 
 def finished(notify: Listener, candidate: Candidate, place: str) -> None:
-    """Say what a strategy has reached."""
+    """Announce that a strategy has finished, with its accuracies."""
     name = candidate.strategy.name
     old, new = candidate.old_accuracy, candidate.new_accuracy
     notify(ExperienceFinished(name, 0, old, new, candidate.seconds))

@@ -1,8 +1,8 @@
-"""What a strategy has of the classes that a given network knows: its first experience, which happened elsewhere.
+"""Gives a strategy what it needs of a given network's classes: its first experience, which was trained elsewhere.
 
-A strategy is not changed for it. If its state was kept with the network, it is restored. If images of old classes are
-given, they are shown to the strategy as the first experience's data, without training on them; those that it stores, it
-keeps. Else its hooks are called without data, and one that asks for them cannot extend this network.
+The strategy's code needs no change. If its state was kept with the network, it is restored. If images of old classes
+are given, they are shown to the strategy as the first experience's data, without training on them; it keeps those that
+it stores. Otherwise its hooks are called without data, and a strategy that asks for data cannot extend the network.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from clbench.training.loop import Trainer
 
 OLD_IMAGES = "--old-images FOLDER, a few images of each old class"
 _BATCH = 64
-_FROM_NEW_WEIGHTS = "it starts from new weights, so nothing of the network would be left"
+_FROM_NEW_WEIGHTS = "it starts from new weights, so nothing would remain of the network"
 
 
 class CannotExtend(Exception):
@@ -38,7 +38,7 @@ class _NeedsData(Exception):
 
 
 class _NoData:
-    """The first experience's data, which nobody has."""
+    """Stands in for the first experience's data, which is not available."""
 
     def __len__(self) -> int:
         raise _NeedsData
@@ -64,7 +64,7 @@ def bring_along(
     old: TrainingSet | None,
     trainer: Trainer,
 ) -> None:
-    """Give a strategy that has been started what it has of the old classes. Raises CannotExtend."""
+    """Give a started strategy what is available of the old classes. Raises CannotExtend."""
     if state is not None:
         if strategy.reinitialize(Experience(1, sizes)):
             raise CannotExtend(_FROM_NEW_WEIGHTS)
@@ -83,15 +83,15 @@ def bring_along(
 
 
 def check(strategy: Strategy[Any], model: Network, sizes: tuple[int, int], old_images: bool) -> None:
-    """Raise CannotExtend if a strategy that has been started, and has kept nothing, lacks something.
+    """Raise CannotExtend if a started strategy without kept state lacks something.
 
-    Without images of old classes its hooks are called, and it then has what it needs.
+    Without images of old classes, its hooks are called, so that it then has what it needs.
     """
     first, second = Experience(0, sizes), Experience(1, sizes)
     if strategy.reinitialize(second):
         raise CannotExtend(_FROM_NEW_WEIGHTS)
     if _follows_steps(strategy) and not strategy.memory:
-        raise CannotExtend("it measures during the training on the old classes what their weights are worth")
+        raise CannotExtend("it measures during the training on the old classes how important each weight is")
     if strategy.memory and not old_images:
         raise CannotExtend(f"it replays images of the old classes; give some: {OLD_IMAGES}")
     if not old_images:
@@ -107,14 +107,14 @@ def _without_data(strategy: Strategy[Any], model: Network, first: Experience, se
         strategy.after_experience(model, Experience(0, first.classes_per_experience, samples=_NoData()))
     except _NeedsData:
         raise CannotExtend(
-            f"it needs data of the old classes: what it kept of them (clbench train --prepare), or {OLD_IMAGES}"
+            f"it needs data of the old classes: its kept statistics (clbench train --prepare), or {OLD_IMAGES}"
         ) from None
     if strategy.training_data(second) == "seen":
-        raise CannotExtend(f"it trains on all data, old and new; give some of the old: {OLD_IMAGES}")
+        raise CannotExtend(f"it trains on all data, old and new; give old images: {OLD_IMAGES}")
 
 
 def _show(strategy: Strategy[Any], model: Network, first: Experience, old: TrainingSet, trainer: Trainer) -> None:
-    """Show a strategy the old images batch by batch, as after steps of training, to fill a memory from."""
+    """Show a strategy the old images batch by batch, as after training steps, so that it can fill a memory."""
     network = model.in_evaluation()
     with torch.no_grad():
         for x, y, rows, _ in old.in_order(_BATCH):

@@ -1,4 +1,4 @@
-"""What each strategy makes, kept in the work folder until one of them is chosen."""
+"""Stores the network that each strategy makes in the work folder, until one of them is chosen."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ class Entry:
     method: Method
     spec: StrategySpec
     state: StrategyState | None
-    """What it kept of the old classes, if that was kept with the network."""
+    """The state that was kept with the network, about the old classes, if any."""
 
     identity: str
     """SHA-256 of everything that its numbers depend on."""
 
     @property
     def name(self) -> str:
-        """What selects it."""
+        """Its name on the command line."""
         return self.spec.selector
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a strategy has made, in its folder."""
+    """The result of a strategy, and the folder with its files."""
 
     candidate: Candidate
     folder: Path
 
 
 def strategy_spec(method: Method, recipe: str, state: StrategyState | None) -> StrategySpec:
-    """Return a strategy in its configuration: that of its kept `state`, unless the user sets another."""
+    """Return the spec of a strategy: with the configuration of its kept `state`, unless the user sets another."""
     config = method.values("class_incremental", recipe)
     if state is not None and not method.given:
         config = dict(state.config)
@@ -72,7 +72,7 @@ def identity_of(**values: Any) -> str:
 
 
 def read_made(folder: Path) -> Made:
-    """Return what a strategy had made when the command was stopped. Raises DataError if it is damaged."""
+    """Return what a strategy had made before the command was stopped. Raises DataError if it is damaged."""
     path = folder / CANDIDATE
     try:
         return Made(Candidate.model_validate_json(read_plain(path, manifests.LARGEST_JSON)), folder)
@@ -85,7 +85,7 @@ class Template:
     """The network's record without what a strategy adds to it."""
 
     record: NetworkRecord
-    """Of the network before; of a first one with the classes that it is to learn."""
+    """Record of the network before; for a first network, with the classes that it is to learn."""
 
     command: str
     classes: tuple[str, ...]
@@ -93,17 +93,17 @@ class Template:
 
     new: int
     images: int
-    """Images that are trained on."""
+    """Number of training images."""
 
     seed: int
     trunk: nn.Module | None
-    """The trunk, if it is frozen for good and the network that trains has none."""
+    """The trunk, if it is permanently frozen and the network in training has none."""
 
     none_below: NoneBelow | None
-    """Below which score an image shows none of the classes."""
+    """The score below which an image is taken to show none of the classes."""
 
     def files(self, learned: Learned, entry: Entry, states: Mapping[str, StrategyState]) -> dict[str, bytes]:
-        """Return the files of the network that a strategy has made, with what strategies keep beside it."""
+        """Return the files of the network that a strategy has made, and of the states kept with it."""
         classifier, classifier_record = storable(learned.classifier(), len(self.classes))
         trunk = copy.deepcopy(learned.network.blocks if self.trunk is None else self.trunk).cpu().eval()
         step = LineageStep.model_validate(
@@ -132,7 +132,7 @@ class Template:
 
 
 def continued_state(learned: Learned, entry: Entry, trunk_sha256: str) -> dict[str, StrategyState]:
-    """Return what a strategy of statistics keeps for the next classes, by its name; nothing of any other."""
+    """Return what a strategy based on statistics keeps for the next classes, by its name; nothing for any other."""
     if entry.method.strategy.statistics is None:
         return {}
     try:
@@ -148,5 +148,5 @@ def trunk_sha256(trunk: nn.Module) -> str:
 
 
 def keep(output: OutputFolder, entry: Entry, candidate: Candidate, files: Mapping[str, bytes]) -> Made:
-    """Keep what a strategy has made in the work folder."""
+    """Store what a strategy has made in the work folder."""
     return Made(candidate, output.keep(entry.identity, {**files, CANDIDATE: as_json(candidate)}))

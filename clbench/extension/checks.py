@@ -1,4 +1,4 @@
-"""What `train` and `extend` refuse, or warn of, before they look anything up."""
+"""Checks the options and image folders of `train` and `extend`: raises errors and sends warnings."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from clbench.system.seeds import LARGEST
 
 
 def check_values(request: Common, folders: Iterable[Path | None]) -> None:
-    """Raise UsageError for values that no command can have, and for an output folder in one of the images' `folders`.
+    """Raise UsageError for invalid values, and for an output folder inside one of the image `folders`.
 
-    A folder of images is read again by the same command, which would then find its own output among the classes.
+    The same command reads the images again, and would then find its own output among the classes.
     """
     OutputFolder(request.out).check()
     for folder in folders:
         if folder is not None and _real(request.out).is_relative_to(_real(folder)):
             raise UsageError(
-                f"--out {request.out} is in {folder}, a folder of images", "Choose a folder outside of it: --out DIR"
+                f"--out {request.out} is in {folder}, a folder of images", "Choose a folder outside it: --out DIR"
             )
     if not 0 <= request.seed <= LARGEST:
         raise UsageError(f"seed {request.seed} is not between 0 and {LARGEST}")
@@ -40,41 +40,39 @@ def check_values(request: Common, folders: Iterable[Path | None]) -> None:
 
 
 def check_held_out(request: Common, images: ImageFolder) -> None:
-    """Raise UsageError if a share is to be held out of a folder that is divided already."""
+    """Raise UsageError if a share is to be held out from a folder that already has a test part."""
     if request.held_out is not None and images.has_test_part:
-        raise UsageError(
-            f"--held-out has no effect here: {request.images} has a part for testing", "Leave out --held-out."
-        )
+        raise UsageError(f"--held-out has no effect here: {request.images} has a test part", "Leave out --held-out.")
 
 
 def say_what_is_skipped(images: ImageFolder, notify: Listener) -> None:
-    """Say what in a folder is no image that can be read."""
+    """Report the files in a folder that are not readable images."""
     if images.skipped:
         notify(Note(f"{images.root}: skipped {listed(images.skipped)}"))
 
 
 def say_which_are_classes(images: ImageFolder, notify: Listener) -> None:
-    """Say that the outer folders are the classes where the inner ones might be meant, as in PATH/DOMAIN/CLASS/*, or
-    where PATH is the folder above the one that was meant."""
+    """Warn if the outer folders are used as classes although the inner ones may be meant, as in PATH/DOMAIN/CLASS/*, or
+    if PATH may be the parent of the intended folder."""
     if images.in_each:
         notify(
             Note(
-                f"the classes are {some(images.classes)}, although all have the same folders in them: "
-                f"{some(images.in_each)}. If those are the classes, say so in {images.root}/labels.csv, a line of "
+                f"the classes are {some(images.classes)}, although all contain the same folders: "
+                f"{some(images.in_each)}. If those are the classes, list them in {images.root}/labels.csv, with a line "
                 "path,label for each image"
             )
         )
     elif images.only_below:
         notify(
             Note(
-                f"the classes are {some(images.classes)}, although all images lie in folders in these. If those are "
-                f"the classes, give the folder that they are in: {images.root}/{images.classes[0]}, for example"
+                f"the classes are {some(images.classes)}, although all images are in subfolders of these. If those are "
+                f"the classes, give the folder that contains them: {images.root}/{images.classes[0]}, for example"
             )
         )
 
 
 def same_but_for_writing(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name from which a name differs by capitals, spaces or the encoding of accents alone."""
+    """Return the known name that differs only in capitals, spaces or the encoding of accents; None without any."""
     return next((other for other in known if other != name and _plain(other) == _plain(name)), None)
 
 

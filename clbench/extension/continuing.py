@@ -1,4 +1,4 @@
-"""What strategies keep with a network for the classes to come takes in the new ones, too, without being chosen."""
+"""Updates the statistics that other strategies keep with a network, so that they cover the new classes too."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from clbench.training.closed_form_time import closed_form_time
 def continued(
     what: Plan, task: Task, chosen: Made, made: Sequence[Made], images: int, notify: Listener
 ) -> dict[str, bytes]:
-    """Return what further strategies keep after `images` of new classes, as files, if the trunk is as it was.
+    """Return what the other strategies keep after `images` of new classes, as files, if the trunk is unchanged.
 
-    Their statistics are of the features of that trunk. Of one that was trained they would be wrong, and are dropped.
+    Their statistics describe the features of that trunk. If it was trained they would be wrong, and are dropped.
     """
     kept = {name for name in what.states if not (chosen.folder / file_name(name)).is_file()}
     if not kept:
@@ -43,9 +43,9 @@ def continued(
 
 
 def _to_continue(what: Plan, task: Task, names: Sequence[str], images: int, notify: Listener) -> dict[str, Method]:
-    """Return the strategies whose statistics can take in the new classes, and say how long that takes.
+    """Return the strategies whose statistics can be updated with the new classes, and announce how long that takes.
 
-    Of the others say why they are dropped.
+    For the others, report why their statistics are dropped.
     """
     found: dict[str, Method] = {}
     for name in names:
@@ -67,7 +67,7 @@ def _continued_state(
     """Return what a strategy keeps after the new classes, from what it kept before; None if that fails."""
     state = what.state_of(method)
     assert state is not None
-    silent = replace(task, notify=lambda event: None)  # it is no run of its own
+    silent = replace(task, notify=lambda event: None)  # it is not a separate run
     try:
         with explaining(name):
             trainer = begin(silent, method.strategy, state.config, name, state)

@@ -1,4 +1,4 @@
-"""How long several strategies take together, said before it has passed, if it is long."""
+"""Announces in advance how long several strategies will take together, if it is long."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from clbench.training.closed_form_time import LONG, closed_form_time
 
 
 def announce_closed_forms(strategies: Mapping[str, Strategy[Any]], task: Task, images: int, classes: int) -> None:
-    """Say how long strategies without gradient steps take on `images` of new `classes`. Of one the training says it."""
+    """Announce how long strategies without gradient steps take on `images` of new `classes`.
+
+    A single strategy announces this itself when it trains.
+    """
     if len(strategies) < 2:
         return
     features, device = task.new_network().head.features, task.inputs.images["new"].device
@@ -23,7 +26,7 @@ def announce_closed_forms(strategies: Mapping[str, Strategy[Any]], task: Task, i
 
 
 def announce_steps(strategies: int, seconds: float, notify: Listener) -> None:
-    """Say how long further strategies of gradient steps take, if each takes as long as the last did."""
+    """Announce how long further strategies with gradient steps take, if each takes as long as the last one."""
     if strategies and strategies * seconds > LONG:
         which = "one further strategy" if strategies == 1 else f"{strategies} further strategies"
-        notify(Note(f"{which} of gradient steps: about {duration(strategies * seconds)}"))
+        notify(Note(f"{which} with gradient steps: about {duration(strategies * seconds)}"))

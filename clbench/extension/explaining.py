@@ -1,4 +1,4 @@
-"""What a strategy's code raises, in words."""
+"""Turns exceptions from a strategy's code into messages for the user."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from clbench.system.signals import Interrupted
 
 @contextlib.contextmanager
 def explaining(strategy: str) -> Iterator[None]:
-    """Turn what a strategy's code raises into a PluginError, so that the others can go on."""
+    """Turn what a strategy's code raises into a PluginError, so that other strategies can continue."""
     try:
         yield
     except (ClbenchError, CannotExtend, Interrupted, KeyboardInterrupt):
         raise
-    except BaseException as error:  # also SystemExit: a strategy may not end the command
+    except BaseException as error:  # also SystemExit: a strategy must not end the command
         if memory.is_short(error):
             raise MachineError(f"memory is short: not enough for {strategy}{memory.limit_in_words()}") from None
         raise PluginError(f"{strategy} failed: {type(error).__name__}: {one_line(str(error), 300)}") from error

@@ -1,4 +1,4 @@
-"""`clbench extend`: a network learns new classes from a folder of their images, without the data of the old ones."""
+"""Implements `clbench extend`: adds classes to a network from a folder of images, without the data of the old ones."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ from clbench.results.spec_building import ENGINE
 from clbench.system.global_state import GlobalState
 
 _WHOLE_NETWORK = (
-    "the whole network is trained, although its head alone was before; --set network.train=head trains its head alone, "
+    "the whole network is trained, although only its head was before; --set network.train=head trains only its head, "
     "much faster, and keeps the statistics of its features"
 )
 
 
 class Extension:
-    """An extension whose images are read."""
+    """An extension whose images have been read."""
 
     def __init__(self, what: Plan, output: OutputFolder, around: Around) -> None:
         self.plan, self.output, self.around = what, output, around
@@ -115,7 +115,7 @@ class Extension:
         return Entry(tried.method, tried.spec, state, identity)
 
     def task(self) -> Task:
-        """Return what every strategy is given."""
+        """Return the task that every strategy is given."""
         what = self.plan
         inputs = as_inputs(self.sets, what.parent.record.input, self.device)
         if what.use.train == "head":
@@ -132,10 +132,10 @@ class Extension:
         )
 
     def before(self, inputs: Inputs) -> dict[Role, judging.Answers]:
-        """Return the answers of the network as it was given, on all images that are judged."""
+        """Return the predictions of the given network on all images that strategies are judged on."""
         if self.plan.use.train != "head":
             images = sum(len(self.sets[role]) for role in _judged(self.sets))
-            self.around.notify(Note(f"asking the network about {images:,} test images before it is extended"))
+            self.around.notify(Note(f"running the network on {images:,} test images before it is extended"))
         parent = self.plan.parent.to(self.device)
         known = len(parent.classes)
 
@@ -146,7 +146,7 @@ class Extension:
         return {role: inputs.scores(role, score).argmax(axis=1) for role in _judged(self.sets)}
 
     def made(self, entry: Entry, task: Task, before: Mapping[Role, judging.Answers]) -> Made:
-        """Train one strategy, or take what it has made before the command was stopped. Raises CannotExtend."""
+        """Train one strategy, or take what it made before the command was stopped. Raises CannotExtend."""
         if (kept := self.output.kept(entry.identity)) is not None:
             self.around.notify(Note(f"{entry.name}: taken from where the command was stopped"))
             return read_made(kept)
@@ -197,7 +197,7 @@ class Extension:
         }
 
     def length(self, entry: Entry) -> str:
-        """Return how long a strategy trains, for people."""
+        """Return the length of a strategy's training, for display."""
         return self.plan.recipe.config.length if self.prospects[entry.name].takes_steps else "no gradient steps"
 
     def _candidate(
@@ -241,9 +241,9 @@ def _judged(sets: Mapping[Role, ImageSet]) -> Iterator[Role]:
 
 
 def extend(request: ExtendRequest, defaults: Sequence[str], around: Around) -> ExtensionResult:
-    """Extend a network and write the folder; see `plan`. The same command again finds it finished.
+    """Extend a network and write the folder; see `plan`. Repeating the same command changes nothing.
 
-    Raises UsageError if no strategy can extend the network, and what training raises.
+    Raises UsageError if no strategy can extend the network, and the exceptions of training.
     """
     what = plan(request, defaults, around.notify)
     output = OutputFolder(request.out)

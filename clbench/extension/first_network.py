@@ -1,4 +1,4 @@
-"""`clbench train`: a first network, from a folder of images, that `clbench extend` can add classes to."""
+"""Implements `clbench train`: a first network from a folder of images, which `clbench extend` can add classes to."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ from clbench.system.tables import listed
 from clbench.training.closed_form_time import closed_form_time
 from clbench.training.experience_data import ExperienceData
 
-_WHOLE_NETWORK = "the whole network is trained; --set network.train=head trains its head alone, much faster"
-"""Said of a network that has weights, whose features may do as they are."""
+_WHOLE_NETWORK = "the whole network is trained; --set network.train=head trains only its head, much faster"
+"""Said of a network with pretrained weights, whose features may suffice as is."""
 
 
 def train(request: TrainRequest, strategy: str, around: Around) -> ExtensionResult:
-    """Train a first network and write the folder. The same command again finds it finished."""
+    """Train a first network and write the folder. Repeating the same command changes nothing."""
     what = plan(request, strategy, around.notify)
     output = OutputFolder(request.out)
     with output.claimed():
@@ -78,7 +78,7 @@ def train(request: TrainRequest, strategy: str, around: Around) -> ExtensionResu
 
 
 class _First:
-    """A first network whose images are read."""
+    """A first network whose images have been read."""
 
     def __init__(self, what: Plan, output: OutputFolder, around: Around) -> None:
         self.plan, self.output, self.around = what, output, around
@@ -202,13 +202,15 @@ class _First:
         found = {}
         for method, config, strategy in zip(self.plan.prepared, configs, strategies, strict=True):
             strategy.start(network)
-            # A second experience is to come: some strategies keep nothing after the last.
+            # A second experience follows: some strategies keep nothing after the last.
             strategy.after_experience(network, Experience(0, (classes, 1), samples=samples))
             try:
                 name = method.plugin.name
                 found[name] = state_of(strategy, name, method.plugin.sha256, config, trunk)
             except NotStorable as why:
-                raise UsageError(f"--prepare {method.plugin.name}: it keeps what cannot be stored ({why})") from None
+                raise UsageError(
+                    f"--prepare {method.plugin.name}: it keeps state that cannot be stored ({why})"
+                ) from None
         return found
 
     def _candidate(self, learned: Learned, scores: Mapping[Role, Scores], seconds: float) -> Candidate:
@@ -272,7 +274,7 @@ class _First:
 
 
 def _statistics(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of the pixels in 0..1, per channel; of a constant channel 0, exactly."""
+    """Return mean and standard deviation of the pixels in 0..1, per channel; for a constant channel exactly 0."""
     moments = Moments(images.images.shape[3])
     for start in range(0, len(images), 500):
         moments.add(images.images[start : start + 500].reshape(-1))

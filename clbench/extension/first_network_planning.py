@@ -1,4 +1,4 @@
-"""What `clbench train` was asked for, looked up and checked before any image is read."""
+"""Looks up and checks everything that `clbench train` needs, before any image is read."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from clbench.runs.selection import choose_strategies
 from clbench.system.seeds import run_seeds
 
 _DEFAULT_SIZE = 64
-"""Height and width of images for a network that names no size."""
+"""Height and width of images for a network that does not state a size."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A first network, checked, before any image is read."""
+    """A checked plan of a first network, made before any image is read."""
 
     request: TrainRequest
     images: ImageFolder
     network: NetworkSpec
     file: Path | None
-    """The network's file, if it is a user's."""
+    """The network's file, if it is the user's own."""
 
     shape: ImageShape
     recipe: RecipeSpec
@@ -67,8 +67,8 @@ def plan(request: TrainRequest, strategy: str, notify: Listener) -> Plan:
     images = hold_out(found, request.share_held_out, request.seed)
     if len(images.classes) < 2:
         raise UsageError(
-            f"{request.images} has one class, {images.classes[0]}, and a network tells classes apart",
-            "Give a folder of at least two classes. To add a class to a network: clbench extend",
+            f"{request.images} has one class, {images.classes[0]}, and a network needs at least two to tell apart",
+            "Give a folder with at least two classes. To add a class to a network: clbench extend",
         )
     size = request.size or wanted.use.size or network_source(request.network).traits.size or _DEFAULT_SIZE
     shape = ImageShape(height=size, width=size, channels=3, fit=request.fit)
@@ -109,7 +109,7 @@ def _prepared(request: TrainRequest, values: Mapping[str, Any], notify: Listener
 
 
 def _check_prepared(methods: Sequence[Method], network: Network, classes: int) -> None:
-    """Raise UsageError for a strategy of which nothing is kept: not of `statistics`, which say so themselves."""
+    """Raise UsageError for a strategy of which nothing is kept; those with `statistics` always keep something."""
     for method in methods:
         config = method.values("class_incremental", "train")
         if (why := needs_nothing(method, config, copy.deepcopy(network), classes)) is not None:

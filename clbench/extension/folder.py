@@ -1,9 +1,9 @@
-"""The folder that a command writes: built where nobody reads, published by one rename, and never written again.
+"""The output folder of `train` and `extend`: built elsewhere, published by one rename, and never changed afterwards.
 
 OUT/                 the finished network, with result.json, report.html and MANIFEST.json, written last
-.OUT.work/<id>/      what a strategy has made; the same command again takes it from there
-.OUT.work/*.npy      images too many for memory, while a process is at work
-.OUT.lock            while a process is at work
+.OUT.work/<id>/      what a strategy has made; the same command reuses it
+.OUT.work/*.npy      images that do not fit in memory, while a process is running
+.OUT.lock            while a process is running
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class OutputFolder:
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Within, no other process writes this folder. Raises MachineError if one does, or the disk is full."""
+        """Hold the folder, so that no other process writes it. Raises MachineError if one does, or the disk is full."""
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ class OutputFolder:
             finally:
                 with contextlib.suppress(OSError):
                     self._drop_unfinished()
-                    self.work.rmdir()  # unless something in it is worth keeping
+                    self.work.rmdir()  # fails if it holds something to keep
                 lock.release()
                 with contextlib.suppress(OSError):
                     Path(lock.lock_file).unlink()
@@ -69,7 +69,7 @@ class OutputFolder:
             ) from error
 
     def _drop_unfinished(self) -> None:
-        """Remove what only the command itself had a use for: images, and what was being written."""
+        """Remove what only the running command used: images, and unfinished files."""
         for path in self.work.iterdir():
             if path.is_file():
                 path.unlink()
@@ -77,23 +77,25 @@ class OutputFolder:
                 shutil.rmtree(path)
 
     def _has_kept(self) -> bool:
-        """Return whether a strategy has finished; what one has begun is not kept."""
+        """Return whether any strategy has finished; unfinished ones are not kept."""
         return any(self.work.glob(f"*/{manifests.MANIFEST}"))
 
     def finished(self, identity: str) -> ExtensionResult | None:
-        """Return the result if this very command has finished. Raises UsageError if the folder is anything else's."""
+        """Return the result if this very command has finished. Raises UsageError if the folder has other content."""
         if not os.path.lexists(self.path):
             return None
         with contextlib.suppress(DataError):
             there = read_result(self.path)
             if there.id == identity:
-                shutil.rmtree(self.work, ignore_errors=True)  # if it was killed right after it had published
+                shutil.rmtree(
+                    self.work, ignore_errors=True
+                )  # left over if the command was killed right after publishing
                 return there
         raise UsageError(f"{self.path} exists, and is not replaced", "Choose another folder: --out DIR")
 
     def check(self) -> None:
-        """Raise UsageError if the folder holds anything but the result of an earlier command, and MachineError if it
-        cannot be made."""
+        """Raise UsageError if the folder has anything but an earlier command's result, and MachineError if it cannot be
+        created."""
         if found_at(self.path / RESULT) == "file":
             return
         if os.path.lexists(self.path):
@@ -101,18 +103,18 @@ class OutputFolder:
         check_can_be_made(self.path)
 
     def kept(self, identity: str) -> Path | None:
-        """Return the folder with what a strategy has made, if it has finished."""
+        """Return the folder with the result of a strategy, if it has finished."""
         place = self.work / identity
         return place if place.is_dir() and manifests.damage(place) is None else None
 
     def keep(self, identity: str, files: Mapping[str, bytes]) -> Path:
-        """Keep what a strategy has made until the command ends."""
+        """Store the result of a strategy until the command ends."""
         place = self.work / identity
         self._build(place, files)
         return place
 
     def publish(self, files: Mapping[str, bytes]) -> Path:
-        """Write the folder, all of it at once, and forget the work."""
+        """Write the whole folder at once, and remove the work folder."""
         self._build(self.path, files)
         shutil.rmtree(self.work, ignore_errors=True)
         return self.path

@@ -1,4 +1,4 @@
-"""A network that was given, as what a strategy trains: its trunk, and its head's rows as those of old classes."""
+"""Converts a given network into one that a strategy can train: its trunk, and its head's rows for the old classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clbench.results.network_record import LineageStep, NetworkRecord
 
 
 def rows_of(given: TrainedNetwork) -> nn.Linear | None:
-    """Return the rows of the old classes as a linear layer; None if the network classifies by something else."""
+    """Return the rows of the old classes as a linear layer; None if the network has another kind of classifier."""
     classifier, known = given.classifier, len(given.classes)
     if isinstance(classifier, nn.Linear):
         return linear_layer(classifier.weight[:known], classifier.bias[:known])
@@ -38,10 +38,10 @@ def features_of(given: TrainedNetwork) -> int:
 
 
 def as_network(given: TrainedNetwork, train: int | Literal["all", "head"]) -> Network:
-    """Return a copy of a given network to train: all of it, so many of its last blocks, or the head alone.
+    """Return a copy of a given network to train: all of it, a number of its last blocks, or only the head.
 
-    With the head alone it has no blocks: its inputs are the trunk's features. Raises UsageError if the trunk has fewer
-    blocks than shall train.
+    With only the head it has no blocks: its inputs are the trunk's features. Raises UsageError if the trunk has fewer
+    blocks than are to be trained.
     """
     features = features_of(given)
     if train == "head":
@@ -60,7 +60,7 @@ def as_network(given: TrainedNetwork, train: int | Literal["all", "head"]) -> Ne
 
 
 def lineage_of(record: NetworkRecord) -> tuple[LineageStep, ...]:
-    """Return the steps that made a network; of a run's network the run."""
+    """Return the steps that made a network; for a run's network, the run."""
     if record.origin is None:
         return record.lineage
     return (

@@ -1,4 +1,4 @@
-"""The images of one purpose, in the size of the network's, with their classes as positions in its scores."""
+"""Reads the images for each purpose, in the network's size, with their classes as positions in its scores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PURPOSES: Mapping[Role, str] = {
 }
 
 _IN_MEMORY = 2**29
-"""Bytes; more are kept in a file and mapped."""
+"""Bytes; larger image sets are kept in a memory-mapped file."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class ImageSet:
     """(n, height, width, channels)."""
 
     labels: npt.NDArray[np.int64]
-    """Position of each image's class in the scores, (n,); UNLABELLED if it is not known."""
+    """Position of each image's class in the scores, (n,); UNLABELLED if it is unknown."""
 
     names: tuple[str, ...]
-    """Path of each image within the folder that was given."""
+    """Path of each image within the given folder."""
 
     broken: int
     """Images that could not be read and are left out."""
@@ -54,12 +54,12 @@ class ImageSet:
         return len(self.labels)
 
     def of_class(self, position: int) -> int:
-        """Return how many images of a class there are."""
+        """Return the number of images of a class."""
         return int((self.labels == position).sum())
 
     @property
     def record(self) -> ImagesUsed:
-        """What result.json says of them."""
+        """The entry in result.json."""
         return ImagesUsed(role=self.role, images=len(self), broken=self.broken, sha256=self.sha256)
 
 
@@ -88,17 +88,17 @@ def read_images(
         first = next(file for file, label in files if label in missing)
         own = sum(file.parent == first.parent for file, _ in files)
         raise DataError(
-            f"of {first.parent}, none of the {own} {_PURPOSES[role]} can be read",
-            "Each class needs images that can be. Replace the broken ones, or remove them and give others.",
+            f"in {first.parent}, none of the {own} {_PURPOSES[role]} can be read",
+            "Each class needs readable images. Replace the broken ones, or remove them and give others.",
         )
     names = tuple(_within(files[row][0], root) for row in decoded.rows)
     return ImageSet(role, decoded.images, labels, names, len(decoded.broken), _sha256(decoded.images, labels))
 
 
 def without_copies(tested: ImageSet, trained: ImageSet, notify: Listener) -> ImageSet:
-    """Return the images to test on without those that are the same as ones to train on: folders often have copies.
+    """Return the test images without copies of training images, which are common in folders.
 
-    Copies in the folders of two classes are said. Raises UsageError if a class has nothing else to test on.
+    Copies in the folders of two classes are reported. Raises UsageError if a class has no other test images.
     """
     digests = _digests(trained)
     _say_which_have_two_classes(trained, digests, notify)
@@ -111,10 +111,10 @@ def without_copies(tested: ImageSet, trained: ImageSet, notify: Listener) -> Ima
         if not (own & (tested.labels == label)).any():
             raise UsageError(
                 f"all images of {Path(name).parent} to test on are copies of images to train on, for example {name}",
-                "Two images that differ are the least.",
+                "A class needs at least two different images.",
             )
     count = f"{len(copies)} image{'s' if len(copies) > 1 else ''} to test on"
-    notify(Note(f"{count} left out, being copies of images to train on, for example {copies[0]}"))
+    notify(Note(f"{count} left out as copies of images to train on, for example {copies[0]}"))
     return _selected(tested, own)
 
 
@@ -132,9 +132,9 @@ def _say_which_have_two_classes(images: ImageSet, digests: Sequence[bytes], noti
 
 
 def with_old_tests(sets: Mapping[Role, ImageSet], old: int, root: Path) -> dict[Role, ImageSet]:
-    """Return the sets with the held-out images of old classes, the first `old`, among those of --old-test.
+    """Return the sets with the held-out images of old classes, the first `old`, moved to those of --old-test.
 
-    --also-old brings them. They are named from the folder `root` on, since those of --old-test may have the same names.
+    They come from --also-old. Their names start with the folder `root`, since those of --old-test may be the same.
     """
     found, tested = dict(sets), sets.get("new_test")
     if tested is None or not (known := tested.labels < old).any():
@@ -177,13 +177,13 @@ def refuse_shared_images(sets: Mapping[Role, ImageSet]) -> None:
     for role, option in trained:
         if role not in sets:
             continue
-        rows = np.flatnonzero(np.isin(sets[role].labels, tested))  # of the new images those of --also-old
+        rows = np.flatnonzero(np.isin(sets[role].labels, tested))  # of the new images, those from --also-old
         known = set(_digests(sets[role], rows))
         if shared := [name for name, own in zip(test.names, digests, strict=True) if own in known]:
             raise UsageError(
                 f"{option} and --old-test have {len(shared)} image{'s' if len(shared) > 1 else ''} in common, for "
                 f"example {shared[0]}",
-                "A test on images that were trained on says nothing. Keep them apart.",
+                "A test on training images says nothing. Keep them apart.",
             )
 
 
@@ -193,6 +193,6 @@ def _digests(images: ImageSet, rows: Iterable[int] | None = None) -> list[bytes]
 
 
 def _within(file: Path, root: Path) -> str:
-    """Return a file's path within the root as text that can be written: a name need not be UTF-8."""
+    """Return a file's path within the root as valid text, since file names need not be UTF-8."""
     inside = file.relative_to(root) if file.is_relative_to(root) else file
     return str(inside).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

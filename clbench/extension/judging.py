@@ -1,4 +1,4 @@
-"""What is known of an extended network: counts on test images, and how far it answers as the old one did."""
+"""Judges an extended network by its counts on test images and its agreement with the old one, and chooses the best."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from clbench.results.extension_result import Agreement, Candidate, ChangedAnswer
 from clbench.system.tables import listed
 
 Answers = npt.NDArray[np.int64]
-"""The position of the answered class for each image, (n,)."""
+"""The position of the predicted class for each image, (n,)."""
 
 MOST_CHANGED = 200
-"""Images with another answer that are named."""
+"""Most images with a changed prediction that are listed."""
 
 LEAST_AGREEMENT = 0.95
-"""Share of answers that must stay, for a strategy to be chosen by its accuracy on the new classes."""
+"""Share of predictions that must stay the same for a strategy to be chosen by its accuracy on the new classes."""
 
 
 def judged_classes(
@@ -29,7 +29,7 @@ def judged_classes(
     before: Mapping[Role, Answers],
     after: Mapping[Role, Answers],
 ) -> tuple[JudgedClass, ...]:
-    """Return the counts of each class; `before` and `after` are the answers of the old and the extended network."""
+    """Return the counts of each class; `before` and `after` are the predictions of the old and the extended network."""
     found = []
     for position, name in enumerate(classes):
         role: Role = "new_test" if position >= old else "old_test"
@@ -52,7 +52,7 @@ def judged_classes(
 
 
 def agreement(before: Answers, scores: npt.NDArray[np.float32], old: int) -> Agreement:
-    """Compare the old network's answers (n,) with the extended network's scores (n, classes); `old` are old classes."""
+    """Compare the old network's predictions (n,) with the extended one's scores (n, classes), for `old` old classes."""
     after = scores.argmax(axis=1)
     return Agreement(
         images=len(before),
@@ -65,7 +65,7 @@ def agreement(before: Answers, scores: npt.NDArray[np.float32], old: int) -> Agr
 def confusion(
     classes: Sequence[str], sets: Mapping[Role, ImageSet], after: Mapping[Role, Answers]
 ) -> tuple[Confused, ...]:
-    """Return the test images by class and answer, in the order of the classes."""
+    """Return the number of test images by true and predicted class, in the order of the classes."""
     pairs: Counter[tuple[int, int]] = Counter()
     for role in ("old_test", "new_test"):
         if role in sets:
@@ -79,7 +79,7 @@ def confusion(
 def changed_answers(
     classes: Sequence[str], sets: Mapping[Role, ImageSet], before: Mapping[Role, Answers], after: Mapping[Role, Answers]
 ) -> tuple[ChangedAnswer, ...]:
-    """Return the first images of old classes, and unlabelled ones, that are answered otherwise than before."""
+    """Return the first images of old classes, and unlabelled ones, whose prediction has changed."""
     found = []
     for role in ("old_test", "unlabelled"):
         if role not in sets:
@@ -100,36 +100,36 @@ def changed_answers(
 
 
 def like_guessing(right: int, images: int, classes: int) -> bool:
-    """Return whether so many right answers or more come by guessing in more than 5 % of cases."""
-    from scipy.stats import binom  # half a second
+    """Return whether guessing gets `right` or more of the images right in more than 5 % of cases."""
+    from scipy.stats import binom  # its import takes half a second
 
     return bool(binom.sf(right - 1, images, 1 / classes) > 0.05)
 
 
 def warnings_before(labels: Answers, answers: Answers, classes: int) -> Iterator[str]:
-    """Say so if a network from elsewhere is hardly better than guessing: it is probably not used as it was trained."""
+    """Warn if a network from elsewhere is hardly better than chance: it is probably not used as it was trained."""
     right = int((labels == answers).sum())
     if like_guessing(right, len(labels), classes):
         yield (
-            f"the network answers {right} of {len(labels)} old test images rightly, which guessing may reach, too: "
-            "is the order in --classes right, and --mean, --std and --size as in its training?"
+            f"the network gets {right} of {len(labels)} old test images right, which guessing may reach, too: "
+            "is the order in --classes right, and are --mean, --std and --size as in its training?"
         )
 
 
 def warnings_after(kept: Candidate, classes: int, tried: int) -> Iterator[str]:
-    """Say so if what is kept, of so many strategies that were `tried`, has learned nothing of the new classes."""
+    """Warn if the kept one of the `tried` strategies has learned nothing about the new classes."""
     tested = [each for each in kept.classes if each.is_new]
     images, right = sum(each.test_images for each in tested), sum(each.correct_after for each in tested)
     if 2 * right < images and like_guessing(right, images, classes):
         others = "-s NAME keeps another of the strategies" if tried > 1 else "-s all tries the other strategies"
         yield (
-            f"{kept.strategy.selector} answers {right} of {images} test images of new classes rightly, which guessing "
-            f"may reach, too: it may have learned nothing. {others}"
+            f"{kept.strategy.selector} gets {right} of {images} test images of new classes right, which guessing may "
+            f"reach, too: it may have learned nothing. {others}"
         )
 
 
 def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
-    """Return the candidate that is kept, and by which rule, in words. Of equals it is the first."""
+    """Return the candidate that is kept, and the rule that chose it, in words. Among equals it is the first."""
     if len(candidates) == 1:
         return candidates[0], "the only strategy that was tried"
     agreeing = [each for each in candidates if _share(each) >= LEAST_AGREEMENT]

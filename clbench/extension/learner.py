@@ -1,4 +1,4 @@
-"""One strategy learns the new classes: from the given network to one that knows old and new."""
+"""Trains one strategy on the new classes, from a given network to one that knows old and new classes."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ Scores = npt.NDArray[np.float32]
 """(n, classes)."""
 
 Score = Callable[[Tensor], Tensor]
-"""Gives the scores (n, classes) of a network's inputs."""
+"""Returns the scores (n, classes) for a network's inputs."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """All images of a command as the network's inputs: pixels, or the features of a trunk that is frozen for good."""
+    """All images of a command as the network's inputs: pixels, or the features of a permanently frozen trunk."""
 
     images: Mapping[Role, Images]
     labels: Mapping[Role, npt.NDArray[np.int64]]
@@ -50,7 +50,7 @@ class Inputs:
 
     @torch.no_grad()
     def scores(self, role: Role, score: Score) -> Scores:
-        """Return the scores of all images of a purpose, (n, classes). Raises UndefinedScores for NaN."""
+        """Return the scores of all images for a purpose, (n, classes). Raises UndefinedScores for NaN."""
         images = self.images[role]
         rows = torch.arange(len(self.labels[role])).split(images.inference_batch)
         with randomness_untouched():
@@ -60,7 +60,7 @@ class Inputs:
         return found.numpy()
 
     def data(self, seed: int) -> ExperienceData:
-        """Return the training data: images of old classes, if there are any, as the first experience, then the new."""
+        """Return the training data: images of old classes, if any, as the first experience, then the new ones."""
         parts: list[Role] = [role for role in ("old_images", "new") if role in self.images]
         together = (
             torch.cat([self.images[role].pixels for role in parts]) if len(parts) > 1 else self.images["new"].pixels
@@ -74,7 +74,7 @@ class Inputs:
 
 
 def as_inputs(sets: Mapping[Role, ImageSet], expected: InputRecord, device: torch.device) -> Inputs:
-    """Return images as inputs of a network that expects them so."""
+    """Return images as inputs of a network that expects this kind of input."""
     scaling = Scaling(
         "standardized",
         expected.mean,
@@ -92,7 +92,7 @@ def as_inputs(sets: Mapping[Role, ImageSet], expected: InputRecord, device: torc
 
 
 def on_features(inputs: Inputs, trunk: nn.Module) -> Inputs:
-    """Return the features of a frozen trunk as inputs in the place of images."""
+    """Return the features of a frozen trunk as inputs instead of images."""
     device = inputs.images["new"].device
     found = {}
     with Extraction(trunk, inputs.scaling, device) as extraction:
@@ -104,8 +104,7 @@ def on_features(inputs: Inputs, trunk: nn.Module) -> Inputs:
 def _features(extraction: Extraction, images: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Return the features of images, (n, features).
 
-    No batch of them is kept: what stays would lie scattered in the memory of much larger inputs, which could not be
-    used again.
+    No batch is kept: it would lie scattered in the memory of much larger inputs, which could then not be reused.
     """
     features, done = np.empty((len(images), 0), np.float32), 0
     for batch in extraction.batches(images):
@@ -118,7 +117,7 @@ def _features(extraction: Extraction, images: npt.NDArray[Any]) -> npt.NDArray[n
 
 @dataclass(frozen=True)
 class Task:
-    """What every strategy is given."""
+    """The data and settings that every strategy is given."""
 
     sizes: tuple[int, ...]
     """Number of classes of each experience: old and new, or those of a first network."""
@@ -127,20 +126,20 @@ class Task:
     recipe: Recipe
     seeds: Seeds
     new_network: Callable[[], Network]
-    """Gives the network as it was given, or in its initial weights."""
+    """Returns the network as given, or with its initial weights."""
 
     interruption: Interruption
     notify: Listener
 
     @property
     def index(self) -> int:
-        """The experience that is trained."""
+        """Index of the experience that is trained."""
         return len(self.sizes) - 1
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What a strategy made of a network."""
+    """The result of training a strategy."""
 
     strategy: Strategy[Any]
     network: Network
@@ -148,12 +147,12 @@ class Learned:
     where: Experience
 
     def score(self, x: Tensor) -> Tensor:
-        """(n, …) -> (n, classes), as the strategy predicts."""
+        """Return the scores (n, classes) of inputs (n, …), as the strategy predicts."""
         network = self.network.eval()
         return self.strategy.predict(network, x, self.where)[:, : self.where.seen_classes]
 
     def classifier(self) -> nn.Module:
-        """Return what classifies the trunk's features."""
+        """Return the classifier of the trunk's features."""
         with torch.no_grad(), randomness_untouched():
             return self.strategy.classifier(self.network.in_evaluation(), self.where)
 
@@ -161,7 +160,7 @@ class Learned:
 def begin(
     task: Task, cls: type[Strategy[Any]], config: Mapping[str, Any], name: str, state: StrategyState | None
 ) -> Trainer:
-    """Return a trainer with the strategy started, and given what it has of the old classes.
+    """Return a trainer whose strategy has been started, and given what is available of the old classes.
 
     Raises CannotExtend, and UsageError for a configuration that the network cannot meet.
     """
@@ -200,7 +199,7 @@ def _samples(data: ExperienceData, index: int) -> TrainingSet | None:
 
 
 def _counting_from_zero(notify: Listener) -> Listener:
-    """Return a listener for which the one experience that is trained has the number 0."""
+    """Return a listener that sees the one trained experience as number 0."""
 
     def send(event: Event) -> None:
         notify(replace(event, experience=0) if isinstance(event, TrainingProgress) else event)

@@ -1,7 +1,7 @@
-"""Below which score an image shows none of a network's classes, calibrated on held-out images of these classes.
+"""Calibrates, on held-out images, the score below which an image shows none of a network's classes.
 
-The value is the highest score itself, whatever the classifier: a logit, a cosine, a regression's output, or minus a
-distance. docs/networks.md has it measured against the softmax's probability, the energy and the margin.
+The highest score itself is compared, whatever the classifier: a logit, a cosine, a regression's output, or minus a
+distance. docs/networks.md compares it with the softmax's probability, the energy and the margin.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _PERCENT_BELOW = 5
 def calibrated(judged: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]) -> NoneBelow | None:
     """Return the highest score that at least 95 % of the recognized images reach; None if none is recognized.
 
-    `judged` are scores (n, classes) and labels (n,) of images that were not trained on. Images that are answered with
-    another class do not count: it is no loss if they are answered with none.
+    `judged` are scores (n, classes) and labels (n,) of images that were not trained on. Misclassified images do not
+    count: nothing is lost if no class is predicted for them.
     """
     highest, classes = list[float](), set[int]()
     for scores, labels in judged:

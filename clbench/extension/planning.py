@@ -1,4 +1,4 @@
-"""What an extension needs, looked up and checked before any image is read."""
+"""Looks up and checks everything that `clbench extend` needs, before any image is read."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ from clbench.system.tables import listed
 
 @dataclass(frozen=True)
 class Tried:
-    """A strategy that is asked for."""
+    """A requested strategy."""
 
     method: Method
     spec: StrategySpec
     state: StrategyState | None
-    """What it has kept of the old classes with the network."""
+    """The state that it kept about the old classes, with the network."""
 
     prospect: Prospect
 
 
 @dataclass(frozen=True)
 class Plan:
-    """An extension, checked, before any image is read."""
+    """A checked plan of an extension, made before any image is read."""
 
     request: ExtendRequest
     parent: TrainedNetwork
     states: Mapping[str, StrategyState]
     new: ImageFolder
-    """Images of the classes that are learned, divided."""
+    """Images of the classes to learn, divided for training and testing."""
 
     old_test: ImageFolder | None
     old_images: ImageFolder | None
@@ -81,24 +81,24 @@ class Plan:
 
     @property
     def left_out(self) -> list[LeftOut]:
-        """The strategies that cannot extend the network, as far as that is known without training."""
+        """The strategies that cannot extend the network, as far as is known without training."""
         return _left_out(self.tried)
 
     def state_of(self, method: Method) -> StrategyState | None:
-        """Return what a strategy has kept of the old classes; None if it is not the one, or not of the trunk, now."""
+        """Return the state that a strategy kept; None if the strategy's file or the trunk has changed since."""
         return _usable(self.states.get(method.plugin.name), method, self.parent)
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """How many classes are old and new."""
+        """Number of old and of new classes."""
         return len(self.parent.classes), len(self.classes) - len(self.parent.classes)
 
 
 def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> Plan:
     """Look up and check everything that an extension needs.
 
-    If no strategy is asked for, it is the first of the `defaults` whose statistics are kept with the network, else the
-    last. Raises UsageError, DataError, PluginError and MachineError.
+    If no strategy is requested, it is the first of the `defaults` whose statistics are kept with the network, otherwise
+    the last. Raises UsageError, DataError, PluginError and MachineError.
     """
     check_values(request, (request.images, request.old_test, request.old_images, request.unlabelled))
     values = divided(request.set)
@@ -113,7 +113,7 @@ def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> P
     methods = methods_of(asked_for or _default(defaults, states, parent, notify), values.strategies)
     new = _new_images(request, parent.classes, notify)
     if recipe.config.validation and all(len(own) < 2 for own in new.train):
-        raise UsageError("recipe.validation holds out training images, and each class has a single one")
+        raise UsageError("recipe.validation holds out training images, but each class has only one")
     old_test = _old_folder(request.old_test, "--old-test", parent.classes, notify)
     old_images = _old_folder(request.old_images, "--old-images", parent.classes, notify)
     added = sum(name not in parent.classes for name in new.classes)
@@ -127,7 +127,7 @@ def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> P
     check_options(prospects, old_images is not None, request.epochs, tuple(values.recipe))
     if old_images is not None:
         if missing:
-            notify(Note(f"--old-images has no images of {few(missing)}: nothing of them is replayed"))
+            notify(Note(f"--old-images has no images of {few(missing)}, which are not replayed"))
         for text in _not_stored(tried, sum(map(len, old_images.train))):
             notify(Note(text))
     seeds = run_seeds(request.seed)
@@ -160,7 +160,7 @@ def _default(
 
 
 def _not_stored(tried: Sequence[Tried], old_images: int) -> Iterator[str]:
-    """Say which strategies have too small a memory for all images of old classes."""
+    """Yield notes on strategies whose memory is too small for all images of old classes."""
     for each in tried:
         field = each.method.strategy.memory_field
         room = each.spec.config.get(field, 0)
@@ -201,27 +201,27 @@ def _network_values(request: ExtendRequest, values: Mapping[str, Any]) -> tuple[
         raise UsageError("network.size has no effect here", "The size of a network from elsewhere: --size PIXELS")
     if wanted.values and request.source is not None:
         name = next(iter(wanted.values))
-        raise UsageError(f"network.{name} has no effect here: the network in {request.source} is as it is")
+        raise UsageError(f"network.{name} has no effect here: the network in {request.source} is fixed")
     return wanted.use, dict(wanted.values)
 
 
 def _parent(
     request: ExtendRequest, own: Mapping[str, Any]
 ) -> tuple[TrainedNetwork, Mapping[str, StrategyState], list[str]]:
-    """Return the network, what strategies have kept beside it, and notes: what is missing, or was assumed."""
+    """Return the network, the states kept with it, and notes on what is missing or was assumed."""
     if request.source is not None:
         for name in ("weights", "classes", "head", "size", "mean", "std", "fit"):
             if getattr(request, name) is not None:
-                raise UsageError(f"--{name} is for a network from elsewhere, and {request.source} says it itself")
+                raise UsageError(f"--{name} is for a network from elsewhere, and {request.source} already states it")
         network = load_network(request.source, request.network)
         if network.record.setting == "task_incremental" and len(network.record.experiences) > 1:
             raise UsageError(
-                "the network was trained task-incrementally: the scores of its experiences cannot be compared, and so "
-                "not be added to either"
+                "the network was trained task-incrementally: the scores of its experiences cannot be compared, so no "
+                "classes can be added"
             )
         folder = request.source if request.source.is_dir() else request.source.parent
         gone = missing_states(folder)
-        notes = [f"what {listed(gone)} kept of the old classes is missing in {folder}"] if gone else []
+        notes = [f"the kept statistics for {listed(gone)} are missing in {folder}"] if gone else []
         return network, stored_states(folder), notes
     missing = [f"--{name}" for name in ("network", "weights", "classes") if getattr(request, name) is None]
     if missing:
@@ -232,7 +232,7 @@ def _parent(
     assert request.network is not None and request.weights is not None and request.classes is not None
     if str(request.weights) == "pretrained" and found_at(request.weights) is None:
         raise UsageError(
-            "--weights pretrained has no classes that a network could be extended by: give a file of your own weights",
+            "--weights pretrained has no classes that could be extended: give a file with your own weights",
             "To train a first network from pretrained weights: clbench train --network NAME --weights pretrained",
         )
     channels = len(request.mean) if request.mean is not None else None
@@ -253,7 +253,7 @@ def _parent(
 
 
 def _new_images(request: ExtendRequest, known: Sequence[str], notify: Listener) -> ImageFolder:
-    """Return the folder of new classes, divided. Raises UsageError for classes that cannot be added."""
+    """Return the folder of new classes, divided for training and testing. Raises UsageError for unsuitable classes."""
     folder = find_images(request.images)
     check_held_out(request, folder)
     say_what_is_skipped(folder, notify)
@@ -261,7 +261,7 @@ def _new_images(request: ExtendRequest, known: Sequence[str], notify: Listener) 
     already = [name for name in folder.classes if name in known]
     if already and not request.also_old:
         raise UsageError(
-            f"the network knows {some(already)} already",
+            f"the network already knows {some(already)}",
             "Rename the folder if it is another class. To train on these images as the old class: --also-old",
         )
     if len(already) == len(folder.classes):
@@ -269,17 +269,17 @@ def _new_images(request: ExtendRequest, known: Sequence[str], notify: Listener) 
     for name, train, test in zip(folder.classes, folder.train, folder.test, strict=True):
         if name not in known and (same := same_but_for_writing(name, (*known, *folder.classes))):
             raise UsageError(
-                f"the class {name!r} has the name of {same!r} but for capitals, spaces or how accents are encoded",
+                f"the class {name!r} differs from {same!r} only in capitals, spaces or the encoding of accents",
                 "Rename the folder if it is another class. If it is the same, give it the same name.",
             )
         if len(train) + len(test) < 2 or not train:
             raise UsageError(
                 f"the class {name} has {len(train) + len(test)} image{'s' if len(test) + len(train) != 1 else ''}",
-                "One image to learn from and one to test on are the least; a few dozen are better.",
+                "It needs at least one image to learn from and one to test on; a few dozen are better.",
             )
     if request.also_old and not already:
         raise UsageError(
-            f"--also-old has no effect here: no class in {request.images} is one that the network knows",
+            f"--also-old has no effect here: the network knows no class in {request.images}",
             f"It knows {some(known)}.",
         )
     return hold_out(folder, request.share_held_out, request.seed)
@@ -299,13 +299,13 @@ def _old_folder(path: Path | None, option: str, known: Sequence[str], notify: Li
 
 
 def kept_by(what: Plan, name: str, notify: Listener) -> Method | str:
-    """Return the strategy that continues the statistics that a network has for it, or why they are dropped."""
+    """Return the strategy that can update its statistics kept with a network, or why they are dropped."""
     known = {plugin.name for plugin in discover("strategy")}
     (method,) = methods_of(choose_strategies((name,), notify), {}) if name in known else (None,)
     if method is not None and method.strategy.statistics is None:
-        return "they are of weights that it trains itself"
+        return "they describe weights that it trains itself"
     if method is None or what.state_of(method) is None:
         return "the strategy is not the one that made them"
     if rows_of(what.parent) is None and uses_the_head(method.strategy):
-        return "it trains a head, and the network has none"
+        return "it trains a head, but the network has none"
     return method

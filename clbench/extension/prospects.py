@@ -1,4 +1,4 @@
-"""What can be known of a strategy before any image is read: if it can extend the network, and what it will use."""
+"""Determines, before any image is read, whether a strategy can extend a network, and what it will use."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from clbench.system.randomness import randomness_untouched
 
 @dataclass(frozen=True)
 class Prospect:
-    """A strategy and the network that it is to extend."""
+    """Whether and how a strategy can extend the network."""
 
     refusal: str | None
-    """Why it cannot, as far as that is known without training."""
+    """Why it cannot, as far as is known without training; None if it can."""
 
     takes_steps: bool
     """Whether it trains by gradient steps."""
@@ -39,7 +39,7 @@ class Prospect:
 
 @dataclass(frozen=True)
 class Situation:
-    """What every strategy finds."""
+    """The circumstances, which are the same for every strategy."""
 
     parent: TrainedNetwork
     sizes: tuple[int, int]
@@ -49,11 +49,11 @@ class Situation:
     old_images: bool
     also_old: bool
     without_images: tuple[str, ...] = ()
-    """The old classes of which `old_images` has none."""
+    """The old classes without any old images."""
 
 
 def prospect(method: Method, spec: StrategySpec, state: StrategyState | None, situation: Situation) -> Prospect:
-    """Return what is known of a strategy, with what it has kept of the old classes, if that is known."""
+    """Return what is known about a strategy, given the `state` that it kept about the old classes, if any."""
     refusal, steps, uses = _of_its_classes(method, spec, situation), True, False
     globally = GlobalState()
     try:
@@ -76,14 +76,14 @@ def prospect(method: Method, spec: StrategySpec, state: StrategyState | None, si
 
 
 def _misses(strategy: Strategy[Any], situation: Situation) -> str | None:
-    """Return why a strategy cannot do with images of some old classes. One that replays what there is can."""
+    """Return why images of some old classes do not suffice; they do if it replays them and predicts by the head."""
     if not situation.without_images or (strategy.memory and _answers_by_the_head(type(strategy))):
         return None
     return f"it needs images of each old class, and --old-images has none of {few(situation.without_images)}"
 
 
 def needs_nothing(method: Method, config: Mapping[str, Any], network: Network, classes: int) -> str | None:
-    """Return why nothing of the training images is kept for a strategy that may extend a network of `classes` later.
+    """Return why nothing can be kept for a strategy that may extend a network of `classes` classes later.
 
     None if it keeps something that can be stored without images.
     """
@@ -106,9 +106,9 @@ def needs_nothing(method: Method, config: Mapping[str, Any], network: Network, c
 def check_options(
     prospects: Mapping[str, Prospect], old_images: bool, epochs: int | None, recipe: Sequence[str]
 ) -> None:
-    """Raise UsageError for options that change nothing, whichever of the strategies (by name) is meant.
+    """Raise UsageError for options that have no effect with any of the strategies, which are given by name.
 
-    `recipe` are the fields of the recipe that the user set.
+    `recipe` lists the fields of the recipe that the user set.
     """
     usable = {name: each for name, each in prospects.items() if each.refusal is None}
     if not usable:
@@ -138,14 +138,14 @@ def _of_its_classes(method: Method, spec: StrategySpec, situation: Situation) ->
     if rows_of(situation.parent) is None and uses_the_head(strategy):
         name = situation.parent.record.classifier.name
         return (
-            f"the network classifies by {name}, which has no weights that it could train; it can extend the "
-            "network that this one was made from"
+            f"the network classifies by {name}, which has no weights to train; it can extend the network that this one "
+            "was made from"
         )
     return None
 
 
 def uses_the_head(strategy: type[Strategy[Any]]) -> bool:
-    """Return whether a strategy trains the head or answers by it, for which the old classes must have rows in it."""
+    """Return whether a strategy trains the head or predicts with it, so that the old classes must have rows in it."""
     return strategy.loss is not Strategy.loss or _answers_by_the_head(strategy)
 
 

@@ -1,4 +1,4 @@
-"""The finished folder: the network that was chosen, what is known of it, the page, and a file for use elsewhere."""
+"""Writes the finished folder: the chosen network, its results, the page, and an exported file if requested."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Thumbnails = Mapping[tuple[str, str], bytes]
 """PNG by (role, image)."""
 
 Page = Callable[[ExtensionResult, Plugin, Thumbnails, NetworkRecord], str]
-"""Gives the report's page, of the strategy that was chosen; the last is what network.json says."""
+"""Builds the page, for the chosen strategy; the last argument is the content of network.json."""
 
 _SHOWN, _SIDE = 24, 96
 
@@ -45,8 +45,8 @@ def publish(
 ) -> Path:
     """Write the finished folder, with further `states` of strategies as files.
 
-    `network` is the file of its architecture, if it is a user's. Raises what `deployment.exporting.export` raises; what
-    was trained is then still in the work folder.
+    `network` is the file of its architecture, if it is the user's own. Raises what `deployment.exporting.export` does;
+    what was trained is then still in the work folder.
     """
     names = [path.name for path in made.folder.iterdir() if path.name not in (CANDIDATE, manifests.MANIFEST)]
     files = {name: (made.folder / name).read_bytes() for name in names} | dict(states)
@@ -59,7 +59,7 @@ def publish(
         try:
             exporting.export(load_network(made.folder, network), export, path, data, _test_images(sets))
         except MachineError as error:
-            if isinstance(error.__cause__, OSError):  # which the output folder explains, as at any other write
+            if isinstance(error.__cause__, OSError):  # reported for the output folder, like any other write
                 raise error.__cause__ from None
             raise
         files[path.name] = path.read_bytes()
@@ -67,13 +67,13 @@ def publish(
 
 
 def exported_name(to: str) -> str:
-    """Return the name of the file of `--export`, which is another than that of the network's own tensors."""
+    """Return the name of the file of `--export`, which differs from that of the network's own tensors."""
     suffix = exporting.format_named(to).suffix
     return f"{'export' if suffix == '.safetensors' else STEM}{suffix}"
 
 
 def thumbnails(result: ExtensionResult, sets: Mapping[Role, ImageSet]) -> Thumbnails:
-    """Return small pictures of the first images that changed their answer."""
+    """Return thumbnails of the first images whose prediction changed."""
     found: dict[tuple[str, str], bytes] = {}
     for each in result.kept.changed[:_SHOWN]:
         own = sets[each.role]
@@ -94,6 +94,6 @@ def _test_images(sets: Mapping[Role, ImageSet]) -> tuple[npt.NDArray[np.uint8], 
     chosen, first = [], 0
     for role in roles:
         own = rows[(rows >= first) & (rows < first + len(sets[role]))] - first
-        chosen.append(sets[role].images[own])  # of images in a file only these are read
+        chosen.append(sets[role].images[own])  # of images in a file, only these are read
         first += len(sets[role])
     return np.concatenate(chosen), f"{len(rows)} of the images"

@@ -1,4 +1,4 @@
-"""How networks are trained unless the user says otherwise; the reasons are in docs/extend-one-class.md."""
+"""Default recipes of `train` and `extend`; docs/extend-one-class.md gives the reasons."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ EXTENDING = Recipe(
     iterations=100,
     batch_norm="given",
 )
-"""A number of steps and not of epochs: what is forgotten grows with the steps, however many images there are."""
+"""Its length is in steps, not epochs: forgetting grows with the steps, however many images there are."""
 EXTENDING_WHOLE = replace(EXTENDING, clip_norm=1.0)
-"""If more than the head is trained. With the statistics given, batch normalisation does not make up for weights that a
-few long steps have changed, and all that the network knew would be lost."""
+"""Used if more than the head is trained. With fixed statistics, batch normalisation does not compensate for weights
+that a few large steps have changed, and everything that the network knew would be lost."""
 TRAINING = Recipe(network="given", optimizer="sgd", lr=0.01, momentum=0.9, schedule="cosine", batch_size=32, epochs=10)
 
 
 def chosen_recipe(name: str, base: Recipe, values: Mapping[str, Any], epochs: int | None, train: Any) -> RecipeSpec:
-    """Return a recipe with what the user changed. Raises UsageError for what has no effect here."""
+    """Return a recipe with the user's changes. Raises UsageError for values that have no effect here."""
     for field, why in {
         "network": "the network is the one that is given",
         "normalization": "pixels are normalized as the network was trained",

@@ -1,4 +1,4 @@
-"""What the user asks of `clbench train` and `clbench extend`, before anything is looked up: their options."""
+"""The options of `clbench train` and `clbench extend`, as the user gives them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from clbench.system.machine import available_cores
 from clbench.system.suggestions import did_you_mean
 
 SMALL = 32
-"""Pixels. On smaller images more threads than one wait for each other longer than they compute, above all if something
-else keeps a core busy."""
+"""Pixels. On smaller images, several threads wait for each other longer than they compute, above all if another process
+keeps a core busy."""
 
 Asked = TypeVar("Asked", bound="Common")
 
 
 def _fit_of(given: Any) -> Fit | None:
-    """Return the way of fitting by its name. Raises UsageError."""
+    """Return the way of fitting with this name. Raises UsageError."""
     how = next((each for each in FITS if each == given), None)
     if given is not None and how is None:
         raise UsageError(f"--fit must be crop, pad or stretch (got {given}){did_you_mean(str(given), FITS)}")
@@ -67,14 +67,14 @@ _FIT = Option("How images become square.", "crop|pad|stretch", unset="crop", par
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
-    """What both commands are asked for."""
+    """Options that both commands have."""
 
     images: Annotated[
         Path, Option("Images of the classes to learn: CLASS/*, or train/CLASS/* and test/CLASS/*.", "FOLDER")
     ]
     out: Annotated[Path, Option("Folder to write; it must not exist.", "DIR")]
     network: str | None = None
-    """The architecture; of `extend`, of a network from elsewhere, or the file of the one in `source`."""
+    """The architecture; for `extend`, that of a network from elsewhere, or the file of the one in `source`."""
 
     size: Annotated[int | None, Option("Height and width in pixels.", "N", unset="the network's own")] = None
     epochs: Annotated[int | None, Option("Passes over the images.", "N", unset="the recipe's")] = None
@@ -94,21 +94,21 @@ class Common:
         Option("Share of each class's images to test on, if there is no test part.", "SHARE", unset="0.2"),
     ] = None
     export: Annotated[
-        str | None, Option("Write the network for use without clbench, too.", "onnx|pt2|torchscript|safetensors")
+        str | None, Option("Also write the network for use without clbench.", "onnx|pt2|torchscript|safetensors")
     ] = None
     seed: Annotated[int, Option("Draws batches, new weights and held-out images.", "N")] = 0
     device: Annotated[str, DEVICE] = "auto"
     threads: Annotated[
         int | None,
-        Option("Threads to compute with; part of the identity.", "N", unset=f"1 up to {SMALL} px, else the cores"),
+        Option("Threads to compute with; part of the identity.", "N", unset=f"1 up to {SMALL} px, otherwise the cores"),
     ] = None
     data: Annotated[Path | None, DATA_FOLDER] = None
 
     @classmethod
     def from_python(cls: type[Asked], given: Mapping[str, Any], **others: Any) -> Asked:
-        """Return the request for options that Python gives, and for fields that are none.
+        """Return the request for options given in Python, and for `others`, fields that are not options.
 
-        None stands for what holds if an option is left out. Raises UsageError for one of the wrong type.
+        None means that an option is left out. Raises UsageError for an option of the wrong type.
         """
         known = options_of(cls)
         return cls(
@@ -116,33 +116,33 @@ class Common:
         )
 
     def threads_at(self, size: int) -> int:
-        """Return how many threads compute if images have so many pixels across."""
+        """Return the number of threads for images of `size` pixels in height and width."""
         if self.threads is not None:
             return self.threads
         return 1 if size <= SMALL else available_cores()
 
     @property
     def network_file(self) -> Path | None:
-        """The file of the network's architecture, if it is a user's."""
+        """The file of the network's architecture, if it is the user's own."""
         return Path(self.network) if self.network is not None and self.network.endswith(".py") else None
 
     @property
     def share_held_out(self) -> float:
-        """Share of each class's images that is tested on, if the folder has no test part."""
+        """Share of each class's images that is held out for testing, if the folder has no test part."""
         return 0.2 if self.held_out is None else self.held_out
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest(Common):
-    """What `clbench train` is asked for."""
+    """The options of `clbench train`."""
 
     network: Annotated[
         str, Option("Network, by name or file, timm:NAME or torchvision:NAME.", "NAME", accept=name_or_path)
-    ] = field()  # without a default of its own it would have that of the class above
+    ] = field()  # otherwise it would inherit the default of the class above
     weights: Annotated[
         str | None,
         Option(
-            "Weights that it starts from.",
+            "Initial weights.",
             "FILE|pretrained|none",
             unset="the network's own, if it has any",
             accept=name_or_path,
@@ -163,27 +163,27 @@ class TrainRequest(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtendRequest(Common):
-    """What `clbench extend` is asked for."""
+    """The options of `clbench extend`."""
 
     source: Path | None = None
-    """The folder of the network, as `train`, `extend` or `run --keep-networks` wrote it; None: it is from elsewhere."""
+    """The network's folder, written by `train`, `extend` or `run --keep-networks`; None if it is from elsewhere."""
 
     strategy: Annotated[
         Sequence[str],
         Option(
-            "Strategies, each of which is tried.",
+            "Strategies to try.",
             "NAME[:PRESET][,NAME…]|all",
             ("--strategy", "-s"),
-            unset="ncm if the network keeps its statistics, else imprint",
+            unset="ncm if the network keeps its statistics, otherwise imprint",
             parse=_strategies_in,
             accept=_strategies_of,
             repeated=True,
             default=None,
         ),
     ] = ()
-    old_test: Annotated[Path | None, Option("Test images of old classes, a few a class.", "FOLDER")] = None
+    old_test: Annotated[Path | None, Option("Test images of old classes, a few per class.", "FOLDER")] = None
     old_images: Annotated[Path | None, Option("Images of old classes to train on.", "FOLDER")] = None
-    unlabelled: Annotated[Path | None, Option("Any images, to compare answers before and after on.", "FOLDER")] = None
+    unlabelled: Annotated[Path | None, Option("Any images, to compare predictions before and after.", "FOLDER")] = None
     also_old: Annotated[
         bool,
         Option("Train on images of classes that the network knows, as those classes.", flags=("--also-old",)),
@@ -198,13 +198,13 @@ class ExtendRequest(Common):
     ] = None
     weights: Annotated[Path | None, Option("Its weights, head included: .safetensors or .pt.", "FILE")] = None
     classes: Annotated[
-        Path | None, Option("Its classes in the order of its outputs: a name a line, or JSON.", "FILE")
+        Path | None, Option("Its classes in the order of its outputs: a name per line, or JSON.", "FILE")
     ] = None
     head: Annotated[str | None, Option("Its last linear layer.", "NAME", unset="found by its shape")] = None
     mean: Annotated[
         tuple[float, ...] | None,
         Option(
-            "Mean of pixels in 0..1 that it expects subtracted.",
+            "Mean of pixels in 0..1 that it expects to be subtracted.",
             "M[,M,M]",
             parse=_channels_in,
             accept=_channels_of,
@@ -212,7 +212,12 @@ class ExtendRequest(Common):
     ] = None
     std: Annotated[
         tuple[float, ...] | None,
-        Option("What it expects them to be divided by.", "S[,S,S]", parse=_channels_in, accept=_channels_of),
+        Option(
+            "Standard deviation that it expects them to be divided by.",
+            "S[,S,S]",
+            parse=_channels_in,
+            accept=_channels_of,
+        ),
     ] = None
     fit: Annotated[Fit | None, _FIT] = None
     """None: as in the network's training, or cropped."""

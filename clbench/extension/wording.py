@@ -1,4 +1,4 @@
-"""What is said of networks and strategies, in lines for people."""
+"""Formats names, reasons and lineages as lines of text for the user."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from clbench.results.network_record import LineageStep
 
 
 def some(names: Sequence[str]) -> str:
-    """Return the first names of many: `cat, dog, … and 7 more`."""
+    """Return the first names of a list: `cat, dog, … and 7 more`."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def reasons_in_lines(left_out: Sequence[LeftOut]) -> list[str]:
-    """Return who is left out and why, a line for each reason: `er, icarl: it replays …`."""
+    """Return which strategies are left out and why, a line for each reason: `er, icarl: it replays …`."""
     by_reason: dict[str, list[str]] = {}
     for each in left_out:
         by_reason.setdefault(each.reason, []).append(each.strategy)
@@ -22,7 +22,7 @@ def reasons_in_lines(left_out: Sequence[LeftOut]) -> list[str]:
 
 
 def lineage_in_lines(steps: Sequence[LineageStep]) -> list[str]:
-    """Return where a network comes from, a line for each step: `extend, lwf, seed 0: 3 classes, 240 images: cat, …`."""
+    """Return the steps that made a network, a line for each: `extend, lwf, seed 0: 3 classes, 240 images: cat, …`."""
     lines = []
     for step in steps:
         how = [step.command, *([step.strategy] if step.strategy else [])]

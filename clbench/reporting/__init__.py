@@ -1,13 +1,13 @@
-"""Self-contained pages: the report that compares stored runs, with its figures and tables, and that of one network.
+"""Builds self-contained HTML pages: the report that compares stored runs, and that of a trained or extended network.
 
-    publication    reads runs, writes the report's folder         (what `clbench report` calls)
-    page           what the page has, for its template
-    document       a template as one HTML file that asks nothing of any network
-    sections       what the page says of one comparison: sentences, table, figures
+    publication    reads runs, writes the report's folder         (called by `clbench report`)
+    page           the content of the page, for its template
+    document       fills a template as one HTML file that loads nothing from elsewhere
+    sections       the page's section on one comparison: sentences, table, figures
     findings       the sentences, with numbers and intervals
-    figures        which panels a figure has, and their numbers
+    figures        the panels of each figure, and their numbers
     drawing        how each panel is drawn
-    labels         names in a drawing, shortened and kept apart
+    labels         names in a drawing, shortened and kept from overlapping
     rendering      a panel as SVG for the page; a figure as SVG, PNG and PDF files
     appearance     the colour, marker and dash of a strategy
     exports        the table as CSV, Markdown and LaTeX
@@ -17,5 +17,5 @@
     extension_findings  its sentences and lists
     extension_figures   its figures
 
-It reads results and nothing else: it trains nothing, and imports neither torch nor Avalanche.
+The package only reads results: it trains nothing, and imports neither torch nor Avalanche.
 """

@@ -1,4 +1,4 @@
-"""The figures of single classes, and of single domains, after the last experience."""
+"""Figures of the accuracy on each class, and on each domain, after the last experience."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from clbench.reporting.rendering import Panel
 from clbench.system.output import as_csv, legible
 
 _PER_PANEL = 25
-"""Classes below each other in a panel."""
+"""Classes in one panel, one below the other."""
 
 _DRAWN = 200
-"""Of more classes the first and the last are drawn."""
+"""If there are more classes, only the first and the last are drawn."""
 
 _NUMBERED = 400
-"""Cells of a figure that have their numbers in them; of more the colours alone keep the page small."""
+"""Up to this many cells, each shows its number; beyond it, colours alone keep the page small."""
 
 Accuracies = Sequence[Mapping[int, Estimate | None]]
-"""By class, one mapping for each strategy."""
+"""Accuracies by class, one mapping for each strategy."""
 
 
 def per_domain(comparison: Comparison) -> Figure:
@@ -41,7 +41,7 @@ def per_domain(comparison: Comparison) -> Figure:
         if ordered
         else "The order differs between seeds: domains are averaged by name."
     )
-    few = "" if drawn == names else f" Drawn are the first {len(drawn)} of {len(names)} domains."
+    few = "" if drawn == names else f" The first {len(drawn)} of {len(names)} domains are drawn."
     headings = ("domain", *(row.strategy for row in comparison.rows))
     title = "Accuracy on each domain at the end"
     return Figure("per-domain", title, (("All domains", panel),) if names else (), headings, rows, note + few)
@@ -70,11 +70,11 @@ def per_class(comparison: Comparison) -> Figure:
     )
     headings = ("class", "learned in experience", *(row.strategy for row in comparison.rows))
     order = (
-        "Classes are in the order in which they were learned, after the number of their experience."
+        "Classes are in the order in which they were learned, each preceded by the number of its experience."
         if brought
         else "The class order differs between seeds: classes are in the dataset's order."
     )
-    few = "" if shown == classes else f" Drawn are the first and the last {_DRAWN // 2} of {len(classes)} classes."
+    few = "" if shown == classes else f" The first and the last {_DRAWN // 2} of {len(classes)} classes are drawn."
     text = _class_csv(comparison, classes, accuracies, brought)
     return Figure("per-class", "Accuracy on each class at the end", panels, headings, rows, order + few, text)
 

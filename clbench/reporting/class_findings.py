@@ -1,4 +1,4 @@
-"""What the figures of single classes and domains show, in sentences."""
+"""Sentences that say what the figures of single classes and domains show."""
 
 from __future__ import annotations
 

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BY_CLASS = 20
-"""With more classes the matrix is of experiences."""
+"""With more classes, the matrix is by experience."""
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """A matrix of samples (rows: what they are; columns: what they are taken for), and what a row of it stands for."""
+    """A matrix of samples (rows: true; columns: predicted), and what a row of it stands for."""
 
     row: Row
     by_class: NDArray[Any]
     counts: NDArray[Any]
-    """The same, or by experience."""
+    """The same counts, or those by experience."""
 
     names: tuple[str, ...]
     unit: str
@@ -40,7 +40,7 @@ class _Shown:
 
 
 def confusion(comparison: Comparison) -> Figure:
-    """Which classes are taken for which, or those of which experience; no panels without an evaluation at the end."""
+    """Confusions of classes, or of experiences; no panels without an evaluation at the end."""
     shown = _shown(comparison)
     panels = tuple(
         (each.row.title, matrix_panel(each.row.title, each.shares, each.names, each.names, each.unit)) for each in shown
@@ -66,15 +66,15 @@ def finding(comparison: Comparison) -> str:
         ]
         if wrong:
             share, i, j = max(wrong)
-            named = f"{each.unit} {each.names[i]} for {each.names[j]}"
-            told.append(f"{each.row.strategy} takes {100 * share:.0f} % of {named}")
+            named = f"{each.unit} {each.names[i]} as {each.names[j]}"
+            told.append(f"{each.row.strategy} predicts {100 * share:.0f} % of {named}")
         else:
-            told.append(f"{each.row.strategy} takes none for another")
+            told.append(f"{each.row.strategy} makes none")
     return f"The most frequent error: {'; '.join(told)}."
 
 
 def _shown(comparison: Comparison) -> list[_Shown]:
-    """Return the matrices of the lower reference and the highest remedy; if there is neither, of what ends highest."""
+    """Return the matrices of the lower reference and the best remedy; if there is neither, of the best strategy."""
     measured = [row for row in comparison.rows if row.estimates["final_accuracy"]]
     lower = lower_reference(measured)
     remedies = [row for row in measured if row.is_remedy]
@@ -102,8 +102,7 @@ def matrix_panel(
 ) -> Panel:
     """Return the panel of a matrix, whose size and margins depend on how many names it has and how long they are.
 
-    `names` are those of the rows, `answers` those of the columns; `divided` has a line before that row and one before
-    that column.
+    `names` label the rows, `answers` the columns; `divided` draws a line before that row and one before that column.
     """
     across, down = ([short(name, 8) for name in each] for each in (answers, names))
     cell = min(0.24, 4.8 / len(across))
@@ -119,7 +118,7 @@ def matrix_panel(
 
 
 def _csv(comparison: Comparison, shown: Sequence[_Shown]) -> str:
-    """Return a row for each two classes of which one was taken for the other, or for itself, at least once."""
+    """Return a row for each pair of true and predicted class that occurred at least once."""
     ids = class_ids(comparison)
     lines: list[list[object]] = [["strategy", "n", "class", "class_name", "predicted", "predicted_name", "samples"]]
     for each in shown:

@@ -1,4 +1,4 @@
-"""A template filled as one HTML file that asks nothing of any network."""
+"""Fills a template as one self-contained HTML file, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def fill(template: str, **values: Any) -> str:
-    """Return a template, with the style and the script of every page, filled with values.
+    """Return a template filled with values, including the style and the script that all pages share.
 
-    Every text is escaped; the drawings, which are our own, are put in as they are.
+    All text is escaped; the drawings, which are our own, are inserted as is.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -39,7 +39,7 @@ def fill(template: str, **values: Any) -> str:
         **values,
         style=Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
-        # Styles are attributes of the drawings too; scripts are the page's one, by its hash. Nothing is fetched.
+        # Drawings have style attributes too; the page's one script is allowed by its hash. Nothing is fetched.
         policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'",
     )
@@ -49,11 +49,11 @@ _RIGHT_TO_LEFT = "\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U
 
 
 def readable(text: str) -> str:
-    """Return the text with its right-to-left words set apart, so that the numbers after them stay where they are."""
+    """Return the text with its right-to-left words isolated, so that the numbers after them stay in place."""
     text = "\n".join(map(legible, text.expandtabs().split("\n")))
     return re.sub(f"[{_RIGHT_TO_LEFT}]+( +[{_RIGHT_TO_LEFT}]+)*", "\u2068\\g<0>\u2069", text)
 
 
 def unbroken(text: str) -> str:
-    """Return the text with its numbers bound to their signs and units, so that no line ends between them."""
+    """Return the text with non-breaking spaces between numbers and their signs and units."""
     return re.sub(r"(?<=\d) (?=[%±×])", "\u00a0", text)

@@ -1,4 +1,4 @@
-"""How each figure is drawn on a pair of axes, in percent; experiences are counted from 1."""
+"""Draws each figure on a pair of axes, in percent; experiences are counted from 1."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LEFT_TO_RIGHT = "\u200e"
-"""Around a name, Hebrew or Arabic as it may be, it keeps the number behind it there."""
+"""Put around a name, which may be Hebrew or Arabic, it keeps the number after the name in place."""
 
 
 SINGLE_SEEDS = 20
-"""Seeds that are drawn each by itself; of more only the mean and its interval."""
+"""Up to this many seeds are drawn individually; beyond it, only the mean and its interval are."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def draw_curves(
     label: str = "accuracy, %",
     without: Sequence[int] = (),
 ) -> None:
-    """A line per row from experience `start` on: seeds thin, if not too many, mean thick, names at the ends.
+    """Draw a line per row from experience `start` on: seeds thin, if not too many, mean thick, name at the end.
 
-    A band is the t-interval from three or more seeds. `without` are the experiences in which nothing can be defined, as
-    none of their classes is new.
+    A band is the t-interval from three or more seeds. `without` are the experiences for which the value is undefined,
+    since none of their classes is new.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -79,7 +79,7 @@ def draw_curves(
             axes.plot(
                 xs, ys, linewidth=2, marker=look.marker, markersize=5, markevery=marker_every, **_line_style(look)
             )
-            if len(curve.seeds) <= 2:  # of two, 12.7 standard errors to either side would hide all lines
+            if len(curve.seeds) <= 2:  # with two, bands of 12.7 standard errors would hide all lines
                 continue
             made = [each for x in xs if (each := curve.estimates[x - 1])]
             low = [100 * (each.mean - (each.half_width or 0)) for each in made]
@@ -107,7 +107,7 @@ def draw_curves(
 
 
 def _shade(axes: Axes, without: Sequence[int]) -> None:
-    """Shade the experiences, counted from 0, that bring no class, and say so in the longest stretch of them."""
+    """Shade the experiences, counted from 0, without new classes, and label the longest stretch of them."""
     starts = [i for i in without if i - 1 not in without]
     stretches = [(i, next(j for j in itertools.count(i) if j + 1 not in without)) for i in starts]
     for first, last in stretches:
@@ -150,9 +150,9 @@ def _pieces(values: Sequence[float | None]) -> Iterator[tuple[list[int], list[fl
 def _name_lines(
     axes: Axes, ends: Sequence[tuple[Row, int, Estimate]], guessing: tuple[int, Sequence[float]] | None
 ) -> None:
-    """Write each row's name and last value beside the end of its line, apart from each other.
+    """Write each row's name and last value next to the end of its line, without overlaps.
 
-    `guessing` has the last experience, and what guessing gets right after each.
+    `guessing` is the last experience, and the chance level after each.
     """
     named: list[tuple[float, float, str, Any]] = [
         (
@@ -208,7 +208,7 @@ def draw_cost(axes: Axes, *, title: str, comparison: Comparison, column: str) ->
             continue
         look = appearance(row)
         half = None if final.half_width is None else 100 * final.half_width
-        x = max(spent.mean, 0.01) if column == "seconds" else spent.mean  # a logarithm has no place for 0
+        x = max(spent.mean, 0.01) if column == "seconds" else spent.mean  # 0 has no logarithm
         axes.errorbar(
             x,
             100 * final.mean,
@@ -246,7 +246,7 @@ def _plain_log_ticks(axes: Axes, text: Callable[[float, float], str]) -> None:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     steps = (1.0, 2.0, 5.0) if high / low < 100 else (1.0,)
     ticks = [tick for power in decades for step in steps if low <= (tick := step * 10.0**power) <= high]
-    # In so narrow a range that one of them is left, a few at equal distances; more would be on each other.
+    # If the range is so narrow that at most one is left: a few at equal distances; more would overlap.
     axes.xaxis.set_major_locator(FixedLocator(ticks) if len(ticks) > 1 else MaxNLocator(4))
     axes.xaxis.set_major_formatter(text)
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -260,7 +260,7 @@ def draw_settings(
     columns: tuple[str, str] = ("final_accuracy", "task_incremental_accuracy"),
     readings: Sequence[Setting] = ("class_incremental", "task_incremental"),
 ) -> None:
-    """Two accuracies of each row, filled and hollow, and what guessing gives in each of the `readings`."""
+    """Draw two accuracies of each row, filled and hollow, and the chance level in each of the `readings`."""
     axes.set_title(title, x=-0.6)
     chance = comparison.rows[0].runs[0].facts.chance
     for setting in readings:

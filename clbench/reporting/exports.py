@@ -1,4 +1,4 @@
-"""The table of a comparison for other programs: CSV with full numbers, Markdown and LaTeX as it is shown."""
+"""Exports the table of a comparison: CSV with full precision, Markdown and LaTeX as displayed."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _LATEX = {
     "…": r"\dots{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
-    "[": "{[}",  # after the end of a line it would be that line's optional argument, as the star its variant
+    "[": "{[}",  # after a line break it would start an optional argument; a star would select a variant
     "*": "{*}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 _PRINTED = "ÆØŁŒæøłœßıȷ‘’“”—·•¡¿£§¶©®°±²³¹½¼¾µ×÷ªº¬†‡€™→"
 _ACCENTS = "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"
-"""What pdflatex prints without a package; any other character stops it."""
+"""Accents of letters that pdflatex prints without a package; any other character stops it."""
 
 
 def as_csv(comparison: Comparison) -> str:
-    """Return a row per strategy: mean and half width of the interval of each column, differences, p-values, seeds."""
+    """Return a row per strategy: mean and half-width of the interval of each column, differences, p-values, seeds."""
     estimated = [name for column in (*COLUMNS, "intransigence") for name in (column, f"{column}_half_width")]
     differences = ["to_lower", "to_lower_half_width", "to_lower_p", "to_lower_p_holm"]
     differences += ["to_best", "to_best_half_width", "to_best_p"]
@@ -59,7 +59,7 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def as_markdown(comparison: Comparison) -> str:
-    """Return the table as it is shown, with its warnings and notes, for a README."""
+    """Return the table as displayed, with its warnings and notes, for a README."""
     columns = headings(comparison)
     lines = [[_markdown(text) for text in columns.values()], ["---"] * len(columns)]
     lines += [[_markdown(text) for text in cells(row, columns).values()] for row in comparison.rows]
@@ -69,7 +69,7 @@ def as_markdown(comparison: Comparison) -> str:
 
 
 def as_latex(comparison: Comparison) -> str:
-    """Return the table as it is shown, for the package booktabs."""
+    """Return the table as displayed, for the package booktabs."""
     columns = headings(comparison)
     lines = [[latex_text(text) for text in cells(row, columns).values()] for row in comparison.rows]
     return latex_table(comparison.title, f"l{'r' * (len(columns) - 1)}", list(columns.values()), lines)
@@ -84,10 +84,10 @@ _SHORT = {
 
 
 def as_short_latex(comparison: Comparison) -> str:
-    """Return the columns that a paper has, for the text width of an article; the best of each is in bold.
+    """Return the columns that papers usually show, for the text width of an article; the best of each is in bold.
 
-    The upper reference is not called the best, nor what has a constant cross-entropy. Names are in a column of a fixed
-    width, in which they break at spaces and after signs; a word that is too long for it is shortened.
+    The upper reference is not counted as best, nor is a strategy with a constant cross-entropy. Names are in a column
+    of fixed width, in which they break at spaces and after signs; words that are too long for it are shortened.
     """
     contenders = [row for row in comparison.rows if row.may_be_best]
     best = {column: _best(contenders, column) for column in _SHORT}
@@ -110,13 +110,13 @@ def _best(rows: Sequence[Row], column: str) -> float | None:
 
 
 def _rounded(row: Row, column: str) -> float | None:
-    """Return the mean as it is shown, so that what looks equal is."""
+    """Return the mean as displayed, so that values that look equal are equal."""
     made = row.estimates[column]
     return round(100 * made.mean, 1) if made else None
 
 
 def latex_table(title: str, columns: str, names: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    """Return a table for the package booktabs; the cells of `lines` are LaTeX, title and names of columns are not."""
+    """Return a table for the package booktabs; the cells of `lines` are LaTeX, title and column names are not."""
     return "\n".join(
         [
             f"% {_one_line(title)}",
@@ -133,12 +133,12 @@ def latex_table(title: str, columns: str, names: Iterable[str], lines: Iterable[
 
 
 def latex_text(text: str) -> str:
-    """Return the text with all that LaTeX would take for more than text escaped, and ? for what it cannot print."""
+    """Return the text with LaTeX's special characters escaped, and ? for characters that it cannot print."""
     return "".join(_LATEX.get(each) or _greek(each) or (each if _is_printed(each) else "?") for each in _one_line(text))
 
 
 def _greek(character: str) -> str | None:
-    """Return LaTeX's name of a Greek letter: of all small ones, and of the capitals that have one."""
+    """Return LaTeX's command for a Greek letter: for all small ones, and for the capitals that have one."""
     if character not in "ΓΘΛΞΠΣΥΦΨΩαβγδεζηθικλμνξπρστυφχψω":
         return None
     name = unicodedata.name(character).rpartition(" ")[2].replace("LAMDA", "LAMBDA").lower()

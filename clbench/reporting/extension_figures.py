@@ -1,4 +1,4 @@
-"""The figures of an extended network: each class before and after, and which class is taken for which."""
+"""Figures for the page of an extended network: accuracy per class before and after, and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 _BEFORE, _OLD, _NEW = "#808080", "#0072B2", "#D55E00"
 
 _EACH = 40
-"""Of more old or new classes those that tell most are drawn, and a histogram of all."""
+"""If there are more old or new classes, the most informative ones are drawn, and a histogram of all."""
 
 _PER_PANEL = 20
-"""Classes below each other in a panel."""
+"""Classes in one panel, one below the other."""
 
 _IN_MATRIX = 30
-"""With more classes a matrix could not be read; there is the list."""
+"""With more classes a matrix would be illegible; the list remains."""
 
 _ROOM = 13.0
-"""Of a class's name in a drawing, in em."""
+"""Width of a class's name in a drawing, in em."""
 
 
 @dataclass(frozen=True)
 class ClassShares:
-    """What of one class's test images was recognized; None where it cannot be judged."""
+    """The shares of one class's test images that are recognized; None if it cannot be judged."""
 
     of: JudgedClass
     before: Proportion | None
@@ -42,12 +42,12 @@ class ClassShares:
 
     @property
     def change(self) -> float | None:
-        """What was gained, or lost where it is negative, as a share of the test images."""
+        """The gain, or the loss if negative, as a share of the test images."""
         return self.after.value - self.before.value if self.before and self.after else None
 
 
 def class_shares(kept: Candidate) -> list[ClassShares]:
-    """Return what of each class was recognized, in the order of the scores."""
+    """Return the recognized shares of each class, in the order of the scores."""
     return [
         ClassShares(
             each,
@@ -65,7 +65,7 @@ def main_figure(result: ExtensionResult) -> bytes:
 
 
 def per_class(result: ExtensionResult) -> Figure:
-    """Accuracy on each class with its interval: old ones before and after, new ones after; without panels if none."""
+    """Accuracy on each class with its interval: old ones before and after, new ones after; no panels without any."""
     shares = class_shares(result.kept)
     judged = [each for each in shares if each.after]
     old = sorted((each for each in judged if not each.of.is_new), key=lambda each: each.change or 0)
@@ -77,7 +77,7 @@ def per_class(result: ExtensionResult) -> Figure:
         if drawn is not old:
             panels.append(_histogram("All old classes: change", [100 * (each.change or 0) for each in old], _OLD, -100))
             notes.append(
-                f"Drawn are the {len(drawn)} of {len(old)} old classes that changed most, and a histogram of all."
+                f"The {len(drawn)} of {len(old)} old classes that changed most are drawn, and a histogram of all."
             )
     if new:
         drawn = new if len(new) <= _EACH else new[:_PER_PANEL]
@@ -88,14 +88,14 @@ def per_class(result: ExtensionResult) -> Figure:
             panels.append(_histogram("All new classes" if result.old_classes else "All classes", values, _NEW, 0))
             kind = "new classes" if result.old_classes else "classes"
             notes.append(
-                f"Drawn are the {len(drawn)} of {len(new)} {kind} with the lowest accuracy, and a histogram of all."
+                f"The {len(drawn)} of {len(new)} {kind} with the lowest accuracy are drawn, and a histogram of all."
             )
     title = "Each class before and after" if old else "Each new class" if result.old_classes else "Each class"
     return Figure("per-class", title, tuple(panels), *_numbers(result, shares), " ".join(notes))
 
 
 def _most_changed(old: Sequence[ClassShares]) -> list[ClassShares]:
-    """Return the classes that changed most, those that lost first; `old` begins with what lost most."""
+    """Return the classes that changed most, those that lost first; `old` is sorted from the largest loss on."""
     most = sorted(old, key=lambda each: -abs(each.change or 0))[:_PER_PANEL]
     return [each for each in old if each in most]
 
@@ -150,7 +150,7 @@ def _panels(title: str, shares: Sequence[ClassShares]) -> list[tuple[str, Panel]
 
 
 def _draw_classes(axes: Axes, *, title: str, shares: Sequence[ClassShares], names: Sequence[str]) -> None:
-    """A row per class from the top: before as a ring, after as a dot below it, each on the line of its interval."""
+    """Draw a row per class from the top: before as a ring, after as a dot below it, each on its interval's line."""
     axes.set_title(title)
     axes.title.set_x(0)
     for row, each in enumerate(shares):
@@ -180,11 +180,11 @@ def _histogram(title: str, values: Sequence[float], colour: str, low: int) -> tu
 
 
 def _draw_histogram(axes: Axes, *, title: str, values: Sequence[float], colour: str, low: int) -> None:
-    """Number of classes by accuracy, or by its change if `low` is -100, in steps of 10 from `low` to 100."""
+    """Draw the number of classes by accuracy, or by its change if `low` is -100, in steps of 10 from `low` to 100."""
     from matplotlib.ticker import MaxNLocator
 
     changes = low < 0
-    # A change of 0 has a step of its own, from -5 to 5; the last step of accuracies has 100 too.
+    # Changes near 0 have their own bin, from -5 to 5; the last bin of accuracies includes 100.
     edges = [step - 5 for step in range(-100, 111, 10)] if changes else list(range(0, 101, 10))
     axes.hist(values, bins=edges, color=colour, rwidth=0.9)
     label = "change, points" if changes else "accuracy, %"
@@ -193,8 +193,8 @@ def _draw_histogram(axes: Axes, *, title: str, values: Sequence[float], colour: 
 
 
 def confusion_matrix(result: ExtensionResult) -> Figure:
-    """Which class is taken for which; without panels for many classes, or without test images."""
-    title, panel_title = "Which class is taken for which", "Share of each class, %"
+    """Test images by true and predicted class; no panels for many classes, or without test images."""
+    title, panel_title = "Which class is mistaken for which", "Share of each class, %"
     classes = result.kept.classes
     tested = [each for each in classes if each.test_images]
     if not tested or len(classes) > _IN_MATRIX:
@@ -206,7 +206,7 @@ def confusion_matrix(result: ExtensionResult) -> Figure:
     divided = (sum(not each.is_new for each in tested), len(result.old_classes)) if result.old_classes else None
     panel = matrix_panel(panel_title, shares, names, answers, "class", divided)
     rows = tuple((name, *(f"{value:,}" for value in line)) for name, line in zip(names, counts, strict=True))
-    note = "A row for each class with test images, a column for each answer; a row sums to 100 %."
+    note = "A row for each class with test images, a column for each predicted class; a row sums to 100 %."
     if divided is not None:
-        note += " White lines divide old classes from new ones."
+        note += " White lines separate old classes from new ones."
     return Figure("confusion", title, ((panel_title, panel),), ("shown", *map(brief, answers)), rows, note)

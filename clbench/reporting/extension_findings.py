@@ -1,4 +1,4 @@
-"""What the page of an extended network says in words: the answer, what was lost, and who is taken for whom."""
+"""Sentences and lists for the page of an extended network: result, losses, agreement and confusions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from clbench.results.extension_result import Agreement, Candidate, ChangedAnswer
 from clbench.system.tables import listed
 
 _NAMED = 5
-"""Classes that a sentence names; of more, how many there are."""
+"""Most classes that a sentence names; the others are counted."""
 
 MOST_CONFUSED = 10
-"""Confusions of a kind that are listed."""
+"""Most confusions of a kind that are listed."""
 
 MOST_CHANGED = 24
-"""Images with another answer that are shown."""
+"""Most images with a changed prediction that are shown."""
 
 
 def named(names: Sequence[str]) -> str:
@@ -53,7 +53,7 @@ def points(change: float) -> str:
 
 @dataclass(frozen=True)
 class Tile:
-    """A number that is seen first, with what it is above and what it rests on below."""
+    """A number at the top of the page, with its label above and its basis below."""
 
     label: str
     value: str
@@ -70,7 +70,7 @@ class Means:
 
 
 def means(candidate: Candidate) -> Means:
-    """Return what a candidate keeps of the old classes and knows of the new ones."""
+    """Return a candidate's mean accuracies on old classes, before and after, and on new ones."""
     old, new = candidate.old_classes, candidate.new_classes
     return Means(
         mean_proportion([(each.correct_before or 0, each.test_images) for each in old]),
@@ -80,7 +80,7 @@ def means(candidate: Candidate) -> Means:
 
 
 def made_by(result: ExtensionResult) -> str:
-    """Return what was done: which network, which classes, which strategy, with what images of old classes."""
+    """Return what was done: to which network, with which classes, strategy and images of old classes."""
     if not result.old_classes:
         return (
             f"was trained on {counted(result.kept.train_images, 'image')} of {classes(len(result.new_classes))} "
@@ -95,14 +95,14 @@ def made_by(result: ExtensionResult) -> str:
 
 
 def outcome(result: ExtensionResult) -> str:
-    """Return what came of it, in a sentence or two."""
+    """Return the outcome, in a sentence or two."""
     found, kept = means(result.kept), result.kept
     kind = ("new class" if len(result.new_classes) == 1 else "new classes") if result.old_classes else "test images"
     new = f"Accuracy on the {kind} is {percent(found.new)}." if found.new else ""
     if not result.old_classes:
-        return new or "How accurate it is cannot be judged, since there are no test images."
+        return new or "Its accuracy cannot be judged, since there are no test images."
     if not new:
-        new = f"How accurate it is on the {kind} cannot be judged, since there are no test images."
+        new = f"Its accuracy on the {kind} cannot be judged, since there are no test images."
     if found.before and found.after:
         change = found.after.value - found.before.value
         moved = "stayed at" if abs(change) < 0.0005 else f"went from {percent(found.before)} to"
@@ -113,13 +113,13 @@ def outcome(result: ExtensionResult) -> str:
 def _unlabelled(found: Agreement | None) -> str:
     if not found or not found.images:
         return ""
-    taken = f"{counted(found.taken_by_new, 'is', 'are')} answered with a new class"
+    taken = f"{counted(found.taken_by_new, 'is', 'are')} assigned to a new class"
     same = percent(found.same / found.images)
-    return f" Of {counted(found.images, 'unlabelled image')} {same} get the same answer as before, and {taken}."
+    return f" Of {counted(found.images, 'unlabelled image')}, {same} get the same prediction as before, and {taken}."
 
 
 def tiles(result: ExtensionResult) -> list[Tile]:
-    """Return the numbers that are seen first."""
+    """Return the numbers at the top of the page."""
     found, kept = means(result.kept), result.kept
     made = []
     old, new = kept.old_classes, kept.new_classes
@@ -151,11 +151,11 @@ def _of(count: int, agreement: Agreement) -> Proportion | None:
 
 
 def unjudged(result: ExtensionResult) -> str:
-    """Return which classes cannot be judged, where others can; nothing if all or none can."""
+    """Return which classes cannot be judged, if others can; nothing if all or none can."""
     names = [each.name for each in result.kept.classes if not each.test_images]
     if not names or len(names) == len(result.kept.classes):
         return ""
-    if result.old_classes and not result.kept.old_classes:  # which is said by itself
+    if result.old_classes and not result.kept.old_classes:  # which has an alert already
         names = [each.name for each in result.kept.classes if each.is_new and not each.test_images]
     has = "has" if len(names) == 1 else "have"
     return f"{classes(len(names))} {has} no test images and cannot be judged: {named(names)}." if names else ""
@@ -165,7 +165,7 @@ def unjudged(result: ExtensionResult) -> str:
 
 
 def changes(result: ExtensionResult) -> str:
-    """Return how many old classes are recognized less often, more often and as often; nothing without test images."""
+    """Return how many old classes are recognized less, more and equally often; nothing without test images."""
     moved = [each.change for each in class_shares(result.kept) if each.change is not None]
     if not moved:
         return ""
@@ -173,7 +173,7 @@ def changes(result: ExtensionResult) -> str:
     return (
         f"Of {counted(len(moved), 'old class', 'old classes')} with test images, {less or 'none'} "
         f"{'is' if less < 2 else 'are'} recognized less often than before, {more:,} more often and "
-        f"{len(moved) - less - more:,} as often."
+        f"{len(moved) - less - more:,} equally often."
     )
 
 
@@ -195,7 +195,7 @@ AGREEMENT_HEADINGS = ("images", "compared", "same answer, %", "same among old cl
 
 
 def agreement(kept: Candidate) -> list[tuple[str, ...]]:
-    """Return how far the answers are the old network's, a row for each kind of images."""
+    """Return how often the predictions are the old network's, a row for each kind of images."""
     rows = []
     for name, found in (("unlabelled", kept.on_unlabelled), ("test images of new classes", kept.on_new)):
         if found and found.images:
@@ -215,7 +215,7 @@ class ConfusionList:
 
     title: str
     none: str
-    """What is said if there are none."""
+    """The text if there are none."""
 
     rows: tuple[tuple[str, str, str, str], ...]
     """The class shown, the answer, how many images, and of how many."""
@@ -225,20 +225,20 @@ class ConfusionList:
 
 
 def confusion_lists(result: ExtensionResult) -> list[ConfusionList]:
-    """Return which classes are taken for which, old and new ones apart; of a first network, all together."""
+    """Return which classes are mistaken for which, old and new ones apart; of a first network, all together."""
     tested = {each.is_new for each in result.kept.classes if each.test_images}
     new = {each.name: each.is_new for each in result.kept.classes}
     wrong = [each for each in result.kept.confusion if each.true != each.answer]
     if not result.old_classes:
-        none = "No test image is taken for another class."
-        return [_confusion_list(result, "Classes taken for others", none, wrong)] if tested else []
+        none = "No test image is mistaken for another class."
+        return [_confusion_list(result, "Classes mistaken for others", none, wrong)] if tested else []
     kinds = [
-        (False, True, "Old classes taken for new ones", "No test image of an old class is answered with a new one."),
-        (True, False, "New classes taken for old ones", "No test image of a new class is answered with an old one."),
+        (False, True, "Old classes mistaken for new ones", "No test image of an old class is mistaken for a new one."),
+        (True, False, "New classes mistaken for old ones", "No test image of a new class is mistaken for an old one."),
     ]
     if len(result.new_classes) > 1:
-        none = "No test image of a new class is answered with another new one."
-        kinds.append((True, True, "New classes taken for each other", none))
+        none = "No test image of a new class is mistaken for another new one."
+        kinds.append((True, True, "New classes mistaken for each other", none))
     made = []
     for shown, answered, title, none in kinds:
         if shown in tested:
@@ -265,7 +265,7 @@ SUMMARY_HEADINGS = ("images of", "tested", "right", "wrong: an old class", "wron
 
 
 def confusion_summary(result: ExtensionResult) -> list[tuple[str, ...]]:
-    """Return what became of the test images of old and of new classes, as counts."""
+    """Return how the test images of old and of new classes were classified, as counts."""
     kept = result.kept
     new = {each.name: each.is_new for each in kept.classes}
     rows = []
@@ -281,11 +281,11 @@ def confusion_summary(result: ExtensionResult) -> list[tuple[str, ...]]:
     return rows
 
 
-# -- images that changed their answer ---------------------------------------------------------------------------------
+# -- images whose prediction changed ----------------------------------------------------------------------------------
 
 
 def alternative_text(changed: ChangedAnswer) -> str:
-    """Return what stands for the picture."""
+    """Return the text alternative of the picture."""
     showed = "an unlabelled image" if changed.true is None else f"showed {changed.true}"
     return f"{showed}, before: {changed.before}, now: {changed.after}"
 

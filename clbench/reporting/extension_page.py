@@ -1,4 +1,4 @@
-"""The page of `clbench extend` and `clbench train`: what the network knew, what it knows now, and what was lost."""
+"""Builds the HTML page that `clbench extend` and `clbench train` write about a network: what it learned and lost."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ _STEPS = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What the page says besides result.json; no number depends on it."""
+    """Facts on the page that are not in result.json; no number depends on them."""
 
     environment: Environment
-    """On what it was made, and when it was finished."""
+    """The machine and software it was made with, and when it was finished."""
 
     weights_sha256: str = ""
-    """Hash of all tensors of the network that came out."""
+    """Hash of all tensors of the resulting network."""
 
     step_id: str = ""
-    """By which its network.json, and the pages of networks that come of it, name this step."""
+    """Identifies this step in its network.json, and on the pages of networks made from it."""
 
     strategy_doc: str = ""
-    """What the chosen strategy's file says of itself."""
+    """The docstring of the chosen strategy's file."""
 
     strategy_formula: str = ""
-    """The loss of its preset, as the file writes it."""
+    """The loss of its preset, as written in the file."""
 
 
 def extension_page(
     result: ExtensionResult, thumbnails: Mapping[tuple[str, str], bytes], command: str, facts: Facts
 ) -> str:
-    """Return the page, one HTML file that asks nothing of any network.
+    """Return the page, one self-contained HTML file.
 
-    `thumbnails` has PNG or JPEG files by role and image of what changed its answer; an image without one is described
-    in words. `command` repeats it all.
+    `thumbnails` has PNG or JPEG files of images whose prediction changed, by role and image; an image without one is
+    described in words. `command` reproduces the result.
     """
     kept = result.kept
     return fill(
@@ -142,7 +142,7 @@ def _shown(figure: Figure) -> Shown | None:
 
 @dataclass(frozen=True)
 class StrategyTable:
-    """Every strategy that was tried, with the columns in which there is anything to say."""
+    """Every strategy that was tried, with the columns that have any values."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, bool, tuple[Cell, ...]], ...]
@@ -150,7 +150,7 @@ class StrategyTable:
 
 
 def _strategies(result: ExtensionResult) -> StrategyTable | None:
-    """Return the table; None for a first network by the only strategy, of which there is nothing to compare."""
+    """Return the table; None for a first network by a single strategy, with nothing to compare."""
     if not result.old_classes and len(result.candidates) == 1 and not result.left_out:
         return None
     of_each = [_strategy_cells(candidate, bool(result.old_classes)) for candidate in result.candidates]
@@ -186,12 +186,12 @@ def _share(value: float | None) -> Cell:
     return Cell("–") if value is None else Cell(f"{100 * value:.1f}", value)
 
 
-# -- images that changed their answer ---------------------------------------------------------------------------------
+# -- images whose prediction changed ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class ShownImage:
-    """An image that changed its answer, with its picture as a `data:` address if there is one."""
+    """An image whose prediction changed, with its picture as a `data:` URL if there is one."""
 
     changed: ChangedAnswer
     name: str
@@ -212,7 +212,7 @@ def _changed(changed: ChangedAnswer, thumbnails: Mapping[tuple[str, str], bytes]
 
 @dataclass(frozen=True)
 class Step:
-    """A command that made the network, or made it learn more."""
+    """A command that made the network, or added classes to it."""
 
     what: str
     strategy: str
@@ -276,7 +276,7 @@ def _images(result: ExtensionResult) -> list[tuple[str, ...]]:
 
 
 def _purpose(result: ExtensionResult, role: Role) -> str:
-    """Return what images are for; of a first network all classes are new, which is not said."""
+    """Return what images are for; of a first network all classes are new, which goes without saying."""
     return _PURPOSES[role] if result.old_classes else _PURPOSES[role].removesuffix(" of new classes")
 
 
@@ -292,7 +292,7 @@ def _hashes(result: ExtensionResult, facts: Facts) -> list[tuple[str, str]]:
 
 
 def _took(candidate: Candidate) -> str:
-    """Return how long a candidate trained, in words."""
+    """Return the length of a candidate's training, in words."""
     if not candidate.gradient_steps:
         return f"no gradient steps, in {duration(candidate.seconds)}"
     return (

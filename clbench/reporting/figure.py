@@ -1,4 +1,4 @@
-"""A figure: the panels that are drawn, and the numbers that are in them."""
+"""Defines a figure of a report page: its panels, and their numbers as a table."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Figure:
     key: str
     title: str
     panels: tuple[tuple[str, Panel], ...]
-    """Each with the title that names it."""
+    """Each panel with its title."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
     note: str = ""
-    """What is to be known of the drawing, as that it has some of the rows only."""
+    """A remark on the drawing, for example that it shows only some of the rows."""
 
     csv: str = ""
-    """The full numbers behind it, if neither the table of the comparison nor data.csv has them."""
+    """The full-precision numbers, if neither the table of the comparison nor data.csv has them."""

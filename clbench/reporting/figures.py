@@ -1,6 +1,6 @@
-"""What is drawn: each figure as panels, with the numbers that are in it.
+"""Builds the figures of a comparison: each as panels to draw, with its numbers as a table.
 
-Values are shares in [0, 1] and shown in percent. Experiences are counted from 1, as people count what was learned.
+Values are shares in [0, 1], shown in percent. Experiences are counted from 1, as the number of experiences learned.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from clbench.results.stored_run import StoredRun
 from clbench.system.tables import readable_bytes
 
 LEGIBLE = 8
-"""Lines in one panel that can be told apart; of more rows the references and the highest remedies are drawn."""
+"""Most lines in one panel that can be told apart; of more rows the references and the best remedies are drawn."""
 
 
 def curves(comparison: Comparison, values: Callable[[StoredRun], Sequence[float | None]]) -> list[Curve]:
-    """Return a curve per row of what `values` gives of a run, a value per experience."""
+    """Return a curve per row: what `values` returns for each of its runs, a value per experience."""
     found = []
     for row in comparison.rows:
         seeds = tuple(tuple(values(run)) for run in row.runs)
@@ -45,7 +45,7 @@ def curves(comparison: Comparison, values: Callable[[StoredRun], Sequence[float 
 
 
 def drawn(comparison: Comparison) -> list[Row]:
-    """Return the rows that are drawn where all share a panel: all, or the references and the highest remedies."""
+    """Return the rows that are drawn if all share a panel: all, or the references and the best remedies."""
     if len(comparison.rows) <= LEGIBLE:
         return comparison.rows
     references = [row for row in comparison.rows if row.reference]
@@ -55,11 +55,13 @@ def drawn(comparison: Comparison) -> list[Row]:
 
 
 def _shown(comparison: Comparison, found: Sequence[Curve]) -> tuple[list[Curve], str]:
-    """Return the curves that are drawn, with what is to be said if they are not all."""
+    """Return the curves that are drawn, with a note if some are left out."""
     rows = drawn(comparison)
     if len(rows) == len(comparison.rows):
         return list(found), ""
-    said = f"Drawn are {len(rows)} of {len(comparison.rows)} strategies: references, and what ends highest."
+    said = (
+        f"Only {len(rows)} of {len(comparison.rows)} strategies are drawn: the references and those that end highest."
+    )
     return [curve for curve in found if curve.row in rows], said
 
 
@@ -74,12 +76,12 @@ def experiences(comparison: Comparison) -> int:
 
 
 def without_classes(comparison: Comparison) -> list[int]:
-    """Return the experiences, from 0, that bring no class: old ones come again, or more images of them."""
+    """Return the experiences, counted from 0, without new classes: old ones return, or more images of them come."""
     return [i for i, size in enumerate(comparison.spec.scenario.classes_per_experience) if not size]
 
 
 def chance_after(comparison: Comparison) -> Sequence[float]:
-    """Return what guessing among the classes seen gets right, after every experience."""
+    """Return the chance level among the classes seen, after every experience."""
     return comparison.rows[0].runs[0].facts.chance[comparison.spec.scenario.setting]
 
 
@@ -94,16 +96,18 @@ def all_figures(comparison: Comparison) -> list[Figure]:
     return [figure for draw in own if (figure := draw(comparison)).panels]
 
 
-_BANDS = "Thick lines are means and thin ones single seeds; bands are 95 % intervals, left out where they say nothing."
+_BANDS = (
+    "Thick lines are means and thin ones single seeds; bands are 95 % intervals, left out where they are uninformative."
+)
 _TWO_SEEDS = (
     "Thick lines are means and thin ones the two seeds. A 95 % interval from two seeds is 12.7 standard errors to "
-    "either side: it stands in the table, and no band is drawn."
+    "either side: it is given in the table, and no band is drawn."
 )
-_MANY_BANDS = "Lines are means over the seeds; bands are 95 % intervals, left out where they say nothing."
+_MANY_BANDS = "Lines are means over the seeds; bands are 95 % intervals, left out where they are uninformative."
 
 
 def _bands(comparison: Comparison) -> str:
-    """Return what lines and bands are; one seed needs no words."""
+    """Return what lines and bands are; nothing for one seed."""
     if len(comparison.seeds) <= 1:
         return ""
     if len(comparison.seeds) == 2:
@@ -145,12 +149,12 @@ def old_and_new(comparison: Comparison) -> Figure:
 
 
 def within(comparison: Comparison) -> Figure:
-    """Accuracy between the gradient steps of experiences, of runs that were evaluated there."""
+    """Accuracy within experiences, of runs that were evaluated between gradient steps."""
     return accuracy_within(comparison, drawn(comparison))
 
 
 def each_alone(comparison: Comparison) -> Figure:
-    """Old-class and new-class accuracy again, with a small panel for each of many strategies."""
+    """Old-class and new-class accuracy again, in small panels, one for each strategy."""
     old, new = (curves(comparison, metric(name)) for name in ("old_accuracy", "new_accuracy"))
     panels = []
     for before, after in zip(old, new, strict=True):
@@ -191,7 +195,7 @@ def seen(comparison: Comparison) -> Figure:
 
 def forgetting(comparison: Comparison) -> Figure:
     """Forgetting after every experience."""
-    title = "Forgetting: best earlier accuracy less the present one"
+    title = "Forgetting: best earlier accuracy minus the current one"
     found = curves(comparison, metric("forgetting_after"))
     few, note = _shown(comparison, found)
     panel = Panel(partial(draw_curves, title=title, found=few, start=1, label="forgetting, points"))
@@ -202,7 +206,7 @@ def forgetting(comparison: Comparison) -> Figure:
 
 def errors(comparison: Comparison) -> Figure:
     """Share of the old classes' test samples that are predicted as one of the newest classes."""
-    title = "Old-class samples taken for the newest classes"
+    title = "Old-class samples predicted as the newest classes"
     found = curves(comparison, metric("recency_bias"))
     few, note = _shown(comparison, found)
     without, label = without_classes(comparison), "share of old-class samples, %"
@@ -213,7 +217,7 @@ def errors(comparison: Comparison) -> Figure:
 
 
 def stability_and_plasticity(comparison: Comparison) -> Figure:
-    """Old-class against new-class accuracy after the last experience, if that brings new classes."""
+    """Old-class against new-class accuracy after the last experience, if that has new classes."""
     name = "Stability against plasticity"
     if not comparison.spec.scenario.classes_per_experience[-1]:
         return Figure("stability-plasticity", name, (), (), ())
@@ -258,7 +262,7 @@ def cost(comparison: Comparison) -> Figure:
 
 
 def settings(comparison: Comparison) -> Figure:
-    """Final accuracy of the same runs without and with the sample's experience given."""
+    """Final accuracy of the same runs without and with the experience of each sample given."""
     title = "Without (filled) and with (hollow) the sample's experience given"
     height = 0.9 + 0.27 * len(comparison.rows)
     draw = partial(draw_settings, title=title, comparison=comparison)
@@ -272,7 +276,7 @@ def settings(comparison: Comparison) -> Figure:
 
 
 def mean_matrix(row: Row) -> list[list[float | None]]:
-    """Return the mean over seeds of R[i][j], E rows of E; None above the diagonal and where it was not evaluated."""
+    """Return the mean over seeds of R[i][j], E×E; None above the diagonal and where nothing was evaluated."""
     stacked = [run.metric("accuracy_matrix") for run in row.runs]
     made = [[estimate(cell) for cell in zip(*lines, strict=True)] for lines in zip(*stacked, strict=True)]
     return [[cell.mean if cell else None for cell in line] for line in made]
@@ -290,7 +294,7 @@ def _curve_table(
 
 
 _NAME = 8.0
-"""Room for the name of an experience beside a matrix, in em."""
+"""Room for the name of an experience next to a matrix, in em."""
 
 
 def _matrix_panel(title: str, means: Sequence[Sequence[float | None]], names: Sequence[str]) -> Panel:
@@ -298,6 +302,8 @@ def _matrix_panel(title: str, means: Sequence[Sequence[float | None]], names: Se
     names = [short(name, _NAME) for name in names]
     longer = 0.09 * max(0, max(map(len, names)) - 2)
     margins = {"left": 0.5 + longer, "right": 0.75, "top": 0.32, "bottom": 0.48 + longer}
-    title = short(title, 7.2 * (side + margins["right"]))  # em in the room over the axes and right of them
+    title = short(
+        title, 7.2 * (side + margins["right"])
+    )  # width, in em, of the space above and to the right of the axes
     width, height = side + margins["left"] + margins["right"], side + margins["top"] + margins["bottom"]
     return Panel(partial(draw_matrix, title=title, means=means, names=names), width=width, height=height, **margins)

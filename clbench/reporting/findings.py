@@ -1,4 +1,4 @@
-"""What a comparison shows, in sentences with numbers and intervals; each says only what its numbers do."""
+"""Writes the findings of a comparison as sentences with numbers and intervals; each claims no more than its numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clbench.system.tables import listed, readable_bytes
 def answer(comparison: Comparison) -> str:
     """Return the result in one short sentence; the table has the numbers with their intervals."""
     if not comparison.seeds:
-        return "The strategies have no seed in common, so nothing here tells which of them is better."
+        return "The strategies have no seed in common, so these runs cannot show which of them is better."
     measured = [row for row in comparison.rows if row.estimates["final_accuracy"]]
     if not measured:
         return "No result after the last experience."
@@ -39,7 +39,7 @@ def _final(row: Row) -> str:
 
 
 def _best_of(comparison: Comparison, remedies: Sequence[Row], lower: Row | None) -> str:
-    """Return the highest remedy, called so only if it is one of several, and above guessing and the lower reference."""
+    """Return the best remedy, called highest only if it is one of several and above chance and the lower reference."""
     best = remedies[-1]
     bound = _bound(comparison, best, lower, "final_accuracy")
     if bound:
@@ -55,7 +55,7 @@ def _doubt(comparison: Comparison, best: Row) -> str:
     if not tied:
         return ""
     if len(comparison.seeds) == 1:
-        return f", with {_some(tied)}"
+        return f", tied with {_some(tied)}"
     if comparison.testable:
         return f"; {_some(tied)} may be as good"
     return f"; {len(comparison.seeds)} seeds are too few to test that"
@@ -70,7 +70,7 @@ def _guessing(comparison: Comparison) -> float:
 
 
 def _bound(comparison: Comparison, row: Row, lower: Row | None, column: str) -> tuple[str, str] | None:
-    """Return what the row does not exceed, as shown, with its percentage: guessing, or the lower reference."""
+    """Return what the row does not exceed, as displayed, with its percentage: guessing, or the lower reference."""
     value = round(_mean(row.estimates[column]), 3)
     if value <= _guessing(comparison):
         return "guessing", f"{100 * _guessing(comparison):.1f}"
@@ -84,9 +84,9 @@ def _reference(rows: Sequence[Row], kind: str) -> Row | None:
 
 
 def _highest(comparison: Comparison, column: str, verb: str, what: str) -> str:
-    """Return which remedy has most in a column: `of 2 remedies lwf learns most of the new classes, 48.0 %`.
+    """Return which remedy is highest in a column: `of 2 remedies, lwf learns most of the new classes, 48.0 %`.
 
-    A single remedy is told next to the lower reference; none has most if that, or guessing, has as much.
+    A single remedy is given next to the lower reference; none is highest if that, or guessing, reaches as much.
     """
     rows = [row for row in comparison.rows if row.estimates[column]]
     remedies = [row for row in rows if row.is_remedy]
@@ -101,7 +101,7 @@ def _highest(comparison: Comparison, column: str, verb: str, what: str) -> str:
     if len(equal) == len(remedies):
         return f"all {len(remedies)} remedies {_plural(verb)} {percent(best.estimates[column])} % of {what}"
     verb = verb if len(equal) == 1 else _plural(verb)
-    return f"of {len(remedies)} remedies {_some(equal)} {verb} most of {what}, {percent(best.estimates[column])} %"
+    return f"of {len(remedies)} remedies, {_some(equal)} {verb} most of {what}, {percent(best.estimates[column])} %"
 
 
 def _plural(verb: str) -> str:
@@ -109,7 +109,7 @@ def _plural(verb: str) -> str:
 
 
 MANY = 8
-"""Of more rows a sentence tells the references and the highest remedies; the numbers under the figure have all."""
+"""Of more rows, a sentence has the references and the best remedies only; the figure's table lists all."""
 
 
 def _told(rows: Sequence[Row], column: str, unit: str = " %") -> str:
@@ -130,7 +130,7 @@ def rest(rows: Sequence[Row]) -> str:
     return f", and {left_out} others" if left_out else ""
 
 
-NO_NEW_CLASS = "The last experience brings no new class."
+NO_NEW_CLASS = "The last experience has no new class."
 
 
 def old_and_new(comparison: Comparison) -> str:
@@ -170,29 +170,29 @@ def _lost(row: Row) -> bool:
 
 
 def each_alone(comparison: Comparison) -> str:
-    """Return what the lines are in the small panels of one strategy each."""
-    return "Means over the seeds: old classes solid, new classes dashed, guessing dotted. What ends highest is last."
+    """Return what the lines in the small panels of single strategies are."""
+    return "Means over the seeds: old classes solid, new classes dashed, guessing dotted. The highest is last."
 
 
 def within(comparison: Comparison) -> str:
-    """Return the finding of the figure of accuracy within experiences: how far old classes fall."""
+    """Return the finding of the figure of accuracy within experiences: how far that on old classes drops."""
     rows = [row for row in comparison.rows if row.estimates["stability_gap"]]
     if not rows:
-        return "How far old classes fall is undefined here: it takes two experiences and an evaluation after each."
+        return "The stability gap is undefined here: it requires two experiences and an evaluation after each."
     told = _told(rows, "stability_gap", " points")
-    return f"Old classes fall, within an experience, below where they were before it (stability gap): {told}."
+    return f"Drop in accuracy on old classes within an experience, below its value before it (stability gap): {told}."
 
 
 def seen(comparison: Comparison) -> str:
     """Return the finding of the figure of accuracy over all classes seen: its mean over the experiences."""
     rows = [row for row in comparison.rows if row.estimates["average_incremental_accuracy"]]
     if not rows:
-        return "Its mean is undefined here: it takes an evaluation after each experience."
+        return "Its mean is undefined here: it requires an evaluation after each experience."
     return f"Mean over the experiences: {_told(rows, 'average_incremental_accuracy')}."
 
 
 def matrices(comparison: Comparison) -> str:
-    """Return the finding of the accuracy matrices: what became of the first experience."""
+    """Return the finding of the accuracy matrices: the accuracy on the first experience, then and at the end."""
     last = experiences(comparison) - 1
     if last == 0:
         return "One experience: a single cell each."
@@ -202,7 +202,7 @@ def matrices(comparison: Comparison) -> str:
         first, now = means[0][0], means[last][0]
         if first is not None and now is not None:
             fates.append(f"{row.strategy} from {100 * first:.0f} to {100 * now:.0f}")
-    text = "A bright diagonal over dark cells is forgetting: learned well, then lost."
+    text = "A bright diagonal above dark cells shows forgetting: learned well, then lost."
     told = f"{', '.join(fates)} %{rest(comparison.rows)}"
     return f"{text} Accuracy on the first experience, from when it was learned to the end: {told}."
 
@@ -211,16 +211,16 @@ def forgetting(comparison: Comparison) -> str:
     """Return the finding of the figure of forgetting."""
     rows = [row for row in comparison.rows if row.estimates["forgetting"]]
     if not rows:
-        return "Undefined here: it takes two experiences and an evaluation after each."
+        return "Undefined here: it requires two experiences and an evaluation after each."
     remedies = [row for row in rows if row.is_remedy]
-    told = f"Forgotten after the last experience: {_told(rows, 'forgetting', ' points')}."
+    told = f"Forgetting after the last experience: {_told(rows, 'forgetting', ' points')}."
     if len(remedies) < 2:
         return told
     least = min(remedies, key=lambda row: _mean(row.estimates["forgetting"]))
     new = least.estimates["new_accuracy"]
     # What was never learned cannot be forgotten.
     learned = new is not None and new.mean > _guessing(comparison)
-    return f"{told} Of {len(remedies)} remedies {least.strategy} forgets least." if learned else told
+    return f"{told} Of {len(remedies)} remedies, {least.strategy} forgets least." if learned else told
 
 
 def _mean(value: Estimate | None) -> float:
@@ -232,14 +232,14 @@ def stability_and_plasticity(comparison: Comparison) -> str:
     """Return the finding of the figure of old against new classes."""
     rows = [row for row in comparison.rows if row.is_remedy and row.estimates["old_accuracy"]]
     if not rows:
-        return "Both corners at once, top right, is the goal; the upper reference shows how near one can come."
+        return "The goal is the top right corner, high on both axes; the upper reference shows how close one can get."
     old = _highest(comparison, "old_accuracy", "keeps", "the old classes")
     new = _highest(comparison, "new_accuracy", "learns", "the new ones")
     return f"{old[0].upper()}{old[1:]}; {new}." if old.startswith(("of", "none", "all")) else f"{old}; {new}."
 
 
 def errors(comparison: Comparison) -> str:
-    """Return the finding of the figure of old-class samples that are taken for the newest classes."""
+    """Return the finding of the figure of old-class samples that are predicted as the newest classes."""
     shares = []
     for row in few(comparison.rows):
         values = [run.metric("recency_bias")[-1] for run in row.runs]
@@ -247,10 +247,10 @@ def errors(comparison: Comparison) -> str:
             shares.append((fmean(values), row.strategy))
     if not shares:
         none_new = not comparison.spec.scenario.classes_per_experience[-1]
-        return NO_NEW_CLASS if none_new else "Undefined here: it takes two experiences."
+        return NO_NEW_CLASS if none_new else "Undefined here: it requires two experiences."
     told = ", ".join(f"{name} {100 * share:.0f} %" for share, name in sorted(shares, reverse=True))
     told += rest(comparison.rows)
-    return f"Share of the old classes' test samples that is taken for one of the newest classes at the end: {told}."
+    return f"Share of the old classes' test samples that is predicted as one of the newest classes at the end: {told}."
 
 
 def cost(comparison: Comparison) -> str:
@@ -278,10 +278,8 @@ def settings(comparison: Comparison) -> str:
     if not gaps:
         return "No strategy was evaluated after the last experience."
     gap, name, one_mean, other_mean = max(gaps)
-    numbers = (
-        f"{100 * one_mean:.1f} % over all classes, {100 * other_mean:.1f} % when told which experience a sample is from"
-    )
-    easier = "The networks are the same; the second question is easier, and they were not trained for it."
+    numbers = f"{100 * one_mean:.1f} % over all classes, {100 * other_mean:.1f} % given the experience of each sample"
+    easier = "The networks are the same; the second task is easier, and they were not trained for it."
     if len(gaps) == 1:
         return f"{name}: {numbers}. {easier}"
     return f"The widest gap is {name}'s: {numbers}. {easier}" if gap > 0 else f"No strategy gains. {easier}"

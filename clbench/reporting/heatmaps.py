@@ -1,4 +1,4 @@
-"""How the heat maps are drawn, in percent on one scale from 0 to 100."""
+"""Draws the heat maps, in percent on one scale from 0 to 100."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def draw_matrix(axes: Axes, *, title: str, means: Sequence[Sequence[float | None]], names: Sequence[str]) -> None:
-    """Accuracy on each experience of these names, from left to right, after each, from top to bottom."""
+    """Draw accuracy on each experience (left to right, by name) after each experience (top to bottom)."""
     import numpy as np
     import seaborn
 
@@ -23,7 +23,7 @@ def draw_matrix(axes: Axes, *, title: str, means: Sequence[Sequence[float | None
         vmin=0,
         vmax=100,
         cmap="cividis",
-        annot=count <= 25,  # in smaller cells the numbers would run into each other
+        annot=count <= 25,  # in smaller cells the numbers would overlap
         fmt=".0f",
         annot_kws={"size": 8 if count <= 10 else 5},
         xticklabels=shown,
@@ -49,9 +49,9 @@ def draw_classes(
     starts: Sequence[int],
     numbered: bool,
 ) -> None:
-    """A row per class, a column per strategy, and a line above each row of `starts`, where an experience begins.
+    """Draw a row per class, a column per strategy, and a line above each row in `starts`, where an experience begins.
 
-    With the numbers in the cells, or with a colour bar.
+    Either the cells show their numbers, or there is a colour bar.
     """
     import numpy as np
     import seaborn
@@ -90,9 +90,9 @@ def draw_confusion(
     unit: str,
     divided: tuple[int, int] | None = None,
 ) -> None:
-    """A row per true class or experience, a column per what its samples are taken for, as shares of the row.
+    """Draw a row per true class or experience and a column per predicted one, as shares of the row.
 
-    `divided` has a line before that row and one before that column.
+    `divided` draws a line before that row and one before that column.
     """
     import numpy as np
     import seaborn
@@ -105,7 +105,7 @@ def draw_confusion(
         vmin=0,
         vmax=100,
         cmap="cividis",
-        annot=numbers if len(answers) <= 25 else None,  # in smaller cells the numbers would run into each other
+        annot=numbers if len(answers) <= 25 else None,  # in smaller cells the numbers would overlap
         fmt="",
         annot_kws={"size": 7 if len(answers) <= 12 else 5},
         xticklabels=list(answers),
@@ -117,7 +117,7 @@ def draw_confusion(
         axes.axhline(divided[0], color="white", linewidth=2)
         axes.axvline(divided[1], color="white", linewidth=2)
     axes.set_title(title)
-    axes.set(xlabel="taken for", ylabel=f"true {unit}")
+    axes.set(xlabel="predicted", ylabel=f"true {unit}")
     axes.tick_params(length=0, labelsize=8)
     axes.tick_params(axis="x", labelrotation=90)
     axes.tick_params(axis="y", labelrotation=0)

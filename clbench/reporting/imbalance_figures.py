@@ -1,4 +1,4 @@
-"""The figure of classes that have unequally many training images: from the most frequent to the rarest."""
+"""The figure for imbalanced training data: accuracy on each class, from the most frequent to the rarest."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _PER_PANEL = 25
-"""Classes below each other in a panel."""
+"""Classes in one panel, one below the other."""
 
 _DRAWN = 200
-"""Of more classes the most frequent and the rarest are drawn."""
+"""If there are more classes, only the most frequent and the rarest are drawn."""
 
 
 def imbalance(comparison: Comparison) -> Figure:
-    """Training images of each class beside its accuracy at the end, and the means over samples and over classes."""
+    """Training images of each class and its accuracy at the end, and the means over samples and over classes."""
     key, name = "imbalance", "Frequent and rare classes"
     if comparison.training_imbalance <= UNEQUAL:
         return Figure(key, name, (), (), ())
@@ -47,13 +47,11 @@ def imbalance(comparison: Comparison) -> Figure:
         (_label(comparison, of_rows[0][rank], rank), f"{of_rows[0][rank].images:,.0f}", *_percents(of_rows, rank))
         for rank in ranks
     )
-    note = (
-        "Classes go from the one with the most training images to that with the fewest; their numbers are beside them."
-    )
+    note = "Classes are sorted from most to fewest training images; the numbers of images are next to the names."
     if of_rows[0][0].class_id is None:
-        note += " Which class is how frequent differs between seeds: those of equal rank are averaged."
+        note += " The order of classes by frequency differs between seeds: classes of equal rank are averaged."
     if shown != ranks:
-        note += f" Drawn are the {_DRAWN // 2} most frequent and the {_DRAWN // 2} rarest of {len(ranks)} classes."
+        note += f" The {_DRAWN // 2} most frequent and the {_DRAWN // 2} rarest of {len(ranks)} classes are drawn."
     return Figure(key, name, tuple(panels), headings, rows, note, _csv(comparison, of_rows))
 
 
@@ -90,7 +88,7 @@ def _means(comparison: Comparison) -> tuple[str, Panel]:
 
 
 def draw_images(axes: Axes, *, title: str, images: Sequence[float]) -> None:
-    """A bar per class, on a logarithmic scale if some have few of the most frequent one's images."""
+    """Draw a bar per class, on a logarithmic scale if the numbers of images differ widely."""
     axes.set_title(title)
     axes.bar(range(1, len(images) + 1), images, width=0.8, color=axes.xaxis.label.get_color(), alpha=0.45)
     axes.set(xlabel="rank of the class", ylabel="images", xlim=(0.3, len(images) + 0.7))
@@ -101,14 +99,14 @@ def draw_images(axes: Axes, *, title: str, images: Sequence[float]) -> None:
 
 
 def finding(comparison: Comparison) -> str:
-    """Return how much of the frequent and of the rare classes each strategy gets right."""
+    """Return each strategy's accuracy on the frequent and on the rare classes."""
     told = []
     for row in comparison.rows:
         half = len(classes := by_frequency(row)) // 2
         parts = [_mean(classes[:half]), _mean(classes[-half:])]
         if None not in parts:
             told.append(f"{row.strategy} {parts[0]:.0f} and {parts[1]:.0f} %")
-    times = f"The most frequent class has {comparison.training_imbalance:,.0f} times the images of the rarest."
+    times = f"The most frequent class has {comparison.training_imbalance:,.0f} times as many images as the rarest."
     said = (
         f" Mean accuracy on the more frequent and on the rarer half of the classes: {', '.join(told)}." if told else ""
     )

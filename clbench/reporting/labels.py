@@ -1,4 +1,4 @@
-"""Labels in a drawing: shortened to the room there is, and written next to the points they name."""
+"""Places labels in a drawing: shortens them to fit, and writes them next to their points without overlaps."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _IN_SENTENCE = 24.0
 """Room for a name in a sentence, in em."""
 
 _AT_THE_LEFT = {"relpos": (0, 0.5)}
-"""Where a leader meets its label, so that it does not run through others."""
+"""Where a leader line meets its label, so that it does not cross other labels."""
 
 
 def short(label: str, room: float) -> str:
-    """Return a label at most `room` em wide; what is left out of the middle is an ellipsis."""
+    """Return a label at most `room` em wide, with an ellipsis for what is cut from its middle."""
     label = "".join(character if character.isprintable() else "�" for character in label)
     if sum(map(_em, label)) <= room:
         return label
@@ -43,20 +43,20 @@ def _beginning(text: str, room: float) -> str:
 
 @cache
 def _em(character: str) -> float:
-    """Return the width of a character in em: that of DejaVu Sans, which is wide, and 1 in a script of wide ones."""
+    """Return a character's width in em: as in DejaVu Sans, which is wide, or 1 for East Asian wide characters."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
     if unicodedata.east_asian_width(character) in "WF":
         return 1.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a character that the font lacks is measured as the box that stands for it
+        warnings.simplefilter("ignore")  # a character missing from the font is measured as its replacement box
         size = FontProperties(family="DejaVu Sans", size=1000)
         return text_to_path.get_text_width_height_descent(character, size, ismath=False)[0] / 1000
 
 
 def label_points(axes: Axes, labels: Sequence[tuple[float, float, str, Any]], least_gap: float = _LABEL_GAP) -> None:
-    """Write labels beside the axes, apart from each other, each with a line to the point x, y that it names.
+    """Write labels next to the axes without overlaps, each with a line to the point x, y that it names.
 
     `least_gap` is in heights of the axes.
     """
@@ -84,7 +84,7 @@ def label_points(axes: Axes, labels: Sequence[tuple[float, float, str, Any]], le
 
 
 def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Return heights as near as can be to `values` that are `gap` apart and, if they fit, within `low` and `high`.
+    """Return heights as near as possible to `values`, at least `gap` apart and, if they fit, within `low` and `high`.
 
     The least squares solution: neighbours that would overlap are pooled into a block around their mean.
     """

@@ -1,4 +1,4 @@
-"""The page of the comparison: one HTML file, from what the sections say."""
+"""Defines the content of the report page, and renders it as one HTML file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from clbench.reporting.sections import Published, Section
 
 @dataclass(frozen=True)
 class Content:
-    """All that the page says."""
+    """Everything on the page."""
 
     sections: Sequence[Section]
     across: Sequence[ShownAcross]
     alerts: Sequence[str]
-    """What is failed, missing, damaged or unequal."""
+    """Anything that failed, or is missing, damaged or unequal."""
 
     facts: Sequence[str]
     """Dates, versions, device and seeds, in a few words each."""
@@ -27,17 +27,17 @@ class Content:
     methods: Sequence[Method]
     surroundings: Sequence[tuple[str, str]]
     remedies: bool
-    """Whether something is done against forgetting in any of the runs."""
+    """Whether any of the runs uses a remedy against forgetting."""
 
     downloads: bool
-    """Whether figures, tables and sources lie next to the page as files, which it then links to."""
+    """Whether figures, tables and sources are files next to the page, which it then links to."""
 
     compared: int
     """How many runs are compared."""
 
     run_headings: Sequence[str]
     run_rows: Sequence[Sequence[str]]
-    """Each of the runs; none if they are too many for a page, and then they are in tables/runs.csv."""
+    """One row per run; none if there are too many for a page: they are then in tables/runs.csv."""
 
 
 def render(content: Content) -> str:

@@ -1,4 +1,4 @@
-"""Where the numbers come from: the methods as their files describe them, the commands, and the machines."""
+"""Collects where the numbers come from: the methods as their files describe them, the commands, and the machines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from clbench.results.stored_run import StoredRun
 
 @dataclass(frozen=True)
 class Setting:
-    """A hyper-parameter of a run beside what its file says of it."""
+    """A hyper-parameter of a run, with its description from the strategy's file."""
 
     name: str
     value: str
@@ -40,15 +40,15 @@ class Method:
     label: str
     doc: str
     variant: str
-    """The source of the preset in use, the paper that the file names, or the first words after its `Variant:`."""
+    """The source of the preset in use, the paper named in the file, or the first words after its `Variant:`."""
 
     formula: str
-    """The loss of the preset in use, as the file writes it; empty where the strategy has none."""
+    """The loss of the preset in use, as written in the file; empty if the strategy has none."""
 
     settings: tuple[Setting, ...]
     sha256: str
     file: str
-    """Path of its source within the report; empty if the results folder has not got it."""
+    """Path of its source within the report; empty if the results folder does not have it."""
 
     source: bytes
 
@@ -64,14 +64,14 @@ def methods(comparisons: Iterable[Comparison]) -> list[Method]:
 
 
 def method(row: Row) -> Method:
-    """Return the method of a row, from the source that its runs carry."""
+    """Return the method of a row, from the source stored with its runs."""
     run = row.runs[0]
     strategy, said, source = run.spec.strategy, run.facts.strategy, run.source
     declared = {each.name: each for each in said.hyper_parameters}
     return Method(
         anchor=f"method-{slug(row.strategy)}-{_digest(strategy)}",
         label=row.strategy,
-        doc=said.doc or f"The file says nothing of itself{f' ({said.problem})' if said.problem else ''}.",
+        doc=said.doc or f"The file has no description{f' ({said.problem})' if said.problem else ''}.",
         variant=said.variant if strategy.preset else _paper(said.doc) or said.variant,
         formula=said.formula,
         settings=tuple(_setting(name, value, declared.get(name)) for name, value in strategy.config.items()),
@@ -82,7 +82,7 @@ def method(row: Row) -> Method:
 
 
 def _paper(doc: str) -> str:
-    """Return the paper with which the line `Source:` of a docstring begins; empty if it begins otherwise.
+    """Return the paper at the start of a docstring's line `Source:`; empty if it starts with anything else.
 
     The first words after `Variant:` would be half a sentence: `shrunk once`.
     """
@@ -91,7 +91,7 @@ def _paper(doc: str) -> str:
 
 
 def _digest(strategy: StrategySpec) -> str:
-    """Return what tells a strategy in one configuration from all others, also where their names make one slug."""
+    """Return a digest that identifies a strategy in one configuration, even if several names give the same slug."""
     return hashlib.sha256(json.dumps(to_json(strategy), sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -107,7 +107,7 @@ def _shown(default: Any) -> str:
 
 
 def slug(text: str) -> str:
-    """Return the text with nothing in it that a path or an anchor could not have."""
+    """Return the text without characters that a path or an anchor cannot have."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:60] or "unnamed"
 
 
@@ -115,7 +115,7 @@ def slug(text: str) -> str:
 
 
 def commands(comparison: Comparison) -> list[str]:
-    """Return the commands that make the runs of a comparison; several where a strategy is in several configurations."""
+    """Return the commands that make the runs of a comparison; several if a strategy has several configurations."""
     runs = [run for row in comparison.rows for run in row.runs]
     return [command_line(section) for section in asked_for(runs).sections]
 
@@ -124,7 +124,7 @@ def commands(comparison: Comparison) -> list[str]:
 
 
 def surroundings(runs: Sequence[StoredRun]) -> list[tuple[str, str]]:
-    """Return on what the runs were made, as names and values; where runs differ, every value is given."""
+    """Return the machine and software of the runs as names and values; if runs differ, every value is given."""
     values: dict[str, set[str]] = {}
     for run in runs:
         for name, value in described(run.environment, run.spec.device):
@@ -149,6 +149,6 @@ def described(known: Environment, device: str) -> list[tuple[str, str]]:
 
 
 def dates(runs: Sequence[StoredRun]) -> str:
-    """Return the day, or the first and the last day, on which the runs were made; nothing where it is not known."""
+    """Return the day, or the first and the last day, on which the runs were made; nothing if it is not known."""
     days = sorted({run.environment.finished[:10] for run in runs if run.environment.finished})
     return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else ""

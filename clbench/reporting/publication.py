@@ -1,4 +1,4 @@
-"""Reads stored runs and writes the report of them: `clbench report`, and `clbench.report` from Python."""
+"""Reads stored runs and writes their report, for `clbench report` and for `clbench.report` in Python."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from clbench.system.output import as_csv, legible
 
 _ENTRIES = {"index.html", "data.csv", "study.toml", "figures", "tables", "methods"}
 _BEFORE = "-before"
-"""At the end of the name of a report while another takes its place."""
+"""Suffix of a report's name while it is being replaced."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ def write_report(
 ) -> Report:
     """Write the report of the runs in `places`, folders and packs, to the folder `out`.
 
-    By default that is reports/NAME of the one place, or reports/comparison.
+    The default is reports/NAME for a single place, otherwise reports/comparison.
 
-    The runs and the figures are taken through `watch`, which may show how far it is. Raises UsageError where there is
-    nothing to report, MachineError where `out` cannot be written or is no report.
+    The runs and the figures are iterated through `watch`, which may show progress. Raises UsageError if there is
+    nothing to report, MachineError if `out` cannot be written or is not a report.
     """
     runs, unreadable = read_all(places, watch)
     chosen = selection.of(runs)
@@ -145,20 +145,20 @@ def _facts(runs: Sequence[StoredRun], comparisons: Sequence[Comparison], known: 
 def _require_report_or_nothing(target: Path) -> None:
     try:
         if target.exists() and not (target.is_dir() and {path.name for path in target.iterdir()} <= _ENTRIES):
-            raise MachineError(f"{target} holds something else than a report", "Choose another folder with --out.")
+            raise MachineError(f"{target} contains something other than a report", "Choose another folder with --out.")
         if target.exists() and target.samefile("."):
-            raise MachineError(f"{target} is the working folder, which no report replaces", "Name another with --out.")
+            raise MachineError(f"{target} is the working folder, which is never replaced", "Name another with --out.")
     except OSError as error:
         raise _cannot("read", target, error) from error
 
 
 def _publish(target: Path, files: dict[str, bytes]) -> None:
-    """Put the files in the place of the report that was there before, whole or not at all; a link to it stays one."""
+    """Replace the report that was there before, completely or not at all; a link to it remains a link."""
     target = Path(os.path.realpath(target))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(target.with_name(f".{target.name}.lock"))
-        Path(lock.lock_file).touch()  # or filelock would try for ever where it cannot be made
+        Path(lock.lock_file).touch()  # otherwise filelock would retry forever if the file cannot be created
         with lock:
             _clear_up(target)
             built = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
@@ -177,9 +177,9 @@ def _publish(target: Path, files: dict[str, bytes]) -> None:
 
 
 def _clear_up(target: Path) -> None:
-    """Remove what was built and not published, by a command that was killed too; a report that it had moved comes back.
+    """Remove what was built but not published, also by a command that was killed; restore a report that it had moved.
 
-    Only for who holds the lock.
+    Only for the holder of the lock.
     """
     left = re.compile(rf"\.{re.escape(target.name)}-[0-9a-f]{{8}}({_BEFORE})?")
     for path in sorted(target.parent.iterdir()):

@@ -1,4 +1,4 @@
-"""Drawn panels as SVG for the page, and whole figures as SVG, PNG and PDF files; the same bytes for the same input."""
+"""Renders panels as SVG for the page, and figures as SVG, PNG and PDF files; the same input gives the same bytes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ElementTree.register_namespace("", _SVG.strip("{}"))
 ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 
 _FOREGROUND = "#010203"
-"""Stands for the colour of the text around a figure, so that dark mode and print apply to it."""
+"""Placeholder for the colour of the text around a figure, so that dark mode and print apply to it."""
 
 _STYLE: Any = {
-    "text.parse_math": False,  # a name with dollar signs is a name
+    "text.parse_math": False,  # dollar signs in a name are plain text
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
     "font.size": 9,
@@ -53,13 +53,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Rendered:
-    """A figure in the forms that a report has."""
+    """A figure in the formats that a report uses."""
 
     files: dict[str, bytes]
-    """By file ending: svg, png and pdf, each of all panels."""
+    """By file ending: svg, png and pdf, each with all panels."""
 
     panels: tuple[str, ...]
-    """Each panel by itself, an `<svg>` element that takes the page's text colour."""
+    """Each panel by itself, as an `<svg>` element that takes the page's text colour."""
 
 
 def render(panels: Sequence[Panel], name: str, title: str, descriptions: Sequence[tuple[str, str]]) -> Rendered:
@@ -102,7 +102,7 @@ def _inline_svg(panel: Panel, name: str, title: str, description: str) -> str:
         f"{_SVG}svg",
         {
             "viewBox": drawing.attrib["viewBox"],
-            # What matplotlib says for every element of the page, for those of this drawing only.
+            # Matplotlib styles every element of the page; this applies to the elements of this drawing only.
             "style": f"width:{panel.width:g}in;stroke-linejoin:round;stroke-linecap:butt",
             "role": "img",
             "aria-labelledby": f"{name}-title",
@@ -113,7 +113,7 @@ def _inline_svg(panel: Panel, name: str, title: str, description: str) -> str:
         ElementTree.SubElement(root, f"{_SVG}{tag}", {"id": f"{name}-{part}"}).text = text
     root.extend(element for element in drawing if element.find(f"{_SVG}style") is None)
     svg = ElementTree.tostring(root, encoding="unicode").replace(_FOREGROUND, "currentColor")
-    # Matplotlib numbers its groups (axes_1, text_2) from the beginning in every drawing; nothing refers to them.
+    # Matplotlib numbers its groups (axes_1, text_2) from 1 again in every drawing; nothing refers to them.
     return _rounded(re.sub(r' id="[A-Za-z][A-Za-z0-9.]*_[0-9]+"', "", svg))
 
 
@@ -128,7 +128,7 @@ def _drawing(panels: Sequence[Panel], columns: int = 1, salt: str = "clbench") -
     import matplotlib as mpl
 
     with mpl.rc_context({**_STYLE, "svg.hashsalt": salt}), warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes in PNG and PDF; in SVG the reader's fonts serve.
+        # A name in a script that the font lacks is drawn as boxes in PNG and PDF; SVG uses the reader's fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* natively")
         yield _drawn(panels, min(len(panels), columns))
@@ -163,5 +163,5 @@ _COORDINATES = re.compile(r'\b(?:d|x|y|transform|points)="[^"]*"')
 
 
 def _rounded(svg: str) -> str:
-    """Shorten coordinates to a hundredth of a point, which nobody sees."""
+    """Shorten coordinates to hundredths of a point, an invisible change."""
     return _COORDINATES.sub(lambda match: re.sub(r"([0-9][.][0-9]{2})[0-9]+", r"\1", match[0]), svg)

@@ -1,4 +1,4 @@
-"""What the page says of strategies over several scenarios: a table, and where a test can tell anything, mean ranks."""
+"""Compares strategies over several scenarios for the report page: a table and, if a test is possible, mean ranks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AcrossCell:
-    """A cell of the table: its text, the number by which the column is sorted, and whether it is the best of it."""
+    """A cell of the table: its text, the number that the column is sorted by, and whether it is the column's best."""
 
     text: str
     value: float | None = None
@@ -57,7 +57,7 @@ class ShownAcross:
 
 
 def across_scenarios(comparisons: Sequence[Comparison]) -> tuple[list[ShownAcross], dict[str, bytes]]:
-    """Return what is shown of each recipe with several scenarios, and its files by their path within the report."""
+    """Return what is shown for each recipe with several scenarios, and its files by their path within the report."""
     shown: list[ShownAcross] = []
     written: dict[str, bytes] = {}
     for number, each in enumerate(across(comparisons)):
@@ -119,19 +119,19 @@ def _rank_figure(ranks: Sequence[Rank]) -> Figure:
 
 
 def _finding(ranks: Sequence[Rank], scenarios: int) -> str:
-    """Return who may be the best, and by which test."""
+    """Return which strategies may be the best, and by which test."""
     tied = [rank.row.strategy for rank in ranks if rank.tied]
     first = f"{ranks[0].row.strategy} has the best mean rank, {ranks[0].mean:.1f} of {len(ranks)}"
     others = [name for name in tied if name != ranks[0].row.strategy]
     said = f"{listed(others)} may be as good (filled, joined by the bar)" if others else "no other may be as good"
     return (
         f"{first}; {said}, by a joint sign-flip test of the ranks in {scenarios} scenarios "
-        "with a family-wise error of 0.05. It takes scenarios for a sample of those that there could be."
+        "with a family-wise error of 0.05. It treats the scenarios as a sample of all that could be used."
     )
 
 
 def _draw_ranks(axes: Axes, *, title: str, ranks: Sequence[Rank]) -> None:
-    """An axis of ranks with a mark for each strategy and its name at the nearer side, after Demšar 2006, figure 1."""
+    """Draw an axis of ranks with a mark for each strategy and its name on one side, after Demšar 2006, figure 1."""
     count = len(ranks)
     left = (count + 1) // 2
     colour = axes.xaxis.label.get_color()

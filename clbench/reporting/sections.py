@@ -1,4 +1,4 @@
-"""What the page says of one comparison: the answer, the table, and every figure with its finding and its numbers."""
+"""Builds the page's section on one comparison: its answer, table, and figures with their findings and numbers."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ _EXPORTS = {
     ".tex": exports.as_latex,
     "-short.tex": exports.as_short_latex,
 }
-"""The files of the table, by the end of their names."""
+"""Functions that export the table, by the end of the file name."""
 
 
 @dataclass(frozen=True)
 class ShownFigure:
-    """A figure with its words, drawn."""
+    """A drawn figure with its finding."""
 
     figure: Figure
     finding: str
@@ -58,11 +58,11 @@ class ShownFigure:
     """Path of its files within the report, without the ending."""
 
     of: str
-    """What it is a figure of: the title of the comparison."""
+    """The title of the comparison that it shows."""
 
     @property
     def anchor(self) -> str:
-        """Its place in the page."""
+        """The anchor of the figure on the page."""
         return self.file.removeprefix("figures/").replace("/", "--")
 
 
@@ -83,7 +83,7 @@ def show(figure: Figure, anchor: str, of: str, finding: str) -> tuple[ShownFigur
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the table: its text, and the number by which the column is sorted."""
+    """A cell of the table: its text, and the number that the column is sorted by."""
 
     text: str
     value: float | None = None
@@ -101,7 +101,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Section:
-    """A comparison as the page shows it."""
+    """The section of the page on one comparison."""
 
     anchor: str
     label: str
@@ -111,7 +111,7 @@ class Section:
     answer: str
     headings: tuple[str, ...]
     meanings: tuple[str, ...]
-    """What each heading says."""
+    """What each heading means."""
 
     table: tuple[TableRow, ...]
     figures: tuple[ShownFigure, ...]
@@ -152,7 +152,7 @@ def sections(comparisons: Sequence[Comparison], watch: Watch = unwatched) -> tup
 
 
 def _anchors(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return a name for each, by scenario, recipe and distinction, with a number where these do not tell two apart."""
+    """Return a name for each, from scenario, recipe and distinction, with a number if these are not unique."""
     names = [
         "-".join(slug(part) for part in (f"{each.scenario}-{each.spec.recipe.name}", each.distinction) if part)
         for each in comparisons
@@ -164,7 +164,7 @@ def _anchors(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _labels(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return the shortest name of each that no other has."""
+    """Return the shortest unique name of each."""
     names = []
     for each in comparisons:
         named = f"{each.scenario} · {legible(each.spec.recipe.name)}"
@@ -213,23 +213,23 @@ def _value(row: Row, column: str) -> float | None:
 
 @dataclass(frozen=True)
 class Published:
-    """A published table beside what the runs measured in its place."""
+    """A published table next to what the runs measured."""
 
     protocol: str
     source: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     answered: int
-    """Cells for which there are runs, of all in `rows`."""
+    """Number of cells in `rows` for which there are runs."""
 
     judged: int
-    """Answered cells whose published number is verified."""
+    """Number of answered cells whose published number is verified."""
 
     agreeing: int
 
 
 def published(runs: Sequence[StoredRun]) -> list[Published]:
-    """Return each published table of which some cell is answered by these runs."""
+    """Return each published table that has at least one cell answered by these runs."""
     found = []
     for protocol in sorted({target.protocol for target in targets()}):
         cells_found = cells_of(targets(protocol), runs)
@@ -247,7 +247,7 @@ def published(runs: Sequence[StoredRun]) -> list[Published]:
 
 
 RUNS_IN_PAGE = 200
-"""Of more runs the page does not list each."""
+"""If there are more runs, the page does not list them."""
 
 
 def run_table(comparisons: Iterable[Comparison]) -> tuple[list[str], list[list[Any]]]:
@@ -263,7 +263,7 @@ def run_table(comparisons: Iterable[Comparison]) -> tuple[list[str], list[list[A
 
 
 def run_texts(row: Sequence[Any]) -> list[str]:
-    """Return a row of the table of runs as it is shown, shares in percent."""
+    """Return a row of the table of runs as displayed, shares in percent."""
     scenario, strategy, seed, *values, order, identity = row
     texts = [
         "–"

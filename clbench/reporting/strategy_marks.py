@@ -1,7 +1,7 @@
-"""The colour, marker and dash of a strategy: fixed by its name, so that they never change between reports.
+"""Assigns each strategy a colour, marker and dash by its name, so that they never change between reports.
 
-They are drawn from a hash, not from a list, so that a strategy of a third party has its own as well. The colours are
-those of Okabe & Ito 2008 that keep a contrast on white and on black; references are grey.
+They come from a hash, not from a list, so third-party strategies have their own too. The colours are those of Okabe &
+Ito 2008 with sufficient contrast on white and on black; references are grey.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (3, 1.5), (8, 2, 2, 2))
 GREY = "#808080"
 
 _SALT = 64436
-"""Chosen so that the methods that are compared most differ in colour, and LwF, L2 and frozen have the darkest three."""
+"""Chosen so that the methods compared most often differ in colour, and LwF, L2 and frozen have the darkest three."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Appearance:
 def appearance(row: Row) -> Appearance:
     """Return how a row is drawn: its colour from the strategy's name, marker and dash from its label.
 
-    Rows of one strategy in several configurations so share the colour. The lower reference is a grey triangle that
+    Rows of one strategy in several configurations thus share the colour. The lower reference is a grey triangle that
     points down, the upper one a grey triangle that points up.
     """
     if row.reference == "lower":

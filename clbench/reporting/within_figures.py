@@ -1,4 +1,4 @@
-"""The figure of accuracy within experiences, where it is seen how far old classes fall while new ones are learned."""
+"""The figure of accuracy within experiences: how far old classes drop while new ones are learned."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 MOST_DRAWN = 600
-"""Points of a line in a panel. Of more, those are drawn between which it falls and rises: a page has to stay small."""
+"""Most points of a line in a panel. Longer lines keep only their local extremes, so that the page stays small."""
 
 
 class _Point(NamedTuple):
@@ -40,28 +40,28 @@ class _Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Moment:
-    """An evaluation in an experience, at its beginning, between its gradient steps or at its end; over the seeds."""
+    """An evaluation at the beginning of an experience, between its gradient steps or at its end, over all seeds."""
 
     experience: int
     share: float
-    """Of the experience's gradient steps that are done."""
+    """Share of the experience's gradient steps that are done."""
 
     steps: float
-    """Since the start of the stream."""
+    """Gradient steps since the start of the stream."""
 
     first: Estimate | None
     """Accuracy on the classes of the first experience."""
 
     old: Estimate | None
-    """On those of all experiences before this one."""
+    """Accuracy on the classes of all earlier experiences."""
 
     new: Estimate | None
-    """On those that this one brings."""
+    """Accuracy on the new classes of this experience."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """A row with its moments, those of an experience from its beginning to its end."""
+    """A row with its moments, in order within each experience."""
 
     row: Row
     moments: tuple[Moment, ...]
@@ -72,18 +72,18 @@ class Course:
 
     @property
     def by_steps(self) -> bool:
-        """Whether there are gradient steps in every experience, so that they tell its moments apart."""
+        """Whether every experience has gradient steps, so that they distinguish its moments."""
         ends = [run.facts.ends or () for run in self.row.runs]
         return all(a < b for each in ends for a, b in pairwise((0, *each)))
 
     def place(self, moment: Moment) -> float:
-        """Return where a moment is drawn: at its gradient steps, or in units of experiences."""
+        """Return a moment's position on the axis: in gradient steps, or in experiences."""
         return moment.steps if self.by_steps else moment.experience + moment.share
 
 
 def accuracy_within(comparison: Comparison, drawn: Sequence[Row]) -> Figure:
-    """Accuracy between gradient steps: on the first experience of the rows that are `drawn` together, and for each row
-    on old and on new classes."""
+    """Accuracy between gradient steps: on the first experience for the rows `drawn` together, and for each row on old
+    and on new classes."""
     courses = [course(row) for row in comparison.rows if all(run.facts.ends for run in row.runs)]
     name = "Accuracy within experiences"
     if not courses:
@@ -98,14 +98,14 @@ def accuracy_within(comparison: Comparison, drawn: Sequence[Row]) -> Figure:
     headings = ("strategy", "experience", "old before, %", "old at least, %", "old at its end, %", "new at its end, %")
     rows = tuple(line for each in courses for line in _lines(each.row))
     note = (
-        "In the panel of a strategy old classes are solid and new ones dashed; vertical lines are where an experience "
-        "begins, and the bar is the widest fall of old classes from there, in points."
+        "In the panel of a strategy, old classes are solid and new ones dashed; vertical lines show where experiences "
+        "begin, and the bar shows the largest drop on old classes from there, in points."
     )
     return Figure("within", name, tuple(panels), headings, rows, note, _csv(courses))
 
 
 def course(row: Row) -> Course:
-    """Return the moments of a row. Of unequally many in an experience there are those that all have, and the end."""
+    """Return the moments of a row. If seeds differ in their number, those that all seeds have, and the end."""
     by_seed = [_points(run) for run in row.runs]
     moments = []
     for i, of_seeds in enumerate(zip(*by_seed, strict=True)):
@@ -128,7 +128,7 @@ def _moment(experience: int, at_once: Sequence[_Point]) -> Moment:
 
 
 def _points(run: StoredRun) -> list[list[_Point]]:
-    """Return by experience the evaluations in it, from that at the end of the one before to its own, if they exist."""
+    """Return the evaluations in each experience, from the end of the previous one to its own end, if they exist."""
     counts, curve, ends = run.counts(), run.curve(), run.facts.ends
     assert curve is not None and ends is not None
     found = []
@@ -145,7 +145,7 @@ def _points(run: StoredRun) -> list[list[_Point]]:
 
 
 def _point(counts: Counts, i: int, share: float, steps: int, right: tuple[int, ...]) -> _Point:
-    """Return the accuracies of an evaluation in experience i; that at its beginning knows nothing of its classes."""
+    """Return the accuracies of an evaluation in experience i; the one at its beginning has none on its new classes."""
     total = counts.total
     old, new = sum(right[:i]), right[i] if len(right) > i else None
     return _Point(
@@ -158,7 +158,7 @@ def _point(counts: Counts, i: int, share: float, steps: int, right: tuple[int, .
 
 
 def _lines(row: Row) -> list[tuple[str, ...]]:
-    """Return the line of each experience: its old classes before, at their lowest and at the end, and its new ones."""
+    """Return a line for each experience: accuracy on old classes before, at least and at the end, and on new ones."""
     found = []
     for i in range(len(row.runs[0].counts().total)):
         before = [run.metric("accuracy_seen")[i - 1] if i else None for run in row.runs]
@@ -186,7 +186,7 @@ def _csv(courses: Sequence[Course]) -> str:
 
 
 def draw_first(axes: Axes, *, title: str, courses: Sequence[Course]) -> None:
-    """A line per row over the experiences, each as wide as the others, whatever its gradient steps."""
+    """Draw a line per row over the experiences, all equally wide regardless of their gradient steps."""
     count = max(moment.experience for each in courses for moment in each.moments) + 1
     axes.set_title(title)
     axes.set(xlim=(0, count), ylim=(-3, 103), xlabel="experiences learned", ylabel="accuracy, %")
@@ -205,7 +205,7 @@ def draw_first(axes: Axes, *, title: str, courses: Sequence[Course]) -> None:
 
 
 def draw_course(axes: Axes, *, title: str, course: Course) -> None:
-    """One row over its gradient steps: old classes solid, new ones dashed, and the widest fall of old ones as a bar."""
+    """Draw one row over its gradient steps: old classes solid, new ones dashed, the largest drop on old ones a bar."""
     from matplotlib.ticker import MaxNLocator
 
     colour, last = appearance(course.row).colour, course.moments[-1]
@@ -231,8 +231,8 @@ def _boundaries(axes: Axes, places: Iterable[float]) -> None:
 
 
 def thinned(points: Sequence[tuple[float, Estimate]], most: int) -> list[tuple[float, Estimate]]:
-    """Return of more than `most` points, four at least, the first, the last, and the lowest and highest of each stretch
-    between them."""
+    """Return at most `most` points, if that is at least four: the first, the last, and the lowest and highest of each
+    stretch between them."""
     if len(points) <= most:
         return list(points)
     stretches = most // 2 - 1
@@ -252,7 +252,7 @@ def _line(
     band: bool = True,
     most: int = MOST_DRAWN,
 ) -> None:
-    """Draw the means of what is defined, and a band of their intervals, left out where they say nothing."""
+    """Draw the defined means, and a band of their intervals, left out where they are uninformative."""
     made = thinned([(x, value) for x, value in known if value], most)
     xs = [x for x, _ in made]
     axes.plot(xs, [100 * value.mean for _, value in made], color=colour, linestyle=style, linewidth=width)
@@ -266,14 +266,14 @@ def _line(
 
 
 def _has_bands(course: Course) -> bool:
-    return len(course.row.seeds) > 2  # of two, 12.7 standard errors to either side would hide all lines
+    return len(course.row.seeds) > 2  # with two, bands of 12.7 standard errors would hide all lines
 
 
 def _mark_widest_gap(axes: Axes, course: Course) -> None:
-    """Draw a bar from where old classes were at the beginning of an experience down to their lowest in it."""
+    """Draw a bar from the old classes' accuracy at the beginning of an experience down to its lowest there."""
     of_seeds = [run.metric("stability_gaps") for run in course.row.runs]
     gaps = [estimate(values) for values in zip(*of_seeds, strict=True)]
-    # A fall of less than a point cannot be seen, and its number would be 0.
+    # A drop of less than a point is invisible, and its number would be 0.
     known = [(gap.mean, i) for i, gap in enumerate(gaps) if gap and gap.mean >= 0.01]
     if not known:
         return

@@ -12,8 +12,8 @@ from clbench.extension.expected_time import announce_steps
 @pytest.mark.parametrize(
     "strategies, seconds, said",
     [
-        (3, 70.0, ["3 further strategies of gradient steps: about 4 minutes"]),
-        (1, 40.0, ["one further strategy of gradient steps: about 40 seconds"]),
+        (3, 70.0, ["3 further strategies with gradient steps: about 4 minutes"]),
+        (1, 40.0, ["one further strategy with gradient steps: about 40 seconds"]),
         (3, 1.0, []),
         (0, 500.0, []),
     ],

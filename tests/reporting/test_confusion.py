@@ -44,7 +44,7 @@ def test_rows_are_true_classes_and_columns_what_they_are_taken_for(tmp_path: Pat
         ("0", "3"): 1,
         ("0", "0"): 9,
     }
-    assert finding(comparison(tmp_path)) == "The most frequent error: lwf takes 60 % of class 1 for 2."
+    assert finding(comparison(tmp_path)) == "The most frequent error: lwf predicts 60 % of class 1 as 2."
 
 
 def test_seeds_with_other_class_orders_are_summed_by_class(tmp_path: Path) -> None:

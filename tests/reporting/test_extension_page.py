@@ -87,7 +87,9 @@ def test_the_first_numbers_are_means_over_the_classes_that_can_be_judged_with_th
 
 def test_what_was_lost_is_told_by_class() -> None:
     lost = section(page_of(usual()), "classes")
-    counts = "Of 3 old classes with test images, 1 is recognized less often than before, 1 more often and 1 as often."
+    counts = (
+        "Of 3 old classes with test images, 1 is recognized less often than before, 1 more often and 1 equally often."
+    )
     assert counts in shown(lost)
     assert [shown(item) for item in re.findall(r"<li>.*?</li>", lost, re.DOTALL)] == [
         "cup: 10 of 10 images before, 6 after (−40.0 points)"
@@ -120,8 +122,8 @@ def test_images_of_old_classes_that_were_trained_on_are_counted() -> None:
 def test_without_old_test_images_old_accuracy_is_not_known_and_how_to_get_it_is_said() -> None:
     markup = page_of(CASES["without_old_tests"]())
     assert answer(markup).endswith(
-        "Accuracy on the new classes is 85.0 %. Of 400 unlabelled images 95.0 % get the same answer as before, and 12 "
-        "are answered with a new class. Its accuracy on the old classes is not known."
+        "Accuracy on the new classes is 85.0 %. Of 400 unlabelled images, 95.0 % get the same prediction as before, "
+        "and 12 are assigned to a new class. Its accuracy on the old classes is not known."
     )
     assert tiles(markup)["Old classes"] == ("not known", "no test images of them were given")
     (alert,) = re.findall(r'<section class="alert".*?</section>', markup, re.DOTALL)
@@ -138,8 +140,8 @@ def test_agreement_has_its_own_table_and_is_never_called_accuracy() -> None:
         ]
     ]
     assert re.findall(r"[^.]*accura[^.]*\.", shown(markup)) == [
-        " This is not accuracy: where the old network was wrong, the same answer is wrong again, and another may be "
-        "right."
+        " This is not accuracy: if the old network was wrong, the same prediction is wrong again, and a different one "
+        "may be correct."
     ]
 
 
@@ -224,7 +226,7 @@ def test_every_strategy_is_in_the_table_with_the_kept_one_marked_the_rule_and_wh
             "400",
         ],
     ]
-    assert "Rule of the choice: the highest mean of old-class and new-class accuracy." in shown(markup)
+    assert "Selection rule: the highest mean of old-class and new-class accuracy." in shown(markup)
     assert "ewc: it needs the Fisher information of old images; give --old-images" in shown(markup)
 
 
@@ -283,8 +285,8 @@ def test_a_matrix_is_drawn_for_thirty_classes_and_not_for_more() -> None:
 def test_without_any_confusion_that_is_said() -> None:
     found = result(candidate({"a": (10, 9, 10)}, {"b": (10, 10)}))
     text = shown(section(page_of(found), "confusions"))
-    assert "No test image of an old class is answered with a new one." in text
-    assert "No test image of a new class is answered with an old one." in text
+    assert "No test image of an old class is mistaken for a new one." in text
+    assert "No test image of a new class is mistaken for an old one." in text
 
 
 # -- figures ----------------------------------------------------------------------------------------------------------
@@ -374,7 +376,7 @@ def test_images_are_shown_with_what_they_show_and_what_they_were_and_are_taken_f
 def test_twenty_four_images_are_shown_and_the_rest_is_counted() -> None:
     markup = page_of(many())
     assert len(pictures(markup)) == 24
-    assert "The first 24 of those that result.json lists; it has 35 more." in shown(section(markup, "changed"))
+    assert "The first 24 of those listed in result.json, which has 35 more." in shown(section(markup, "changed"))
 
 
 @pytest.mark.parametrize("content", [b"", b"<svg onload='alert(1)'/>", b"GIF89a"])
@@ -401,7 +403,7 @@ def test_the_page_says_how_the_network_was_made_and_how_to_make_it_again() -> No
         "L = CE(new) + λ·KL(old)",
         "Variant: the one of this test; no other.",
         "Recipe photos (10 epochs), strategy lwf_mc: 400 gradient steps over 6,000 images, repetitions counted, in",
-        "Of the images of each new class, 20 % were held out for testing, drawn by the seed.",
+        "20 % of the images of each new class were held out for testing, drawn with the seed.",
         COMMAND,
         f"tensors of this network {'e' * 64}",
         f"tensors of the network that was extended {'2' * 64}",

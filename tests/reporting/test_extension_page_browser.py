@@ -109,7 +109,7 @@ def test_every_drawing_has_a_name_and_a_description(opened: Open) -> None:
     assert names[:3] == [
         "Each class before and after. Old classes: ○ before, ● after",
         "Each class before and after. New class",
-        "Which class is taken for which. Share of each class, %",
+        "Which class is mistaken for which. Share of each class, %",
     ]
     assert names[3] == "showed cup, before: cup, now: crab" and len(names) == 3 + 9
     assert all(len(node.get("description", {}).get("value", "")) > 20 for node in drawings[:3])

@@ -52,7 +52,7 @@ def test_a_remedy_has_most_of_the_new_classes_only_if_naive_has_less(tmp_path: P
         publish(tmp_path, name, new=new, old=0.5 if name == "lwf" else 0.0)
     said = findings.stability_and_plasticity(comparison(tmp_path))
     assert said == (
-        "Of 2 remedies lwf keeps most of the old classes, 50.0 %; "
+        "Of 2 remedies, lwf keeps most of the old classes, 50.0 %; "
         "none of 2 remedies learns more of the new ones than naive (100.0 %)."
     )
 
@@ -77,7 +77,7 @@ def test_remedies_that_are_equal_share_what_is_said(tmp_path: Path) -> None:
         publish(tmp_path, name, old=0.4 if name == "ewc" else 0.8, new=0.9)
     said = findings.stability_and_plasticity(comparison(tmp_path))
     assert said == (
-        "Of 3 remedies l2 and lwf keep most of the old classes, 80.0 %; all 3 remedies learn 90.0 % of the new ones."
+        "Of 3 remedies, l2 and lwf keep most of the old classes, 80.0 %; all 3 remedies learn 90.0 % of the new ones."
     )
 
 
@@ -116,4 +116,4 @@ def test_being_told_the_experience_is_a_gap_only_where_it_gains(tmp_path: Path) 
         publish(tmp_path, name, old=0.5)
     assert findings.settings(comparison(tmp_path)).startswith("No strategy gains.")
     publish(tmp_path / "one", "lwf", old=0.5)
-    assert findings.settings(comparison(tmp_path / "one")).startswith("lwf: 75.0 % over all classes, 75.0 % when told")
+    assert findings.settings(comparison(tmp_path / "one")).startswith("lwf: 75.0 % over all classes, 75.0 % given the")

@@ -206,10 +206,10 @@ def test_every_figure_states_what_its_numbers_do(report_of: ReportOf) -> None:
     assert finding(markup, "seen").startswith("Mean over the experiences: naive ")
     assert "mine from 80 to 50, lwf from 100 to 48" in finding(markup, "matrices")
     assert finding(markup, "forgetting") == (
-        "Forgotten after the last experience: naive 100.0 ±0.0 points, mine 30.0 ±0.0 points, lwf 52.0 ±13.6 points, "
-        "joint 10.0 ±0.0 points. Of 2 remedies mine forgets least."
+        "Forgetting after the last experience: naive 100.0 ±0.0 points, mine 30.0 ±0.0 points, lwf 52.0 ±13.6 points, "
+        "joint 10.0 ±0.0 points. Of 2 remedies, mine forgets least."
     )
-    assert "Of 2 remedies mine keeps most of the old classes, 50.0 ±0.0 %; none" in finding(
+    assert "Of 2 remedies, mine keeps most of the old classes, 50.0 ±0.0 %; none" in finding(
         markup, "stability-plasticity"
     )
     assert finding(markup, "errors").endswith("at the end: naive 100 %, lwf 52 %, mine 50 %, joint 10 %.")
@@ -467,7 +467,7 @@ def test_a_report_takes_the_place_of_the_last_whole_and_of_nothing_else(tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {"r", "report"}
     (tmp_path / "report" / "thesis.txt").write_text("mine")
     before = files(tmp_path / "report")
-    with pytest.raises(MachineError, match="something else than a report"):
+    with pytest.raises(MachineError, match="something other than a report"):
         write_report([tmp_path / "r"], tmp_path / "report", Selection())
     assert files(tmp_path / "report") == before
 
@@ -494,7 +494,7 @@ def test_a_folder_that_holds_something_else_is_refused_before_anything_is_drawn(
     publish(tmp_path / "r")
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "thesis.txt").touch()
-    with pytest.raises(MachineError, match="something else than a report"):
+    with pytest.raises(MachineError, match="something other than a report"):
         write_report([tmp_path / "r"], tmp_path / "report", Selection())
 
 
@@ -584,7 +584,7 @@ def test_one_strategy_one_seed_one_experience_claims_nothing_that_it_cannot_know
     ]
     (cells,) = table(markup).values()
     assert "±" not in " ".join(cells) and "best" not in " ".join(cells) and cells[-1] == "1"
-    assert any("One seed (n = 1): no interval is known." in note for note in paragraphs(markup, "note"))
+    assert any("One seed (n = 1): there is no interval." in note for note in paragraphs(markup, "note"))
     assert finding(markup, "old-new") == "One experience, so nothing to forget. New classes: alone 70.0 %."
     assert "Undefined here" in finding(markup, "forgetting") and "Undefined here" in finding(markup, "errors")
     assert not re.search(r"\bnan\b", shown(markup), re.IGNORECASE)
@@ -612,14 +612,14 @@ def test_of_twelve_strategies_all_are_drawn_and_lines_in_one_panel_are_few_enoug
         text = "".join(re.findall(r"<svg.*?</svg>", shown_figure, re.DOTALL))
         few = figure in ("old-new", "seen", "forgetting", "errors")
         assert [name for name in names if name in text] == [name for name in names if name in chosen or not few], figure
-        assert finding(page(report), figure).endswith("references, and what ends highest.") == few
+        assert finding(page(report), figure).endswith("the references and those that end highest.") == few
         (numbers,) = re.findall(rf'<figure id="[^"]*-{figure}">.*?<tbody>(.*?)</tbody>', page(report), re.DOTALL)
         assert all(name in numbers for name in names)
     # Six remedies end alike: with one seed nothing tells them apart, and equal is not highest.
     assert [name for name, cells in table(page(report)).items() if cells[1].endswith("≈")] == [
         f"third-party-{n}" for n in range(4, 9)
     ]
-    assert "(highest of 10 remedies, with 5 others)" in paragraphs(page(report), "answer")[0]
+    assert "(highest of 10 remedies, tied with 5 others)" in paragraphs(page(report), "answer")[0]
 
 
 @pytest.mark.usefixtures("drawn")
@@ -628,7 +628,7 @@ def test_strategies_without_a_common_seed_are_not_said_to_be_better_or_worse(tmp
     publish(tmp_path / "r", "naive", 1)
     publish(tmp_path / "r", "lwf", 2, old=0.9)
     markup = page(write_report([tmp_path / "r"], tmp_path / "report", Selection()))
-    assert "no seed in common, so nothing here tells" in paragraphs(markup, "answer")[0]
+    assert "no seed in common, so these runs cannot show" in paragraphs(markup, "answer")[0]
     assert any("no seed in common" in text for text in alerts(markup))
     assert "best" not in table(markup)["lwf"][1] and any("t-intervals" in note for note in paragraphs(markup, "note"))
 
@@ -788,7 +788,7 @@ def test_a_row_in_latex_that_begins_with_a_bracket_is_no_option_of_the_line_befo
 def test_a_file_that_is_no_python_is_shown_as_what_it_is_and_never_run(tmp_path: Path) -> None:
     publish(tmp_path, "broken", text="import os; os.abort()\n</pre><script>x</script> \x00")
     (made,) = provenance.methods([comparison(tmp_path)])
-    assert made.doc.startswith("The file says nothing of itself (") and made.source.startswith(b"import os")
+    assert made.doc.startswith("The file has no description (") and made.source.startswith(b"import os")
 
 
 @pytest.mark.parametrize(

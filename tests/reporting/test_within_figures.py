@@ -69,7 +69,7 @@ def test_runs_with_a_curve_have_its_columns_and_others_have_not(tmp_path: Path) 
 def test_the_finding_says_how_far_old_classes_fall(tmp_path: Path) -> None:
     said = findings.within(two_seeds(tmp_path))
     assert said.startswith(
-        "Old classes fall, within an experience, below where they were before it (stability gap): er 70."
+        "Drop in accuracy on old classes within an experience, below its value before it (stability gap): er 70."
     )
 
 
@@ -146,7 +146,7 @@ def test_where_no_class_is_new_the_report_says_so(tmp_path: Path) -> None:
     returning(tmp_path / "results")
     write_report([tmp_path / "results"], tmp_path / "report", Selection())
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "no new class</text>" in page and "The last experience brings no new class." in page
+    assert "no new class</text>" in page and "The last experience has no new class." in page
     assert ">nan<" not in page.lower()
 
 
@@ -160,8 +160,8 @@ def test_classes_stand_from_the_most_frequent_to_the_rarest(tmp_path: Path) -> N
     rows = (("1", "500", "40.0"), ("0", "60", "90.0"), ("3", "20", "40.0"), ("2", "5", "90.0"))
     assert imbalance(made).rows == rows
     assert imbalance_figures.finding(made) == (
-        "The most frequent class has 100 times the images of the rarest. Mean accuracy on the more frequent and on the "
-        "rarer half of the classes: er 65 and 65 %."
+        "The most frequent class has 100 times as many images as the rarest. Mean accuracy on the more frequent and on "
+        "the rarer half of the classes: er 65 and 65 %."
     )
 
 

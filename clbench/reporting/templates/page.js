@@ -26,7 +26,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
-// A table that is wider than its place says so.
+// A table that is wider than its container is marked as wide.
 const widths = new ResizeObserver((entries) => {
   for (const { target } of entries) target.classList.toggle("wide", target.scrollWidth > target.clientWidth + 1);
 });
