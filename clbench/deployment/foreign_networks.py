@@ -34,7 +34,7 @@ from clbench.results.run_spec import NetworkSpec
 from clbench.results.spec_building import ENGINE
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Mean and standard deviation that the libraries' pretrained networks expect, like most that are trained as they are."""
+"""Mean and standard deviation that the libraries' pretrained networks expect, like most others."""
 
 _SIZE = 224
 _LARGEST_LIST = 2**24
@@ -154,7 +154,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
         if not (name and name.isprintable()):
             raise DataError(
                 f"{path}: the name of output {output} is {'empty' if not name else 'unprintable'}",
-                "A name a line, in the order of the outputs, which begin with 0.",
+                "Give a name per line, in the order of the outputs, which begin with 0.",
             )
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{path} names {twice[0]} twice", "Each output needs its own class.")

@@ -143,7 +143,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         content = read_plain(path, manifests.LARGEST_RUN)
         written = manifests.listed(path.parent).get(path.name)
         if written is not None and hashlib.sha256(content).hexdigest() != written.sha256:
-            raise ValueError(f"it does not match {manifests.MANIFEST}")
+            raise ValueError(f"it is not what {manifests.MANIFEST} says")
         return load(content)
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise _damaged(path, error) from None

@@ -138,7 +138,7 @@ def tiles(result: ExtensionResult) -> list[Tile]:
         made.append(Tile(label, "cannot be judged", "no test images"))
     if result.old_classes and kept.on_unlabelled and (share := _of(kept.on_unlabelled.same, kept.on_unlabelled)):
         detail = f"{interval(share)} %; {counted(kept.on_unlabelled.images, 'unlabelled image')}"
-        made.append(Tile("Answers as before", percent(share), detail))
+        made.append(Tile("Predictions as before", percent(share), detail))
     return made
 
 

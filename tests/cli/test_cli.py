@@ -834,7 +834,7 @@ def test_report_takes_folders_names_and_a_place_and_python_does_the_same(command
         (["nowhere"], 2, "there is no folder or pack nowhere"),
         (["results/.work"], 2, "no runs in results/.work"),
         (["-s", "naif"], 2, "no stored run has the strategy 'naif'; did you mean 'naive'?"),
-        (["--out", "results"], 4, "results holds something else than a report"),
+        (["--out", "results"], 4, "results contains something other than a report"),
         (["--out", "/proc/report"], 4, "cannot write /proc/report"),
     ],
     ids=str,

@@ -175,7 +175,7 @@ def test_an_unknown_format_is_refused(
 def test_the_suffix_of_another_format_is_refused(
     to: str, name: str, network: TrainedNetwork, data: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match=rf"{name} has the name of a {name[8:]} file, and --to is {to}"):
+    with pytest.raises(UsageError, match=rf"{name} has the name of a {name[8:]} file, but --to is {to}"):
         export(network, to, tmp_path / name, data)
 
 
@@ -193,7 +193,7 @@ def test_torchscript_is_refused_once_torch_does_not_offer_it(
     network: TrainedNetwork, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(torch.jit, "trace")
-    with pytest.raises(MachineError, match="offers torchscript no longer"):
+    with pytest.raises(MachineError, match="no longer offers torchscript"):
         export(network, "torchscript", tmp_path / "network.pt", data)
     assert not list(tmp_path.iterdir())
 
@@ -255,7 +255,7 @@ def test_a_network_that_asks_for_values_cannot_be_expressed_as_pt2(
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_file_that_answers_differently_is_removed(network: TrainedNetwork, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(Differs, match="the file answers differently from the network: on 64 test images") as refused:
+    with pytest.raises(Differs, match="the file's scores differ from the network's: on 64 test images") as refused:
         export(with_trunk(network, OnlyForTwo()), "torchscript", tmp_path / "network.pt", data)
     assert refused.value.exit_code == 1
     assert not list(tmp_path.iterdir())

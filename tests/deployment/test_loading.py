@@ -220,14 +220,14 @@ def test_a_pickle_in_the_place_of_the_tensors_is_not_run(folder: Path) -> None:
 
 def test_tensors_of_another_network_do_not_fit(folder: Path, kept: StoredRun) -> None:
     shutil.copy(kept.path / "network-experience-1.safetensors", folder / "network.safetensors")
-    with pytest.raises(DataError, match="is damaged: its content is not what"):
+    with pytest.raises(DataError, match="is damaged: its content does not match"):
         clbench.load_network(folder)
 
 
 def test_an_architecture_that_computes_something_else_is_found_out(folder: Path) -> None:
     """The file's hash tells a user's network; clbench's own and a library's may change with their version."""
     changed(folder, lambda record: record["probe"].__setitem__(0, record["probe"][0] + 1))
-    with pytest.raises(PluginError, match="gives other scores than the one that was kept") as refused:
+    with pytest.raises(PluginError, match="gives different scores from the one that was kept") as refused:
         clbench.load_network(folder)
     assert "Install what it was made with: clbench" in str(refused.value)
 
@@ -256,7 +256,7 @@ def test_the_file_is_found_in_the_working_folder_or_given(file: Path, strangers:
 
 def test_a_file_that_has_changed_since_is_not_run(file: Path, strangers: StoredRun) -> None:
     file.write_text(file.read_text() + f"\nopen({str(file.parent / 'was-run')!r}, 'w')\n")
-    with pytest.raises(PluginError, match=r"stranger\.py is another: .* with SHA-256"):
+    with pytest.raises(PluginError, match=r"stranger\.py is a different file: .* with SHA-256"):
         clbench.load_network(strangers.path)
     with pytest.raises(PluginError, match=r"stranger\.py has changed since"):
         clbench.load_network(strangers.path, network=file)

@@ -324,7 +324,7 @@ def test_that_a_memory_is_too_small_for_the_old_images_is_said(model, photos, tm
 
 def test_a_class_that_is_known_already_is_refused(model, photos, tmp_path):
     write_digits(tmp_path / "new", [3, 7], 90, 10)
-    with pytest.raises(UsageError, match="the network knows digit-3 already"):
+    with pytest.raises(UsageError, match="the network already knows digit-3"):
         clbench.extend(model, tmp_path / "new", out=tmp_path / "out")
 
 
@@ -416,7 +416,7 @@ def test_copies_of_an_image_are_not_tested_on(model, tmp_path, capsys):
     out = clbench.extend(model, with_copies(tmp_path / "new", 30, 10, 1), out=tmp_path / "out", threads=1)
     (found,) = out.result.kept.new_classes
     assert found.train_images == 32
-    said = re.search(r"(\d) images? to test on left out, being copies", " ".join(capsys.readouterr().err.split()))
+    said = re.search(r"(\d) images? to test on left out as copies", " ".join(capsys.readouterr().err.split()))
     assert found.test_images == 8 - int(said[1])
 
 
@@ -434,7 +434,7 @@ def test_of_a_folder_in_two_parts_copies_are_not_tested_on(model, tmp_path, caps
     else:
         out = clbench.train(tmp_path / "new", network="mlp", size=16, epochs=1, out=tmp_path / "out", threads=1)
     assert [each.test_images for each in out.result.kept.new_classes] == [10] * len(digits)
-    assert "2 images to test on left out, being copies" in " ".join(capsys.readouterr().err.split())
+    assert "2 images to test on left out as copies" in " ".join(capsys.readouterr().err.split())
 
 
 def test_images_in_the_folders_of_two_classes_are_said(model, tmp_path, capsys):
@@ -473,7 +473,7 @@ def test_that_outer_folders_are_the_classes_is_said_where_the_inner_ones_may_be(
         )
     said = " ".join(capsys.readouterr().out.split())
     assert not ended.value.code
-    assert "the classes are art, photo, although all have the same folders in them: digit-0, digit-1." in said
+    assert "the classes are art, photo, although all contain the same folders: digit-0, digit-1." in said
     images = (each.relative_to(tmp_path / "new") for each in (tmp_path / "new").rglob("*.png"))
     lines = [f"{image},{image.parent.name.replace('digit', 'drawn')}" for image in images]
     (tmp_path / "new" / "labels.csv").write_text("\n".join(lines))
@@ -493,7 +493,7 @@ def test_a_folder_above_the_one_that_was_meant_is_told_by_what_its_classes_are(m
         program.application()(["extend", str(model), "--images", str(tmp_path / "photos"), "--out", "out", "--dry-run"])
     said = " ".join(capsys.readouterr().out.split())
     assert not ended.value.code
-    assert "the classes are base-test, new, although all images lie in folders in these." in said
+    assert "the classes are base-test, new, although all images are in subfolders of these." in said
 
 
 @pytest.mark.slow
@@ -527,7 +527,7 @@ def test_that_a_whole_network_is_trained_whose_head_alone_was_is_said(model, pho
     first = clbench.extend(model, photos.one, strategy="imprint", out=tmp_path / "head", set={"network.train": "head"})
     capsys.readouterr()
     clbench.extend(first.folder, tmp_path / "next", strategy="naive", out=tmp_path / "whole", epochs=1)
-    assert "its head alone was before; --set network.train=head" in " ".join(capsys.readouterr().err.split())
+    assert "only its head was before; --set network.train=head" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_broken_image_is_named_with_what_it_was_for(model, photos, tmp_path, capsys):
@@ -728,7 +728,7 @@ def test_kept_statistics_cannot_replace_what_a_strategy_is(model, photos, tmp_pa
 
     shutil.copytree(model, tmp_path / "model")
     with_values(tmp_path / "model", replaced)
-    with pytest.raises(DataError, match=f"is damaged: ValueError: {name} is nothing that a strategy keeps"):
+    with pytest.raises(DataError, match=f"is damaged: ValueError: {name} is not something that a strategy keeps"):
         clbench.extend(tmp_path / "model", photos.one, strategy="slda", out=tmp_path / "out", threads=1)
 
 
@@ -747,7 +747,7 @@ def test_statistics_that_are_gone_are_missed(model, photos, tmp_path):
     (tmp_path / "model" / "state-ncm.safetensors").unlink()
     planned = plan_extension(ExtendRequest(source=tmp_path / "model", images=photos.one, out=tmp_path / "out"))
     assert planned["strategy"] == ["imprint"]
-    assert f"what ncm kept of the old classes is missing in {tmp_path / 'model'}" in planned["notes"]
+    assert f"the kept statistics for ncm are missing in {tmp_path / 'model'}" in planned["notes"]
 
 
 def test_statistics_that_are_nested_without_end_are_damaged(model, photos, tmp_path):
@@ -806,7 +806,7 @@ def test_that_what_a_strategy_measured_of_its_own_training_is_dropped_is_said_so
     clbench.train(photos.base, out=tmp_path / "model", **words)
     clbench.extend(tmp_path / "model", photos.one, strategy="imprint", out=tmp_path / "out", threads=1)
     said = " ".join(capsys.readouterr().err.split())
-    assert "statistics for ewc are dropped: they are of weights that it trains itself" in said
+    assert "statistics for ewc are dropped: they describe weights that it trains itself" in said
 
 
 def test_a_channel_that_all_training_images_have_alike_is_not_divided_by_a_rounding_error(tmp_path):

@@ -138,7 +138,7 @@ def test_without_test_images_of_new_classes_nothing_is_said_of_them():
 @pytest.mark.parametrize("tried, advice", [(1, "-s all tries the other"), (2, "-s NAME keeps another")])
 def test_the_warning_says_what_else_can_be_done(tried, advice):
     (said,) = judging.warnings_after(candidate("a", old=10, new=0), 3, tried)
-    assert said.startswith("a answers 0 of 10 test images of new classes rightly") and advice in said
+    assert said.startswith("a gets 0 of 10 test images of new classes right") and advice in said
 
 
 def test_a_single_test_image_that_is_answered_rightly_is_not_warned_of():

@@ -168,7 +168,7 @@ def test_an_empty_name_is_refused_with_the_output_that_has_it(elsewhere, tmp_pat
 def test_too_few_classes_are_refused(elsewhere, tmp_path):
     folder, _ = elsewhere
     (tmp_path / "classes.txt").write_text("a\nb\n")
-    with pytest.raises(DataError, match=r"a head of 7 outputs, and .* names 2 classes"):
+    with pytest.raises(DataError, match=r"a head with 7 outputs, but .* names 2 classes"):
         foreign_network(Foreign(str(folder / "mine.py"), folder / "weights.pt", tmp_path / "classes.txt", size=16))
 
 
@@ -183,7 +183,7 @@ def test_a_linear_layer_that_is_not_the_head_is_refused_with_those_that_fit(tmp_
     exec(code, defined)
     torch.save(defined["mine"]().state_dict(), tmp_path / "mine.pt")
     files = str(tmp_path / "mine.py"), tmp_path / "mine.pt", tmp_path / "classes.txt"
-    with pytest.raises(UsageError, match=r"--head 2 is not the head: .* gives 4 values an image") as refused:
+    with pytest.raises(UsageError, match=r"--head 2 is not the head: .* outputs 4 values per image") as refused:
         foreign_network(Foreign(*files, head="2", size=4))
     assert refused.value.hint.endswith("Layers with as many outputs: 4.")
     foreign_network(Foreign(*files, head="4", size=4))

@@ -81,7 +81,7 @@ def test_the_first_numbers_are_means_over_the_classes_that_can_be_judged_with_th
         "Old classes, before": ("90.0 %", f"{before} %; mean over 3 classes, 40 images"),
         "Old classes, after": ("80.0 %", f"{after} %; −10.0 points"),
         "New class": ("80.0 %", f"{wilson(20, 25)} %; 25 images"),
-        "Answers as before": ("95.0 %", f"{wilson(190, 200)} %; 200 unlabelled images"),
+        "Predictions as before": ("95.0 %", f"{wilson(190, 200)} %; 200 unlabelled images"),
     }
 
 
@@ -343,7 +343,7 @@ def test_the_main_figure_is_a_picture() -> None:
     assert picture.format == "PNG" and picture.width > 600
 
 
-# -- images that changed their answer ---------------------------------------------------------------------------------
+# -- images whose prediction changed ----------------------------------------------------------------------------------
 
 
 class Pictures(HTMLParser):

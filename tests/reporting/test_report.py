@@ -215,7 +215,7 @@ def test_every_figure_states_what_its_numbers_do(report_of: ReportOf) -> None:
     assert finding(markup, "errors").endswith("at the end: naive 100 %, lwf 52 %, mine 50 %, joint 10 %.")
     assert "mine 2.0× and 0 B, lwf 1.0× and 2.0 MB, joint 4.0× and 0 B" in finding(markup, "cost")
     # Told the experience, naive is right on its single-class experience too: (0 + 10 + 30) of 60.
-    assert "naive's: 50.0 % over all classes, 66.7 % when told" in finding(markup, "settings")
+    assert "naive's: 50.0 % over all classes, 66.7 % given the" in finding(markup, "settings")
 
 
 def test_the_numbers_of_every_figure_are_in_the_page(report_of: ReportOf) -> None:
