@@ -109,7 +109,7 @@ def _prepared(request: TrainRequest, values: Mapping[str, Any], notify: Listener
 
 
 def _check_prepared(methods: Sequence[Method], network: Network, classes: int) -> None:
-    """Raise UsageError for a strategy of which nothing is kept; those with `statistics` always keep something."""
+    """Raise UsageError for a strategy of which nothing is kept; those that declare `statistics` need no check."""
     for method in methods:
         config = method.values("class_incremental", "train")
         if (why := needs_nothing(method, config, copy.deepcopy(network), classes)) is not None:

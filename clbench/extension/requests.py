@@ -96,7 +96,7 @@ class Common:
     export: Annotated[
         str | None, Option("Also write the network for use without clbench.", "onnx|pt2|torchscript|safetensors")
     ] = None
-    seed: Annotated[int, Option("Draws batches, new weights and held-out images.", "N")] = 0
+    seed: Annotated[int, Option("Seed for batches, new weights and held-out images.", "N")] = 0
     device: Annotated[str, DEVICE] = "auto"
     threads: Annotated[
         int | None,

@@ -36,7 +36,7 @@ _LATEX = {
 }
 _PRINTED = "ÆØŁŒæøłœßıȷ‘’“”—·•¡¿£§¶©®°±²³¹½¼¾µ×÷ªº¬†‡€™→"
 _ACCENTS = "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"
-"""Accents of letters that pdflatex prints without a package; any other character stops it."""
+"""Accents that pdflatex prints without a package, like `_PRINTED`; any other character stops it."""
 
 
 def as_csv(comparison: Comparison) -> str:
