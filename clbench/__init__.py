@@ -3,14 +3,13 @@
     runs = clbench.run(strategy="lwf", scenario="splitmnist", seeds=3)
     frame = clbench.load("results")
 
-Names are brought in when first used, so that `import clbench` imports neither torch nor Avalanche.
+Names are imported on first use, so that `import clbench` imports neither torch nor Avalanche.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-# `config` the decorator and `run` the function are why no module here is called config.py or run.py: importing such
-# a module would put it in their place.
+# No module here is called config.py or run.py: importing it would replace the decorator `config` or the function `run`.
 if TYPE_CHECKING:
     from clbench.api.comparing import Runs, RunsFailed, load, report, run, run_study
     from clbench.api.extending import Extended, extend, train

@@ -1,4 +1,4 @@
-"""`python -m clbench`: the command, where the script of that name is not on the path."""
+"""Runs the command line as `python -m clbench`, for when the `clbench` script is not on the path."""
 
 from clbench.cli.program import program
 

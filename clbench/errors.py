@@ -1,4 +1,4 @@
-"""Every failure that clbench reports: what happened, how to fix it, and the exit code."""
+"""The exceptions that clbench raises: what happened, how to fix it, and the exit code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DataError(ClbenchError):
 
 
 class MachineError(ClbenchError):
-    """A problem of the machine: no such device, a folder that cannot be written, a full disk, a broken installation."""
+    """A problem with the machine: no such device, an unwritable folder, a full disk, a broken installation."""
 
     exit_code = 4
 

@@ -1,4 +1,4 @@
-"""For a plug-in's own tests: the checks of clbench/checks/contract.py as pytest parameters.
+"""Runs the checks of clbench/checks/contract.py in a plug-in's own pytest tests.
 
 from clbench.testing import parametrize_with_checks
 
@@ -24,7 +24,7 @@ from clbench.plugins.discovery import select
 def parametrize_with_checks(
     *strategies: str | Path, expected_failures: Mapping[str, str] | None = None
 ) -> pytest.MarkDecorator:
-    """Return a decorator that runs a test once per check and strategy, with the argument `check` to be called.
+    """Return a decorator that runs a test once per check and strategy; the test calls its argument `check`.
 
     `strategies` are names or paths. `expected_failures` maps checks that must fail to the reason; if one passes, the
     test fails. Test ids are `strategy-check`. Raises UsageError for an unknown strategy and ValueError for an unknown

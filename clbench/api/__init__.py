@@ -1,1 +1,1 @@
-"""clbench from Python: the same commands, files, names, defaults and errors as from the command line."""
+"""The Python interface, with the same commands, files, names, defaults and errors as the command line."""

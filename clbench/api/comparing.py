@@ -1,4 +1,4 @@
-"""`clbench.run`, `report` and `load`: strategies on streams, and what is stored of them."""
+"""`clbench.run`, `run_study`, `report` and `load`: run strategies on streams, and read and report stored runs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class RunsFailed(ClbenchError):
-    """Some runs of a grid failed, or are stored and cannot be read; `runs` holds the others."""
+    """Some runs of a grid failed, or are stored but cannot be read; `runs` holds the others."""
 
     def __init__(self, message: str, runs: Runs) -> None:
         super().__init__(message)
@@ -52,7 +52,7 @@ class RunsFailed(ClbenchError):
 
 
 class Runs(Sequence[StoredRun]):
-    """Finished runs: a sequence of them, their comparison as text, and in a notebook a figure and tables."""
+    """A sequence of finished runs, shown as a comparison: as text, or in a notebook as a figure and tables."""
 
     def __init__(self, runs: Iterable[StoredRun]) -> None:
         self._runs = list(runs)
@@ -130,9 +130,9 @@ def run(
     `seeds` is a number of seeds (3: seeds 0, 1 and 2) or the seeds themselves. `set` gives hyper-parameters, by
     "strategy.name" or, with one strategy, by "name". The other arguments are the command's options, listed below.
 
-    Raises UsageError, DataError, MachineError or PluginError before anything is trained, and RunsFailed at the end if
-    some runs failed or cannot be read, or with `strict` AuditError if a strategy broke the rules, and KeyboardInterrupt
-    for Ctrl-C; what has finished is stored in every case.
+    Raises UsageError, DataError, MachineError or PluginError before anything is trained. At the end it raises
+    RunsFailed if some runs failed or cannot be read, or, with `strict`, AuditError if a strategy broke the rules.
+    Ctrl-C raises KeyboardInterrupt. Finished runs are stored in every case.
     """
     request = Request.from_python(locals())  # every argument is an option of the request
     with as_keyboard_interrupt():
@@ -140,10 +140,10 @@ def run(
 
 
 def run_study(study: str | Path, **said: Any) -> Runs:
-    """Do what a study says, as `clbench run study.toml` does, and return the stored runs; finished ones are skipped.
+    """Run a study, as `clbench run study.toml` does, and return the stored runs; finished ones are skipped.
 
-    Besides the study it takes, by name, the options of `run` that are listed below; of those that the study says too,
-    the argument counts. Raises what `run` raises; UsageError says which line of the study is wrong.
+    Besides the study it takes, by name, the options of `run` that are listed below; they override those in the study.
+    Raises what `run` raises; UsageError says which line of the study is wrong.
     """
     sections = read_study(Path(from_home(study)), beside_a_study(said))
     with as_keyboard_interrupt():
@@ -151,12 +151,12 @@ def run_study(study: str | Path, **said: Any) -> Runs:
 
 
 def beside_a_study(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments from Python as fields of a request. Raises UsageError for one that only a study can say."""
+    """Return arguments from Python as fields of a request. Raises UsageError for one that only the study can set."""
     for name in said:
         if name not in options():
             raise UsageError(f"run_study has no argument '{name}'{did_you_mean(name, options())}")
         if options()[name].option.belongs_to == "study":
-            raise UsageError(f"{name} cannot be given with a study, which says it", "Change it in the study.")
+            raise UsageError(f"{name} cannot be given with a study, which defines it", "Change it in the study.")
     return {name: accepted(options(), name, value) for name, value in said.items()}
 
 
@@ -181,7 +181,7 @@ run_study.__doc__ = with_options(
 
 
 def require_clean(runs: Iterable[StoredRun]) -> None:
-    """Raise AuditError where the audit of a run found a violation."""
+    """Raise AuditError if the audit of a run found a violation."""
     found = {
         f"  {run.path}: {finding.name}: in experience {finding.experience} it {finding.what}"
         for run in runs
@@ -193,16 +193,16 @@ def require_clean(runs: Iterable[StoredRun]) -> None:
 
 
 def run_request(request: Request, console: Console) -> list[Outcome]:
-    """Plan the grid and do it, with progress on `console`; return how each run ended, in the order planned."""
+    """Plan and execute the grid, with progress on `console`; return how each run ended, in the order planned."""
     return run_sections([Section(request)], console)
 
 
 def run_sections(
     sections: Sequence[Section], console: Console, checked: Callable[[], None] = lambda: None
 ) -> list[Outcome]:
-    """Plan and do the runs of all sections together, each run once, with progress on `console`.
+    """Plan and execute the runs of all sections together, each run once, with progress on `console`.
 
-    The sections are of one machine and one results folder. `checked` is called when all is known to be in order, before
+    The sections share one machine and one results folder. `checked` is called after all checks have passed, before
     anything is trained.
     """
     request = sections[0].request
@@ -216,18 +216,19 @@ def run_sections(
 
 
 def execute_planned(planner: Callable[[Listener], list[Planned]], request: Request, console: Console) -> list[Outcome]:
-    """Do what `planner` plans on the machine and in the folders of `request`, with progress on `console`."""
+    """Execute the runs that `planner` plans, on the machine and in the folders of `request`, with progress on
+    `console`."""
     with _executing(request, console) as (execute, progress):
         return execute(planner(progress), request.out)
 
 
 _Execute = Callable[[Sequence[Planned], Path], list[Outcome]]
-"""Does the runs planned, in a results folder."""
+"""Executes planned runs in a results folder."""
 
 
 @contextlib.contextmanager
 def _executing(request: Request, console: Console) -> Iterator[tuple[_Execute, ProgressDisplay]]:
-    """Yield what does planned runs, with progress on `console`, and the progress display."""
+    """Yield a function that executes planned runs, with progress on `console`, and the progress display."""
     with (
         Interruption() as interruption,
         ProgressDisplay(console) as progress,
@@ -257,13 +258,13 @@ def report(
     scenario: str | Sequence[str] = (),
     recipe: str | Sequence[str] = (),
 ) -> Path:
-    """Write the report of the runs in `places`, folders and packs, as `clbench report` does; return its page.
+    """Write a report on the runs in `places`, folders and packs, as `clbench report` does; return its page.
 
     By default these are the runs in `results`, without those of other results folders inside it.
 
-    `strategy`, `scenario` and `recipe` choose among the runs, by name. Raises UsageError where there is nothing to
-    report, and MachineError where `out` (default: reports/NAME) cannot be written or holds something else. Warns of
-    runs that failed or are damaged, which are left out.
+    `strategy`, `scenario` and `recipe` choose among the runs, by name. Raises UsageError if there is nothing to report,
+    and MachineError if `out` (default: reports/NAME) cannot be written or holds something else. Warns about runs that
+    failed or are damaged, which are left out.
     """
     from clbench.reporting.publication import write_report
     from clbench.results.run_selection import Selection
@@ -284,9 +285,9 @@ def report(
 def load(*places: str | Path) -> pd.DataFrame:
     """Return the stored runs in `places`, folders and packs (default: results), as a tidy frame.
 
-    A row per run, setting, `after` (the experience trained last) and `on` (the experience tested): run, scenario,
-    split, trained, strategy, preset, config, recipe, seed, setting, after, on, correct, total, accuracy. Raises
-    UsageError for a place that does not exist or a run that is not as it was published.
+    It has a row per run, setting, `after` (the experience trained last) and `on` (the experience tested). Its columns
+    are run, scenario, split, trained, strategy, preset, config, recipe, seed, setting, after, on, correct, total and
+    accuracy. Raises UsageError for a place that does not exist or a run that is not as it was published.
     """
     runs, unreadable = stored_runs.read_all([*map(from_home, places)] or stored_runs.usual_places()[0])
     if unreadable:

@@ -1,4 +1,4 @@
-"""`clbench.train` and `clbench.extend`: a first network, and new classes for a network."""
+"""`clbench.train` and `clbench.extend`: train a first network, and add classes to a network."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DEFAULT_STRATEGIES = ("ncm", "imprint")
-"""What extends a network unless the user says otherwise: the first whose statistics are kept with the network, else the
+"""The strategies that extend a network by default: the first whose statistics are kept with the network, otherwise the
 last; the measurements are in docs/extend.md and docs/extend-one-class.md."""
 
 FIRST_STRATEGY = "naive"
-"""What trains a first network: nothing is to be remembered yet."""
+"""The strategy that trains a first network, when there is nothing to remember yet."""
 
 
 class Extended:
     """A folder that `train` or `extend` has written."""
 
     def __init__(self, folder: Path, network_file: Path | None = None) -> None:
-        """`network_file` defines the network's architecture, if it is a user's that is not in ./networks."""
+        """`network_file` defines the network's architecture, if it is a user's own and not in ./networks."""
         self.folder, self.network_file = folder, network_file
         self.result: ExtensionResult = read_result(folder)
 
@@ -71,8 +71,8 @@ class Extended:
         return load_network(self.folder, self.network_file)
 
     def frame(self) -> pd.DataFrame:
-        """Return the counts as a tidy frame, a row per strategy and class: strategy, chosen, class, is_new,
-        train_images, test_images, correct_before, correct_after."""
+        """Return the counts as a tidy frame with a row per strategy and class and the columns strategy, chosen, class,
+        is_new, train_images, test_images, correct_before and correct_after."""
         import pandas as pd
 
         frame = pd.DataFrame(
@@ -85,7 +85,7 @@ class Extended:
             for each in self.result.candidates
             for own in each.classes
         )
-        return frame.astype({"correct_before": "Int64"})  # an integer also where it is not known for new classes
+        return frame.astype({"correct_before": "Int64"})  # nullable, as it is not known for new classes
 
     def __repr__(self) -> str:
         kept = self.result.kept
@@ -172,7 +172,7 @@ def extend(
     The arguments are the command's options, listed below. Raises UsageError, DataError, MachineError or PluginError.
     """
     if images is None:
-        raise UsageError("images, the folder of the new classes, is not given")
+        raise UsageError("images, the folder of the new classes, must be given")
     given = {name: value for name, value in locals().items() if name != "source"}  # the others are all options
     request = ExtendRequest.from_python(given, source=None if source is None else Path(from_home(source)))
     with as_keyboard_interrupt():
@@ -225,7 +225,7 @@ def _page(
 
 
 def command_of(request: TrainRequest | ExtendRequest, threads: int) -> str:
-    """Return the command as it would be typed to compute with so many threads."""
+    """Return the command line of a request, for computing with this number of threads."""
     extends = isinstance(request, ExtendRequest)
     words = ["clbench", "extend" if extends else "train"]
     if isinstance(request, ExtendRequest) and request.source is not None:
@@ -247,7 +247,7 @@ def command_of(request: TrainRequest | ExtendRequest, threads: int) -> str:
 
 
 def plan_training(request: TrainRequest) -> dict[str, Any]:
-    """Check what `train` would do, and return it in words; nothing is trained or written."""
+    """Check the request and describe what `train` would do; nothing is trained or written."""
     notes: list[str] = []
     what = first_network_planning.plan(request, FIRST_STRATEGY, _into(notes))
     return {
@@ -267,7 +267,7 @@ def plan_training(request: TrainRequest) -> dict[str, Any]:
 
 
 def plan_extension(request: ExtendRequest) -> dict[str, Any]:
-    """Check what `extend` would do, and return it in words; nothing is trained or written."""
+    """Check the request and describe what `extend` would do; nothing is trained or written."""
     notes: list[str] = []
     what = planning.plan(request, DEFAULT_STRATEGIES, _into(notes))
     usable = [each for each in what.tried if each.prospect.refusal is None]
@@ -275,7 +275,11 @@ def plan_extension(request: ExtendRequest) -> dict[str, Any]:
     recipe = f"{what.recipe.name}, {what.recipe.config.length}"
     if without:
         take = "takes" if len(without) == 1 else "take"
-        recipe = f"{recipe}; {listed(without)} {take} none" if len(without) < len(usable) else "no gradient steps"
+        recipe = (
+            f"{recipe}; {listed(without)} {take} no gradient steps"
+            if len(without) < len(usable)
+            else "no gradient steps"
+        )
     return {
         "network": what.parent.record.network.label,
         "made by": lineage_in_lines(lineage_of(what.parent.record)),
@@ -300,8 +304,8 @@ def _into(notes: list[str]) -> Listener:
 
 
 def _writes(out: Path) -> str:
-    """Return where to, and what happens if it is there: whose it is, is not known before the images are read."""
-    return f"{out}, which is there: kept if the same command made it, else refused" if found_at(out) else str(out)
+    """Return the folder to write, and what happens if it exists: what made it is unknown until the images are read."""
+    return f"{out}, which exists: kept if the same command made it, otherwise refused" if found_at(out) else str(out)
 
 
 def _counted(name: str, train: int, test: int) -> str:

@@ -1,1 +1,1 @@
-"""The contract of a strategy as named checks: `clbench check`, and clbench.testing for a plug-in's own tests."""
+"""The contracts of strategies and networks as named checks, for `clbench check` and clbench.testing."""

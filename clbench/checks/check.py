@@ -1,4 +1,4 @@
-"""A check of a contract and its outcome."""
+"""Performs one check of a contract and records its outcome."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class Result:
 
 
 def perform(check: Callable[[Any], None], bench: Any) -> Result:
-    """Do one check; what the plug-in raises becomes its result.
+    """Perform one check; what the plug-in raises becomes its result.
 
-    `bench` is told the check's name, as `bench.check`, and keeps in `bench.errors` which check met an error first.
+    The name of the check is set as `bench.check`; `bench.errors` records which check met an error first.
     """
     name, doc = check.__name__, inspect.getdoc(check) or ""
     bench.check = name
     try:
         check(bench)
-    except PluginError as error:  # while the file is loaded, so that the same happens in every check
+    except PluginError as error:  # from loading the file, so that every check meets it
         first = bench.errors.setdefault(error.message, name)
         if first != name:
             return Result(name, "skipped", doc, f"see {first}")

@@ -1,4 +1,4 @@
-"""The contract of a strategy as named checks: `clbench check`, and clbench.testing for a plug-in's own tests.
+"""The contract of a strategy as named checks, for `clbench check` and clbench.testing.
 
 Most checks run the strategy on scikit-learn's handwritten digits; each says what it found and how to fix it. Together
 they take about a minute. They find mistakes but cannot prove that there are none.
@@ -105,7 +105,7 @@ def imports_no_other_strategy(bench: Bench) -> None:
 
 
 def its_hooks_are_spelled_as_the_contract_has_them(bench: Bench) -> None:
-    """No method is called nearly like a hook: it would never be called."""
+    """No method has nearly the name of a hook: it would never be called."""
     cls = load_class(bench.plugin)
     in_file = [each for each in cls.__mro__ if each.__module__ == cls.__module__]
     hooks = {name for each in cls.__mro__ if each not in in_file for name in vars(each) if not name.startswith("_")}
@@ -114,7 +114,7 @@ def its_hooks_are_spelled_as_the_contract_has_them(bench: Bench) -> None:
         if near and not name.startswith("_"):
             raise CheckFailed(
                 f"{cls.__name__}.{name} is not called by anything; did you mean the hook {near[0]}?",
-                "Rename it, or begin its name with _ if it is meant to be a method of its own.",
+                "Rename it, or begin its name with _ if it is not meant to be a hook.",
             )
 
 
@@ -129,7 +129,7 @@ def trains_in_the_first_and_in_later_experiences(bench: Bench) -> None:
     first = bench.run().metric("new_accuracy")[0]
     if first is not None and first < 0.6:
         raise CheckFailed(
-            f"accuracy on two digits is {100 * first:.0f} % after the first experience; guessing gives 50 %",
+            f"accuracy on two digits is {100 * first:.0f} % after the first experience; chance level is 50 %",
             "Check the sign of the loss, and that its gradient reaches the network.",
         )
 
@@ -289,8 +289,8 @@ CHECKS: tuple[Callable[[Bench], None], ...] = (
 
 
 def examine(plugin: Plugin) -> Iterator[Result]:
-    """Do every check, in order, and yield its result as it is known."""
-    require_room_for_torch()  # otherwise every check would fail for it
+    """Perform every check in order and yield each result as soon as it is known."""
+    require_room_for_torch()  # otherwise every check would fail for lack of memory
     bench = Bench(plugin)
     for check in CHECKS:
         yield perform(check, bench)

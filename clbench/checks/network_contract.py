@@ -1,6 +1,7 @@
-"""The contract of a network as named checks: `clbench check` for a network's file, or a network of a library.
+"""The contract of a network as named checks, for `clbench check` of a network's file or a library's network.
 
-On scikit-learn's handwritten digits, resized if the network says so; each check says what it found and how to fix it.
+They use scikit-learn's handwritten digits, resized if the network asks for it; each says what it found and how to fix
+it.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ class NetworkBench:
     """A network, built for small images, and its runs."""
 
     selector: str
-    """What names it: a path, `timm:NAME` or `torchvision:NAME`."""
+    """How it was named: by a path, as `timm:NAME` or as `torchvision:NAME`."""
 
     check: str = ""
     """Name of the current check."""
 
     errors: dict[str, str] = field(default_factory=dict)
-    """By the message of an error the check that met it first."""
+    """For each error message, the check that met it first."""
 
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="clbench-check-")))
 
@@ -70,7 +71,7 @@ class NetworkBench:
         return network
 
     def images(self, count: int) -> Tensor:
-        """Return images of noise as the network gets them."""
+        """Return images of noise in the shape of the network's input."""
         spec, _ = self.spec
         size, channels = spec.size or _SHAPE[0], spec.channels or _SHAPE[2]
         return torch.randn(count, channels, size, size, generator=torch.Generator().manual_seed(1))
@@ -95,12 +96,12 @@ class NetworkBench:
 
 
 def one_network_that_is_built(bench: NetworkBench) -> None:
-    """The file defines one network, which is built for small images, with (n, features) as the output of its trunk."""
+    """The file defines one network, which can be built for small images and whose trunk returns (n, features)."""
     bench.network()
 
 
 def the_same_seed_gives_the_same_weights(bench: NetworkBench) -> None:
-    """Two networks of one seed are bit-identical, and building one leaves the global random states alone."""
+    """Two networks with the same seed are bit-identical, and building one leaves the global random states alone."""
     one = bench.network().state_dict()
     states = random.getstate(), _numpy_state()
     torch.rand(3)
@@ -109,7 +110,7 @@ def the_same_seed_gives_the_same_weights(bench: NetworkBench) -> None:
     differing = [name for name, value in one.items() if not torch.equal(value, other[name])]
     if differing:
         raise CheckFailed(
-            f"{len(differing)} tensors differ between two networks of one seed, the first is {differing[0]}",
+            f"{len(differing)} tensors differ between two networks with the same seed; the first is {differing[0]}",
             "Draw random numbers from torch only, and none while the file is imported.",
         )
     unchanged = (
@@ -133,7 +134,7 @@ def features_do_not_depend_on_batch_mates(bench: NetworkBench) -> None:
     difference = float((together - alone).abs().max() / together.abs().max().clamp(min=1e-12))
     if difference > 1e-3:
         raise CheckFailed(
-            f"features differ by {100 * difference:.1f} % of the largest when an image is alone",
+            f"features differ by {100 * difference:.1f} % of the largest when an image is alone in its batch",
             "In evaluation mode normalise by running statistics, not by those of the batch.",
         )
 
@@ -146,7 +147,7 @@ def evaluation_changes_nothing(bench: NetworkBench) -> None:
         first, second = network.blocks(x), network.blocks(x)
     if not torch.equal(first, second):
         raise CheckFailed(
-            "the same images have other features the second time",
+            "the same images have different features the second time",
             "Use nn.Dropout and the like, which eval() turns off.",
         )
     if changed := [name for name, value in network.state_dict().items() if not torch.equal(value, before[name])]:
@@ -154,17 +155,17 @@ def evaluation_changes_nothing(bench: NetworkBench) -> None:
 
 
 def every_block_can_be_frozen(bench: NetworkBench) -> None:
-    """Blocks hold every parameter of the trunk; in a training step a frozen one stays as it is, and others learn."""
+    """Blocks hold every parameter of the trunk; in a training step, frozen blocks stay unchanged and others learn."""
     network, x = bench.network(), bench.images(4)
     blocks = list(network.blocks)
     held = {id(parameter) for block in blocks for parameter in block.parameters()}
     if loose := [name for name, parameter in network.blocks.named_parameters() if id(parameter) not in held]:
         raise CheckFailed(
-            f"{len(loose)} parameters are in no block, the first is {loose[0]}",
+            f"{len(loose)} parameters are in no block; the first is {loose[0]}",
             "Have @clbench.network(blocks=…) return modules that hold all parameters.",
         )
     for count in sorted({0, 1, len(blocks) - 1, len(blocks)} & set(range(len(blocks) + 1))):
-        network = bench.network()  # anew, since steps of such a rate may end in NaN
+        network = bench.network()  # a new one, since steps at such a rate may end in NaN
         blocks = list(network.blocks)
         network.train()
         network.freeze(blocks[:count])
@@ -182,7 +183,7 @@ def every_block_can_be_frozen(bench: NetworkBench) -> None:
             )
 
 
-_FROZEN = "A block must be nn.Modules only, whose buffers change only if self.training."
+_FROZEN = "A block must consist of nn.Modules only, whose buffers change only if self.training."
 
 
 def _values(modules: list[nn.Module]) -> dict[str, Tensor]:
@@ -202,20 +203,20 @@ def _step(network: nn.Module, x: Tensor) -> None:
 
 
 def copies_and_pickles(bench: NetworkBench) -> None:
-    """A deep copy, and one that was pickled, give the same features, and share no weight with the original."""
+    """A deep copy and a pickled copy give the same features, and share no weights with the original."""
     network, x = bench.network().eval(), bench.images(2)
     with torch.no_grad():
         expected = network.blocks(x)
     try:
         copies = {"a deep copy": copy.deepcopy(network), "a pickled copy": pickle.loads(pickle.dumps(network))}
-    except Exception as error:  # what cannot be pickled raises many things
+    except Exception as error:  # pickling fails with many kinds of exceptions
         raise CheckFailed(
             f"it cannot be copied or pickled: {type(error).__name__}: {error}", "Keep no lambdas or open files on self."
         ) from error
     for what, other in copies.items():
         with torch.no_grad():
             if not torch.equal(other.blocks(x), expected):
-                raise CheckFailed(f"{what} gives other features", "Keep all that they depend on in attributes of self.")
+                raise CheckFailed(f"{what} gives different features", "Keep what they depend on in attributes of self.")
         shared = {id(one) for one in network.parameters()} & {id(one) for one in other.parameters()}
         if shared:
             raise CheckFailed(f"{what} shares weights with the original", "Keep no tensors at module level.")
@@ -227,7 +228,7 @@ def a_worker_process_gives_the_same_weights(bench: NetworkBench) -> None:
         for ours, theirs in zip(here.result.experiences, there.result.experiences, strict=True):
             if ours.weights_sha256 != theirs.weights_sha256:
                 raise CheckFailed(
-                    f"a run in another process has other weights after experience {ours.index}",
+                    f"a run in another process has different weights after experience {ours.index}",
                     "Draw random numbers from torch only, and keep no state at module level.",
                 )
 
@@ -244,7 +245,7 @@ CHECKS: tuple[Callable[[NetworkBench], None], ...] = (
 
 
 def examine(selector: str) -> Iterator[Result]:
-    """Do every check, in order, and yield its result as it is known; the others say nothing if it cannot be built."""
+    """Perform every check in order and yield each result as soon as it is known; stop if the network is not built."""
     require_room_for_torch()
     bench = NetworkBench(selector)
     for check in CHECKS:

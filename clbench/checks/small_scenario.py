@@ -1,4 +1,4 @@
-"""What a strategy is checked on: a scenario of small runs, each made once however many checks look at it."""
+"""The small runs on which a strategy is checked, each made once however many checks use it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Contract(clbench.Scenario):
 
 
 def quiet_run(request: Request) -> list[StoredRun]:
-    """Do the runs of a request without a word. Raises CheckFailed if the first fails."""
+    """Execute the runs of a request without output. Raises CheckFailed if the first fails."""
     nowhere = Console(file=io.StringIO(), force_jupyter=False)
     outcomes = run_request(request, nowhere)
     if outcomes[0].failed:
@@ -75,7 +75,7 @@ class Bench:
         """Name of the current check."""
 
         self.errors: dict[str, str] = {}
-        """By the message of an error the check that met it first."""
+        """For each error message, the check that met it first."""
 
     def run(self, recipe: str = "mlp", split: str = "5", out: str = "runs", jobs: int = 1) -> StoredRun:
         """Return the run of this recipe and split, with a fixed head if the strategy refuses a growing one.
@@ -123,7 +123,7 @@ class Bench:
             raise CheckFailed(f"{message}\nAs in {first}.", fault.fix) from None
 
     def command(self, run: StoredRun, out: str) -> list[str]:
-        """Return the command that makes a run of the default split again, in a separate process."""
+        """Return the command that repeats a run of the default split in a separate process."""
         command = module_command("clbench", "run", "-s", str(self.plugin.path), "-S", str(self.scenario))
         command += ["--recipe", run.spec.recipe.name, "--threads", "1", "--device", "cpu"]
         return [*command, "--out", str(self.folder / out), "--data", str(self.data)]

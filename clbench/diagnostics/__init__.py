@@ -1,1 +1,1 @@
-"""What a user asks when something is wrong or slow: `clbench doctor` and `clbench profile`."""
+"""Finds out what is wrong or slow: `clbench doctor` and `clbench profile`."""

@@ -23,7 +23,7 @@ from clbench.system.own_python import code_command
 from clbench.system.tables import readable_bytes
 
 IMPORTED = ("torchvision", "avalanche.training.templates")
-"""What a run imports and another package's release may break."""
+"""Modules that a run imports and that a release of another package may break."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Finding:
 
     what: str
     exit_code: int = 0
-    """0 if nothing is wrong; else the exit code of the failure that it would cause."""
+    """0 if nothing is wrong; otherwise the exit code of the failure that it would cause."""
 
     fix: str = ""
 
@@ -67,7 +67,7 @@ def _installation() -> Iterator[Finding]:
 
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own, because a broken package may crash on import."""
+    """Run code in a separate process, because a broken package may crash on import."""
     quiet = code_command(f"import warnings; warnings.simplefilter('ignore'); {code}")
     return subprocess.run(quiet, capture_output=True, text=True, check=False)
 
@@ -76,7 +76,7 @@ def _fix_import(message: str) -> str:
     if memory.is_short(ImportError(message)):
         return memory.REMEDY
     if "torchvision::nms" in message or "undefined symbol" in message:
-        return "torch and torchvision are of different builds: pip install --force-reinstall torch torchvision"
+        return "torch and torchvision come from different builds: pip install --force-reinstall torch torchvision"
     if "distutils" in message:
         return "Avalanche's dependency GPUtil needs setuptools on this Python: pip install setuptools"
     return "pip install --force-reinstall clbench"
@@ -122,7 +122,7 @@ def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
         networks = list(store.published_networks(folder)) if folder.is_dir() else []
         for network in networks:
             damage = manifests.damage(network)
-            fix = "Put a copy of it in its place, or make it again under another name." if damage else ""
+            fix = "Replace it with another copy, or make it again under another name." if damage else ""
             yield Finding(f"network {network}: {damage or 'as published'}", 1 if damage else 0, fix)
         count = f"{len(checked.runs)} run{'s' if len(checked.runs) != 1 else ''}"
         if checked.runs or not networks:
@@ -134,7 +134,7 @@ def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
             yield Finding(
                 one_line(f"the index of {folder} did not agree with the files of {len(wrong)} of its runs: {known}"),
                 1,
-                "It is set right. Tables and reports that were made before may have shown what these files said once.",
+                "It has been corrected. Earlier tables and reports may have shown what these files once contained.",
             )
         for name in store.abandoned_runs(folder).values():
             yield Finding(
@@ -149,21 +149,21 @@ def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
 
 
 def _unfinished(folder: Path) -> Iterator[Finding]:
-    """What runs that failed or were stopped have left: that of a strategy whose file has changed is of no use."""
+    """Find the unfinished work of failed or stopped runs, which is useless once the strategy's file has changed."""
     failed = {path.name.rpartition("-")[2]: "/".join(path.parts[-3:]) for path in store.failed_runs(folder)}
     for work, size in store.unfinished_work(folder).items():
         run = failed.get(work.name[:8], f"with the id {work.name[:8]}")
         yield Finding(
             one_line(f"unfinished work of the run {run}: {readable_bytes(size)}"),
-            fix="The same command goes on from it, unless a file of the run, torch or clbench has changed. To remove "
+            fix="The same command resumes from it, unless a file of the run, torch or clbench has changed. To remove "
             f"it: rm -r {shlex.quote(str(work))}",
         )
 
 
 def _unreadable(fault: Unreadable) -> Finding:
     # Network, epochs and values are in its spec, which may be what is damaged.
-    fix = "Remove its folder, then give the command again that made it."
-    if not fault.path.exists():  # but in a pack
+    fix = "Remove its folder, then rerun the command that made it."
+    if not fault.path.exists():  # it is in a pack
         fix = "Ask whoever made the pack for another copy; its other runs can be used."
     if fault.too_large:
         fix = memory.REMEDY

@@ -1,4 +1,4 @@
-"""Profile a run that is not kept, from the seconds by phase that every run stores."""
+"""Profiles one run, which is not kept, from the seconds by phase that every run stores."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def profile(request: Request, console: Console) -> Profile:
         planned = plan(replace(request, out=Path(folder)), progress)
         if len(planned) != 1:
             raise UsageError(
-                f"clbench profile does a single run (got {len(planned)})", "Name one strategy and one scenario."
+                f"clbench profile takes a single run (got {len(planned)})", "Name one strategy and one scenario."
             )
         progress.expect(1)
         from clbench.runs.context import RunContext

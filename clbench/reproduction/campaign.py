@@ -1,4 +1,4 @@
-"""The runs that a published protocol needs, planned as `clbench run` plans its own."""
+"""Plans the runs that a published protocol needs, as `clbench run` plans its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clbench.runs.request import Request
 
 
 def chosen(wanted: Sequence[Target], setting: str | None, method: str | None) -> list[Target]:
-    """Return the targets of this setting (`class`, `task` or `domain`) and method. Raises UsageError where none is."""
+    """Return the targets of this setting (`class`, `task` or `domain`) and method. Raises UsageError for none."""
     found = [
         target
         for target in wanted
@@ -22,7 +22,7 @@ def chosen(wanted: Sequence[Target], setting: str | None, method: str | None) ->
     if not found:
         known = sorted({f"{target.method} ({target.setting.partition('_')[0]})" for target in wanted})
         asked = " and ".join(f"{what} '{name}'" for what, name in (("setting", setting), ("method", method)) if name)
-        raise UsageError(f"no published cell of {asked}", f"Known: {', '.join(known)}")
+        raise UsageError(f"no published cell with {asked}", f"Known: {', '.join(known)}")
     return found
 
 

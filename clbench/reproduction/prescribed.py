@@ -1,4 +1,4 @@
-"""Whether a run has the stream that a scenario of clbench's prescribes under a recipe, as it is."""
+"""Tells whether a run has the unchanged stream that a scenario of clbench prescribes under a recipe."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from clbench.streams.splits import class_order, parse_split
 def has_prescribed_stream(spec: RunSpec) -> bool:
     """Whether the run's dataset, split and class order are those of clbench's scenario and recipe of these names.
 
-    What else can be made different of a stream is in the name of the recipe.
+    Everything else that can change a stream shows in the name of the recipe.
     """
     own, what = spec.scenario, _prescribed(spec.scenario.name, spec.recipe.name, spec.scenario.setting)
     if (own.version, own.dataset, own.held_out) != (what.scenario.version, what.scenario.dataset, 0):
         return False
-    if isinstance(what.stream, Domains):  # which has a split and an order of its own, and refuses others
+    if isinstance(what.stream, Domains):  # they have a split and an order of their own, and refuse others
         return True
     try:
         return _has_sizes(own, what) and _has_order(own, what)
-    except UsageError:  # another number of classes, that do not divide so
+    except UsageError:  # another number of classes, which cannot be divided this way
         return False
 
 

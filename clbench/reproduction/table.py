@@ -21,7 +21,7 @@ HEADINGS = (
 
 
 def rows(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
-    """Return the cells as texts under `HEADINGS`; numbers in percent, ± standard deviations unless it says else."""
+    """Return the cells as text under `HEADINGS`; numbers in percent, ± standard deviations unless stated otherwise."""
     return [_row(cell) for cell in cells]
 
 

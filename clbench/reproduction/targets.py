@@ -1,4 +1,4 @@
-"""The published cells, and the stored runs that answer them."""
+"""Reads the published cells, and finds the stored runs that measure them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ READING: dict[str, Setting] = {
 }
 _FILE = Path(__file__).parent / "targets.csv"
 AGREES_WITHIN = 2.0
-"""Combined standard errors between published and measured mean, on either side, within which a cell agrees."""
+"""A cell agrees if the published and the measured mean differ by at most this many combined standard errors."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """One published number with the runs that it stands for."""
+    """One published number, and which runs measure it."""
 
     protocol: str
     method: str
@@ -45,7 +45,7 @@ class Target:
     scenario: str
     recipe: str
     tune: str
-    """How the publication chose hyper-parameters, as `--tune` takes it; empty where it did not while it trained."""
+    """How the publication chose hyper-parameters, as a value of `--tune`; empty if not during training."""
 
     metric: str
     """Its name in evaluation/metrics.py, read in the run's own setting, or with another reading before a slash."""
@@ -55,22 +55,22 @@ class Target:
 
     spread: float | None
     spread_is: str
-    """`sd` over the repetitions, or `sem`; `reading` is how exactly the mean could be read off a plot; empty where it
-    is not known."""
+    """`sd` over the repetitions, or `sem`; `reading` is how exactly the mean could be read off a plot; empty if it is
+    not known."""
 
     n: int
     """Repetitions behind the mean."""
 
     source: str
     read: str
-    """How the number was read: in a `primary` source, in a `transcription`, off a `plot`, or not at all: `unverified`,
-    quoted from memory. Such a number is shown, but nothing is judged by it."""
+    """How the number was read: from a `primary` source, from a `transcription`, off a `plot`, or not at all:
+    `unverified`, quoted from memory. Such a number is shown, but nothing is judged by it."""
 
     finding: str
-    """Where what is measured does not agree: why, or what has been ruled out."""
+    """If the measurement does not agree: why, or what has been ruled out."""
 
     def of(self, run: StoredRun) -> float | None:
-        """Return the target's metric of a run, as a share."""
+        """Return the target's metric of a run, as a fraction."""
         reading, slash, metric = self.metric.rpartition("/")
         found: float | None = run.metric(metric, READING[reading]) if slash else run.metric(metric)
         return found
@@ -84,7 +84,7 @@ class Target:
 
     @property
     def standard_error(self) -> float | None:
-        """Of the published mean, in percent; None where its spread is not known."""
+        """Standard error of the published mean, in percent; None if its spread is not known."""
         if self.spread is None:
             return None
         return self.spread / math.sqrt(self.n) if self.spread_is == "sd" else self.spread
@@ -92,27 +92,27 @@ class Target:
 
 @dataclass(frozen=True)
 class Cell:
-    """A target beside what was measured for it."""
+    """A target and what was measured for it."""
 
     target: Target
     values: tuple[float, ...]
-    """Of each seed's run, in percent; empty where there is none yet."""
+    """The metric of each seed's run, in percent; empty if there is none yet."""
 
     @property
     def mean(self) -> float | None:
-        """Over the seeds, in percent."""
+        """Mean over the seeds, in percent."""
         return statistics.fmean(self.values) if self.values else None
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation over the seeds; None with one."""
+        """Standard deviation over the seeds; None for a single one."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     @property
     def z(self) -> float | None:
-        """Measured less published mean, in units of the combined standard error; None where that is not known.
+        """Measured minus published mean, in units of the combined standard error; None if that is not known.
 
-        Where the publication's spread is not known, the measured standard error stands alone.
+        If the publication's spread is not known, the measured standard error is used alone.
         """
         if self.mean is None or self.deviation is None:
             return None
@@ -128,7 +128,7 @@ class Cell:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the two agree within `AGREES_WITHIN`; None where that cannot be told, or not be judged."""
+        """Whether the two agree within `AGREES_WITHIN`; None if that cannot be computed or judged."""
         return None if self.z is None or not self.judged else abs(self.z) <= AGREES_WITHIN
 
 
@@ -142,7 +142,7 @@ def targets(protocol: str | None = None) -> list[Target]:
     if protocol not in known:
         raise UsageError(
             f"no protocol '{protocol}'{did_you_mean(protocol, known)} (known: {', '.join(known)})",
-            "What each of them is: clbench reproduce --list",
+            "To list them: clbench reproduce --list",
         )
     return [target for target in found if target.protocol == protocol]
 
@@ -170,11 +170,11 @@ def _target(row: dict[str, str]) -> Target:
 
 
 def cells(wanted: Iterable[Target], runs: Sequence[StoredRun]) -> list[Cell]:
-    """Return each target with what the runs that answer it measured, by seed.
+    """Return each target with what its runs measured, by seed.
 
-    A run answers a target if its scenario, recipe, setting and strategy are the target's, its split and class order
-    those that the scenario prescribes, and its hyper-parameters those of the preset with the target's values, and
-    nothing else. Of a seed's runs, which may differ in device and threads, the first by id counts.
+    A run measures a target if it has the target's scenario, recipe, setting and strategy, the split and class order
+    that the scenario prescribes, and exactly the hyper-parameters of the preset with the target's values. If a seed has
+    several such runs, which may differ in device and threads, the first by id counts.
     """
     by_protocol: dict[tuple[str, str, Setting], list[StoredRun]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: (run.spec.seeds.run, run.run_id)):
@@ -195,7 +195,7 @@ def _measured(target: Target, runs: Sequence[StoredRun]) -> tuple[float, ...]:
 
 
 def _answers(run: StoredRun, target: Target) -> bool:
-    """Whether a run under the target's recipe is of its protocol and its method."""
+    """Whether a run under the target's recipe belongs to its protocol and its method."""
     spec = run.spec
     name, _, preset = target.strategy.partition(":")
     if spec.strategy.name != name or preset not in ("", spec.strategy.preset):

@@ -411,7 +411,7 @@ RUN = ["run", "-s", "naive", "-S", "splitdigits", "--threads", "1", "--device", 
         ([*RUN, "--dry-run", "--on", "lokal"], "did you mean 'local'"),
         (["reproduce", "--list", "--seeds", "3"], "--seeds: nothing is run with --list"),
         (["reproduce", "--jobs", "2"], "--jobs: no protocol is named"),
-        (["reproduce", "hsu2018", "--method", "nothing"], "no published cell of method 'nothing'"),
+        (["reproduce", "hsu2018", "--method", "nothing"], "no published cell with method 'nothing'"),
         (["run", "lwf", "splitdigits"], "clbench run -s lwf -S splitdigits"),
         (["lits"], "list"),
         (["list", "strategeis"], "did you mean 'strategies'"),
@@ -1110,7 +1110,7 @@ def test_doctor_names_a_broken_plugin_a_damaged_run_and_a_failed_run_and_how_to_
     assert done.code == 5
     assert re.search(r"FAIL +strategy bad: SyntaxError in line 1", done.out)
     assert re.search(rf"FAIL +run {run.relative_to(here)}: result\.json is not what", done.out)
-    assert "Remove its folder, then give the command again that made it." in done.out
+    assert "Remove its folder, then rerun the command that made it." in done.out
     assert re.search(r"FAIL +failed run splitdigits/mine/", done.out) and "traceback.txt" in done.out
     monkeypatch.chdir(run)
     assert command("doctor", ".").code == 1

@@ -76,7 +76,7 @@ def test_a_run_without_gradient_steps_has_no_time_per_step() -> None:
 
 @pytest.mark.slow
 def test_more_than_one_run_is_refused(data: Path, quiet: Console) -> None:
-    with pytest.raises(UsageError, match="does a single run"):
+    with pytest.raises(UsageError, match="takes a single run"):
         profile(request("all", data), quiet)
 
 

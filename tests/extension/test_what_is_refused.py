@@ -263,7 +263,7 @@ def test_a_dry_run_refuses_what_the_command_would(model, photos, tmp_path):
 
 def test_a_dry_run_says_that_the_folder_is_there(model, photos):
     assert planned(model, photos.one, model, "naive")["writes"] == (
-        f"{model}, which is there: kept if the same command made it, else refused"
+        f"{model}, which exists: kept if the same command made it, otherwise refused"
     )
 
 
