@@ -1,4 +1,4 @@
-"""The commands of `clbench`, put together. Imports here are light: help, completion and lists do not load torch."""
+"""Assembles the commands of `clbench`. Imports here are light: help, completion and lists do not load torch."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ _DEFINED_IN = {
     "profile": "diagnostics",
     "reproduce": "reproduce",
 }
-"""The module of each command, in the order of the help; a function has the command's name, or `list_`."""
+"""The module of each command, in the order of the help; its function has the command's name, or `list_`."""
 
 
 def application(wanted: str = "") -> typer.Typer:
     """Return the program with all its commands, or with the `wanted` one alone if that is a command.
 
-    To import and to describe all of them takes as long as the shortest do.
+    Importing and describing all of them takes as long as running the shortest ones.
     """
     app = typer.Typer(
         name="clbench",
@@ -94,4 +94,4 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Only options of the command as a whole."""
+    """Declare the options of the program as a whole."""

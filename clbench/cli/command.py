@@ -1,4 +1,4 @@
-"""A command of the command line: nothing that is typed is dropped silently, and a mistake is told its remedy."""
+"""The base class of all commands: nothing that is typed is dropped silently, and mistakes come with their remedy."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _TypingError: Any = typer.BadParameter.__bases__[0]
 
 
 class Command(TyperCommand):
-    """Refuses an option that is given twice, of which typer would take the last; explains unknown and missing ones."""
+    """Refuses an option that is given twice (typer would take the last), and explains unknown and missing ones."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments. Raises UsageError where there is more to say than typer does."""
+        """Parse the arguments. Raises UsageError if there is more to say than typer does."""
         try:
-            if not ctx.resilient_parsing:  # as while a word is completed
+            if not ctx.resilient_parsing:  # True while a word is completed
                 self._refuse_what_would_be_dropped(ctx, args)
             rest = super().parse_args(ctx, args)
             ctx.params = {name: _from_home(value) for name, value in ctx.params.items()}
@@ -35,7 +35,7 @@ class Command(TyperCommand):
             raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write arguments and options without the Python types that typer puts behind the names of arguments."""
+        """Write arguments and options without the Python types that typer appends to the names of arguments."""
         for kind in ("argument", "option"):
             each = [one.get_help_record(ctx) for one in self.get_params(ctx) if one.param_type_name == kind]
             if records := [(re.sub(r" <\S+>$", "", record[0]), record[1]) for record in each if record]:
@@ -43,7 +43,7 @@ class Command(TyperCommand):
                     formatter.write_dl(records)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the pieces of the usage line, required arguments as NAME, where typer has {NAME}."""
+        """Return the pieces of the usage line, with required arguments as NAME instead of typer's {NAME}."""
         return [re.sub(r"[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def _refuse_what_would_be_dropped(self, ctx: Any, args: list[str]) -> None:
@@ -77,7 +77,7 @@ def _from_home(given: Any) -> Any:
     return type(given)(from_home(given)) if isinstance(given, str | Path) else given
 
 
-_EMPTY = "Leave it out, or give it one. In a script: a variable of the shell that is not set is an empty value."
+_EMPTY = "Leave it out, or give it one. In a script, a shell variable that is not set is an empty value."
 
 
 def _is_empty(given: Any) -> bool:
@@ -87,10 +87,10 @@ def _is_empty(given: Any) -> bool:
 
 
 def named_by_options(text: str) -> UsageError:
-    """Return the error of a word after `clbench run` that is no study."""
+    """Return the error for a word after `clbench run` that is not a study."""
     return UsageError(
         f"'{text}': strategies and scenarios are named by options",
-        "For example: clbench run -s lwf -S splitdigits. One study, a file, stands by itself: clbench run study.toml",
+        "For example: clbench run -s lwf -S splitdigits. A study, a file, needs no options: clbench run study.toml",
     )
 
 
@@ -114,7 +114,7 @@ _ELSEWHERE = {
 
 
 def _remedy(option: str, options: Collection[str]) -> str | None:
-    """Return how to set what an unknown option seems to mean, with the options that there are."""
+    """Return how to set what an unknown option seems to mean, given the existing options."""
     from clbench.base.recipe import Recipe
     from clbench.plugins.discovery import discover, without_dialects
     from clbench.system.tables import listed

@@ -1,4 +1,4 @@
-"""What the shell completes: names of plug-ins, presets, recipes, settings, `--set` and the arguments of commands."""
+"""Shell completion of plug-ins, presets, recipes, settings, `--set` and the arguments of commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Completer = Callable[[str], list[str]]
 
 
 def plugins(kind: Kind) -> Completer:
-    """Return what completes the last of several names of plug-ins; after a colon, the strategy's presets."""
+    """Return a completer for the last of several names of plug-ins, and for a strategy's presets after a colon."""
 
     def names(incomplete: str) -> list[str]:
         from clbench.plugins.discovery import discover, without_dialects
@@ -35,7 +35,7 @@ def plugins(kind: Kind) -> Completer:
 
 
 def recipes(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Complete the recipes of the scenarios that are typed already; of all if none is."""
+    """Complete the recipes of the scenarios typed so far, or of all scenarios if there are none."""
     from clbench.plugins.discovery import discover
 
     typed = ctx.params.get("scenario") or []
@@ -46,7 +46,7 @@ def recipes(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def set_names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Complete `STRATEGY.NAME=` for the strategies that are typed already, `recipe.NAME=` and `network.NAME=`."""
+    """Complete `STRATEGY.NAME=` for the strategies typed so far, `recipe.NAME=`, `network.NAME=` and `stream.NAME=`."""
     from clbench.base.recipe import Recipe
     from clbench.plugins.discovery import discover, without_dialects
     from clbench.streams.kinds import KINDS, options_of
@@ -70,13 +70,13 @@ def streams(incomplete: str) -> list[str]:
 
 
 def shown(incomplete: str) -> list[str]:
-    """Complete what `clbench show` shows."""
+    """Complete the names that `clbench show` takes."""
     kinds = (plugins("strategy"), plugins("scenario"), plugins("network"), streams)
     return [word for kind in kinds for word in kind(incomplete)]
 
 
 def checked(incomplete: str) -> list[str]:
-    """Complete what `clbench check` checks."""
+    """Complete the names that `clbench check` takes."""
     return [*plugins("strategy")(incomplete), *plugins("network")(incomplete)]
 
 
@@ -98,14 +98,14 @@ def protocols(incomplete: str) -> list[str]:
 
 
 def metrics(incomplete: str) -> list[str]:
-    """Complete the metrics that `clbench compare` makes a table of."""
+    """Complete the metrics that `clbench compare --metric` takes."""
     from clbench.comparison.one_metric import NAMES
 
     return _starting(incomplete, NAMES)
 
 
 def datasets(incomplete: str) -> list[str]:
-    """Complete the built-in datasets, and those that were imported."""
+    """Complete the built-in and the imported datasets."""
     from clbench.data.datasets import data_folder, list_datasets
 
     return _starting(incomplete, (entry.name for entry in list_datasets(data_folder(None))))
@@ -120,7 +120,7 @@ def trackers(incomplete: str) -> list[str]:
 
 
 def one_of(*words: str) -> Completer:
-    """Return what completes one of these words."""
+    """Return a completer for one of these words."""
     return lambda incomplete: _starting(incomplete, words)
 
 
@@ -142,7 +142,7 @@ OF_OPTION: Mapping[str, Any] = {
     "export": one_of("onnx", "pt2", "torchscript", "safetensors"),
     "fit": one_of("crop", "pad", "stretch"),
 }
-"""By the name of an option."""
+"""Completers by the name of the option."""
 
 
 def _starting(incomplete: str, words: Iterable[str]) -> list[str]:
@@ -151,7 +151,7 @@ def _starting(incomplete: str, words: Iterable[str]) -> list[str]:
 
 @contextlib.contextmanager
 def as_bash_divides_words() -> Iterator[None]:
-    """Complete `lwf:fa` in bash, which takes it for three words and puts what is completed in the place of the last."""
+    """Complete `lwf:fa` in bash, which sees three words and replaces only the last of them by the completion."""
     words, position = os.environ.get("COMP_WORDS", "").split("\n"), int(os.environ.get("COMP_CWORD", "0"))
     joined: list[list[str]] = []
     for word in words[: position + 1]:

@@ -27,7 +27,7 @@ data_app = typer.Typer(
 
 @data_app.command("list", cls=Command, epilog="Example: clbench data list")
 def data_list(data: DataFolder = None, as_json: AsJson = False) -> None:
-    """List the datasets, whether they are ready, and stored features."""
+    """List datasets, whether they are ready, and stored features."""
     import dataclasses
 
     from clbench.data.datasets import data_folder, list_datasets
@@ -87,7 +87,7 @@ def data_fetch(
 
 ImportedPath = Annotated[
     Path,
-    typer.Argument(metavar="PATH", help="A folder of images (CLASS/*, or train/CLASS/* and test/CLASS/*), an .npz."),
+    typer.Argument(metavar="PATH", help="A folder of images (CLASS/*, or train/CLASS/* and test/CLASS/*), or an .npz."),
 ]
 Domains = Annotated[
     bool | None,
@@ -101,7 +101,7 @@ ImageSize = Annotated[
     int | None,
     typer.Option(
         metavar="PIXELS",
-        help="Height and width of all images [default: as they are, if all have one].",
+        help="Height and width of all images [default: unchanged, if all are alike].",
         show_default=False,
     ),
 ]
@@ -109,7 +109,7 @@ ImageFit = Annotated[
     str | None,
     typer.Option(
         metavar="crop|pad|stretch",
-        help="With --size: cut out the middle, add black, or distort [default: crop].",
+        help="With --size: crop the middle, pad with black, or stretch [default: crop].",
         show_default=False,
         autocompletion=one_of("crop", "pad", "stretch"),
     ),
@@ -118,7 +118,7 @@ ImageFit = Annotated[
 
 @data_app.command("import", cls=Command, epilog="Example: clbench data import flowers photos/ --size 64")
 def data_import(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The name to give it, or that of a built-in dataset.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A new name, or that of a built-in dataset.")],
     path: ImportedPath,
     size: ImageSize = None,
     fit: ImageFit = None,
@@ -127,8 +127,8 @@ def data_import(
 ) -> None:
     """Import a dataset of your own, a folder of images or a file.
 
-    A folder has one for each class. Images may be JPEG, PNG, WebP, BMP, TIFF, PPM or GIF. An .npz has x_train, y_train,
-    x_test and y_test, or x and y. Without a part for testing a fifth of each class is held out.
+    The folder has a subfolder per class. Images may be JPEG, PNG, WebP, BMP, TIFF, PPM or GIF. An .npz has x_train,
+    y_train, x_test and y_test, or x and y. Without a test part, a fifth of each class is held out.
     """
     from clbench.data.datasets import data_folder
 
@@ -138,7 +138,8 @@ def data_import(
 def imported(
     name: str, path: Path, folder: Path, size: int | None, fit: str | None, domains: bool | None = None
 ) -> DatasetInfo:
-    """Import a dataset, with its progress on standard error. Raises UsageError for a fit that is none, and so on."""
+    """Import a dataset, with progress on standard error. Raises UsageError for an unknown fit, and what importing
+    raises."""
     from clbench.base.events import Note
     from clbench.data.image_fit import FITS
     from clbench.data.importing import import_dataset
@@ -154,7 +155,7 @@ def imported(
 
 
 def print_dataset(info: DatasetInfo) -> None:
-    """Print what a dataset holds, and which id each class has."""
+    """Print what a dataset contains, and the id of each class."""
     shape = "×".join(map(str, info.shape))
     say(
         f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape} in "
@@ -165,12 +166,12 @@ def print_dataset(info: DatasetInfo) -> None:
 
 
 def are_ids(classes: Sequence[str]) -> bool:
-    """Return whether classes have no names but their ids."""
+    """Return whether classes have no names other than their ids."""
     return list(classes) == list(map(str, range(len(classes))))
 
 
 def numbered_classes(info: DatasetInfo) -> str:
-    """Return the classes with their ids: `0 cat, 1 dog`, the first of them if there are many."""
+    """Return the classes with their ids, `0 cat, 1 dog`; only the first ones if there are many."""
     shown = ", ".join(f"{class_id} {legible(name)}" for class_id, name in enumerate(info.classes[:_SHOWN_CLASSES]))
     more = len(info.classes) - _SHOWN_CLASSES
     return f"{shown}, … and {more} more (clbench data list --json has all)" if more > 0 else shown
@@ -185,7 +186,7 @@ def data_verify(
 ) -> None:
     """Compare datasets with their recorded hashes.
 
-    Without a NAME all datasets, and all stored features.
+    Without a NAME it checks all datasets and all stored features.
     """
     from clbench.data.datasets import data_folder, verify
     from clbench.data.feature_entries import verify_features
@@ -204,10 +205,10 @@ def data_verify(
 
 @data_app.command("clean", cls=Command, epilog="Example: clbench data clean --features")
 def data_clean(
-    features: Annotated[bool, typer.Option("--features", help="The features of frozen networks.")] = False,
+    features: Annotated[bool, typer.Option("--features", help="Remove the features of frozen networks.")] = False,
     data: DataFolder = None,
 ) -> None:
-    """Remove what clbench can compute again. Datasets stay."""
+    """Remove what clbench can compute again. Datasets are kept."""
     from clbench.data.datasets import data_folder
     from clbench.data.feature_entries import clean_features
     from clbench.errors import UsageError

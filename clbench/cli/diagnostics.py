@@ -1,4 +1,4 @@
-"""`clbench doctor` and `clbench profile`."""
+"""The commands `clbench doctor` and `clbench profile`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from clbench.system.output import say, say_json
 def profile(request: Request, as_json: AsJson = False) -> None:
     """Show where a run's time goes.
 
-    The parts are data, forward, backward, optimizer, strategy, evaluation and start-up. It does one run, of one
-    strategy on one scenario with seed 0, and keeps nothing of it.
+    The parts are data, forward, backward, optimizer, strategy, evaluation and start-up. It executes one run, of one
+    strategy on one scenario with seed 0, and does not keep it.
     """
     with starting():
         from clbench.diagnostics.profile import HEADINGS
@@ -38,8 +38,8 @@ def doctor(
 ) -> None:
     """Check installation, machine, data and stored runs.
 
-    Reads every byte of the runs, where other commands trust what is known of many runs while their files have the same
-    sizes and times. Says how to fix what is wrong.
+    Reads every byte of the runs; other commands trust the index of a large folder while the sizes and times of its
+    files have not changed. Says how to fix what is wrong.
     """
     from clbench.diagnostics.doctor import examine
 

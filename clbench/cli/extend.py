@@ -1,4 +1,4 @@
-"""`clbench train` and `clbench extend`: a first network from images, and new classes for a network."""
+"""The commands `clbench train` and `clbench extend`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def extend(
 ) -> None:
     """Add classes to a network without its old data.
 
-    Of the old classes nothing is needed. With a few test images of them the report says what was forgotten.
+    Nothing from the old classes is needed. With a few test images of them, the report shows what was forgotten.
     """
     request = ExtendRequest(source=source, **asked)
     with starting():
@@ -104,9 +104,9 @@ def _print_result(result: ExtensionResult, request: TrainRequest | ExtendRequest
         say(f"Kept (*): {result.chosen}, {result.rule}")
     elif extended and _loses_much(result.kept):
         fewer = ", --set imprint.deviations=1 takes fewer images from old ones" if result.chosen == "imprint" else ""
-        say(f"Much of the old classes is lost; -s all tries every strategy that can extend this network{fewer}")
+        say(f"Much of the old classes is forgotten; -s all tries every strategy that can extend this network{fewer}")
     if extended and not result.kept.old_classes:
-        say("Old-class accuracy is not known: no test images of old classes (--old-test, a few a class are enough)")
+        say("Old-class accuracy is not known: no test images of old classes (--old-test; a few per class are enough)")
     if result.lineage:
         from clbench.extension.wording import lineage_in_lines
 
@@ -117,12 +117,12 @@ def _print_result(result: ExtensionResult, request: TrainRequest | ExtendRequest
     file = f" --network {request.network}" if request.network_file is not None else ""
     say(f"\n{out}: the network, report.html and result.json")
     if export is not None:
-        say(f"{out / exported_name(export)}: the same for use without clbench; it answers as the network does")
-    say(f"To ask it: clbench predict {out} IMAGES…{file}")
+        say(f"{out / exported_name(export)}: the same for use without clbench, with the same predictions")
+    say(f"To use it: clbench predict {out} IMAGES…{file}")
 
 
 _MUCH = 0.1
-"""Of old-class accuracy, which is worth trying other strategies for."""
+"""A loss of old-class accuracy that makes other strategies worth trying."""
 
 
 def _loses_much(candidate: Candidate) -> bool:
@@ -131,7 +131,7 @@ def _loses_much(candidate: Candidate) -> bool:
 
 
 def _about_the_numbers(result: ExtensionResult) -> Iterator[str]:
-    """Yield how many images the accuracies are of, and what agreement is."""
+    """Yield lines about the number of images behind the accuracies, and about what agreement is."""
     kept = result.kept
     new = sum(each.test_images for each in kept.classes if each.is_new)
     if result.command == "train":
@@ -143,9 +143,9 @@ def _about_the_numbers(result: ExtensionResult) -> Iterator[str]:
     old = sum(each.test_images for each in kept.classes if not each.is_new)
     yield f"On {new:,} test images of new classes" + (f" and {old:,} of old ones." if old else ".")
     if kept.on_unlabelled is not None:
-        yield f"agrees: how many of the {kept.on_unlabelled.images:,} unlabelled images get the old network's answer."
+        yield f"agrees: share of the {kept.on_unlabelled.images:,} unlabelled images predicted as by the old network."
     elif kept.on_new is not None:
-        yield "agrees: of how many images of new classes the likeliest old class is what the network answered before."
+        yield "agrees: share of images of new classes whose likeliest old class is the old network's prediction."
 
 
 def _title(result: ExtensionResult) -> str:

@@ -1,4 +1,4 @@
-"""Trained networks that runs have kept: `clbench export` and `clbench predict`."""
+"""The commands `clbench export` and `clbench predict`, which use a trained network that was kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clbench.deployment.predicting import Answer
     from clbench.deployment.trained_network import TrainedNetwork
 
-_KEPT = "A folder of train or extend, or a run made with --keep-networks, or a folder above it with no other such run."
+_KEPT = "A folder that train or extend wrote, a run made with --keep-networks, or a folder above one such run only."
 Kept = Annotated[Path, typer.Argument(metavar="PATH", help=_KEPT)]
 NetworkFile = Annotated[
     Path | None,
@@ -40,14 +40,15 @@ def export(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="File [default: SCENARIO-STRATEGY-seedN.onnx …].")
+        Path | None, typer.Option("--out", metavar="FILE", help="The file [default: SCENARIO-STRATEGY-seedN.onnx …].")
     ] = None,
     network: NetworkFile = None,
     data: DataFolder = None,
 ) -> None:
     """Write a trained network as one file for use without clbench.
 
-    The file is run before it gets its name, on test images if their dataset is there, and compared with the network.
+    Before the file gets its name, it is run and compared with the network, on test images if their dataset is
+    available.
     """
     with starting():
         from clbench.data.datasets import data_folder
@@ -66,29 +67,29 @@ def export(
     say(f"output: {about['output']}")
     say(
         f"Compared on {done.compared_on}: scores differ by at most {done.largest_difference:.1e} (they go up to "
-        f"{done.largest_score:.3g}), {done.same_answers} of {done.images} answers are the same"
+        f"{done.largest_score:.3g}), {done.same_answers} of {done.images} predictions are the same"
     )
 
 
 def predict(
     path: Kept,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGES", help="Images, folders of images, or patterns.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGES", help="Images, folders of images, or glob patterns.")],
     top: Annotated[int, typer.Option("--top", metavar="N", help="Classes per image.", min=1)] = 1,
     none: Annotated[
-        bool, typer.Option("--none", help="Answer 'none of these' below the score that was calibrated in training.")
+        bool, typer.Option("--none", help="Print 'none of these' below the score that was calibrated in training.")
     ] = False,
     none_below: Annotated[
         float | None,
-        typer.Option("--none-below", metavar="SCORE", help="The same with a score of your own."),
+        typer.Option("--none-below", metavar="SCORE", help="The same, below a score of your own."),
     ] = None,
     network: NetworkFile = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV on standard output.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a trained network sees in images.
+    """Classify images with a trained network.
 
-    For each image the likeliest classes, with their probabilities. An image that cannot be read is named and left out;
-    the exit code is then 1. With --none or --none-below an image whose highest score is too low shows none of them.
+    Prints each image's likeliest classes with their probabilities. Images that cannot be read are reported and left
+    out; the exit code is then 1. With --none or --none-below, an image with too low a highest score shows no class.
     """
     if as_csv and as_json:
         raise UsageError("--csv and --json are both given", "Give one of them.")
@@ -104,8 +105,8 @@ def predict(
         loaded = _loaded(path, network)
     if not loaded.gives_logits:
         say(
-            f"The scores are those of {loaded.record.classifier.name} and not logits: the highest is the answer, and "
-            "their softmax says little of how sure the network is.",
+            f"The scores are those of {loaded.record.classifier.name}, not logits: the highest is the prediction, but "
+            "their softmax says little about how certain the network is.",
             sys.stderr,
         )
     if none:
@@ -132,13 +133,13 @@ def _loaded(path: Path, network: Path | None) -> TrainedNetwork:
 
 
 def _calibrated(network: TrainedNetwork) -> float:
-    """Return below which score an image shows none of the classes, and say on what it rests."""
+    """Return the score below which an image shows none of the classes, and print how it was calibrated."""
     found, known = network.record.none_below, len(network.classes)
     if found is None:
         raise UsageError(
-            "no score was calibrated for this network, below which an image shows none of its classes",
+            "this network has no calibrated score below which an image shows none of its classes",
             "`clbench train` and `clbench extend` calibrate one on the images that they hold out. To give one: "
-            "--none-below SCORE. Ask the network with --csv about images of its classes that it was not trained on, "
+            "--none-below SCORE. Run the network with --csv on images of its classes that it was not trained on, "
             "and take a score that nearly all of them reach.",
         )
     of = f"the {known}" if found.classes == known else f"{found.classes} of the {known}"
@@ -151,8 +152,8 @@ def _calibrated(network: TrainedNetwork) -> float:
 
 
 def _print_lines(answers: Iterable[Answer], none_below: float | None, csv: bool, logits: bool) -> int:
-    """Print each answer as it comes, without probabilities if the scores are no `logits`; return how many images could
-    not be read."""
+    """Print each prediction as it comes, without probabilities if the scores are not `logits`; return how many images
+    could not be read."""
     broken = 0
     if csv:
         print("image,rank,class,probability,score")

@@ -1,4 +1,4 @@
-"""What the commands share: options, and where they print."""
+"""Options that the commands share, and how they print to the terminal."""
 
 from __future__ import annotations
 
@@ -42,10 +42,11 @@ def run_options(*names: str, **defaults: Any) -> Callable[[Callable[..., None]],
 
 
 def asks(request: type[Any], *names: str, **defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a command the options `names` of a request (all by default) in place of `request`.
+    """Return a decorator that replaces a command's parameter `request` by the options `names` of a request (by default
+    all).
 
-    `defaults` replace those that it declares. The command gets the request that the user asks for; if it has `asked` in
-    place of `request`, only the options that were typed, as fields of a request.
+    `defaults` replace those that it declares. The command gets the request that the user makes; if its parameter is
+    called `asked` instead, it gets only the options that were typed, as fields of a request.
     """
     declared = {name: each for name, each in options_of(request).items() if not names or name in names}
 
@@ -62,7 +63,7 @@ def asks(request: type[Any], *names: str, **defaults: Any) -> Callable[[Callable
             else:
                 command(request=request.from_command_line(asked), **given)
 
-        # Where `request` or `asked` stands in the command's own parameters, its options appear in the help.
+        # In the help, the options take the position of the parameter `request` or `asked`.
         parameters: list[inspect.Parameter] = []
         for parameter in own.values():
             if parameter.name in ("request", "asked"):
@@ -100,7 +101,7 @@ def _parameter(name: str, declared: Declared, defaults: dict[str, Any]) -> inspe
 
 
 def terminal(stderr: bool = False, wide: bool = False) -> Console:
-    """Return where to print. A table that goes to a file or a pipe is written whole, as one that is to be `wide`."""
+    """Return the console to print on. For a file or a pipe, tables are printed in full width, as with `wide`."""
     from clbench.system.terminal import Terminal
 
     stream = sys.stderr if stderr else sys.stdout
@@ -109,7 +110,7 @@ def terminal(stderr: bool = False, wide: bool = False) -> Console:
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Show that the command has begun, in a terminal: importing torch takes a second, and on a busy machine several."""
+    """In a terminal, show that the command has begun: importing torch takes a second, or several on a busy machine."""
     shown = "Starting …" if sys.stderr.isatty() else ""
     print(shown, end="\r" if shown else "", file=sys.stderr, flush=True)
     try:
@@ -119,7 +120,7 @@ def starting() -> Iterator[None]:
 
 
 def one_by_one(found: Iterable[_T], what: str) -> Iterator[_T]:
-    """Yield what is found; while the next is looked for, a terminal shows that it is, and how many there were."""
+    """Yield what is found; between items, a terminal shows that the search continues and how many were found."""
     with terminal(stderr=True).status(what) as status:
         for count, each in enumerate(found, start=1):
             status.stop()  # a line of its own does not mix with what is printed

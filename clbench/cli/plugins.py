@@ -1,4 +1,4 @@
-"""Plug-ins: `clbench list`, `clbench show`, `clbench check` and `clbench new`."""
+"""The commands about plug-ins: `clbench list`, `clbench show`, `clbench check` and `clbench new`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def list_(
         print_table(terminal(), title, ["name", "what"], [[row["name"], _in_a_paragraph(row)] for row in rows])
         say()
     say_prose(
-        "Details: clbench show NAME. Those of Avalanche, timm and torchvision can be named, too: avalanche:Replay, "
+        "Details: clbench show NAME. Names from Avalanche, timm and torchvision work, too: avalanche:Replay, "
         "avalanche:SplitMNIST, timm:resnet18, torchvision:mobilenet_v3_small"
     )
 
@@ -79,15 +79,15 @@ _LISTED = {
     "settings": "What can be set, and how: clbench show NAME",
     "datasets": "Datasets: clbench data list",
     "protocols": "Published protocols: clbench reproduce --list",
-    "metrics": "Metrics are described in docs/metrics.md; one of them as a table: clbench compare --metric NAME",
+    "metrics": "Metrics are described in docs/metrics.md; for a table of one: clbench compare --metric NAME",
 }
-"""What is listed elsewhere."""
+"""Where to find what is listed elsewhere."""
 
 _SAID = {"presets": "Presets: ", "recipes": "Recipes: ", "settings": "Settings: ", "aliases": "Also called "}
 
 
 def _in_a_paragraph(row: dict[str, str]) -> str:
-    """Return what a plug-in is, what it offers, its other names, and where it is from if it is not built in."""
+    """Return what a plug-in is, what it offers, its other names, and its origin if it is not built in."""
     said = [row["what"], *(f"{begin}{row[field]}." for field, begin in _SAID.items() if row.get(field))]
     return " ".join(said if row["from"] == "built-in" else [*said, f"({row['from']})"])
 
@@ -140,7 +140,7 @@ def show(
 ) -> None:
     """Show a strategy, scenario, network or stream in detail.
 
-    Of a strategy its source, equation, presets and hyper-parameters; of a scenario its split and recipes.
+    For a strategy, its source, equation, presets and hyper-parameters; for a scenario, its split and recipes.
     """
     from clbench.plugins.class_attributes import check_literals
     from clbench.plugins.description import describe_in_full, find
@@ -176,7 +176,7 @@ def _print_stream(known: dict[str, Any]) -> None:
 
 
 def _print_classes(dataset: str) -> None:
-    """Print which id each class of a dataset has, if it is in the data folder."""
+    """Print the id of each class of a dataset, if it is in the data folder."""
     from clbench.data.datasets import cached_names, data_folder, describe
 
     folder = data_folder()
@@ -185,9 +185,7 @@ def _print_classes(dataset: str) -> None:
 
 
 def check(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME_OR_FILE", help="A strategy or a network.", autocompletion=checked)
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help="A strategy or network.", autocompletion=checked)],
     as_json: AsJson = False,
 ) -> None:
     """Check a strategy or a network against its contract.
@@ -199,7 +197,7 @@ def check(
 
     plugin = None if is_librarys(name) else find(name)
     if plugin is not None and plugin.kind == "scenario":
-        raise UsageError(f"{name} is a scenario; strategies and networks are checked")
+        raise UsageError(f"{name} is a scenario; only strategies and networks can be checked")
     with starting():
         examined = _examined(name, plugin)
     results = []
@@ -232,7 +230,7 @@ def _examined(name: str, plugin: Plugin | None) -> Iterator[Result]:
 
 @new_app.command("strategy", cls=Command, epilog="Example: clbench new strategy fading --from lwf")
 def new_strategy(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the strategy and its file: my_idea, say.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the strategy and its file, such as my_idea.")],
     original: Annotated[
         str | None,
         typer.Option("--from", metavar="NAME", help="The strategy to copy.", autocompletion=plugins("strategy")),
@@ -240,7 +238,7 @@ def new_strategy(
 ) -> None:
     """Write strategies/NAME.py, a commented skeleton that runs.
 
-    With --from it is a copy of another strategy.
+    With --from, it is a copy of another strategy.
     """
     from clbench.plugins.scaffold import new_strategy as write
 
@@ -251,7 +249,7 @@ def new_strategy(
 
 @new_app.command("network", cls=Command, epilog="Example: clbench new network tiny")
 def new_network(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the network and its file: my_net, say.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the network and its file, such as my_net.")],
     original: Annotated[
         str | None,
         typer.Option("--from", metavar="NAME", help="The network to copy.", autocompletion=plugins("network")),
@@ -259,7 +257,7 @@ def new_network(
 ) -> None:
     """Write networks/NAME.py, a commented skeleton that runs.
 
-    With --from it is a copy of another network.
+    With --from, it is a copy of another network.
     """
     from clbench.plugins.scaffold import new_network as write
 
@@ -270,7 +268,7 @@ def new_network(
 
 @new_app.command("scenario", cls=Command, epilog="Example: clbench new scenario flowers flowers.npz")
 def new_scenario(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the scenario and its file: my_data, say.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the scenario and its file, such as my_data.")],
     path: ImportedPath,
     size: ImageSize = None,
     fit: ImageFit = None,

@@ -1,4 +1,4 @@
-"""What several commands answer with: comparisons of runs, and which runs failed."""
+"""Output that several commands share: comparisons of runs, and which runs failed."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def print_metrics(runs: Any, metric: str, as_json: bool, wide: bool = False) -> 
 
 @contextlib.contextmanager
 def answering(outcomes: Sequence[Outcome], out: Path, again: str) -> Iterator[Runs]:
-    """Within, show what was run: the runs are read back and given. If that fails, say where they are stored, and that
-    the command `again` shows them.
+    """Read the runs back and yield them to be shown. If that fails, say where they are stored, and that the command
+    `again` shows them.
 
-    At the end, however it comes, say which runs failed or cannot be read, and exit accordingly.
+    In any case, say at the end which runs failed or cannot be read, and exit accordingly.
     """
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""The command as a program: its streams, what it says when it fails or is stopped, and its exit codes."""
+"""The `clbench` program: its streams, its messages when it fails or is stopped, and its exit codes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from clbench.system import gc_freeze, memory, own_process
 from clbench.system.signals import Interrupted, Interruption, LastCall
 
 RUNS_PLUGINS = ("run", "reproduce", "profile", "check", "export", "predict", "train", "extend")
-"""The commands that run a plug-in's code, which may never return; the others need nothing that watches them."""
+"""The commands that run a plug-in's code, which may never return; the others need no watching process."""
 
 RESUMES = ("run", "reproduce", "train", "extend", "unpack")
-"""The commands that go on where they were stopped; the others start over."""
+"""The commands that resume where they were stopped; the others start over."""
 
 
 def program() -> None:
-    """The command as a process of its own."""
+    """Run the command as the program of this process."""
     own_process.claim()
     own_process.refuse_exit()
     gc_freeze.collect_rarely()
@@ -41,7 +41,7 @@ def program() -> None:
 
 
 def main() -> None:
-    """Run the command; end with the exit code that its failure has, and a message rather than a traceback."""
+    """Run the command; a failure ends with its exit code and a message instead of a traceback."""
     _open_streams()
     try:
         with Interruption() as interruption:
@@ -51,9 +51,9 @@ def main() -> None:
                 interruption.end()  # a library may end slowly, and another signal would change the exit code
                 raise
             except ClbenchError:
-                interruption.check()  # a library may have made an error of its own of it, as torch's exporters do
+                interruption.check()  # a library may have turned it into an error of its own, as torch's exporters do
                 raise
-            except SystemExit:  # typer always ends so
+            except SystemExit:  # typer always ends this way
                 with contextlib.suppress(OSError):
                     _write_out(sys.stderr)
                 with contextlib.suppress(BrokenPipeError):
@@ -78,14 +78,14 @@ def main() -> None:
             _output_failed(ended.__context__)
         raise
     except RuntimeError as error:
-        # While a class is made, Python before 3.12 hides what interrupts it behind an error of its own.
+        # Python before 3.12 hides what interrupts the creation of a class behind an error of its own.
         if not isinstance(error.__cause__, Interrupted):
             raise
         _stop(error.__cause__)
 
 
 def _open_streams() -> None:
-    """Replace standard streams that the caller has closed; print ? for what their encoding does not have."""
+    """Replace standard streams that the caller has closed; print ? for characters that their encoding lacks."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:

@@ -1,4 +1,4 @@
-"""`clbench reproduce`."""
+"""The command `clbench reproduce`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 OF_RUNS = ("seeds", "device", "threads", "jobs", "on", "gpus_per_run", "allow_mixed", "track", "out", "data")
-"""The options of `run` that say how the runs are done; a list has no use for them."""
+"""The options of `run` that say how to execute the runs; --list has no use for them."""
 
 
 @run_options(*OF_RUNS, seeds=10)
@@ -54,7 +54,7 @@ def reproduce(
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
             raise UsageError(
                 f"{flags}: nothing is run with --list" if listing else f"{flags}: no protocol is named",
-                "For example: clbench reproduce hsu2018. All of them: clbench reproduce --list",
+                "For example: clbench reproduce hsu2018. All protocols: clbench reproduce --list",
             )
         _print_targets(chosen(targets(protocol or None), setting, method))
         return
@@ -70,7 +70,7 @@ def reproduce(
 
         found, title = cells(wanted, runs), f"{protocol}: {wanted[0].source}"
         print_table(terminal(), title, table.HEADINGS, table.rows(found), numbers=range(2, 7))
-        say("Percent; ± is the standard deviation over runs, as published and as measured; sem: of the mean.")
+        say("In percent; ±: standard deviation over runs, published and measured; sem: standard error of the mean.")
         file = request.out / "reproduction" / f"{protocol}.csv"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(table.as_csv(found), encoding="utf-8")

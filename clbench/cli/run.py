@@ -1,4 +1,4 @@
-"""`clbench run` and `clbench init`."""
+"""The commands `clbench run` and `clbench init`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from clbench.runs.study import Section
 
 _MOST_ORDERS = 10
-"""Class orders that a dry run lists."""
+"""How many class orders a dry run lists."""
 
 
 @run_options(strategy=None, scenario=None)
@@ -36,7 +36,7 @@ def run(
         Path | None,
         typer.Argument(
             metavar="STUDY",
-            help="A file that says what to run, in place of options; see docs/studies.md.",
+            help="A file that says what to run, instead of options; see docs/studies.md.",
             autocompletion=studies,
         ),
     ] = None,
@@ -46,7 +46,7 @@ def run(
         bool, typer.Option("--dry-run", help="Check everything, list the runs and estimate the time; train nothing.")
     ] = False,
     save_study: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write these options as a study, and then do it.")
+        Path | None, typer.Option(metavar="FILE", help="Write these options as a study, and then run it.")
     ] = None,
 ) -> None:
     """Run strategies on scenarios, over several seeds.
@@ -56,14 +56,14 @@ def run(
     sections = _sections(study, asked)
     request = sections[0].request
     if save_study is not None and study is not None:
-        raise UsageError(f"--save-study writes the options of a command line, and {study} is a study", "Copy the file.")
+        raise UsageError(f"--save-study writes the options of a command line, but {study} is a study", "Copy the file.")
 
     def checked() -> None:
         if save_study is not None:
             from clbench.runs.saved_study import save
 
             save(save_study, asked)
-            say(f"{save_study} says this study: clbench run {save_study}", sys.stderr)
+            say(f"{save_study} contains this study: clbench run {save_study}", sys.stderr)
 
     if dry_run:
         _print_plan(sections, as_json)
@@ -82,7 +82,7 @@ def run(
 
 
 def _sections(study: Path | None, asked: Mapping[str, Any]) -> Sequence[Section]:
-    """Return what is asked for by a study and the options beside it, or by options alone."""
+    """Return what a study and the options given with it ask for, or options alone."""
     from clbench.runs.study import Section, read_study
 
     if study is None:
@@ -102,7 +102,7 @@ def _sections(study: Path | None, asked: Mapping[str, Any]) -> Sequence[Section]
             for name, each in options().items()
             if each.option.belongs_to != "study"
         )
-        raise UsageError(f"{flags}: {study} says what is run; change it there", f"Given with a study: {beside}")
+        raise UsageError(f"{flags}: {study} says what to run; change it there", f"Options for a study: {beside}")
     return read_study(study, asked)
 
 
@@ -149,13 +149,13 @@ def _print_plan(sections: Sequence[Section], as_json: bool) -> None:
         for text in orders[:_MOST_ORDERS]:
             say(text, sys.stderr)
         if len(orders) > _MOST_ORDERS:
-            say(f"… and {len(orders) - _MOST_ORDERS} more class orders, as in --json", sys.stderr)
+            say(f"… and {len(orders) - _MOST_ORDERS} more class orders; --json has all", sys.stderr)
         for run in planned:
             known = run.spec.scenario.dataset_sha256 != ""
             name = run.name if known else f"{run.name.rpartition('-')[0]}-…"  # the id depends on the data's hash
             state = "done" if run.name in done else "to resume" if run.name in begun else "to do"
             say(f"{places[run.name] / name}  {state}")
-    if planned:  # without any, it has been said why none can be listed
+    if planned:  # without any, the reason has been printed
         resumed = f", {len(begun)} of them to resume" if begun else ""
         counts = f"{_counted(len(planned))}: {len(done)} done, {len(planned) - len(done)} to do{resumed}."
         say(f"{counts} {expected.text}".rstrip(), sys.stderr)
@@ -186,11 +186,11 @@ def init(
 ) -> None:
     """Write a study: a commented file that says what to run.
 
-    It runs as it is, on the bundled digits, in about a minute.
+    It runs as is, on the bundled digits, in about a minute.
     """
     from clbench.runs.saved_study import write_example
 
     write_example(file)
-    say(f"{file} is a study that runs as it is.")
+    say(f"{file} is a study that runs as is.")
     say(f"To see its runs: clbench run {file} --dry-run")
     say(f"To run it: clbench run {file} --jobs auto")

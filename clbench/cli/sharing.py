@@ -1,4 +1,4 @@
-"""Runs for others: `clbench pack`, `clbench unpack` and `clbench export-table`."""
+"""The commands that share runs: `clbench pack`, `clbench unpack` and `clbench export-table`."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def pack(
     say(f"{out}: {_runs(len(chosen))}, {readable_bytes(packed.size)}")
     if packed.networks_left_out:
         left = readable_bytes(packed.networks_left_out)
-        say(f"The networks that were kept, {left}, are not in it; to pack them: --networks", sys.stderr)
+        say(f"The kept networks, {left}, are not in it; to pack them: --networks", sys.stderr)
     if not complete:
         raise typer.Exit(ClbenchError.exit_code)
 
 
 def unpack(
-    packs: Annotated[list[Path], typer.Argument(metavar="FILE.zip", help="Packs.", show_default=False)],
+    packs: Annotated[list[Path], typer.Argument(metavar="FILE.zip", help="Packs to unpack.", show_default=False)],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Results folder to publish the runs in.")] = Path("results"),
 ) -> None:
     """Publish the runs of packs in a results folder.
 
-    What is there is never replaced.
+    What is already there is never replaced.
     """
     from clbench.results.pack_publishing import unpack as publish
 
@@ -83,8 +83,7 @@ def export_table(
 ) -> None:
     """Write the counts of stored runs as a tidy table.
 
-    A row per run, setting, experience trained last and experience tested, for
-    other tools.
+    The table, for use in other tools, has a row per run, setting, experience trained last and experience tested.
     """
     from clbench.results.table_export import check_place, write_table
 
@@ -99,7 +98,7 @@ def export_table(
 def _chosen(
     command: str, results: Sequence[Path] | None, out: Path, selection: Selection
 ) -> tuple[list[StoredRun], bool]:
-    """Return the runs that are asked for, and whether all could be read. Say what is left out."""
+    """Return the requested runs, and whether all could be read. Say what is left out."""
     from clbench.results.failed_runs import failures
     from clbench.results.stored_runs import read_all
 

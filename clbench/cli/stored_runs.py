@@ -1,4 +1,4 @@
-"""What reads stored runs: `clbench compare`, `clbench report` and `clbench list runs`."""
+"""The commands that read stored runs: `clbench compare`, `clbench report` and `clbench list runs`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ OfRecipes = Annotated[
 
 
 def selection(strategy: str, scenario: str, recipe: str) -> Selection:
-    """Return which of the runs are asked for by these options."""
+    """Return the selection of runs that these options ask for."""
     from clbench.results.run_selection import Selection
 
     return Selection(*(tuple(filter(None, given.split(","))) for given in (strategy, scenario, recipe)))
@@ -58,7 +58,7 @@ def compare(
         str,
         typer.Option(
             metavar="NAME",
-            help="One metric by its name, as anytime_accuracy; see docs/metrics.md.",
+            help="One metric by name, such as anytime_accuracy; see docs/metrics.md.",
             autocompletion=completion.metrics,
         ),
     ] = "",
@@ -67,7 +67,7 @@ def compare(
 ) -> None:
     """Compare stored runs in a table.
 
-    A row per strategy: the mean over the seeds with its interval.
+    It has a row per strategy: the mean over the seeds with its interval.
     """
     from clbench.results.failed_runs import failures
     from clbench.results.stored_runs import read_all
@@ -104,7 +104,7 @@ def report(
 ) -> None:
     """Write a page about stored runs, with figures and tables.
 
-    The figures and tables are also written as files. The page loads nothing from the network, and nothing is trained.
+    Figures and tables are also written as files. The page loads nothing from the network, and nothing is trained.
     """
     with starting():
         from clbench.reporting.publication import write_report
@@ -154,7 +154,7 @@ def list_runs(results: Sequence[Path] | None, as_json: bool) -> None:
 
 
 def places_to_read(command: str, results: Sequence[Path] | None, out: Path | None = None) -> Sequence[Path]:
-    """Return the folders and packs to read, and say what is left out of those that are read if none is named.
+    """Return the folders and packs to read; if none is named, the usual ones, and say what is left out of these.
 
     `command` is the one that reads them, and `out` its last argument.
     """

@@ -1,4 +1,4 @@
-"""Options, declared once as fields of a request: the command line, Python's arguments and the request come from there.
+"""Options, declared once as fields of a request, from which the command line and Python's arguments are made.
 
 A field of a frozen dataclass that is annotated with an `Option` is one:
 
@@ -18,12 +18,12 @@ from clbench.runs.option_values import OF_TYPE, as_it_is
 
 @dataclass(frozen=True)
 class Option:
-    """How users give a field of a request: what they ask a command for."""
+    """How users set a field of a request."""
 
     help: str
     metavar: str | None = None
     flags: tuple[str, ...] = ()
-    """On the command line, if not just the field's name."""
+    """Its names on the command line, if not just the field's name."""
 
     unset: str = ""
     """What None stands for."""
@@ -32,18 +32,18 @@ class Option:
     """Reads the field from the command line's text; None if it has the field's own type."""
 
     accept: Callable[[Any], Any] | None = None
-    """Reads the field from what Python is given; by the field's type if None. Raises TypeError that
-    says what it must be."""
+    """Reads the field from an argument in Python; by the field's type if None. Raises a TypeError that says what the
+    argument must be."""
 
     repeated: bool = False
     """Whether the command line takes it several times."""
 
     default: Any = ...
-    """As users would give it, if the request holds it in another form; `...` if not."""
+    """The default as users would give it, if the request holds it in another form; otherwise `...`."""
 
     belongs_to: Literal["study", "machine", "both"] = "study"
-    """Where it is said if there is a study: in the file; on the command line, since it is of one machine or one use; or
-    in either, where the command line has the last word."""
+    """Where it is set if there is a study: in the file; on the command line, since it concerns one machine or one use;
+    or in either, with the command line taking precedence."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,16 @@ class Declared:
     option: Option
     type: Any
     default: Any
-    """What it is if users leave it out; MISSING if they must give it."""
+    """The value if users leave it out; MISSING if they must give it."""
 
     def accept(self, value: Any) -> Any:
-        """Read the field from what Python is given. Raises TypeError that says what it must be."""
+        """Read the field from an argument in Python. Raises a TypeError that says what the argument must be."""
         return (self.option.accept or OF_TYPE[self.type])(value)
 
 
 def options_of(request: type[Any]) -> Mapping[str, Declared]:
     """Return the options of a request by name: first those that must be given, then its own, then shared ones."""
-    # The command line needs the options at every start, and not the records, which take long to import.
+    # The command line needs the options at every start, but not the records, which take long to import.
     hints = get_type_hints(request, None, {"GridTuning": Any}, include_extras=True)
     found = {}
     for each in fields(request):
@@ -75,12 +75,12 @@ def options_of(request: type[Any]) -> Mapping[str, Declared]:
 
 
 def parsed(known: Mapping[str, Declared], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as the command line reads them as fields of a request. Raises UsageError."""
+    """Return options, as the command line reads them, as fields of a request. Raises UsageError."""
     return {name: (known[name].option.parse or as_it_is)(value) for name, value in given.items()}
 
 
 def accepted(known: Mapping[str, Declared], name: str, value: Any) -> Any:
-    """Return an option that Python or a study gives as a field of a request. Raises UsageError for a wrong type."""
+    """Return a value from Python or a study as a field of a request. Raises UsageError for a wrong type."""
     if isinstance(value, str) and not value.strip():
         raise UsageError(f"{name} is an empty text", "Leave it out, or give it a value.")
     try:

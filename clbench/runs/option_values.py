@@ -1,6 +1,6 @@
-"""Reads what users give for an option: the command line's text, or an argument of `clbench.run`.
+"""Reads the values that users give to options: text from the command line, or arguments of `clbench.run`.
 
-What Python gives and no option can be is a TypeError that says what it must be.
+An argument of a wrong type raises a TypeError that says what it must be.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NUMBER = re.compile(r"[0-9]{1,10}")
 
 
 def seeds_from(text: str) -> tuple[int, ...]:
-    """Return the seeds that `text` asks for: `5` the first five (0 to 4), `0,3` these, `7,` this one.
+    """Return the seeds that `text` asks for: with `5` the first five (0 to 4), with `0,3` these, with `7,` this one.
 
     Raises UsageError.
     """
@@ -47,7 +47,7 @@ def seeds_in(text: str | None) -> tuple[int, ...]:
 
 
 def seeds_of(seeds: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Return the seeds that Python's argument asks for: so many, or these; none if it is None. Raises UsageError."""
+    """Return the seeds that Python's argument asks for, a number or a list; none if it is None. Raises UsageError."""
     if seeds is None:
         return ()
     try:
@@ -84,7 +84,7 @@ def values_of(values: Any) -> dict[str, Any]:
 
 
 def names_in(texts: Sequence[str] | None) -> list[str]:
-    """Return the names that the texts list, by commas or one by one."""
+    """Return the names that the texts list, separated by commas or one by one."""
     return [from_home(name.strip()) for text in texts or () for name in text.split(",")]
 
 
@@ -181,4 +181,4 @@ OF_TYPE: Mapping[Any, Callable[[Any], Any]] = {
     Path: path_of,
     Path | None: path_of,
 }
-"""How an argument from Python is read if its option does not say."""
+"""How an argument from Python is read if its option does not specify it."""

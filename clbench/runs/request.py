@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from clbench.results.run_spec import GridTuning
 
 
-DEVICE = Option("Where to train.", "auto|cpu|cuda", belongs_to="both")
-DATA_FOLDER = Option("Data folder.", "DIR", unset="$CLBENCH_DATA, else the platform's cache", belongs_to="machine")
+DEVICE = Option("Device to train on.", "auto|cpu|cuda", belongs_to="both")
+DATA_FOLDER = Option("Data folder.", "DIR", unset="$CLBENCH_DATA, or the platform's cache", belongs_to="machine")
 
 
 @dataclass(frozen=True)
@@ -73,23 +73,30 @@ class Request:
     weights: Annotated[
         str | None,
         Option(
-            "Weights that it starts from: .safetensors or .pt.",
+            "Initial weights of the network: .safetensors or .pt.",
             "FILE|pretrained|none",
-            unset="the network's own, if it has any, else drawn from the seed",
+            unset="the network's own, if it has any, or drawn from the seed",
             accept=name_or_path,
         ),
     ] = None
     seeds: Annotated[
         Sequence[int],
-        Option("5: seeds 0 to 4. 0,3: these two.", "N|LIST", unset="1", parse=seeds_in, accept=seeds_of, default=None),
+        Option(
+            "Number of seeds (5: seeds 0 to 4), or a list of them (0,3).",
+            "N|LIST",
+            unset="1",
+            parse=seeds_in,
+            accept=seeds_of,
+            default=None,
+        ),
     ] = ()
     """(0,) or `seed` if none are given."""
 
-    seed: Annotated[int | None, Option("One seed by itself, in place of --seeds.", "N")] = None
+    seed: Annotated[int | None, Option("A single seed, instead of --seeds.", "N")] = None
     set: Annotated[
         Mapping[str, Any],
         Option(
-            "A hyper-parameter, or recipe., network. or stream.NAME=VALUE; repeat for more.",
+            "Set a hyper-parameter, or recipe., network. or stream.NAME=VALUE; repeatable.",
             "STRATEGY.NAME=VALUE",
             parse=assignments,
             accept=values_of,
@@ -97,13 +104,13 @@ class Request:
             default=None,
         ),
     ] = field(default_factory=dict)
-    """By `strategy.name`, `recipe.name`, `network.name` or `stream.name`, or by `name` if only one strategy is asked
-    for."""
+    """By `strategy.name`, `recipe.name`, `network.name` or `stream.name`, or by `name` if there is only one
+    strategy."""
 
     split: Annotated[
         str | None,
         Option(
-            "5 equal experiences; or classes per experience: 4,3,3, or 50+10x5.",
+            "Number of equal experiences (5), or classes per experience (4,3,3 or 50+10x5).",
             "SPLIT",
             unset="the scenario's",
             accept=as_text,
@@ -112,7 +119,7 @@ class Request:
     class_order: Annotated[
         str | None,
         Option(
-            "Order in which classes are learned: LIST of names or ids, or a file with one per line.",
+            "Order in which classes are learned; a LIST of names or ids, or a FILE with one per line.",
             "seed|natural|LIST|FILE",
             unset="the recipe's",
             accept=lambda given: name_or_path(as_text(given)),
@@ -120,25 +127,25 @@ class Request:
     ] = None
     stream: Annotated[
         str | None,
-        Option("What experiences are made of; see `list streams`.", "NAME", unset="the scenario's"),
+        Option("Kind of stream, by name; see `list streams`.", "NAME", unset="the scenario's"),
     ] = None
     epochs: Annotated[int | None, Option("Epochs per experience.", "N", unset="the recipe's")] = None
     setting: Annotated[
         str | None, Option("The incremental-learning setting.", "class|task|domain", unset="the scenario's")
     ] = None
     tune: Annotated[
-        str | None, Option("Choose hyper-parameters; see docs/recipes-and-tuning.md.", "chf|grid", unset="do not")
+        str | None, Option("Tune hyper-parameters; see docs/recipes-and-tuning.md.", "chf|grid", unset="off")
     ] = None
     device: Annotated[str, DEVICE] = "auto"
-    threads: Annotated[int, Option("Threads of a run; part of what identifies a run.", "N", belongs_to="both")] = (
+    threads: Annotated[int, Option("Threads per run; part of what identifies a run.", "N", belongs_to="both")] = (
         DEFAULT_THREADS
     )
     jobs: Annotated[
         Jobs | None,
         Option(
-            "Runs at once. auto: as many as there is room for.",
+            "Runs at once; auto: as many as there is room for.",
             "N|auto",
-            unset="1; on a cluster auto",
+            unset="1, or auto on a cluster",
             parse=jobs_in,
             accept=jobs_of,
             belongs_to="machine",
@@ -147,19 +154,19 @@ class Request:
     on: Annotated[
         str,
         Option(
-            "Where runs are done; see docs/executors.md.",
+            "Where to execute runs; see docs/executors.md.",
             "local|ray[:ADDRESS]|slurm[:KEY=VALUE,…]",
             belongs_to="machine",
         ),
     ] = "local"
     gpus_per_run: Annotated[
         float | None,
-        Option("With --on ray and a GPU: how many, or what share of one.", "N", unset="1", belongs_to="machine"),
+        Option("With --on ray and a GPU: GPUs per run, or a fraction.", "N", unset="1", belongs_to="machine"),
     ] = None
     allow_mixed: Annotated[
         bool,
         Option(
-            "Also use nodes with other versions of torch and the like.",
+            "Also use nodes with other versions of torch and other packages.",
             flags=("--allow-mixed",),
             belongs_to="machine",
         ),
@@ -167,7 +174,7 @@ class Request:
     share: Annotated[
         bool,
         Option(
-            "Train a first experience that several runs have in common only once.",
+            "Train the first experience only once for runs that have it in common.",
             flags=("--share/--no-share",),
             belongs_to="machine",
         ),
@@ -184,7 +191,7 @@ class Request:
     track: Annotated[
         Sequence[str],
         Option(
-            "Follow the runs by tensorboard, wandb, mlflow, or events, a file in each run; see docs/trackers.md.",
+            "Track runs with tensorboard, wandb, mlflow or events (a file in each run); see docs/trackers.md.",
             "NAME[,NAME…]",
             unset="none",
             parse=trackers_in,
@@ -202,17 +209,17 @@ class Request:
     strict: Annotated[
         bool,
         Option(
-            "End with exit code 6 if a strategy broke the rules; see docs/audit.md.",
+            "Exit with code 6 if a strategy broke the rules; see docs/audit.md.",
             flags=("--strict",),
             belongs_to="machine",
         ),
     ] = False
 
     held_out: float = 0.0
-    """Share of the training data that takes the place of the test set, to judge candidates by."""
+    """Share of the training data that replaces the test set, for judging candidates."""
 
     tuning: GridTuning | None = None
-    """What chose the hyper-parameters of these runs, for their specs."""
+    """The search that chose the hyper-parameters of these runs, for their specs."""
 
     def __post_init__(self) -> None:
         if self.seed is not None and self.seeds:
@@ -223,7 +230,7 @@ class Request:
 
     @classmethod
     def from_command_line(cls, given: Mapping[str, Any]) -> Request:
-        """Return the request for options as the command line reads them; a command may choose the runs by itself."""
+        """Return the request for options as the command line reads them; a command may choose the runs itself."""
         return cls(**{"strategy": (), "scenario": (), **parsed(options(), given)})
 
     @classmethod

@@ -92,7 +92,7 @@ def test_kept_networks_are_said_to_be_left_out(command: Command, results: Path) 
     files = {path.name: path.read_bytes() for path in run.path.iterdir() if path.name != manifests.MANIFEST}
     (run.path / manifests.MANIFEST).write_bytes(manifests.of(files))
     done = command("pack results study.zip")
-    assert done.code == 0 and done.err.startswith("The networks that were kept, 5.0 kB, are not in it;")
+    assert done.code == 0 and done.err.startswith("The kept networks, 5.0 kB, are not in it;")
     assert command("pack results study-with.zip --networks").err == ""
 
 

@@ -80,7 +80,7 @@ def test_options_that_the_study_says_are_refused_beside_it(command: Command) -> 
     Path("study.toml").write_text(STUDY)
     for options in (["--seeds", "1"], ["-s", "lwf"], ["--set", "lwf.alpha=2", "--epochs", "1"], ["--split", "2"]):
         done = command("run", "study.toml", *options, "--dry-run")
-        assert (done.code, done.out) == (2, "") and "study.toml says what is run; change it there" in done.err
+        assert (done.code, done.out) == (2, "") and "study.toml says what to run; change it there" in done.err
         assert "--jobs" in done.err and "--out" in done.err
 
 
@@ -162,7 +162,7 @@ LINES = [
 @pytest.mark.parametrize("line", LINES)
 def test_a_saved_study_plans_the_very_same_runs(command: Command, line: str) -> None:
     typed = command("run", *line.split(), "--dry-run", "--save-study", "folder/mine.toml")
-    assert typed.code == 0 and "folder/mine.toml says this study" in typed.err
+    assert typed.code == 0 and "folder/mine.toml contains this study" in typed.err
     saved = command("run", "folder/mine.toml", "--dry-run")
     assert typed.out and (saved.code, saved.out) == (0, typed.out)
 

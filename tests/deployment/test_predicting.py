@@ -248,7 +248,7 @@ def test_without_a_calibrated_score_it_is_said_how_to_give_one(
     predict: Callable[..., Done], photos: list[str], kept: StoredRun
 ) -> None:
     done = predict("photos", "--none")
-    assert done.code == 2 and "no score was calibrated for this network" in done.err
+    assert done.code == 2 and "this network has no calibrated score" in done.err
     assert "--none-below SCORE" in " ".join(done.err.split())
     assert clbench.load_network(kept.path).none_below is None
 
@@ -342,7 +342,7 @@ def test_scores_that_are_no_logits_are_said_to_be_none(
 ) -> None:
     run = kept_runs.run("ncm", tmp_path / "results", data, keep_networks="last")
     done = predict("photos", network=run.path)
-    assert "scores are those of NearestMean and not logits" in done.err and done.code == 0
+    assert "scores are those of NearestMean, not logits" in done.err and done.code == 0
     assert "(score " in done.out and "%" not in done.out
     (first, *_) = csv.DictReader(io.StringIO(predict("photos", "--csv", network=run.path).out))
     assert first["probability"] == ""

@@ -53,7 +53,7 @@ def test_a_network_goes_from_a_run_to_a_process_without_torch_and_is_as_accurate
     exported = clbench("export", str(run), "--to", "onnx", "--out", "digits.onnx", here=tmp_path, data=data)
     assert (exported.returncode, exported.stderr) == (0, "")
     assert "Compared on 64 test images of digits" in exported.stdout
-    assert "64 of 64 answers are the same" in exported.stdout
+    assert "64 of 64 predictions are the same" in exported.stdout
 
     digits = open_dataset("digits", data)
     np.save(tmp_path / "images.npy", digits.x_test)

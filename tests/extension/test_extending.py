@@ -682,9 +682,9 @@ def test_the_result_says_what_it_rests_on_and_which_files_were_written(
     command("extend", model, "--images", photos.three, "--out", "new", "--export", export)
     said = capsys.readouterr().out
     assert "On 24 test images of new classes and 140 of old ones." in said  # a fifth of 3 x 40, and 7 x 20
-    assert "unlabelled images get the old network's answer" in said
+    assert "unlabelled images predicted as by the old network" in said
     assert f"new/{name}: the same for use without clbench" in said
-    assert "\nTo ask it: clbench predict new IMAGES…\n" in said
+    assert "\nTo use it: clbench predict new IMAGES…\n" in said
 
 
 @pytest.mark.parametrize(("strategy", "loses"), [("naive", True), ("slda", False)])
