@@ -1,1 +1,1 @@
-"""Plans runs, and does one from its spec to its published files."""
+"""Plans runs, and executes each from its spec to its published files."""

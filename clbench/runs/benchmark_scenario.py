@@ -1,4 +1,4 @@
-"""A scenario whose images, classes and split come from an Avalanche benchmark: imported once, then like any other."""
+"""Scenarios whose images, classes and split come from an Avalanche benchmark, which is imported once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def with_dataset(
     """Return the scenario with the dataset and the split of its benchmark; itself if it has none.
 
     A benchmark that was never built is built now; without `build` it is not, and None is returned. Raises DataError if
-    the benchmark cannot be built or is none that clbench can run, and what importing raises.
+    the benchmark cannot be built or clbench cannot run it, and what importing raises.
     """
     if scenario.benchmark is None:
         return scenario

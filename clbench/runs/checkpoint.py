@@ -1,11 +1,11 @@
-"""The state of a run at the boundary between two experiences, from which it goes on bit for bit.
+"""Saves the state of a run between two experiences, from which it resumes bit for bit.
 
-A checkpoint is a pickle, which may do anything when it is read, and therefore only ever read from a work folder that
-belongs to this user and that nobody else can write to. No random state is
-in it: every generator is made from the run's seed and the number of the experience (see system/seeds.py). What was
-predicted after each experience lies in a file of its own beside it, written once, so that a boundary costs the same
-however many lie behind it. Each file says before its pickle which torch and which clbench made it: two versions of
-torch are not mixed in a run, and what another clbench has saved may be unknown to this one.
+A checkpoint is a pickle, which can run any code when it is read. It is therefore only ever read from a work folder that
+belongs to this user and that nobody else can write to. It contains no random state: every generator is made from the
+run's seed and the number of the experience (see system/seeds.py). The predictions after each experience are in separate
+files next to it, written once, so that saving takes the same time after every experience. Each file names, before its
+pickle, the versions of torch and clbench that made it: a run does not mix two versions of torch, and this clbench may
+not be able to read what another has saved.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from clbench.system.files import Exposed, open_plain, read_private, replacing
 
 _DIGEST_SIZE = hashlib.sha256().digest_size
 _LONGEST_VERSIONS = 1000
-"""Bytes of the line that says which versions made a file."""
+"""Bytes of the line with the versions that made a file."""
 
 
 class OfAnotherVersion(Exception):
-    """A file of another version of torch or clbench, from which this one cannot go on; it says of which."""
+    """A file from another version of torch or clbench, from which this one cannot resume; the message says which."""
 
 
 @dataclass
@@ -45,20 +45,20 @@ class Checkpoint:
     """What the next experience starts from."""
 
     finished: int
-    """Experiences that are trained and evaluated."""
+    """How many experiences are trained and evaluated."""
 
     model: Network
     strategy: dict[str, Any]
     """The strategy's attributes. Saved in one piece with the model, so that references to it stay references to it."""
 
     predictions: list[Any]
-    """For each finished experience the predicted classes by reading, None where not evaluated."""
+    """For each finished experience the predicted classes by reading, None if it was not evaluated."""
 
     experiences: list[ExperienceResult]
-    """What result.json says of each finished experience."""
+    """What result.json says about each finished experience."""
 
     costs: list[ExperienceCosts]
-    """What costs.json says of each."""
+    """What costs.json says about each."""
 
     notes: list[str]
     findings: list[Any] = field(default_factory=list)
@@ -66,19 +66,19 @@ class Checkpoint:
 
     within: list[tuple[int, int, dict[Setting, tuple[int, ...]]]] = field(default_factory=list)
     """Each evaluation within an experience: the gradient steps since the start of the stream, the experience, and by
-    reading what was right of each experience so far."""
+    reading the correct predictions for each experience so far."""
 
     untrained: Any = None
-    """The classes (n,) that the network predicts in its initial weights; None if that is not asked for."""
+    """The classes (n,) that the network predicts with its initial weights; None if they are not needed."""
 
     optimizer: dict[str, Any] | None = None
-    """What the optimizer carries on, where the recipe says that it does."""
+    """The state that the optimizer carries over to the next experience, if the recipe says so."""
 
 
 def has_begun(results: Path, run_id: str) -> bool:
-    """Return whether a run in progress has a checkpoint in a results folder, from which this torch can go on.
+    """Return whether a run in progress has a checkpoint in a results folder from which this torch can resume.
 
-    Only what it says of versions is read.
+    Only the line with its versions is read.
     """
     try:
         with open_plain(results / WORK / run_id / CHECKPOINT) as file:
@@ -89,7 +89,7 @@ def has_begun(results: Path, run_id: str) -> bool:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Replace the checkpoint in `folder` at once. Raises PluginError for a strategy whose state cannot be pickled."""
+    """Replace the checkpoint in `folder` atomically. Raises PluginError if the strategy's state cannot be pickled."""
     latest = checkpoint.finished - 1
     keep(_predictions(folder, latest), {"predictions": checkpoint.predictions[latest]})
     try:
@@ -104,7 +104,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(folder: Path) -> Checkpoint | None:
-    """Return the checkpoint in `folder`; None where there is none, or where its bytes are not those that were saved.
+    """Return the checkpoint in `folder`; None if there is none, or if its bytes are not those that were saved.
 
     Raises MachineError if somebody else may have written it, and OfAnotherVersion.
     """
@@ -120,7 +120,7 @@ def load(folder: Path) -> Checkpoint | None:
         owner = "chmod go-w" if exposed.path.lstat().st_uid == os.geteuid() else "chown -R $(id -un)"
         place = shlex.quote(str(exposed.path))
         raise MachineError(
-            f"{exposed.path} {exposed.problem}: the checkpoint is not read, because it could run another's code",
+            f"{exposed.path} {exposed.problem}: the checkpoint is not read, because it could run somebody else's code",
             f"If you trust what is in it: {owner} {place}. Otherwise remove it, and the run starts over: rm -r {place}",
         ) from exposed
     if None in predictions:
@@ -133,10 +133,9 @@ def _predictions(folder: Path, index: int) -> Path:
 
 
 def keep(path: Path, values: dict[str, Any]) -> None:
-    """Put a pickle of `values` in the place of `path`, behind its SHA-256 and the versions that it is made with.
+    """Replace `path` by a pickle of `values`, preceded by its SHA-256 and the versions that made it.
 
-    No copy of it all is made in memory.
-    Raises OSError, and whatever cannot be pickled raises.
+    The pickle is not copied as a whole in memory. Raises OSError, and whatever pickling raises.
     """
     with replacing(path) as file:
         os.fchmod(file.fileno(), 0o600)  # whatever the umask: what others can write is not read again
@@ -160,7 +159,7 @@ class _Hashed:
         self._file = file
         self.digest = hashlib.sha256()
         self.failure: OSError | None = None
-        """What the disk said; torch reports it as something else."""
+        """The error of the disk, which torch reports as something else."""
 
     def write(self, data: bytes) -> int:
         self.digest.update(data)
@@ -175,7 +174,7 @@ class _Hashed:
 
 
 def unpacked(path: Path, folders: Sequence[Path]) -> dict[str, Any] | None:
-    """Return what `keep` was given; None where there is no such file, or its bytes are not those that were saved.
+    """Return what `keep` was given; None if there is no such file, or its bytes are not those that were saved.
 
     Raises Exposed unless the file and the `folders` that hold it are this user's alone, and OfAnotherVersion.
     """
@@ -209,6 +208,6 @@ def _versions() -> dict[str, str | None]:
 def _versions_in(line: bytes) -> dict[str, str | None]:
     try:
         versions: dict[str, str | None] = json.loads(line)
-    except ValueError:  # it does not say, as once
+    except ValueError:  # it has none, as in earlier versions
         raise OfAnotherVersion("an earlier version of clbench") from None
     return versions

@@ -1,4 +1,4 @@
-"""The network of a run as the user chose it: name, hyper-parameters, weights, size of its images, and what trains."""
+"""The network that the user chose for a run: name, hyper-parameters, weights, image size, and which part trains."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Shape = tuple[int, int, int]
 
 @config
 class NetworkUse:
-    """How a network is used, whichever it is: `--set network.size=128 --set network.train=head`."""
+    """Settings that every network has: `--set network.size=128 --set network.train=head`."""
 
     size: Annotated[int, Ge(1), Le(2048)] | None = None
-    """Height and width in pixels to which images are resized; None: the network's own, or as they are."""
+    """Height and width in pixels to which images are resized; None: the network's own, or unchanged."""
 
     train: Annotated[int, Ge(1)] | Literal["all", "head"] = "all"
-    """How much of it trains: all of it, the head alone, or so many of the trunk's blocks, counted from the head."""
+    """How much of it trains: all of it, the head alone, or this many of the trunk's blocks, counted from the head."""
 
 
 @dataclass(frozen=True)
 class NetworkRequest:
-    """What the user asked for in place of the recipe's network as it is."""
+    """What the user asked for instead of the recipe's unchanged network."""
 
     weights: str | None
     """`none`, `pretrained`, or a file; None leaves it to the network."""
@@ -48,7 +48,7 @@ class NetworkRequest:
     """Fields of `use` that the user set."""
 
     def under(self, config: Mapping[str, Any]) -> NetworkRequest:
-        """Return the request with what the recipe says of the network where the user says nothing else."""
+        """Return the request with the recipe's settings of the network where the user has set nothing else."""
         use = {name: value for name, value in config.items() if name in NetworkUse.__dataclass_fields__}
         values = {name: value for name, value in config.items() if name not in use}
         return replace(
@@ -56,9 +56,9 @@ class NetworkRequest:
         )
 
     def changes(self, name: str, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what is different in the network `name` of a recipe that says `config` of it, for the recipe's name.
+        """Return the changes to the network `name` of a recipe that has `config` for it; they name the recipe.
 
-        Values are those that the network has, so that equal ones are the same change however they are given.
+        Values are those that the network has, so that equal ones are the same change however they are written.
         """
         source = network_source(name, _weights(self.weights))
         usual, asked = (each.under(config) for each in (NetworkRequest(None, NetworkUse(), {}), self))
@@ -85,8 +85,8 @@ def asked(values: Mapping[str, Any], weights: str | None) -> NetworkRequest:
 def choose_network(name: str, request: NetworkRequest, shape: Shape, folder: Path) -> tuple[NetworkSpec, Path | None]:
     """Return the network of a run, for images of `shape` (height, width, channels), and its file if it is a user's.
 
-    Weights are kept in the data `folder`, from where the run takes them. Raises UsageError, DataError, PluginError or
-    MachineError for what cannot be.
+    Weights are stored in the data `folder`, from where the run loads them. Raises UsageError, DataError, PluginError or
+    MachineError if the request cannot be met.
     """
     kind = _weights(request.weights)
     source = network_source(name, kind)
@@ -129,7 +129,7 @@ def network_name(selector: str) -> str:
 
 
 def without_augmentation(protocol: Protocol) -> str | None:
-    """Return what to say if the recipe's augmentation is left out because the head alone trains."""
+    """Return a note if the recipe's augmentation is left out because only the head trains."""
     if not protocol.augmentation_left_out:
         return None
     return (
@@ -139,12 +139,12 @@ def without_augmentation(protocol: Protocol) -> str | None:
 
 
 def padded(shape: Shape, padding: int) -> Shape:
-    """Return the shape of images (height, width, channels) with so many pixels around."""
+    """Return the shape of images (height, width, channels) with `padding` pixels on each side."""
     return shape[0] + 2 * padding, shape[1] + 2 * padding, shape[2]
 
 
 def input_shape(spec: NetworkSpec, shape: Shape) -> Shape:
-    """Return the (height, width, channels) in which the network gets images of `shape`."""
+    """Return the (height, width, channels) of the network's input for images of `shape`."""
     height, width, channels = shape
     return spec.size or height, spec.size or width, spec.channels or channels
 
@@ -169,12 +169,12 @@ def _check_names(source: NetworkSource, values: Mapping[str, Any]) -> None:
 
 
 def _channels(source: NetworkSource, shape: Shape) -> int | None:
-    """Return the channels to which the images' are repeated, or None. Raises UsageError if that cannot be."""
+    """Return the number of channels to which gray images are repeated, or None. Raises UsageError for other images."""
     wanted, given = source.traits.channels, shape[2]
     if wanted in (None, given):
         return None
     if given != 1:
-        raise UsageError(f"network {source.name} accepts images with {wanted} channels, and these have {given}")
+        raise UsageError(f"network {source.name} accepts images with {wanted} channels, but these have {given}")
     return wanted
 
 

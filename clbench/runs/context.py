@@ -1,4 +1,4 @@
-"""What a run works in, and nothing that its numbers depend on."""
+"""The surroundings of a run, on which none of its numbers depend."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from clbench.system.signals import Interruption
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a run works in; nothing of it changes its numbers."""
+    """The folders, listeners and switches that a run works with; none of them changes its numbers."""
 
     results: ResultsFolder
     data: Path
     interruption: Interruption
     notify: Listener
     share: bool = True
-    """Whether a first experience that several runs learn alike is trained once; see runs/shared_start.py."""
+    """Whether a first experience that several runs learn alike is trained only once; see runs/shared_start.py."""
 
     keep: Keep | None = None
     """Which of its networks a run keeps."""
@@ -29,7 +29,7 @@ class RunContext:
     """Whether somebody follows a run's losses and metrics, and whether the run keeps them."""
 
     executor: str = "local"
-    """What does the run, for environment.json."""
+    """What executes the run, for environment.json."""
 
     exact_phases: bool = False
     """Whether to wait for a GPU at every change of phase, and to capture no steps, so that its time is known; it slows

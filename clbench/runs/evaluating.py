@@ -1,4 +1,4 @@
-"""The evaluations of a run: after each experience, within them, and of the network before it is trained."""
+"""Evaluates a run's network: after each experience, within experiences, and before it is trained."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def state_of(strategy: Strategy[Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Predicts the test set, and finds what a strategy may not do meanwhile."""
+    """Predicts the test set, and finds what a strategy must not do meanwhile."""
 
     spec: RunSpec
     test_set: TestSet
@@ -51,9 +51,10 @@ class Evaluator:
         return predictions
 
     def within_experience(self, trainer: Trainer, done: Checkpoint, steps: int) -> dict[str, float]:
-        """Count what is right after so many gradient steps of an experience; return the accuracies, none at its end."""
+        """Count correct predictions after this many `steps` of an experience; return the accuracies, none at its
+        end."""
         if steps == trainer.steps:
-            return {}  # the evaluation at its end is about to follow
+            return {}  # the evaluation at its end follows
         index = trainer.where.index
         before = self._fingerprint(trainer)
         with self.audit.evaluating():
@@ -66,12 +67,12 @@ class Evaluator:
 
     @property
     def ahead(self) -> bool:
-        """Whether experiences can be judged before they are learned: they are domains, whose outputs are there."""
+        """Whether experiences can be judged before they are learned: they are domains, whose outputs exist already."""
         scenario = self.spec.scenario
         return scenario.domains is not None and scenario.setting == "domain_incremental"
 
     def before_training(self, initial: Network, recipe: Recipe) -> Any:
-        """Return the classes (n,) that the network predicts in its initial weights, once it has a head."""
+        """Return the classes (n,) that the network predicts with its initial weights, once it has a head."""
         seed, sizes = self.spec.seeds.network, self.spec.scenario.classes_per_experience
         where = Experience(0, sizes, self.spec.scenario.setting)
         model = copy.deepcopy(initial)
@@ -81,7 +82,7 @@ class Evaluator:
             return self.test_set.predict(model.to(self.test_set.images.device), None, sum(sizes))[where.setting]
 
     def _predicted(self, trainer: Trainer, score: Score, ahead: bool = False) -> dict[Setting, Any]:
-        """Predict the test samples of the experiences so far, or of all with those `ahead`."""
+        """Predict the test samples of the experiences so far, or of all, including those `ahead`."""
         sizes = trainer.where.classes_per_experience
         learned = sum(sizes if ahead else sizes[: trainer.where.index + 1])
         predictions: dict[Setting, Any] = self.test_set.predict(trainer.model, score, learned)

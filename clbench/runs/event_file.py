@@ -1,7 +1,7 @@
-"""events.jsonl: what happened in a run, an event a line, kept with the run.
+"""Writes events.jsonl: what happened in a run, one event per line, kept with the run.
 
-It is written in the run's work folder as the run goes, so that a run that is killed loses none of it, and cut back to
-the checkpoint that the run goes on from, so that no step is in it twice.
+It is written in the run's work folder while the run trains, so that a run that is killed loses none of it. When the run
+resumes, it is cut back to the checkpoint, so that no step is in it twice.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _KEPT = (RunStarted, StepsTaken, EvaluatedWithin, ExperienceFinished)
 
 
 class EventFile:
-    """A listener that keeps a run's events in its `work` folder and hands them on.
+    """A listener that keeps a run's events in its `work` folder and passes them on.
 
-    A disk that does not take them is reported once; the file is removed then, and the run goes on.
+    If they cannot be written, that is reported once, the file is removed, and the run continues.
     """
 
     def __init__(self, work: Path, finished: int, notify: Listener) -> None:
-        """Go on after that number of finished experiences."""
+        """Continue after that number of finished experiences."""
         self._path, self._notify = work / NAME, notify
         self._descriptor: int | None = None
         with self._reporting():
@@ -54,7 +54,7 @@ class EventFile:
         self._close()
 
     def __call__(self, event: Event) -> None:
-        """Keep the event, if it is one of the run, and hand it on."""
+        """Keep the event, if it is one of the run, and pass it on."""
         if self._descriptor is not None and isinstance(event, _KEPT):
             with self._reporting():
                 _append(self._descriptor, event)
@@ -70,7 +70,7 @@ class EventFile:
             self._close()
             with contextlib.suppress(OSError):
                 self._path.unlink()
-            self._notify(Note(f"{NAME} cannot be written ({error.strerror}): the run goes on, and does not have it"))
+            self._notify(Note(f"{NAME} cannot be written ({error.strerror}): the run continues without it"))
 
     def _close(self) -> None:
         if self._descriptor is not None:

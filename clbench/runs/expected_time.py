@@ -1,4 +1,4 @@
-"""How long planned runs will take, from what stored runs of the kind took."""
+"""Estimates how long planned runs will take, from the times of similar stored runs."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from clbench.system.files import read_plain
 from clbench.system.output import duration
 
 _ENOUGH = 20
-"""Stored runs of a kind that are looked at."""
+"""How many stored runs of a kind are read."""
 
 
 @dataclass(frozen=True)
 class ExpectedTime:
-    """How long runs will take, as far as stored ones tell."""
+    """How long runs will take, as far as stored runs show."""
 
     by_run: dict[str, tuple[float, int]]
-    """By a run's name the seconds, and from how many stored runs they are; without runs that nothing is known of."""
+    """By a run's name, the seconds and the number of stored runs behind them; without runs that none is like."""
 
     text: str
-    """The whole in words, with where it is from; a number never stands without that."""
+    """The total in words, always with its source."""
 
 
 def expected_time(to_do: Sequence[Planned], request: Request) -> ExpectedTime:
@@ -55,15 +55,15 @@ def expected_time(to_do: Sequence[Planned], request: Request) -> ExpectedTime:
 def _in_words(to_do: Sequence[Planned], by_run: dict[str, tuple[float, int]], stored: int, request: Request) -> str:
     unknown = len(to_do) - len(by_run)
     if not by_run:
-        return f"How long they take is not known: no run stored in {request.out} is like these."
+        return f"How long they take is unknown: no run stored in {request.out} is like these."
     known = [seconds for seconds, _ in by_run.values()]
     if request.on == "local":
         jobs = 1 if request.jobs is None else request.jobs
         time = f"{duration(_until_all_are_done(known, _at_once(to_do, jobs)))} with --jobs {jobs}"
-    else:  # how many go on at once depends on the cluster
+    else:  # how many run at once depends on the cluster
         time = f"{duration(sum(known))} one after the other"
     text = f"About {time}, from {_runs(stored)} in {request.out} like these"
-    return f"{text}; nothing is known of {_runs(unknown)}, which come on top." if unknown else f"{text}."
+    return f"{text}; nothing is known about {_runs(unknown)}, which come on top." if unknown else f"{text}."
 
 
 def _runs(count: int) -> str:
@@ -76,7 +76,7 @@ def _at_once(to_do: Sequence[Planned], jobs: Jobs) -> int:
 
 
 def _until_all_are_done(seconds: Sequence[float], at_once: int) -> float:
-    """Return when the last of the runs ends if so many go on at once, and the longest begin first."""
+    """Return when the last of the runs ends if `at_once` execute at a time and the longest begin first."""
     busy_until = [0.0] * at_once
     for each in sorted(seconds, reverse=True):
         heapq.heapreplace(busy_until, busy_until[0] + each)
@@ -84,10 +84,10 @@ def _until_all_are_done(seconds: Sequence[float], at_once: int) -> float:
 
 
 def _seconds_of(kind: str, like: Planned, results: Path) -> list[float]:
-    """Return what stored runs of a kind took, from their first experience on and before it."""
+    """Return the seconds that stored runs of a kind took, including their start-up."""
     found = []
     for folder in _folders(results, like):
-        with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read tells nothing
+        with suppress(OSError, ValueError, KeyError, TypeError):  # unreadable runs are ignored
             if _kind(_json(folder / "spec.json")) == kind:
                 costs = _json(folder / "costs.json")
                 found.append(float(costs["totals"]["seconds"] + costs["start_up_seconds"]))
@@ -110,7 +110,7 @@ def _json(file: Path) -> Any:
 
 
 def _kind(spec: dict[str, Any]) -> str:
-    """Return what runs that take about as long have in common: all but seed, class order, data and versions."""
+    """Return what runs of about the same duration have in common: all but seed, class order, data and versions."""
     scenario, strategy, network = spec["scenario"], spec["strategy"], spec["network"]
     return json.dumps(
         [

@@ -1,6 +1,6 @@
-"""How a run goes: in each experience it tunes, trains, audits, evaluates and saves a checkpoint; then it publishes.
+"""Executes one run: tunes, trains, audits, evaluates and checkpoints each experience, then publishes the result.
 
-Longer than other modules, because its steps share one state and are read in one go.
+Longer than other modules, because its steps share one state and are best read together.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ from clbench.training.loop import Trainer
 
 
 class StrategyFailed(Exception):
-    """The strategy's code raised; its failure is the run's own, not one of the disk or the data, which concern all."""
+    """The strategy's code raised; this concerns the run alone, unlike failures of the disk or the data."""
 
     def __init__(self, cause: BaseException, where: str) -> None:
         super().__init__(where)
@@ -86,7 +86,7 @@ class ExperienceByExperience:
         self.started, self.began = datetime.now(timezone.utc), time.perf_counter()
         peak_memory.reset_peak_memory()
         torch.set_num_threads(spec.threads)
-        # Only kernels that give the same sums every time; on a CPU torch's are so anyway.
+        # Only kernels that give the same sums every time; on a CPU, torch's always do.
         if torch.are_deterministic_algorithms_enabled() != (spec.device == "cuda"):  # setting it imports a compiler
             torch.use_deterministic_algorithms(spec.device == "cuda")
         self.state = GlobalState()
@@ -119,7 +119,7 @@ class ExperienceByExperience:
             raise StrategyFailed(error, "before training") from error
 
     def _open_stream(self) -> Stream:
-        """Open the run's stream; of features, computed before it begins, if only the head trains."""
+        """Open the run's stream; if only the head trains, a stream of features that are computed beforehand."""
         scenario, network = self.spec.scenario, self.spec.network
         stream = open_stream(
             scenario.dataset,
@@ -180,7 +180,7 @@ class ExperienceByExperience:
         try:
             return checkpoint.load(work)
         except checkpoint.OfAnotherVersion as version:
-            self.around.notify(Note(f"{self.name} starts over: its checkpoint is of {version}"))
+            self.around.notify(Note(f"{self.name} starts over: its checkpoint is from {version}"))
             return None
 
     def _train(self, work: Path, done: Checkpoint, keeper: NetworkKeeper | None) -> None:
@@ -200,13 +200,13 @@ class ExperienceByExperience:
                 self._experience(trainer, index, done)
                 if keeper:
                     keeper.after_experience(index, trainer.model, done.experiences)
-                with self.around.interruption.deferred():  # torch takes it for a fault of the file
+                with self.around.interruption.deferred():  # torch would take it for a fault of the file
                     checkpoint.save(work, done)
                 self.around.notify(CheckpointSaved(self.name, done.finished))
 
     @contextlib.contextmanager
     def _keeping_events(self, work: Path, finished: int) -> Iterator[None]:
-        """Within, the run keeps its events if it shall."""
+        """Within this context, keep the run's events if they are to be kept."""
         if self.around.track != "kept":
             yield
             return
@@ -227,7 +227,7 @@ class ExperienceByExperience:
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
-        """Within, the audit is told of everything that is read."""
+        """Within this context, report everything that is read to the audit."""
         stream, audit = self.stream, self.audit
         stream.images.on_read, stream.test_set.images.on_read = audit.read_training, audit.read_test
         stream.test_set.on_labels_read = audit.read_test_labels
@@ -257,7 +257,7 @@ class ExperienceByExperience:
 
     @property
     def _asynchronous(self) -> bool:
-        """Whether the device works behind the program's back, so that only a wait tells what took the time."""
+        """Whether the device works asynchronously, so that only waiting for it shows what took the time."""
         return bool(self.spec.device == "cuda")
 
     def _data(self) -> ExperienceData:
@@ -321,15 +321,15 @@ class ExperienceByExperience:
         self.notify(ExperienceFinished(self.name, index, old, new, done.costs[-1].seconds, _steps(done), reached))
 
     def _evaluate_within(self, trainer: Trainer, done: Checkpoint, steps: int) -> None:
-        """Evaluate after so many gradient steps of an experience, and tell those who track the run."""
+        """Evaluate after this many gradient `steps` of an experience, and report it to the run's trackers."""
         shares = self.evaluator.within_experience(trainer, done, steps)
         if self.tracked and shares:
             self.notify(EvaluatedWithin(self.name, trainer.where.index, _steps(done) + steps, shares))
 
     def _learn(self, trainer: Trainer, index: int) -> Costs:
-        """Train an experience; the first is taken from where it has been trained for another strategy already."""
-        # What starts from weights of its own is not what other runs start from, and evaluations within the experience
-        # are by the strategy's own predictions.
+        """Train an experience; the first is reused if it has been trained for another strategy already."""
+        # A strategy with weights of its own does not start where other runs do, and evaluations within the experience
+        # use the strategy's own predictions.
         alone = self._tunes or self.own_weights or self.kind.evaluate_every
         if index == 0 and self.around.share and not alone:
             return learn_shared(trainer, self.spec, self.around.results, self.audit)
@@ -352,7 +352,7 @@ class ExperienceByExperience:
         return found
 
     def _imbalance(self) -> tuple[int, ...] | None:
-        """Return the training images of each class, in class order, if the most are more than twice the fewest."""
+        """Return how many training images each class has, in class order, if the most are over twice the fewest."""
         rows = torch.cat(self.stream.rows).unique()
         images = torch.bincount(self.stream.positions[rows], minlength=sum(map(len, self.classes))).tolist()
         return tuple(images) if max(images) > 2 * min(images) else None

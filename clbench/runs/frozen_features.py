@@ -1,4 +1,4 @@
-"""The features of a frozen trunk, which a run gets in the place of images if only the head trains."""
+"""The features of a frozen trunk, which a run gets instead of images if only the head trains."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from clbench.streams.stream import Stream
 def frozen_features(spec: RunSpec, stream: Stream, trunk: Blocks, around: RunContext) -> tuple[Features, Features]:
     """Return the features of all training and of all test images of the stream, (n, f) each, from the cache.
 
-    What is not there yet is computed, on all cores, and kept for other runs with the same trunk and images.
+    Missing ones are computed, on all cores, and stored for other runs with the same trunk and images.
     """
     images = {"train": _stored(stream.images), "test": _stored(stream.test_set.images)}
     features = open_features(

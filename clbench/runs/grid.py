@@ -36,7 +36,7 @@ from clbench.system.suggestions import did_you_mean
 from clbench.trackers.registry import tracked
 
 MANY_SEEDS = 100
-"""A larger number of seeds is remarked on, since it may be meant as one seed."""
+"""A larger number of seeds gets a note, since it may be meant as one seed."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Planned:
     spec: RunSpec
     plugin: Plugin
     network: Path | None = None
-    """The file of its network, if that is a user's."""
+    """The file of its network, if that is a user's own."""
 
     keep: Keep | None = None
     """Which of its networks are kept."""
@@ -68,7 +68,7 @@ class Planned:
 def experiment_name(planned: Sequence[Planned]) -> str:
     """Return what the runs of a command have in common, as a name: `splitdigits-naive-lwf-3f2a91c0`.
 
-    It is the same for the same runs, and another for others.
+    The same runs have the same name, and other runs another.
     """
     scenarios, strategies = (
         list(dict.fromkeys(run.name.split("/")[position] for run in planned)) for position in (0, 1)
@@ -84,10 +84,10 @@ def most_needed(planned: Sequence[Planned]) -> tuple[int, str]:
 
 
 def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned]:
-    """Resolve and check every run of the grid; compute nothing. Datasets that are missing are brought in.
+    """Resolve and check every run of the grid; compute nothing. Missing datasets are fetched or imported.
 
-    Without `bring` they are not: the runs of a built-in one are planned all the same, with an empty `dataset_sha256`,
-    and a note says what is missing; those of a benchmark that was never built are left out.
+    Without `bring` they are not: the runs of a built-in dataset are planned nevertheless, with an empty
+    `dataset_sha256`, and a note says what is missing; those of a benchmark that was never built are left out.
 
     Raises UsageError, PluginError, DataError or MachineError before anything is trained.
     """
@@ -103,7 +103,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
             f"--tune must be 'chf' or 'grid' (got '{request.tune}'){did_you_mean(request.tune, ('chf', 'grid'))}"
         )
     if (count := len(request.seeds)) > MANY_SEEDS:
-        notify(Note(f"{count} seeds; for the seed {count} by itself: --seed {count}"))
+        notify(Note(f"{count} seeds; for the seed {count} alone: --seed {count}"))
     strategies = choose_strategies(request.strategy, notify)
     require_room_for_torch()
     from clbench.runs import chosen_network  # imports torch
@@ -174,7 +174,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
 
 
 def _scenarios(request: Request, folder: Path, notify: Listener, bring: bool) -> list[Plugin]:
-    """Return the scenarios that are named, those of folders of images among them."""
+    """Return the scenarios that are named, including those of folders of images."""
     selectors = [scenario_of(name, folder, notify, bring) if are_images(name) else name for name in request.scenario]
     found = [selector for selector in selectors if selector is not None]
     return select_scenarios(found) if found or not selectors else []
@@ -221,7 +221,7 @@ def divided(values: Mapping[str, Any]) -> Divided:
 
 
 def _with_network(recipe_values: Mapping[str, Any], network: str | None) -> dict[str, Any]:
-    """Return the values of the recipe with `--network` among them, under the network's name."""
+    """Return the values of the recipe, with `--network` among them by the network's name."""
     from clbench.runs.chosen_network import network_name  # imports torch
 
     if network is None:
@@ -239,7 +239,7 @@ def _selector(request: Request, recipe: Recipe) -> str:
 def given_to(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the hyper-parameters set for each strategy, by its name, or by name and preset for that one only.
 
-    `avalanche` stands for all of Avalanche's own that run.
+    `avalanche` stands for all of Avalanche's own strategies that run.
     """
     given: dict[str, dict[str, Any]] = {chosen.name: {} for chosen in strategies}
     owners = {owner for chosen in strategies for owner in chosen.owners}
@@ -252,12 +252,12 @@ def given_to(strategies: Sequence[Chosen], values: Mapping[str, Any]) -> dict[st
             if key in options_of(Request) and not is_a_hyper_parameter:
                 raise UsageError(f"--set {key}: '{key}' is an option by itself", f"--{key.replace('_', '-')} {value}")
             if len(strategies) > 1:
-                raise UsageError(f"--set {key}: say of which strategy, for example {strategies[0].name}.{key}={value}")
+                raise UsageError(f"--set {key}: name the strategy, for example {strategies[0].name}.{key}={value}")
             owner = strategies[0].name
         if owner not in owners:
             known = ", ".join(sorted(owners))
             meant = did_you_mean(key.partition(".")[0], [*owners, *_OF_NO_STRATEGY])
-            raise UsageError(f"--set {key}: strategy '{owner}' does not run here{meant} ({known})")
+            raise UsageError(f"--set {key}: strategy '{owner}' is not among those to run{meant} ({known})")
         for chosen in strategies:
             if owner in chosen.owners:
                 if name in given[chosen.name]:
@@ -283,14 +283,14 @@ def _refuse_a_dialects_field(plugin: Plugin, name: str) -> None:
             presets = ", ".join(f"{plugin.name}:{preset}" for preset in dialect.presets)
             raise UsageError(
                 f"{plugin.name} has no hyper-parameter '{name}' of its own; these presets have it: {presets}",
-                f"Select one of them, or the file that they are in: -s {dialect.name}",
+                f"Select one of them, or the file that defines them: -s {dialect.name}",
             )
 
 
 def machine_for(device: str, threads: int, here: bool = True) -> Machine:
-    """Return where to compute: on this machine, or if not `here` on others, which may have a GPU if this one has none.
+    """Return what to compute with: on this machine or, if not `here`, on others, which may have a GPU if it has none.
 
-    Raises UsageError for what no machine is, MachineError for what this one is not.
+    Raises UsageError for a device or threads that no machine has, and MachineError for a device that this one lacks.
     """
     check_threads(threads)
     if device not in ("auto", "cpu", "cuda"):

@@ -1,8 +1,8 @@
-"""`--tune grid`: hyper-parameters chosen on validation streams before the runs that are reported.
+"""`--tune grid`: chooses hyper-parameters on validation streams before the runs that are reported.
 
 Every candidate is run on streams with other class orders than those reported, trained on nine tenths of the training
-data and judged by its final accuracy on the rest. The test set takes no part. The trials are runs like others, kept
-under `.tuning` in the results folder, so that they are skipped when they are there and go on when interrupted.
+data and judged by its final accuracy on the rest. The test set is not used. The trials are runs like others, stored
+under `.tuning` in the results folder, so that finished ones are skipped and interrupted ones resumed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HELD_OUT = 0.1
 """Share of the training data that trials are judged on."""
 
 LADDER = (1.0, 1 / 4, 1 / 16, 1 / 64)
-"""What of its declared first value a stability weight is tried with, where the user names no candidates."""
+"""Fractions of its declared first value that are tried for a stability weight if the user names no candidates."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Tuning:
     scenario: str
     candidates: tuple[dict[str, Any], ...]
     trials: tuple[tuple[Planned, ...], ...]
-    """For each candidate a run per validation stream; none where there is nothing to choose."""
+    """For each candidate a run per validation stream; none if there is nothing to choose."""
 
 
 def plan_trials(request: Request, notify: Listener) -> list[Tuning]:
@@ -72,16 +72,16 @@ def plan_trials(request: Request, notify: Listener) -> list[Tuning]:
 
 
 def plan_finals(request: Request, tunings: Sequence[Tuning], notify: Listener) -> list[Planned]:
-    """Return the runs of `request` with what the trials, which are done, have chosen, seed by seed."""
+    """Return the runs of `request` with what the finished trials have chosen, seed by seed."""
     finals = [run for tuning in tunings for run in _finals(request, tuning, notify)]
     return sorted(finals, key=lambda run: request.seeds.index(run.spec.seeds.run))
 
 
 def _candidates(chosen: Chosen, given: Mapping[str, Any], protocol: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the configurations to try: every combination of the values listed, else of the stability weight.
+    """Return the configurations to try: every combination of the values listed, otherwise of the stability weight.
 
-    `given` are hyper-parameters of the strategy, `protocol` values of the recipe. Milestones are a list themselves, and
-    not searched.
+    `given` are hyper-parameters of the strategy, `protocol` values of the recipe. Milestones are themselves a list and
+    are not searched.
     """
     everything = {**given, **protocol}
     listed = {name: _text(value) for name, value in everything.items() if not name.endswith("milestones")}
@@ -102,12 +102,12 @@ def _asked(request: Request, chosen: Chosen, scenario: str) -> Request:
 
 
 def _stream_options(request: Request) -> dict[str, Any]:
-    """Return what the user set of the stream, which is never chosen: candidates are judged on the same kind."""
+    """Return the stream options that the user set, which are never tuned: all candidates are judged on one kind."""
     return {name: value for name, value in request.set.items() if name.startswith("stream.")}
 
 
 def _order(spec: RunSpec) -> tuple[int, ...]:
-    """Return what tells a stream from others of its kind: the class order, or what its domains are drawn from."""
+    """Return what distinguishes a stream from others of its kind: its class order, or the seed of its domains."""
     scenario = spec.scenario
     return (spec.seeds.class_order,) if makes_domains(scenario) else scenario.class_order
 
@@ -132,7 +132,7 @@ def _finals(request: Request, tuning: Tuning, notify: Listener) -> list[Planned]
     asked = _asked(request, tuning.strategy, tuning.scenario)
     if not tuning.trials:
         notify(
-            Note(f"{tuning.strategy.name} has nothing to choose, and runs as it is; name values with --set to try them")
+            Note(f"{tuning.strategy.name} has nothing to tune and runs as it is; list values with --set to try them")
         )
         return plan(replace(asked, set=_stream_options(request) | tuning.candidates[0]), notify)
     judged = [[_trial(run, request) for run in runs] for runs in tuning.trials]
@@ -161,7 +161,7 @@ def _finals(request: Request, tuning: Tuning, notify: Listener) -> list[Planned]
 
 
 def _configured(name: str, run: Planned) -> Any:
-    """Return the value that a run has of what is set as `name`, however it was typed."""
+    """Return the value that a run has for the setting `name`, however it was typed."""
     owner, _, field = name.partition(".")
     spec = run.spec
     if owner == "recipe":
@@ -180,6 +180,6 @@ def _trial(run: Planned, request: Request) -> StoredRun | None:
 
 
 def _score(runs: Sequence[StoredRun | None]) -> float:
-    """Return the mean final accuracy on the validation streams; -1 where a trial failed."""
+    """Return the mean final accuracy on the validation streams; -1 if a trial failed."""
     done = [run for run in runs if run is not None]
     return statistics.fmean(run.metric("final_accuracy") for run in done) if len(done) == len(runs) else -1.0

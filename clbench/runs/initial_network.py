@@ -1,4 +1,4 @@
-"""The network that a run starts from, and the frozen trunk whose features it may be given instead of images."""
+"""Builds the network that a run starts from, and the frozen trunk whose features can replace the images."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from clbench.runs.chosen_network import Shape, input_shape
 
 
 def initial_network(spec: RunSpec, shape: Shape, folder: Path, file: Path | None = None) -> Network:
-    """Return the run's network in its initial weights, for images of `shape` (height, width, channels), padded.
+    """Return the run's network with its initial weights, for images of `shape` (height, width, channels), padded.
 
-    Given weights are taken from the data `folder`; `file` is the network's own if it is a user's. If only the head
+    Given weights are read from the data `folder`; `file` defines the network if it is a user's. If only the head
     trains, the network has no blocks: its inputs are the features of `frozen_trunk`. Raises UsageError if the trunk has
-    fewer blocks than shall train.
+    fewer blocks than are to train.
     """
     recipe = spec.recipe.config.for_strategy(spec.strategy.name)
     if spec.network.train == "head":
@@ -41,7 +41,7 @@ def initial_network(spec: RunSpec, shape: Shape, folder: Path, file: Path | None
 
 
 def frozen_trunk(spec: RunSpec, shape: Shape, folder: Path, file: Path | None = None) -> Blocks:
-    """Return the trunk in its initial weights, in evaluation mode, (n, channels, height, width) -> (n, features)."""
+    """Return the trunk with its initial weights, in evaluation mode, (n, channels, height, width) -> (n, features)."""
     recipe = spec.recipe.config.for_strategy(spec.strategy.name)
     trunk, _ = initial_trunk(spec.network, shape, spec.seeds.network, recipe.initialization, folder, file)
     return trunk.to(memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -50,9 +50,9 @@ def frozen_trunk(spec: RunSpec, shape: Shape, folder: Path, file: Path | None = 
 def initial_trunk(
     spec: NetworkSpec, shape: Shape, seed: int, initialization: Initialization, folder: Path, file: Path | None
 ) -> tuple[Blocks, int]:
-    """Return the trunk in its initial weights, and the number of its features; arguments as of `initial_network`.
+    """Return the trunk with its initial weights and the number of its features; arguments as in `initial_network`.
 
-    Raises PluginError if its file, or the library that it is from, is not what the spec says.
+    Raises PluginError if its file, or the library that it comes from, is not the one in the spec.
     """
     source = network_source(spec.name, spec.weights, file)
     if (source.sha256, source.package) != (spec.sha256, spec.package):

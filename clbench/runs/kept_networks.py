@@ -1,4 +1,4 @@
-"""Which networks a run keeps, and what is refused before it is trained."""
+"""Which networks a run keeps, and what is refused before training because it cannot be kept."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def kept(asked: str | None) -> Keep | None:
 
 
 def refuse_what_cannot_be_kept(methods: Sequence[Method]) -> None:
-    """Raise UsageError for strategies that predict by code of their own, which no file can hold."""
+    """Raise UsageError for strategies that predict with code of their own, which no file can hold."""
     own = [each.plugin.name for each in methods if _predicts_itself(each.strategy)]
     if own:
         raise UsageError(
-            f"the networks of {', '.join(own)} cannot be kept: {'it predicts' if len(own) == 1 else 'they predict'} by "
-            "code of the strategy (`predict` without `classifier`), which is no part of a network",
+            f"the networks of {', '.join(own)} cannot be kept: {'it predicts' if len(own) == 1 else 'they predict'} "
+            "with code of the strategy (`predict` without `classifier`), which is not part of a network",
             "Leave out --keep-networks, or run the other strategies by themselves.",
         )
 
 
 def _predicts_itself(strategy: type[Strategy[Any]]) -> bool:
-    """Whether `predict` is overridden below the class that says what classifies."""
+    """Whether `predict` is overridden in a subclass of the one that defines `classifier`."""
     first = next(cls for cls in strategy.__mro__ if vars(cls).keys() & {"predict", "classifier"})
     return "classifier" not in vars(first)
 
 
 def network_stem(experience: int, last: int) -> str:
-    """Return the name, without suffix, of the files of the network after an experience of which `last` is the last."""
+    """Return the name, without suffix, of the files of the network after an experience; `last` is the last one."""
     return STEM if experience == last else f"{STEM}-experience-{experience}"
 
 
@@ -58,7 +58,7 @@ def files_of(experience: int, last: int) -> tuple[str, str]:
 
 
 def last_trained(experiences: Sequence[ExperienceResult]) -> int:
-    """Return the experience that was trained last; a strategy may leave out some."""
+    """Return the experience that was trained last; a strategy may skip some."""
     return max((each.index for each in experiences if each.trained), default=0)
 
 
@@ -75,5 +75,5 @@ def check_kept(run: Path, name: str, keep: Keep | None) -> None:
         what = "has not kept the network of each experience" if keep == "all" else "has kept no network"
         raise UsageError(
             f"{name} is finished and {what}",
-            "A finished run is never changed. To have its networks: the same command with another folder, --out DIR.",
+            "A finished run is never changed. To get its networks, use the same command with another --out DIR.",
         )

@@ -1,4 +1,4 @@
-"""Keeps the networks of a run, with all that is needed to use them elsewhere; it changes nothing in training."""
+"""Stores the networks of a run with all that is needed to use them elsewhere; training stays unchanged."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from clbench.system.tables import readable_bytes
 
 
 def input_record(spec: RunSpec, shape: Shape, scaling: Scaling, fit: Fit) -> InputRecord:
-    """Return what turns an image into the input of a run's network; `shape` is that of a padded image.
+    """Return how an image becomes the input of a run's network; `shape` is that of a padded image.
 
-    Images of other sizes are made to fit as those of the dataset were.
+    Images of other sizes are made to fit in the same way as those of the dataset.
     """
     padding = spec.recipe.config.for_strategy(spec.strategy.name).padding
     height, width, channels = input_shape(spec.network, shape)
@@ -57,7 +57,7 @@ def input_record(spec: RunSpec, shape: Shape, scaling: Scaling, fit: Fit) -> Inp
 
 
 class NetworkKeeper:
-    """Keeps the networks of one run: those of earlier experiences in its `work` folder until it is published."""
+    """Keeps the networks of one run: those of earlier experiences in its `work` folder until the run is published."""
 
     def __init__(
         self,
@@ -68,19 +68,19 @@ class NetworkKeeper:
         work: Path,
         keep: Keep,
     ) -> None:
-        """`frozen_trunk` gives the trunk if the run's network has none, because its inputs are features."""
+        """`frozen_trunk` returns the trunk if the run's network has none because its inputs are features."""
         self.spec, self.strategy, self.expected = spec, strategy, expected
         self.frozen_trunk, self.work, self.keep = frozen_trunk, work, keep
         self.sizes = spec.scenario.classes_per_experience
 
     def check_resumed(self, finished: Sequence[ExperienceResult]) -> None:
-        """Raise UsageError if the networks of experiences that are finished were to be kept and were not."""
+        """Raise UsageError if the networks of finished experiences should have been kept but were not."""
         if self.keep == "all" and any(
             not (self.work / name).is_file() for each in finished if each.trained for name in self._files(each.index)
         ):
             raise UsageError(
                 "the run was begun without --keep-networks all, and the networks of its first experiences are gone",
-                "Go on with --keep-networks last or without it, or begin anew with another folder: --out DIR.",
+                "Resume with --keep-networks last or without it, or start again in another folder: --out DIR.",
             )
 
     def after_experience(self, index: int, model: Network, finished: Sequence[ExperienceResult]) -> None:
@@ -119,7 +119,7 @@ class NetworkKeeper:
         return network_files(copy.deepcopy(trunk).cpu().eval(), classifier, self._record(index, record), stem)
 
     def _classifier(self, index: int, model: Network) -> tuple[nn.Module, ClassifierRecord]:
-        """Return a copy of what classifies after an experience."""
+        """Return a copy of the classifier after an experience, and its record."""
         where = Experience(index, self.sizes, self.spec.scenario.setting)
         with torch.no_grad(), randomness_untouched():
             return storable(self.strategy.classifier(model.in_evaluation(), where), where.seen_classes)
@@ -151,11 +151,11 @@ class NetworkKeeper:
         )
 
     def _outputs(self, index: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
-        """Return the classes' names in the order of the scores, and how many outputs each experience brought."""
+        """Return the classes' names in the order of the scores, and how many outputs each experience added."""
         names = [
             [self.spec.scenario.class_name(each) for each in own] for own in experience_classes(self.spec)[: index + 1]
         ]
-        if self.spec.scenario.domains:  # each with the same classes, named after it
+        if self.spec.scenario.domains:  # all have the same classes, prefixed with the domain's name
             return tuple(name.removeprefix(f"{self.spec.scenario.domains[0]}/") for name in names[0]), self.sizes[:1]
         if self.spec.scenario.setting == "domain_incremental":
             return tuple(" | ".join(same) for same in zip(*names, strict=True)), self.sizes[:1]

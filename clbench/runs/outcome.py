@@ -1,4 +1,4 @@
-"""How a run ended."""
+"""How a run ended, and which runs of a command have no readable result."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Outcome:
     """How a run ended."""
 
     run: str
-    """Its folder in the results, also where it is not published."""
+    """Its folder in the results, even if it is not published."""
 
     status: str
-    """`finished`, `skipped` (was there already), `failed` or `diverged`."""
+    """`finished`, `skipped` (existed already), `failed` or `diverged`."""
 
     path: Path
-    """Where its files are: in the results, or for a failed run apart from them."""
+    """Where its files are: in the results or, for a failed run, apart from them."""
 
     message: str = ""
     """Why it failed."""

@@ -1,4 +1,4 @@
-"""A folder of images, or a file of arrays, as a scenario: imported once, with a scenario's file in the data folder."""
+"""Turns a folder of images or an .npz into a scenario: imports it once and writes a scenario file for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from clbench.system.files import found_at, replace_file
 from clbench.system.machine import available_cores
 
 LARGEST = 128
-"""Pixels. Larger images are made smaller, so that they train without a GPU; whoever imports them says otherwise."""
+"""Pixels. Larger images are shrunk, so that they train without a GPU; `clbench data import` can keep them larger."""
 
 
 def are_images(name: str) -> bool:
@@ -29,14 +29,14 @@ def are_images(name: str) -> bool:
     path = Path(name)
     if name.endswith(".npz"):
         return found_at(path) == "file"
-    if not name or found_at(path) != "folder":  # the path of no name is the working folder
+    if not name or found_at(path) != "folder":  # the path of an empty name is the working folder
         return False
     known = chain.from_iterable((each.name, *each.attributes.get("aliases", ())) for each in discover("scenario"))
     return "/" in name or name not in known
 
 
 def scenario_of(name: str, data: Path, notify: Listener, build: bool = True) -> str | None:
-    """Return the path of the scenario of a folder of images or an .npz, which is imported if it is not yet.
+    """Return the path of the scenario of a folder of images or an .npz, which is imported if necessary.
 
     Its name is that of the folder with a hash of the content, so that the same images are found again. Without `build`
     nothing is imported, and None is returned if it would have to be. Raises DataError for what cannot be imported.
@@ -61,7 +61,7 @@ def scenario_of(name: str, data: Path, notify: Listener, build: bool = True) -> 
 
 
 def _size(found: ImageFolder, notify: Listener) -> int | None:
-    """Return the size to which a folder's images are brought; None if they have one that is not too large."""
+    """Return the size to which a folder's images are resized; None if all have one that is not too large."""
     sizes = [size for size, _ in sizes_of(found)]
     if not sizes or (len(set(sizes)) == 1 and max(sizes[0]) <= LARGEST):
         return None
@@ -85,7 +85,7 @@ def _name(path: Path, found: ImageFolder | None) -> str:
 
 
 def _content(path: Path, found: ImageFolder | None) -> Iterator[bytes]:
-    """Yield what tells a folder's images, or a file, from all others: where each lies, and a hash of its bytes."""
+    """Yield what identifies a folder's images, or a file: the path of each, and a hash of its bytes."""
     if found is None:
         yield _hashed(path)
         return
@@ -98,7 +98,7 @@ def _content(path: Path, found: ImageFolder | None) -> Iterator[bytes]:
 
 
 def _hashed(file: Path) -> bytes:
-    """Return a hash of a file's bytes; of none if it cannot be read, of which the import will tell."""
+    """Return a hash of a file's bytes; nothing if it cannot be read, which the import will report."""
     digest = hashlib.sha256()
     try:
         with file.open("rb") as content:

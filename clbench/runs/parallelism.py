@@ -1,6 +1,6 @@
-"""How many runs at once, and how many threads each.
+"""How many runs execute at once, and with how many threads each.
 
-Threads are part of what a run is, since sums in another order round differently; how many runs go on at once is not.
+Threads are part of a run's identity, since sums in another order round differently; the number of runs at once is not.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ Jobs = int | Literal["auto"]
 """Runs at once; `auto` is as many as the cores have room for."""
 
 DEFAULT_THREADS = 1
-"""Threads of a run. A number of its own, not the machine's or that of `--jobs`, so that one command is one run
-everywhere. And 1, since torch's threads wait for each other in a busy loop: on a machine that others use too, two of
+"""Threads per run. The number does not depend on the machine or on `--jobs`, so that one command is one run
+everywhere. It is 1, since torch's threads wait for each other in a busy loop: on a machine that others use too, two of
 them can be several times slower than one. Measured in docs/performance.md."""
 
 
@@ -35,7 +35,7 @@ def check_threads(threads: int) -> None:
 
 
 def runs_at_once(jobs: Jobs, runs: int, threads: int, device: str) -> int:
-    """Return how many processes do so many runs: never more than the cores have room for.
+    """Return how many processes execute so many runs: never more than the cores have room for.
 
     A GPU is not shared unless a number is asked for.
     """
@@ -46,7 +46,7 @@ def runs_at_once(jobs: Jobs, runs: int, threads: int, device: str) -> int:
 
 
 def advice(jobs: Jobs, runs: int, threads: int, device: str) -> str | None:
-    """Return what is done otherwise than asked for, or would be faster, in a grid of so many runs; None for nothing."""
+    """Return a note if a grid executes fewer runs at once than requested or could execute more; otherwise None."""
     cores, at_once = available_cores(), runs_at_once(jobs, runs, threads, device)
     if device != "cpu" or runs == 1:
         return None
@@ -54,5 +54,5 @@ def advice(jobs: Jobs, runs: int, threads: int, device: str) -> str | None:
         each = "a thread" if threads == 1 else f"{threads} threads"
         return f"--jobs {jobs}: {at_once} at once, since there are {cores} cores and each run computes with {each}"
     if jobs == 1 and cores > threads:
-        return f"One run at a time; --jobs auto does {runs_at_once('auto', runs, threads, device)} at once"
+        return f"One run at a time; --jobs auto runs {runs_at_once('auto', runs, threads, device)} at once"
     return None

@@ -1,4 +1,4 @@
-"""All runs of a command planned together: the sections of a study, or the one of a command line."""
+"""Plans all runs of a command together: the sections of a study, or the one of a command line."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Planning:
         )
 
     def runs(self) -> list[Planned]:
-        """Return all runs but the trials, which are done, each once."""
+        """Return all runs except the trials, which must be finished, each once."""
         found: list[Planned] = []
         for section, part in zip(self._sections, self._planned, strict=True):
             tunings = [each for each in part if isinstance(each, Tuning)]
@@ -63,7 +63,7 @@ class Planning:
 
 
 def _distinct(planned: Iterable[Planned]) -> list[Planned]:
-    """Return each run once, with as many of its networks kept as any of those who ask for it wants."""
+    """Return each run once, keeping as many of its networks as any of the requests for it wants."""
     found: dict[str, Planned] = {}
     for run in planned:
         same = found.setdefault(run.name, run)

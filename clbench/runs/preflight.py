@@ -1,4 +1,4 @@
-"""What can be known of planned runs before any is trained, from their strategies, networks and training labels."""
+"""Checks planned runs before any is trained, from their strategies, networks and training labels."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 def check_protocol(spec: RunSpec, data: DatasetInfo, folder: Path) -> None:
-    """Raise UsageError if the hyper-parameters, or the end of training, cannot be chosen in each experience, and if
-    there is an experience of which nothing is tested."""
+    """Raise UsageError if the hyper-parameters, or the end of training, cannot be chosen in each experience, or if an
+    experience has no test images."""
     recipe, tuning = spec.recipe.config.for_strategy(spec.strategy.name), spec.tuning
     made, counts = makes_domains(spec.scenario), class_counts(data, folder)
     _check_stream(spec, counts)
@@ -44,12 +44,12 @@ def check_protocol(spec: RunSpec, data: DatasetInfo, folder: Path) -> None:
 
 
 def makes_domains(scenario: ScenarioSpec) -> bool:
-    """Return whether domains are made of the dataset's images, and are not domains of the dataset."""
+    """Return whether domains are made from the dataset's images instead of being domains of the dataset."""
     return scenario.stream is not None and issubclass(KINDS[scenario.stream.name], Domains)
 
 
 def _check_stream(spec: RunSpec, counts: Sequence[int]) -> None:
-    """Raise UsageError for what cannot be done on the kind of stream; `counts` are the training images by class."""
+    """Raise UsageError for what the kind of stream does not allow; `counts` are the training images by class."""
     scenario = spec.scenario
     if scenario.stream is None:
         return
@@ -59,8 +59,8 @@ def _check_stream(spec: RunSpec, counts: Sequence[int]) -> None:
     made = makes_domains(scenario)
     if isinstance(spec.tuning, ContinualTuning) and (made or 0 in scenario.classes_per_experience):
         raise UsageError(
-            "--tune chf chooses by the classes that an experience brings, and on the stream "
-            f"{scenario.stream.name} some bring none, or none of their own",
+            "--tune chf chooses by the classes that an experience brings, but on the stream "
+            f"{scenario.stream.name} some experiences bring none, or none of their own",
             "Choose --tune grid.",
         )
 
@@ -81,21 +81,21 @@ def _check_held_out(spec: RunSpec, counts: Sequence[int]) -> None:
         raise UsageError(
             f"{spec.scenario.name} has no image to hold out for validation in {_experiences(none)}: each class there "
             "has a single training image",
-            "Merge these experiences with others by --split, or leave out what needs validation data: --tune, or a "
+            "Merge these experiences with others (--split), or leave out what needs validation data: --tune, or a "
             "recipe with validation > 0.",
         )
 
 
 def _check_tested(spec: RunSpec, data: DatasetInfo, counts: Sequence[int]) -> None:
-    """A class without test images is left out of what is averaged; an experience of such classes has no accuracy."""
+    """Raise UsageError if no class of an experience has test images: it would have no accuracy. Single classes without
+    test images are left out of the averages."""
     untested = [i for i, own in enumerate(experience_classes(spec)) if own and not any(counts[label] for label in own)]
     if untested:
         names = [data.classes[label] for i in untested for label in experience_classes(spec)[i]]
         raise UsageError(
             f"{spec.scenario.name}: no class of {_experiences(untested)} has test images "
-            f"({', '.join(names[:5])}{', …' if len(names) > 5 else ''}), so that nothing that is learned there could "
-            "be measured",
-            "Give them test images, or merge these experiences with others by --split.",
+            f"({', '.join(names[:5])}{', …' if len(names) > 5 else ''}), so what is learned there cannot be measured",
+            "Give them test images, or merge these experiences with others (--split).",
         )
 
 
@@ -140,7 +140,7 @@ def _refusal(spec: RunSpec, cls: type[Any], network: Network, fixed: bool | None
 def _remedy(spec: RunSpec, refusal_of: Callable[[bool | None], UsageError | None]) -> str:
     other = "growing" if spec.recipe.config.head == "fixed" else "fixed"
     if refusal_of(other == "fixed") is None:
-        return f"It accepts --set recipe.head={other}; a recipe that has it: see clbench show {spec.scenario.name}"
+        return f"It accepts --set recipe.head={other}; for a recipe that has it, see clbench show {spec.scenario.name}"
     return ""
 
 
@@ -151,7 +151,7 @@ def _experiences(indices: Iterable[int]) -> str:
 
 
 class _Answered(BaseException):
-    """Carries out of a loss over which classes its cross-entropy ranges."""
+    """Raised within a loss to report which classes its cross-entropy ranges over."""
 
     def __init__(self, over: Classes) -> None:
         super().__init__(over)
@@ -159,7 +159,7 @@ class _Answered(BaseException):
 
 
 class _Question(Batch):
-    """A batch without images, for which a loss only says over which classes its cross-entropy ranges."""
+    """A batch without images that finds out which classes a loss's cross-entropy ranges over."""
 
     def cross_entropy(self, over: Classes = "seen") -> Tensor:
         """Raises _Answered."""
@@ -169,10 +169,10 @@ class _Question(Batch):
 def cross_entropy_over(
     what: StrategySpec, sizes: tuple[int, ...], cls: type[Strategy[Any]], index: int
 ) -> Classes | None:
-    """Return over which classes the strategy's first cross-entropy of an experience ranges; None if that is not known.
+    """Return which classes the strategy's first cross-entropy of an experience ranges over; None if that is not known.
 
-    It is asked for a loss, which ends where it calls `batch.cross_entropy`. If it needs something else before that, or
-    computes a cross-entropy of its own, the run itself will notice a constant one.
+    The strategy's loss is called, and ends where it calls `batch.cross_entropy`. If it needs something else before
+    that, or computes a cross-entropy of its own, the run itself will notice a constant one.
     """
     nothing: Any = None
     experience = Experience(index, sizes)
@@ -192,7 +192,7 @@ def cross_entropy_over(
 
 
 def unlearnable_classes(spec: RunSpec, plugin: Plugin, cls: type[Strategy[Any]]) -> str | None:
-    """Return what to say if the strategy's cross-entropy will be constant: a softmax over one class is always 1."""
+    """Return a warning if the strategy's cross-entropy will be constant: a softmax over one class is always 1."""
     sizes = spec.scenario.classes_per_experience
     _check_returning(spec, cls)
     single = [index for index, size in enumerate(sizes) if size == 1 and index > 0]
@@ -203,26 +203,26 @@ def unlearnable_classes(spec: RunSpec, plugin: Plugin, cls: type[Strategy[Any]])
     ways = over_all_classes(spec.strategy, plugin)
     return (
         f"{spec.strategy.selector}: {_experiences(single)} {'bring' if len(single) > 1 else 'brings'} one class, and "
-        "its cross-entropy ranges over the new classes alone. Over one class it is 0 always: it does not learn that "
-        "class." + (f" What ranges over all classes seen: {', '.join(ways)}" if ways else "")
+        "its cross-entropy ranges over the new classes alone. Over one class it is always 0: it does not learn that "
+        "class." + (f" To range over all classes seen: {', '.join(ways)}" if ways else "")
     )
 
 
 def _check_returning(spec: RunSpec, cls: type[Strategy[Any]]) -> None:
-    """Raise UsageError if the cross-entropy ranges over new classes alone, and samples of old ones come again."""
+    """Raise UsageError if the cross-entropy ranges over new classes alone but samples of old ones return."""
     stream, sizes = spec.scenario.stream, spec.scenario.classes_per_experience
     kind = stream_kind(stream.name, stream.options) if stream else StreamKind()
     if kind.classes_return and cross_entropy_over(spec.strategy, sizes, cls, 1) == "current":
         raise UsageError(
-            f"{spec.strategy.selector}: its cross-entropy ranges over the new classes of an experience alone, and on "
-            f"the stream {name_of(kind)} samples of old ones come again",
+            f"{spec.strategy.selector}: its cross-entropy ranges over the new classes of an experience alone, but on "
+            f"the stream {name_of(kind)} samples of old ones return",
             "A preset or option whose cross-entropy ranges over all classes seen has no such limit; see clbench show "
             f"{spec.strategy.name}",
         )
 
 
 def over_all_classes(what: StrategySpec, plugin: Plugin) -> list[str]:
-    """Return options that have a strategy's cross-entropy range over all classes seen, if there are any."""
+    """Return options that make a strategy's cross-entropy range over all classes seen, if there are any."""
     field = "cross_entropy_over"
     presets = {**plugin.all_presets, **_presets_of(plugin.name)}
     others = [name for name, preset in presets.items() if preset.get("set", {}).get(field) == "seen"]
@@ -231,5 +231,5 @@ def over_all_classes(what: StrategySpec, plugin: Plugin) -> list[str]:
 
 
 def _presets_of(name: str) -> dict[str, dict[str, Any]]:
-    """Return all presets of a strategy by its name, also those of other files."""
+    """Return all presets of a strategy by its name, including those in other files."""
     return next((plugin.all_presets for plugin in discover("strategy") if plugin.name == name), {})

@@ -1,4 +1,4 @@
-"""What a run writes down: its result and its costs, from what its experiences left."""
+"""Builds the records of a run, its result, costs and predictions, from what its experiences left."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ from clbench.training.continual_search import Search
 from clbench.training.costs import Costs
 
 Predictions = Sequence[Any]
-"""For each experience the predicted classes (n,) by setting, None where not evaluated."""
+"""For each experience the predicted classes (n,) by setting, None if it was not evaluated."""
 
 
 class Recorder:
-    """Makes the records of one run."""
+    """Builds the records of one run."""
 
     def __init__(self, spec: RunSpec, labels: npt.NDArray[Any]) -> None:
         """`labels` (n,) are the class ids of the test samples."""
@@ -56,15 +56,15 @@ class Recorder:
         self._counted: dict[Setting, list[Any]] = {}
 
     def counts(self, predictions: Predictions, setting: Setting, after: Iterable[int] | None = None) -> Counts:
-        """Count what was right `after` these experiences, by default all; the others count as not evaluated."""
+        """Count correct predictions `after` these experiences, by default all; the others count as not evaluated."""
         rows, evaluated = self._rows(predictions, setting, range(len(predictions)) if after is None else after)
         return count(rows, self.labels, self.classes, evaluated, setting=setting)
 
     def within(
         self, predicted: Mapping[Setting, Any], index: int
     ) -> tuple[dict[Setting, tuple[int, ...]], dict[str, float]]:
-        """Return of what is `predicted` in experience `index` how many test samples of each experience are right, by
-        reading; and the accuracies on all, old and new classes as `setting/name`."""
+        """Return how many test samples of each experience are `predicted` correctly in experience `index`, by reading,
+        and the accuracies on all, old and new classes as `setting/name`."""
         predictions = [*[None] * index, predicted]
         right, shares = {}, {}
         for setting in self.readings:
@@ -78,8 +78,8 @@ class Recorder:
         return right, shares
 
     def metrics_so_far(self, done: Checkpoint, within: bool) -> dict[str, float]:
-        """Return the metrics as `setting/name` that they would be if the stream ended with the last finished
-        experience, with those of evaluations `within` experiences.
+        """Return the metrics, as `setting/name`, that the run would have if the stream ended with the last finished
+        experience, including those of evaluations `within` experiences.
 
         What was counted for an earlier experience is not counted again.
         """
@@ -110,7 +110,7 @@ class Recorder:
         return rows, evaluated
 
     def predictions(self, predictions: Predictions, untrained: Any = None) -> bytes:
-        """Return predictions.npz: `labels` (n,), and of each setting the predictions (experiences, n), -1 for none; and
+        """Return predictions.npz: `labels` (n,), for each setting the predictions (experiences, n), -1 for none, and
         those (n,) of the `untrained` network if there are any."""
         arrays = io.BytesIO()
         rows = {setting: self._rows(predictions, setting, range(len(predictions)))[0] for setting in self.readings}
@@ -119,7 +119,8 @@ class Recorder:
         return arrays.getvalue()
 
     def curves(self, done: Checkpoint) -> dict[Setting, Curve]:
-        """Return what was right within experiences, by reading; points at their ends are left to the counts."""
+        """Return the correct predictions within experiences, by reading; points at their ends are left to the
+        counts."""
         steps, experiences, correct = zip(*done.within, strict=True) if done.within else ((), (), ())
         ends = tuple(accumulate(each.gradient_steps for each in done.experiences))
         return {
@@ -138,8 +139,8 @@ class Recorder:
     ) -> RunResult:
         """Return result.json; `memory` is how many exemplars the strategy declares, `source` its file.
 
-        `curves` by reading if it was evaluated within experiences; `training_images` of each class, in class order,
-        where they differ.
+        `curves` are by reading, if the run was evaluated within experiences; `training_images` are those of each class,
+        in class order, if they differ.
         """
         counts = {setting: self.counts(done.predictions, setting) for setting in self.readings}
         within = curves or {}
@@ -169,7 +170,7 @@ class Recorder:
         )
 
     def _ahead(self, done: Checkpoint) -> Ahead | None:
-        """Return what was right of experiences before they were learned, if that was asked."""
+        """Return the correct predictions on experiences before they were learned, if they were evaluated then."""
         if done.untrained is None:
             return None
         rows, evaluated = self._rows(done.predictions, self.spec.scenario.setting, range(len(done.predictions)))
@@ -187,7 +188,7 @@ class Recorder:
         )
 
     def _tuned(self, experiences: Sequence[ExperienceResult]) -> Sequence[SearchResult | GridTuning]:
-        """Return what chose the hyper-parameters, each with its own cost; nothing if nothing chose them."""
+        """Return the searches for hyper-parameters, each with its own cost; nothing if there were none."""
         if isinstance(self.spec.tuning, ContinualTuning):
             return [each.tuning for each in experiences if each.tuning]
         return [self.spec.tuning] if self.spec.tuning else []
@@ -218,7 +219,7 @@ def experience_result(
     reads: Reads,
     exemplars: int,
 ) -> ExperienceResult:
-    """Return what result.json says of an experience; `state` is what the strategy carries to the next."""
+    """Return what result.json says about an experience; `state` is what the strategy carries over to the next."""
     classes = experience_classes(spec)[index]
     return ExperienceResult(
         index=index,
@@ -243,7 +244,7 @@ def experience_result(
 
 
 def experience_costs(index: int, costs: Costs, phases: dict[str, float], tuned: float, exact: bool) -> ExperienceCosts:
-    """Return what costs.json says of an experience; `tuned` are the seconds of choosing hyper-parameters.
+    """Return what costs.json says about an experience; `tuned` are the seconds of choosing hyper-parameters.
 
     The `phases` are left out unless they are exact.
     """
@@ -262,7 +263,7 @@ def experience_costs(index: int, costs: Costs, phases: dict[str, float], tuned: 
 
 
 def _search_result(search: Search) -> SearchResult:
-    """Return what result.json says of a search."""
+    """Return what result.json says about a search."""
     return SearchResult(
         lr=search.lr,
         weight=search.weight,

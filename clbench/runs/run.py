@@ -1,4 +1,4 @@
-"""One run in this process, from its spec to its outcome: done already, finished, or failed and kept apart."""
+"""Executes one run in this process, from its spec to its outcome: skipped, finished, or failed and kept apart."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from clbench.system.signals import Interrupted
 def execute(
     spec: RunSpec, plugin: Plugin, around: RunContext, wait: bool = True, network: Path | None = None
 ) -> Outcome | None:
-    """Do a run unless it is published already, going on from its checkpoint if it has one.
+    """Execute a run unless it is published already, resuming from its checkpoint if it has one.
 
-    `network` is the file of its network, if that is a user's.
+    `network` is the file that defines its network, if that is a user's own.
 
-    Where another process is doing the same run, wait for it; or, without `wait`, return None. A run that fails is kept
+    If another process is executing the same run, wait for it; or, without `wait`, return None. A run that fails is kept
     apart and reported in the outcome. Raises DataError, MachineError and UsageError, which concern more than this run,
     and Interrupted.
     """
@@ -62,7 +62,7 @@ def _execute(spec: RunSpec, plugin: Plugin, around: RunContext, network: Path | 
             around.results.discard_work(identity)
             return Outcome(name, "skipped", there)
         try:
-            # Standard output is the command's own; what a plug-in prints goes where progress goes.
+            # Standard output belongs to the command; what a plug-in prints goes to the same place as progress.
             with around.results.under_way(name, identity), contextlib.redirect_stdout(sys.stderr):
                 try:
                     path = ExperienceByExperience(spec, plugin, around, network).to_the_end()
@@ -75,7 +75,7 @@ def _execute(spec: RunSpec, plugin: Plugin, around: RunContext, network: Path | 
             return _keep_failure(failure, "outside training", spec, around)
         except (ClbenchError, OSError, Interrupted, KeyboardInterrupt):
             raise
-        except BaseException as error:  # of the strategy's code, wherever it is called; also GeneratorExit
+        except BaseException as error:  # from the strategy's code, wherever it is called; also GeneratorExit
             return _keep_failure(error, "outside training", spec, around)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""

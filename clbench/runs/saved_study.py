@@ -1,4 +1,4 @@
-"""Studies that clbench writes: of a command line, and the commented one that `clbench init` gives."""
+"""Writes studies: that of a command line, and the commented example of `clbench init`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from clbench.system.files import found_at, replace_file
 
 
 def save(file: Path, asked: Mapping[str, Any]) -> None:
-    """Write the study of options of a run, as fields of a request, to a `file` that is not there or says the same.
+    """Write options of a run, as fields of a request, as a study to a `file` that is new or has the same content.
 
     Paths in it are relative to its folder; what belongs to the machine is left out. Raises UsageError and MachineError.
     """
     if file.suffix != ".toml":
-        raise UsageError(f"--save-study: the name of a study ends in .toml (got {file})")
+        raise UsageError(f"--save-study: the name of a study must end in .toml (got {file})")
     said = {
         name: _written(name, asked[name], file.parent)
         for name, each in options().items()
@@ -33,11 +33,13 @@ def save(file: Path, asked: Mapping[str, Any]) -> None:
 
 
 def write_example(file: Path) -> None:
-    """Write a commented study that runs as it is. Raises UsageError if the file is there, and MachineError."""
+    """Write a commented study that runs as is. Raises UsageError if the file exists, and MachineError."""
     if file.suffix != ".toml":
-        raise UsageError(f"the name of a study ends in .toml (got {file})", f"For example: clbench init {file}.toml")
+        raise UsageError(
+            f"the name of a study must end in .toml (got {file})", f"For example: clbench init {file}.toml"
+        )
     if found_at(file) is not None:
-        raise UsageError(f"{file} is there already", "Another name: clbench init mine.toml")
+        raise UsageError(f"{file} exists already", "Choose another name: clbench init mine.toml")
     _write(file, _EXAMPLE.replace("study.toml", file.as_posix()), "init")
 
 
@@ -45,7 +47,7 @@ def _write(file: Path, text: str, by: str) -> None:
     content = text.encode("utf-8", errors="replace")
     try:
         if file.exists() and file.read_bytes() != content:
-            raise UsageError(f"{by}: {file} is there already, and says something else", "Choose another name.")
+            raise UsageError(f"{by}: {file} exists already, with other content", "Choose another name.")
         file.parent.mkdir(parents=True, exist_ok=True)
         replace_file(file, content)
     except OSError as error:
@@ -53,7 +55,7 @@ def _write(file: Path, text: str, by: str) -> None:
 
 
 def _written(name: str, value: Any, folder: Path) -> Any:
-    """Return the field of a request as a study says it."""
+    """Return the field of a request as it is written in a study."""
     return _WRITTEN.get(name, _as_it_is)(value, folder)
 
 
@@ -93,7 +95,7 @@ def _values(values: Mapping[str, str], folder: Path) -> dict[str, Any]:
 
 
 def _number(text: str) -> Any:
-    """Return the number that a text is, if a study's number is read as the same text, else the text."""
+    """Return the text as a number or truth value if a study reads that as the same text, otherwise the text."""
     for kind in (int, float):
         if re.fullmatch(r"-?\d[\d.e+-]*", text):
             try:
@@ -118,73 +120,73 @@ _WRITTEN: Mapping[str, Callable[[Any, Path], Any]] = {
 
 
 def _from(folder: Path, path: str) -> str:
-    """Return a path as it is from a folder, recognizable as one."""
+    """Return a path relative to a folder, recognizable as a path."""
     found = path if Path(path).is_absolute() else os.path.relpath(path, folder)
     return found if "/" in found else f"./{found}"
 
 
 _EXAMPLE = textwrap.dedent("""\
-    # A study: what `clbench run study.toml` is to do. It runs as it is, on the bundled digits, in about a minute.
-    # What it would do:    clbench run study.toml --dry-run
-    # Do it:               clbench run study.toml --jobs auto
-    # A page about it:     clbench report
+    # A study: what `clbench run study.toml` runs. It runs as is, on the bundled digits, in about a minute.
+    # List its runs:       clbench run study.toml --dry-run
+    # Run it:              clbench run study.toml --jobs auto
+    # Write a report:      clbench report
     #
-    # A key is an option of `clbench run`, under its name there; `clbench run --help` lists them. What is left out has
-    # the option's default. Where results and data are, how many runs go on at once, and the like belong to the machine
-    # and are said on the command line: --out, --data, --jobs, --on.
+    # Each key is the name of an option of `clbench run`; `clbench run --help` lists them. Options that are left out
+    # have their defaults. What belongs to the machine, such as the folders of results and data and the number of runs
+    # at once, is set on the command line: --out, --data, --jobs, --on.
 
-    # Strategies, by name; a published variant after a colon. Yours: the path of its file, from the folder of this one.
-    # All there are: clbench list strategies
+    # Strategies, by name; a published variant follows a colon. For your own: the path of its file, relative to this
+    # file's folder. To list all: clbench list strategies
     strategy = ["naive", "lwf", "joint"]
 
-    # Streams of classes, by name; a folder of images of your own as "./photos". All: clbench list scenarios
+    # Streams of classes, by name; a folder of your own images as "./photos". To list all: clbench list scenarios
     scenario = "splitdigits"
 
-    # How many seeds (3: seeds 0, 1 and 2), or which: [0, 7]. One by itself: seed = 7
+    # How many seeds (3: seeds 0, 1 and 2), or which: [0, 7]. A single one: seed = 7
     seeds = 2
 
-    # The training protocol; a scenario's first by default. Those of a scenario: clbench show splitdigits
+    # The training protocol; by default the scenario's first. To list a scenario's: clbench show splitdigits
     # recipe = "quick"
 
-    # Epochs per experience, in place of the recipe's.
+    # Epochs per experience, instead of the recipe's.
     # epochs = 5
 
-    # How the classes are divided: 5 equal experiences; or classes per experience: [4, 3, 3], or "50+10x5".
+    # How the classes are divided: the number of equal experiences, or classes per experience: [4, 3, 3] or "50+10x5".
     # split = 5
 
     # The order in which classes are learned: "seed" (drawn from it), "natural", a list of all, or a file of them.
     # class_order = "natural"
 
-    # What experiences are made of: the split above by default, or online, blurry, … All: clbench list streams
+    # The kind of stream: by default the split above, or online, blurry, … To list all: clbench list streams
     # stream = "online"
 
-    # class (no hint which experience a sample is from), task or domain.
+    # class (no hint which experience a sample comes from), task or domain.
     # setting = "class"
 
-    # The network, in place of the recipe's: by name, the path of a file, timm:NAME or torchvision:NAME.
+    # The network, instead of the recipe's: by name, the path of a file, timm:NAME or torchvision:NAME.
     # network = "cnn"
 
-    # What it starts from: "pretrained", a file of weights, or "none", which draws them from the seed.
+    # Its initial weights: "pretrained", a file of weights, or "none", which draws them from the seed.
     # weights = "none"
 
-    # Choose hyper-parameters: "grid" tries every combination of those that are lists under `set` on validation
+    # Tune hyper-parameters: "grid" tries every combination of those that are lists under `set` on validation
     # streams, before the runs; "chf" searches in each experience.
     # tune = "grid"
 
     # Keep trained networks with the runs: the "last", or "all", one per experience.
     # keep_networks = "last"
 
-    # Where to train (auto, cpu, cuda), and threads of a run. Both are part of what identifies a run.
+    # The device to train on (auto, cpu, cuda), and threads per run. Both are part of what identifies a run.
     # device = "cpu"
     # threads = 1
 
-    # Hyper-parameters of strategies, fields of the recipe, and of the network. What there is: clbench show lwf
+    # Hyper-parameters of strategies and settings of the recipe and the network. To list them: clbench show lwf
     set.lwf.alpha = 2
     # set."lwf:pycil".alpha = 1
     # set.recipe.lr = 0.05
     # set.network.width = 2
 
-    # Several tables in one study: each [[grid]] has all of the above, except for what it says itself.
+    # Several tables in one study: each [[grid]] inherits all of the above, except for what it sets itself.
     # [[grid]]
     # split = 5
     #

@@ -1,4 +1,4 @@
-"""The images that a scenario names, imported when it is first run."""
+"""Imports the images that a scenario names when it is first run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clbench.errors import DataError
 
 
 def with_images(scenario: type[Scenario], folder: Path, notify: Listener, build: bool = True) -> type[Scenario] | None:
-    """Return the scenario, with its dataset imported, and with the dataset's own split if it says none.
+    """Return the scenario, with its dataset imported, and with the dataset's own split if it has none.
 
     Without `build` nothing is imported, and None is returned if it would have to be. Raises DataError if there is
     nothing to import, and what importing raises.
@@ -35,7 +35,7 @@ def with_images(scenario: type[Scenario], folder: Path, notify: Listener, build:
 
 
 def _source(scenario: type[Scenario], folder: Path) -> Path:
-    """Return what is to be imported. Raises DataError if it is not there."""
+    """Return what to import. Raises DataError if it does not exist."""
     if scenario.images.startswith(TORCHVISION):
         return Path(scenario.images)
     source = folder / (scenario.images or f"images/{scenario.dataset}")

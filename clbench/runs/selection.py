@@ -1,4 +1,4 @@
-"""The strategies and scenarios that a request names, found and loaded."""
+"""Finds and loads the strategies and scenarios that a request names."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _distinct(names: Sequence[str], kind: Kind) -> Sequence[str]:
     if not any(names):
         raise UsageError(f"no {kind} is named", f"Known ones: clbench list {discovery.FOLDERS[kind]}")
     if "" in names:
-        raise UsageError(f"{','.join(names)}: a {kind} is missing beside a comma", "Name it, or leave the comma out.")
+        raise UsageError(f"{','.join(names)}: a {kind} is missing next to a comma", "Name it, or leave the comma out.")
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"{kind} {name} is named twice")
@@ -92,7 +92,8 @@ def select_scenarios(names: Sequence[str]) -> list[Plugin]:
 
 
 def load_class(plugin: Plugin) -> Any:
-    """Load a plug-in for planning: what it prints is no result, and what it changes is put back."""
+    """Load a plug-in for planning: what it prints goes to standard error, and global state that it changes is
+    restored."""
     state = GlobalState()
     try:
         with contextlib.redirect_stdout(sys.stderr):

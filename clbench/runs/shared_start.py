@@ -1,9 +1,9 @@
-"""The first experience, trained once for all strategies that learn it alike, and branched from.
+"""Trains the first experience once for all strategies that learn it alike, and lets them branch from it.
 
-A strategy with a plain start (see Strategy.first_loss) has no part in how its first experience is trained: the network
-that comes out depends on the rest of the spec alone. The first run to get there trains it and keeps network, optimizer
-and random states in the results folder's `.work`; the others of the command take them from there, bit for bit what
-they would have trained themselves, and report the time that it took.
+A strategy with a plain start (see Strategy.first_loss) does not influence how its first experience is trained: the
+resulting network depends on the rest of the spec alone. The first run to get there trains it and keeps network,
+optimizer and random states in the results folder's `.work`. The command's other runs load them, bit for bit what they
+would have trained themselves, and report the time that the training took.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from clbench.training.loop import Trainer
 
 
 def learn_shared(trainer: Trainer, spec: RunSpec, results: ResultsFolder, audit: Audit) -> Costs:
-    """Do what `trainer.learn(0)` does, unless another run has trained the same: then go on from what came out of it."""
+    """Do what `trainer.learn(0)` does, unless another run has trained the same: then continue from its result."""
     trainer.begin(0)
     if trainer.first_loss_is_shared:
         kept = results.first_experience(_key(trainer, spec))
@@ -48,7 +48,7 @@ def learn_shared(trainer: Trainer, spec: RunSpec, results: ResultsFolder, audit:
 def _train_or_take(trainer: Trainer, kept: Path, audit: Audit) -> None:
     try:
         there = unpacked(kept, [kept.parent])
-    except (Exposed, OfAnotherVersion):  # somebody else may have written it, or what it holds is unknown here
+    except (Exposed, OfAnotherVersion):  # somebody else may have written it, or this version cannot read it
         there = None
     if there:
         trainer.model, trainer.optimizer_state = there["model"].to(trainer.device), there["optimizer"]
@@ -71,7 +71,7 @@ def _train_or_take(trainer: Trainer, kept: Path, audit: Audit) -> None:
         "random": random_state(),
         "sent": trainer.losses.sent,
     }
-    # It is there to be spared time; the run's own checkpoint says what is wrong with a disk.
+    # It only saves time; the run's own checkpoint reports what is wrong with a disk.
     with trainer.interruption.deferred(), contextlib.suppress(OSError):
         keep(kept, values)
 

@@ -1,8 +1,8 @@
-"""A study: what `clbench run` is to do, written down in a TOML file.
+"""Reads a study: a TOML file that says what `clbench run` is to run.
 
-Its keys are the options of a run by their names, and `set` has what `--set` gives: `set.lwf.alpha = 2`. A `[[grid]]` is
-a table of its own, with what stands above the first of them where it does not say otherwise. docs/studies.md is about
-studies for users.
+Its keys are the names of a run's options, and `set` has what `--set` gives: `set.lwf.alpha = 2`. A `[[grid]]` is a
+table of its own that inherits everything above the first of them, except for what it sets itself. docs/studies.md
+explains studies to users.
 """
 
 from __future__ import annotations
@@ -34,27 +34,27 @@ _DEEPEST = 20
 
 @dataclass(frozen=True)
 class Value:
-    """What a study gives an option or, by `set`, a hyper-parameter."""
+    """What a study sets an option or, under `set`, a hyper-parameter to."""
 
     value: Any
     keys: Keys
-    """Where it stands in the file."""
+    """Its place in the file."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """Runs that are asked for together: by a command, or by a table of a study."""
+    """Runs that are requested together: by a command, or by a table of a study."""
 
     request: Request
     file: StudyFile | None = None
     given: Mapping[str, Value] = field(default_factory=dict)
-    """What the study says here, by option, and by `set.NAME` what it sets."""
+    """What the study says here, by option, or by `set.NAME` for what is under `set`."""
 
     keys: Keys = ()
-    """Where the section stands in the file."""
+    """The section's place in the file."""
 
     def explaining(self) -> contextlib.AbstractContextManager[None]:
-        """Within, an error in what a study asks for is raised with the line that asks for it."""
+        """Within this context, an error in what a study asks for is raised with the line that asks for it."""
         return self.file.explaining(self.given, self.keys) if self.file else contextlib.nullcontext()
 
 
@@ -69,14 +69,14 @@ class StudyFile:
     def read(path: Path) -> StudyFile:
         """Read the file. Raises UsageError if it cannot be a study."""
         if found_at(path) == "folder":
-            raise UsageError(f"{path} is a folder, and a study is a file", f"To write one: clbench init {path}.toml")
+            raise UsageError(f"{path} is a folder, but a study is a file", f"To write one: clbench init {path}.toml")
         if found_at(path) is None:
             raise UsageError(f"there is no file {path}", f"To write a study: clbench init {path}")
         try:
             with path.open("rb") as file:
                 content = file.read(_LARGEST + 1)
             if len(content) > _LARGEST:
-                raise UsageError(f"{path} is larger than {_LARGEST:,} bytes, and no study")
+                raise UsageError(f"{path} is larger than {_LARGEST:,} bytes, too large for a study")
             return StudyFile(path, content.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             line = content[: error.start].count(b"\n") + 1
@@ -95,17 +95,18 @@ class StudyFile:
             place = f"line {line or len(self.text.splitlines())}"
             raise UsageError(
                 f"{self.path}, {place}: this is not TOML: {message}",
-                'Text stands in quotes (recipe = "quick"), lists in brackets (seeds = [0, 3]).',
+                'Put text in quotes (recipe = "quick") and lists in brackets (seeds = [0, 3]).',
             ) from None
 
     def told(self, keys: Keys, message: str) -> str:
-        """Return a message with the file and, of `keys`, the line."""
+        """Return a message preceded by the file and the line of `keys`."""
         place = f"{self.path}, line {line_of(self.text, keys)}" if keys else str(self.path)
         return f"{place}: {message}"
 
     @contextlib.contextmanager
     def explaining(self, given: Mapping[str, Value], keys: Keys) -> Iterator[None]:
-        """Within, an error in what is `given` is raised with its line; of the section at `keys` if it is not known."""
+        """Within this context, raise an error in what is `given` with its line; if that is unknown, with the line of
+        the section at `keys`."""
         try:
             yield
         except (UsageError, PluginError, DataError) as error:
@@ -113,7 +114,7 @@ class StudyFile:
             blamed = blame(error.message, error.hint or "", values)
             place, hint = given[blamed].keys if blamed else keys, error.hint
             if blamed and (option := blamed.removeprefix("set.")) != blamed and option in options():
-                hint = f"What is below [set] belongs to it; the option {option} stands above."
+                hint = f"What is below [set] belongs to it; put the option {option} above."
             raise type(error)(self.told(place, error.message), hint) from error
 
     def fault(self, keys: Keys, message: str, hint: str | None = None) -> UsageError:
@@ -124,14 +125,16 @@ class StudyFile:
 def read_study(path: Path, said: Mapping[str, Any]) -> list[Section]:
     """Return the sections of the study in the file `path`.
 
-    `said` are fields of the requests that are not the study's to say, or that the user says otherwise. Raises
-    UsageError with the line of what is wrong.
+    `said` are fields of the requests that the study cannot set, or that the user overrides. Raises UsageError with the
+    line of what is wrong.
     """
     file = StudyFile.read(path)
     document = file.parsed()
     grids = document.pop(GRID, None)
     if grids is not None and not (isinstance(grids, list) and grids and all(isinstance(each, dict) for each in grids)):
-        raise file.fault((GRID,), "a grid is a table of its own", "Write [[grid]] on a line, and its keys below it.")
+        raise file.fault(
+            (GRID,), "a grid must be a table of its own", "Write [[grid]] on a line, and its keys below it."
+        )
     common = _given(file, document, ())
     if grids is None:
         return [_section(file, common, (), said)]
@@ -151,7 +154,7 @@ _OTHERWISE: Mapping[str, set[str]] = {
     "network": {"set.recipe.network"},
     "set.recipe.network": {"network"},
 }
-"""Two ways to say one thing, of which a grid's own replaces the one that it would inherit."""
+"""Keys that set the same thing: a grid's own replaces the one that it would inherit."""
 
 
 _EXAMPLE = {
@@ -173,7 +176,7 @@ def _section(file: StudyFile, given: Mapping[str, Value], keys: Keys, said: Mapp
 
 
 def _given(file: StudyFile, table: Mapping[str, Any], keys: Keys) -> dict[str, Value]:
-    """Return what a table of the study says, by option or `set.NAME`. Raises UsageError for what no study can say."""
+    """Return what a table of the study says, by option or `set.NAME`. Raises UsageError for what no study can have."""
     given: dict[str, Value] = {}
     for name, value in table.items():
         at = (*keys, name)
@@ -186,7 +189,7 @@ def _given(file: StudyFile, table: Mapping[str, Any], keys: Keys) -> dict[str, V
         if declared.option.belongs_to == "machine":
             flag = (declared.option.flags or (f"--{name.replace('_', '-')}",))[0]
             raise file.fault(
-                at, f"'{name}' is not part of a study but of how it is run", f"On the command line: {flag}"
+                at, f"'{name}' is not part of a study but of how it is run", f"Use the command line: {flag}"
             )
         try:
             read = accepted(options(), name, value)
@@ -203,9 +206,9 @@ def _meant(name: str) -> str:
 
 
 def _remedy(name: str, value: Any) -> str | None:
-    """Return how to say what seems to be meant."""
+    """Return how to write what seems to be meant."""
     if isinstance(value, dict):
-        return f"What --set gives stands under `set`: set.{name}.NAME = VALUE"
+        return f"Values for --set go under `set`: set.{name}.NAME = VALUE"
     if name in Recipe.__dataclass_fields__ and name not in options():
         return f"It is a field of the recipe: set.recipe.{name} = …"
     return None
@@ -217,13 +220,13 @@ def _refuse_one_string(file: StudyFile, at: Keys, value: Any) -> None:
         for name in [value] if isinstance(value, str) else value:
             if "," in name and found_at(file.path.parent / name) is None:
                 listed = ", ".join(f'"{each.strip()}"' for each in name.split(","))
-                raise file.fault(at, f"'{name}' is one name", f"Several are a list: {at[-1]} = [{listed}]")
+                raise file.fault(at, f"'{name}' is one name", f"Write several as a list: {at[-1]} = [{listed}]")
 
 
 def _set(file: StudyFile, table: Any, keys: Keys) -> dict[str, Value]:
     """Return what `set` gives, by `set.NAME`, each value as the command line's text, or as a list of such texts."""
     if not isinstance(table, dict):
-        raise file.fault(keys, "set is a table", "For example: set.lwf.alpha = 2")
+        raise file.fault(keys, "set must be a table", "For example: set.lwf.alpha = 2")
     if len(keys) > _DEEPEST:
         raise file.fault(keys, "no value has a name of so many parts")
     found: dict[str, Value] = {}
@@ -234,7 +237,7 @@ def _set(file: StudyFile, table: Any, keys: Keys) -> dict[str, Value]:
             continue
         values = value if isinstance(value, list) else [value]
         if not all(isinstance(each, str | int | float | bool) for each in values):
-            raise file.fault(at, "a value is a number, a string, true, false, or a list of them")
+            raise file.fault(at, "a value must be a number, a string, true, false, or a list of them")
         texts = [typed(each) for each in values]
         found[f"set.{name}"] = Value(texts if isinstance(value, list) else texts[0], at)
     return found
@@ -244,7 +247,7 @@ def _set(file: StudyFile, table: Any, keys: Keys) -> dict[str, Value]:
 
 
 def _located(name: str, value: Any, folder: Path) -> Any:
-    """Return the value of an option, in which a path is relative to the study's folder, as one from here."""
+    """Return the value of an option with paths, which are relative to the study's folder, as paths from here."""
     if name in ("strategy", "scenario"):
         return [_from_here(each, folder) for each in value]
     if name in ("network", "weights") and value is not None:

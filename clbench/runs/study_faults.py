@@ -1,7 +1,7 @@
-"""Which line of a study an error is about.
+"""Finds which value of a study an error is about, so that its line can be reported.
 
-What is wrong with a value is found where the value is used, and said in words that name it: a hyper-parameter as
-`lwf.alpha`, an option as `--split`, or the value itself. From these words the value is found again.
+A wrong value is detected where it is used, in a message that names it: a hyper-parameter as `lwf.alpha`, an option as
+`--split`, or the value itself. These words lead back to the value.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def blame(message: str, hint: str, given: Mapping[str, Any]) -> str | None:
-    """Return which of the `given` values an error is about, by option or `set.NAME`; None if its text does not tell."""
+    """Return which of the `given` values an error is about, by option or `set.NAME`; None if it does not show."""
     message = re.split(r"; did you mean|\(known", message)[0]  # what could be meant is not what is wrong
     values = sorted((name for name in given if name.startswith("set.")), key=len, reverse=True)
     chosen = {name: value for name, value in given.items() if not name.startswith("set.")}
@@ -24,7 +24,7 @@ def blame(message: str, hint: str, given: Mapping[str, Any]) -> str | None:
         for name in reversed(chosen):  # of two that exclude each other the second
             if _mentions(f"--{name.replace('_', '-')}", text):
                 return name
-    for name in reversed(chosen):  # a recipe that a scenario has not got: both are named, and only one is quoted
+    for name in reversed(chosen):  # a recipe that a scenario lacks: both are named, and only one is quoted
         if any(f"'{part}'" in message for part in _parts(chosen[name])):
             return name
     mentioned = {name: at for name, value in chosen.items() if (at := _first_mention(name, value, message)) is not None}
@@ -54,7 +54,7 @@ def _parts(value: Any) -> list[str]:
 
 
 def _first_mention(name: str, value: Any, message: str) -> int | None:
-    """Return where a message speaks of an option, by its name or by a value that is no number."""
+    """Return where a message first mentions an option, by its name or by a value that is not a number."""
     words = [name.replace("_", " "), *(part for part in _parts(value) if not part.replace(".", "").isdecimal())]
     found = [match.start() for word in words if (match := re.search(rf"(?<!\w){re.escape(word)}(?!\w)", message))]
     return min(found, default=None)

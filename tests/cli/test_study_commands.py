@@ -110,9 +110,7 @@ def test_a_dry_run_counts_the_runs_and_says_what_is_known_of_their_time(command:
     Path("study.toml").write_text(STUDY)
     done = command("run", "study.toml", "--dry-run")
     assert len(done.out.splitlines()) == 3
-    assert (
-        "3 runs: 0 done, 3 to do. How long they take is not known: no run stored in results is like these." in done.err
-    )
+    assert "3 runs: 0 done, 3 to do. How long they take is unknown: no run stored in results is like these." in done.err
     assert command("run", "study.toml").code == 0
     Path("study.toml").write_text("seeds = 2\n" + STUDY)
     done = command("run", "study.toml", "--dry-run")
@@ -174,7 +172,7 @@ def test_a_saved_study_is_written_once_all_is_checked_and_then_run(command: Comm
     assert command(*words, "--split", "2").code == 0
     assert Path("mine.toml").exists() and len(read_all(["results"])[0]) == 1
     refused = command(*words, "--split", "1")
-    assert refused.code == 2 and "mine.toml is there already" in refused.err
+    assert refused.code == 2 and "mine.toml exists already" in refused.err
     assert len(read_all(["results"])[0]) == 1
     assert "is a study" in command("run", "mine.toml", "--save-study", "other.toml").err
 

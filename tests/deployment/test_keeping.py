@@ -195,7 +195,7 @@ class {name}(clbench.Strategy):
 def test_a_strategy_that_predicts_by_its_own_code_is_refused_before_training(data: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(OWN.format(name="Mine", hook="predict(self, model, x, experience):\n        return model(x)"))
-    with pytest.raises(UsageError, match="the networks of mine cannot be kept: it predicts by code of the strategy"):
+    with pytest.raises(UsageError, match="the networks of mine cannot be kept: it predicts with code of the strategy"):
         planned(str(file), data, "last")
     assert planned(str(file), data, None).keep is None
 

@@ -54,7 +54,7 @@ def test_a_first_network_with_impossible_values_is_refused(photos, tmp_path, sil
     [
         ({"export": "onx"}, "--export must be one of onnx"),
         ({"threads": 0}, "--threads must be an integer from 1"),
-        ({"set": {"recpe.lr": 1}}, r"'recpe' does not run here; did you mean 'recipe'\?"),
+        ({"set": {"recpe.lr": 1}}, r"'recpe' is not among those to run; did you mean 'recipe'\?"),
         ({"fit": "pad"}, "--fit is for a network from elsewhere"),
     ],
 )
@@ -272,7 +272,7 @@ def test_a_dry_run_says_that_the_folder_is_there(model, photos):
 
 def test_without_images_the_working_folder_is_not_taken(model, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(photos.one)
-    with pytest.raises(UsageError, match="images, the folder of the new classes, is not given"):
+    with pytest.raises(UsageError, match="images, the folder of the new classes, must be given"):
         clbench.extend(model, out=tmp_path / "out")
 
 

@@ -131,7 +131,7 @@ def test_a_run_with_a_checkpoint_of_another_version_starts_over_and_says_so(
         with pytest.raises(KeyboardInterrupt):
             run("again")
     again = run("again")
-    assert f"starts over: its checkpoint is of torch 1.0, and this is {here['torch']}" in capsys.readouterr().err
+    assert f"starts over: its checkpoint is from torch 1.0, and this is {here['torch']}" in capsys.readouterr().err
     for name in ("result.json", "predictions.npz"):
         assert (again.path / name).read_bytes() == (whole.path / name).read_bytes()
 

@@ -74,7 +74,7 @@ def test_runs_of_another_kind_tell_nothing(data: Path, tmp_path: Path) -> None:
     to_do = planned(request(data, tmp_path))
     found = expected_time(to_do, request(data, tmp_path))
     assert found.by_run == {}
-    assert found.text == f"How long they take is not known: no run stored in {tmp_path} is like these."
+    assert found.text == f"How long they take is unknown: no run stored in {tmp_path} is like these."
 
 
 def test_what_nothing_is_known_of_is_counted(data: Path, tmp_path: Path) -> None:
@@ -82,8 +82,8 @@ def test_what_nothing_is_known_of_is_counted(data: Path, tmp_path: Path) -> None
     asked = request(data, tmp_path, strategy=["naive", "l2"])
     found = expected_time(planned(asked), asked)
     assert found.text == (
-        f"About 3 minutes with --jobs 1, from one run in {tmp_path} like these; nothing is known of 3 runs, which come "
-        "on top."
+        f"About 3 minutes with --jobs 1, from one run in {tmp_path} like these; nothing is known about 3 runs, which "
+        "come on top."
     )
     assert len(found.by_run) == 3
 

@@ -60,7 +60,7 @@ def test_runs_at_once_never_compute_with_more_threads_than_there_are_cores() -> 
 
 
 def test_a_grid_that_leaves_cores_idle_or_asks_for_too_many_is_told_so() -> None:
-    assert "--jobs auto does 4 at once" in str(advice(1, runs=25, threads=1, device="cpu"))
+    assert "--jobs auto runs 4 at once" in str(advice(1, runs=25, threads=1, device="cpu"))
     assert "--jobs 4: 2 at once, since there are 4 cores" in str(advice(4, runs=25, threads=2, device="cpu"))
     assert advice(1, runs=25, threads=4, device="cpu") is None
     assert advice("auto", runs=25, threads=1, device="cpu") is None

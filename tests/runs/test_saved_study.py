@@ -105,9 +105,9 @@ def test_another_file_is_never_overwritten(tmp_path: Path) -> None:
     asked = parsed(options(), {"strategy": ["lwf"], "scenario": ["splitdigits"]})
     save(tmp_path / "a.toml", asked)
     save(tmp_path / "a.toml", asked)  # the same command again
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         save(tmp_path / "a.toml", {**asked, "epochs": 3})
-    with pytest.raises(UsageError, match=r"ends in \.toml"):
+    with pytest.raises(UsageError, match=r"end in \.toml"):
         save(tmp_path / "a.txt", asked)
     with pytest.raises(MachineError, match="cannot write"):
         save(tmp_path / "a.toml" / "b.toml", asked)
@@ -121,7 +121,7 @@ def test_the_example_is_planned_and_explains_every_option_of_a_study(tmp_path: P
     explained = set(re.findall(r"(\w+)(?:\.\S+)? = ", text))
     assert explained == {name for name, each in options().items() if each.option.belongs_to != "machine"}
     assert len(Planning(read_study(file, {"data": data, "device": "cpu"}), lambda event: None).known) == 6
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         write_example(file)
 
 

@@ -169,13 +169,13 @@ WRONG = [
     ("epochs must be an integer", "", "epochs = true"),
     ("'jobs' is not part of a study", "", "jobs = 2"),
     ("'naive,lwf' is one name", 'scenario = "splitdigits"', 'strategy = "naive,lwf"'),
-    ("a value is a number", "", "set.lwf.alpha = 2020-01-01"),
-    ("set is a table", "", "set = 3"),
+    ("a value must be a number", "", "set.lwf.alpha = 2020-01-01"),
+    ("set must be a table", "", "set = 3"),
     ("recipe must be a string", "", "[recipe]\nlr = 0.1"),
     ("there is no option 'lwf'", "", "[lwf]\nalpha = 2"),
     ("this is not TOML", "", "recipe = quick"),
     ("cannot overwrite", "seeds = 3", "seeds = 4"),
-    ("a grid is a table of its own", "", "[grid]\nseeds = 2"),
+    ("a grid must be a table of its own", "", "[grid]\nseeds = 2"),
     ("there is no option 'sed'", "[[grid]]\nseed = 1\n[[grid]]", "sed = 2"),
     ("--seed and --seeds are both given", "seeds = [0, 1]", "seed = 4"),
     ("no strategy 'lfw'", 'scenario = "splitdigits"', 'strategy = ["naive", "lfw"]'),
@@ -199,7 +199,7 @@ WRONG = [
     ("lwf.alpha must be", 'strategy = ["naive", "lwf:pycil"]\nscenario = "splitdigits"', 'set."lwf:pycil".alpha = "x"'),
     ("lwf.alpha must be", 'strategy = "lwf"\nscenario = "splitdigits"\nset.temperature = 3', "set.alpha = -1"),
     ("no hyper-parameter 'alhpa'", "set.lwf.alpha = 2", "set.lwf.alhpa = 1"),
-    ("strategy 'ewc' does not run here", "set.lwf.alpha = 2", "set.ewc.alpha = 1"),
+    ("strategy 'ewc' is not among those to run", "set.lwf.alpha = 2", "set.ewc.alpha = 1"),
     ("a recipe has no field 'lrr'", "set.recipe.lr = 1", "set.recipe.lrr = 1"),
     ("recipe.lr must be", "set.recipe.batch_size = 1", "set.recipe.lr = -1"),
     ("recipe.momentum has no effect", 'set.recipe.optimizer = "adam"', "set.recipe.momentum = 0.5"),
@@ -234,7 +234,7 @@ def test_a_grid_that_lacks_something_is_told_by_its_line(write: Write) -> None:
 
 def test_an_option_that_has_come_to_stand_below_set_is_told(write: Write, data: Path) -> None:
     path = write('strategy = "lwf"\nscenario = "splitdigits"\n[set]\nlwf.alpha = 2\nseeds = 3\n')
-    with pytest.raises(UsageError, match=r"line 5: .*\n.*the option seeds stands above"):
+    with pytest.raises(UsageError, match=r"line 5: .*\n.*put the option seeds above"):
         Planning(read_study(path, {"data": data}), lambda event: None)
 
 
