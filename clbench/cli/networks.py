@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clbench.deployment.predicting import Answer
     from clbench.deployment.trained_network import TrainedNetwork
 
-_KEPT = "A folder that train or extend wrote, a run made with --keep-networks, or a folder above one such run only."
+_KEPT = "A folder that train or extend wrote, a run made with --keep-networks, or a folder with only one such run."
 Kept = Annotated[Path, typer.Argument(metavar="PATH", help=_KEPT)]
 NetworkFile = Annotated[
     Path | None,
@@ -89,7 +89,7 @@ def predict(
     """Classify images with a trained network.
 
     Prints each image's likeliest classes with their probabilities. Images that cannot be read are reported and left
-    out; the exit code is then 1. With --none or --none-below, an image with too low a highest score shows no class.
+    out; the exit code is then 1. With --none or --none-below, an image with too low a score counts as none of the classes.
     """
     if as_csv and as_json:
         raise UsageError("--csv and --json are both given", "Give one of them.")

@@ -240,7 +240,7 @@ def test_a_dry_run_names_who_would_be_left_out_and_why(model, photos, tmp_path):
     [
         (("ncm",), "no gradient steps"),
         (("ncm", "imprint"), "no gradient steps"),
-        (("ncm", "naive"), "extend-whole, 100 steps; ncm takes none"),
+        (("ncm", "naive"), "extend-whole, 100 steps; ncm takes no gradient steps"),
         (("naive", "lwf_mc"), "extend-whole, 100 steps"),
     ],
 )
