@@ -89,7 +89,8 @@ def predict(
     """Classify images with a trained network.
 
     Prints each image's likeliest classes with their probabilities. Images that cannot be read are reported and left
-    out; the exit code is then 1. With --none or --none-below, an image with too low a score counts as none of the classes.
+    out; the exit code is then 1. With --none or --none-below, an image whose highest score is too low is none of the
+    classes.
     """
     if as_csv and as_json:
         raise UsageError("--csv and --json are both given", "Give one of them.")
