@@ -15,8 +15,8 @@ from clbench.system.output import say, say_json
 def profile(request: Request, as_json: AsJson = False) -> None:
     """Show where a run's time goes.
 
-    The parts are data, forward, backward, optimizer, strategy, evaluation and start-up. It executes one run, of one
-    strategy on one scenario with seed 0, and does not keep it.
+    Executes one run, of one strategy on one scenario, without keeping it, and divides its time among start-up, data,
+    forward, backward, optimizer, strategy, evaluation and the rest.
     """
     with starting():
         from clbench.diagnostics.profile import HEADINGS

@@ -31,19 +31,19 @@ MEANINGS = {
     "strategy": "the method with its preset; below it the paper that its file names, or otherwise the variant",
     "final_accuracy": "after the last experience, over all test samples of all classes",
     "final_accuracy_macro": "the same as a mean over classes, each with equal weight",
-    "average_incremental_accuracy": "mean over the experiences of the accuracy over the classes seen until then",
+    "average_incremental_accuracy": "mean over the experiences of the accuracy on the classes seen so far",
     "old_accuracy": "after the last experience, on the classes of all earlier experiences",
     "new_accuracy": "after the last experience, on the classes that it introduced",
     "forgetting": "best accuracy ever on an earlier experience minus that at the end: mean over these, in points",
-    "anytime_accuracy": "mean over all evaluations, also within experiences, over the classes seen until then",
+    "anytime_accuracy": "mean over all evaluations, also within experiences, of accuracy on the classes seen so far",
     "minimum_accuracy": "the lowest accuracy ever on each earlier experience, also within later ones: mean over these",
-    "worst_case_accuracy": "the same with the accuracy on the last experience, weighted by the number of experiences",
+    "worst_case_accuracy": "mean of that and accuracy on the last experience, weighted by the number of experiences",
     "stability_gap": "how far the accuracy on old classes falls within an experience below its value before: mean "
     "over the experiences, in points",
     "task_incremental_accuracy": "final accuracy of the same runs if the experience of each sample is given and the "
     "classes of all others are masked",
     "seconds": "time of a run, with evaluation",
-    "samples_seen": "training samples that passed through the network, repetitions counted",
+    "samples_seen": "training samples passed through the network, counting repetitions",
     "tuning_samples": "the same in the runs that chose the hyper-parameters",
     "exemplars": "training samples stored from earlier experiences",
     "stored_bytes": "what the strategy carries from one experience to the next: exemplars, weights, statistics",
@@ -52,7 +52,7 @@ MEANINGS = {
     "with the same seed: mean over the experiences, in points",
     "p_holm": "exact sign-flip test of that difference, corrected for the number of rows (Holm)",
     "tuned": "how the hyper-parameters were chosen",
-    "audit": "whether the strategy looked at what it must not: other experiences, test data, task labels",
+    "audit": "whether the strategy read what it must not: other experiences, test data, task labels",
     "n": "number of seeds",
 }
 """The meaning of each column of the table, and of those next to them; accuracies are in percent."""

@@ -1109,7 +1109,7 @@ def test_doctor_names_a_broken_plugin_a_damaged_run_and_a_failed_run_and_how_to_
     done = command("doctor")
     assert done.code == 5
     assert re.search(r"FAIL +strategy bad: SyntaxError in line 1", done.out)
-    assert re.search(rf"FAIL +run {run.relative_to(here)}: result\.json is not what", done.out)
+    assert re.search(rf"FAIL +run {run.relative_to(here)}: result\.json does not match", done.out)
     assert "Remove its folder, then rerun the command that made it." in done.out
     assert re.search(r"FAIL +failed run splitdigits/mine/", done.out) and "traceback.txt" in done.out
     monkeypatch.chdir(run)

@@ -236,7 +236,7 @@ def test_domains_can_be_listed_in_an_order(pacs: Path, planned: Callable[..., li
 def test_an_order_that_mixes_domains_is_refused_domain_incrementally_alone(
     pacs: Path, planned: Callable[..., list[Planned]]
 ) -> None:
-    with pytest.raises(UsageError, match="keep domains whole"):
+    with pytest.raises(UsageError, match="keep domains together"):
         planned(pacs, class_order="1,0,2,3,4,5")
     (run,) = planned(pacs, class_order="1,0,2,3,4,5", setting="class")
     assert run.spec.scenario.class_order == (1, 0, 2, 3, 4, 5)

@@ -191,7 +191,7 @@ def test_a_carried_optimizer_needs_a_fixed_head(data: Path, tmp_path: Path) -> N
     plugin = select("scenario", str(builtin_folder("scenario") / "splitmnist.py"))
     scenario = load(plugin)
     odd = type("Odd", (scenario,), {"recipes": {"odd": Recipe(optimizer_state="carried")}})
-    with pytest.raises(UsageError, match="head must be fixed"):
+    with pytest.raises(UsageError, match="requires a fixed head"):
         protocol(plugin, odd)
 
 
