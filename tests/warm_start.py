@@ -12,7 +12,7 @@ import atexit
 import contextlib
 import ctypes
 import gc
-import importlib
+import importlib.util
 import json
 import os
 import runpy
@@ -40,9 +40,11 @@ IMPORTED = [
     "clbench.runs.context",
     "clbench.runs.run",
     "rich.progress",
-    "typer._adapters",
 ]
 """What a run needs; the order is that of a command, which is known to be one before torch is imported."""
+
+IMPORTED_IF_THERE = ["typer._adapters"]
+"""What newer versions of a library need."""
 
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "OMP_", "MKL_", "MALLOC")
 """Variables that begin so are read when the interpreter or a library starts. A command with others starts as always."""
@@ -168,7 +170,7 @@ def _serve(listening: socket.socket, alive: int) -> dict[str, Any] | None:
 def main(address: str, listening: int, alive: int) -> None:
     """Import, then fork until the process that started this one ends."""
     own_process.claim()  # as clbench's own program does
-    for name in IMPORTED:
+    for name in [*IMPORTED, *filter(importlib.util.find_spec, IMPORTED_IF_THERE)]:
         importlib.import_module(name)
     gc.freeze()  # what is imported is garbage for none of them
     signal.signal(signal.SIGINT, signal.SIG_IGN)
