@@ -1,14 +1,14 @@
-"""ACIL: ridge regression on a random expansion of the features, after each experience equal to one on all data.
+"""ACIL: ridge regression on a random expansion of the features, after each experience the same as on all data so far.
 
     W = argmin ‖Y - XW‖² + γ‖W‖² = R XᵀY,   R = (XᵀX + γI)⁻¹,   X = max(0, φ P)
 
-The rows of X and Y are all samples so far, of which only two sums are kept.
+The rows of X and Y are all samples so far; only two sums over them are kept.
 
-Source: Zhuang et al. 2022 (arXiv 2205.14922), theorem 1: the recursion of its equations 9 and 10 has this solution.
+Source: Zhuang et al. 2022 (arXiv 2205.14922), theorem 1: the recursion in its equations 9 and 10 has this solution.
 Variant: XᵀX and XᵀY are kept instead of R and W, which gives the same W with a third of the arithmetic. P is drawn from
 U(-1/√f, 1/√f) for f features, and there is no bias, as in the authors' code. The trunk is trained on the first
-experience with the recipe unless it is frozen from the start. XᵀX takes 540 MB at the authors' expansion, 34 MB at that
-of recipe `quick`. Domain-incrementally the regression goes over all domains so far.
+experience with the recipe unless it is frozen from the start. XᵀX takes 540 MB at the authors' expansion and 34 MB with
+recipe `quick`. In the domain-incremental setting the regression covers all domains so far.
 """
 
 from typing import Annotated

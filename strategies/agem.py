@@ -4,8 +4,8 @@
 
 Source: Chaudhry et al. 2019 (arXiv 1812.00420), equation 11.
 Variant: class-incrementally CE ranges over all classes seen so far; task-incrementally, as in the paper, over those of
-the sample's own experience. The memory is divided equally among the classes and filled at random after each experience,
-where the paper divides it among tasks. It never holds more than `memory` samples.
+the sample's own experience. The memory is divided equally among the classes and filled at random after each experience;
+the paper divides it among tasks. It never holds more than `memory` samples.
 """
 
 from typing import Annotated

@@ -2,12 +2,12 @@
 
     L = (1 - λ) CE(q, y) + λ KD_T(q_old, q_old^before),   λ = old classes / classes seen;   q_c = α_i o_c + β_i
 
-α_i and β_i belong to the experience i that brought class c. They are 1 and 0 in the first experience and while their
-own is trained, and are then fitted by cross-entropy with the network frozen.
+α_i and β_i belong to the experience i that introduced class c. For the first experience they are 1 and 0. For a later
+one they are 1 and 0 during its training, and are then fitted by cross-entropy with the network frozen.
 
 Source: Wu et al. 2019 (arXiv 1905.13260), equations 1 to 5.
-Variant: α and β are fitted on the exemplars of all classes, which are balanced, where the paper holds out a tenth of
-them for this. The corrections of earlier experiences stay part of the network: of the student's as of the teacher's.
+Variant: α and β are fitted on the exemplars of all classes, which are balanced; the paper holds out a tenth of them
+for this. The corrections of earlier experiences remain part of the network, in both the student and the teacher.
 """
 
 from dataclasses import replace
@@ -42,7 +42,7 @@ class BiC(clbench.Strategy[Config]):
     def check_protocol(cls, config: Config, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
         if setting == "domain_incremental":
             raise clbench.UsageError(
-                "bic weighs its cross-entropy by the share of new outputs, which domain-incrementally is 0"
+                "bic weights its cross-entropy by the share of new outputs: 0 in the domain-incremental setting"
             )
 
     def start(self, model: clbench.Network) -> None:

@@ -6,7 +6,7 @@ The squared distance is averaged over exemplars and logits.
 
 Source: Buzzega et al. 2020 (arXiv 2004.07211), equation 6.
 Variant: with a growing head, only the logits of classes that existed when the exemplar was stored are matched. The
-reservoir counts an image once, however many epochs show it; z is drawn from the image's logits in all of them.
+reservoir counts an image once, however many epochs it appears in; z is drawn from its logits in all these epochs.
 """
 
 from typing import Annotated
@@ -49,7 +49,7 @@ class DERpp(clbench.Strategy[Config]):
         return batch.cross_entropy()
 
     def squared_distance(self, logits: Tensor, stored: Tensor) -> Tensor:
-        """Mean of (o - z)² over the known z; `stored` (n, all classes) is NaN for classes that did not exist yet."""
+        """Return the mean of (o - z)² over known z; `stored` (n, all classes) is NaN for classes that came later."""
         stored = stored[:, : logits.shape[1]]
         return (logits - stored)[~stored.isnan()].square().mean()
 

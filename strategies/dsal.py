@@ -1,15 +1,15 @@
-"""DS-AL: the regression of ACIL, and a second stream that regresses on what the first one leaves.
+"""DS-AL: the regression of ACIL, plus a second stream that regresses on the residual of the first.
 
     s(x) = X_m W_m + C X_c W_c,   X_m = max(0, φ P),   X_c = tanh(φ P)
     W = (XᵀX + γI)⁻¹ XᵀY        in either stream, over all samples so far
 
-The main stream's Y is one-hot. The compensation stream's is the residual Y - X_m W_m of the main stream as it is after
-the experience in which a sample came, with 0 for the classes that were old then ("previous label cleansing").
+The main stream's Y is one-hot. The compensation stream's is the residual Y - X_m W_m of the main stream right after the
+experience that contained the sample, with 0 for the classes that were old then ("previous label cleansing").
 
 Source: Zhuang et al. 2024 (arXiv 2403.17503), whose recursions have these solutions, and the authors' code.
-Variant: XᵀX and XᵀY are kept instead of inverse and weights, as in `acil`. P is drawn from U(-1/√f, 1/√f) for f
-features, without bias, as in that code. The trunk is trained on the first experience with the recipe unless it is
-frozen from the start. Domain-incrementally, where no class is new, it is refused.
+Variant: XᵀX and XᵀY are kept instead of the inverse and the weights, as in `acil`. P is drawn from U(-1/√f, 1/√f)
+for f features, without bias, as in that code. The trunk is trained on the first experience with the recipe unless it is
+frozen from the start. The domain-incremental setting, where no class is new, is refused.
 """
 
 from typing import Annotated
@@ -45,7 +45,7 @@ class DSAL(clbench.FeatureStrategy[Config]):
     @classmethod
     def check_protocol(cls, config: Config, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
         if setting == "domain_incremental":
-            raise clbench.UsageError("dsal compensates for new classes, and domain-incrementally there are none")
+            raise clbench.UsageError("dsal compensates for new classes, and the domain-incremental setting has none")
 
     def start(self, model: clbench.Network) -> None:
         super().start(model)
@@ -70,4 +70,4 @@ class DSAL(clbench.FeatureStrategy[Config]):
         return LinearScores(both.T, projection=self.projection, activations=("relu", "tanh"))
 
     def operations(self, images: int, classes: int, features: int) -> float:
-        return 2 * (images * self.config.expansion**2 + self.config.expansion**3 / 3)  # those of acil, in each stream
+        return 2 * (images * self.config.expansion**2 + self.config.expansion**3 / 3)  # as in acil, for each stream

@@ -1,16 +1,16 @@
-"""Experience Replay: every batch of new data is trained together with a batch of exemplars from a memory.
+"""Experience Replay: train on each batch of new data together with a batch of exemplars from a memory.
 
     L = CE(softmax(o), y)        averaged over the new batch and the drawn exemplars
 
 reservoir  all images so far are equally likely to be kept (Vitter 1985, as in Riemer et al. 2019)
-ring       the last images of each class, in equal shares of all classes of the stream (Chaudhry et al. 2019)
-balanced   a reservoir whose classes are as equally large as can be (Chrysakis & Moens 2020)
-herding    after each experience, in equal shares of the classes seen, those near the class mean (Rebuffi et al. 2017)
+ring       the last images of each class, with equal shares for all classes of the stream (Chaudhry et al. 2019)
+balanced   a reservoir whose classes are as equal in size as possible (Chrysakis & Moens 2020)
+herding    after each experience, those near the class mean, with equal shares for classes seen (Rebuffi et al. 2017)
 
 Source: Chaudhry et al. 2019 (arXiv 1902.10486).
-Variant: over all classes seen so far. Exemplars go through the network in a separate forward pass. A reservoir counts
-an image once, however many epochs show it, and a ring keeps it once. In the balanced one a class can have been the
-largest only since the memory was filled. What other codebases call replay is in er_dialects.py.
+Variant: CE ranges over all classes seen so far. Exemplars go through the network in a separate forward pass. A
+reservoir counts an image once, however many epochs it appears in, and a ring stores it once. In the balanced reservoir
+a class can count as the largest only once the memory is full. What other codebases call replay is in er_dialects.py.
 """
 
 from typing import Annotated, Literal

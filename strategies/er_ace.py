@@ -3,8 +3,8 @@
     L = CE(new batch; softmax over its own classes) + CE(exemplars; softmax over all classes seen)
 
 Source: Caccia et al. 2022 (arXiv 2104.05025), equation 3.
-Variant: exemplars from reservoir sampling, which counts an image once, however many epochs show it. The first
-experience is trained by plain cross-entropy. Task-incrementally the softmax of an exemplar ranges over the classes of
+Variant: exemplars from reservoir sampling, which counts an image once, however many epochs it appears in. The first
+experience is trained with plain cross-entropy. Task-incrementally the softmax of an exemplar ranges over the classes of
 its own experience.
 """
 

@@ -1,13 +1,13 @@
-"""What other codebases call replay or rehearsal: exemplars drawn when an experience ends, in one of two mixtures.
+"""What other codebases call replay or rehearsal: exemplars drawn when an experience ends, mixed in one of two ways.
 
     L = CE                                               ("data")
     L = 1/n CE(new batch) + (1 - 1/n) CE(exemplars)      ("batches")
 
-data       batches come of the new data and the exemplars, these repeated until they are about as many
-batches    every batch of new data in experience n comes with one of exemplars
+data       batches are drawn from the new data and the exemplars, the latter repeated to about the same number
+batches    every batch of new data in experience n is paired with a batch of exemplars
 
 Source: the codebases named in each preset.
-Variant: each preset gives its own formula. The classification loss is that of the setting, for exemplars too.
+Variant: each preset gives its own formula. The classification loss is that of the setting, also for exemplars.
 """
 
 from typing import Annotated, Literal
@@ -30,8 +30,8 @@ class Config:
     """Whether exemplars are part of the training data, or are replayed with every batch."""
 
     share_of: Literal["experiences", "stream"] = "experiences"
-    """Whether the whole memory is divided among the experiences so far, or each class of the stream has its share from
-    the start."""
+    """Whether the whole memory is divided among the experiences so far, or each class of the stream has its own share
+    from the start."""
 
     cross_entropy_over: Literal["seen", "all"] = "seen"
     """Classes over which the cross-entropy's softmax ranges, class-incrementally: all seen so far, or all of the
@@ -43,7 +43,7 @@ class ERDialects(clbench.Strategy[Config]):
     presets = {
         "hsu2018": {
             "source": "Hsu et al. 2018 (arXiv 1810.12488), agents/exp_replay.py of its code: naive rehearsal",
-            "loss": "CE(seen) over the new data and the exemplars, repeated; 1100 of them, at random by experience",
+            "loss": "CE(seen) over new data and repeated exemplars; 1100 of them, at random per experience",
         },
         "vandeven2022": {
             "source": "van de Ven et al. 2022 (Nature Machine Intelligence), train/train_task_based.py of its code",

@@ -1,4 +1,4 @@
-"""FeCAM: each class is a Gaussian of the trunk's features; the nearest in Mahalanobis distance is the answer.
+"""FeCAM: each class is a Gaussian over the trunk's features; the nearest in Mahalanobis distance is predicted.
 
     ŷ = argmin_c (φ̃(x) - μ̃_c)ᵀ N(Σ_c)⁻¹ (φ̃(x) - μ̃_c),   φ̃ = φ^β / ‖φ^β‖
     Σ_c ← Σ_c + γ₁ V₁ I + γ₂ V₂ (1 - I),   N(Σ)_ij = Σ_ij / (σ_i σ_j)
@@ -6,10 +6,10 @@
 Σ_c is the covariance of φ^β in class c; V₁ is the mean of its variances, V₂ that of its other entries.
 
 Source: Goswami et al. 2023 (arXiv 2309.14062) and the authors' code, with its values for many samples per class.
-Variant: shrunk once, where that code shrinks twice. As there, μ̃_c is the mean of φ to the power of β, and both
+Variant: Σ_c is shrunk once; that code shrinks it twice. As there, μ̃_c is the mean of φ raised to the power β, and both
 it and φ^β are scaled to length 1. A negative feature keeps its sign: φ^β is sign(φ)|φ|^β. The trunk is trained on the
-first experience with the recipe unless it is frozen from the start. It keeps a matrix for each class: classes x f x f
-values of 4 bytes, 655 MB for 100 classes of 1,280 features. Domain-incrementally it is refused.
+first experience with the recipe unless it is frozen from the start. A matrix is stored for each class: classes x f x f
+values of 4 bytes, 655 MB for 100 classes and 1,280 features. The domain-incremental setting is refused.
 """
 
 from typing import Annotated
@@ -26,7 +26,7 @@ from clbench.networks.classifiers import Mahalanobis, signed_power
 @clbench.config
 class Config:
     power: Annotated[float, Gt(0), Le(1)] = 0.5
-    """β of Tukey's transformation; with 1 there is none. The authors' code uses 0.5."""
+    """β of Tukey's transformation; 1 disables it. The authors' code uses 0.5."""
 
     variance_shrinkage: Annotated[float, Gt(0)] = 1.0
     """γ₁, multiple of the mean variance that is added to each variance. The authors' code uses 1."""
@@ -41,7 +41,7 @@ class FeCAM(clbench.FeatureStrategy[Config]):
     @classmethod
     def check_protocol(cls, config: Config, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
         if setting == "domain_incremental":
-            raise clbench.UsageError("fecam keeps no covariance that more data of a class could be added to")
+            raise clbench.UsageError("fecam cannot update the covariance of a class with more data")
 
     def start(self, model: clbench.Network) -> None:
         super().start(model)
@@ -74,13 +74,13 @@ class FeCAM(clbench.FeatureStrategy[Config]):
 
 
 def covariance(x: Tensor) -> Tensor:
-    """Return the unbiased covariance of rows (n, f); of a single row, 0."""
+    """Return the unbiased covariance of rows (n, f); 0 for a single row."""
     centred = x - x.mean(dim=0)
     return centred.T @ centred / max(len(x) - 1, 1)
 
 
 def normalized(sigma: Tensor) -> Tensor:
-    """Return the correlations; a feature without variance has none with others."""
+    """Return the correlations; a feature without variance is correlated with no other."""
     deviation = sigma.diagonal().sqrt()
     correlation = sigma / torch.outer(deviation, deviation).clamp(min=torch.finfo(sigma.dtype).tiny)
     return correlation.fill_diagonal_(1)

@@ -6,10 +6,10 @@
 μ_c is the mean of the features φ of class c.
 
 Source: Petit et al. 2023 (arXiv 2211.13131), equation 1, with the selection FeTrIL¹.
-Variant: the head is a fully connected layer trained by the recipe's steps, FeTrIL's "FC" classifier, which goes on from
-its weights; the paper's main one is a linear SVM. Each batch holds the features of new classes and all translations of
-them, so that in an epoch every old class has as many pseudo-features as its n has samples. The trunk is trained on the
-first experience with the recipe unless it is frozen from the start. Domain-incrementally it is refused.
+Variant: the head is a fully connected layer, FeTrIL's "FC" classifier, which the recipe's steps train further from its
+current weights; the paper's main classifier is a linear SVM. Each batch holds features of new classes and all their
+translations, so that in an epoch every old class has as many pseudo-features as its n has samples. The trunk is trained
+on the first experience with the recipe unless it is frozen from the start. The domain-incremental setting is refused.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class FeTrIL(clbench.Strategy):
     @classmethod
     def check_protocol(cls, config: object, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
         if setting == "domain_incremental":
-            raise clbench.UsageError("fetril imitates old classes, and domain-incrementally all classes come again")
+            raise clbench.UsageError("fetril imitates old classes, but all return in the domain-incremental setting")
 
     def start(self, model: clbench.Network) -> None:
         self.trains_trunk = len(model.blocks) > 0
@@ -49,7 +49,7 @@ class FeTrIL(clbench.Strategy):
         logits, y = batch.logits, batch.y
         if old := batch.experience.old_classes:
             row, label, shift = self.translations(y, old)
-            # The head is linear: it gives a translated feature the logits Wφ + b of the feature, plus W(μ_p - μ_n).
+            # The head is linear: a translated feature has the logits Wφ + b of the feature, plus W(μ_p - μ_n).
             pseudo = logits[row] + (shift @ batch.model.head.weight.T)[label]
             logits, y = torch.cat([logits, pseudo]), torch.cat([y, label])
         return replace(batch, logits=logits, y=y).cross_entropy()

@@ -3,8 +3,8 @@
     L = CE(softmax(o), y)        over the exemplars only, from new initial weights in every experience
 
 Source: Prabhu, Torr & Dokania 2020 (ECCV), algorithm 1.
-Variant: where several classes are the largest, the exemplar that is replaced is drawn from all of them. Trained with
-the recipe's optimizer and epochs.
+Variant: if several classes tie for the largest, the exemplar to replace is drawn from all of them. Training uses the
+recipe's optimizer and epochs.
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ class GDumb(clbench.Strategy[Config]):
     def start(self, model: clbench.Network) -> None:
         self.exemplars = clbench.ExemplarMemory(self.config.memory)
         self.classes: set[int] = set()
-        """Y, the classes that samples have come of."""
+        """Y, the classes with at least one sample so far."""
 
     def training_data(self, experience: clbench.Experience) -> clbench.TrainingData:
         """Fill the memory as if samples arrived one at a time in random order, and train on it."""

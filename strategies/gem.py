@@ -8,7 +8,7 @@ i runs over the earlier experiences. g_i, row i of G, is the gradient of CE on a
 Source: Lopez-Paz & Ranzato 2017 (arXiv 1706.08840), equations 8 to 11 and algorithm 1.
 Variant: the memory is divided equally among the experiences so far, and an experience's exemplars are drawn at random
 when it ends. As in the paper's code, 0.001 is added to the diagonal of G Gᵀ. The quadratic program is solved as
-non-negative least squares. With `rehearsal`, as in Hsu et al. 2018, exemplars are in the training data too.
+non-negative least squares. With `rehearsal`, as in Hsu et al. 2018, exemplars are also training data.
 """
 
 from typing import Annotated
@@ -29,10 +29,10 @@ class Config:
     """Capacity of the exemplar memory; images. The paper uses 5120 on MNIST."""
 
     strength: Annotated[float, Ge(0)] = 0.5
-    """γ, the memory strength: how much of each g_i is added to g at least; dimensionless. The paper uses 0.5."""
+    """γ, the memory strength: at least this multiple of each g_i is added to g; dimensionless. The paper uses 0.5."""
 
     rehearsal: bool = False
-    """Whether the exemplars are trained on with the new data, repeated until they are about as many."""
+    """Whether to train on the exemplars too, repeated until there are about as many as new images."""
 
 
 class GEM(clbench.Strategy[Config]):
@@ -88,7 +88,7 @@ def projected(gradient: Tensor, references: Tensor, strength: float) -> Tensor:
     """Return g + Gᵀv of `gradient` g (p,) and `references` G (i, p)."""
     products = (references @ torch.cat([references, gradient[None]]).T).cpu().double().numpy()  # (i, i + 1)
     gram = products[:, :-1] + 0.001 * np.eye(len(products))
-    # With u = v - γ and G Gᵀ = LLᵀ, half of ‖Lᵀu + L⁻¹(G g + γ G Gᵀ1)‖² is what v minimizes, but for a constant.
+    # With u = v - γ and G Gᵀ = LLᵀ, v minimizes half of ‖Lᵀu + L⁻¹(G g + γ G Gᵀ1)‖², up to a constant.
     lower = np.linalg.cholesky(gram)
     offset = scipy.linalg.solve_triangular(lower, products[:, -1] + strength * gram.sum(axis=1), lower=True)
     factors = scipy.optimize.nnls(lower.T, -offset)[0] + strength

@@ -6,7 +6,7 @@
 
 Source: Rebuffi et al. 2017 (arXiv 1611.07725), algorithms 1 to 5.
 Variant: the loss is averaged over the C classes seen so far. Herding and class means use no augmentation. Herding
-compares averages of φ as they are, where the paper normalises them again.
+compares averages of φ as they are; the paper normalises them again.
 """
 
 from typing import Annotated, Literal
@@ -28,11 +28,11 @@ class Config:
     """K, capacity of the exemplar memory, divided equally among classes; images."""
 
     share_of: Literal["seen", "stream"] = "seen"
-    """Whether the classes seen so far share the whole memory (the paper), or each of the stream has its share from the
-    start."""
+    """Whether the classes seen so far share the whole memory (the paper), or each class of the stream has its own
+    share from the start."""
 
     temperature: Annotated[float, Gt(0)] = 1.0
-    """T of t_c = σ(o_c^old / T); dimensionless. 1 is the paper's."""
+    """T of t_c = σ(o_c^old / T); dimensionless. The paper uses 1."""
 
 
 class ICaRL(clbench.Strategy[Config]):
@@ -48,7 +48,7 @@ class ICaRL(clbench.Strategy[Config]):
     @classmethod
     def check_protocol(cls, config: Config, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
         if setting == "domain_incremental":
-            raise clbench.UsageError("icarl uses labels for new outputs only, and domain-incrementally none is new")
+            raise clbench.UsageError("icarl uses labels only for new outputs; the domain-incremental setting has none")
 
     def start(self, model: clbench.Network) -> None:
         self.exemplars = clbench.ExemplarMemory(self.config.memory)
@@ -76,7 +76,7 @@ class ICaRL(clbench.Strategy[Config]):
         self.means = F.normalize(torch.stack(means), dim=1)  # (classes, features)
 
     def classifier(self, model: clbench.Network, experience: clbench.Experience) -> nn.Module:
-        return NearestMean(self.means)  # by the cosine; φ and μ have length 1, so the distance has the same order
+        return NearestMean(self.means)  # by the cosine; φ and μ have length 1, so the distance gives the same order
 
     def predict_within(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
         return model(x)

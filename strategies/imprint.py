@@ -3,17 +3,17 @@
     w_new = w̄ + s·ρ·μ̂,   μ̂ = direction of Σ_x φ̂(x),   w̄ = 1/C Σ_c w_c,   ρ = 1/C Σ_c ‖w_c - w̄‖
     b_new = mean_x m(x) + z·sd_x m(x),   m(x) = max_c (w_c·φ(x) + b_c) - (w̄ + s·ρ·μ̂₋ₓ)·φ(x)
 
-x are the images of the new class, φ(x) their features, φ̂(x) these at length 1, c the C old classes, and μ̂₋ₓ is μ̂
-without x. So m(x) is what the bias must exceed for a network that has not seen x to answer x with the new class, and
-b_new is chosen for all but a few of such images. Everything old stays as it is: an image is answered as before or with
-a new class.
+x are the images of the new class, φ(x) their features, φ̂(x) these scaled to length 1, c the C old classes, and μ̂₋ₓ is
+μ̂ without x. So m(x) is what the bias must exceed for a network that has not seen x to predict the new class for x, and
+b_new is large enough for all but a few such images. Old rows and biases do not change: the prediction for an image
+stays as before or becomes a new class.
 
 Source: Qi, Brown & Lowe 2018 (arXiv 1712.07136), weight imprinting without fine-tuning.
 Variant: for a network with an ordinary linear head. In the paper features and rows have length 1 and there is no bias,
-so that w_new = μ̂ is comparable with old rows. Here rows are counted from w̄, on which no softmax over old classes
-depends; the length follows the old rows', and the bias the new images. All new classes of an experience get the mean of
-their b_new, since a bias of its own favours the class whose images vary most. Of a class with one image m(x) is that of
-the image itself, and its deviation 0. Domain-incrementally, where no output unit is new, it is refused.
+so that w_new = μ̂ is comparable with old rows. Here rows are measured from w̄, which does not affect a softmax over old
+classes; their length follows from the old rows, and the bias from the new images. All new classes of an experience get
+the mean of their b_new, since separate biases favour the class whose images vary most. For a class with one image, m(x)
+uses μ̂ instead of μ̂₋ₓ, and the deviation is 0. The domain-incremental setting, which adds no output units, is refused.
 """
 
 from collections.abc import Sequence
@@ -30,11 +30,11 @@ import clbench
 @clbench.config
 class Config:
     scale: Annotated[float, Gt(0)] = 0.5
-    """s, length of a new row, from w̄, in units of the old rows'; dimensionless. In the paper all have one length: 1."""
+    """s, length of a new row relative to the old rows, all from w̄; dimensionless. In the paper all have length 1."""
 
     deviations: Annotated[float, Ge(0)] = 2.0
-    """z, standard deviations by which the bias exceeds what the mean image of the class needs; dimensionless. More make
-    more images answered with new classes, rightly and wrongly. The paper has no bias."""
+    """z, standard deviations by which the bias exceeds the mean of m(x) over the class; dimensionless. With a larger z,
+    new classes are predicted for more images, correctly and incorrectly. The paper has no bias."""
 
 
 class Imprint(clbench.Strategy[Config]):
@@ -43,7 +43,7 @@ class Imprint(clbench.Strategy[Config]):
     @classmethod
     def check_protocol(cls, config: Config, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
         if setting == "domain_incremental":
-            raise clbench.UsageError("imprint adds output units, and domain-incrementally none is new")
+            raise clbench.UsageError("imprint adds output units, and the domain-incremental setting has no new ones")
 
     def first_loss(self) -> clbench.Classes:
         return "seen"
@@ -66,7 +66,7 @@ class Imprint(clbench.Strategy[Config]):
     def rows(self, old: Tensor, old_bias: Tensor, classes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return rows (classes, f) and biases (classes,) for new classes from the features (n, f) of each.
 
-        `old` (C, f) and `old_bias` (C,) are those of the old classes.
+        `old` (C, f) and `old_bias` (C,) are the rows and biases of the old classes.
         """
         centre = old.mean(dim=0)  # w̄
         length = self.config.scale * (old - centre).norm(dim=1).mean()  # s·ρ

@@ -3,7 +3,7 @@
     L = 1/C Σ_c BCE(σ(o_c), t_c),   t_c = σ(o_c^old) for old classes, [y = c] for new ones
 
 Source: Rebuffi et al. 2017 (arXiv 1611.07725), section 4.1, "LwF.MC".
-Variant: the loss is averaged over the C classes seen so far. Unlike LwF, every class has its own sigmoid.
+Variant: the loss is averaged over the C classes seen so far. Unlike in LwF, every class has its own sigmoid.
 """
 
 from torch import Tensor
@@ -18,7 +18,7 @@ class LwFMC(clbench.Strategy):
     @classmethod
     def check_protocol(cls, config: object, recipe: clbench.Recipe, setting: clbench.Setting) -> None:
         if setting == "domain_incremental":
-            raise clbench.UsageError("lwf_mc uses labels for new outputs only, and domain-incrementally none is new")
+            raise clbench.UsageError("lwf_mc uses labels only for new outputs; the domain-incremental setting has none")
 
     def teacher_output(self, model: clbench.Network, x: Tensor, experience: clbench.Experience) -> Tensor:
         return model(x)[:, : experience.old_classes].sigmoid()  # (n, old classes)

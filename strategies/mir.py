@@ -1,11 +1,11 @@
-"""MIR: of the exemplars that are drawn, those are replayed whose loss the step on the new batch would raise most.
+"""MIR: replay those of the drawn exemplars whose loss a step on the new batch would raise most.
 
     L = CE(new batch) + CE(x_1 … x_k)        the k drawn exemplars with the largest ℓ(x; θ - α∇CE(new batch)) - ℓ(x; θ)
 
 Source: Aljundi et al. 2019 (arXiv 1908.04742), algorithm 2 (ER-MIR), from a reservoir.
-Variant: over all classes seen so far; task-incrementally over those of a sample's own experience. Candidates are scored
-in evaluation mode. The reservoir counts an image once, however many epochs show it. The paper's code, but not its
-algorithm, leaves the current experience out of the replay.
+Variant: CE ranges over all classes seen so far; task-incrementally over those of a sample's own experience. Candidates
+are scored in evaluation mode. The reservoir counts an image once, however many epochs it appears in. The paper's code,
+but not its algorithm, excludes the current experience from replay.
 """
 
 from typing import Annotated
@@ -28,10 +28,10 @@ class Config:
     """k, exemplars replayed with each batch; images. The paper uses 10."""
 
     candidates: Annotated[int, Ge(1)] = 50
-    """Exemplars drawn to choose from; images. The paper uses 50."""
+    """Exemplars drawn as candidates; images. The paper uses 50."""
 
     rate: Annotated[float, Gt(0)] = 0.1
-    """α, learning rate of the virtual step: the paper takes the training's, 0.1 on Split MNIST."""
+    """α, learning rate of the virtual step. The paper uses that of training, 0.1 on Split MNIST."""
 
 
 class MIR(clbench.Strategy[Config]):
@@ -50,7 +50,7 @@ class MIR(clbench.Strategy[Config]):
         return batch.cross_entropy()
 
     def interference(self, batch: clbench.Batch, new: Tensor, drawn: Drawn) -> Tensor:
-        """Return by how much the loss of each candidate rises, (n,), if a step on the loss `new` is taken."""
+        """Return how much a step on the loss `new` would raise the loss of each candidate, (n,)."""
         weights = {name: weight for name, weight in batch.model.named_parameters() if weight.requires_grad}
         gradients = torch.autograd.grad(
             new, list(weights.values()), retain_graph=True, allow_unused=True, materialize_grads=True

@@ -1,11 +1,11 @@
-"""NCM: nearest class mean. The trunk is frozen after the first experience; a class is the mean of its features.
+"""NCM: nearest class mean. The trunk is frozen after the first experience; each class is the mean of its features.
 
     ŷ = argmax_c cos(φ(x), μ_c),   μ_c = 1/n_c Σ_{y = c} φ(x)
 
 Source: Mensink et al. 2013 (TPAMI 35(11)), equations 1 and 2, without its learned metric; with the cosine it is
 SimpleCIL of Zhou et al. 2024 (arXiv 2303.07338).
-Variant: the cosine. The trunk is trained on the first experience with the recipe unless it is frozen from the start,
-where SimpleCIL's is always pretrained. Domain-incrementally a mean is that of all domains so far.
+Variant: the cosine. The trunk is trained on the first experience with the recipe unless it is frozen from the start;
+SimpleCIL's is always pretrained. In the domain-incremental setting, means are over all domains so far.
 """
 
 import torch

@@ -4,11 +4,11 @@
 
 W is drawn once from N(0, 1), the sums range over all data so far, and y is one-hot.
 
-Source: McDonnell et al. 2023 (arXiv 2307.02251), algorithm 1, and the authors' code. λ is chosen in every experience
-from 10⁻⁸, 10⁻⁷, …, 10⁸: the squared error on a fifth of its features is lowest after a fit to the others.
-Variant: without the adaptation of the trunk in the first experience; it is trained there with the recipe unless it is
-frozen from the start. The fifth is drawn at random. Everything is float64: G takes 800 MB at the paper's 10,000
-projections, and 32 MB at the 2,000 of recipe `quick`. Domain-incrementally the sums go over all domains so far.
+Source: McDonnell et al. 2023 (arXiv 2307.02251), algorithm 1, and the authors' code. The λ of an experience is the one
+among 10⁻⁸, 10⁻⁷, …, 10⁸ with the lowest squared error on a fifth of the experience's features after a fit to the rest.
+Variant: instead of being adapted in the first experience, the trunk is trained there with the recipe unless frozen from
+the start. The fifth is drawn at random. Everything is float64: G takes 800 MB at the paper's 10,000 projections,
+and 32 MB at the 2,000 of recipe `quick`. In the domain-incremental setting the sums cover all domains so far.
 """
 
 from typing import Annotated, Literal
@@ -31,7 +31,7 @@ class Config:
     """M, number of random projections. The paper uses 10,000."""
 
     ridge: Annotated[float, Gt(0)] | Literal["chosen"] = "chosen"
-    """λ; with `chosen`, as the paper chooses it in each experience."""
+    """λ; `chosen` selects it in each experience, as the paper does."""
 
 
 class RanPAC(clbench.FeatureStrategy[Config]):

@@ -5,10 +5,10 @@
 μ_c is the mean of the features φ of class c; Σ is their covariance around μ_c, shared by all classes.
 
 Source: Hayes & Kanan 2020 (arXiv 1909.01520), equations 1 to 4.
-Variant: the trunk is trained on the first experience with the recipe unless it is frozen from the start, where the
-paper's is pretrained on ImageNet. Σ is the exact covariance of all data so far around the means of their classes, also
-of classes that come again domain-incrementally. The paper updates it sample by sample, around the means as they are at
-the time, which on a short stream changes up to a third of the answers.
+Variant: the trunk is trained on the first experience with the recipe unless it is frozen from the start; the paper's is
+pretrained on ImageNet. Σ is the exact covariance of all data so far around the class means, including classes that
+return in the domain-incremental setting. The paper updates it sample by sample around the current means, which changes
+up to a third of the predictions on a short stream.
 """
 
 from typing import Annotated

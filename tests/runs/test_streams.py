@@ -241,7 +241,7 @@ def test_without_boundaries_a_strategy_is_told_of_no_experience(tmp_path: Path, 
             "fetril cannot learn on the stream data_incremental",
         ),
         ("imprint", {"stream": "data_incremental"}, "imprint adds output units"),
-        ("fecam", {"stream": "repetition"}, "fecam keeps no covariance that more data of a class could be added to"),
+        ("fecam", {"stream": "repetition"}, "fecam cannot update the covariance of a class with more data"),
         ("dsal", {"stream": "repetition"}, "dsal compensates for new classes"),
         (
             "naive",

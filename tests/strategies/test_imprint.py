@@ -93,5 +93,5 @@ def test_an_image_is_answered_as_before_or_with_a_new_class() -> None:
 
 
 def test_domain_incrementally_it_is_refused() -> None:
-    with pytest.raises(clbench.UsageError, match="none is new"):
+    with pytest.raises(clbench.UsageError, match="has no new ones"):
         type(builtin("imprint")).check_protocol(builtin("imprint").config, RECIPE, "domain_incremental")

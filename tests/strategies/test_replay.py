@@ -549,9 +549,9 @@ def test_the_validation_loss_that_a_plateau_follows_draws_no_exemplars(name: str
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("icarl", "icarl uses labels for new outputs only, and domain-incrementally none is new"),
-        ("lwf_mc", "lwf_mc uses labels for new outputs only, and domain-incrementally none is new"),
-        ("bic", "bic weighs its cross-entropy by the share of new outputs, which domain-incrementally is 0"),
+        ("icarl", "icarl uses labels only for new outputs; the domain-incremental setting has none"),
+        ("lwf_mc", "lwf_mc uses labels only for new outputs; the domain-incremental setting has none"),
+        ("bic", "bic weights its cross-entropy by the share of new outputs: 0 in the domain-incremental setting"),
     ],
 )
 def test_a_loss_that_does_not_depend_on_labels_where_no_output_is_new_is_refused_there(name: str, why: str) -> None:
