@@ -6,8 +6,9 @@
 one they are 1 and 0 during its training, and are then fitted by cross-entropy with the network frozen.
 
 Source: Wu et al. 2019 (arXiv 1905.13260), equations 1 to 5.
-Variant: α and β are fitted on the exemplars of all classes, which are balanced; the paper holds out a tenth of them
-for this. The corrections of earlier experiences remain part of the network, in both the student and the teacher.
+Variant: α and β are fitted on the exemplars of all classes, which are balanced; the paper holds out a tenth of the old
+exemplars, and as many images of new classes, for this. The corrections of earlier experiences remain part of the
+network, in both the student and the teacher.
 """
 
 from dataclasses import replace
