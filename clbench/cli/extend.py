@@ -10,7 +10,7 @@ import typer
 
 from clbench.cli.options import AsJson, asks, starting, terminal
 from clbench.extension.requests import ExtendRequest, TrainRequest
-from clbench.system.output import legible, say, say_json, say_prose
+from clbench.system.output import counted, legible, say, say_json, say_prose
 
 if TYPE_CHECKING:
     from clbench.results.extension_result import Candidate, ExtensionResult
@@ -103,7 +103,8 @@ def _print_result(result: ExtensionResult, request: TrainRequest | ExtendRequest
     if extended and len(result.candidates) > 1:
         say(f"Kept (*): {result.chosen}, {result.rule}")
     elif extended and _loses_much(result.kept):
-        fewer = ", --set imprint.deviations=1 takes fewer images from old ones" if result.chosen == "imprint" else ""
+        usual = result.chosen == "imprint" and result.kept.strategy.config.get("deviations", 0) > 1
+        fewer = ", --set imprint.deviations=1 takes fewer images from old ones" if usual else ""
         say(f"Much of the old classes is forgotten; -s all tries every strategy that can extend this network{fewer}")
     if extended and not result.kept.old_classes:
         say("Old-class accuracy is not known: no test images of old classes (--old-test; a few per class are enough)")
@@ -141,9 +142,10 @@ def _about_the_numbers(result: ExtensionResult) -> Iterator[str]:
         yield f"On {new:,} images that it was not trained on" + (f"; none of {some(untested)}." if untested else ".")
         return
     old = sum(each.test_images for each in kept.classes if not each.is_new)
-    yield f"On {new:,} test images of new classes" + (f" and {old:,} of old ones." if old else ".")
+    yield f"On {counted(new, 'test image')} of new classes" + (f" and {old:,} of old ones." if old else ".")
     if kept.on_unlabelled is not None:
-        yield f"agrees: share of the {kept.on_unlabelled.images:,} unlabelled images predicted as by the old network."
+        images = counted(kept.on_unlabelled.images, "unlabelled image")
+        yield f"agrees: share of {images} predicted as by the old network."
     elif kept.on_new is not None:
         yield "agrees: share of images of new classes whose likeliest old class is the old network's prediction."
 

@@ -252,7 +252,7 @@ def extend(request: ExtendRequest, defaults: Sequence[str], around: Around) -> E
         if (there := output.finished(extension.identity)) is not None:
             around.notify(Note(f"{output.path} is finished already; nothing was done"))
             return there
-        trains = any(extension.prospects[entry.name].takes_steps for entry in extension.entries)
+        trains = any(extension.prospects[entry.name].trains_trunk for entry in extension.entries)
         if trains and what.use.train != "head" and what.parent.record.network.train == "head":
             around.notify(Note(_WHOLE_NETWORK))
         task = extension.task()

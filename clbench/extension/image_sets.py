@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def read_images(
         first = next(file for file, label in files if label in missing)
         own = sum(file.parent == first.parent for file, _ in files)
         raise DataError(
-            f"in {first.parent}, none of the {own} {_PURPOSES[role]} can be read",
+            f"in {first.parent}, none of the {_PURPOSES[role]} can be read ({own} tried)",
             "Each class needs readable images. Replace the broken ones, or remove them and give others.",
         )
     names = tuple(_within(files[row][0], root) for row in decoded.rows)
@@ -168,17 +168,16 @@ def _sha256(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> str
 
 
 def refuse_shared_images(sets: Mapping[Role, ImageSet]) -> None:
-    """Raise UsageError if images of old classes are both trained on and tested on."""
+    """Raise UsageError if test images of old classes are trained on, as whichever class."""
     if "old_test" not in sets:
         return
     test = sets["old_test"]
-    digests, tested = _digests(test), np.unique(test.labels)
+    digests = _digests(test)
     trained: tuple[tuple[Role, str], ...] = (("old_images", "--old-images"), ("new", "--images"))
     for role, option in trained:
         if role not in sets:
             continue
-        rows = np.flatnonzero(np.isin(sets[role].labels, tested))  # of the new images, those from --also-old
-        known = set(_digests(sets[role], rows))
+        known = set(_digests(sets[role]))
         if shared := [name for name, own in zip(test.names, digests, strict=True) if own in known]:
             raise UsageError(
                 f"{option} and --old-test have {len(shared)} image{'s' if len(shared) > 1 else ''} in common, for "
@@ -187,9 +186,8 @@ def refuse_shared_images(sets: Mapping[Role, ImageSet]) -> None:
             )
 
 
-def _digests(images: ImageSet, rows: Iterable[int] | None = None) -> list[bytes]:
-    rows = range(len(images)) if rows is None else rows
-    return [hashlib.sha256(images.images[row].tobytes()).digest() for row in rows]
+def _digests(images: ImageSet) -> list[bytes]:
+    return [hashlib.sha256(images.images[row].tobytes()).digest() for row in range(len(images))]
 
 
 def _within(file: Path, root: Path) -> str:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from clbench.extension.image_sets import ImageSet
 from clbench.results.extension_result import Agreement, Candidate, ChangedAnswer, Confused, JudgedClass, Role
+from clbench.system.output import counted
 from clbench.system.tables import listed
 
 Answers = npt.NDArray[np.int64]
@@ -123,8 +124,8 @@ def warnings_after(kept: Candidate, classes: int, tried: int) -> Iterator[str]:
     if 2 * right < images and like_guessing(right, images, classes):
         others = "-s NAME keeps another of the strategies" if tried > 1 else "-s all tries the other strategies"
         yield (
-            f"{kept.strategy.selector} gets {right} of {images} test images of new classes right, which guessing may "
-            f"reach, too: it may have learned nothing. {others}"
+            f"{kept.strategy.selector} gets {right} of {counted(images, 'test image')} of new classes right, which "
+            f"guessing may reach, too: it may have learned nothing. {others}"
         )
 
 

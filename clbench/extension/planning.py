@@ -259,13 +259,16 @@ def _new_images(request: ExtendRequest, known: Sequence[str], notify: Listener) 
     say_what_is_skipped(folder, notify)
     say_which_are_classes(folder, notify)
     already = [name for name in folder.classes if name in known]
+    if len(already) == len(folder.classes):
+        raise UsageError(
+            f"there is no new class in {request.images}: the network already knows {some(already)}",
+            "Rename a folder if it is another class, or add one. Next to a new class, --also-old trains on known ones.",
+        )
     if already and not request.also_old:
         raise UsageError(
             f"the network already knows {some(already)}",
             "Rename the folder if it is another class. To train on these images as the old class: --also-old",
         )
-    if len(already) == len(folder.classes):
-        raise UsageError(f"there is no new class in {request.images}: the network knows {some(already)}")
     for name, train, test in zip(folder.classes, folder.train, folder.test, strict=True):
         if name not in known and (same := same_but_for_writing(name, (*known, *folder.classes))):
             raise UsageError(

@@ -33,6 +33,9 @@ class Prospect:
     takes_steps: bool
     """Whether it trains by gradient steps."""
 
+    trains_trunk: bool
+    """Whether these steps change more than the head."""
+
     uses_old_images: bool
     """Whether images of old classes, if there are any, make a difference."""
 
@@ -54,7 +57,7 @@ class Situation:
 
 def prospect(method: Method, spec: StrategySpec, state: StrategyState | None, situation: Situation) -> Prospect:
     """Return what is known about a strategy, given the `state` that it kept about the old classes, if any."""
-    refusal, steps, uses = _of_its_classes(method, spec, situation), True, False
+    refusal, steps, trunk, uses = _of_its_classes(method, spec, situation), True, True, False
     globally = GlobalState()
     try:
         with randomness_untouched(), explaining(spec.name):
@@ -67,12 +70,14 @@ def prospect(method: Method, spec: StrategySpec, state: StrategyState | None, si
                 lacking = _lacks(strategy, network, situation.sizes, True) or _misses(strategy, situation)
             refusal = refusal or lacking
             if refusal is None:
-                steps = strategy.training_data(Experience(1, situation.sizes)) != "read"
+                experience = Experience(1, situation.sizes)
+                steps = strategy.training_data(experience) != "read"
+                trunk = steps and not set(network.blocks) <= set(strategy.frozen(network, experience, 0))
     except (UsageError, PluginError) as error:
         refusal = refusal or error.message
     finally:
         globally.restore()
-    return Prospect(refusal, steps, uses)
+    return Prospect(refusal, steps, trunk, uses)
 
 
 def _misses(strategy: Strategy[Any], situation: Situation) -> str | None:

@@ -10,6 +10,7 @@ from clbench.evaluation.proportions import Proportion, mean_proportion, proporti
 from clbench.reporting.extension_figures import ClassShares, class_shares, interval
 from clbench.reporting.labels import brief
 from clbench.results.extension_result import Agreement, Candidate, ChangedAnswer, Confused, ExtensionResult
+from clbench.system.output import counted
 from clbench.system.tables import listed
 
 _NAMED = 5
@@ -26,11 +27,6 @@ def named(names: Sequence[str]) -> str:
     """Return names for a sentence: `a, b and c`, or `a, b, c, d, e and 395 more`."""
     shown = [brief(name) for name in names]
     return listed(shown if len(shown) <= _NAMED else [*shown[:_NAMED], f"{len(names) - _NAMED:,} more"])
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """Return `1 class` or `3 classes`."""
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def classes(count: int) -> str:

@@ -18,7 +18,7 @@ from clbench.reporting.sections import Cell
 from clbench.results.environment import Environment
 from clbench.results.extension_result import Candidate, ChangedAnswer, ExtensionResult, Role
 from clbench.results.record_model import to_json
-from clbench.system.output import duration
+from clbench.system.output import counted, duration
 
 _PURPOSES: dict[Role, str] = {
     "new": "training images of new classes",
@@ -109,7 +109,7 @@ def _short_facts(result: ExtensionResult, facts: Facts) -> list[str]:
 
 def _broken(result: ExtensionResult) -> list[str]:
     return [
-        f"{findings.counted(each.broken, 'file')} given as {_purpose(result, each.role)} could not be read, and "
+        f"{counted(each.broken, 'file')} given as {_purpose(result, each.role)} could not be read, and "
         f"{'was' if each.broken == 1 else 'were'} left out."
         for each in result.images
         if each.broken
@@ -252,8 +252,8 @@ def _settings(result: ExtensionResult) -> list[tuple[str, tuple[str, str], list[
     network = {
         "architecture": result.network.label,
         "from": result.network.package or ("a file of your own" if result.network.sha256 else "clbench"),
-        "images": f"{image.width} × {image.height}, {findings.counted(image.channels, 'channel')}",
-        "input of the network": f"{taken.width} × {taken.height}, {findings.counted(taken.channels, 'channel')}",
+        "images": f"{image.width} × {image.height}, {counted(image.channels, 'channel')}",
+        "input of the network": f"{taken.width} × {taken.height}, {counted(taken.channels, 'channel')}",
         "mean subtracted": ", ".join(f"{value:g}" for value in taken.mean),
         "divided by": ", ".join(f"{value:g}" for value in taken.std),
         "threads": str(result.threads),
@@ -296,6 +296,6 @@ def _took(candidate: Candidate) -> str:
     if not candidate.gradient_steps:
         return f"no gradient steps, in {duration(candidate.seconds)}"
     return (
-        f"{findings.counted(candidate.gradient_steps, 'gradient step')} over "
-        f"{findings.counted(candidate.samples_seen, 'image')}, repetitions counted, in {duration(candidate.seconds)}"
+        f"{counted(candidate.gradient_steps, 'gradient step')} over "
+        f"{counted(candidate.samples_seen, 'image')}, repetitions counted, in {duration(candidate.seconds)}"
     )

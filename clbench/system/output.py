@@ -110,6 +110,11 @@ def _is_control(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs") or unicodedata.bidirectional(character) in directions
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return `1 image` or `3 images`; `many` is needed if the plural is not that with an s."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def duration(seconds: float) -> str:
     """Return a duration in words, as exact as an estimate deserves: `90 seconds`, `14 minutes`, `3 hours`."""
     for unit, length in (("hours", 3600), ("minutes", 60)):

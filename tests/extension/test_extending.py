@@ -528,6 +528,8 @@ def test_that_a_whole_network_is_trained_whose_head_alone_was_is_said(model, pho
     capsys.readouterr()
     clbench.extend(first.folder, tmp_path / "next", strategy="naive", out=tmp_path / "whole", epochs=1)
     assert "only its head was before; --set network.train=head" in " ".join(capsys.readouterr().err.split())
+    clbench.extend(first.folder, tmp_path / "next", strategy="fetril", out=tmp_path / "frozen", epochs=1)
+    assert "the whole network is trained" not in capsys.readouterr().err  # it trains the head on a frozen trunk
 
 
 def test_a_broken_image_is_named_with_what_it_was_for(model, photos, tmp_path, capsys):
@@ -542,7 +544,7 @@ def test_a_broken_image_is_named_with_what_it_was_for(model, photos, tmp_path, c
 def test_a_class_with_one_readable_image_is_refused_with_the_reason(model, photos, tmp_path):
     write_digits(tmp_path / "new", [7], 0, 2)
     sorted((tmp_path / "new" / "digit-7").iterdir())[0].write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"digit-7, none of the 1 images to (train|test) on can be read"):
+    with pytest.raises(DataError, match=r"digit-7, none of the images to (train|test) on can be read \(1 tried\)"):
         clbench.extend(model, tmp_path / "new", out=tmp_path / "out")
 
 
@@ -577,6 +579,20 @@ def test_test_images_that_are_trained_on_are_refused(model, photos, tmp_path):
             out=tmp_path / "out",
             threads=1,
         )
+
+
+def test_test_images_of_an_old_class_that_are_trained_on_as_a_new_one_are_refused(model, photos, tmp_path):
+    shutil.copytree(photos.base_test / "digit-0", tmp_path / "new" / "zero")
+    with pytest.raises(UsageError, match="--images and --old-test have 16 images in common"):
+        clbench.extend(
+            model, tmp_path / "new", held_out=0.2, old_test=photos.base_test, out=tmp_path / "out", threads=1
+        )
+
+
+def test_a_folder_of_known_classes_alone_is_refused_without_recommending_what_is_refused_next(model, photos, tmp_path):
+    write_digits(tmp_path / "new", [3], 90, 10)
+    with pytest.raises(UsageError, match=r"no new class in .*: the network already knows digit-3.*\n.*or add one"):
+        clbench.extend(model, tmp_path / "new", out=tmp_path / "out")
 
 
 def test_test_images_that_also_old_trains_on_are_refused(model, photos, tmp_path):
