@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -39,7 +40,9 @@ def load(plugin: Plugin) -> Any:
         if memory.is_short(error):
             raise memory_is_short(f"{plugin.path} and what it imports") from error
         where = _line_in(plugin.path, error)
-        raise PluginError(f"{plugin.path}{where} fails to load: {type(error).__name__}: {error}") from error
+        raise PluginError(
+            f"{plugin.path}{where} fails to load: {type(error).__name__}: {error}", _remedy(plugin.path, error)
+        ) from error
     if plugin.kind == "network":
         return vars(module)[plugin.class_name]
     from clbench.plugins.class_attributes import check_class
@@ -63,6 +66,19 @@ def _base_class(kind: Kind) -> type[Any]:
     from clbench.base.strategy import Strategy
 
     return Strategy if kind == "strategy" else Scenario
+
+
+def _remedy(path: Path, error: BaseException) -> str | None:
+    """Return what to do about a module that is missing, but lies next to the plug-in's file; None otherwise."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    folder, name = path.resolve().parent, error.name.partition(".")[0]
+    if not any((folder / found).exists() for found in (f"{name}.py", name)):
+        return None
+    return (
+        f"A plug-in is one file, and {name} next to it is not searched for. Put both into one file, install {name} as "
+        f"a package, or add its folder to the path: PYTHONPATH={shlex.quote(str(folder))}"
+    )
 
 
 def _line_in(path: Path, error: BaseException) -> str:

@@ -430,6 +430,23 @@ def test_a_file_that_fails_to_run_is_a_plugin_error_with_its_line_and_leaves_no_
     assert module_name(path) not in sys.modules
 
 
+@pytest.mark.parametrize("found", ["layers.py", "layers/__init__.py"])
+def test_a_module_next_to_a_plugin_is_not_searched_for_and_the_message_says_what_to_do(
+    tmp_path: Path, found: str
+) -> None:
+    folder = tmp_path / "my networks"
+    folder.mkdir()
+    path = write(folder / "mine.py", STRATEGY + "\n\nfrom layers.blocks import Block\n")
+    with pytest.raises(PluginError) as raised:
+        loading(path)
+    assert raised.value.hint is None
+    (folder / found).parent.mkdir(exist_ok=True)
+    (folder / found).write_text("")
+    with pytest.raises(PluginError) as raised:
+        loading(path)
+    assert raised.value.hint and raised.value.hint.endswith(f"PYTHONPATH='{folder}'")
+
+
 def test_an_error_inside_a_library_names_the_line_of_the_plugin_that_led_there(tmp_path: Path) -> None:
     path = write(
         tmp_path / "mine.py",
