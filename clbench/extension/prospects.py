@@ -72,12 +72,19 @@ def prospect(method: Method, spec: StrategySpec, state: StrategyState | None, si
             if refusal is None:
                 experience = Experience(1, situation.sizes)
                 steps = strategy.training_data(experience) != "read"
-                trunk = steps and not set(network.blocks) <= set(strategy.frozen(network, experience, 0))
+                trunk = steps and not _freezes_trunk(strategy, network, experience)
     except (UsageError, PluginError) as error:
         refusal = refusal or error.message
     finally:
         globally.restore()
     return Prospect(refusal, steps, trunk, uses)
+
+
+def _freezes_trunk(strategy: Strategy[Any], network: Network, experience: Experience) -> bool:
+    try:
+        return set(network.blocks) <= set(strategy.frozen(network, experience, 0))
+    except Exception:  # the hook may need what before_experience sets; it is called again, in training
+        return False
 
 
 def _misses(strategy: Strategy[Any], situation: Situation) -> str | None:

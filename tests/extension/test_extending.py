@@ -532,6 +532,22 @@ def test_that_a_whole_network_is_trained_whose_head_alone_was_is_said(model, pho
     assert "the whole network is trained" not in capsys.readouterr().err  # it trains the head on a frozen trunk
 
 
+def test_a_strategy_that_chooses_what_to_freeze_before_the_experience_extends_a_network(model, photos, tmp_path):
+    (tmp_path / "chooses.py").write_text("""\"\"\"Chooses late what it freezes.\"\"\"
+import clbench
+
+class Chooses(clbench.Strategy):
+    def before_experience(self, model, experience):
+        self.chosen = tuple(model.blocks)
+    def frozen(self, model, experience, epoch):
+        return self.chosen
+    def loss(self, batch):
+        return batch.cross_entropy("seen")
+""")
+    out = clbench.extend(model, photos.one, strategy=str(tmp_path / "chooses.py"), out=tmp_path / "out", epochs=1)
+    assert out.result.kept.gradient_steps > 0
+
+
 def test_a_broken_image_is_named_with_what_it_was_for(model, photos, tmp_path, capsys):
     shutil.copytree(photos.one, tmp_path / "new")
     (broken := sorted((tmp_path / "new" / "digit-7").iterdir())[3]).write_bytes(b"no image")
