@@ -28,10 +28,13 @@ class PermutedMNIST(clbench.Scenario):
             stream_options={"experiences": 20},
             of_strategy={name: Overrides(lr=0.1) for name in ("ewc", "si", "agem", "derpp")},
         ),
-        # Chaudhry et al. 2019 (arXiv 1902.10486): 17 permutations after the 3 on which they tune, 1,000 images of each.
+        # Chaudhry et al. 2019 (arXiv 1902.10486): 17 permutations after the 3 on which they tune, 1,000 images of each,
+        # and weights as their code initializes them.
         "chaudhry2019": clbench.Recipe(
             network="mlp",
             network_config={"units": 256},
+            initialization="truncated_normal",
+            head_initialization="truncated_normal",
             optimizer="sgd",
             lr=0.1,
             batch_size=10,

@@ -65,9 +65,10 @@ class Recipe:
     """The network's hyper-parameters that are not at their defaults, as `--set network.NAME=VALUE` sets them; also
     `size` and `train`."""
 
-    initialization: Annotated[Literal["architecture", "torch"], OMIT_DEFAULT] = "architecture"
-    """How the trunk's convolutions are initialized: as the architecture prescribes (residual networks as in He et al.
-    2015), or with torch's defaults."""
+    initialization: Annotated[Literal["architecture", "torch", "truncated_normal"], OMIT_DEFAULT] = "architecture"
+    """How the trunk is initialized: as the architecture prescribes (residual networks as in He et al. 2015); its
+    convolutions with torch's defaults; or its convolutions and linear layers with weights from N(0, 0.1²), cut off at
+    ±0.2, and biases of 0.1, as in Chaudhry et al. 2019."""
 
     optimizer: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] = "sgd"
     """See `optimizer_state` for what happens to it between experiences."""
@@ -152,9 +153,9 @@ class Recipe:
     """Whether the rows of the head are drawn when their classes come, or all at the start. Classes that have not come
     yet are never predicted, and take part in a loss only if the strategy includes them."""
 
-    head_initialization: Annotated[Literal["torch", "lecun"], OMIT_DEFAULT] = "torch"
-    """How the head's rows are drawn, for f features: weights and biases from U(-1/√f, 1/√f), or weights from
-    U(-√(3/f), √(3/f)) and biases of 0."""
+    head_initialization: Annotated[Literal["torch", "lecun", "truncated_normal"], OMIT_DEFAULT] = "torch"
+    """How the head's rows are drawn, for f features: weights and biases from U(-1/√f, 1/√f); weights from
+    U(-√(3/f), √(3/f)) and biases of 0; or as with `initialization=truncated_normal`."""
 
     head_parameters: Annotated[Literal["shared", "per_experience"], OMIT_DEFAULT] = "shared"
     """For a fixed head in the task-incremental setting: whether all its rows are one parameter, or the rows of each

@@ -28,7 +28,10 @@ _NEEDS: dict[str, tuple[str, Callable[[Recipe], Any]]] = {
     "lr_min": ("schedule plateau", lambda recipe: recipe.schedule == "plateau"),
     "restart_epochs": ("schedule warm_restarts", lambda recipe: recipe.schedule == "warm_restarts"),
     "restart_factor": ("schedule warm_restarts", lambda recipe: recipe.schedule == "warm_restarts"),
-    "initialization": ("a residual network", lambda recipe: recipe.network.startswith("resnet")),
+    "initialization": (
+        "a residual network",
+        lambda recipe: recipe.initialization != "torch" or recipe.network.startswith("resnet"),
+    ),
     "head_parameters": ("head fixed", lambda recipe: recipe.head == "fixed"),
     "epochs": ("iterations 0, since iterations replace epochs", lambda recipe: not recipe.iterations),
     "warmup_epochs": (

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clbench.networks.initialization import draw_truncated_normal
+
 
 class OtherRows(nn.Module):
     """Stands, among the modules to freeze, for all rows of a fixed head except `first` to `end` - 1."""
@@ -27,9 +29,10 @@ class Head(nn.Module):
     None.
     """
 
-    initialization: Literal["torch", "lecun"] = "torch"
+    initialization: Literal["torch", "lecun", "truncated_normal"] = "torch"
     """How rows of f weights are drawn: weights and biases from U(-1/√f, 1/√f), as torch initializes a linear layer;
-    or weights from U(-√(3/f), √(3/f)) (LeCun et al. 1998) and biases of 0, as in PyCIL."""
+    weights from U(-√(3/f), √(3/f)) (LeCun et al. 1998) and biases of 0, as in PyCIL; or as `draw_truncated_normal`
+    does."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -119,6 +122,8 @@ class Head(nn.Module):
                 bound = (3 / self.features) ** 0.5
                 layer.weight.uniform_(-bound, bound, generator=generator)
                 layer.bias.zero_()
+            elif self.initialization == "truncated_normal":
+                draw_truncated_normal(layer, generator)
             else:
                 bound = self.features**-0.5
                 layer.weight.uniform_(-bound, bound, generator=generator)

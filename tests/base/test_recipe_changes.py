@@ -72,6 +72,7 @@ def test_a_value_that_is_the_recipes_own_changes_nothing() -> None:
         ({"first.milestones": "2"}, "recipe.first.milestones has no effect here: it needs schedule milestones"),
         ({"iterations": 9, "of_strategy.lwf.epochs": 3}, "recipe.of_strategy.lwf.epochs has no effect here: it nee"),
         ({"warmup_epochs": 5, "epochs": 2}, "recipe.warmup_epochs has no effect here: it needs a schedule other than"),
+        ({"initialization": "torch"}, "recipe.initialization has no effect here: it needs a residual network"),
         ({"patience": 3}, "recipe.patience has no effect here: it needs schedule plateau"),
         ({"restart_epochs": 3}, "recipe.restart_epochs has no effect here: it needs schedule warm_restarts"),
         ({"iterations": 100, "epochs": 3}, "recipe.epochs has no effect here: it needs iterations 0"),

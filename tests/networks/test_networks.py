@@ -139,6 +139,22 @@ def test_with_lecuns_initialization_rows_are_uniform_with_variance_one_over_the_
     assert head.weight.var().item() == pytest.approx(1 / 12, rel=0.03)
 
 
+def test_a_truncated_normal_initialization_has_no_weight_beyond_two_standard_deviations_and_biases_of_a_tenth() -> None:
+    """A normal distribution cut off at ±2σ has variance (1 - 4φ(2) / (2Φ(2) - 1))·σ² = 0.7737·σ², here σ = 0.1."""
+    trunk = build("mlp", (28, 28, 1), 0, initialization="truncated_normal")
+    drawn = [part for part in trunk.modules() if isinstance(part, nn.Linear)]
+    head = Head(400)
+    head.initialization = "truncated_normal"
+    head.grow(400, seed=0)
+    assert len(drawn) == 2
+    for layer in (*drawn, head):
+        assert layer.bias.unique().tolist() == pytest.approx([0.1])
+        assert layer.weight.abs().max() <= 0.2
+        assert layer.weight.var().item() == pytest.approx(0.007737, rel=0.02)
+    other = build("mlp", (28, 28, 1), 1, initialization="truncated_normal")
+    assert not torch.equal(other.blocks[0][1].weight, trunk.blocks[0][1].weight)  # type: ignore[index]
+
+
 @pytest.mark.slow
 def test_torchs_initialization_of_resnet18_is_uniform_by_the_inputs_of_each_convolution() -> None:
     """aimagelab/mammoth at e75a491, backbone/ResNetBlock.py, which initializes nothing by itself."""
