@@ -4,6 +4,7 @@ Lopez-Paz & Ranzato 2017 (arXiv 1706.08840). A stream of domains: the experience
 """
 
 import clbench
+from clbench import Overrides
 
 
 class RotatedMNIST(clbench.Scenario):
@@ -14,4 +15,19 @@ class RotatedMNIST(clbench.Scenario):
     recipes = {
         "quick": clbench.Recipe(network="mlp", optimizer="sgd", lr=0.1, batch_size=128, epochs=1),
         "standard": clbench.Recipe(network="mlp", optimizer="sgd", lr=0.1, batch_size=128, epochs=10),
+        # Buzzega et al. 2020 (arXiv 2004.07211), by the first commit of its code: 20 angles from 0 to 180 degrees, here
+        # whole ones; the rest as on permuted MNIST.
+        "der2020": clbench.Recipe(
+            network="mlp",
+            network_config={"units": 100},
+            initialization="xavier_uniform",
+            head_initialization="xavier_uniform",
+            optimizer="sgd",
+            lr=0.2,
+            batch_size=128,
+            epochs=1,
+            normalization="unit",
+            stream_options={"experiences": 20, "smallest_angle": 0},
+            of_strategy={name: Overrides(lr=0.1) for name in ("ewc", "si", "agem", "derpp")},
+        ),
     }

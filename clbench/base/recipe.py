@@ -65,10 +65,12 @@ class Recipe:
     """The network's hyper-parameters that are not at their defaults, as `--set network.NAME=VALUE` sets them; also
     `size` and `train`."""
 
-    initialization: Annotated[Literal["architecture", "torch", "truncated_normal"], OMIT_DEFAULT] = "architecture"
+    initialization: Annotated[Literal["architecture", "torch", "xavier_uniform", "truncated_normal"], OMIT_DEFAULT] = (
+        "architecture"
+    )
     """How the trunk is initialized: as the architecture prescribes (residual networks as in He et al. 2015); its
-    convolutions with torch's defaults; or its convolutions and linear layers with weights from N(0, 0.1²), cut off at
-    ±0.2, and biases of 0.1, as in Chaudhry et al. 2019."""
+    convolutions with torch's defaults; or its convolutions and linear layers with weights from U(-√(6/(m+n)),
+    √(6/(m+n))) for m inputs and n outputs and biases of 0, or from N(0, 0.1²) cut off at ±0.2 and biases of 0.1."""
 
     optimizer: Literal["sgd", "adam", "adamw", "adagrad", "rmsprop"] = "sgd"
     """See `optimizer_state` for what happens to it between experiences."""
@@ -153,9 +155,12 @@ class Recipe:
     """Whether the rows of the head are drawn when their classes come, or all at the start. Classes that have not come
     yet are never predicted, and take part in a loss only if the strategy includes them."""
 
-    head_initialization: Annotated[Literal["torch", "lecun", "truncated_normal"], OMIT_DEFAULT] = "torch"
+    head_initialization: Annotated[Literal["torch", "lecun", "xavier_uniform", "truncated_normal"], OMIT_DEFAULT] = (
+        "torch"
+    )
     """How the head's rows are drawn, for f features: weights and biases from U(-1/√f, 1/√f); weights from
-    U(-√(3/f), √(3/f)) and biases of 0; or as with `initialization=truncated_normal`."""
+    U(-√(3/f), √(3/f)) and biases of 0; or as `initialization` of the same name, with as many outputs as there are new
+    rows."""
 
     head_parameters: Annotated[Literal["shared", "per_experience"], OMIT_DEFAULT] = "shared"
     """For a fixed head in the task-incremental setting: whether all its rows are one parameter, or the rows of each

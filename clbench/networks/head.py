@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clbench.networks.initialization import draw_truncated_normal
+from clbench.networks.initialization import Drawn, draw_weights
 
 
 class OtherRows(nn.Module):
@@ -29,10 +29,9 @@ class Head(nn.Module):
     None.
     """
 
-    initialization: Literal["torch", "lecun", "truncated_normal"] = "torch"
+    initialization: Literal["torch", "lecun"] | Drawn = "torch"
     """How rows of f weights are drawn: weights and biases from U(-1/√f, 1/√f), as torch initializes a linear layer;
-    weights from U(-√(3/f), √(3/f)) (LeCun et al. 1998) and biases of 0, as in PyCIL; or as `draw_truncated_normal`
-    does."""
+    weights from U(-√(3/f), √(3/f)) (LeCun et al. 1998) and biases of 0, as in PyCIL; or as `draw_weights` does."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -122,12 +121,12 @@ class Head(nn.Module):
                 bound = (3 / self.features) ** 0.5
                 layer.weight.uniform_(-bound, bound, generator=generator)
                 layer.bias.zero_()
-            elif self.initialization == "truncated_normal":
-                draw_truncated_normal(layer, generator)
-            else:
+            elif self.initialization == "torch":
                 bound = self.features**-0.5
                 layer.weight.uniform_(-bound, bound, generator=generator)
                 layer.bias.uniform_(-bound, bound, generator=generator)
+            else:
+                draw_weights(layer, self.initialization, generator)
         return layer
 
     def forward(self, features: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import nn
 from clbench.base.config import NoConfig, configure, plain
 from clbench.errors import PluginError
 from clbench.networks import libraries
-from clbench.networks.initialization import draw_truncated_normal
+from clbench.networks.initialization import draw_weights
 from clbench.networks.network import Network
 from clbench.networks.traits import NetworkTraits, traits_of
 from clbench.networks.trunk import Blocks, as_trunk
@@ -24,7 +24,7 @@ from clbench.plugins.discovery import Plugin, builtin_folder, select
 from clbench.plugins.foreign_code import calling
 from clbench.plugins.loading import load
 
-Initialization = Literal["architecture", "torch", "truncated_normal"]
+Initialization = Literal["architecture", "torch", "xavier_uniform", "truncated_normal"]
 Weights = Literal["none", "pretrained", "file"]
 
 _CHANNELS = ("channels", "in_channels", "in_chans", "input_channels")
@@ -70,9 +70,9 @@ class NetworkSource:
 
         Weights for images of `shape` (height, width, channels) are drawn from `seed`, including those of lazy layers,
         which have none before they see an image. With the `initialization` torch, convolutions are initialized as torch
-        does by default, U(-1/√n, 1/√n) for n inputs; with truncated_normal, convolutions and linear layers as
-        `draw_truncated_normal` does. torch's global random state is unchanged. Raises PluginError for what the
-        network's own code raises.
+        does by default, U(-1/√n, 1/√n) for n inputs; with xavier_uniform or truncated_normal, convolutions
+        and linear layers as `draw_weights` does. torch's global random state is unchanged. Raises PluginError for what
+        the network's own code raises.
         """
         config = configure(self.config_class, dict(values), f"network {self.name}")
         with torch.random.fork_rng(devices=[]):
@@ -82,10 +82,10 @@ class NetworkSource:
                 for part in module.modules():
                     if isinstance(part, nn.Conv2d):
                         part.reset_parameters()
-            elif initialization == "truncated_normal":
+            elif initialization != "architecture":
                 for part in module.modules():
                     if isinstance(part, nn.Conv2d | nn.Linear):
-                        draw_truncated_normal(part)
+                        draw_weights(part, initialization)
             try:
                 with calling(f"network {self.name}", "cannot be used"):
                     return as_trunk(module, shape, self.traits)

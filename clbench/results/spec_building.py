@@ -17,6 +17,7 @@ from clbench.errors import UsageError
 from clbench.plugins.discovery import Plugin
 from clbench.plugins.foreign_code import calling
 from clbench.results.protocol_building import Protocol
+from clbench.results.record_model import to_json
 from clbench.results.run_spec import (
     GridTuning,
     NetworkSpec,
@@ -264,7 +265,7 @@ class SpecBuilder:
     @functools.cached_property
     def _stream(self) -> StreamSpec:
         kind = self._what.stream
-        return StreamSpec(name=name_of(kind), options=plain(kind), split=self._split)
+        return StreamSpec(name=name_of(kind), options=to_json(kind), split=self._split)
 
     def _scenario(self, seed: int) -> tuple[ScenarioSpec, Seeds]:
         what, data, seeds = self._what, self._data, run_seeds(seed)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
-from clbench.base.config import config
+from clbench.base.config import OMIT_DEFAULT, config
 from clbench.errors import UsageError
 from clbench.streams.stream_kind import LARGEST, StreamKind
 
@@ -53,8 +53,14 @@ class Permuted(Domains):
 class Rotated(Domains):
     """Images rotated (Lopez-Paz & Ranzato 2017, arXiv 1706.08840): an angle is drawn for each experience.
 
-    Angles, from -180 to 180 degrees, and rotated images are those of Avalanche's RotatedMNIST for the same seed.
+    Angles and rotated images are those of Avalanche's RotatedMNIST for the same seed.
     """
+
+    smallest_angle: Annotated[int, Ge(-180), Le(180), OMIT_DEFAULT] = -180
+    """Smallest angle that can be drawn; degrees, counter-clockwise. Avalanche draws from -180 to 180."""
+
+    largest_angle: Annotated[int, Ge(-180), Le(180), OMIT_DEFAULT] = 180
+    """Largest angle that can be drawn; degrees, counter-clockwise."""
 
     angles: tuple[int, ...] = ()
     """Degrees, counter-clockwise, instead of drawn angles: 0,45,90; then there are as many experiences."""
@@ -63,6 +69,11 @@ class Rotated(Domains):
         """Return the number of classes of a domain for each experience."""
         if self.angles:
             self._check_angles()
+        elif self.smallest_angle > self.largest_angle:
+            raise UsageError(
+                f"stream.smallest_angle = {self.smallest_angle} is larger than stream.largest_angle ="
+                f" {self.largest_angle}"
+            )
         return (sum(split),) * len(self._angles(0))
 
     def _check_angles(self) -> None:
@@ -75,6 +86,9 @@ class Rotated(Domains):
             raise UsageError(
                 f"stream.experiences = {self.experiences} has no effect: there are {len(self.angles)} stream.angles"
             )
+        for name in ("smallest_angle", "largest_angle"):
+            if getattr(self, name) != getattr(type(self), name):
+                raise UsageError(f"stream.{name} has no effect: none is drawn, since there are stream.angles")
 
     def domains(self, seed: int) -> tuple[str, ...]:
         """Return the angle of each domain."""
@@ -97,4 +111,5 @@ class Rotated(Domains):
         if self.angles:
             return self.angles
         drawing = np.random.RandomState(seed)
-        return tuple(int(drawing.randint(-180, 181)) for _ in range(self.experiences))
+        low, high = self.smallest_angle, self.largest_angle + 1
+        return tuple(int(drawing.randint(low, high)) for _ in range(self.experiences))

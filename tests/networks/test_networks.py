@@ -155,6 +155,19 @@ def test_a_truncated_normal_initialization_has_no_weight_beyond_two_standard_dev
     assert not torch.equal(other.blocks[0][1].weight, trunk.blocks[0][1].weight)  # type: ignore[index]
 
 
+def test_xaviers_initialization_is_uniform_by_inputs_and_outputs_and_has_no_biases() -> None:
+    """Glorot & Bengio 2010, equation 16, and xavier of aimagelab/mammoth at 7ab9db9, backbone/__init__.py."""
+    trunk = build("mlp", (28, 28, 1), 0, initialization="xavier_uniform")
+    drawn = [part for part in trunk.modules() if isinstance(part, nn.Linear)]
+    head = Head(400)
+    head.initialization = "xavier_uniform"
+    head.grow(10, seed=0)
+    for layer, inputs, outputs in ((drawn[0], 784, 400), (drawn[1], 400, 400), (head, 400, 10)):
+        assert not layer.bias.any()
+        assert layer.weight.abs().max().item() == pytest.approx((6 / (inputs + outputs)) ** 0.5, rel=0.01)
+        assert layer.weight.var().item() == pytest.approx(2 / (inputs + outputs), rel=0.05)
+
+
 @pytest.mark.slow
 def test_torchs_initialization_of_resnet18_is_uniform_by_the_inputs_of_each_convolution() -> None:
     """aimagelab/mammoth at e75a491, backbone/ResNetBlock.py, which initializes nothing by itself."""

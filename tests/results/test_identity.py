@@ -144,6 +144,17 @@ def test_a_field_that_is_added_later_counts_only_when_it_is_not_at_its_default()
     }
 
 
+def test_an_option_of_a_stream_that_was_added_later_counts_only_when_it_is_not_at_its_default(data: Path) -> None:
+    def recorded(**options: Any) -> dict[str, Any]:
+        request = Request(["naive"], ["splitdigits"], stream="rotated", set=options, data=data)
+        (planned,) = plan(request, lambda event: None)
+        assert planned.spec.stream is not None
+        return dict(planned.spec.stream.options)
+
+    assert recorded() == {"experiences": 10, "angles": []}
+    assert recorded(**{"stream.smallest_angle": "0"}) == {"experiences": 10, "angles": [], "smallest_angle": 0}
+
+
 def test_a_spec_has_nothing_of_where_and_how_it_is_executed(mine: Path) -> None:
     assert set(to_json(built(mine))) == {
         "schema", "engine", "scenario", "network", "recipe", "strategy", "seeds", "device", "threads"

@@ -286,12 +286,19 @@ def test_rotation_by_a_right_angle_by_hand() -> None:
     assert mapped(image, kind, 0)[:, 0].tolist() == [[[1, 2], [3, 4]], [[2, 4], [1, 3]], [[4, 3], [2, 1]]]
 
 
+def test_angles_are_drawn_between_the_smallest_and_the_largest() -> None:
+    kind = stream_kind("rotated", {"experiences": 200, "smallest_angle": 44, "largest_angle": 46})
+    assert set(kind.domains(0)) == {"44°", "45°", "46°"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"angles": "0,360"}, "two or more different angles"),
         ({"angles": "45"}, "two or more different angles"),
         ({"angles": "0,45", "experiences": 7}, "stream.experiences = 7 has no effect: there are 2 stream.angles"),
+        ({"angles": "0,45", "smallest_angle": 0}, "stream.smallest_angle has no effect: none is drawn"),
+        ({"smallest_angle": 90, "largest_angle": 45}, "stream.smallest_angle = 90 is larger than stream.largest_an"),
     ],
 )
 def test_angles_that_make_no_stream_of_domains_are_refused(options: dict[str, Any], message: str) -> None:
