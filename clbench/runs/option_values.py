@@ -33,7 +33,7 @@ def seeds_from(text: str) -> tuple[int, ...]:
         if not _NUMBER.fullmatch(parts[0]) or not 1 <= int(parts[0]) <= 10_000:
             raise UsageError(
                 f"--seeds must be a number of seeds from 1 to 10000 or a list like 0,3 (got {text})",
-                f"For seed {parts[0]} alone: --seed {parts[0]}" if _NUMBER.fullmatch(parts[0]) else "",
+                f"For seed {parts[0]} alone: --seeds {parts[0]}," if _NUMBER.fullmatch(parts[0]) else "",
             )
         return tuple(range(int(parts[0])))
     if not all(_NUMBER.fullmatch(part) for part in parts):
