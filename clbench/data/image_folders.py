@@ -84,8 +84,8 @@ def find_images(path: Path, domains: bool | None = False) -> ImageFolder:
         return _from_lists(path.parent, _Found(path.parent), [path])
     found = _Found(path)
     if not found.images:
-        what = f"only {listed(found.skipped)}" if found.skipped else "nothing"
-        raise DataError(f"{path} has no images; it contains {what}.", EXPECTED)
+        what = f"; it contains only {listed(found.skipped)}" if found.skipped else ", nor any other file"
+        raise DataError(f"{path} has no images{what}.", EXPECTED)
     if lists := find_lists(path):
         return _from_lists(path, found, lists)
     train_part, test_part = _parts(path, found)

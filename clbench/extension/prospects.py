@@ -127,7 +127,10 @@ def check_options(
         return
     names, one = ", ".join(usable), len(usable) == 1
     if old_images and not any(each.uses_old_images for each in usable.values()):
-        raise UsageError(f"--old-images has no effect here: {names} use{'s' if one else ''} none")
+        raise UsageError(
+            f"--old-images has no effect here: {names} use{'s' if one else ''} none",
+            "-s all tries every strategy, also those that use them.",
+        )
     if any(each.takes_steps for each in usable.values()):
         return
     given = ["--epochs"] if epochs is not None else [f"recipe.{name}" for name in recipe]

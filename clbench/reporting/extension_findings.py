@@ -166,10 +166,11 @@ def changes(result: ExtensionResult) -> str:
     if not moved:
         return ""
     less, more = sum(change < 0 for change in moved), sum(change > 0 for change in moved)
+    equal = len(moved) - less - more
     return (
         f"Of {counted(len(moved), 'old class', 'old classes')} with test images, {less or 'none'} "
-        f"{'is' if less < 2 else 'are'} recognized less often than before, {more:,} more often and "
-        f"{len(moved) - less - more:,} equally often."
+        f"{'is' if less < 2 else 'are'} recognized less often than before, {more or 'none'} more often and "
+        f"{equal or 'none'} equally often."
     )
 
 

@@ -158,12 +158,15 @@ class ProgressDisplay:
 
     def _show_experience(self, event: ExperienceFinished) -> None:
         old, new = _percent(event.old_accuracy), _percent(event.new_accuracy)
-        self._latest[event.run] = f" | old {old} new {new}"
-        self._advance(event.run, event.experience + 1, f"old {old} new {new}")  # instead of the detail on its training
+        several = self._started[event.run].experiences > 1
+        short = f"old {old} new {new}" if several or event.old_accuracy is not None else f"new {new}"
+        self._latest[event.run] = f" | {short}"
+        self._advance(event.run, event.experience + 1, short)  # instead of the detail on its training
         evaluated = (event.old_accuracy, event.new_accuracy) != (None, None)
-        what = f"old {old:>6}, new {new:>6}" if evaluated else "not evaluated"
+        aligned = f"old {old:>6}, new {new:>6}" if several else short
+        what = aligned if evaluated else "not evaluated"
         seconds = f"{event.seconds:.1f}" if event.seconds < 100 else f"{event.seconds:.0f}"
-        which = f" experience {event.experience}" if self._started[event.run].experiences > 1 else ""
+        which = f" experience {event.experience}" if several else ""
         self._print(f"  {_short(event.run)}{which}: {what} ({seconds} s)")
 
     def _show_counted(self, what: str, event: FeaturesProgress | DecodingProgress) -> None:

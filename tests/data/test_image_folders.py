@@ -166,7 +166,7 @@ def test_a_listed_image_without_a_label_is_named(tmp_path: Path) -> None:
 
 
 def test_what_is_expected_and_what_was_found_is_said(tmp_path: Path) -> None:
-    assert "PATH has no images; it contains nothing." in refused(tmp_path)
+    assert "PATH has no images, nor any other file." in refused(tmp_path)
     touch(tmp_path, ["readme.txt", "a/b.txt"])
     said = refused(tmp_path)
     assert "PATH has no images; it contains only .txt (2)." in said and "PATH/CLASS/*.jpg" in said
