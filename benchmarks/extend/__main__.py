@@ -100,7 +100,7 @@ CASES = (
         64,
         {"epochs": 5, "head": True},
         (*NEED_NOTHING, "lwf", *(name for name in STATISTICS if name != "fecam"), *REHEARSAL),
-        ("naive",),
+        ("naive", "lwf"),
     ),
     Case(
         "cifar",
