@@ -8,9 +8,9 @@ images of the old classes for evaluation; strategies with replay get five images
 Finished parts are kept in the work folder, so that an interrupted measurement can be resumed.
 
 Cases: `caltech-1` and `caltech-3` (Caltech-101, 20 classes, then one, or three one by one; lite0 at 128 px),
-`tiny` (Tiny ImageNet, 100 classes, then 10 at once; lite0 at 64 px), `cifar` (CIFAR-10, 8 classes, then two one by
-one) and `gtsrb` (traffic signs, 40 classes, then three one by one; a small CNN from scratch), `resnet` and `module`
-(a torchvision ResNet-18 and a hand-written module, trained with plain PyTorch).
+`tiny` (Tiny ImageNet, 100 classes, then 10 at once; lite0, which enlarges the images of 64 px to 128), `cifar`
+(CIFAR-10, 8 classes, then two one by one) and `gtsrb` (traffic signs, 40 classes, then three one by one; a small CNN
+from scratch), `resnet` and `module` (a torchvision ResNet-18 and a hand-written module, trained with plain PyTorch).
 """
 
 from __future__ import annotations
