@@ -90,8 +90,7 @@ def sensitivity(
     for x, _ in data.shuffled(batch_size) if batch_size > 1 else data.batches(_BATCH):
         if batch_size > 1:
             norms = model(x)[:, columns].square().sum(dim=1).mean()
-            gradients = torch.autograd.grad(norms, list(model.parameters()))
-            _add(total, tuple(len(x) * gradient.abs() for gradient in gradients))
+            _add(total, tuple(len(x) * gradient.abs() for gradient in _gradients(norms, model)))
         else:
             _add_absolute(total, model, x, columns)
         counted += len(x)
@@ -186,10 +185,16 @@ def _add_squared_means(
     log_p = F.log_softmax(logits.detach(), dim=1)
     for target, weight in _targets(log_p, y - columns.start, labels, generator):
         loss = (F.cross_entropy(logits, target, reduction="none") * weight.sqrt()).mean()
-        gradients = torch.autograd.grad(
-            loss, list(model.parameters()), retain_graph=labels == "exact", materialize_grads=True
-        )
+        gradients = _gradients(loss, model, retain_graph=labels == "exact")
         _add(total, tuple(factor**2 * gradient.square() for gradient in gradients))
+
+
+def _gradients(value: Tensor, model: Network, retain_graph: bool = False) -> tuple[Tensor, ...]:
+    """Return the gradient w.r.t. each parameter; 0 for those that do not train, whose importance nobody needs."""
+    weights = list(model.parameters())
+    trained = [weight for weight in weights if weight.requires_grad]
+    found = iter(torch.autograd.grad(value, trained, retain_graph=retain_graph, materialize_grads=True))
+    return tuple(next(found) if weight.requires_grad else torch.zeros_like(weight) for weight in weights)
 
 
 def _add_squares(
@@ -251,8 +256,9 @@ def _linear_parts(model: Network, loss: Callable[[], Tensor]) -> list[tuple[nn.L
     once = {layer for layer, _, _ in calls} == set(layers) and len(calls) == len(layers)
     if not once or any(a.dim() != 2 for _, a, _ in calls):
         return None
-    gradients = torch.autograd.grad(value, [output for _, _, output in calls])
-    return [(layer, a, gradient) for (layer, a, _), gradient in zip(calls, gradients, strict=True)]
+    reached = [output for _, _, output in calls if output.requires_grad]  # others are behind layers that do not train
+    gradients = iter(torch.autograd.grad(value, reached))
+    return [(layer, a, next(gradients) if out.requires_grad else torch.zeros_like(out)) for layer, a, out in calls]
 
 
 def _per_sample(model: Network, value: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, ...]:

@@ -13,7 +13,8 @@ Variant: for a network with an ordinary linear head. In the paper features and r
 so that w_new = μ̂ is comparable with old rows. Here rows are measured from w̄, which does not affect a softmax over old
 classes; their length follows from the old rows, and the bias from the new images. All new classes of an experience get
 the mean of their b_new, since separate biases favour the class whose images vary most. For a class with one image, m(x)
-uses μ̂ instead of μ̂₋ₓ, and the deviation is 0. The domain-incremental setting, which adds no output units, is refused.
+uses μ̂ instead of μ̂₋ₓ, and the deviation is 0. With one old class, whose row is w̄, ρ is the length of that row. The
+domain-incremental setting, which adds no output units, is refused.
 """
 
 from collections.abc import Sequence
@@ -69,7 +70,8 @@ class Imprint(clbench.Strategy[Config]):
         `old` (C, f) and `old_bias` (C,) are the rows and biases of the old classes.
         """
         centre = old.mean(dim=0)  # w̄
-        length = self.config.scale * (old - centre).norm(dim=1).mean()  # s·ρ
+        spread = (old - centre).norm(dim=1).mean() if len(old) > 1 else centre.norm()  # ρ
+        length = self.config.scale * spread
         rows, biases = [], []
         for phi in classes:
             directions = F.normalize(phi, dim=1)

@@ -84,8 +84,10 @@ class SI(clbench.Strategy[Config]):
         return new + self.config.strength * penalty
 
     def before_step(self, batch: clbench.Batch) -> None:
-        """Keep g before the recipe cuts the gradients that the step is taken with."""
+        """Keep g before the recipe cuts the gradients that the step is taken with, and the weights before the step."""
         weights = {name: weight for name, weight in batch.model.named_parameters() if weight.grad is not None}
+        for name, weight in weights.items():
+            self.last[name].copy_(weight.detach())
         if self.config.gradient == "classification":
             self.g = {name: weight.grad - self.penalty_gradient(name, weight) for name, weight in weights.items()}
         else:
@@ -95,7 +97,6 @@ class SI(clbench.Strategy[Config]):
         for name, weight in batch.model.named_parameters():
             if name in self.g:
                 self.path[name] -= self.g[name] * (weight.detach() - self.last[name])
-            self.last[name].copy_(weight.detach())
         del self.g
 
     def penalty_gradient(self, name: str, weight: Tensor) -> Tensor | float:

@@ -552,3 +552,40 @@ def test_si_leaves_its_own_penalty_out_of_the_credit_unless_told_otherwise_and_c
     credit = paths["total", 100] - paths["classification", 100]
     torch.testing.assert_close(credit, torch.full((3, 4), 0.1), rtol=1e-4, atol=1e-5)
     assert torch.equal(paths["classification", 100], paths["classification", 1])
+
+
+def test_si_credits_no_weight_with_a_jump_back_to_the_best_weights() -> None:
+    model, given = linear_model(), data()
+    si = builtin("si")
+    si.start(model)
+    si.before_experience(model, WHERE)
+    paths = []
+    for jump in (0.0, 0.3, 0.0):  # as the schedule `plateau` jumps between two steps
+        with torch.no_grad():
+            model.head.new.weight += jump  # type: ignore[union-attr]
+        batch = Batch(given.x, given.y, given.y, model(given.x), None, model, WHERE)
+        model.zero_grad()
+        si.loss(batch).backward()
+        gradient = model.head.new.weight.grad.clone()  # type: ignore[union-attr]
+        si.before_step(batch)
+        with torch.no_grad():
+            model.head.new.weight -= 0.1 * gradient  # type: ignore[union-attr]
+        si.after_step(batch)
+        paths.append(0.1 * gradient**2)
+    torch.testing.assert_close(si.path["head.new.weight"], torch.stack(paths).sum(dim=0), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [("ewc", {}), ("mas", {}), ("mas", {"batch": 16}), ("ewc_dialects", {"fisher_batch_size": 16})],
+)
+def test_weights_that_do_not_train_have_no_part_in_a_penalty(name: str, config: dict[str, Any], network: str) -> None:
+    recipe = Recipe(network=network, lr=0.05, batch_size=16, epochs=1)
+    run = SmallRun(builtin(name, **config), recipe, colours(classes=6), (2, 2, 2))
+    run.trainer.model.hold(run.trainer.model.blocks[:1])
+    initial = copy.deepcopy(run.trainer.model.blocks[0])
+    run.trainer.strategy.start(run.trainer.model)
+    run.learn()
+    assert same(run.models[-1].blocks[0], initial)
+    assert not same(run.models[-1].blocks[1], run.models[0].blocks[1])

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clbench.errors import UsageError
+
 if TYPE_CHECKING:
     from clbench.base.batch import Batch
     from clbench.base.experience import Experience, Samples
@@ -286,6 +288,11 @@ class ExemplarMemory:
         """
         assert experience.samples is not None
         share = self.capacity // (experience.index + 1)
+        if share == 0:
+            raise UsageError(
+                f"a memory of {self.capacity} exemplars has none for each of the {experience.index + 1} experiences so"
+                " far"
+            )
         origin = self.values.get("experience", torch.zeros_like(self.labels))
         firsts = [(origin == index).nonzero().squeeze(1)[:share] for index in range(experience.index)]
         chosen = torch.randperm(len(experience.samples))[:share]

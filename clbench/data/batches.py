@@ -137,7 +137,10 @@ class Scaling:
         """(n, height, width, channels), 0..255 -> float32 (n, channels, height, width)."""
         if self.channels is not None:
             images = images.expand(-1, -1, -1, self.channels)
-        x = images.to(torch.float32).mul_(self.factor).add_(self.offset).permute(0, 3, 1, 2)
+        # Images that are float32 already belong to the caller.
+        own = images.dtype != torch.float32
+        scaled = images.to(torch.float32).mul_(self.factor) if own else images * self.factor
+        x = scaled.add_(self.offset).permute(0, 3, 1, 2)
         if self.size is None or x.shape[2:] == (self.size, self.size):
             return x
         # Antialiased, as PIL resizes and as pretrained networks were trained; it matters when images get smaller.

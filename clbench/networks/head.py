@@ -20,6 +20,12 @@ class OtherRows(nn.Module):
         self.first, self.end = first, end
 
 
+def frozen_weights(parts: Sequence[nn.Module]) -> tuple[frozenset[int], frozenset[tuple[int, int]]]:
+    """Return what distinguishes frozen modules from others: their parameters, and rows of a fixed head."""
+    rows = frozenset((part.first, part.end) for part in parts if isinstance(part, OtherRows))
+    return frozenset(id(weight) for part in parts for weight in part.parameters()), rows
+
+
 class Head(nn.Module):
     """A linear layer with a row per class seen so far; or, fixed, per class of the whole stream from the start.
 

@@ -135,6 +135,11 @@ def _check_recipe(name: str, recipe: Recipe) -> None:
         raise UsageError(f"recipe {name} carries the optimizer's state over, which requires a fixed head")
     if recipe.schedule == "plateau" and not recipe.validation:
         raise UsageError(f"recipe {name} waits for plateaus of the validation loss, which requires validation > 0")
+    if recipe.schedule == "plateau" and recipe.warmup_epochs:
+        raise UsageError(
+            f"recipe {name} waits for plateaus of the validation loss, which a warm-up of the learning rate prevents",
+            "Add --set recipe.warmup_epochs=0.",
+        )
 
 
 def _check_what_suits(kind: StreamKind, setting: Setting, split: str | None, order: str | None) -> None:

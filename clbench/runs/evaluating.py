@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from clbench.audit import object_graph
 from clbench.audit.audit import Audit
@@ -28,6 +31,19 @@ from clbench.training.loop import Trainer
 def state_of(strategy: Strategy[Any]) -> dict[str, Any]:
     """Return what a strategy keeps: its attributes without its config."""
     return {name: value for name, value in vars(strategy).items() if name != "config"}
+
+
+@contextmanager
+def in_evaluation(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Set modules, and all in them, to evaluation mode, and back to the modes that they had."""
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,7 @@ class Evaluator:
             return {}  # the evaluation at its end follows
         index = trainer.where.index
         before = self._fingerprint(trainer)
-        with self.audit.evaluating():
+        with self.audit.evaluating(), in_evaluation(trainer.own_modules):
             predictions = self._predicted(trainer, self._score(trainer, within=True))
         self.audit.check_unchanged(before, self._fingerprint(trainer))
         past = sum(each.gradient_steps for each in done.experiences)

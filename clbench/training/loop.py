@@ -35,6 +35,7 @@ from clbench.base.strategy import Strategy, has_teacher, trains_itself
 from clbench.data.augmentation import augment
 from clbench.data.batches import TrainingSet
 from clbench.errors import PluginError, UsageError
+from clbench.networks.head import frozen_weights
 from clbench.networks.network import Network
 from clbench.system.randomness import randomness_untouched, seed_everything
 from clbench.system.seeds import derive
@@ -164,6 +165,7 @@ class Trainer:
             self._grow_head()
             return self.costs.trained
         self.training_set = self._training_set(choice)
+        self._validation = self._validation_set(choice)
         self._plan_steps()
         self._cumulative = choice == "seen"
         self.model.keeps_statistics = self.recipe.batch_norm == "given"
@@ -195,7 +197,7 @@ class Trainer:
             if replay is not None:
                 replay.begin_epoch()
             for inputs in batches:
-                for _ in range(self.recipe.steps_per_batch):
+                for _ in range(min(self.recipe.steps_per_batch, self.steps - self.costs.gradient_steps)):
                     self.begin_step()
                     loss = None
                     if replay is not None:
@@ -238,6 +240,17 @@ class Trainer:
             return self.data.with_exemplars(self.own_data, self.strategy, choice)
         return self.own_data
 
+    def _validation_set(self, choice: str) -> TrainingSet:
+        """Return what `plateau` validates on: the held-out part of each experience whose data a strategy trains on.
+
+        A strategy that trains on a memory has no held-out samples of old classes, only of the current ones.
+        """
+        if choice != "seen" or self.recipe.schedule != "plateau":
+            return self.validation_set
+        past = [self.data.divided(index, self.recipe)[1] for index in range(self.where.index)]
+        self.costs.past_data_bytes += sum(map(len, past)) * self.data.images.pixels[0].nbytes
+        return self.data.joined([*past, self.validation_set])
+
     def _plan_steps(self) -> None:
         samples = len(self.training_set)
         steps = samples / self.recipe.batch_size
@@ -273,9 +286,18 @@ class Trainer:
         groups = parameter_groups(self.model, self.own_modules, strategy.rate_factors(self.told))
         self.optimizer = build_optimizer(self.recipe, groups, decay, carried)
         self._plateau = Plateau(self.recipe) if self.recipe.schedule == "plateau" else None
+        self._plateau_from = self._last_change_of_frozen() if self._plateau is not None else 0
         self._has_before_step = type(strategy).before_step is not Strategy.before_step
         self._has_after_step = type(strategy).after_step is not Strategy.after_step
         self.losses.begin(where.index, self.steps, self._ahead(), self.steps_before)
+
+    def _last_change_of_frozen(self) -> int:
+        """Return the first epoch after which other modules are never frozen: 0, or the end of a warm-up.
+
+        A warm-up may have another loss, so that no validation loss in it may be compared with those that follow.
+        """
+        frozen = [frozen_weights(self.acting.frozen(self.model, self.told, epoch)) for epoch in range(self.epochs)]
+        return max((epoch for epoch in range(1, self.epochs) if frozen[epoch] != frozen[epoch - 1]), default=0)
 
     def _without_boundaries(self, begun: bool) -> Experience:
         """Return what a strategy is told about an experience whose boundaries it must not know.
@@ -323,7 +345,7 @@ class Trainer:
             output = partial(self._teacher_output, old)
             self.training_set.teacher_outputs = self.training_set.map_images(output)
             if self.recipe.schedule == "plateau":
-                self.validation_set.teacher_outputs = self.validation_set.map_images(output)
+                self._validation.teacher_outputs = self._validation.map_images(output)
             self.costs.teacher_bytes = self.training_set.teacher_outputs.nbytes
             self.costs.teacher = "recorded"
         self.costs.teacher_seconds = time.perf_counter() - began
@@ -351,7 +373,8 @@ class Trainer:
         self.timer.enter("strategy")
         self.model.freeze(self.acting.frozen(self.model, self.told, epoch))
         self.timer.enter("data")
-        if not self.model.trunk_is_frozen or self.recipe.augmentation.active:
+        # An online teacher is a whole network, which takes images.
+        if not self.model.trunk_is_frozen or self.recipe.augmentation.active or self._teacher is not None:
             self.training_set.features = None
         elif self.training_set.features is None:
             self.training_set.features = self.training_set.map_images(self._features)
@@ -371,7 +394,7 @@ class Trainer:
         """Set the next epoch's rate if the schedule follows the validation loss; return whether the experience ends."""
         if (loss := self.losses.mean(self.costs)) is not None:
             self.costs.epochs.append(Epoch(loss, rate_of(self.optimizer)))
-        if self._plateau is None:
+        if self._plateau is None or epoch < self._plateau_from:
             return False
         rate = self._plateau.after_epoch(self._validation_loss(), self.trained)
         if rate is None or epoch + 1 == self.epochs:
@@ -476,7 +499,7 @@ class Trainer:
         total = 0.0
         self.trained.eval()
         with torch.no_grad(), randomness_untouched():
-            for x, y, rows, teacher_outputs in self.validation_set.in_order(self.recipe.batch_size):
+            for x, y, rows, teacher_outputs in self._validation.in_order(self.recipe.batch_size):
                 if self._teacher is not None:
                     teacher_outputs = self._teacher_output(self._teacher, x)
                 batch = Batch(x, y, rows, x, teacher_outputs, self.model, self.where)
@@ -484,7 +507,7 @@ class Trainer:
                     batch.logits = self.model(x).float()
                 total += float(self.acting.validation_loss(batch)) * len(y)
         self.trained.train()
-        return total / len(self.validation_set)
+        return total / len(self._validation)
 
     @torch.no_grad()
     def validation_accuracy(self) -> float:

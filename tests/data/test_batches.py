@@ -79,6 +79,15 @@ def test_brightness_multiplies_an_image_by_one_factor_within_its_range() -> None
     assert abs(drawn.mean() - 1) < 0.075  # five standard deviations: 1 / √12 / √400
 
 
+def test_a_changed_image_with_one_channel_is_given_as_many_as_the_network_takes() -> None:
+    images = torch.full((4, 2, 2, 1), 100, dtype=torch.uint8)
+    scaling = Scaling("unit", (0.5,) * 3, (0.2,) * 3, torch.device("cpu"), channels=3)
+    changed = augment(images, Augmentation(brightness=0.5), generator())
+    kept = changed.clone()
+    torch.testing.assert_close(scaling(changed), (kept / 255).expand(-1, -1, -1, 3).permute(0, 3, 1, 2))
+    assert torch.equal(changed, kept)
+
+
 def test_brightness_is_clipped_at_white() -> None:
     changed = augment(torch.full((100, 2, 2, 1), 200, dtype=torch.uint8), Augmentation(brightness=0.9), generator())
     assert changed.max() == 255

@@ -84,6 +84,14 @@ def test_one_class_at_a_time_is_learned_and_the_old_ones_are_kept() -> None:
     assert min(sum(right[:3]) / 3, sum(right[3:]) / 3) > 0.8
 
 
+def test_a_single_old_class_gives_each_new_one_a_row_of_its_own() -> None:
+    """With one old row w, ρ would be 0, and all new rows w. Its length 5 takes the place of ρ."""
+    weight, _ = builtin("imprint").rows(
+        torch.tensor([[3.0, 4.0]]), torch.zeros(1), [torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0]])]
+    )
+    torch.testing.assert_close(weight, torch.tensor([[3 + 0.5 * 5, 4.0], [3.0, 4 + 0.5 * 5]]))
+
+
 def test_an_image_is_answered_as_before_or_with_a_new_class() -> None:
     run = SmallRun(builtin("imprint"), RECIPE, colours(classes=6), SIZES).learn()
     x = run.scaling(run.images.pixels)

@@ -232,6 +232,9 @@ def test_experiences_have_equal_shares_of_which_older_ones_keep_the_first() -> N
         assert all(kept[i][:share] == kept_rows(memory)[i * share : (i + 1) * share] for i in range(index))
         kept.append(kept_rows(memory)[index * share :])
         assert len(set(kept[-1])) == share
+    memory.capacity = 2
+    with pytest.raises(UsageError, match="a memory of 2 exemplars has none for each of the 3 experiences so far"):
+        memory.share_among_experiences(Experience(2, SIZES, samples=Images()))
 
 
 # -- whole runs -------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import torch
 from small_runs import SmallRun, colours, same
 from torch import Tensor, nn
 
+import clbench
 from clbench.base.batch import Batch
 from clbench.base.config import NoConfig
 from clbench.base.experience import Experience
@@ -301,3 +302,48 @@ def test_the_training_data_can_be_read_before_an_experience() -> None:
     run = run_of(Reading(NoConfig()))
     run.learn()
     assert read == [len(run.rows(index)) for index in range(3)]
+
+
+MODES = '''"""Modes: a module of its own, batch normalisation, which must not learn from test images.
+
+    L = CE(softmax(head(BN(φ))), y)
+
+Source: the tests.
+Variant: none.
+"""
+
+from torch import nn
+
+import clbench
+from clbench import losses
+
+
+class Modes(clbench.Strategy):
+    def start(self, model):
+        self.norm = nn.BatchNorm1d(model.head.features)
+
+    def trained_modules(self):
+        return (self.norm,)
+
+    def loss(self, batch):
+        return losses.cross_entropy(batch.model.head(self.norm(batch.features)), batch.y)
+
+    def predict(self, model, x, experience):
+        return model.head(self.norm(model.blocks(x)))
+'''
+
+
+@pytest.mark.slow
+def test_an_evaluation_within_an_experience_leaves_the_strategys_own_modules_as_they_were(
+    tmp_path: Path, data: Path
+) -> None:
+    (tmp_path / "modes.py").write_text(MODES)
+    found = []
+    for every in (0, 10):
+        values = {"recipe.drop_last": True, "stream.evaluate_every": every}
+        out = tmp_path / str(every)
+        (run,) = clbench.run(
+            tmp_path / "modes.py", "splitdigits", stream="online", set=values, seeds=1, out=out, data=data
+        )
+        found.append((run.result.audit, run.result.counts))
+    assert found[0] == found[1]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_runs import SmallRun, builtin, colours, same
+from small_runs import SmallRun, builtin, colours, digits, same
 
 import clbench
 from clbench.base.recipe import Overrides, Recipe
@@ -139,10 +141,42 @@ def test_an_experience_under_a_plateau_ends_early_with_the_best_weights_that_it_
             assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
-def test_a_plateau_needs_validation_data() -> None:
+@pytest.mark.parametrize("method", ["lwf", "lwf_dialects"])
+def test_validation_losses_of_a_warm_up_which_has_another_loss_do_not_count(method: str) -> None:
+    """Cross-entropy alone, in the warm-up, is lower than with the distillation, whatever is learned afterwards."""
+    recipe = Recipe(
+        schedule="plateau", lr=0.05, momentum=0.9, divisor=3, patience=3, lr_min=0.001, validation=0.2, epochs=12
+    )
+    run = SmallRun(builtin(method, warmup_epochs=2), replace(recipe, batch_size=16), digits(400), (4, 3, 3)).learn()
+    assert all(len(costs.epochs) > 3 for costs in run.experience_costs)
+    assert not any(same(one.blocks, other.blocks) for one, other in itertools.pairwise(run.models))
+
+
+def test_joint_training_is_validated_on_all_classes_that_it_trains_on() -> None:
+    recipe = Recipe(schedule="plateau", lr=0.05, validation=0.25, epochs=3, batch_size=16)
+    validated: dict[int, set[int]] = {}
+
+    class Watching(builtin("joint").__class__):  # type: ignore[misc]
+        def validation_loss(self, batch: clbench.Batch) -> torch.Tensor:
+            validated.setdefault(batch.experience.index, set()).update(batch.y.tolist())
+            return super().validation_loss(batch)
+
+    SmallRun(Watching(builtin("joint").config), recipe, colours(classes=6), (2, 2, 2)).learn()
+    assert validated[1] == {0, 1, 2, 3}
+    assert validated[2] == {0, 1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (Recipe(schedule="plateau"), "validation > 0"),
+        (Recipe(schedule="plateau", validation=0.1, warmup_epochs=1), "which a warm-up of the learning rate prevents"),
+    ],
+)
+def test_a_plateau_needs_validation_data_and_no_warm_up_of_the_rate(recipe: Recipe, message: str) -> None:
     plugin = select("scenario", str(builtin_folder("scenario") / "splitmnist.py"))
-    odd = type("Odd", (load(plugin),), {"recipes": {"odd": Recipe(schedule="plateau")}})
-    with pytest.raises(UsageError, match="validation > 0"):
+    odd = type("Odd", (load(plugin),), {"recipes": {"odd": recipe}})
+    with pytest.raises(UsageError, match=message):
         protocol(plugin, odd)
 
 
@@ -226,3 +260,10 @@ def test_the_order_of_1993_is_the_one_that_this_literature_shares() -> None:
     order = [int(c) for c in recipes["survey2024"].class_order.split(",")]
     assert order == np.random.RandomState(1993).permutation(100).tolist()
     assert recipes["masana2020"].class_order == recipes["survey2024"].class_order
+
+
+@pytest.mark.parametrize(("iterations", "per_batch"), [(5, 2), (7, 3), (6, 3)])
+def test_there_are_as_many_steps_as_iterations_also_with_several_steps_a_batch(iterations: int, per_batch: int) -> None:
+    recipe = Recipe(iterations=iterations, steps_per_batch=per_batch, batch_size=16)
+    run = SmallRun(builtin("naive"), recipe, colours(classes=4), (2, 2)).learn()
+    assert [costs.gradient_steps for costs in run.experience_costs] == [iterations, iterations]
