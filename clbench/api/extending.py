@@ -23,6 +23,7 @@ from clbench.extension import extending, first_network, first_network_planning, 
 from clbench.extension.around import Around
 from clbench.extension.folder import REPORT, read_result
 from clbench.extension.given import lineage_of
+from clbench.extension.judging import USUAL
 from clbench.extension.requests import ExtendRequest, TrainRequest
 from clbench.extension.wording import lineage_in_lines, reasons_in_lines
 from clbench.plugins.discovery import Plugin
@@ -39,10 +40,6 @@ from clbench.trackers.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     import pandas as pd
-
-DEFAULT_STRATEGIES = ("ncm", "imprint")
-"""The strategies that extend a network by default: the first whose statistics are kept with the network, otherwise the
-last; the measurements are in docs/extend.md and docs/extend-one-class.md."""
 
 FIRST_STRATEGY = "naive"
 """The strategy that trains a first network, when there is nothing to remember yet."""
@@ -141,7 +138,7 @@ def train(
 
 
 def extend(
-    source: str | Path | None = None,
+    source: str | Path | Extended | None = None,
     images: str | Path | None = None,
     *,
     out: str | Path,
@@ -174,6 +171,8 @@ def extend(
     if images is None:
         raise UsageError("images, the folder of the new classes, must be given")
     given = {name: value for name, value in locals().items() if name != "source"}  # the others are all options
+    if isinstance(source, Extended):
+        source = source.folder
     request = ExtendRequest.from_python(given, source=None if source is None else Path(from_home(source)))
     with as_keyboard_interrupt():
         extend_request(request, Terminal(file=sys.stderr))
@@ -193,7 +192,7 @@ def train_request(request: TrainRequest, console: Console) -> ExtensionResult:
 def extend_request(request: ExtendRequest, console: Console) -> ExtensionResult:
     """Extend a network, with progress on `console`."""
     with _around(request, console) as around:
-        return extending.extend(request, DEFAULT_STRATEGIES, around)
+        return extending.extend(request, USUAL, around)
 
 
 @contextlib.contextmanager
@@ -269,7 +268,7 @@ def plan_training(request: TrainRequest) -> dict[str, Any]:
 def plan_extension(request: ExtendRequest) -> dict[str, Any]:
     """Check the request and describe what `extend` would do; nothing is trained or written."""
     notes: list[str] = []
-    what = planning.plan(request, DEFAULT_STRATEGIES, _into(notes))
+    what = planning.plan(request, USUAL, _into(notes))
     usable = [each for each in what.tried if each.prospect.refusal is None]
     without = [each.spec.selector for each in usable if not each.prospect.takes_steps]
     recipe = f"{what.recipe.name}, {what.recipe.config.length}"

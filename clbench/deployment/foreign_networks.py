@@ -81,12 +81,14 @@ def foreign_network(given: Foreign) -> tuple[TrainedNetwork, list[str]]:
     Raises UsageError, DataError and PluginError if code, weights and classes do not fit together.
     """
     source = network_source(given.network, "file")
-    shape, mean, std, assumed = _expected_input(given, source)
+    stored = read_weights(given.weights)
+    shape, mean, std, assumed = _expected_input(given, source, stored)
     if given.head is not None:
         source = source.with_head(given.head)
     trunk, features, head = source.trunk(shape, given.config, 0, "architecture")
     module = own_module(trunk)
-    values = without_prefix(read_weights(given.weights), module.state_dict())
+    values = without_prefix(stored, module.state_dict())
+    _check_finite(values, given.weights)
     names = read_classes(given.classes)
     rows, head_name = _head_rows(values, module, features, given, head, len(names))
     what = f"the weights in {given.weights}"
@@ -105,6 +107,7 @@ def foreign_network(given: Foreign) -> tuple[TrainedNetwork, list[str]]:
         origin=None,
         network=spec,
         network_seed=0,
+        head=given.head,
         setting="class_incremental",
         classes=names,
         experiences=(len(names),),
@@ -175,7 +178,7 @@ def _in_order(listed: Mapping[str, Any], path: Path) -> list[Any]:
 
 
 def _expected_input(
-    given: Foreign, source: NetworkSource
+    given: Foreign, source: NetworkSource, weights: Mapping[str, Tensor]
 ) -> tuple[tuple[int, int, int], tuple[float, ...], tuple[float, ...], list[str]]:
     """Return the shape (height, width, channels) of the images, their mean and standard deviation, and assumptions."""
     traits, assumed = source.traits, []
@@ -183,7 +186,8 @@ def _expected_input(
     if size is None:
         size = _SIZE
         assumed.append(f"images of {size} px (--size)")
-    channels = given.channels or traits.channels or len(given.mean or traits.mean or (0, 0, 0))
+    listed = given.mean or traits.mean or (0, 0, 0)
+    channels = given.channels or traits.channels or (len(listed) if len(listed) > 1 else _channels_of(weights))
     mean, std = _statistics(given, traits, channels, source.name, assumed)
     for name, values in (("--mean", mean), ("--std", std)):
         if len(values) != channels:
@@ -193,13 +197,26 @@ def _expected_input(
     return (size, size, channels), mean, std, assumed
 
 
+def _channels_of(weights: Mapping[str, Tensor]) -> int:
+    """Return the channels that the first convolution takes; 1 if there is none, or it takes neither 1 nor 3."""
+    first = next((value for value in weights.values() if value.dim() == 4), None)
+    return 3 if first is not None and first.shape[1] == 3 else 1
+
+
+def _check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
+    for name, value in weights.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise DataError(f"{name} in {path} has NaN or infinite values")
+
+
 def _statistics(
     given: Foreign, traits: NetworkTraits, channels: int, name: str, assumed: list[str]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if (given.mean is None) != (given.std is None):
         raise UsageError("give both --mean and --std, or neither", "For unchanged pixels in 0..1: --mean 0 --std 1")
     if given.mean is not None and given.std is not None:
-        return given.mean, given.std
+        mean, std = (values * channels if len(values) == 1 else values for values in (given.mean, given.std))
+        return mean, std
     if traits.mean is not None and traits.std is not None:
         return traits.mean, traits.std
     if libraries.is_librarys(name) and channels == 3:
@@ -221,6 +238,13 @@ def _head_rows(
     ]
     wanted = given.head or (head if head in candidates else None)
     found = [name for name in candidates if wanted is None or name == wanted]
+    named = values.get(f"{given.head}.weight")
+    if not found and named is not None and named.dim() != 2:
+        raise UsageError(
+            f"--head {given.head} is no linear layer: its weight has the shape {tuple(named.shape)}, not (classes, "
+            "features)",
+            "Only networks that end with an nn.Linear can be extended.",
+        )
     if not found and given.head is not None:
         fitting = [
             name.removesuffix(".weight") for name, value in values.items() if value.dim() == 2 and len(value) == classes
@@ -229,6 +253,12 @@ def _head_rows(
             f"--head {given.head} is not the head: without it the network outputs {features} values per image, which "
             "does not match its inputs",
             f"{given.classes} names {classes} classes. Layers with as many outputs: {', '.join(fitting) or 'none'}.",
+        )
+    if not found and head is None and features == classes:
+        raise DataError(
+            f"the output of {given.network} is not that of a linear layer: its forward does something with it, such as "
+            "a scaling or a ReLU, or the network ends with another layer",
+            "Let its forward return the output of an nn.Linear as it is. If it does (as with .float()): --head NAME.",
         )
     if len(found) != 1:
         two_dimensional = [name for name, value in values.items() if value.dim() == 2]
@@ -245,6 +275,4 @@ def _head_rows(
             f"{given.weights} has a head with {len(weight)} outputs, but {given.classes} names {classes} classes",
             "--classes needs a name for each output, in their order.",
         )
-    if not bool(weight.isfinite().all() and bias.isfinite().all()):
-        raise DataError(f"the head in {given.weights} has NaN or infinite values")
     return linear_layer(weight, bias), name

@@ -144,6 +144,8 @@ def _built(record: NetworkRecord, tensors: dict[str, Tensor], source: NetworkSou
     """Return the network in evaluation mode. Raises DataError and PluginError if record and tensors do not fit."""
     expected = record.input
     shape = (expected.height, expected.width, expected.channels)
+    if record.head is not None:
+        source = source.with_head(record.head)
     trunk, features, head = source.trunk(shape, record.network.config, record.network_seed, "architecture")
     module = own_module(trunk)
     module.load_state_dict(fitted(_part(tensors, "trunk"), module, None, "the stored tensors"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clbench.base.events import Listener
+from clbench.base.events import Listener, Note
 from clbench.data.datasets import data_folder
 from clbench.data.image_folders import ImageFolder, find_images, hold_out
 from clbench.errors import UsageError
@@ -74,6 +74,13 @@ def plan(request: TrainRequest, strategy: str, notify: Listener) -> Plan:
     shape = ImageShape(height=size, width=size, channels=3, fit=request.fit)
     machine = machine_for(request.device, request.threads_at(size))
     network, file = choose_network(request.network, wanted, (size, size, 3), data_folder(request.data))
+    if network.size is not None and network.size > size:
+        notify(
+            Note(
+                f"images become {size} px, and the network enlarges them to {network.size} px, at which it works "
+                f"(--set network.size={size} has it work at {size} px)"
+            )
+        )
     seeds = run_seeds(request.seed)
     asked_for = [each for each in prepared if each.strategy.statistics is None]
     if asked_for:

@@ -19,6 +19,10 @@ Answers = npt.NDArray[np.int64]
 MOST_CHANGED = 200
 """Most images with a changed prediction that are listed."""
 
+USUAL = ("ncm", "imprint")
+"""The strategies that extend a network by default: the first whose statistics are kept with the network, otherwise the
+last; the measurements are in docs/extend.md and docs/extend-one-class.md."""
+
 LEAST_AGREEMENT = 0.95
 """Share of predictions that must stay the same for a strategy to be chosen by its accuracy on the new classes."""
 
@@ -133,6 +137,14 @@ def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
     """Return the candidate that is kept, and the rule that chose it, in words. Among equals it is the first."""
     if len(candidates) == 1:
         return candidates[0], "the only strategy that was tried"
+    seen = any(
+        each.old_accuracy is not None or (each.on_unlabelled and each.on_unlabelled.images) for each in candidates
+    )
+    usual = [each for name in USUAL for each in candidates if each.strategy.name == name]
+    if not seen and usual:
+        return usual[0], (
+            "the usual one, since new images alone do not show what is forgotten (--old-test or --unlabelled would)"
+        )
     agreeing = [each for each in candidates if _share(each) >= LEAST_AGREEMENT]
     if all(each.old_accuracy is not None and each.new_accuracy is not None for each in candidates):
         eligible, value = list(candidates), _both

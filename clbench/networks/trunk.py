@@ -64,6 +64,7 @@ def as_trunk(module: nn.Module, shape: tuple[int, int, int], traits: NetworkTrai
     not return (n, features).
     """
     head = _head(module, shape) if traits.head == "last" else traits.head
+    whole = _probe_if_whole(module, shape) if traits.head not in (None, "last") else None
     layer = _cut(module, head) if head is not None else None
     try:
         features = _features(module, shape)
@@ -72,6 +73,8 @@ def as_trunk(module: nn.Module, shape: tuple[int, int, int], traits: NetworkTrai
             raise
         _put(module, head, layer)
         raise _as_wrong_head(error, module, shape, head) from None
+    if whole is not None and isinstance(layer, nn.Linear):
+        _check_last(module, shape, layer, whole, str(head))
     if isinstance(module, nn.Sequential):
         return module, features, head
     blocks = list(traits.blocks(module)) if traits.blocks else _parts(module)
@@ -155,6 +158,29 @@ def _as_wrong_head(error: PluginError, module: nn.Module, shape: tuple[int, int,
     if last in (None, head):
         return error
     return PluginError(f"the network does not work without '{head}', which is not its head", f"Its head is '{last}'.")
+
+
+def _probe_if_whole(module: nn.Module, shape: tuple[int, int, int]) -> Tensor | None:
+    """Return what `_probe` does; None for a module that works only without its head."""
+    try:
+        return _probe(module, shape)
+    except PluginError:
+        return None
+
+
+def _check_last(module: nn.Module, shape: tuple[int, int, int], layer: nn.Linear, whole: Tensor, head: str) -> None:
+    """Raise PluginError if the `whole` output of a module is not that of the layer that was cut off as its head."""
+    features = _probe(module, shape)
+    if features.shape[1] != layer.in_features:
+        return  # which is an error of its own, said with the weights
+    with torch.no_grad():
+        own = layer(features.to(layer.weight.dtype)).to(whole.dtype)
+    if whole.shape != own.shape or not torch.allclose(whole, own, rtol=1e-3, atol=1e-4):
+        raise PluginError(
+            f"the network's output is not that of '{head}': its forward does something else with it, such as a softmax "
+            "or a scaling, which would be applied to the features instead",
+            f"Let its forward return the output of '{head}' as it is.",
+        )
 
 
 def _is_softmax(output: Tensor) -> bool:

@@ -178,6 +178,9 @@ class NetworkRecord(Record):
     network_seed: int
     """Seed of what the architecture draws at random and stores in no tensor."""
 
+    head: Annotated[str | None, OMIT_DEFAULT] = None
+    """The layer that the classifier replaces, by its name in the module, if the user named it (`--head`)."""
+
     setting: Setting
     """The setting in which it was trained. class_incremental: scores of all classes can be compared. task_incremental:
     only those of one experience. domain_incremental: all experiences share the outputs."""

@@ -104,6 +104,15 @@ def test_without_them_the_best_on_new_classes_of_those_that_agree():
     assert best.strategy.name == "b" and "unlabelled images" in rule
 
 
+def test_new_images_alone_do_not_decide_since_a_new_class_may_have_taken_the_old_images():
+    tried = [candidate(name, new=right) for name, right in (("l2", 10), ("imprint", 7), ("naive", 10))]
+    on_new = Agreement(images=10, same=0, among_old=10, taken_by_new=10)
+    tried = [each.model_copy(update={"on_new": on_new}) for each in tried]
+    best, rule = judging.choose(tried)
+    assert best.strategy.name == "imprint" and rule.startswith("the usual one, since new images alone do not show")
+    assert judging.choose([tried[0], tried[2]])[0].strategy.name == "l2"
+
+
 def test_if_none_agrees_the_one_that_agrees_most():
     best, rule = judging.choose([candidate("a", new=10, agrees=60), candidate("b", new=1, agrees=80)])
     assert best.strategy.name == "b" and "none reaches 95 %" in rule

@@ -14,7 +14,7 @@ from torch import nn
 
 import clbench
 from clbench.deployment.foreign_networks import Foreign, foreign_network, read_classes
-from clbench.errors import DataError, UsageError
+from clbench.errors import DataError, PluginError, UsageError
 
 OWN = '''
 """A network of somebody's own."""
@@ -199,7 +199,88 @@ def test_weights_of_another_network_are_refused(elsewhere, tmp_path):
 def test_the_mean_needs_a_value_for_each_channel(elsewhere):
     folder, _ = elsewhere
     with pytest.raises(UsageError, match="--mean must have a value for each of the 3 channels"):
-        foreign_network(given(folder, mean=(0.5,), std=(0.5,)))
+        foreign_network(given(folder, mean=(0.5, 0.5), std=(0.5, 0.5)))
+
+
+def test_a_single_mean_and_deviation_are_those_of_every_channel(elsewhere, tmp_path):
+    folder, _ = elsewhere
+    network, _ = foreign_network(given(folder, mean=(0.2,), std=(0.5,)))
+    assert (network.record.input.mean, network.record.input.std) == ((0.2,) * 3, (0.5,) * 3)
+    torch.manual_seed(0)
+    for channels in (1, 3):  # nothing but the first convolution says how many there are
+        module = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        code = f"nn.Conv2d({channels}, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)"
+        (tmp_path / "small.py").write_text(f"from torch import nn\ndef small():\n    return nn.Sequential({code})\n")
+        (tmp_path / "classes.txt").write_text("a\nb\n")
+        torch.save(module.state_dict(), tmp_path / "small.pt")
+        files = str(tmp_path / "small.py"), tmp_path / "small.pt", tmp_path / "classes.txt"
+        network, _ = foreign_network(Foreign(*files, size=8, mean=(0.0,), std=(1.0,)))
+        assert network.record.input.channels == channels
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(elsewhere, tmp_path):
+    folder, module = elsewhere
+    broken = {name: value.clone() for name, value in module.state_dict().items()}
+    broken["body.1.bias"][3] = float("nan")
+    torch.save(broken, tmp_path / "broken.pt")
+    with pytest.raises(DataError, match=r"body\.1\.bias in .*broken\.pt has NaN or infinite values"):
+        foreign_network(Foreign(str(folder / "mine.py"), tmp_path / "broken.pt", folder / "classes.txt", size=16))
+
+
+PROCESSED = """
+from torch import nn
+
+
+class mine(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(16 * 16 * 3, 32), nn.ReLU())
+        self.classifier = nn.Linear(32, 7)
+
+    def forward(self, x):
+        return self.classifier(self.body(x)){}
+"""
+
+
+@pytest.mark.slow
+def test_a_head_that_had_to_be_named_is_found_again(elsewhere, photos, tmp_path):
+    """What `.float().clone()` returns is no longer the layer's own tensor, so that the layer is not recognized."""
+    folder, module = elsewhere
+    (tmp_path / "mine.py").write_text(PROCESSED.format(".float().clone()"))
+    rest = {"size": 16, "mean": [0.2] * 3, "std": [0.5] * 3, "threads": 1}
+    files = {"network": tmp_path / "mine.py", "weights": folder / "weights.pt", "classes": folder / "classes.txt"}
+    with pytest.raises(DataError, match="is not that of a linear layer"):
+        clbench.extend(images=photos.one, out=tmp_path / "out", **files, **rest)
+    one = clbench.extend(images=photos.one, head="classifier", out=tmp_path / "out", **files, **rest)
+    x, _ = loaded(photos.base_test)
+    with torch.no_grad():
+        assert torch.allclose(one.network()(x)[:, :7], module(x), atol=1e-4)
+    two = clbench.extend(
+        one, photos.three, also_old=True, network=tmp_path / "mine.py", out=tmp_path / "two", threads=1
+    )
+    assert two.network().classes == (*NAMES, "digit-7", "digit-8", "digit-9")
+
+
+@pytest.mark.parametrize("processing", [".log_softmax(1)", ".softmax(1)", " * 4", ".relu()"])
+def test_a_named_head_whose_output_is_processed_is_refused(elsewhere, tmp_path, processing):
+    folder, _ = elsewhere
+    (tmp_path / "mine.py").write_text(PROCESSED.format(processing))
+    files = str(tmp_path / "mine.py"), folder / "weights.pt", folder / "classes.txt"
+    with pytest.raises(PluginError, match="the network's output is not that of 'classifier'"):
+        foreign_network(Foreign(*files, head="classifier", size=16))
+
+
+def test_a_head_that_is_no_linear_layer_is_refused_as_such(tmp_path):
+    code = "nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 2, 1), nn.Flatten()"
+    (tmp_path / "small.py").write_text(f"from torch import nn\ndef small():\n    return nn.Sequential({code})\n")
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 2, 1), nn.Flatten())
+    torch.save(module.state_dict(), tmp_path / "small.pt")
+    files = str(tmp_path / "small.py"), tmp_path / "small.pt", tmp_path / "classes.txt"
+    with pytest.raises(DataError, match="is not that of a linear layer"):
+        foreign_network(Foreign(*files, size=8))
+    with pytest.raises(UsageError, match=r"--head 2 is no linear layer: its weight has the shape \(2, 4, 1, 1\)"):
+        foreign_network(Foreign(*files, size=8, head="2"))
 
 
 @pytest.mark.parametrize(
