@@ -16,7 +16,7 @@ class RotatedMNIST(clbench.Scenario):
         "quick": clbench.Recipe(network="mlp", optimizer="sgd", lr=0.1, batch_size=128, epochs=1),
         "standard": clbench.Recipe(network="mlp", optimizer="sgd", lr=0.1, batch_size=128, epochs=10),
         # Buzzega et al. 2020 (arXiv 2004.07211), by the first commit of its code: 20 angles from 0 to 180 degrees, here
-        # whole ones; the rest as on permuted MNIST.
+        # whole ones that differ; the rest as on permuted MNIST.
         "der2020": clbench.Recipe(
             network="mlp",
             network_config={"units": 100},

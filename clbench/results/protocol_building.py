@@ -14,7 +14,7 @@ from clbench.base.scenario import Scenario
 from clbench.errors import PluginError, UsageError
 from clbench.plugins.discovery import Plugin
 from clbench.streams.image_domains import Domains
-from clbench.streams.kinds import name_of, stream_kind
+from clbench.streams.kinds import name_of, replaced_by, stream_kind
 from clbench.streams.splits import as_text
 from clbench.streams.stream_kind import StreamKind
 from clbench.system.suggestions import did_you_mean
@@ -95,7 +95,11 @@ def protocol(
     in_setting = chosen.in_setting(trained_in)
     if in_setting != chosen and "head_parameters" in differing:
         raise UsageError("recipe.head_parameters has no effect here: it needs setting task")
-    own = {name: _as_text(plugin, scenario, name) for name in ("split", "class_order")}
+    own = {"split": "1"} | {
+        name: _as_text(plugin, scenario, name)
+        for name in ("split", "class_order")
+        if kind.takes_split or name != "split"
+    }
     prescribed = own["class_order"] if chosen.class_order == "scenario" else chosen.class_order
     return Protocol(
         plugin,
@@ -170,7 +174,11 @@ def _stream(
     """
     own = {**scenario.stream_options, **prescribed}
     usual = stream_kind(scenario.stream, own)
-    kind = stream_kind(name or scenario.stream, {**({} if name else own), **options})
+    instead = {other: key for key in options for other in replaced_by(name or scenario.stream, key)}
+    if given := sorted(instead.keys() & options.keys()):
+        raise UsageError(f"stream.{given[0]} has no effect, since stream.{instead[given[0]]} is given")
+    inherited = {} if name else {key: value for key, value in own.items() if key not in instead}
+    kind = stream_kind(name or scenario.stream, {**inherited, **options})
     if kind == usual:
         return kind, {}
     if isinstance(usual, Domains) and not isinstance(kind, type(usual)):

@@ -28,6 +28,7 @@ from clbench.results.run_spec import (
     StrategySpec,
     StreamSpec,
 )
+from clbench.streams.image_domains import Domains
 from clbench.streams.kinds import name_of
 from clbench.streams.splits import class_order, domain_order, parse_split
 from clbench.streams.stream_kind import StreamKind
@@ -176,6 +177,15 @@ class SpecBuilder:
         """
         self._what, self._data, self._machine, self._held_out = what, data, machine, held_out
         self._network = network or NetworkSpec(name=what.recipe.network)
+        if data.domains and isinstance(what.stream, Domains):
+            raise UsageError(
+                f"{data.name} has domains of its own, which the stream {name_of(what.stream)} would not keep apart"
+            )
+        if self._network.weights is not None and "initialization" in what.changes:
+            raise UsageError(
+                f"recipe.initialization has no effect here: {self._network.name} has its weights already",
+                "Add --weights none.",
+            )
         self._recipe = _recipe_spec(what)
         self._strategies: dict[int, tuple[Method, StrategySpec]] = {}
         self._scenarios: dict[int, tuple[ScenarioSpec, Seeds]] = {}

@@ -30,7 +30,7 @@ from clbench.runs.parallelism import check_threads, jobs_from
 from clbench.runs.preflight import check_protocol, check_strategy, unlearnable_classes
 from clbench.runs.request import Request
 from clbench.runs.scenario_images import with_images
-from clbench.runs.selection import Chosen, choose_strategies, load_class, select_scenarios
+from clbench.runs.selection import ALL, Chosen, choose_strategies, load_class, select_scenarios
 from clbench.system import gc_freeze
 from clbench.system.suggestions import did_you_mean
 from clbench.trackers.registry import tracked
@@ -160,8 +160,19 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
             notify(Note(text))
         builder = SpecBuilder(protocol, info, machine, request.held_out, network)
         tunings = [method.search() if request.tune == "chf" else request.tuning for method in methods]
+        if list(request.strategy) == [ALL]:
+            refused = _refused(builder, methods, tunings, request.seeds[0], shape, folder, file)
+            if len(refused) == len(methods):
+                raise next(iter(refused.values()))
+            if refused:
+                share = f"{len(refused)} of {len(methods)} strategies"
+                names = ", ".join(refused)
+                notify(Note(f"{share} cannot learn this stream and are left out: {names} (-s NAME says why)"))
+            of_method = [pair for pair in zip(methods, tunings, strict=True) if pair[0].plugin.name not in refused]
+        else:
+            of_method = list(zip(methods, tunings, strict=True))
         for seed in request.seeds:
-            for method, tuning in zip(methods, tunings, strict=True):
+            for method, tuning in of_method:
                 spec = builder.build(method, seed, tuning)
                 planned.append(Planned(spec, method.plugin, file, keep, track))
                 if info.sha256:
@@ -171,6 +182,25 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
                     if text := unlearnable_classes(spec, method.plugin, method.strategy):
                         notify(Note(text))
     return planned
+
+
+def _refused(
+    builder: SpecBuilder,
+    methods: Sequence[Method],
+    tunings: Sequence[Any],
+    seed: int,
+    shape: tuple[int, int, int],
+    folder: Path,
+    file: Path | None,
+) -> dict[str, UsageError]:
+    """Return why some strategies cannot be run under a protocol, by name."""
+    refused = {}
+    for method, tuning in zip(methods, tunings, strict=True):
+        try:
+            check_strategy(builder.build(method, seed, tuning), method.strategy, shape, folder, file)
+        except UsageError as error:
+            refused[method.plugin.name] = error
+    return refused
 
 
 def _scenarios(request: Request, folder: Path, notify: Listener, bring: bool) -> list[Plugin]:

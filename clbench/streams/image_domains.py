@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge, Le
@@ -53,7 +54,8 @@ class Permuted(Domains):
 class Rotated(Domains):
     """Images rotated (Lopez-Paz & Ranzato 2017, arXiv 1706.08840): an angle is drawn for each experience.
 
-    Angles and rotated images are those of Avalanche's RotatedMNIST for the same seed.
+    Angles and rotated images are those of Avalanche's RotatedMNIST for the same seed, whose angles may repeat; within
+    narrower bounds they are all different.
     """
 
     smallest_angle: Annotated[int, Ge(-180), Le(180), OMIT_DEFAULT] = -180
@@ -61,6 +63,8 @@ class Rotated(Domains):
 
     largest_angle: Annotated[int, Ge(-180), Le(180), OMIT_DEFAULT] = 180
     """Largest angle that can be drawn; degrees, counter-clockwise."""
+
+    replaces: ClassVar[Mapping[str, tuple[str, ...]]] = {"angles": ("experiences", "smallest_angle", "largest_angle")}
 
     angles: tuple[int, ...] = ()
     """Degrees, counter-clockwise, instead of drawn angles: 0,45,90; then there are as many experiences."""
@@ -73,6 +77,11 @@ class Rotated(Domains):
             raise UsageError(
                 f"stream.smallest_angle = {self.smallest_angle} is larger than stream.largest_angle ="
                 f" {self.largest_angle}"
+            )
+        elif self._narrowed and self.largest_angle - self.smallest_angle + 1 < self.experiences:
+            raise UsageError(
+                f"there are fewer whole angles from {self.smallest_angle} to {self.largest_angle} degrees than the"
+                f" {self.experiences} experiences"
             )
         return (sum(split),) * len(self._angles(0))
 
@@ -111,5 +120,11 @@ class Rotated(Domains):
         if self.angles:
             return self.angles
         drawing = np.random.RandomState(seed)
-        low, high = self.smallest_angle, self.largest_angle + 1
-        return tuple(int(drawing.randint(low, high)) for _ in range(self.experiences))
+        if self._narrowed:
+            possible = range(self.smallest_angle, self.largest_angle + 1)
+            return tuple(drawing.choice(possible, self.experiences, replace=False).tolist())
+        return tuple(int(drawing.randint(-180, 181)) for _ in range(self.experiences))
+
+    @property
+    def _narrowed(self) -> bool:
+        return (self.smallest_angle, self.largest_angle) != (type(self).smallest_angle, type(self).largest_angle)

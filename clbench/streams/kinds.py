@@ -40,6 +40,12 @@ def stream_kind(name: str, values: Mapping[str, Any]) -> StreamKind:
     return configure(KINDS[spelled], listed, "stream", "option")
 
 
+def replaced_by(name: str, option: str) -> tuple[str, ...]:
+    """Return the options of a kind of stream that have no effect if `option` is given."""
+    kind = KINDS.get(name.lower().replace("-", "_"))
+    return kind.replaces.get(option, ()) if kind is not None else ()
+
+
 def options_of(cls: type[StreamKind]) -> list[dict[str, str]]:
     """Return name, type, default and description of each option of a kind."""
     docs: dict[str, str] = {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt, Lt
 
 from clbench.base.config import config
+from clbench.errors import UsageError
 from clbench.streams.stream_kind import StreamKind
 
 if TYPE_CHECKING:
@@ -24,6 +26,15 @@ class NoisyLabels(StreamKind):
 
     share: Annotated[float, Gt(0), Lt(1)] = 0.2
     """Share of the training labels that are wrong."""
+
+    def check_images(self, images: Sequence[int], split: tuple[int, ...]) -> None:
+        """Raise UsageError if no experience has another class that a wrong label could be."""
+        if max(split) == 1:
+            raise UsageError(
+                "the stream noisy_labels changes no label here: each experience has one class, and a wrong label is "
+                "that of another class of the experience",
+                "Choose a --split with at least two classes in some experiences.",
+            )
 
     def labels(self, positions: Tensor, split: tuple[int, ...], seed: int) -> Tensor:
         """Return the positions with a share of them replaced; in an experience with one class they stay."""

@@ -6,7 +6,7 @@ in the class order, so that a kind needs to know neither the classes' names nor 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge
@@ -36,6 +36,9 @@ class StreamKind:
 
     classes_return: ClassVar[bool] = False
     """Whether samples of a class come in more than one experience."""
+
+    replaces: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """For an option, which other options have no effect if it is given."""
 
     samples: Annotated[int, Ge(0)] = 0
     """Training samples of each experience, drawn at random; 0 keeps all."""

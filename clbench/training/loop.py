@@ -143,6 +143,12 @@ class Trainer:
             prepare_head(self.model, self.recipe, self.where, self.seeds["model"])
             self.model.to(self.device)
         self.own_data, self.validation_set = self.data.divided(index, self.recipe)
+        if self.recipe.validation and not len(self.validation_set):
+            raise UsageError(
+                f"experience {index} has no sample to hold out for validation: none of its classes has enough",
+                "Merge it with others (--split), or leave out what needs validation data: --tune, or "
+                "recipe.validation.",
+            )
         plain = self.strategy.first_loss() if index == 0 and self.boundaries else None
         if plain and trains_itself(self.strategy):
             raise PluginError(f"{type(self.strategy).__name__} has both a first_loss and a training loop of its own")

@@ -255,9 +255,8 @@ def test_a_head_that_had_to_be_named_is_found_again(elsewhere, photos, tmp_path)
     x, _ = loaded(photos.base_test)
     with torch.no_grad():
         assert torch.allclose(one.network()(x)[:, :7], module(x), atol=1e-4)
-    two = clbench.extend(
-        one, photos.three, also_old=True, network=tmp_path / "mine.py", out=tmp_path / "two", threads=1
-    )
+    again = {"also_old": True, "strategy": "naive", "set": {"network.train": "head"}, "threads": 1}
+    two = clbench.extend(one, photos.three, network=tmp_path / "mine.py", out=tmp_path / "two", **again)
     assert two.network().classes == (*NAMES, "digit-7", "digit-8", "digit-9")
 
 

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 
 import clbench
 from clbench.cli.app import application
 from clbench.comparison.grouping import compare
+from clbench.errors import UsageError
+from clbench.plugins.networks import build
 from clbench.reporting.provenance import commands
 from clbench.results.run_spec import canonical
 from clbench.runs.grid import plan
@@ -101,3 +104,12 @@ def test_a_grid_searches_over_a_value_of_the_recipe(data: Path, tmp_path: Path) 
 def test_epochs_are_given_once(data: Path, tmp_path: Path) -> None:
     with pytest.raises(clbench.UsageError, match="are both given"):
         clbench.run("naive", "splitdigits", epochs=1, set={"recipe.epochs": 2}, out=tmp_path, data=data)
+
+
+def test_initial_weights_are_not_drawn_for_a_network_that_has_some(data: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    torch.save(build("mlp", (8, 8, 1), 0).blocks.state_dict(), weights)
+    changes = {"recipe.initialization": "xavier_uniform"}
+    request = Request(["naive"], ["splitdigits"], set=changes, weights=weights, data=data)
+    with pytest.raises(UsageError, match=r"recipe\.initialization has no effect here: mlp has its weights already"):
+        plan(request, lambda event: None)

@@ -252,6 +252,8 @@ def test_another_setting_has_an_output_for_each_class_of_each_domain(
     assert task.spec.scenario.setting == "task_incremental"
     with pytest.raises(UsageError, match="each of the 3 domains of pictures is an experience"):
         planned(pacs, split="2")
+    with pytest.raises(UsageError, match="pictures has domains of its own, which the stream permuted would not keep"):
+        planned(pacs, stream="permuted")
 
 
 def test_the_domains_share_outputs_and_predictions_stay_in_their_domain(pacs: Path, tmp_path: Path) -> None:

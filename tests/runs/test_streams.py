@@ -22,6 +22,8 @@ from clbench.data.datasets import describe
 from clbench.data.feature_entries import list_features
 from clbench.errors import UsageError
 from clbench.plugins.discovery import builtin_folder, select
+from clbench.runs.grid import plan
+from clbench.runs.request import Request
 from clbench.runs.selection import load_class
 from clbench.streams.kinds import stream_kind
 from clbench.streams.stream import open_stream
@@ -265,6 +267,12 @@ def test_without_boundaries_a_strategy_is_told_of_no_experience(tmp_path: Path, 
         ("naive", {"stream": "repetition", "set": {"stream.experiences": 5000}}, "more than the 1442 training images"),
         ("naive", {"stream": "data_incremental", "set": {"stream.experiences": 1000}}, "(147 at most)"),
         ("naive", {"stream": "blurry", "set": {"stream.minor": 0.01}}, "has 1 for the 4 experiences besides its own"),
+        ("naive", {"stream": "noisy_labels", "split": 10}, "noisy_labels changes no label here"),
+        (
+            "naive",
+            {"stream": "rotated", "set": {"stream.angles": "0,90", "stream.experiences": 10}},
+            "stream.experiences has no effect, since stream.angles is given",
+        ),
     ],
 )
 def test_what_a_stream_does_not_give_is_refused_before_training(
@@ -274,6 +282,51 @@ def test_what_a_stream_does_not_give_is_refused_before_training(
         run(tmp_path, data, what, **options)
     assert message in f"{refused.value.message}\n{refused.value.hint}"
     assert not list(tmp_path.glob("results/*/*/*"))
+
+
+def test_all_means_the_strategies_that_can_learn_the_stream_and_the_others_are_named(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    notes: list[Any] = []
+    planned = plan(Request(["all"], ["splitdigits"], stream="blurry", data=data), notes.append)
+    assert {run.plugin.name for run in planned} == {"derpp", "er", "er_ace", "joint", "mir", "naive"}
+    (note,) = [note.text for note in notes if "left out" in note.text]
+    assert "cannot learn this stream and are left out: acil, agem, " in note
+    with pytest.raises(UsageError, match="split"):  # what suits no strategy is said as it is
+        plan(Request(["all"], ["splitdigits"], split="99", data=data), notes.append)
+
+
+def test_angles_replace_what_a_recipe_says_of_the_drawn_ones(data: Path) -> None:
+    request = Request(["naive"], ["rotatedmnist"], recipe="der2020", set={"stream.angles": "0,45"}, data=data)
+    (planned,) = plan(request, lambda event: None, bring=False)
+    assert planned.spec.scenario.domains == ("0°", "45°")
+
+
+ROTATED = '''"""Rotated digits."""
+
+import clbench
+
+
+class Turned(clbench.Scenario):
+    dataset = "digits"
+    stream = "rotated"
+    stream_options = {"experiences": 3}
+    setting = "domain"
+    recipes = {"quick": clbench.Recipe(epochs=1)}
+'''
+
+
+def test_a_scenario_whose_stream_takes_no_split_needs_none(tmp_path: Path, data: Path) -> None:
+    (tmp_path / "turned.py").write_text(ROTATED)
+    (planned,) = plan(Request(["naive"], [str(tmp_path / "turned.py")], data=data), lambda event: None)
+    assert planned.spec.scenario.classes_per_experience == (10, 10, 10)
+
+
+def test_an_experience_that_leaves_nothing_to_validate_on_is_named(tmp_path: Path, data: Path) -> None:
+    values = {"recipe.validation": 0.1, "recipe.schedule": "plateau", "stream.samples": 1}
+    with pytest.raises(clbench.RunsFailed, match="experience 0 has no sample to hold out for validation"):
+        run(tmp_path, data, "naive", stream="noisy_labels", set=values, epochs=1)
 
 
 @pytest.mark.parametrize("stream", ["data_incremental", "repetition"])

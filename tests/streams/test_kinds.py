@@ -287,8 +287,11 @@ def test_rotation_by_a_right_angle_by_hand() -> None:
 
 
 def test_angles_are_drawn_between_the_smallest_and_the_largest() -> None:
-    kind = stream_kind("rotated", {"experiences": 200, "smallest_angle": 44, "largest_angle": 46})
-    assert set(kind.domains(0)) == {"44°", "45°", "46°"}
+    bounds = {"smallest_angle": 44, "largest_angle": 46}
+    drawn = {stream_kind("rotated", {"experiences": 3, **bounds}).domains(seed) for seed in range(50)}
+    assert {tuple(sorted(each)) for each in drawn} == {("44°", "45°", "46°")} and len(drawn) == 6
+    with pytest.raises(UsageError, match="fewer whole angles from 44 to 46 degrees than the 4 experiences"):
+        stream_kind("rotated", {"experiences": 4, **bounds}).new_classes((10,))
 
 
 @pytest.mark.parametrize(
