@@ -11,6 +11,7 @@ Files are hard links if the images are on the same disk.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import shutil
@@ -60,8 +61,11 @@ def lay_out(place: Path, files: Files, base: Sequence[str], steps: Sequence[Sequ
     if (place / "complete").exists():
         return photos
     shutil.rmtree(place, ignore_errors=True)
+    # Published data have some images twice, under two classes, which `extend` refuses.
+    trained = {_pixels(file) for names in steps for name in names for file in files[name][0]}
     for name in base:
         train, test = files[name]
+        test = [file for file in test if _pixels(file) not in trained]
         _link(train, photos.base / name)
         _link(train[:OLD_IMAGES], photos.old_images / name)
         for number in range(len(steps)):
@@ -75,6 +79,12 @@ def lay_out(place: Path, files: Files, base: Sequence[str], steps: Sequence[Sequ
                 _link(test, place / "tests" / str(later) / name)
     (place / "complete").touch()
     return photos
+
+
+def _pixels(file: Path) -> bytes:
+    """Return a hash of an image's pixels."""
+    with PIL.Image.open(file) as image:
+        return hashlib.sha256(repr(image.size).encode() + image.convert("RGB").tobytes()).digest()
 
 
 def _link(files: Sequence[Path], folder: Path) -> None:
