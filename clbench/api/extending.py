@@ -261,7 +261,7 @@ def plan_training(request: TrainRequest) -> dict[str, Any]:
         "recipe": f"{what.recipe.name}, {what.recipe.config.length}",
         "keeps statistics for": [method.plugin.name for method in what.prepared],
         "writes": _writes(request.out),
-        "notes": notes,
+        "notes": [*notes, _UNREAD],
     }
 
 
@@ -294,8 +294,13 @@ def plan_extension(request: ExtendRequest) -> dict[str, Any]:
         "strategy": [each.spec.selector for each in usable],
         "left out": reasons_in_lines(what.left_out),
         "writes": _writes(request.out),
-        "notes": notes,
+        "notes": [*notes, _UNREAD],
     }
+
+
+_UNREAD = (
+    "images are counted by their names: unreadable ones, copies, and images in two places are found when they are read"
+)
 
 
 def _into(notes: list[str]) -> Listener:
