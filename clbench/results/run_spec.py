@@ -79,13 +79,15 @@ class ScenarioSpec(Record):
 
     @property
     def in_words(self) -> str:
-        """Its experiences in words: `5×2 classes`, `10 domains of 10 classes`, `10 classes, stream repetition`."""
+        """Its experiences in words: `5×2 classes`, `3 domains of 10 classes, stream rotated`, `10 classes in 5
+        experiences, stream repetition`."""
         sizes = self.classes_per_experience
         if self.domains:
-            return f"{len(sizes)} domains of {sizes[0]} classes"
+            made = f", stream {self.stream.name}" if self.stream else ""
+            return f"{len(sizes)} domains of {sizes[0]} classes{made}"
         if self.stream is None:
             return f"{describe_split(sizes)} classes"
-        if 0 in sizes or not KINDS[self.stream.name].takes_split:
+        if not KINDS[self.stream.name].takes_split or tuple(sizes) != tuple(self.stream.split):
             return f"{sum(sizes)} classes in {len(sizes)} experiences, stream {self.stream.name}"
         return f"{describe_split(self.stream.split)} classes, stream {self.stream.name}"
 

@@ -223,6 +223,11 @@ class SpecBuilder:
     @functools.cached_property
     def _sizes(self) -> tuple[int, ...]:
         sizes = self._what.stream.new_classes(self._split)
+        if 0 < (samples := self._what.stream.samples) < max(sizes):
+            raise UsageError(
+                f"stream.samples = {samples} is fewer than the {max(sizes)} classes of an experience, so that some "
+                "would have no training image"
+            )
         if self._what.setting == "domain_incremental" and len(set(sizes)) > 1:
             raise UsageError(
                 f"split {self._what.split}: domain-incremental experiences share outputs, so all need the same number "

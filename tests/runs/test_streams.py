@@ -268,6 +268,7 @@ def test_without_boundaries_a_strategy_is_told_of_no_experience(tmp_path: Path, 
         ("naive", {"stream": "data_incremental", "set": {"stream.experiences": 1000}}, "(147 at most)"),
         ("naive", {"stream": "blurry", "set": {"stream.minor": 0.01}}, "has 1 for the 4 experiences besides its own"),
         ("naive", {"stream": "noisy_labels", "split": 10}, "noisy_labels changes no label here"),
+        ("naive", {"set": {"stream.samples": 1}}, "stream.samples = 1 is fewer than the 2 classes of an experience"),
         (
             "naive",
             {"stream": "rotated", "set": {"stream.angles": "0,90", "stream.experiences": 10}},
@@ -324,7 +325,7 @@ def test_a_scenario_whose_stream_takes_no_split_needs_none(tmp_path: Path, data:
 
 
 def test_an_experience_that_leaves_nothing_to_validate_on_is_named(tmp_path: Path, data: Path) -> None:
-    values = {"recipe.validation": 0.1, "recipe.schedule": "plateau", "stream.samples": 1}
+    values = {"recipe.validation": 0.1, "recipe.schedule": "plateau", "stream.samples": 2}
     with pytest.raises(clbench.RunsFailed, match="experience 0 has no sample to hold out for validation"):
         run(tmp_path, data, "naive", stream="noisy_labels", set=values, epochs=1)
 

@@ -273,7 +273,7 @@ def test_the_grid_tries_on_the_stream_that_was_asked_for_in_another_order(
         reported.spec.scenario.in_words
         == {
             "repetition": "10 classes in 5 experiences, stream repetition",
-            "permuted": "3 domains of 10 classes",
+            "permuted": "3 domains of 10 classes, stream permuted",
         }[stream]
     )
 
