@@ -167,7 +167,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
             if refused:
                 share = f"{len(refused)} of {len(methods)} strategies"
                 names = ", ".join(refused)
-                notify(Note(f"{share} cannot learn this stream and are left out: {names} (-s NAME says why)"))
+                notify(Note(f"{share} cannot be run here and are left out: {names} (-s NAME says why)"))
             of_method = [pair for pair in zip(methods, tunings, strict=True) if pair[0].plugin.name not in refused]
         else:
             of_method = list(zip(methods, tunings, strict=True))

@@ -408,6 +408,16 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "all_figures", lambda comparison: [])
 
 
+@pytest.mark.usefixtures("drawn")
+def test_the_title_names_each_scenario_once(tmp_path: Path) -> None:
+    publish(tmp_path / "r")
+    publish(tmp_path / "r", recipe="long")
+    publish(tmp_path / "r", scenario="other")
+    write_report([tmp_path / "r"], tmp_path / "report")
+    (title,) = re.findall("<title>(.*?)</title>", (tmp_path / "report" / "index.html").read_text(encoding="utf-8"))
+    assert title in ("What is forgotten: other, tiny", "What is forgotten: tiny, other")
+
+
 @pytest.mark.parametrize(
     ("selection", "runs", "strategies"),
     [

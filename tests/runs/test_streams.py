@@ -293,7 +293,7 @@ def test_all_means_the_strategies_that_can_learn_the_stream_and_the_others_are_n
     planned = plan(Request(["all"], ["splitdigits"], stream="blurry", data=data), notes.append)
     assert {run.plugin.name for run in planned} == {"derpp", "er", "er_ace", "joint", "mir", "naive"}
     (note,) = [note.text for note in notes if "left out" in note.text]
-    assert "cannot learn this stream and are left out: acil, agem, " in note
+    assert "cannot be run here and are left out: acil, agem, " in note
     with pytest.raises(UsageError, match="split"):  # what suits no strategy is said as it is
         plan(Request(["all"], ["splitdigits"], split="99", data=data), notes.append)
 
