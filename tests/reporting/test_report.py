@@ -413,7 +413,7 @@ def test_the_title_names_each_scenario_once(tmp_path: Path) -> None:
     publish(tmp_path / "r")
     publish(tmp_path / "r", recipe="long")
     publish(tmp_path / "r", scenario="other")
-    write_report([tmp_path / "r"], tmp_path / "report")
+    write_report([tmp_path / "r"], tmp_path / "report", Selection())
     (title,) = re.findall("<title>(.*?)</title>", (tmp_path / "report" / "index.html").read_text(encoding="utf-8"))
     assert title in ("What is forgotten: other, tiny", "What is forgotten: tiny, other")
 
