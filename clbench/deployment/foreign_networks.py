@@ -88,7 +88,7 @@ def foreign_network(given: Foreign) -> tuple[TrainedNetwork, list[str]]:
     trunk, features, head = source.trunk(shape, given.config, 0, "architecture")
     module = own_module(trunk)
     values = without_prefix(stored, module.state_dict())
-    _check_finite(values, given.weights)
+    _check_finite(values, module, given.weights)
     names = read_classes(given.classes)
     rows, head_name = _head_rows(values, module, features, given, head, len(names))
     what = f"the weights in {given.weights}"
@@ -203,9 +203,11 @@ def _channels_of(weights: Mapping[str, Tensor]) -> int:
     return 3 if first is not None and first.shape[1] == 3 else 1
 
 
-def _check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
+def _check_finite(weights: Mapping[str, Tensor], module: nn.Module, path: Path) -> None:
+    buffers = {name for name, _ in module.named_buffers()}  # which may be infinite, as the mask of an attention
     for name, value in weights.items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
+        wrong = value.isnan() if name in buffers else ~value.isfinite()
+        if bool(wrong.any()):
             raise DataError(f"{name} in {path} has NaN or infinite values")
 
 

@@ -227,6 +227,24 @@ def test_weights_that_are_not_finite_are_refused_by_name(elsewhere, tmp_path):
         foreign_network(Foreign(str(folder / "mine.py"), tmp_path / "broken.pt", folder / "classes.txt", size=16))
 
 
+def test_a_buffer_may_be_infinite_as_the_mask_of_an_attention_but_not_nan(tmp_path):
+    (tmp_path / "masked.py").write_text(
+        "import torch\nfrom torch import nn\n\n\nclass masked(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(48, 4), nn.Linear(4, 2))\n"
+        "        self.register_buffer('mask', torch.tensor([0.0, float('-inf')]))\n"
+    )
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    defined: dict[str, Any] = {}
+    exec((tmp_path / "masked.py").read_text(), defined)
+    state = defined["masked"]().state_dict()
+    torch.save(state, tmp_path / "masked.pt")
+    files = str(tmp_path / "masked.py"), tmp_path / "masked.pt", tmp_path / "classes.txt"
+    assert foreign_network(Foreign(*files, size=4))[0].classes == ("a", "b")
+    torch.save({**state, "mask": torch.tensor([0.0, float("nan")])}, tmp_path / "masked.pt")
+    with pytest.raises(DataError, match=r"mask in .* has NaN or infinite values"):
+        foreign_network(Foreign(*files, size=4))
+
+
 PROCESSED = """
 from torch import nn
 
