@@ -31,10 +31,10 @@ from clbench.executors.ray_cluster import (
     WithoutRays,
     join_or_start,
     machines,
-    node_ids,
     on_node,
     raise_file_limit,
     resources,
+    working_nodes,
 )
 from clbench.executors.ray_tasks import Failure
 from clbench.executors.run_queue import RunQueue
@@ -131,7 +131,7 @@ class RayExecutor(Executor):
                 for task in list(self._flights):
                     ray.cancel(task, force=True)
                 if not self._started_here:
-                    cleared = [on_node(node, ray_tasks.clear).remote(self._terms.command) for node in node_ids()]
+                    cleared = [on_node(node, ray_tasks.clear).remote(self._terms.command) for node in working_nodes()]
                     ray.wait(cleared, num_returns=len(cleared), timeout=1.0 if stop else 5.0)
             for flight in self._flights.values():
                 flight.release()
@@ -153,7 +153,7 @@ class RayExecutor(Executor):
         raise_file_limit(2 * MOST_UNDER_WAY)
         here = None if self.command.options.startswith("ray://") else ray.get_runtime_context().get_node_id()
         self._mailbox = on_node(here, ray_tasks.Mailbox).remote()
-        nodes = node_ids()
+        nodes = working_nodes()
         cores = int(resources().get("CPU", 0))
         self.command.notify(
             Note(f"Ray: {len(nodes)} node{'s' if len(nodes) > 1 else ''}, {cores} core{'s' if cores != 1 else ''}")
@@ -162,7 +162,7 @@ class RayExecutor(Executor):
     def _survey(self, planned: Sequence[Planned]) -> None:
         """Ask every machine whether it can execute the runs. Raises check_node's error for the first that cannot."""
         datasets = {run.spec.scenario.dataset: run.spec.scenario.dataset_sha256 for run in planned}
-        asked = {on_node(node, ray_tasks.checked).remote(self._terms, datasets): node for node in node_ids()}
+        asked = {on_node(node, ray_tasks.checked).remote(self._terms, datasets): node for node in working_nodes()}
         answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_SECONDS)
         problems = []
         for answer in answered:

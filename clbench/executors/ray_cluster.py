@@ -90,9 +90,10 @@ def machines() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def node_ids() -> list[str]:
-    """Return the ids of the machines of the cluster that are alive."""
-    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+def working_nodes() -> list[str]:
+    """Return the ids of the machines of the cluster that can execute runs; a head is often given no cores."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node["NodeID"] for node in nodes if node["Alive"] and node["Resources"].get("CPU", 0.0) > 0]
 
 
 def on_node(node: str | None, what: Any) -> Any:

@@ -24,6 +24,7 @@ sys.path.append(str(ROOT))  # benchmarks is a package of the checkout that is no
 
 pytest.importorskip("ray")
 from benchmarks.scale.local_cluster import LOOPBACK, LocalCluster, local_cluster  # noqa: E402
+from clbench.executors import ray_cluster  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -247,6 +248,15 @@ def test_a_strategy_that_fails_is_kept_apart_with_its_traceback_and_one_that_cra
     assert "its worker process ended with signal SIGKILL" in done.stderr
     assert len(list(tmp_path.glob("results/.failed/splitdigits/broken/*/traceback.txt"))) == 1
     assert len(list(tmp_path.glob("results/splitdigits/naive/*/MANIFEST.json"))) == 1
+
+
+def test_a_head_without_cores_is_not_asked_for_the_data_and_neither_is_a_lost_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes = [("head", True, {"memory": 1e9}), ("lost", False, {"CPU": 4.0}), ("one", True, {"CPU": 4.0})]
+    alive = [{"NodeID": name, "Alive": alive, "Resources": resources} for name, alive, resources in nodes]
+    monkeypatch.setattr(ray_cluster.ray, "nodes", lambda: alive)
+    assert ray_cluster.working_nodes() == ["one"]
 
 
 def test_a_node_without_the_data_is_named_with_the_command_that_brings_it(
