@@ -109,9 +109,9 @@ class Batch:
         """Return the `cross_entropy` of other samples, such as exemplars: x (n, channels, height, width), y (n,)."""
         return replace(self, x=x, y=y, logits=self.logits_of(x)).cross_entropy(over)
 
-    def cross_entropies(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Return the `cross_entropy` over the classes seen for each of these samples, (n,): logits (n, …), y (n,)."""
-        return self._cross_entropy(logits, y, "seen", "none")
+    def cross_entropies(self, logits: Tensor, y: Tensor, over: Classes = "seen") -> Tensor:
+        """Return the `cross_entropy` of each of these samples, (n,): logits (n, …), y (n,)."""
+        return self._cross_entropy(logits, y, over, "none")
 
     def _cross_entropy(self, logits: Tensor, y: Tensor, over: Classes, reduction: Literal["mean", "none"]) -> Tensor:
         from clbench import losses

@@ -133,16 +133,17 @@ def _loses_much(candidate: Candidate) -> bool:
 
 def _about_the_numbers(result: ExtensionResult) -> Iterator[str]:
     """Yield lines about the number of images behind the accuracies, and about what agreement is."""
+    from clbench.extension.wording import some
+
     kept = result.kept
     new = sum(each.test_images for each in kept.classes if each.is_new)
-    if result.command == "train":
-        from clbench.extension.wording import some
-
-        untested = [legible(each.name) for each in kept.classes if not each.test_images]
-        yield f"On {new:,} images that it was not trained on" + (f"; none of {some(untested)}." if untested else ".")
-        return
     old = sum(each.test_images for each in kept.classes if not each.is_new)
-    yield f"On {counted(new, 'test image')} of new classes" + (f" and {old:,} of old ones." if old else ".")
+    untested = [legible(each.name) for each in kept.classes if not each.test_images and (each.is_new or old)]
+    none_of = f"; none of {some(untested)}." if untested else "."
+    if result.command == "train":
+        yield f"On {new:,} images that it was not trained on{none_of}"
+        return
+    yield f"On {counted(new, 'test image')} of new classes{f' and {old:,} of old ones' if old else ''}{none_of}"
     if kept.on_unlabelled is not None:
         images = counted(kept.on_unlabelled.images, "unlabelled image")
         yield f"agrees: share of {images} predicted as by the old network."

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +17,11 @@ from torch import Tensor, nn
 from clbench.data.image_fit import Fit
 from clbench.deployment.storing import tensors
 from clbench.deployment.trained_network import TrainedNetwork, own_module
-from clbench.errors import DataError, UsageError
+from clbench.errors import DataError, PluginError, UsageError
 from clbench.networks import libraries
 from clbench.networks.head import linear_layer
 from clbench.networks.traits import NetworkTraits
+from clbench.networks.trunk import Blocks
 from clbench.networks.weights import fitted, read_weights, weights_sha256, without_prefix
 from clbench.plugins.networks import NetworkSource, network_source
 from clbench.results.network_record import (
@@ -59,14 +61,11 @@ class Foreign:
     size: int | None = None
     """Height and width of its images in pixels."""
 
-    channels: int | None = None
-    """1: grey images. 3: red, green, blue."""
-
     mean: tuple[float, ...] | None = None
-    """What it expects to be subtracted from pixels in 0..1, per channel."""
+    """What it expects to be subtracted from pixels in 0..1: a value per channel, or one for all."""
 
     std: tuple[float, ...] | None = None
-    """What it then expects them to be divided by, per channel."""
+    """What it then expects them to be divided by, likewise."""
 
     fit: Fit = "crop"
     """How images that are not square become square."""
@@ -82,10 +81,17 @@ def foreign_network(given: Foreign) -> tuple[TrainedNetwork, list[str]]:
     """
     source = network_source(given.network, "file")
     stored = read_weights(given.weights)
-    shape, mean, std, assumed = _expected_input(given, source, stored)
+    _check_statistics(given, source.traits.channels)
+    assumed: list[str] = []
+    size = given.size or source.traits.size
+    if size is None:
+        size = _SIZE
+        assumed.append(f"images of {size} px (--size)")
     if given.head is not None:
         source = source.with_head(given.head)
-    trunk, features, head = source.trunk(shape, given.config, 0, "architecture")
+    shapes = [(size, size, channels) for channels in _channels(given, source.traits, stored)]
+    shape, (trunk, features, head) = _built(source, shapes, given.config)
+    mean, std = _statistics(given, source.traits, shape[2], source.name, assumed)
     module = own_module(trunk)
     values = without_prefix(stored, module.state_dict())
     _check_finite(values, module, given.weights)
@@ -177,30 +183,39 @@ def _in_order(listed: Mapping[str, Any], path: Path) -> list[Any]:
     return [by_output[output] for output in wanted]
 
 
-def _expected_input(
-    given: Foreign, source: NetworkSource, weights: Mapping[str, Tensor]
-) -> tuple[tuple[int, int, int], tuple[float, ...], tuple[float, ...], list[str]]:
-    """Return the shape (height, width, channels) of the images, their mean and standard deviation, and assumptions."""
-    traits, assumed = source.traits, []
-    size = given.size or traits.size
-    if size is None:
-        size = _SIZE
-        assumed.append(f"images of {size} px (--size)")
-    listed = given.mean or traits.mean or (0, 0, 0)
-    channels = given.channels or traits.channels or (len(listed) if len(listed) > 1 else _channels_of(weights))
-    mean, std = _statistics(given, traits, channels, source.name, assumed)
-    for name, values in (("--mean", mean), ("--std", std)):
-        if len(values) != channels:
-            raise UsageError(f"{name} must have a value for each of the {channels} channels (got {len(values)})")
-    if not all(map(math.isfinite, (*mean, *std))) or not all(value > 0 for value in std):
+def _check_statistics(given: Foreign, channels: int | None) -> None:
+    if (given.mean is None) != (given.std is None):
+        raise UsageError("give both --mean and --std, or neither", "For unchanged pixels in 0..1: --mean 0 --std 1")
+    for name, values in (("--mean", given.mean), ("--std", given.std)):
+        if values is not None and len(values) not in (1, channels or 3):
+            raise UsageError(f"{name} must have one value, or one for each channel (got {len(values)})")
+    if not all(map(math.isfinite, (*(given.mean or ()), *(given.std or ())))) or min(given.std or (1,)) <= 0:
         raise UsageError("--mean must be finite, and --std also above 0")
-    return (size, size, channels), mean, std, assumed
 
 
-def _channels_of(weights: Mapping[str, Tensor]) -> int:
-    """Return the channels that the first convolution takes; 1 if there is none, or it takes neither 1 nor 3."""
+def _built(
+    source: NetworkSource, shapes: Sequence[tuple[int, int, int]], config: Mapping[str, Any]
+) -> tuple[tuple[int, int, int], tuple[Blocks, int, str | None]]:
+    """Return the first of the shapes that the network accepts, and the network for it; see NetworkSource.trunk.
+
+    Raises PluginError, which is about the first shape, if it accepts none.
+    """
+    for shape in shapes:
+        with contextlib.suppress(PluginError):
+            return shape, source.trunk(shape, config, 0, "architecture")
+    return shapes[0], source.trunk(shapes[0], config, 0, "architecture")
+
+
+def _channels(given: Foreign, traits: NetworkTraits, weights: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """Return how many channels its images may have, the likeliest first: as many as there are means or deviations, or
+    what the first convolution in the weights takes."""
+    if traits.channels is not None:
+        return (traits.channels,)
+    listed = max(len(values) if values is not None else 0 for values in (given.mean, given.std, traits.mean))
+    if listed > 1:
+        return (listed,)
     first = next((value for value in weights.values() if value.dim() == 4), None)
-    return 3 if first is not None and first.shape[1] == 3 else 1
+    return (1, 3) if first is not None and first.shape[1] == 1 else (3, 1)
 
 
 def _check_finite(weights: Mapping[str, Tensor], module: nn.Module, path: Path) -> None:
@@ -214,8 +229,6 @@ def _check_finite(weights: Mapping[str, Tensor], module: nn.Module, path: Path) 
 def _statistics(
     given: Foreign, traits: NetworkTraits, channels: int, name: str, assumed: list[str]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if (given.mean is None) != (given.std is None):
-        raise UsageError("give both --mean and --std, or neither", "For unchanged pixels in 0..1: --mean 0 --std 1")
     if given.mean is not None and given.std is not None:
         mean, std = (values * channels if len(values) == 1 else values for values in (given.mean, given.std))
         return mean, std

@@ -235,14 +235,12 @@ def _parent(
             "--weights pretrained has no classes that could be extended: give a file with your own weights",
             "To train a first network from pretrained weights: clbench train --network NAME --weights pretrained",
         )
-    channels = len(request.mean) if request.mean is not None else None
     given = Foreign(
         request.network,
         request.weights,
         request.classes,
         request.head,
         request.size,
-        channels,
         request.mean,
         request.std,
         request.fit or "crop",

@@ -448,6 +448,15 @@ def test_images_in_the_folders_of_two_classes_are_said(model, tmp_path, capsys):
     assert re.search(r"\d+ images to train on in two classes, for example \S+/(\S+) and other/\1", said)
 
 
+def test_an_extension_says_which_classes_it_was_not_tested_on(model, photos, tmp_path, monkeypatch, capsys):
+    shutil.copytree(photos.base_test / "digit-0", tmp_path / "old-test" / "digit-0")
+    command("extend", model, "--images", photos.one, "--old-test", tmp_path / "old-test", "--out", tmp_path / "out")
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"test images of new classes and \d+ of old ones; none of digit-1, digit-2", said)
+    command("extend", model, "--images", photos.one, "--out", tmp_path / "out-2")  # of old classes it says so below
+    assert re.search(r"test images of new classes\. ", " ".join(capsys.readouterr().out.split()))
+
+
 def test_a_first_network_says_which_classes_it_was_not_tested_on(tmp_path, monkeypatch, capsys):
     write_digits(tmp_path / "photos", range(2), 90, 6)
     (tmp_path / "photos" / "solo").mkdir()

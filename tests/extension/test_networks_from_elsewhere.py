@@ -74,7 +74,7 @@ def elsewhere(photos, tmp_path_factory) -> tuple[Path, nn.Module]:
 
 
 def given(folder: Path, **values) -> Foreign:
-    usual = {"size": 16, "channels": 3, "mean": (0.2, 0.2, 0.2), "std": (0.5, 0.5, 0.5)}
+    usual = {"size": 16, "mean": (0.2, 0.2, 0.2), "std": (0.5, 0.5, 0.5)}
     return Foreign(str(folder / "mine.py"), folder / "weights.pt", folder / "classes.txt", **{**usual, **values})
 
 
@@ -100,8 +100,8 @@ def test_it_is_extended_and_taken_away_as_onnx(elsewhere, photos, tmp_path):
         weights=folder / "weights.pt",
         classes=folder / "classes.txt",
         size=16,
-        mean=[0.2, 0.2, 0.2],
-        std=[0.5, 0.5, 0.5],
+        mean=[0.2],
+        std=[0.5],
         old_test=photos.base_test,
         strategy="lwf_mc",
         set={"network.train": "head"},
@@ -198,14 +198,16 @@ def test_weights_of_another_network_are_refused(elsewhere, tmp_path):
 
 def test_the_mean_needs_a_value_for_each_channel(elsewhere):
     folder, _ = elsewhere
-    with pytest.raises(UsageError, match="--mean must have a value for each of the 3 channels"):
-        foreign_network(given(folder, mean=(0.5, 0.5), std=(0.5, 0.5)))
+    with pytest.raises(UsageError, match=r"--mean must have one value, or one for each channel \(got 2\)"):
+        foreign_network(given(folder, mean=(0.5, 0.5)))
 
 
 def test_a_single_mean_and_deviation_are_those_of_every_channel(elsewhere, tmp_path):
     folder, _ = elsewhere
     network, _ = foreign_network(given(folder, mean=(0.2,), std=(0.5,)))
     assert (network.record.input.mean, network.record.input.std) == ((0.2,) * 3, (0.5,) * 3)
+    network, _ = foreign_network(given(folder, mean=(0.2,)))
+    assert network.record.input.mean == (0.2,) * 3
     torch.manual_seed(0)
     for channels in (1, 3):  # nothing but the first convolution says how many there are
         module = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
@@ -214,8 +216,9 @@ def test_a_single_mean_and_deviation_are_those_of_every_channel(elsewhere, tmp_p
         (tmp_path / "classes.txt").write_text("a\nb\n")
         torch.save(module.state_dict(), tmp_path / "small.pt")
         files = str(tmp_path / "small.py"), tmp_path / "small.pt", tmp_path / "classes.txt"
-        network, _ = foreign_network(Foreign(*files, size=8, mean=(0.0,), std=(1.0,)))
-        assert network.record.input.channels == channels
+        for statistics in ({"mean": (0.0,), "std": (1.0,)}, {}):
+            network, _ = foreign_network(Foreign(*files, size=8, **statistics))
+            assert network.record.input.channels == channels
 
 
 def test_weights_that_are_not_finite_are_refused_by_name(elsewhere, tmp_path):

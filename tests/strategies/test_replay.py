@@ -517,6 +517,46 @@ def test_mir_replays_the_exemplars_whose_loss_the_step_would_raise_most() -> Non
     torch.testing.assert_close(mir.loss(batch), 2 * torch.tensor(4.0).log())
 
 
+def test_mir_of_aljundi_2019_has_a_softmax_over_all_classes_of_the_stream() -> None:
+    """All logits are 0, so the cross-entropy over n classes is log n: 2 are seen, 4 will be."""
+    model = Linear()
+    model.head.fixed = True
+    for weight in model.parameters():
+        torch.nn.init.zeros_(weight)
+    x, y = torch.rand(2, 1, 2, 2), torch.tensor([0, 1])
+    batch = Batch(x, y, torch.arange(2), model(x), None, model, Experience(0, (2, 2)), Pixels())
+    for over, classes in (("seen", 2.0), ("all", 4.0)):
+        mir = started("mir", model, cross_entropy_over=over)
+        torch.testing.assert_close(mir.loss(batch), torch.tensor(classes).log())
+        torch.testing.assert_close(mir.validation_loss(batch), torch.tensor(classes).log())
+        filled(mir.exemplars)
+        torch.testing.assert_close(mir.loss(batch), 2 * torch.tensor(classes).log())
+    model.head.fixed = False
+    with pytest.raises(UsageError, match="mir: a loss over all classes of the stream needs a recipe with a fixed head"):
+        started("mir", model, cross_entropy_over="all")
+
+
+def test_mir_scores_exemplars_over_the_classes_of_its_loss() -> None:
+    """Both the step and the loss depend on how many classes the softmax ranges over."""
+    model = Linear()
+    model.head.fixed = True
+    for weight in model.parameters():
+        torch.nn.init.zeros_(weight)
+        weight.requires_grad_(weight.dim() == 2)  # no bias
+    x = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+    batch = Batch(x, torch.tensor([0]), torch.arange(1), model(x), None, model, Experience(0, (2, 2)), Pixels())
+    for over, classes in (("seen", 2), ("all", 4)):
+        mir = started("mir", model, rate=1.0, cross_entropy_over=over)
+        mir.exemplars.images = torch.tensor([[1, 0, 0, 0]], dtype=torch.uint8).view(1, 2, 2, 1)
+        mir.exemplars.labels = torch.tensor([1])
+        rise = mir.interference(batch, batch.cross_entropy(over), mir.exemplars.draw(1, batch))
+        # The gradient is p - 1 = 1/n - 1 for class 0, and p = 1/n for each of the others.
+        logits = torch.full((classes,), -1 / classes)
+        logits[0] = 1 - 1 / classes
+        expected = torch.logsumexp(logits, 0) + 1 / classes - math.log(classes)
+        torch.testing.assert_close(rise, expected[None])
+
+
 @BY_SETTING
 def test_mir_scores_exemplars_by_the_loss_of_the_setting(setting: Setting, new: slice, old: slice) -> None:
     model = Linear()
