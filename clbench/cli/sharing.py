@@ -34,6 +34,7 @@ def pack(
     """
     from clbench.results.pack_writing import check_name, write_pack
     from clbench.results.store import SOURCES
+    from clbench.results.stored_runs import faulty_sources
     from clbench.results.study_of_runs import study_of_runs
     from clbench.system.tables import readable_bytes
 
@@ -41,6 +42,9 @@ def pack(
     chosen, complete = _chosen("pack", results, out, selection(strategy, scenario, recipe))
     files = {run.spec.strategy.sha256: f"{SOURCES}/{run.spec.strategy.sha256}.py" for run in chosen if run.source}
     packed = write_pack(out, chosen, networks, study_of_runs(chosen, files).encode())
+    for faulty in faulty_sources(chosen):
+        say(f"Left out: {one_line(faulty)}", sys.stderr)
+        complete = False
     say(f"{out}: {_runs(len(chosen))}, {readable_bytes(packed.size)}")
     if packed.networks_left_out:
         left = readable_bytes(packed.networks_left_out)
@@ -62,6 +66,8 @@ def unpack(
     complete = True
     for path in packs:
         done = publish(path, out, watched)
+        for text in done.damaged:
+            say(one_line(text), sys.stderr)
         for text in done.left_out:
             say(f"Left out: {one_line(text)}", sys.stderr)
         there = f", {len(done.there)} were there already" if done.there else ""

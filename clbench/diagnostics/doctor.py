@@ -14,8 +14,9 @@ from clbench.errors import DataError
 from clbench.plugins import discovery
 from clbench.results import environment, manifests, store
 from clbench.results.failed_runs import failures
+from clbench.results.pack import STUDY, open_pack
 from clbench.results.stored_run import Unreadable
-from clbench.results.stored_runs import check_every_byte
+from clbench.results.stored_runs import check_every_byte, faulty_sources
 from clbench.system import machine, memory
 from clbench.system.files import working_folder
 from clbench.system.output import one_line
@@ -129,6 +130,8 @@ def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
             yield Finding(f"{count} in {folder}, {'each ' if len(checked.runs) != 1 else ''}as published")
         for fault in checked.unreadable:
             yield _unreadable(fault)
+        for faulty in (*faulty_sources(checked.runs), *_faulty_study(folder)):
+            yield Finding(one_line(faulty), 1, "No number depends on it. Replace it with another copy.")
         if wrong := checked.index_was_wrong:
             known = ", ".join(str(path) for path in wrong[:3]) + (", …" if len(wrong) > 3 else "")
             yield Finding(
@@ -146,6 +149,14 @@ def _runs(folders: Sequence[Path]) -> Iterator[Finding]:
         for failed in failures([folder]):
             what = one_line(f"failed run {failed.run}: {failed.message}")
             yield Finding(what, 1, f"See {failed.path}/traceback.txt; to forget it, remove the folder.")
+
+
+def _faulty_study(folder: Path) -> Iterator[str]:
+    if folder.is_file() and STUDY in (pack := open_pack(folder)).members:
+        try:
+            pack.read(STUDY, manifests.LARGEST_JSON)
+        except OSError as error:
+            yield f"{STUDY} in {folder} cannot be read ({error})"
 
 
 def _unfinished(folder: Path) -> Iterator[Finding]:

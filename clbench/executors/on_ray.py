@@ -156,7 +156,7 @@ class RayExecutor(Executor):
         nodes = working_nodes()
         cores = int(resources().get("CPU", 0))
         self.command.notify(
-            Note(f"Ray: {len(nodes)} node{'s' if len(nodes) > 1 else ''}, {cores} core{'s' if cores != 1 else ''}")
+            Note(f"Ray: {len(nodes)} node{'s' if len(nodes) != 1 else ''}, {cores} core{'s' if cores != 1 else ''}")
         )
 
     def _survey(self, planned: Sequence[Planned]) -> None:
@@ -229,7 +229,7 @@ class RayExecutor(Executor):
                 self.command.notify(Note(f"{run.name} is being done by another process, waiting for it"))
             elsewhere.append(run)
             return
-        if there := results.published(run.name):
+        if there := results.published(run.name, lambda text: self.command.notify(Note(text))):
             check_kept(there, run.name, run.keep)
             results.discard_work(identity)
             lock.release()

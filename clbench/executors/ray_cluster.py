@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import resource
 import signal
@@ -32,13 +33,15 @@ def join_or_start(address: str | None) -> bool:
         try:
             if address:
                 _require_answer(address)
+                _show_token()
             ray.init(address=address or "auto", **quiet)
             return False
         except (ConnectionError, ValueError, RuntimeError, AssertionError, OSError) as error:
             if address:
                 raise MachineError(
                     f"no Ray cluster can be joined at {address}: {str(error).partition(chr(10))[0]}",
-                    "Start one there with `ray start --head`, or start one here: --on ray",
+                    "Start one there with `ray start --head`, or start one here: --on ray. If it asks for a token, "
+                    "this machine needs the same one, in ~/.ray/auth_token.",
                 ) from error
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # our own cluster reports its use to nobody
         _keep_to_this_machine()
@@ -50,6 +53,23 @@ def join_or_start(address: str | None) -> bool:
             **quiet,
         )
         return True
+
+
+def _show_token() -> None:
+    """Show this user's token, if there is one, to a cluster at an address, as Ray does to one that it finds itself.
+
+    Recent versions of `ray start` ask for a token as soon as their user has one. Others take no notice of it.
+    """
+    try:
+        from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+    except ImportError:  # an earlier version
+        return
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # that there is a token, or none
+    try:
+        maybe_enable_token_auth_if_token_available()
+    finally:
+        logging.disable(disabled)
 
 
 def _keep_to_this_machine() -> None:

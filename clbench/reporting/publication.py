@@ -23,7 +23,7 @@ from clbench.results.counts_frame import frame
 from clbench.results.failed_runs import Failure, failures
 from clbench.results.run_selection import Selection
 from clbench.results.stored_run import StoredRun, Unreadable
-from clbench.results.stored_runs import Watch, read_all, unwatched
+from clbench.results.stored_runs import Watch, faulty_sources, read_all, unwatched
 from clbench.results.study_of_runs import study_of_runs
 from clbench.results.table_export import table_csv
 from clbench.system.files import write_synced
@@ -66,7 +66,7 @@ def write_report(
             f"no runs in {', '.join(map(str, places))}{found}", "Make some: clbench run -s naive,lwf -S splitdigits"
         )
     failed = [each for each in failures(places) if selection.has(each.strategy, each.scenario)]
-    left_out = _left_out(unreadable, failed)
+    left_out = _left_out(unreadable, failed) + [f"Not shown: {legible(fault)}" for fault in faulty_sources(chosen)]
     target = out or Path("reports") / (_name(Path(places[0])) if len(places) == 1 else "comparison")
     _require_report_or_nothing(target)
     comparisons = compare(chosen)

@@ -17,7 +17,7 @@ from clbench.results.run_files import Folder
 from clbench.results.run_spec import folder_name, run_id
 from clbench.results.store import ResultsFolder
 from clbench.results.stored_run import StoredRun, Unreadable, predictions
-from clbench.results.stored_runs import Watch, read_files, unwatched
+from clbench.results.stored_runs import Watch, faulty_sources, read_files, unwatched
 
 _PATIENCE = 5
 """Seconds to wait for another process: unpacking a run takes less, training it nearly always more."""
@@ -36,6 +36,9 @@ class Unpacked:
     published: list[str] = field(default_factory=list)
     there: list[str] = field(default_factory=list)
     """Runs that were in the results folder already, and stay as they were."""
+
+    damaged: list[str] = field(default_factory=list)
+    """Which runs were there, but damaged, and where they are now; a sentence each."""
 
     left_out: list[str] = field(default_factory=list)
     """Why runs are not in the results folder as the pack has them, one line each."""
@@ -74,7 +77,7 @@ def _publish(run: StoredRun, files: PackedRun, results: ResultsFolder, done: Unp
         done.left_out.append(f"{name}: another process is doing it; unpack again when it has finished")
         return
     try:
-        if there := results.published(name):
+        if there := results.published(name, done.damaged.append):
             results.discard_work(identity)
             if _same(Folder(there), files):
                 done.there.append(name)
@@ -83,6 +86,8 @@ def _publish(run: StoredRun, files: PackedRun, results: ResultsFolder, done: Unp
             return
         if (source := run.source) is not None:
             results.keep_source(source)
+        else:
+            done.left_out += [fault for fault in faulty_sources([run]) if fault not in done.left_out]
         with _copies(files, results.work(identity)) as copies:
             results.publish(name, identity, copies)
         done.published.append(name)

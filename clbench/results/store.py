@@ -18,7 +18,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 
 from filelock import FileLock
@@ -204,19 +204,22 @@ class ResultsFolder:
             return None
         return run if there else None
 
-    def published(self, name: str) -> Path | None:
+    def published(self, name: str, tell: Callable[[str], None]) -> Path | None:
         """Return the folder of the run `name` if it is published and undamaged; only for the holder of its lock.
 
-        A damaged one is moved to `.damaged`, so that the run can be done again and nothing is lost.
+        A damaged one is moved to `.damaged`, so that the run can be done again and nothing is lost; `tell` gets a
+        sentence on it.
         """
         run = self.path / name
         if not run.is_dir():
             return None
-        if manifests.damage(run) is None:
+        damage = manifests.damage(run)
+        if damage is None:
             return run
         aside = self.path / DAMAGED / f"{name}-{uuid.uuid4().hex[:8]}"
         aside.parent.mkdir(parents=True, exist_ok=True)
         run.rename(aside)
+        tell(f"{run} was damaged ({damage}), and is now in {aside}")
         return None
 
     def work(self, run_id: str) -> Path:

@@ -109,11 +109,25 @@ class StoredRun:
     def source(self) -> bytes | None:
         """The file of the strategy that made it, which is only shown, never run; None if its results folder does not
         have it, or has other content under its hash."""
+        content, _ = self._source()
+        return content
+
+    @property
+    def source_problem(self) -> str | None:
+        """What is wrong with the stored file of the strategy; None if nothing is."""
+        _, problem = self._source()
+        return problem
+
+    def _source(self) -> tuple[bytes | None, str | None]:
         try:
             content = self.files.source(self.spec.strategy.sha256)
-        except OSError:
-            return None
-        return content if hashlib.sha256(content).hexdigest() == self.spec.strategy.sha256 else None
+        except FileNotFoundError:
+            return None, "is missing"
+        except OSError as error:
+            return None, f"cannot be read ({error.strerror or error})"
+        if hashlib.sha256(content).hexdigest() != self.spec.strategy.sha256:
+            return None, "has been changed"
+        return content, None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,17 @@ def check_every_byte(place: Path) -> Checked:
     indexes.forget([key for key in wrong if isinstance(found[key], Unreadable)])
     runs, unreadable = _each_once(found.values())
     return Checked(runs, unreadable, [files[key].path for key in wrong])
+
+
+def faulty_sources(runs: Iterable[StoredRun]) -> Iterator[str]:
+    """Yield which stored files of strategies are missing or changed. They are only shown: no number depends on them."""
+    asked = set()
+    for run in runs:
+        strategy, place = run.spec.strategy, run.path.parent.parent.parent
+        if (place, strategy.sha256) not in asked:
+            asked.add((place, strategy.sha256))
+            if problem := run.source_problem:
+                yield f"the file of {strategy.name} in {place}, {store.SOURCES}/{strategy.sha256}.py, {problem}"
 
 
 def _each_once(found: Iterable[StoredRun | Unreadable]) -> tuple[list[StoredRun], list[Unreadable]]:

@@ -57,7 +57,7 @@ def _execute(spec: RunSpec, plugin: Plugin, around: RunContext, network: Path | 
     name, identity = folder_name(spec), run_id(spec)
     state = GlobalState()
     try:
-        if there := around.results.published(name):
+        if there := around.results.published(name, lambda text: around.notify(Note(text))):
             check_kept(there, name, around.keep)
             around.results.discard_work(identity)
             return Outcome(name, "skipped", there)

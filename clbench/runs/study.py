@@ -95,7 +95,9 @@ class StudyFile:
             place = f"line {line or len(self.text.splitlines())}"
             raise UsageError(
                 f"{self.path}, {place}: this is not TOML: {message}",
-                'Put text in quotes (recipe = "quick") and lists in brackets (seeds = [0, 3]).',
+                "A key may be given once in each section."
+                if "overwrite" in message
+                else 'Put text in quotes (recipe = "quick") and lists in brackets (seeds = [0, 3]).',
             ) from None
 
     def told(self, keys: Keys, message: str) -> str:

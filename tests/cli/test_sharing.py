@@ -14,6 +14,7 @@ import clbench
 from clbench.cli import program
 from clbench.diagnostics import doctor
 from clbench.results import manifests
+from clbench.results.pack import open_pack
 from clbench.results.stored_runs import read_all
 
 
@@ -136,6 +137,35 @@ def test_a_run_of_a_pack_that_was_changed_is_left_out_by_each_command(command: C
     assert said in changed.what and changed.exit_code == 1 and changed.fix.startswith("Ask whoever made the pack")
     done = command("unpack study.zip --out mine")
     assert done.code == 1 and said in done.err and done.out.startswith("mine: 1 run unpacked")
+
+
+def test_the_file_of_a_strategy_that_was_changed_or_is_missing_is_named_by_each_command(
+    command: Command, results: Path
+) -> None:
+    changed, missing = sorted((results / "sources").iterdir())
+    changed.write_text("# edited")
+    missing.unlink()
+    said = (f"results, sources/{changed.name}, has been changed", f"results, sources/{missing.name}, is missing")
+    found = [finding for finding in doctor._runs([results]) if finding.exit_code]
+    assert len(found) == 2 and all(any(each.what.endswith(text) for each in found) for text in said)
+    for words in ("pack results study.zip", "report results --out page"):
+        done = command(words)
+        assert all(text in done.err for text in said), words
+        assert done.code == (1 if words.startswith("pack") else 0), words
+    done = command("unpack study.zip --out mine")
+    assert done.code == 1 and f"sources/{changed.name}, is missing" in done.err and done.out.startswith("mine: 2 runs")
+
+
+def test_every_byte_of_a_pack_is_read_by_doctor(command: Command, results: Path) -> None:
+    command("pack results study.zip")
+    pack = open_pack(Path("study.zip"))
+    assert not any(finding.exit_code for finding in doctor._runs([pack.path]))
+    for name, member in pack.members.items():
+        content = bytearray(pack.path.read_bytes())
+        content[member.start + member.size // 2] ^= 1
+        Path("other.zip").write_bytes(content)
+        faults = [finding.what for finding in doctor._runs([Path("other.zip")]) if finding.exit_code]
+        assert len(faults) == 1 and name.rpartition("/")[2] in faults[0], name
 
 
 def test_doctor_finds_a_file_that_is_no_pack(command: Command) -> None:

@@ -92,7 +92,7 @@ def test_a_manifest_nested_too_deep_is_damage_and_the_run_can_be_done_again(run:
     results = ResultsFolder(run.parents[2])
     name = run.relative_to(results.path).as_posix()
     assert results.settled(name, "id") is None
-    assert results.published(name) is None  # moved aside
+    assert results.published(name, print) is None  # moved aside
 
 
 def pop(*path: Any) -> Callable[[Any], None]:

@@ -297,6 +297,7 @@ def test_a_damaged_run_is_moved_aside_for_the_packs(results: Path, study: Path) 
     (run.path / "result.json").write_text("{}")
     done = unpack(study, results)
     assert done.published == [folder_name(run.spec)] and len(done.there) == 3
+    assert len(done.damaged) == 1 and f"{run.path} was damaged (result.json" in done.damaged[0]
     assert isinstance(read(run.path), StoredRun)
     assert len(list((results / store.DAMAGED).rglob("result.json"))) == 1
 

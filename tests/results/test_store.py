@@ -88,12 +88,15 @@ DAMAGES = {
 @pytest.mark.parametrize("harm", DAMAGES.values(), ids=DAMAGES)
 def test_a_changed_run_is_found_and_moved_aside_not_thrown_away(results: ResultsFolder, harm) -> None:
     run = results.publish(RUN, "id", FILES)
-    assert results.published(RUN) == run
+    assert results.published(RUN, print) == run
     harm(run)
     assert manifests.damage(run) is not None
     left = {path.name for path in run.iterdir()}
-    assert results.published(RUN) is None
+    told: list[str] = []
+    assert results.published(RUN, told.append) is None
     (aside,) = (results.path / store.DAMAGED / "scenario" / "strategy").iterdir()
+    (said,) = told
+    assert said.startswith(f"{run} was damaged (") and said.endswith(f", and is now in {aside}")
     assert {path.name for path in aside.iterdir()} == left
     assert results.publish(RUN, "id", FILES) == run and manifests.damage(run) is None
 
@@ -144,7 +147,7 @@ def test_results_that_are_a_file_or_a_foreign_folder_are_refused_and_left_alone(
 def test_a_folder_with_runs_of_someone_else_may_be_added_to(results: ResultsFolder, tmp_path: Path) -> None:
     results.publish(RUN, "id", FILES)
     (results.path / store.WORK).rmdir()  # as in a clone, where the work folder is not tracked
-    assert ResultsFolder(results.path).published(RUN) is not None
+    assert ResultsFolder(results.path).published(RUN, print) is not None
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -168,7 +171,7 @@ def test_a_folder_with_runs_and_their_sources_is_one_of_ours_and_sources_are_no_
     results.keep_source(b"x = 1\n")
     run = results.publish(RUN, "id", FILES)
     (results.path / store.WORK).rmdir()
-    assert ResultsFolder(results.path).published(RUN) == run
+    assert ResultsFolder(results.path).published(RUN, print) == run
     assert list(store.published_runs(results.path)) == [run]
 
 
