@@ -108,20 +108,21 @@ def _sections(study: Path | None, asked: Mapping[str, Any]) -> Sequence[Section]
 
 def _print_plan(sections: Sequence[Section], as_json: bool) -> None:
     with starting():
-        from clbench.executors.choosing import require_executor
+        from clbench.executors.choosing import open_executor
+        from clbench.executors.executor import Command
         from clbench.results.record_model import to_json
         from clbench.results.run_spec import run_id
         from clbench.runs.checkpoint import has_begun
         from clbench.runs.expected_time import expected_time
         from clbench.runs.grid_search import FOLDER
         from clbench.runs.planning import Planning
+        from clbench.system.signals import Interruption
 
     def notify(event: Any) -> None:
         say(getattr(event, "text", event), sys.stderr)
 
     request = sections[0].request
-    with starting():
-        require_executor(request)
+    with starting(), open_executor(Command(request, Interruption(), notify)):
         planning = Planning(sections, notify, bring=False)
     places = {run.name: request.out for run in planning.known} | {
         run.name: request.out / FOLDER for run in planning.trials
