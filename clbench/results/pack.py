@@ -8,7 +8,7 @@
 A pack is a zip file with a fixed layout: pack.json first, then the others in order of name; nothing compressed, no
 dates, no gaps and nothing after the end. So pack.json determines every byte except for the contents. Nothing is
 compressed, since the output of zlib differs from one build to the next, and predictions, most of a pack, are compressed
-already; nor can anything then claim to be small and turn out large. Any other zip file is refused before anything but
+already; what these may unpack to is bounded where they are read. Any other zip file is refused before anything but
 pack.json is read.
 """
 
