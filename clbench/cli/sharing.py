@@ -68,11 +68,11 @@ def unpack(
         done = publish(path, out, watched)
         for text in done.damaged:
             say(one_line(text), sys.stderr)
-        for text in done.left_out:
+        for text in (*done.without_source, *done.left_out):
             say(f"Left out: {one_line(text)}", sys.stderr)
         there = f", {len(done.there)} were there already" if done.there else ""
         say(f"{out}: {_runs(len(done.published))} unpacked from {path}{there}")
-        complete = complete and not done.left_out
+        complete = complete and not (done.without_source or done.left_out)
     if not complete:
         raise typer.Exit(ClbenchError.exit_code)
 

@@ -40,6 +40,9 @@ class Unpacked:
     damaged: list[str] = field(default_factory=list)
     """Which runs were there, but damaged, and where they are now; a sentence each."""
 
+    without_source: list[str] = field(default_factory=list)
+    """Which files of strategies are not there, because the pack lacks them or has others; a line each."""
+
     left_out: list[str] = field(default_factory=list)
     """Why runs are not in the results folder as the pack has them, one line each."""
 
@@ -87,7 +90,7 @@ def _publish(run: StoredRun, files: PackedRun, results: ResultsFolder, done: Unp
         if (source := run.source) is not None:
             results.keep_source(source)
         else:
-            done.left_out += [fault for fault in faulty_sources([run]) if fault not in done.left_out]
+            done.without_source += [fault for fault in faulty_sources([run]) if fault not in done.without_source]
         with _copies(files, results.work(identity)) as copies:
             results.publish(name, identity, copies)
         done.published.append(name)
