@@ -21,6 +21,7 @@ from clbench.errors import MachineError
 from clbench.system.machine import available_cores
 
 _CONNECTION_SECONDS = 10.0
+_AUTH_MODE = "RAY_AUTH_MODE"
 
 
 def join_or_start(address: str | None) -> bool:
@@ -33,8 +34,12 @@ def join_or_start(address: str | None) -> bool:
         try:
             if address:
                 _require_answer(address)
-                _show_token()
-            ray.init(address=address or "auto", **quiet)
+            try:
+                ray.init(address=address or "auto", **quiet)
+            except ConnectionError:
+                if not (address and _has_token()):
+                    raise
+                ray.init(address=address, **quiet)
             return False
         except (ConnectionError, ValueError, RuntimeError, AssertionError, OSError) as error:
             if address:
@@ -55,19 +60,22 @@ def join_or_start(address: str | None) -> bool:
         return True
 
 
-def _show_token() -> None:
-    """Show this user's token, if there is one, to a cluster at an address, as Ray does to one that it finds itself.
+def _has_token() -> bool:
+    """Have Ray show this user's token from now on; return False if there is none, or its use is set already.
 
-    Recent versions of `ray start` ask for a token as soon as their user has one. Others take no notice of it.
+    Recent versions of `ray start` ask for a token as soon as their user has one. Ray itself shows it only to a cluster
+    that it finds without an address, and then cannot work on one that asks for none.
     """
+    if _AUTH_MODE in os.environ:
+        return False
     try:
         from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
     except ImportError:  # an earlier version
-        return
+        return False
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)  # that there is a token, or none
     try:
-        maybe_enable_token_auth_if_token_available()
+        return bool(maybe_enable_token_auth_if_token_available())
     finally:
         logging.disable(disabled)
 

@@ -251,22 +251,19 @@ def test_a_strategy_that_fails_is_kept_apart_with_its_traceback_and_one_that_cra
 
 
 @pytest.mark.parametrize(("token", "mode"), [("0123456789abcdef0123456789abcdef", "token"), (None, "None")])
-def test_a_token_that_a_cluster_may_ask_for_is_shown_if_there_is_one(
-    token: str | None, mode: str, tmp_path: Path
-) -> None:
-    """As `ray start` asks for it. Ray itself shows it only to a cluster that it finds without an address."""
+def test_a_token_that_a_cluster_may_ask_for_is_found(token: str | None, mode: str, tmp_path: Path) -> None:
     pytest.importorskip("ray._private.authentication.authentication_token_setup")
     if token:
         (tmp_path / ".ray").mkdir()
         (tmp_path / ".ray" / "auth_token").write_text(token)
-    program = "import os; from clbench.executors import ray_cluster; ray_cluster._show_token()"
+    program = "import os; from clbench.executors import ray_cluster; print(ray_cluster._has_token(), end=' ')"
     program += "; print(os.environ.get('RAY_AUTH_MODE'))"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     environment = {**inherited, "HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=120
     )
-    assert (done.stdout, done.stderr) == (f"{mode}\n", "")
+    assert (done.stdout, done.stderr) == (f"{token is not None} {mode}\n", "")
 
 
 def test_a_head_without_cores_is_not_asked_for_the_data_and_neither_is_a_lost_node(
