@@ -37,7 +37,7 @@ def join_or_start(address: str | None) -> bool:
             try:
                 ray.init(address=address or "auto", **quiet)
             except ConnectionError:
-                if not (address and _has_token()):
+                if not (address and _token_enabled()):
                     raise
                 ray.init(address=address, **quiet)
             return False
@@ -60,8 +60,8 @@ def join_or_start(address: str | None) -> bool:
         return True
 
 
-def _has_token() -> bool:
-    """Have Ray show this user's token from now on; return False if there is none, or its use is set already.
+def _token_enabled() -> bool:
+    """Have Ray show this user's token from now on; return False if there is none, or if its use is set already.
 
     Recent versions of `ray start` ask for a token as soon as their user has one. Ray itself shows it only to a cluster
     that it finds without an address, and then cannot work on one that asks for none.

@@ -256,7 +256,7 @@ def test_a_token_that_a_cluster_may_ask_for_is_found(token: str | None, mode: st
     if token:
         (tmp_path / ".ray").mkdir()
         (tmp_path / ".ray" / "auth_token").write_text(token)
-    program = "import os; from clbench.executors import ray_cluster; print(ray_cluster._has_token(), end=' ')"
+    program = "import os; from clbench.executors import ray_cluster; print(ray_cluster._token_enabled(), end=' ')"
     program += "; print(os.environ.get('RAY_AUTH_MODE'))"
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     environment = {**inherited, "HOME": str(tmp_path)}
