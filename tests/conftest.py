@@ -8,11 +8,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import functools
 import gc
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import warm_start
+from after_torch import AfterTorch
 from filelock import FileLock
 from stored_runs import RESULTS
 
@@ -57,12 +58,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share what is made once, by their module or by all, are slow; a module's are done by one worker."""
+    """Tests that share what is made once, by their module or by all, are slow; a module's are done by one worker.
+
+    So are those that share a process.
+    """
     for item in items:
         assert isinstance(item, pytest.Function)
         definitions = item._fixtureinfo.name2fixturedefs.values()
         if any(definition.scope == "module" for stack in definitions for definition in stack):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+            item.add_marker(pytest.mark.slow)
+        elif after_torch.__name__ in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group(after_torch.__name__))
             item.add_marker(pytest.mark.slow)
         elif once.__name__ in item.fixturenames:
             item.add_marker(pytest.mark.slow)
@@ -79,6 +86,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     fetch("digits", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def after_torch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AfterTorch]:
+    """`after_torch(program)` runs a program in a process of its own where torch is imported, and returns its output."""
+    programs = AfterTorch(tmp_path_factory.mktemp("programs"))
+    yield programs
+    programs.close()
 
 
 @pytest.fixture(scope="session")

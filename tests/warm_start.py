@@ -167,12 +167,17 @@ def _serve(listening: socket.socket, alive: int) -> dict[str, Any] | None:
                 os.close(number)
 
 
-def main(address: str, listening: int, alive: int) -> None:
-    """Import, then fork until the process that started this one ends."""
-    own_process.claim()  # as clbench's own program does
+def import_all() -> None:
+    """Import what a run needs, as clbench's own program does."""
+    own_process.claim()
     for name in [*IMPORTED, *filter(importlib.util.find_spec, IMPORTED_IF_THERE)]:
         importlib.import_module(name)
-    gc.freeze()  # what is imported is garbage for none of them
+    gc.freeze()  # what is imported is garbage for no process that is forked
+
+
+def main(address: str, listening: int, alive: int) -> None:
+    """Import, then fork until the process that started this one ends."""
+    import_all()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     order = _serve(socket.socket(fileno=listening), alive)
     if order is None:
@@ -180,7 +185,7 @@ def main(address: str, listening: int, alive: int) -> None:
         return
     if STARTS_OTHERS & set(order["command"]):
         order = _with_own_server(order)
-    _become(order)
+    become(order)
 
 
 def _with_own_server(order: dict[str, Any]) -> dict[str, Any]:
@@ -203,7 +208,7 @@ def _with_own_server(order: dict[str, Any]) -> dict[str, Any]:
     return inner
 
 
-def _become(order: dict[str, Any]) -> None:
+def become(order: dict[str, Any]) -> None:
     """Run the command of an order in this process, and end."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if order["session"]:

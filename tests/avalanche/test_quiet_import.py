@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from after_torch import AfterTorch
 
 
 def python(program: str) -> str:
@@ -16,17 +17,17 @@ def python(program: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.slow
-def test_what_avalanche_imports_for_others_is_not_loaded() -> None:
+def test_what_avalanche_imports_for_others_is_not_loaded(after_torch: AfterTorch) -> None:
     program = """
 import sys, clbench.avalanche.plugin_template
 print([name for name in sys.modules if name.startswith(("qpsolvers.", "wandb."))])
 """
-    assert python(program) == "[]"
+    assert after_torch(program) == "[]"
 
 
-@pytest.mark.slow
-def test_a_plugin_that_is_the_first_to_import_avalanche_does_not_wait_either(tmp_path: Path) -> None:
+def test_a_plugin_that_is_the_first_to_import_avalanche_does_not_wait_either(
+    tmp_path: Path, after_torch: AfterTorch
+) -> None:
     (tmp_path / "mine.py").write_text("from avalanche.training.plugins import GEMPlugin")
     program = f"""
 import sys, pathlib
@@ -34,11 +35,10 @@ from clbench.plugins.module_loading import import_file
 import_file(pathlib.Path({str(tmp_path / "mine.py")!r}))
 print([name for name in sys.modules if name.startswith(("qpsolvers.", "wandb."))])
 """
-    assert python(program) == "[]"
+    assert after_torch(program) == "[]"
 
 
-@pytest.mark.slow
-def test_avalanches_plugin_that_solves_quadratic_programs_still_does() -> None:
+def test_avalanches_plugin_that_solves_quadratic_programs_still_does(after_torch: AfterTorch) -> None:
     """GEM keeps the product with an old gradient from being negative: (1, -1) becomes (1, 0) with (0, 1)."""
     program = """
 import torch, warnings, clbench.avalanche.plugin_template
@@ -53,7 +53,7 @@ except Exception as error:
 """
     # The solvers themselves are separate packages; if there is none, it is qpsolvers that reports it.
     solver = find_spec("quadprog") is not None
-    assert python(program) == ("[1.0, 0.0]" if solver else "SolverNotFound")
+    assert after_torch(program) == ("[1.0, 0.0]" if solver else "SolverNotFound")
 
 
 def test_a_package_that_is_missing_is_still_missing() -> None:
@@ -116,10 +116,9 @@ print({value}, type(late).__name__, inspect.getsource(late).strip(), type(late._
     assert python(program) == "3 module value = 3 SourceFileLoader"
 
 
-@pytest.mark.slow
-def test_a_run_of_our_own_strategies_does_not_import_avalanche_or_torchvision() -> None:
+def test_a_run_of_our_own_strategies_does_not_import_avalanche_or_torchvision(after_torch: AfterTorch) -> None:
     program = """
 import sys, clbench.runs.run
 print([name for name in ("avalanche", "torchvision") if name in sys.modules])
 """
-    assert python(program) == "[]"
+    assert after_torch(program) == "[]"

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from clbench.data.datasets import fetch
 from clbench.data.npy_files import ARRAYS
 
 ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests"
 sys.path.append(str(ROOT))  # benchmarks is a package of the checkout that is not installed
 
 pytest.importorskip("ray")
@@ -58,13 +60,24 @@ class OwnImages(clbench.Scenario):
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+def forked() -> Iterator[dict[str, str]]:
+    """Variables of a node that make its worker processes start without importing torch; see on_nodes/."""
+    with tempfile.TemporaryDirectory() as place:  # whose path is short enough for a socket
+        address = f"{place}/socket"
+        with subprocess.Popen([sys.executable, "-m", "on_nodes.forking", address], cwd=TESTS) as forking:
+            path = filter(None, [str(TESTS / "on_nodes"), os.environ.get("PYTHONPATH")])
+            yield {"PYTHONPATH": os.pathsep.join(path), "CLBENCH_TESTS_FORK": address}
+            forking.kill()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, forked: dict[str, str]) -> Iterator[LocalCluster]:
     """Two nodes of one core each, with digits in data folders of their own."""
     place = tmp_path_factory.mktemp("cluster")
     with local_cluster(place) as cluster:
         for number in range(2):
             fetch("digits", place / f"data{number}")
-            cluster.add(data=place / f"data{number}")
+            cluster.add(data=place / f"data{number}", variables=forked)
         yield cluster
 
 
@@ -185,9 +198,9 @@ def _entries(pack: dict[str, bytes]) -> dict[str, Any]:
 
 
 def test_a_run_whose_node_is_killed_goes_on_elsewhere_from_its_last_experience_with_the_same_bytes(
-    tmp_path: Path, cluster: LocalCluster, slow_runs: dict[str, bytes]
+    tmp_path: Path, cluster: LocalCluster, forked: dict[str, str], slow_runs: dict[str, bytes]
 ) -> None:
-    lost = cluster.add(data=tmp_path / "data")
+    lost = cluster.add(data=tmp_path / "data", variables=forked)
     command = Command(tmp_path, cluster)
     process = command.start(*SLOW_RUNS)
     there = found(lost.folder, "clbench-*/*/results/.work/*/checkpoint")
@@ -298,13 +311,13 @@ def test_a_node_without_the_data_is_named_with_the_command_that_brings_it(
 
 
 def test_a_node_with_another_torch_is_refused_unless_mixed_versions_are_allowed_and_recorded(
-    tmp_path: Path, cluster: LocalCluster
+    tmp_path: Path, cluster: LocalCluster, forked: dict[str, str]
 ) -> None:
     other = tmp_path / "other" / "torchvision-0.0.1.dist-info"
     other.mkdir(parents=True)
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: torchvision\nVersion: 0.0.1\n")
-    path = os.pathsep.join(filter(None, [str(tmp_path / "other"), os.environ.get("PYTHONPATH")]))
-    node = cluster.add(data=tmp_path / "data", variables={"PYTHONPATH": path})
+    path = os.pathsep.join([str(tmp_path / "other"), forked["PYTHONPATH"]])
+    node = cluster.add(data=tmp_path / "data", variables=forked | {"PYTHONPATH": path})
     command = Command(tmp_path, cluster)
     try:
         refused = command("-s", "naive", "-S", "splitdigits")

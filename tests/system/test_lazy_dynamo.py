@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
+from after_torch import AfterTorch
 
 PUT_OFF = """
 import sys
@@ -28,14 +26,8 @@ def train(optimizer, parameter):
 """
 
 
-def run(program: str) -> None:
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.slow
-def test_optimizers_step_without_it_and_to_the_same_weights() -> None:
-    run(f"""{PUT_OFF}
+def test_optimizers_step_without_it_and_to_the_same_weights(after_torch: AfterTorch) -> None:
+    after_torch(f"""{PUT_OFF}
 def weights(make):
     parameter = torch.nn.Parameter(torch.arange(1.0, 6.0))
     return train(make([parameter]), parameter)
@@ -55,16 +47,14 @@ assert all(torch.equal(one, weights(make)) for one, make in zip(without, makers,
 """)
 
 
-@pytest.mark.slow
-def test_gradients_of_functions_are_taken_without_it() -> None:
-    run(f"""{PUT_OFF}
+def test_gradients_of_functions_are_taken_without_it(after_torch: AfterTorch) -> None:
+    after_torch(f"""{PUT_OFF}
 from torch.func import grad, vmap
 assert vmap(grad(lambda x: (x ** 2).sum()))(torch.ones(3, 2)).tolist() == [[2, 2]] * 3
 assert not loaded()
 """)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "use",
     [
@@ -74,8 +64,8 @@ assert not loaded()
         "from torch._dynamo import optimize",
     ],
 )
-def test_whatever_uses_it_gets_the_real_one_once(use: str) -> None:
-    run(f"""{PUT_OFF}
+def test_whatever_uses_it_gets_the_real_one_once(use: str, after_torch: AfterTorch) -> None:
+    after_torch(f"""{PUT_OFF}
 train(torch.optim.SGD([p := torch.nn.Parameter(torch.ones(2))], lr=0.1), p)
 assert not loaded()
 executed = []
@@ -94,10 +84,9 @@ train(torch.optim.SGD([p := torch.nn.Parameter(torch.ones(2))], lr=0.1), p)
 """)
 
 
-@pytest.mark.slow
-def test_a_process_that_only_uses_clbench_keeps_torch_as_it_is() -> None:
+def test_a_process_that_only_uses_clbench_keeps_torch_as_it_is(after_torch: AfterTorch) -> None:
     program = PUT_OFF.replace("own_process.claim()\n", "")
-    run(f"""{program}
+    after_torch(f"""{program}
 assert "torch._dynamo" not in sys.modules
 train(torch.optim.SGD([p := torch.nn.Parameter(torch.ones(2))], lr=0.1), p)
 assert loaded()
