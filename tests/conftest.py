@@ -4,6 +4,8 @@ import os
 
 # Before torch is imported. The tests' networks are so small that threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where several threads are asked for all the same, those that wait leave the cores to other tests.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import functools
 import gc

@@ -26,6 +26,8 @@ from clbench.system.tables import readable_bytes
 IMPORTED = ("torchvision", "avalanche.training.templates")
 """Modules that a run imports and that a release of another package may break."""
 
+PRINT_GPU = "import torch; print(torch.cuda.is_available() and torch.cuda.get_device_name())"
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -47,7 +49,7 @@ def examine(results: Sequence[Path] | None, data: Path | None) -> Iterator[Findi
     """Check installation, machine, plug-ins, data and every byte of stored runs; yield each finding as it is made."""
     folders = list(results or [path for path in [Path("results")] if path.is_dir()])
     yield from _installation()
-    yield from _machine()
+    yield from _disk()
     yield from _plugins()
     yield from _data(data_folder(data))
     yield from _runs(folders)
@@ -57,7 +59,7 @@ def _installation() -> Iterator[Finding]:
     versions = [f"{name} {version or 'missing'}" for name, version in environment.describe("cpu")["packages"].items()]
     for start in range(0, len(versions), 4):  # in lines that fit 80 columns
         yield Finding(", ".join(versions[start : start + 4]))
-    together = _python(f"import {', '.join(IMPORTED)}")
+    together = _python(f"{PRINT_GPU}; import {', '.join(IMPORTED)}")
     for module in IMPORTED:
         done = together if together.returncode == 0 else _python(f"import {module}")
         if done.returncode == 0:
@@ -65,6 +67,8 @@ def _installation() -> Iterator[Finding]:
             continue
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         yield Finding(f"{module} does not import: {last}", 4, _fix_import(done.stderr))
+    gpu = together.stdout.partition("\n")[0]
+    yield Finding(f"{machine.available_cores()} cores, {'no CUDA device' if gpu in ('', 'False') else gpu}")
 
 
 def _python(code: str) -> subprocess.CompletedProcess[str]:
@@ -83,10 +87,7 @@ def _fix_import(message: str) -> str:
     return "pip install --force-reinstall clbench"
 
 
-def _machine() -> Iterator[Finding]:
-    name = _python("import torch; print(torch.cuda.is_available() and torch.cuda.get_device_name())").stdout.strip()
-    gpu = "no CUDA device" if name in ("", "False") else name
-    yield Finding(f"{machine.available_cores()} cores, {gpu}")
+def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(working_folder()).free
     low = free < 2**30
     yield Finding(

@@ -1098,9 +1098,7 @@ def test_doctor_names_a_broken_plugin_a_damaged_run_and_a_failed_run_and_how_to_
 ) -> None:
     from clbench.diagnostics import doctor
 
-    # What these two look at takes processes that import torch and Avalanche.
-    monkeypatch.setattr(doctor, "_installation", list)
-    monkeypatch.setattr(doctor, "_machine", list)
+    monkeypatch.setattr(doctor, "_installation", list)  # takes a process that imports torch and Avalanche
     write(here, "mine", loss="raise KeyError('lost')")
     assert command("run", "-s", "mine,naive", *SMALL).code == 1
     assert command("doctor").code == 1
@@ -1124,7 +1122,6 @@ def test_doctor_names_what_a_failed_run_has_left_with_its_size_and_how_to_remove
     from clbench.diagnostics import doctor
 
     monkeypatch.setattr(doctor, "_installation", list)
-    monkeypatch.setattr(doctor, "_machine", list)
     write(here, "mine", after="if experience.index: raise KeyError('lost')")
     assert command("run", "-s", "mine", *SMALL).code == 1
     write(here, "mine")
@@ -1147,7 +1144,8 @@ def test_doctor_names_the_package_that_cannot_be_imported(monkeypatch: pytest.Mo
     from clbench.diagnostics import doctor
 
     monkeypatch.setattr(doctor, "IMPORTED", ("json", "no_such_package", "csv"))
-    _, _, *found = doctor._installation()
+    _, _, *found, cores = doctor._installation()
+    assert re.match(r"\d+ cores, ", cores.what)
     assert [finding.healthy for finding in found] == [True, False, True]
     assert found[1].what.endswith("does not import: ModuleNotFoundError: No module named 'no_such_package'")
     assert found[1].exit_code == 4 and "force-reinstall" in found[1].fix

@@ -24,7 +24,7 @@ def test_a_network_is_as_published_or_named_with_what_is_wrong_and_is_no_run(
     with (damaged / "network.safetensors").open("ab") as file:
         file.write(b"more")
     monkeypatch.setattr(doctor, "_installation", list)
-    monkeypatch.setattr(doctor, "_machine", list)
+    monkeypatch.setattr(doctor, "_disk", list)
     examined = list(doctor.examine([tmp_path / "networks"], tmp_path / "data"))
     found = [each for each in examined if each.what.startswith("network ")]
     assert [(each.what, each.exit_code) for each in found] == [
