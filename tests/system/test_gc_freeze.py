@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from after_torch import AfterTorch
 
 from clbench.results import stored_runs
 
@@ -50,8 +51,7 @@ def test_imports_are_frozen_in_each_process_and_an_open_file_is_still_flushed(
     assert {int(threshold) for _, threshold in at_the_end} == {gc.get_threshold()[0]}  # collected as usual again
 
 
-@pytest.mark.slow
-def test_nothing_is_frozen_when_called_from_python(data: Path, tmp_path: Path) -> None:
+def test_nothing_is_frozen_when_called_from_python(after_torch: AfterTorch, data: Path, tmp_path: Path) -> None:
     program = f"""
 import gc
 before = gc.get_freeze_count()  # not 0 in Python 3.12
@@ -59,5 +59,4 @@ import clbench
 clbench.run("naive", "splitdigits", epochs=1, threads=1, device="cpu", data={str(data)!r}, out={str(tmp_path)!r})
 print(gc.get_freeze_count() - before)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
-    assert done.stdout == "0\n", done.stderr
+    assert after_torch(program) == "0"
