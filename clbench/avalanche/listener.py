@@ -30,13 +30,14 @@ class Listener(SupervisedPlugin):  # type: ignore[misc]
         """Samples since the last step."""
 
     @contextmanager
-    def listening(self, training: Training) -> Iterator[None]:
-        """Report to the harness within this context."""
+    def listening(self, training: Training, learner: Any) -> Iterator[None]:
+        """Report to the harness within this context what Avalanche's strategy `learner` does."""
         self.training, self.samples = training, 0
         trunk = training.model.blocks
 
         def count(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            if module is trunk and module.training and torch.is_grad_enabled():
+            its_trunk = module is trunk or module is getattr(learner.model, "blocks", None)  # of a copy
+            if its_trunk and module.training and torch.is_grad_enabled():
                 self.samples += len(inputs[0])
 
         # A hook on the network itself would be copied with it, into every teacher.

@@ -38,8 +38,8 @@ from clbench.networks.head import Head
 from clbench.networks.network import Network
 from clbench.system.seeds import derive
 
-NEEDS_ALL_OUTPUTS = {"DER", "ICaRL"}
-"""Strategies that compare outputs with older ones of the same width, or load old weights into a network."""
+NEEDS_ALL_OUTPUTS = {"DER", "GDumb", "ICaRL"}
+"""Strategies that compare outputs with older ones of the same width, or take up an older network again."""
 
 ONLY_NEW_CLASSES = {"ICaRL"}
 """Strategies whose targets for every earlier class are old outputs, so that its labels teach nothing."""
@@ -131,6 +131,9 @@ class AvalancheLoop(Strategy[ConfigT]):
         benchmark = class_incremental(where.classes_per_experience, train=samples)
         with self._prepared(training):
             self.learner.train(benchmark.train_stream[where.index], eval_streams=[])
+        if isinstance(self.learner.model, Network) and self.learner.model is not training.model:
+            training.model.load_state_dict(self.learner.model.state_dict())  # it was replaced by a copy
+            self.learner.model = training.model
         kept_samples.let_go(self.datasets, self.learner, data.images.read)
         self.budget = self._budget(where)
 
@@ -145,7 +148,7 @@ class AvalancheLoop(Strategy[ConfigT]):
         for plugin in learner.plugins:  # A-GEM keeps an iterator
             if getattr(plugin, "buffer_dataloader", None) is not None:
                 plugin.buffer_dliter = iter(plugin.buffer_dataloader)
-        with learner.plugins[0].listening(training), warnings.catch_warnings(record=True):
+        with learner.plugins[0].listening(training, learner), warnings.catch_warnings(record=True):
             # Avalanche warns of deprecated functions that it calls itself, past every filter: hence `record`.
             warnings.simplefilter("ignore")
             yield

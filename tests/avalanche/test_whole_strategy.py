@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import itertools
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -34,11 +35,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "AGEM": {"patterns_per_exp": 12, "sample_size": 12},
     "ICaRL": {"memory_size": 20},
     "DER": {"mem_size": 20, "batch_size_mem": 10},
+    "GDumb": {"mem_size": 20},
     "Cumulative": {},
 }
 """The strategies that are tested, with small memories."""
 
-BUDGETS = {"Replay": 20, "GEM": 25, "AGEM": 60, "ICaRL": 20, "DER": 20}
+BUDGETS = {"Replay": 20, "GEM": 25, "AGEM": 60, "ICaRL": 20, "DER": 20, "GDumb": 20}
 """Samples that these keep at the end of five experiences of two classes."""
 
 RECIPE = Recipe(lr=0.1, batch_size=32, epochs=2)
@@ -116,6 +118,14 @@ def test_steps_and_samples_are_counted_also_those_of_a_memory() -> None:
         asked = 12 if index else 0
         theirs = gradients.experience_costs[index]
         assert (theirs.gradient_steps, theirs.samples_seen) == (steps, samples * 2 + asked * steps)
+
+
+def test_a_strategy_that_trains_a_copy_of_the_network_is_counted_and_the_copy_is_the_network() -> None:
+    learnt = small_run("GDumb").learn()
+    assert [costs.samples_seen for costs in learnt.experience_costs] == [20 * 2] * 3  # its memory, twice
+    learner = learnt.trainer.strategy.learner
+    assert learner.model is learnt.trainer.model
+    assert not any(same(one, other) for one, other in itertools.pairwise(learnt.models))
 
 
 def test_evaluation_does_not_change_training() -> None:
