@@ -61,7 +61,10 @@ class OwnImages(clbench.Scenario):
 
 @pytest.fixture(scope="module")
 def forked() -> Iterator[dict[str, str]]:
-    """Variables of a node that make its worker processes start without importing torch; see on_nodes/."""
+    """Variables of a node that, on Linux, make its worker processes start without importing torch; see on_nodes/."""
+    if not sys.platform.startswith("linux"):
+        yield {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+        return
     with tempfile.TemporaryDirectory() as place:  # whose path is short enough for a socket
         address = f"{place}/socket"
         with subprocess.Popen([sys.executable, "-m", "on_nodes.forking", address], cwd=TESTS) as forking:
