@@ -170,8 +170,8 @@ def _evaluation_warnings(rows: Sequence[Row]) -> list[str]:
     most = max(end - begin for row in without for begin, end in pairwise((0, *(row.runs[0].facts.ends or ()))))
     of = "" if len(without) == len(trained) else f" of {listed([row.strategy for row in without])}"
     return [
-        f"No evaluation{of} falls within an experience; the longest has {most:,} gradient steps. Anytime, minimum and "
-        "worst-case accuracy and the stability gap are based on the ends only. Lower stream.evaluate_every."
+        f"No evaluation{of} falls within an experience; the longest has {most:,} gradient step{'' if most == 1 else 's'}. "
+        "Anytime, minimum and worst-case accuracy and the stability gap are based on the ends only. Lower stream.evaluate_every."
     ]
 
 

@@ -25,6 +25,11 @@ NAMES = [name for name in (*metrics.BY_NAME, *metrics.BY_NAME_WITHIN, forward_tr
 
 def check_metric(name: str) -> None:
     """Raise UsageError for a name that is not in `NAMES`."""
+    if name in _TABLES:
+        raise UsageError(
+            f"{name} has several values for each strategy and experience",
+            "The report shows it, and result.json of each run has it.",
+        )
     if name not in NAMES:
         raise UsageError(f"no metric {name!r}{did_you_mean(name, NAMES)}", f"There are: {', '.join(NAMES)}.")
 

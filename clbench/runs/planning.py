@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from clbench.base.events import Listener
 from clbench.runs.grid import Planned, plan
@@ -36,10 +37,15 @@ class Planning:
         tunings = (each for part in self._planned for each in part if isinstance(each, Tuning))
         return _distinct(run for tuning in tunings for runs in tuning.trials for run in runs)
 
-    @property
+    @cached_property
     def known(self) -> list[Planned]:
         """The runs that are known before any trial is done, each once."""
-        return _distinct(run for part in self._planned for run in part if isinstance(run, Planned))
+        found: list[Planned] = []
+        for section, part in zip(self._sections, self._planned, strict=True):
+            found += [each for each in part if isinstance(each, Planned)]
+            if decided := [each for each in part if isinstance(each, Tuning) and not each.trials]:
+                found += plan_finals(section.request, decided, self._notify)
+        return _distinct(found)
 
     @property
     def following(self) -> int:
@@ -48,7 +54,7 @@ class Planning:
             len(section.request.seeds)
             for section, part in zip(self._sections, self._planned, strict=True)
             for each in part
-            if isinstance(each, Tuning)
+            if isinstance(each, Tuning) and each.trials
         )
 
     def runs(self) -> list[Planned]:

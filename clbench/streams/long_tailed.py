@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 @config
 class LongTailed(StreamKind):
-    """LT-CIL (Liu et al. 2022, arXiv 2210.00266): the class of rank k out of c keeps μ^(k/(c-1)) of its images."""
+    """LT-CIL (Liu et al. 2022, arXiv 2210.00266): the class of rank k out of c keeps μ^(k/(c-1)) of its images.
+
+    On a dataset with domains, each class of each domain has a rank of its own.
+    """
 
     imbalance: Annotated[float, Gt(0), Lt(1)] = 0.01
     """μ, number of images of the rarest class over that of the most frequent one."""

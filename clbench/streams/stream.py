@@ -143,7 +143,7 @@ def open_stream(
     split = classes_per_experience if maps is not None or not split else split
     images = torch.bincount(positions, minlength=len(class_order)).tolist()
     kind.check_images(images, split)
-    rows = kind.sampled(kind.rows(positions, split, seed), seed)
+    rows = kind.sampled(kind.rows(positions, split, seed), positions, seed)
     positions = kind.labels(positions, split, seed)
     return Stream(
         classes_per_experience=classes_per_experience,

@@ -6,6 +6,7 @@ in the class order, so that a kind needs to know neither the classes' names nor 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -41,7 +42,7 @@ class StreamKind:
     """For an option, which other options have no effect if it is given."""
 
     samples: Annotated[int, Ge(0)] = 0
-    """Training samples of each experience, drawn at random; 0 keeps all."""
+    """Training samples of each experience, drawn at random, at least one of each new class; 0 keeps all."""
 
     evaluate_every: Annotated[int, Ge(0)] = 0
     """Gradient steps between two evaluations within an experience; 0 evaluates only at its end."""
@@ -77,15 +78,29 @@ class StreamKind:
         """
         return experience_rows(positions, split)
 
-    def sampled(self, rows: tuple[Tensor, ...], seed: int) -> tuple[Tensor, ...]:
-        """Return `samples` of each experience's rows, or all if it is 0, drawn at random, ascending."""
+    def sampled(self, rows: tuple[Tensor, ...], positions: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """Return `samples` of each experience's rows, or all if it is 0, drawn at random, ascending.
+
+        `positions` are those of all samples' classes. A class of which none would be drawn in its first experience has
+        its first sample in the place of the last one of a class that can spare it.
+        """
         import torch
 
         if not self.samples:
             return rows
         generator = torch.Generator().manual_seed(derive(seed, "samples"))
-        drawn = (own[torch.randperm(len(own), generator=generator)[: self.samples]] for own in rows)
-        return tuple(own.sort().values for own in drawn)
+        drawn, seen = [], set[int]()
+        for own in rows:
+            shuffled = own[torch.randperm(len(own), generator=generator)]
+            classes = positions[shuffled].tolist()
+            kept = list(range(min(self.samples, len(own))))
+            for missing in sorted(set(classes) - {classes[at] for at in kept} - seen):
+                counts = Counter(classes[at] for at in kept)
+                spared = next(i for i in reversed(kept) if counts[classes[i]] > 1 or classes[i] in seen)
+                kept[kept.index(spared)] = classes.index(missing)
+            drawn.append(shuffled[kept].sort().values)
+            seen |= set(classes)
+        return tuple(drawn)
 
     def labels(self, positions: Tensor, split: tuple[int, ...], seed: int) -> Tensor:
         """Return the positions that training sees, (n,): `positions` itself if the labels are correct."""

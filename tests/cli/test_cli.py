@@ -497,6 +497,13 @@ def test_a_dry_run_lists_the_runs_and_neither_trains_nor_writes(command: Command
     assert list(here.iterdir()) == []
 
 
+def test_a_dry_run_with_a_search_lists_the_runs_of_strategies_that_have_nothing_to_tune(command: Command) -> None:
+    done = command("run", "-s", "naive,lwf", *SMALL, "--seeds", "2", "--tune", "grid", "--dry-run")
+    final = [line for line in done.out.splitlines() if not line.startswith("results/.tuning/splitdigits/lwf/")]
+    assert [line.split("-")[0] for line in final] == ["results/splitdigits/naive/quick"] * 2
+    assert "8 of these are trials; 2 runs follow" in done.err and done.err.count("nothing to tune") == 1
+
+
 def test_a_dry_run_of_many_seeds_lists_ten_class_orders(command: Command) -> None:
     lines = command("run", "-s", "naive,l2", *SMALL, "--seeds", "50", "--dry-run").err.splitlines()
     assert sum("classes:" in line for line in lines) == 10

@@ -49,6 +49,8 @@ def test_a_metric_that_does_not_exist_is_a_mistake_that_names_the_nearest(tmp_pa
     publish(tmp_path)
     with pytest.raises(UsageError, match="did you mean 'anytime_accuracy'"):
         reading.compare([tmp_path], metric="anytime")
+    with pytest.raises(UsageError, match="several values for each strategy and experience"):
+        reading.compare([tmp_path], metric="per_class_accuracy")
 
 
 @pytest.mark.slow

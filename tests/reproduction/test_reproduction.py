@@ -13,14 +13,16 @@ import pytest
 import stored_runs
 
 from clbench.base.incremental_setting import READINGS, Setting
+from clbench.data.datasets import data_folder, describe
 from clbench.errors import UsageError
 from clbench.evaluation.counts import count
-from clbench.plugins.discovery import builtin_folder, select
+from clbench.plugins.discovery import builtin_folder, discover, select
 from clbench.reproduction import table
-from clbench.reproduction.campaign import chosen
+from clbench.reproduction.campaign import chosen, plan_targets
 from clbench.reproduction.targets import Cell, Target, cells, targets
 from clbench.results.run_spec import experience_classes
 from clbench.results.stored_run import StoredRun
+from clbench.runs.request import Request
 
 TARGET = Target(
     protocol="paper",
@@ -200,6 +202,18 @@ def test_every_target_names_a_strategy_preset_scenario_and_recipe_that_exist() -
         assert 0 < target.mean < 100 and target.n > 0 and target.source
         assert target.read in ("primary", "transcription", "plot", "unverified")
         assert (target.spread is None) == (target.spread_is == "") and target.spread_is in ("", "sd", "sem", "reading")
+
+
+@pytest.mark.slow
+def test_the_runs_of_every_target_can_be_planned() -> None:
+    folder = data_folder()
+    datasets = {plugin.name: plugin.attributes.get("dataset") for plugin in discover("scenario")}
+    here = [each for each in targets() if describe(str(datasets[each.scenario]), folder) is not None]
+    if not here:
+        pytest.skip(f"no dataset of a published number is in {folder}")
+    request = Request(["naive"], [], seeds=(0,), threads=1, device="cpu")
+    planned = plan_targets(here, request, lambda event: None)
+    assert {run.spec.scenario.name for run in planned} == {each.scenario for each in here}
 
 
 def test_hsu2018_is_the_whole_table_of_thirteen_methods_in_three_settings() -> None:

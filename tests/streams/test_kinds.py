@@ -76,13 +76,33 @@ def test_a_name_or_an_option_that_there_is_not_is_refused(name: str, options: di
 def test_so_many_samples_of_each_experience_are_drawn_and_no_more() -> None:
     kind = stream_kind("class", {"samples": 30})
     whole = kind.rows(BALANCED, FIVE, 0)
-    drawn = kind.sampled(whole, 0)
+    drawn = kind.sampled(whole, BALANCED, 0)
     assert [len(rows) for rows in drawn] == [30] * 5
     assert all(set(some.tolist()) < set(rows.tolist()) for some, rows in zip(drawn, whole, strict=True))
     assert drawn[0].tolist() == sorted(set(drawn[0].tolist()))
-    assert [rows.tolist() for rows in kind.sampled(whole, 0)] == [rows.tolist() for rows in drawn]
-    assert drawn[0].tolist() != kind.sampled(whole, 1)[0].tolist()
-    assert kind.sampled((torch.arange(7),), 0)[0].tolist() == list(range(7))  # fewer than that
+    assert [rows.tolist() for rows in kind.sampled(whole, BALANCED, 0)] == [rows.tolist() for rows in drawn]
+    assert drawn[0].tolist() != kind.sampled(whole, BALANCED, 1)[0].tolist()
+    assert kind.sampled((torch.arange(7),), BALANCED, 0)[0].tolist() == list(range(7))  # fewer than that
+
+
+def test_of_each_new_class_a_sample_is_drawn_and_a_draw_that_has_one_of_each_stays_as_it_is() -> None:
+    rare = torch.tensor([0] * 97 + [1, 2, 3])
+    for seed in range(20):
+        (drawn,) = stream_kind("class", {"samples": 4}).sampled((torch.arange(100),), rare, seed)
+        assert rare[drawn].tolist() == [0, 1, 2, 3]
+        (plain,) = stream_kind("class", {"samples": 60}).sampled((torch.arange(100),), torch.zeros(100), seed)
+        (drawn,) = stream_kind("class", {"samples": 60}).sampled((torch.arange(100),), rare, seed)
+        missing = {1, 2, 3} - set(rare[plain].tolist())
+        assert len(drawn) == 60 and set(rare[drawn].tolist()) == {0, 1, 2, 3}
+        assert len(set(plain.tolist()) - set(drawn.tolist())) == len(missing)
+
+
+def test_a_class_that_came_before_need_not_be_drawn_again() -> None:
+    both = (torch.arange(0, 4), torch.arange(0, 8))
+    classes = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    for seed in range(20):
+        first, second = stream_kind("class", {"samples": 2}).sampled(both, classes, seed)
+        assert set(classes[first].tolist()) == {0, 1} and set(classes[second].tolist()) == {2, 3}
 
 
 # -- blurry -----------------------------------------------------------------------------------------------------------
