@@ -169,9 +169,10 @@ def _evaluation_warnings(rows: Sequence[Row]) -> list[str]:
         return []
     most = max(end - begin for row in without for begin, end in pairwise((0, *(row.runs[0].facts.ends or ()))))
     of = "" if len(without) == len(trained) else f" of {listed([row.strategy for row in without])}"
+    longest = f"{most:,} gradient step{'' if most == 1 else 's'}"
     return [
-        f"No evaluation{of} falls within an experience; the longest has {most:,} gradient step{'' if most == 1 else 's'}. "
-        "Anytime, minimum and worst-case accuracy and the stability gap are based on the ends only. Lower stream.evaluate_every."
+        f"No evaluation{of} falls within an experience; the longest has {longest}. Anytime, minimum and worst-case "
+        "accuracy and the stability gap are based on the ends only. Lower stream.evaluate_every."
     ]
 
 
