@@ -17,6 +17,7 @@ COLUMNS = {
     "minimum_accuracy": "minimum",
     "worst_case_accuracy": "worst case",
     "stability_gap": "stability gap",
+    "forward_transfer": "forward transfer",
     "task_incremental_accuracy": "task-incremental (masked)",
     "seconds": "seconds",
     "samples_seen": "samples seen",
@@ -24,8 +25,8 @@ COLUMNS = {
     "exemplars": "exemplars",
     "stored_bytes": "stored bytes",
 }
-SHARES = tuple(COLUMNS)[:11]
-"""Columns that are shares between 0 and 1 (forgetting and stability gap: -1 to 1)."""
+SHARES = tuple(COLUMNS)[:12]
+"""Columns that are shares between 0 and 1 (forgetting, stability gap and forward transfer: -1 to 1)."""
 
 MEANINGS = {
     "strategy": "the method with its preset; below it the paper that its file names, or otherwise the variant",
@@ -40,6 +41,8 @@ MEANINGS = {
     "worst_case_accuracy": "mean of that and accuracy on the last experience, weighted by the number of experiences",
     "stability_gap": "how far the accuracy on old classes falls within an experience below its value before: mean "
     "over the experiences, in points",
+    "forward_transfer": "accuracy on each domain just before its experience minus that with the initial weights: mean "
+    "over all domains but the first, in points",
     "task_incremental_accuracy": "final accuracy of the same runs if the experience of each sample is given and the "
     "classes of all others are masked",
     "seconds": "time of a run, with evaluation",
@@ -60,7 +63,7 @@ MEANINGS = {
 
 def lowest(column: str) -> float:
     """Return the lowest value that a share can have."""
-    return -1.0 if column in ("forgetting", "stability_gap", "intransigence") else 0.0
+    return -1.0 if column in ("forgetting", "stability_gap", "forward_transfer", "intransigence") else 0.0
 
 
 def uninformative(value: Estimate, low: float = 0.0) -> bool:
@@ -97,6 +100,7 @@ def summary(run: StoredRun) -> dict[str, float | None]:
         "new_accuracy": run.final("new_accuracy"),
         "forgetting": run.final("forgetting"),
         **{name: run.final(name) for name in FINAL_WITHIN},
+        "forward_transfer": run.facts.forward_transfer,
         "task_incremental_accuracy": (
             run.final("final_accuracy", "task_incremental") if len(run.spec.scenario.readings) > 1 else None
         ),

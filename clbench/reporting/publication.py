@@ -119,7 +119,7 @@ def report_files(
         downloads=downloads,
         compared=len(rows),
         run_headings=headings,
-        run_rows=[run_texts(row) for row in rows] if len(rows) <= RUNS_IN_PAGE else [],
+        run_rows=[run_texts(headings, row) for row in rows] if len(rows) <= RUNS_IN_PAGE else [],
     )
     written["index.html"] = render(content).encode("utf-8", errors="replace")
     files = {each.sha256: each.file for each in described if each.file}

@@ -251,28 +251,30 @@ RUNS_IN_PAGE = 200
 
 
 def run_table(comparisons: Iterable[Comparison]) -> tuple[list[str], list[list[Any]]]:
-    """Return every run of the comparisons as a row of values, with headings."""
+    """Return every run of the comparisons as a row of values, with headings; a column that no run has is left out."""
+    found = [(comparison, row, run) for comparison in comparisons for row in comparison.rows for run in row.runs]
+    values = [summary(run) for _, _, run in found]
+    columns = [column for column in COLUMNS if any(each[column] is not None for each in values)]
     rows = []
-    for comparison in comparisons:
-        for row in comparison.rows:
-            for run in row.runs:
-                order = " ".join(map(str, run.spec.scenario.class_order))
-                values = summary(run).values()
-                rows.append([comparison.scenario, row.strategy, run.spec.seeds.run, *values, order, run.run_id[:16]])
-    return ["scenario", "strategy", "seed", *COLUMNS.values(), "class order", "run id"], rows
+    for (comparison, row, run), own in zip(found, values, strict=True):
+        order = " ".join(map(str, run.spec.scenario.class_order))
+        shown = [own[column] for column in columns]
+        rows.append([comparison.scenario, row.strategy, run.spec.seeds.run, *shown, order, run.run_id[:16]])
+    return ["scenario", "strategy", "seed", *(COLUMNS[column] for column in columns), "class order", "run id"], rows
 
 
-def run_texts(row: Sequence[Any]) -> list[str]:
+def run_texts(headings: Sequence[str], row: Sequence[Any]) -> list[str]:
     """Return a row of the table of runs as displayed, shares in percent."""
     scenario, strategy, seed, *values, order, identity = row
+    shares = {COLUMNS[column] for column in SHARES}
     texts = [
         "–"
         if value is None
         else f"{100 * value:.2f}"
-        if column in SHARES
+        if heading in shares
         else f"{value:,.1f}"
-        if column == "seconds"
+        if heading == COLUMNS["seconds"]
         else f"{value:,.0f}"
-        for column, value in zip(COLUMNS, values, strict=True)
+        for heading, value in zip(headings[3:-2], values, strict=True)
     ]
     return [scenario, strategy, str(seed), *texts, order, identity]

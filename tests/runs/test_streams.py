@@ -127,7 +127,9 @@ def test_a_run_on_each_stream_passes_the_audit_and_is_compared(
     assert {row.strategy for row in comparison.rows} == {"naive", "er", "joint"}
     assert set(clbench.load(tmp_path / "results")["run"]) == {each.run_id for each in runs}  # which checks every number
     clbench.report(tmp_path / "results", out=tmp_path / "report")
-    assert stream in (tmp_path / "report" / "index.html").read_text()
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert stream in page
+    assert ("forward transfer" in page) == bool(setting)
 
 
 @pytest.mark.slow
