@@ -49,13 +49,13 @@ Once = Callable[[str, Callable[[Path], None]], Path]
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """A worker per core, as far as memory goes; none for single files or tests, which are done before workers start.
 
-    With slow tests there are three for two cores, since those wait for processes a third of their time.
+    With slow tests there are two for each core, since those wait for processes a large part of their time.
     """
     chosen = [argument.partition("::")[0] for argument in config.args]
     if all(argument.endswith(".py") for argument in chosen):
         return 0
-    per_two_cores = 2 if "not slow" in config.option.markexpr else 3
-    return max(1, min(available_cores() * per_two_cores // 2, MOST_WORKERS, available_memory() // WORKER_MEMORY))
+    per_core = 1 if "not slow" in config.option.markexpr else 2
+    return max(1, min(available_cores() * per_core, MOST_WORKERS, available_memory() // WORKER_MEMORY))
 
 
 @pytest.hookimpl(tryfirst=True)
