@@ -83,6 +83,9 @@ def _disagreement(files: RunFiles, spec: RunSpec, result: RunResult, costs: RunC
     if result.training_images is not None and len(result.training_images) != sum(map(len, classes)):
         return "its training images are not for as many classes as it has"
     arrays = predictions(files)
+    for name in ("labels", *scenario.readings, *(["untrained"] if result.ahead is not None else [])):
+        if name not in arrays:
+            return f"its predictions.npz has no array `{name}`"
     for setting in scenario.readings:
         counts = Counts(**dict(result.counts[setting]))
         evaluated = [row is not None for row in counts.correct]

@@ -217,6 +217,16 @@ def test_predictions_that_are_none_are_left_out(run: Path, content: bytes) -> No
     assert_left_out(run)
 
 
+@pytest.mark.parametrize("name", ["labels", "class_incremental", "task_incremental"])
+def test_an_array_that_the_predictions_have_not_is_named(run: Path, name: str) -> None:
+    with np.load(run / "predictions.npz") as arrays:
+        kept = {each: arrays[each] for each in arrays.files if each != name}
+        assert len(kept) == len(arrays.files) - 1
+    np.savez(run / "predictions.npz", **kept)
+    seal(run)
+    assert assert_left_out(run) == f"its predictions.npz has no array `{name}`"
+
+
 # -- what is opened ---------------------------------------------------------------------------------------------------
 
 
