@@ -15,6 +15,8 @@ from clbench.plugins import discovery
 from clbench.runs.benchmark_scenario import with_dataset
 from clbench.runs.selection import load_class, select_scenarios
 
+pytestmark = pytest.mark.xdist_group("avalanche")  # one process imports it
+
 FILE = """
 from pathlib import Path
 

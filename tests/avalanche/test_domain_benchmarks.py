@@ -20,6 +20,8 @@ from clbench.runs.grid import plan
 from clbench.runs.request import Request
 from clbench.runs.selection import load_class, select_scenarios
 
+pytestmark = pytest.mark.xdist_group("avalanche")
+
 NC = ((4, 7), (0,), (9,), (1,), (8,), (2,), (3,), (5,), (6,))
 """Objects of each of CORe50-NC's nine experiences."""
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from clbench.data.datasets import Dataset, data_folder, describe, open_dataset
 from clbench.streams.stream import Stream, open_stream
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("avalanche")]
 
 SPREAD = 150
 """Samples of an experience whose pixels are compared."""

@@ -23,7 +23,7 @@ from clbench.errors import UsageError
 from clbench.runs import checkpoint
 from clbench.runs.checkpoint import Checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("avalanche")]
 
 SMALL: dict[str, dict[str, Any]] = {
     "Naive": {},

@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -26,11 +27,15 @@ import clbench
 from clbench.cli.app import application
 from clbench.data.image_files import fitted_pixels
 from clbench.data.image_fit import FITS, Fit
+from clbench.diagnostics import doctor
 from clbench.errors import ClbenchError
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOT_RUN = re.compile(r"\*Checked, not run by the tests: .+\.\*")
+RUN_BY_DOCTOR = functools.cache(doctor._python)
+"""What a process of its own says of the installation, which is the same for each page."""
+
 RUN_BY_CI = ("pip install", "pytest")
 """Parts of the set-up commands that .ci/run runs, in an environment of their own."""
 
@@ -89,14 +94,20 @@ def parse_command(words: list[str]) -> None:
         called, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
 
 
+def with_doctor_together(page: Path) -> Any:
+    group = [pytest.mark.xdist_group("doctor")] if "\nclbench doctor" in page.read_text() else []
+    return pytest.param(page, marks=group, id=name(page))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=name)
+@pytest.mark.parametrize("page", map(with_doctor_together, PAGES))
 def test_the_blocks_of_a_page_run_as_they_stand(
     page: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CLBENCH_DATA", str(data))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(clbench, "run", functools.partial(clbench.run, epochs=1))
+    monkeypatch.setattr(doctor, "_python", RUN_BY_DOCTOR)
     variables: dict[str, object] = {"__name__": "page"}
     for block in blocks(page.read_text()):
         if block.language == "sh":

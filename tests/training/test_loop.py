@@ -23,7 +23,6 @@ from torch import Tensor, nn
 import clbench
 from clbench import Augmentation, Batch, Experience, Recipe
 from clbench.audit.object_graph import carried_bytes, contents_sha256, weights_sha256
-from clbench.avalanche.benchmark import LabelledRows, class_incremental
 from clbench.base.events import Event, ExperienceFinished
 from clbench.errors import Divergence, PluginError
 from clbench.plugins.networks import build
@@ -374,39 +373,6 @@ def test_a_loss_that_is_not_finite_is_reported_with_its_step(step: int, value: f
 def test_a_loss_that_is_no_scalar_is_refused(value: Callable[[Batch], Any], what: str) -> None:
     with pytest.raises(PluginError, match=f"{what}; it must return a scalar tensor"):
         small(naive_with(value)).learn()
-
-
-# The stream
-
-
-def avalanche_stream(run: SmallRun) -> Any:
-    samples = LabelledRows(run.data.rows, run.data.labels, run.data.scaled)
-    return class_incremental(run.sizes, train=samples).train_stream
-
-
-@pytest.mark.parametrize("sizes", [(2, 1, 2), (1, 1, 1, 1, 1), (5,), (3, 2)])
-def test_avalanches_stream_has_every_sample_once_with_our_positions_as_labels(sizes: tuple[int, ...]) -> None:
-    run = small(builtin("naive"), sizes=sizes, order=ORDER)
-    everything = []
-    assert len(avalanche_stream(run)) == len(sizes)
-    for index, experience in enumerate(avalanche_stream(run)):
-        rows = run.data.rows[index]
-        assert rows.tolist() == run.rows(index)
-        assert sorted(experience.dataset.targets) == sorted(run.positions[rows].tolist())
-        assert sorted(experience.classes_in_this_experience) == sorted(set(run.positions[rows].tolist()))
-        everything += rows.tolist()
-    assert sorted(everything) == list(range(100))
-
-
-def test_avalanches_samples_are_the_images_that_the_loop_trains_on() -> None:
-    run = small(builtin("naive"), order=ORDER)
-    for index, experience in enumerate(avalanche_stream(run)):
-        rows = run.trainer.data.rows[index]
-        for position in (0, 7, len(rows) - 1):
-            image, label, _ = experience.dataset[position]
-            row = int(rows[position])
-            assert label == run.positions[row]
-            assert torch.equal(image, run.scaling(run.images.read(torch.tensor([row])))[0])
 
 
 # What a method stores
