@@ -66,11 +66,11 @@ def shared(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.slow
-def test_runs_that_share_are_to_the_byte_those_that_do_not(apart: Any, shared: Any) -> None:
-    """And those at once are those one at a time: tests/end_to_end/test_faults.py."""
-    assert shared.keys() == apart.keys()
-    for key, one in shared.items():
-        assert numbers(one) == numbers(apart[key]), key
+def test_runs_that_share_are_to_the_byte_those_that_do_not(apart: Any, shared: Any, run: Run, tmp_path: Path) -> None:
+    for runs in (shared, run(tmp_path / "results", jobs=2)):
+        assert runs.keys() == apart.keys()
+        for key, one in runs.items():
+            assert numbers(one) == numbers(apart[key]), key
 
 
 @pytest.mark.slow
