@@ -41,8 +41,8 @@ def fisher(
     y is the label (`true`, the "empirical Fisher"; `true_weighted`, weighted by its probability), the most probable
     class (`predicted`), one sampled from the network's output (`sampled`), or every class, weighted by its probability
     (`exact`). p ranges over the classes of the setting; class-incrementally over those `seen` so far or, with a fixed
-    head, `all` of the stream. `samples` limits the number of samples; they, and the sampled labels, are drawn with
-    `seed`.
+    head, `all` of the stream. `samples` limits the number of samples. They, and the sampled labels, are drawn with
+    `seed`; with a `batch_size` above 1 or `in_training`, the samples are the first in the order of `Samples.shuffled`.
 
     With a `batch_size` B above 1 the gradients of that many samples, in random order, are averaged before they are
     squared: with g_b of the n_b samples of batch b, F is Σ_b n_b² g_b² / n, which counts them per `sample`, or Σ_b g_b²

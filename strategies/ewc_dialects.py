@@ -4,7 +4,8 @@
 
 separate   one penalty per earlier experience i, with the weights w_i* and Fisher information F_i of that time
 online     one penalty, times γ, with the latest weights w* and F = γ F_before + F_now
-averaged   one penalty with the latest weights w* and the mean of F_before and F_now, weighted by numbers of classes
+averaged   one penalty with the latest weights w* and the mean of F_before and F_now, weighted by numbers of classes,
+           or of experiences where an experience brings no new class
 
 The dialects also differ in whose log-likelihood F is of, and in how it is estimated. The defaults are the paper, which
 is in ewc.py. The head's output units of new classes are not anchored.
@@ -168,6 +169,8 @@ class EWCDialects(clbench.Strategy[Config]):
             keep, share = self.config.decay, 1.0
             if self.config.terms == "averaged":
                 keep = experience.old_classes / experience.seen_classes
+                if keep == 1:  # no new class
+                    keep = experience.index / (experience.index + 1)
                 share = 1 - keep
             fisher = importance.accumulated(self.importances.pop(), fisher, keep, share)
             self.anchors.clear()

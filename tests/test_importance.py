@@ -377,6 +377,19 @@ def test_in_evaluation_mode_the_fisher_information_leaves_running_statistics_alo
     equal(dict(model.state_dict()), dict(before))
 
 
+def test_averaged_fisher_information_weighs_domains_equally_which_bring_no_new_class() -> None:
+    model = linear_model()
+    ewc = builtin("ewc_dialects", terms="averaged")
+    ewc.start(model)
+    each = []
+    for index in range(3):
+        experience = of(data(n=30 + 10 * index), Experience(index, (3, 3, 3, 3), "domain_incremental"))
+        each.append(ewc.fisher(model, experience))
+        ewc.after_experience(model, experience)
+    for name, found in ewc.importances[0].items():
+        torch.testing.assert_close(found, sum(one[name] for one in each) / 3)
+
+
 def test_ewc_as_in_pycil_classifies_among_the_current_classes() -> None:
     model, given = linear_model(), data()
     ewc = preset_of("ewc_dialects", "pycil")

@@ -27,7 +27,7 @@ def check_batch_independence(test_set: TestSet, model: Network, score: Score, se
     Also reports batch normalisation in training mode. Leaves the network and the random state unchanged.
     """
     generator = torch.Generator().manual_seed(seed)
-    rows = torch.randperm(len(test_set.images.pixels), generator=generator)[: _COMPARED + _ADDED]
+    rows = torch.randperm(len(test_set.positions), generator=generator)[: _COMPARED + _ADDED]
     with randomness_untouched():
         network = copy.deepcopy(model).eval()
         with _batch_norm_in_training_mode(network) as found:

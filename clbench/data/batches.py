@@ -78,9 +78,12 @@ class MappedImages(Images):
     With n images, row d·n + i is image i in domain d.
     """
 
-    def __init__(self, images: npt.NDArray[Any], device: torch.device, maps: Tensor) -> None:
-        """`maps` (domains, height·width) gives the source of each pixel of a domain, -1 for black."""
-        super().__init__(images, device)
+    def __init__(
+        self, images: npt.NDArray[Any], device: torch.device, maps: Tensor, input_values: int | None = None
+    ) -> None:
+        """`maps` (domains, height·width) gives the source of each pixel of a domain, -1 for black; `input_values` as in
+        Images."""
+        super().__init__(images, device, input_values=input_values)
         self.maps = maps.to(device)
         self._black = self.maps < 0
 

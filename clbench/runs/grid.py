@@ -15,7 +15,7 @@ from clbench.base.events import Listener, Note, Track
 from clbench.base.recipe import Recipe
 from clbench.data.datasets import BUILTIN, data_folder, describe, expected, fetch
 from clbench.errors import MachineError, UsageError
-from clbench.plugins.discovery import Plugin
+from clbench.plugins.discovery import Plugin, discover, without_dialects
 from clbench.plugins.module_loading import require_room_for_torch
 from clbench.results import protocol_building
 from clbench.results import spec_building as specs
@@ -111,6 +111,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
     gc_freeze.freeze_imports()
     values = divided(request.set)
     wanted = chosen_network.asked(values.network, request.weights)
+    _check_names(values.recipe, strategies)
     recipe_values = _with_network(values.recipe, request.network)
     if request.epochs is not None and "epochs" in recipe_values:
         raise UsageError("--epochs and --set recipe.epochs are both given", "Give one of them.")
@@ -259,6 +260,15 @@ def _with_network(recipe_values: Mapping[str, Any], network: str | None) -> dict
     if "network" in recipe_values:
         raise UsageError("--network and --set recipe.network are both given", "Give one of them.")
     return {**recipe_values, "network": network_name(network)}
+
+
+def _check_names(recipe_values: Mapping[str, Any], chosen: Sequence[Chosen]) -> None:
+    """Raise UsageError for `of_strategy.NAME.…` if there is no strategy of that name."""
+    named = {path.split(".")[1]: path for path in recipe_values if path.startswith("of_strategy.")}
+    if unknown := set(named) - {each.plugin.name for each in chosen}:
+        known = [plugin.name for plugin in without_dialects(discover("strategy"))]
+        for name in sorted(unknown - set(known)):
+            raise UsageError(f"recipe.{named[name]}: there is no strategy '{name}'{did_you_mean(name, known)}")
 
 
 def _selector(request: Request, recipe: Recipe) -> str:

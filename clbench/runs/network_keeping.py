@@ -155,8 +155,8 @@ class NetworkKeeper:
         names = [
             [self.spec.scenario.class_name(each) for each in own] for own in experience_classes(self.spec)[: index + 1]
         ]
+        if self.spec.scenario.setting != "domain_incremental":
+            return tuple(name for own in names for name in own), self.sizes[: index + 1]
         if self.spec.scenario.domains:  # all have the same classes, prefixed with the domain's name
             return tuple(name.removeprefix(f"{self.spec.scenario.domains[0]}/") for name in names[0]), self.sizes[:1]
-        if self.spec.scenario.setting == "domain_incremental":
-            return tuple(" | ".join(same) for same in zip(*names, strict=True)), self.sizes[:1]
-        return tuple(name for own in names for name in own), self.sizes[: index + 1]
+        return tuple(" | ".join(same) for same in zip(*names, strict=True)), self.sizes[:1]

@@ -36,6 +36,12 @@ def check_protocol(spec: RunSpec, data: DatasetInfo, folder: Path) -> None:
     _check_stream(spec, counts)
     if isinstance(tuning, ContinualTuning):
         _check_criterion(spec)
+    elif recipe.validation and recipe.schedule != "plateau":
+        raise UsageError(
+            f"recipe.validation = {recipe.validation:g} has no effect here but to leave out training data: it needs "
+            "schedule plateau, or --tune chf",
+            "Add --set recipe.validation=0.",
+        )
     share = recipe.validation or (tuning.validation if isinstance(tuning, ContinualTuning) else 0.0)
     if share or spec.scenario.held_out:
         _check_held_out(spec, counts * len(spec.scenario.domains or ()) if made else counts)

@@ -195,7 +195,7 @@ def _images(
     maps: Tensor | None,
 ) -> Images:
     if maps is not None:
-        return MappedImages(images, device, maps)
+        return MappedImages(images, device, maps, values)
     if fits_in_memory or not isinstance(images, np.memmap):  # padded or split arrays are copies in memory
         return Images(images, device, input_values=values)
     return Images(images, device, ReadAhead(images), values)

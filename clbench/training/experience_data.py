@@ -40,9 +40,11 @@ class ExperienceData:
         )
         return own, self._samples(held)
 
-    def joined(self, parts: Sequence[TrainingSet]) -> TrainingSet:
-        """Return the samples of several experiences as one set."""
-        return self._samples(torch.cat([part.rows for part in parts]).unique())
+    def joined(self, parts: Sequence[TrainingSet], without: Sequence[TrainingSet] = ()) -> TrainingSet:
+        """Return the samples of several experiences as one set, except those that are in one of `without`."""
+        rows = torch.cat([part.rows for part in parts]).unique()
+        left_out = torch.cat([part.rows for part in without]) if without else rows[:0]
+        return self._samples(rows[~torch.isin(rows, left_out)])
 
     def _samples(self, rows: Tensor) -> TrainingSet:
         return TrainingSet(self.images, self.scaling, rows, self.labels[rows.to(self.labels.device)])

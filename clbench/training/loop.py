@@ -177,7 +177,7 @@ class Trainer:
         self.model.keeps_statistics = self.recipe.batch_norm == "given"
         self.model.train()
         self._prepare()
-        began = time.perf_counter()
+        began, self._evaluation_seconds = time.perf_counter(), 0.0
         with self.interruption.deferred():  # until the next batch
             if trains_itself(self.acting):
                 self.acting.train(self)
@@ -185,7 +185,7 @@ class Trainer:
                 self._train()
         if self.device.type == "cuda":
             torch.cuda.synchronize()
-        self.costs.training_seconds = time.perf_counter() - began
+        self.costs.training_seconds = time.perf_counter() - began - self._evaluation_seconds
         self.model.freeze(())
         self.trained.zero_grad()
         for module in self.own_modules:
@@ -239,9 +239,13 @@ class Trainer:
     def _training_set(self, choice: str) -> TrainingSet:
         """Return the samples that the strategy chose; see base.strategy.TrainingData."""
         if choice == "seen":
-            past = [self.data.divided(index, self.recipe)[0] for index in range(self.where.index)]
-            self.costs.past_data_bytes = sum(map(len, past)) * self.data.images.pixels[0].nbytes
-            return self.data.joined([*past, self.own_data])
+            past = [self.data.divided(index, self.recipe) for index in range(self.where.index)]
+            self.costs.past_data_bytes = sum(len(own) for own, _ in past) * self.data.images.pixels[0].nbytes
+            # A sample that returns may be held out in one experience only.
+            held_out = [held for _, held in past]
+            return self.data.joined(
+                [*(own for own, _ in past), self.own_data], without=[*held_out, self.validation_set]
+            )
         if choice in ("memory", "with_memory", "with_repeated_memory"):
             return self.data.with_exemplars(self.own_data, self.strategy, choice)
         return self.own_data
@@ -473,7 +477,9 @@ class Trainer:
         if self.evaluate is not None and self.costs.gradient_steps % self.evaluate_every == 0:
             self.timer.enter("evaluation")
             self.losses.check(self.costs)  # so that the losses of these steps are sent before the evaluation
+            began = time.perf_counter()
             self.evaluate(self.costs.gradient_steps)
+            self._evaluation_seconds += time.perf_counter() - began
             self.timer.enter("data")
 
     def original(self, rows: Tensor) -> Tensor:

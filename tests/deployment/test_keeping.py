@@ -122,6 +122,14 @@ def test_on_a_stream_of_domains_an_output_is_named_by_the_class_that_all_share(d
     assert record(kept).classes == tuple("0123456789")
 
 
+def test_class_incrementally_each_class_of_each_domain_has_an_output_of_its_own(data: Path, tmp_path: Path) -> None:
+    options = {"stream": "rotated", "set": {"stream.angles": "0,90"}, "epochs": 1}
+    kept = kept_runs.run("naive", tmp_path, data, keep_networks="last", **options)
+    assert record(kept).classes == tuple(f"{angle}°/{digit}" for angle in (0, 90) for digit in range(10))
+    found = answers(kept, data)  # of the images as they are, which are those of the first domain
+    assert (found == kept_runs.predicted(kept, 1)[: len(found)]).all()
+
+
 def test_an_experience_that_was_not_trained_has_no_network_to_keep(data: Path, tmp_path: Path) -> None:
     given: dict[str, Any] = {"set": {"joint.experiences": "last"}, "keep_networks": "all"}
     kept = kept_runs.run("joint", tmp_path, data, **given)

@@ -17,7 +17,7 @@ import clbench
 from clbench.audit.audit import Audit
 from clbench.audit.batch_independence import check_batch_independence
 from clbench.base.incremental_setting import Setting
-from clbench.data.batches import Images, Scaling
+from clbench.data.batches import Images, MappedImages, Scaling
 from clbench.errors import UndefinedScores
 from clbench.evaluation import test_set
 from clbench.networks.network import Network
@@ -232,6 +232,21 @@ def test_nan_scores_of_classes_seen_are_an_error_of_their_own_that_counts_the_sa
     tests = answered(LOGITS, CLASSES, setting)
     with pytest.raises(UndefinedScores, match="NaN scores to 2 of 5 test samples"):
         tests.predict(echo(SIZES), with_nan(3, range(6, 9)))
+
+
+def test_samples_of_every_domain_are_tried_with_and_without_others_in_their_batch() -> None:
+    images = np.zeros((40, 1, 5, 1), dtype=np.uint8)
+    images[:, 0, 0, 0], images[:, 0, 1, 0] = 9, np.arange(40)
+    maps = torch.tensor([[0, 1, 2, 3, 4], [2, 1, 0, 3, 4]])  # the second domain is recognized by its first pixel
+    positions, scaling = torch.arange(80) % 5, Scaling("unit", (0.0,), (1.0,), CPU)
+    tests = test_set.TestSet(MappedImages(images, CPU, maps), scaling, positions, ORDER, SIZES, "float32")
+
+    def score(network: Network, x: Tensor) -> Tensor:
+        return network(x) - x[:, 0, 0, 1].mean() * (x[:, 0, 0, :1] == 0)
+
+    audit = Audit([torch.arange(5)], Path("nowhere"))
+    check_batch_independence(tests, echo(SIZES), score, seed=0, audit=audit)
+    assert "batch mates" in audit.verdict()
 
 
 def test_scores_of_classes_to_come_may_be_nan() -> None:

@@ -92,6 +92,20 @@ def test_validation_data_are_refused_where_no_image_can_be_held_out(few: Path) -
     assert plan(Request.from_python(asked), lambda event: None)
 
 
+def test_validation_data_that_nothing_reads_are_refused(data: Path) -> None:
+    error = refusal(data, set={"recipe.validation": 0.2})
+    assert "recipe.validation = 0.2 has no effect here but to leave out training data" in str(error)
+    assert error.hint == "Add --set recipe.validation=0."
+    asked = {"strategy": "naive", "scenario": "splitdigits", "set": {"recipe.validation": 0.2}, "data": data}
+    assert plan(Request.from_python({**asked, "tune": "chf"}), lambda event: None)
+
+
+def test_a_recipes_values_for_a_strategy_that_does_not_exist_are_refused(data: Path) -> None:
+    assert "there is no strategy 'lfw'; did you mean 'lwf'?" in str(refusal(data, set={"recipe.of_strategy.lfw.lr": 1}))
+    asked = {"strategy": "naive", "scenario": "splitdigits", "set": {"recipe.of_strategy.lwf.lr": 1}, "data": data}
+    assert plan(Request.from_python(asked), lambda event: None)
+
+
 def said_before_training(strategy: str, data: Path, **given: Any) -> str:
     notes: list[Any] = []
     plan(Request.from_python({"strategy": strategy, "scenario": "splitdigits", "data": data, **given}), notes.append)

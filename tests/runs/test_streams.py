@@ -26,7 +26,7 @@ from clbench.runs.grid import plan
 from clbench.runs.request import Request
 from clbench.runs.selection import load_class
 from clbench.streams.kinds import stream_kind
-from clbench.streams.stream import open_stream
+from clbench.streams.stream import NetworkInput, open_stream
 
 TOLD = '''"""Notes what it is told of the stream, in the loss alone."""
 import clbench
@@ -433,3 +433,13 @@ def test_the_test_images_of_a_domain_are_mapped_as_its_training_images_are(tmp_p
     assert (turned == np.rot90(upright, axes=(1, 2))).all()
     assert (stream.test_set.positions[count:] - stream.test_set.positions[:count] == 10).all()
     assert [len(rows) for rows in stream.rows] == [info.train_size] * 2
+
+
+def test_where_a_network_enlarges_the_images_of_domains_fewer_go_through_it_at_once(data: Path) -> None:
+    sha256, place = describe("digits", data).sha256, ("unit", "float32", "cpu")
+    kind, order = stream_kind("rotated", {"angles": "0,90"}), tuple(range(20))
+    setting, enlarged = "domain_incremental", NetworkInput(size=64)
+    stream = open_stream(
+        "digits", sha256, data, (10, 10), order, setting, 0, *place, expected=enlarged, kind=kind, split=(10,)
+    )
+    assert stream.images.inference_batch == stream.test_set.images.inference_batch == 2**20 // 64**2

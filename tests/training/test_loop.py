@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -406,6 +407,14 @@ def test_joint_counts_the_earlier_experiences_images() -> None:
     experience_costs = small(builtin("joint")).learn().experience_costs
     assert [costs.past_data_bytes for costs in experience_costs] == [0, 40 * 192, 60 * 192]
     assert [costs.past_data_bytes for costs in small(builtin("naive")).learn().experience_costs] == [0, 0, 0]
+
+
+def test_evaluations_within_an_experience_are_no_part_of_its_training_time() -> None:
+    run = small(builtin("naive"))
+    run.trainer.evaluate_every, run.trainer.evaluate = 1, lambda step: time.sleep(0.05)
+    (costs,) = run.learn(1).experience_costs
+    assert costs.gradient_steps >= 2 and costs.training_seconds < 0.05 * costs.gradient_steps
+    assert costs.training_seconds > 0
 
 
 # Whole runs

@@ -205,6 +205,30 @@ def test_what_is_held_out_is_never_trained_on_also_not_by_joint_training() -> No
     assert len(held) == 20 and len(seen) == 60 and not held & seen
 
 
+def test_what_returns_and_is_then_held_out_is_not_trained_on_by_joint_training() -> None:
+    """The second experience has half of the first one's samples again."""
+    trained: set[int] = set()
+
+    class Watching(builtin("joint").__class__):  # type: ignore[misc]
+        def loss(self, batch: clbench.Batch) -> torch.Tensor:
+            trained.update(batch.index.tolist())
+            return super().loss(batch)
+
+        def validation_loss(self, batch: clbench.Batch) -> torch.Tensor:
+            return super().loss(batch)
+
+    recipe = Recipe(schedule="plateau", validation=0.25, epochs=1, batch_size=16)
+    run = SmallRun(Watching(builtin("joint").config), recipe, colours(classes=4), (2, 2))
+    first, second = run.data.rows
+    run.trainer.data = replace(run.data, rows=(first, torch.cat([first[::2], second]).sort().values))
+    run.learn(1)
+    trained.clear()
+    run.learn(1)
+    held = set(run.trainer._validation.rows.tolist())
+    assert held & set(first[::2].tolist()) and not held & trained
+    assert held | trained == set(range(80))
+
+
 def test_validation_accuracy_is_read_among_the_experiences_own_classes() -> None:
     recipe = Recipe(validation=0.5, epochs=1, batch_size=16)
     run = SmallRun(builtin("naive"), recipe, colours(classes=4), (2, 2)).learn()
