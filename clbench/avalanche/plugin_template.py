@@ -43,10 +43,10 @@ class PluginLoop(SupervisedTemplate):  # type: ignore[misc]
         """Train the experience."""
         training, data = self.training, self.training.data
         # Avalanche's plug-ins read its number, which a resumed run has not counted.
-        self.clock.train_exp_counter = training.where.index
+        self.clock.train_exp_counter = training.experience.index
         samples = LabelledRows(data.rows, data.labels, data.scaled)
-        benchmark = class_incremental(training.where.classes_per_experience, train=samples)
-        self.train(benchmark.train_stream[training.where.index], eval_streams=[])
+        benchmark = class_incremental(training.experience.classes_per_experience, train=samples)
+        self.train(benchmark.train_stream[training.experience.index], eval_streams=[])
 
     def train_dataset_adaptation(self, **kwargs: Any) -> None:
         """Set the dataset that plug-ins read; the harness has already chosen the samples."""

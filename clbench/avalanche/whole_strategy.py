@@ -121,7 +121,7 @@ class AvalancheLoop(Strategy[ConfigT]):
         from clbench.avalanche import kept_samples  # imports Avalanche, which takes seconds
         from clbench.avalanche.benchmark import class_incremental
 
-        data, where = training.data, training.where
+        data, where = training.data, training.experience
         self.network = training.model
         if self.learner is None:
             self.learner = self._new_learner(training)

@@ -37,19 +37,21 @@ class Batch:
     """One training batch, as `Strategy.loss` sees it."""
 
     x: Tensor
-    """Preprocessed and augmented images, (n, channels, height, width); the trunk's features if the trunk is frozen."""
+    """Preprocessed and augmented images, (n, channels, height, width); the trunk's features, (n, features), if the
+    trunk is frozen and images are neither augmented nor given to a teacher batch by batch."""
 
     y: Tensor
     """Class positions, (n,) of int64, in 0 .. seen_classes - 1."""
 
     index: Tensor
-    """Row of each sample in the dataset's training arrays, (n,) of int64."""
+    """Row of each sample in the dataset's training arrays, (n,) of int64; -1 for an exemplar from a memory."""
 
     logits: Tensor
     """The network's output for `x`, (n, seen_classes) of float32; with a fixed head, (n, classes of the stream)."""
 
     teacher_outputs: Tensor | None
-    """What `teacher_output` returned for these samples, (n, …); None in experience 0 and without that hook."""
+    """What `teacher_output` returned for these samples, (n, …); None in experience 0, after `reinitialize`, and without
+    that hook."""
 
     model: Network
     """The network in training."""

@@ -37,7 +37,7 @@ class Training(Protocol):
     model: Network
     optimizer: torch.optim.Optimizer
     recipe: Recipe
-    where: Experience
+    experience: Experience
     device: torch.device
     epochs: int
 

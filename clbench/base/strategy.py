@@ -2,8 +2,8 @@
 
 The harness owns the loop. For experience i it calls, in this order,
 
-    training_data     which data the experience trains on
-    reinitialize      whether it starts from new weights
+    training_data     which data it trains on; after None no hook follows, after "read" only after_experience
+    reinitialize      whether it starts from new weights, without a teacher
     teacher_output    with the network as experience i-1 left it and the new data (only if the strategy has this hook)
     (the head grows by one randomly initialised row for each new class)
     before_experience
@@ -12,6 +12,7 @@ The harness owns the loop. For experience i it calls, in this order,
     loss              for every batch, followed by the backward pass
     before_step       followed by the optimizer step
     after_step
+    validation_loss   after every epoch, with the schedule `plateau`
     after_experience
 
 and then evaluates a copy of the network with `predict`, and saves the state. If a strategy has a `first_loss`,
@@ -65,7 +66,8 @@ BOUNDARY_HOOKS = (
     "trained_modules",
     "train",
 )
-"""Hooks that are called once per experience, and therefore not on streams that do not tell where experiences begin."""
+"""Hooks that show a strategy where experiences begin. On streams that do not tell, strategies that define one are
+refused, unless their `boundary_hooks` say that they can do without."""
 
 ConfigT = TypeVar("ConfigT")
 TrainingData = Literal["current", "seen", "with_memory", "with_repeated_memory", "memory", "read"]
@@ -128,8 +130,8 @@ class Strategy(Generic[ConfigT]):
     def boundary_hooks(cls, config: ConfigT) -> tuple[str, ...]:
         """Return the hooks for which the strategy must be told where experiences begin and end.
 
-        If a stream does not tell it, none of `BOUNDARY_HOOKS` is called, and a strategy that needs one is refused. By
-        default a strategy needs those that it defines.
+        A strategy that needs one is refused on streams that do not tell it. By default a strategy needs those of
+        `BOUNDARY_HOOKS` that it defines.
         """
         return tuple(name for name in BOUNDARY_HOOKS if getattr(cls, name) is not getattr(Strategy, name))
 
@@ -220,6 +222,8 @@ class Strategy(Generic[ConfigT]):
 
         Their parameters get no gradient and they stay in evaluation mode, so their buffers do not change either.
         `model.head.all_but(old_classes, seen_classes)` stands for the rows of old classes, also in a fixed head.
+        Called at the start of every epoch; it may also be called for other epochs before training, so that it must not
+        change the network.
         """
         return ()
 
@@ -251,7 +255,7 @@ class Strategy(Generic[ConfigT]):
         """Called after the backward pass, before the weights are updated."""
 
     def after_step(self, batch: Batch) -> None:
-        """Called after every update of the weights, with the gradients of the loss still in place."""
+        """Called after every update of the weights, with the gradients that it was made with still in place."""
 
     def after_experience(self, model: Network, experience: Experience) -> None:
         """Called after training, before evaluation; `experience.samples` gives access to the training data again."""

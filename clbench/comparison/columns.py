@@ -25,7 +25,8 @@ COLUMNS = {
     "exemplars": "exemplars",
     "stored_bytes": "stored bytes",
 }
-SHARES = tuple(COLUMNS)[:12]
+_AMOUNTS = ("seconds", "samples_seen", "tuning_samples", "exemplars", "stored_bytes")
+SHARES = tuple(column for column in COLUMNS if column not in _AMOUNTS)
 """Columns that are shares between 0 and 1 (forgetting, stability gap and forward transfer: -1 to 1)."""
 
 MEANINGS = {

@@ -40,7 +40,7 @@ from clbench.results.pack_layout import (
 from clbench.system.output import one_line
 
 STUDY = "study.toml"
-SCHEMA = 1
+PACK_SCHEMA = 1
 """Raised whenever the layout or the shape of pack.json changes."""
 
 LARGEST_INDEX = 2**24
@@ -216,10 +216,10 @@ def _entries(content: bytes) -> dict[str, manifests.SizeAndHash]:
     except ValueError as error:
         raise _Refused(f"has a {INDEX} that is not valid: {one_line(str(error), 200)}") from None
     schema = said.get("schema") if isinstance(said, dict) else None
-    if type(schema) is int and schema > SCHEMA:
-        raise _Refused(f"is a pack of a later schema than {SCHEMA}; update clbench to read it")
-    if schema != SCHEMA or said.keys() != {"schema", "versions", "files"} or not isinstance(said["files"], dict):
-        raise _Refused(f"has a {INDEX} that does not follow schema {SCHEMA}")
+    if type(schema) is int and schema > PACK_SCHEMA:
+        raise _Refused(f"is a pack of a later schema than {PACK_SCHEMA}; update clbench to read it")
+    if schema != PACK_SCHEMA or said.keys() != {"schema", "versions", "files"} or not isinstance(said["files"], dict):
+        raise _Refused(f"has a {INDEX} that does not follow schema {PACK_SCHEMA}")
     files: dict[str, Any] = said["files"]
     for name, entry in files.items():
         if not can_be_packed(name):

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from clbench.errors import DataError, MachineError, UsageError
 from clbench.results import manifests, store
-from clbench.results.pack import LARGEST_INDEX, SCHEMA, STUDY, can_be_packed, is_network
+from clbench.results.pack import LARGEST_INDEX, PACK_SCHEMA, STUDY, can_be_packed, is_network
 from clbench.results.pack_layout import INDEX, LARGEST_PACK, SUFFIX, directory, local_header
 from clbench.results.record_model import as_json
 from clbench.results.run_spec import folder_name
@@ -113,7 +113,7 @@ def _index(files: Mapping[str, _File], runs: Iterable[StoredRun]) -> bytes:
                 versions[name].add(version)
     return as_json(
         {
-            "schema": SCHEMA,
+            "schema": PACK_SCHEMA,
             "versions": {name: sorted(versions[name]) for name in sorted(versions)},
             "files": {name: files[name].entry for name in sorted(files)},
         }

@@ -12,8 +12,9 @@ from pydantic_core import CoreSchema
 
 from clbench.base.config import OMIT_DEFAULT
 
-SCHEMA: Literal[2] = 2
-"""Raised whenever the shape of a record changes in a way that a field with `OMIT_DEFAULT` cannot express."""
+SchemaNumber = Literal[2]
+SCHEMA: SchemaNumber = 2
+"""Both raised whenever the shape of a record changes in a way that a field with `OMIT_DEFAULT` cannot express."""
 
 
 _LARGEST = 2**53  # up to which a float holds every integer

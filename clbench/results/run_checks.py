@@ -57,7 +57,7 @@ def _other_schema(files: RunFiles, spec: dict[str, Any]) -> str | None:
     if (schema := spec["schema"]) == SCHEMA:
         return None
     problem = f"it has schema {schema}, and this version of clbench reads schema {SCHEMA}"
-    if schema != 1:
+    if schema > SCHEMA:
         return f"{problem}; update clbench to read it"
     source = files.read("strategy.py", manifests.LARGEST_JSON)
     return f"{problem}; run it again with: {command_of_schema_1(spec, source)}"

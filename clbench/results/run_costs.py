@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
-from clbench.results.record_model import SCHEMA, Count, Record, Seconds
+from clbench.results.record_model import SCHEMA, Count, Record, SchemaNumber, Seconds
 
 
 class ExperienceCosts(Record):
@@ -72,7 +70,7 @@ class PeakMemory(Record):
 class RunCosts(Record):
     """The time and memory that a run took on the machine that made it."""
 
-    schema_number: Literal[2] = Field(default=SCHEMA, alias="schema")
+    schema_number: SchemaNumber = Field(default=SCHEMA, alias="schema")
     """Version of this record's shape."""
 
     run_id: str

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from clbench.base.config import OMIT_DEFAULT
 from clbench.base.incremental_setting import Setting
-from clbench.results.record_model import SCHEMA, Count, Record
+from clbench.results.record_model import SCHEMA, Count, Record, SchemaNumber
 
 
 class CountsRecord(Record):
@@ -264,7 +264,7 @@ class AheadRecord(Record):
 class RunResult(Record):
     """The result of a run."""
 
-    schema_number: Literal[2] = Field(default=SCHEMA, alias="schema")
+    schema_number: SchemaNumber = Field(default=SCHEMA, alias="schema")
     """Version of this record's shape."""
 
     status: Literal["finished"] = "finished"
@@ -311,7 +311,7 @@ class RunResult(Record):
 class FailedRun(Record):
     """Why a run has no result."""
 
-    schema_number: Literal[2] = Field(default=SCHEMA, alias="schema")
+    schema_number: SchemaNumber = Field(default=SCHEMA, alias="schema")
     """Version of this record's shape."""
 
     status: Literal["failed", "diverged"]

@@ -19,7 +19,7 @@ from clbench.base.config import OMIT_DEFAULT
 from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.incremental_setting import READINGS, Setting
 from clbench.base.recipe import Recipe
-from clbench.results.record_model import SCHEMA, Record, to_json
+from clbench.results.record_model import SCHEMA, Record, SchemaNumber, to_json
 from clbench.streams.kinds import KINDS
 from clbench.streams.splits import describe_split
 
@@ -244,7 +244,7 @@ class Seeds(Record):
 class RunSpec(Record):
     """Every choice that the numbers of a run depend on."""
 
-    schema_number: Literal[2] = Field(default=SCHEMA, alias="schema")
+    schema_number: SchemaNumber = Field(default=SCHEMA, alias="schema")
     """Version of this record's shape."""
 
     engine: int

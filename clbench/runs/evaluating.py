@@ -71,7 +71,7 @@ class Evaluator:
         end."""
         if steps == trainer.steps:
             return {}  # the evaluation at its end follows
-        index = trainer.where.index
+        index = trainer.experience.index
         before = self._fingerprint(trainer)
         with self.audit.evaluating(), in_evaluation(trainer.own_modules):
             predictions = self._predicted(trainer, self._score(trainer, within=True))
@@ -99,18 +99,18 @@ class Evaluator:
 
     def _predicted(self, trainer: Trainer, score: Score, ahead: bool = False) -> dict[Setting, Any]:
         """Predict the test samples of the experiences so far, or of all, including those `ahead`."""
-        sizes = trainer.where.classes_per_experience
-        learned = sum(sizes if ahead else sizes[: trainer.where.index + 1])
+        sizes = trainer.experience.classes_per_experience
+        learned = sum(sizes if ahead else sizes[: trainer.experience.index + 1])
         predictions: dict[Setting, Any] = self.test_set.predict(trainer.model, score, learned)
         return predictions
 
     def _score(self, trainer: Trainer, within: bool = False) -> Score:
         """Return the scores that the strategy gives after the current experience, or `within` it, as a function of
         network and images."""
-        told, predict = trainer.told, self.strategy.predict_within if within else self.strategy.predict
+        shown, predict = trainer.shown_experience, self.strategy.predict_within if within else self.strategy.predict
 
         def score(network: Network, x: torch.Tensor) -> torch.Tensor:
-            scores: torch.Tensor = predict(network, x, told)
+            scores: torch.Tensor = predict(network, x, shown)
             return scores
 
         return score

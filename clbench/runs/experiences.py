@@ -324,7 +324,7 @@ class ExperienceByExperience:
         """Evaluate after this many gradient `steps` of an experience, and report it to the run's trackers."""
         shares = self.evaluator.within_experience(trainer, done, steps)
         if self.tracked and shares:
-            self.notify(EvaluatedWithin(self.name, trainer.where.index, _steps(done) + steps, shares))
+            self.notify(EvaluatedWithin(self.name, trainer.experience.index, _steps(done) + steps, shares))
 
     def _learn(self, trainer: Trainer, index: int) -> Costs:
         """Train an experience; the first is reused if it has been trained for another strategy already."""
@@ -346,7 +346,7 @@ class ExperienceByExperience:
         chosen = done.experiences[0].tuning if index else None
         first_rate = chosen.lr if chosen else None
         found = continual_search.search(index, trainer, self._trainer, self.recipe, tuning, first_rate)
-        trainer.protocol = continual_search.with_rate(self.recipe, found.lr)
+        trainer.whole_recipe = continual_search.with_rate(self.recipe, found.lr)
         if found.weight is not None and tuning.weight is not None:
             self.strategy.config = continual_search.with_weight(self.strategy, tuning.weight, found.weight)
         return found

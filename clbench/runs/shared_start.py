@@ -83,7 +83,7 @@ def _key(trainer: Trainer, spec: RunSpec) -> str:
     everything: dict[str, Any] = {
         **{name: of_spec[name] for name in ("schema", "engine", "scenario", "network", "seeds", "device", "threads")},
         "recipe": plain(trainer.recipe),
-        "softmax": vars(trainer.acting)["over"],
+        "softmax": vars(trainer.active_strategy)["over"],
         "machine": {name: machine.get(name) for name in ("processor", "gpu", "packages", "variables")},
     }
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()

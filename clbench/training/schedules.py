@@ -11,13 +11,14 @@ import math
 from typing import Any
 
 from torch import nn
+from typing_extensions import assert_never
 
 from clbench.base.recipe import Recipe
 
 
 def changes_by_step(recipe: Recipe) -> bool:
     """Return whether `scheduled_rate` gives the rate; otherwise it is constant, or follows the validation loss."""
-    return bool(recipe.warmup_epochs) or recipe.schedule in ("cosine", "milestones", "warm_restarts")
+    return bool(recipe.warmup_epochs) or recipe.schedule not in ("constant", "plateau")
 
 
 def scheduled_rate(recipe: Recipe, step: int, steps: int, steps_per_epoch: int) -> float:
@@ -25,14 +26,18 @@ def scheduled_rate(recipe: Recipe, step: int, steps: int, steps_per_epoch: int) 
     warmup = round(recipe.warmup_epochs * steps_per_epoch)
     if step < warmup:
         return recipe.lr * (step + 1) / warmup
-    if recipe.schedule == "cosine":
-        return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
-    if recipe.schedule == "warm_restarts":
-        return recipe.lr * 0.5 * (1 + math.cos(math.pi * _since_restart(recipe, (step - warmup) / steps_per_epoch)))
-    if recipe.schedule == "milestones":
-        passed = sum(step >= milestone * steps_per_epoch for milestone in recipe.milestones)
-        return recipe.lr / recipe.divisor**passed
-    return recipe.lr
+    match recipe.schedule:
+        case "cosine":
+            return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+        case "warm_restarts":
+            return recipe.lr * 0.5 * (1 + math.cos(math.pi * _since_restart(recipe, (step - warmup) / steps_per_epoch)))
+        case "milestones":
+            passed = sum(step >= milestone * steps_per_epoch for milestone in recipe.milestones)
+            return recipe.lr / recipe.divisor**passed
+        case "constant" | "plateau":
+            return recipe.lr
+        case unknown:
+            assert_never(unknown)
 
 
 def _since_restart(recipe: Recipe, epochs: float) -> float:

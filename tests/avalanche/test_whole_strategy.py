@@ -133,7 +133,7 @@ def test_evaluation_does_not_change_training() -> None:
     trainer = watched.trainer
     for _ in SIZES:
         watched.learn(1)
-        watched.test_set.predict(trainer.model, lambda model, x: trainer.strategy.predict(model, x, trainer.where))
+        watched.test_set.predict(trainer.model, lambda model, x: trainer.strategy.predict(model, x, trainer.experience))
     assert same(plain.models[-1], watched.models[-1])
 
 

@@ -146,7 +146,7 @@ def test_predictions_are_what_the_classifier_makes_of_the_trunks_features(name: 
     run = SmallRun(strategy, RECIPE, colours(classes=6), SIZES)
     strategy.start(run.trainer.model)
     run.learn()
-    network, where = run.trainer.model.in_evaluation(), run.trainer.where
+    network, where = run.trainer.model.in_evaluation(), run.trainer.experience
     x = run.scaling(run.images.pixels)
     with torch.no_grad():
         scores = strategy.predict(network, x, where)
@@ -168,7 +168,7 @@ def test_predictions_by_the_head_are_the_networks_outputs_to_the_bit(name: str) 
     network = run.trainer.model.in_evaluation()
     x = run.scaling(run.images.pixels)
     with torch.no_grad():
-        assert torch.equal(run.trainer.strategy.predict(network, x, run.trainer.where), network(x))
+        assert torch.equal(run.trainer.strategy.predict(network, x, run.trainer.experience), network(x))
 
 
 def small_run(name: str, setting: Setting, data: Path, out: Path, **more: Any) -> Any:

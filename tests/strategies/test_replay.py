@@ -583,7 +583,15 @@ def test_the_validation_loss_that_a_plateau_follows_draws_no_exemplars(name: str
     strategy.start(run.trainer.model)
     run.learn(2)
     x = torch.zeros(1, 1)
-    batch = Batch(x, torch.tensor([1]), torch.tensor([0]), torch.zeros(1, 4), None, run.trainer.model, run.trainer.told)
+    batch = Batch(
+        x,
+        torch.tensor([1]),
+        torch.tensor([0]),
+        torch.zeros(1, 4),
+        None,
+        run.trainer.model,
+        run.trainer.shown_experience,
+    )
     assert float(strategy.validation_loss(batch)) == pytest.approx(math.log(4)) and len(strategy.exemplars) > 0
     with pytest.raises(PluginError, match="a batch of validation data comes without them"):
         strategy.loss(batch)
@@ -720,7 +728,7 @@ def test_slda_is_the_linear_discriminant_of_all_data_however_it_came() -> None:
     with torch.no_grad():
         network = run.trainer.model.in_evaluation()
         phi = network.blocks(run.scaling(run.images.pixels)).double()
-        answers = strategy.predict(network, run.scaling(run.images.pixels), run.trainer.where).argmax(dim=1)
+        answers = strategy.predict(network, run.scaling(run.images.pixels), run.trainer.experience).argmax(dim=1)
     eye = strategy.config.shrinkage * torch.eye(phi.shape[1], dtype=torch.float64)
     y = run.positions
     means = torch.stack([phi[y == c].mean(0) for c in range(6)])

@@ -224,7 +224,7 @@ def test_what_returns_and_is_then_held_out_is_not_trained_on_by_joint_training()
     run.learn(1)
     trained.clear()
     run.learn(1)
-    held = set(run.trainer._validation.rows.tolist())
+    held = set(run.trainer._plateau_set.rows.tolist())
     assert held & set(first[::2].tolist()) and not held & trained
     assert held | trained == set(range(80))
 
