@@ -44,11 +44,13 @@ def chosen_recipe(name: str, base: Recipe, values: Mapping[str, Any], epochs: in
         raise UsageError("--epochs and --set recipe.epochs are both given", "Give one of them.")
     if epochs is not None and "iterations" in values:
         raise UsageError("--epochs and --set recipe.iterations are both given", "Give one of them.")
-    recipe, differing = changed(base, dict(values))
+    shortened = base
     if epochs is not None:
         configure(Recipe, {"epochs": epochs}, f"recipe {name}")
-        recipe = recipe.shortened(epochs)
-        differing = {**differing, "epochs": epochs} if epochs != base.epochs else differing
+        shortened = base.shortened(epochs)
+    recipe, differing = changed(shortened, dict(values))
+    if shortened != base:  # one epoch is not the recipe's `epochs = 1` if that recipe counts iterations
+        differing = {**differing, "epochs": epochs}
     if train == "head" and recipe.augmentation.active:
         raise UsageError(
             "recipe.augmentation has no effect here: with network.train=head the features of each image are computed "
