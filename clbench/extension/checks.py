@@ -29,6 +29,8 @@ def check_values(request: Common, folders: Iterable[Path | None]) -> None:
             raise UsageError(
                 f"--out {request.out} is in {folder}, a folder of images", "Choose a folder outside it: --out DIR"
             )
+    if stream := next((name for name in request.set if name.startswith("stream.")), None):
+        raise UsageError(f"{stream} has no effect here: all classes come at once")
     if not 0 <= request.seed <= LARGEST:
         raise UsageError(f"seed {request.seed} is not between 0 and {LARGEST}")
     if request.held_out is not None and not 0 < request.held_out < 1:

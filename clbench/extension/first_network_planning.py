@@ -14,7 +14,7 @@ from clbench.data.image_folders import ImageFolder, find_images, hold_out
 from clbench.errors import UsageError
 from clbench.extension.checks import check_held_out, check_values, say_what_is_skipped, say_which_are_classes
 from clbench.extension.prospects import needs_nothing
-from clbench.extension.recipes import TRAINING, chosen_recipe
+from clbench.extension.recipes import TRAINING, check_own_values, chosen_recipe
 from clbench.extension.requests import TrainRequest
 from clbench.networks.network import Network
 from clbench.plugins.discovery import discover, without_dialects
@@ -59,7 +59,8 @@ def plan(request: TrainRequest, strategy: str, notify: Listener) -> Plan:
     wanted = asked(values.network, request.weights)
     prepared = _prepared(request, values.strategies, notify)
     (method,) = methods_of(choose_strategies((strategy,), notify), {})
-    recipe = chosen_recipe("train", TRAINING, values.recipe, request.epochs, wanted.use.train)
+    recipe = chosen_recipe("train", TRAINING, values.recipe, request.epochs, wanted.use.train, extends=False)
+    check_own_values(values.recipe, [method.plugin.name])
     found = find_images(request.images)
     check_held_out(request, found)
     say_what_is_skipped(found, notify)

@@ -58,9 +58,9 @@ class OutputFolder:
                 with contextlib.suppress(OSError):
                     self._drop_unfinished()
                     self.work.rmdir()  # fails if it holds something to keep
-                lock.release()
                 with contextlib.suppress(OSError):
-                    Path(lock.lock_file).unlink()
+                    Path(lock.lock_file).unlink()  # while it is held: afterwards it may be another's
+                lock.release()
         except OSError as error:
             kept = f" What was finished is kept in {self.work}." if self._has_kept() else ""
             raise MachineError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -17,7 +18,7 @@ Answers = npt.NDArray[np.int64]
 """The position of the predicted class for each image, (n,)."""
 
 MOST_CHANGED = 200
-"""Most images with a changed prediction that are listed."""
+"""Most images with a changed prediction that are listed, of all roles together."""
 
 USUAL = ("ncm", "imprint")
 """The strategies that extend a network by default: the first whose statistics are kept with the network, otherwise the
@@ -84,23 +85,29 @@ def confusion(
 def changed_answers(
     classes: Sequence[str], sets: Mapping[Role, ImageSet], before: Mapping[Role, Answers], after: Mapping[Role, Answers]
 ) -> tuple[ChangedAnswer, ...]:
-    """Return the first images of old classes, and unlabelled ones, whose prediction has changed."""
+    """Return the first images of old classes and unlabelled ones, in turn, whose prediction has changed."""
+    roles: list[Role] = [role for role in ("old_test", "unlabelled") if role in sets]
+    rows = [np.flatnonzero(before[role] != after[role])[:MOST_CHANGED].tolist() for role in roles]
+    # In turn, so that a reader of the first few sees some of both.
+    in_turn = [
+        (role, row)
+        for together in itertools.zip_longest(*rows)
+        for role, row in zip(roles, together, strict=True)
+        if row is not None
+    ]
     found = []
-    for role in ("old_test", "unlabelled"):
-        if role not in sets:
-            continue
+    for role, row in in_turn[:MOST_CHANGED]:
         own = sets[role]
-        for row in np.flatnonzero(before[role] != after[role])[:MOST_CHANGED].tolist():
-            label = int(own.labels[row])
-            found.append(
-                ChangedAnswer(
-                    image=own.names[row],
-                    role=role,
-                    true=classes[label] if label >= 0 else None,
-                    before=classes[before[role][row]],
-                    after=classes[after[role][row]],
-                )
+        label = int(own.labels[row])
+        found.append(
+            ChangedAnswer(
+                image=own.names[row],
+                role=role,
+                true=classes[label] if label >= 0 else None,
+                before=classes[before[role][row]],
+                after=classes[after[role][row]],
             )
+        )
     return tuple(found)
 
 

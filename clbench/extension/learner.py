@@ -166,6 +166,7 @@ def begin(
     """
     strategy = cls(configure(config_class(cls), dict(config), name))
     network, data = task.new_network(), task.inputs.data(task.seeds.training)
+    network.head.initialization = task.recipe.head_initialization  # which trainers set in a first experience only
     strategy.start(network)
     asynchronous = data.images.device.type == "cuda"
     trainer = Trainer(

@@ -25,7 +25,7 @@ from clbench.extension.checks import (
 )
 from clbench.extension.given import rows_of
 from clbench.extension.prospects import Prospect, Situation, check_options, prospect, uses_the_head
-from clbench.extension.recipes import EXTENDING, EXTENDING_WHOLE, chosen_recipe
+from clbench.extension.recipes import EXTENDING, EXTENDING_WHOLE, check_own_values, chosen_recipe
 from clbench.extension.requests import ExtendRequest
 from clbench.extension.wording import reasons_in_lines, some
 from clbench.plugins.discovery import discover
@@ -105,7 +105,7 @@ def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> P
     use, own = _network_values(request, values.network)
     asked_for = choose_strategies(request.strategy, notify) if request.strategy else None
     name, base = ("extend", EXTENDING) if use.train == "head" else ("extend-whole", EXTENDING_WHOLE)
-    recipe = chosen_recipe(name, base, values.recipe, request.epochs, use.train)
+    recipe = chosen_recipe(name, base, values.recipe, request.epochs, use.train, extends=True)
     parent, states, notes = _parent(request, own)
     machine = machine_for(request.device, request.threads_at(parent.record.input.image.height))
     for note in notes:
@@ -125,6 +125,9 @@ def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> P
     if not any(each.refusal is None for each in prospects.values()):
         refuse_all(_left_out(tried))
     check_options(prospects, old_images is not None, request.epochs, tuple(values.recipe))
+    check_own_values(
+        values.recipe, [each.spec.name for each in tried if each.prospect.refusal is None and each.prospect.takes_steps]
+    )
     if old_images is not None:
         if missing:
             notify(Note(f"--old-images has no images of {few(missing)}, which are not replayed"))

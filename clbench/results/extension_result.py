@@ -126,7 +126,7 @@ class Candidate(Record):
     """All test images by class and prediction, including the correct ones."""
 
     changed: tuple[ChangedAnswer, ...]
-    """The first images whose prediction changed, other than test images of new classes."""
+    """The first images whose prediction changed: test images of old classes and unlabelled ones, in turn."""
 
     gradient_steps: Count
     """Gradient steps that it took."""

@@ -89,8 +89,9 @@ class Follower:
                 self._tracker.log(run, step, values)
             self._tracker.end(run, status)
             lock = self._locks.pop(name)
-            lock.release()
-            Path(lock.lock_file).unlink(missing_ok=True)
+            if lock.is_locked:
+                Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: afterwards it may be another's
+                lock.release()
 
     def _wait_for_another(self, run: TrackedRun) -> None:
         """Wait for the tracker of a command that was killed in this run, if it is still ending the run."""

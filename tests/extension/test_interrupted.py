@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import killed_extensions
 import pytest
+from filelock import FileLock
 from killed_extensions import content
 
 import clbench
@@ -126,6 +128,39 @@ def test_two_processes_do_not_write_one_folder(model, photos, tmp_path):
     output = folders.OutputFolder(tmp_path / "out")
     with output.claimed(), pytest.raises(MachineError, match="another process is writing"):
         command(model, photos, tmp_path / "out")
+
+
+def test_a_folder_that_is_taken_as_soon_as_it_is_released_is_not_taken_twice(tmp_path, monkeypatch):
+    waiting = [FileLock(tmp_path / ".out.lock")]
+
+    class Released(FileLock):
+        def release(self, force: bool = False) -> None:
+            super().release(force)
+            while waiting:
+                waiting.pop().acquire(timeout=0)
+
+    monkeypatch.setattr(folders, "FileLock", Released)
+    next_holder, output = waiting[0], folders.OutputFolder(tmp_path / "out")
+    with output.claimed():
+        pass
+    assert next_holder.is_locked
+    with pytest.raises(MachineError, match="another process is writing"), output.claimed():
+        pass
+
+
+def test_the_lock_of_a_command_that_has_ended_is_of_no_use_to_who_opened_it_before(tmp_path, monkeypatch):
+    first, second = (folders.OutputFolder(tmp_path / "out").claimed() for _ in range(2))
+    first.__enter__()
+    real = fcntl.flock
+
+    def ended_meanwhile(file: int, how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", real)
+        first.__exit__(None, None, None)
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", ended_meanwhile)
+    with pytest.raises(MachineError, match="another process is writing"), second:
+        pass
 
 
 def test_a_folder_that_cannot_be_written_is_said(model, photos, tmp_path):

@@ -91,6 +91,26 @@ def test_changed_answers_name_the_image_and_both_answers():
     ]
 
 
+def all_changed(old: int, unlabelled: int) -> list[str]:
+    """The images that are listed if the predictions of this many have changed."""
+    sets = {"old_test": images("old_test", [0] * old), "unlabelled": images("unlabelled", [-1] * unlabelled)}
+    before = {role: np.zeros(len(own), dtype=np.int64) for role, own in sets.items()}
+    after = {role: np.ones(len(own), dtype=np.int64) for role, own in sets.items()}
+    return [each.image for each in judging.changed_answers(CLASSES, sets, before, after)]
+
+
+def test_old_and_unlabelled_images_whose_answers_changed_are_listed_in_turn():
+    assert all_changed(3, 1) == ["old_test/0.png", "unlabelled/0.png", "old_test/1.png", "old_test/2.png"]
+    assert all_changed(1, 3) == ["old_test/0.png", "unlabelled/0.png", "unlabelled/1.png", "unlabelled/2.png"]
+
+
+@pytest.mark.parametrize(("old", "unlabelled"), [(300, 300), (300, 10), (0, 300), (150, 50)])
+def test_no_more_changed_answers_are_listed_than_the_most(old, unlabelled):
+    listed = all_changed(old, unlabelled)
+    assert len(listed) == judging.MOST_CHANGED == len(set(listed))
+    assert sum(name.startswith("unlabelled") for name in listed) == min(unlabelled, max(100, 200 - old))
+
+
 def test_with_old_test_images_the_best_mean_is_chosen():
     best, rule = judging.choose(
         [candidate("a", old=10, new=0), candidate("b", old=8, new=8), candidate("c", old=0, new=10)]

@@ -9,10 +9,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
 
 import clbench
 from clbench.base.events import (
@@ -32,8 +34,9 @@ from clbench.errors import MachineError, UsageError
 from clbench.results import stored_runs
 from clbench.results.stored_run import StoredRun
 from clbench.runs import event_file
-from clbench.trackers import tracking
+from clbench.trackers import process, tracking
 from clbench.trackers.registry import names, tracked
+from clbench.trackers.tracker import TrackedRun
 from clbench.trackers.tracking import Tracking
 
 DIARY = '''
@@ -144,6 +147,60 @@ def test_a_tracker_is_told_of_evaluations_within_experiences_at_their_steps(pack
     follow([EVENTS[0], steps(1, [2.0]), within, steps(2, [1.0]), *EVENTS[-2:]])
     named = [(step, values.get("class_incremental/new_accuracy")) for _, _, step, values in diary(package, "log")]
     assert named == [(1, None), (1, 0.4), (2, None), (2, 0.9)]
+
+
+class Silent(clbench.Tracker):
+    def where(self) -> str:
+        return ""
+
+    def begin(self, run: TrackedRun) -> None:
+        pass
+
+    def log(self, run: TrackedRun, step: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def end(self, run: TrackedRun, status: str) -> None:
+        pass
+
+
+def track_a_run(folder: Path) -> None:
+    follower = process.Follower(Silent(folder), "experiment")
+    follower(EVENTS[0])
+    follower(EVENTS[-1])
+
+
+def test_a_run_that_another_tracker_takes_as_soon_as_it_has_ended_is_not_taken_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = [FileLock(tmp_path / ".0123.lock")]
+
+    class Released(FileLock):
+        def release(self, force: bool = False) -> None:
+            super().release(force)
+            while waiting:
+                waiting.pop().acquire(timeout=0)
+
+    monkeypatch.setattr(process, "FileLock", Released)
+    next_holder = waiting[0]
+    track_a_run(tmp_path)
+    assert next_holder.is_locked
+    with pytest.raises(Timeout):
+        FileLock(tmp_path / ".0123.lock").acquire(timeout=0)
+
+
+def test_a_tracker_that_waited_in_vain_leaves_the_run_to_who_holds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "PATIENCE", 0)
+    with FileLock(tmp_path / ".0123.lock"):
+        track_a_run(tmp_path)
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / ".0123.lock").acquire(timeout=0)
+
+
+def test_a_run_that_was_tracked_leaves_no_lock(tmp_path: Path) -> None:
+    track_a_run(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_runs_that_nobody_tracks_are_not_told(package: Path) -> None:
