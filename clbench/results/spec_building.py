@@ -63,6 +63,12 @@ class Method:
     given: Mapping[str, Any]
     """The hyper-parameters that the user set, on top of the preset's."""
 
+    @property
+    def selector(self) -> str:
+        """`lwf`, or `lwf:pycil` with a preset that differs from the strategy's defaults."""
+        differs = self.preset and (self.strategy.dialects_of or self.strategy.presets[self.preset].get("set"))
+        return f"{self.plugin.name}:{self.preset}" if differs else self.plugin.name
+
     def values(self, setting: Setting, recipe: str = "") -> dict[str, Any]:
         """Return the hyper-parameters fully resolved, as JSON, under the recipe of this name.
 
@@ -118,7 +124,7 @@ class Machine:
 
 def _check_stream(how: Method, config: Any, what: Protocol) -> None:
     """Raise UsageError if the strategy needs what the stream does not provide."""
-    name, stream = how.plugin.name, what.stream
+    name, stream = how.selector, what.stream
     if not stream.boundaries and how.strategy.reference != "upper" and (needs := how.strategy.boundary_hooks(config)):
         raise UsageError(
             f"{name} needs to know where an experience begins and ends, for its {listed(needs)}, but the stream "
@@ -131,7 +137,7 @@ def _check_stream(how: Method, config: Any, what: Protocol) -> None:
             "labels of earlier classes"
         )
     if stream.classes_return and not how.strategy.package:  # Avalanche's have only one setting for another reason
-        recipe = what.recipe.for_strategy(name)
+        recipe = what.recipe.for_strategy(how.plugin.name)
         try:
             how.strategy.check_protocol(config, recipe, "domain_incremental")
         except UsageError as error:

@@ -179,7 +179,7 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
                 if info.sha256:
                     check_protocol(spec, info, folder)
                 if seed == request.seeds[0]:
-                    check_strategy(spec, method.strategy, shape, folder, file)
+                    check_strategy(spec, method.plugin, method.strategy, shape, folder, file)
                     if text := unlearnable_classes(spec, method.plugin, method.strategy):
                         notify(Note(text))
     return planned
@@ -198,7 +198,8 @@ def _refused(
     refused = {}
     for method, tuning in zip(methods, tunings, strict=True):
         try:
-            check_strategy(builder.build(method, seed, tuning), method.strategy, shape, folder, file)
+            spec = builder.build(method, seed, tuning)
+            check_strategy(spec, method.plugin, method.strategy, shape, folder, file)
         except UsageError as error:
             refused[method.plugin.name] = error
     return refused

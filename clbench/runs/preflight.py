@@ -106,12 +106,18 @@ def _check_tested(spec: RunSpec, data: DatasetInfo, counts: Sequence[int]) -> No
 
 
 def check_strategy(
-    spec: RunSpec, cls: type[Strategy[Any]], shape: tuple[int, int, int], folder: Path, file: Path | None
+    spec: RunSpec,
+    plugin: Plugin,
+    cls: type[Strategy[Any]],
+    shape: tuple[int, int, int],
+    folder: Path,
+    file: Path | None,
 ) -> None:
-    """Raise UsageError if the strategy, in its configuration, does not accept the network of the run.
+    """Raise UsageError if the strategy, in its configuration, does not accept the stream or the network of the run.
 
     `shape`, `folder` and `file` as in runs.initial_network.
     """
+    _check_returning(spec, plugin, cls)
     if cls.start is Strategy.start:
         return
     state = GlobalState()
@@ -200,7 +206,6 @@ def cross_entropy_over(
 def unlearnable_classes(spec: RunSpec, plugin: Plugin, cls: type[Strategy[Any]]) -> str | None:
     """Return a warning if the strategy's cross-entropy will be constant: a softmax over one class is always 1."""
     sizes = spec.scenario.classes_per_experience
-    _check_returning(spec, cls)
     single = [index for index, size in enumerate(sizes) if size == 1 and index > 0]
     if not single or spec.scenario.setting != "class_incremental":
         return None
@@ -214,16 +219,16 @@ def unlearnable_classes(spec: RunSpec, plugin: Plugin, cls: type[Strategy[Any]])
     )
 
 
-def _check_returning(spec: RunSpec, cls: type[Strategy[Any]]) -> None:
+def _check_returning(spec: RunSpec, plugin: Plugin, cls: type[Strategy[Any]]) -> None:
     """Raise UsageError if the cross-entropy ranges over new classes alone but samples of old ones return."""
     stream, sizes = spec.scenario.stream, spec.scenario.classes_per_experience
     kind = stream_kind(stream.name, stream.options) if stream else StreamKind()
     if kind.classes_return and cross_entropy_over(spec.strategy, sizes, cls, 1) == "current":
+        ways = over_all_classes(spec.strategy, plugin)
         raise UsageError(
             f"{spec.strategy.selector}: its cross-entropy ranges over the new classes of an experience alone, but on "
             f"the stream {name_of(kind)} samples of old ones return",
-            "A preset or option whose cross-entropy ranges over all classes seen has no such limit; see clbench show "
-            f"{spec.strategy.name}",
+            f"To range over all classes seen: {', '.join(ways)}" if ways else "",
         )
 
 

@@ -223,10 +223,23 @@ def test_without_boundaries_a_strategy_is_told_of_no_experience(tmp_path: Path, 
     assert module.SEEN[-1][1] == (10, 0)
 
 
+def test_all_strategies_are_those_that_can_learn_where_classes_return(data: Path) -> None:
+    said: list[Any] = []
+    asked = {"strategy": "all", "scenario": "splitdigits", "stream": "repetition", "data": data}
+    planned = plan(Request.from_python(asked), said.append)
+    chosen = {run.spec.strategy.name for run in planned}
+    assert {"naive", "er", "slda"} <= chosen and not {"lwf", "frozen", "fetril"} & chosen
+    (left_out,) = [note.text for note in said if "left out" in note.text]
+    assert "lwf" in left_out and "fetril" in left_out
+
+
 @pytest.mark.parametrize(
     ("what", "options", "message"),
     [
         ("lwf", {"stream": "blurry"}, "lwf needs to know where an experience begins and ends, for its teacher_output"),
+        ("er:hsu2018", {"stream": "blurry"}, "er:hsu2018 needs to know where an experience begins and ends"),
+        ("lwf:der2020", {"stream": "online", "set": {"recipe.head": "fixed"}}, "lwf:der2020 needs several passes"),
+        ("frozen", {"stream": "repetition", "set": {"frozen.head": "all_rows"}}, "--set frozen.cross_entropy_over=seen"),
         ("ncm", {"stream": "blurry"}, "ncm needs to know where an experience begins and ends"),
         ("lwf", {"stream": "repetition"}, "its cross-entropy ranges over the new classes of an experience alone"),
         (
