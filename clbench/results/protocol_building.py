@@ -81,7 +81,13 @@ def protocol(
     chosen, differing = changed(chosen, recipe_values or {})
     if not kind.boundaries:
         _refuse_rates(name_of(kind), differing)
-        chosen = _without_boundaries(chosen)
+        asked, chosen = chosen, _without_boundaries(chosen)
+        for field in ("optimizer_state", "head"):
+            if field in (recipe_values or {}) and getattr(asked, field) != getattr(chosen, field):
+                raise UsageError(
+                    f"recipe.{field} = {getattr(asked, field)} has no effect on the stream {name_of(kind)}: it would "
+                    "reveal where an experience begins",
+                )
     if chosen.network != scenario.recipes[base].network:
         chosen = replace(chosen, network_config={})  # which are those of the recipe's own network
     own_changes = network_changes(chosen)
