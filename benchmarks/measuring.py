@@ -21,7 +21,7 @@ from clbench.results.run_costs import RunCosts
 from clbench.results.run_result import RunResult
 from clbench.results.store import ResultsFolder
 from clbench.runs.context import RunContext
-from clbench.runs.grid import Planned, plan
+from clbench.runs.planned_runs import Planned, plan
 from clbench.runs.request import Request
 from clbench.runs.run import execute
 from clbench.streams.stream import open_stream

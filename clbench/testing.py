@@ -1,4 +1,4 @@
-"""Runs the checks of clbench/checks/contract.py in a plug-in's own pytest tests.
+"""Runs the checks of clbench/checks/strategy_contract.py in a plug-in's own pytest tests.
 
 from clbench.testing import parametrize_with_checks
 
@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from clbench.checks.check import perform
-from clbench.checks.contract import CHECKS
 from clbench.checks.small_scenario import Bench
+from clbench.checks.strategy_contract import CHECKS
 from clbench.plugins.discovery import select
 
 

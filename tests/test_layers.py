@@ -31,7 +31,7 @@ def copy(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("module", "line", "says"),
     [
-        ("base/recipe.py", "import clbench.runs.grid", "clbench.base is not allowed to import clbench.runs"),
+        ("base/recipe.py", "import clbench.runs.planned_runs", "clbench.base is not allowed to import clbench.runs"),
         ("losses.py", "def f(): import clbench.api", "clbench.losses is not allowed to import clbench.api"),
         ("room/__init__.py", "", "clbench.room"),
     ],

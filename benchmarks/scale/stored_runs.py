@@ -34,7 +34,7 @@ from benchmarks.measuring import command
 from clbench.results import environment, manifests, store
 from clbench.results.record_model import as_json
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
-from clbench.runs.grid import Planned, plan
+from clbench.runs.planned_runs import Planned, plan
 from clbench.runs.request import Request
 
 STRATEGIES = ("naive", "joint", "lwf", "ewc", "si", "mas", "er", "icarl", "l2", "lwf_mc")

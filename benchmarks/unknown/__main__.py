@@ -55,8 +55,8 @@ from clbench.networks.network import Network
 from clbench.results import environment
 from clbench.results.run_spec import Seeds
 from clbench.runs.chosen_network import asked, choose_network
-from clbench.runs.grid import methods_of
 from clbench.runs.initial_network import initial_trunk
+from clbench.runs.planned_runs import methods_of
 from clbench.runs.selection import choose_strategies
 from clbench.system.seeds import run_seeds
 from clbench.system.signals import Interruption

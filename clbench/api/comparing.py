@@ -24,11 +24,11 @@ from clbench.executors.executor import Command
 from clbench.results import stored_runs
 from clbench.results.counts_frame import frame
 from clbench.results.stored_run import StoredRun, Unreadable
-from clbench.runs.grid import Planned, experiment_name
 from clbench.runs.grid_search import FOLDER
 from clbench.runs.option import accepted, with_options
 from clbench.runs.outcome import Outcome, describe_missing
 from clbench.runs.parallelism import DEFAULT_THREADS
+from clbench.runs.planned_runs import Planned, experiment_name
 from clbench.runs.planning import Planning
 from clbench.runs.request import Request, options
 from clbench.runs.study import Section, read_study

@@ -52,9 +52,9 @@ def export(
     """
     with starting():
         from clbench.data.datasets import data_folder
+        from clbench.deployment.export_formats import metadata
         from clbench.deployment.exporting import default_name, format_named
         from clbench.deployment.exporting import export as write
-        from clbench.deployment.formats import metadata
 
         form = format_named(to)
         loaded = _loaded(path, network)

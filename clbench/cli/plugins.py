@@ -220,9 +220,9 @@ def check(
 
 def _examined(name: str, plugin: Plugin | None) -> Iterator[Result]:
     if plugin is not None and plugin.kind == "strategy":
-        from clbench.checks import contract
+        from clbench.checks import strategy_contract
 
-        return contract.examine(plugin)
+        return strategy_contract.examine(plugin)
     from clbench.checks import network_contract
 
     return network_contract.examine(str(plugin.path) if plugin else name)

@@ -21,7 +21,7 @@ from clbench.system.output import legible, say, say_json
 
 if TYPE_CHECKING:
     from clbench.results.run_spec import RunSpec
-    from clbench.runs.grid import Planned
+    from clbench.runs.planned_runs import Planned
     from clbench.runs.study import Section
 
 _MOST_ORDERS = 10

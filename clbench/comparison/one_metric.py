@@ -13,7 +13,7 @@ from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.statistics import Estimate, estimate
 from clbench.errors import UsageError
 from clbench.evaluation import metrics
-from clbench.evaluation.ahead import forward_transfer
+from clbench.evaluation.forward_transfer import forward_transfer
 from clbench.system.suggestions import did_you_mean
 from clbench.system.tables import print_table
 

@@ -19,12 +19,12 @@ from pathlib import Path
 import filelock
 import numpy as np
 
-from clbench.data import sources
+from clbench.data import builtin_datasets
+from clbench.data.builtin_datasets import BUILTIN
 from clbench.data.dataset_info import DatasetInfo, read_info, write_info
 from clbench.data.image_fit import Fit
 from clbench.data.measuring import Measurement, measure
 from clbench.data.npy_files import ARRAYS, read_npy_header
-from clbench.data.sources import BUILTIN
 from clbench.errors import DataError, MachineError, UsageError
 from clbench.system.files import found_at, sync_folder
 from clbench.system.suggestions import did_you_mean
@@ -70,7 +70,7 @@ def cached_names(folder: Path) -> list[str]:
 def unknown(name: str, folder: Path) -> tuple[str, str]:
     """Return message and hint for a dataset that is not in the cache."""
     if name in BUILTIN:
-        return f"{name} is not in {folder} yet.", sources.ways_to_get(name, folder)
+        return f"{name} is not in {folder} yet.", builtin_datasets.ways_to_get(name, folder)
     known = list(dict.fromkeys([*BUILTIN, *cached_names(folder)]))
     return (
         f"There is no dataset '{name}' in {folder}{did_you_mean(name, known)} (known: {', '.join(known)})",

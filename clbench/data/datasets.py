@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
-from clbench.data import sources
+from clbench.data import builtin_datasets
+from clbench.data.builtin_datasets import BUILTIN as BUILTIN
 from clbench.data.cache import (
     Report,
     building,
@@ -30,7 +31,6 @@ from clbench.data.cache import cached_names as cached_names
 from clbench.data.cache import describe as describe
 from clbench.data.dataset_info import DatasetInfo
 from clbench.data.npy_files import ARRAYS, npy_file
-from clbench.data.sources import BUILTIN as BUILTIN
 from clbench.errors import DataError, UsageError
 from clbench.system.files import from_home
 from clbench.system.machine import available_memory
@@ -88,7 +88,7 @@ def fetch(name: str, folder: Path, report: Report = silent) -> DatasetInfo:
         if info := describe_checked(name, folder):
             return info
         with tempfile.TemporaryDirectory(dir=place, prefix="download-") as scratch:
-            loaded = sources.load(name, folder, Path(scratch), report)
+            loaded = builtin_datasets.load(name, folder, Path(scratch), report)
         for array in ARRAYS:
             values = getattr(loaded, array)
             with npy_file(place / f"{array}.npy", values.dtype, values.shape) as file:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from clbench.data.datasets import describe, open_dataset
-from clbench.deployment.formats import FORMATS, Format, Images
+from clbench.deployment.export_formats import FORMATS, Format, Images
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import ClbenchError, MachineError, PluginError, UsageError
 from clbench.results import manifests

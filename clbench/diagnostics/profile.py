@@ -14,7 +14,7 @@ from clbench.errors import ClbenchError, UsageError
 from clbench.results.run_costs import RunCosts
 from clbench.results.run_result import RunResult
 from clbench.results.store import ResultsFolder
-from clbench.runs.grid import plan
+from clbench.runs.planned_runs import plan
 from clbench.runs.request import Request
 from clbench.system import gc_freeze
 from clbench.system.signals import Interruption

@@ -1,4 +1,4 @@
-"""Every metric of learning and forgetting, as a function of a run's counts, and of its curve within experiences.
+"""The metrics of learning and forgetting, as functions of a run's counts, and of its curve within experiences.
 
 E is the number of experiences. After training experience i the whole test set is evaluated once, and R[i][j] is the
 accuracy on the test samples of experience j ≤ i. Accuracies are shares in [0, 1]; undefined values are None. The test

@@ -11,9 +11,9 @@ from types import TracebackType
 from clbench.base.events import Listener, Note, RunSkipped
 from clbench.results import stored_runs
 from clbench.results.store import ResultsFolder
-from clbench.runs.grid import Planned
 from clbench.runs.kept_networks import check_kept
 from clbench.runs.outcome import Outcome
+from clbench.runs.planned_runs import Planned
 from clbench.runs.request import Request
 from clbench.system.signals import Interruption
 

@@ -16,9 +16,9 @@ from clbench.executors.executor import Command, Executor
 from clbench.executors.run_queue import RunQueue
 from clbench.executors.worker import Died, Worker
 from clbench.results.store import ResultsFolder
-from clbench.runs.grid import Planned, most_needed
 from clbench.runs.outcome import Outcome
 from clbench.runs.parallelism import advice, runs_at_once
+from clbench.runs.planned_runs import Planned, most_needed
 from clbench.system import gc_freeze
 from clbench.system.signals import GRACE, Interrupted
 

@@ -41,9 +41,9 @@ from clbench.executors.run_queue import RunQueue
 from clbench.results import environment, manifests
 from clbench.results.run_spec import run_id
 from clbench.results.store import ResultsFolder
-from clbench.runs.grid import Planned, most_needed
 from clbench.runs.kept_networks import check_kept
 from clbench.runs.outcome import Outcome
+from clbench.runs.planned_runs import Planned, most_needed
 
 RETRIES = 20
 """How often a run whose machine was lost is started again. It resumes after its last experience each time."""

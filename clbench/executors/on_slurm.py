@@ -33,9 +33,9 @@ from clbench.executors.slurm_task import signals_held, task_of
 from clbench.results import environment
 from clbench.results.run_spec import run_id
 from clbench.results.store import WORK, ResultsFolder
-from clbench.runs.grid import Planned, most_needed
 from clbench.runs.outcome import Outcome
 from clbench.runs.parallelism import runs_at_once
+from clbench.runs.planned_runs import Planned, most_needed
 from clbench.system.files import replace_file
 from clbench.system.own_python import code_command
 

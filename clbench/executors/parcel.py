@@ -16,8 +16,8 @@ from clbench.errors import PluginError
 from clbench.plugins.discovery import Plugin, is_avalanches, select
 from clbench.results.record_model import to_json
 from clbench.results.run_spec import RunSpec
-from clbench.runs.grid import Planned
 from clbench.runs.kept_networks import Keep
+from clbench.runs.planned_runs import Planned
 from clbench.system.files import replace_file
 
 

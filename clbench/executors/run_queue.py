@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from clbench.runs.grid import Planned
+from clbench.runs.planned_runs import Planned
 
 
 class RunQueue:

@@ -22,8 +22,8 @@ from clbench.errors import ClbenchError
 from clbench.executors.node import Terms, check_node
 from clbench.executors.slurm_states import job_states
 from clbench.executors.worker import Died, Worker, order_of, run_of
-from clbench.runs.grid import Planned
 from clbench.runs.outcome import Outcome
+from clbench.runs.planned_runs import Planned
 from clbench.system.signals import GRACE
 
 _PROGRESS_SECONDS = 2.0

@@ -29,8 +29,8 @@ from clbench.plugins.discovery import Plugin
 from clbench.results.record_model import to_json
 from clbench.results.run_spec import RunSpec
 from clbench.results.store import ResultsFolder
-from clbench.runs.grid import Planned
 from clbench.runs.outcome import Outcome
+from clbench.runs.planned_runs import Planned
 from clbench.system import gc_freeze, own_process
 from clbench.system.output import one_line
 from clbench.system.own_python import module_command

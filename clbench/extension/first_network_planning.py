@@ -23,8 +23,8 @@ from clbench.results.network_record import ImageShape
 from clbench.results.run_spec import NetworkSpec, RecipeSpec, Seeds
 from clbench.results.spec_building import Machine, Method
 from clbench.runs.chosen_network import NetworkUse, asked, choose_network
-from clbench.runs.grid import divided, machine_for, methods_of
 from clbench.runs.initial_network import initial_trunk
+from clbench.runs.planned_runs import divided, machine_for, methods_of
 from clbench.runs.selection import choose_strategies
 from clbench.system.seeds import run_seeds
 

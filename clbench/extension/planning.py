@@ -33,7 +33,7 @@ from clbench.results.extension_result import LeftOut
 from clbench.results.run_spec import RecipeSpec, Seeds, StrategySpec
 from clbench.results.spec_building import Machine, Method
 from clbench.runs.chosen_network import NetworkUse, asked
-from clbench.runs.grid import divided, machine_for, methods_of
+from clbench.runs.planned_runs import divided, machine_for, methods_of
 from clbench.runs.selection import Chosen, choose_strategies
 from clbench.system.files import found_at
 from clbench.system.seeds import run_seeds

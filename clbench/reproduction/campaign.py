@@ -8,7 +8,7 @@ from dataclasses import replace
 from clbench.base.events import Listener
 from clbench.errors import UsageError
 from clbench.reproduction.targets import Target
-from clbench.runs.grid import Planned, plan
+from clbench.runs.planned_runs import Planned, plan
 from clbench.runs.request import Request
 
 

@@ -9,9 +9,9 @@ from pydantic_core import from_json
 
 from clbench.base.incremental_setting import Setting
 from clbench.evaluation import metrics
-from clbench.evaluation.ahead import Ahead, count_ahead, forward_transfer
 from clbench.evaluation.counts import Counts, count, require
 from clbench.evaluation.curve import Curve
+from clbench.evaluation.forward_transfer import Ahead, count_ahead, forward_transfer
 from clbench.results import manifests
 from clbench.results.command import command_of_schema_1
 from clbench.results.environment import Environment

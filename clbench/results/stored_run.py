@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from clbench.base.incremental_setting import Setting
 from clbench.evaluation import metrics
-from clbench.evaluation.ahead import forward_transfer
 from clbench.evaluation.counts import Counts
 from clbench.evaluation.curve import Curve
+from clbench.evaluation.forward_transfer import forward_transfer
 from clbench.results import manifests
 from clbench.results.environment import Environment
 from clbench.results.run_costs import RunCosts

@@ -15,9 +15,9 @@ from typing import Any
 from clbench.results import manifests
 from clbench.results.record_model import to_json
 from clbench.results.run_spec import folder_name
-from clbench.runs.grid import Planned, most_needed
 from clbench.runs.grid_search import FOLDER
 from clbench.runs.parallelism import Jobs, runs_at_once
+from clbench.runs.planned_runs import Planned, most_needed
 from clbench.runs.request import Request
 from clbench.system.files import read_plain
 from clbench.system.output import duration

@@ -20,7 +20,7 @@ from clbench.errors import ClbenchError, UsageError
 from clbench.results import stored_runs
 from clbench.results.run_spec import GridCandidate, GridTuning, RunSpec
 from clbench.results.stored_run import StoredRun
-from clbench.runs.grid import Planned, divided, given_to, plan
+from clbench.runs.planned_runs import Planned, divided, given_to, plan
 from clbench.runs.preflight import makes_domains
 from clbench.runs.request import Request
 from clbench.runs.selection import Chosen, choose_strategies, load_class

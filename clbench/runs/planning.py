@@ -7,9 +7,9 @@ from dataclasses import replace
 from functools import cached_property
 
 from clbench.base.events import Listener
-from clbench.runs.grid import Planned, plan
 from clbench.runs.grid_search import Tuning, plan_finals, plan_trials
 from clbench.runs.kept_networks import Keep
+from clbench.runs.planned_runs import Planned, plan
 from clbench.runs.study import Section
 
 

@@ -16,9 +16,9 @@ from clbench.audit.audit import Audit
 from clbench.base.continual_tuning import ContinualTuning
 from clbench.base.incremental_setting import Setting
 from clbench.evaluation import metrics
-from clbench.evaluation.ahead import Ahead, count_ahead, forward_transfer
 from clbench.evaluation.counts import Counts, count
 from clbench.evaluation.curve import Curve
+from clbench.evaluation.forward_transfer import Ahead, count_ahead, forward_transfer
 from clbench.networks.network import Network
 from clbench.results.run_costs import CostTotals, ExperienceCosts, PeakMemory, RunCosts
 from clbench.results.run_result import (

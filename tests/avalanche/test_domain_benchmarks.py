@@ -16,7 +16,7 @@ import clbench
 from clbench.data.datasets import Dataset, open_dataset
 from clbench.errors import DataError
 from clbench.runs.benchmark_scenario import with_dataset
-from clbench.runs.grid import plan
+from clbench.runs.planned_runs import plan
 from clbench.runs.request import Request
 from clbench.runs.selection import load_class, select_scenarios
 

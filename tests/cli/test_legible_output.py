@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from stored_runs import fail, publish
 
-from clbench.checks.contract import Result
+from clbench.checks.strategy_contract import Result
 from clbench.cli import plugins, program
 
 ESCAPE = "\x1b]0;title\x07\x9b2J\u202e"

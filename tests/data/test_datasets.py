@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clbench.data import datasets, sources
+from clbench.data import builtin_datasets, datasets
 from clbench.errors import DataError, MachineError, UsageError
 from clbench.system import machine
 
@@ -147,7 +147,7 @@ def test_a_prepared_dataset_is_not_prepared_again(digits: Path, monkeypatch: pyt
     def never(*_: object) -> None:
         raise AssertionError("loaded again")
 
-    monkeypatch.setattr(sources, "load", never)
+    monkeypatch.setattr(builtin_datasets, "load", never)
     sentences: list[str] = []
     datasets.open_dataset("digits", digits, sentences.append)
     datasets.fetch("digits", digits, sentences.append)
@@ -306,11 +306,11 @@ def test_a_damaged_dataset_does_not_hide_the_others(digits: Path) -> None:
 
 SLOW_LOAD = """
 import os, sys, time, pathlib
-from clbench.data import sources
-from clbench.data import datasets
+from clbench.data import builtin_datasets
+from clbench.data import builtin_datasets, datasets
 from clbench.system import machine
 folder, log = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-load = sources.load
+load = builtin_datasets.load
 def slow(*arguments):
     with log.open("a") as file:
         file.write("loaded\\n")
@@ -318,7 +318,7 @@ def slow(*arguments):
         time.sleep(0.01)
     time.sleep(0.5)
     return load(*arguments)
-sources.load = slow
+builtin_datasets.load = slow
 (folder / f"started-{os.getpid()}").touch()
 print(datasets.open_dataset("digits", folder, print).info.sha256)
 """
@@ -336,7 +336,7 @@ def test_two_processes_that_need_the_same_dataset_prepare_it_once(tmp_path: Path
 
 KILLED_LOAD = """
 import os, signal, sys, pathlib
-from clbench.data import datasets
+from clbench.data import builtin_datasets, datasets
 datasets.publish = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
 datasets.fetch("digits", pathlib.Path(sys.argv[1]))
 """
@@ -467,7 +467,7 @@ def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np
     for file, values in written.items():
         write_idx(raw / file, values)
     checksums = {"mnist": {file: md5(raw / file) for file in written}}
-    monkeypatch.setattr(sources, "MNIST_CHECKSUMS", checksums)
+    monkeypatch.setattr(builtin_datasets, "MNIST_CHECKSUMS", checksums)
     shrink(monkeypatch, "mnist", 30, 10)
     return written
 
@@ -595,7 +595,7 @@ def test_a_download_that_stalls_fails_instead_of_waiting_forever(
 ) -> None:
     import torchvision.datasets
 
-    monkeypatch.setattr(sources, "STALL_SECONDS", 0.2)
+    monkeypatch.setattr(builtin_datasets, "STALL_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", f"http://127.0.0.1:{deaf.getsockname()[1]}/x")
         with pytest.raises(DataError, match="timed out"):

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 import clbench
 from clbench.data.datasets import open_dataset
 from clbench.deployment import exporting
+from clbench.deployment.export_formats import FORMATS, metadata
 from clbench.deployment.exporting import Differs, export
-from clbench.deployment.formats import FORMATS, metadata
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import MachineError, PluginError, UsageError
 from clbench.results.stored_run import StoredRun

@@ -21,8 +21,8 @@ from clbench.results.network_record import NetworkRecord
 from clbench.results.store import ResultsFolder
 from clbench.results.stored_run import StoredRun
 from clbench.runs.context import RunContext
-from clbench.runs.grid import Planned, plan
 from clbench.runs.grid_search import plan_trials
+from clbench.runs.planned_runs import Planned, plan
 from clbench.runs.request import Request
 from clbench.runs.run import execute
 from clbench.system.signals import Interrupted, Interruption

@@ -12,7 +12,7 @@ import pytest
 
 from clbench.errors import UsageError
 from clbench.plugins.discovery import discover, without_dialects
-from clbench.runs.grid import plan
+from clbench.runs.planned_runs import plan
 from clbench.runs.request import Request
 from clbench.streams.kinds import KINDS
 

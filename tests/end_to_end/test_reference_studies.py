@@ -11,7 +11,7 @@ import pytest
 from clbench.data.datasets import describe
 from clbench.results.record_model import to_json
 from clbench.results.stored_runs import read_all
-from clbench.runs.grid import Planned
+from clbench.runs.planned_runs import Planned
 from clbench.runs.planning import Planning
 from clbench.runs.study import read_study
 

@@ -14,7 +14,7 @@ import pytest
 import clbench
 from clbench.executors.executor import Command
 from clbench.executors.local import Local
-from clbench.runs.grid import plan
+from clbench.runs.planned_runs import plan
 from clbench.runs.request import Request
 from clbench.system.signals import Interruption
 

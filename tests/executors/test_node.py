@@ -20,7 +20,7 @@ from clbench.executors import node
 from clbench.executors.node import Checkpoint, Node, Terms, check_node, clear_node, intact, lay_checkpoint
 from clbench.executors.parcel import files_of, opened, packed
 from clbench.results import environment, manifests
-from clbench.runs.grid import Planned, plan
+from clbench.runs.planned_runs import Planned, plan
 from clbench.runs.request import Request
 
 

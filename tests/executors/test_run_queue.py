@@ -8,7 +8,7 @@ import stored_runs
 
 from clbench.executors.run_queue import RunQueue
 from clbench.plugins.discovery import Plugin
-from clbench.runs.grid import Planned
+from clbench.runs.planned_runs import Planned
 
 
 def grid(*strategies: tuple[str, str | None], seeds: int) -> list[Planned]:

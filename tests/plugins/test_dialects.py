@@ -14,7 +14,7 @@ from clbench.errors import UsageError
 from clbench.plugins.discovery import builtin_folder, describe, discover, select, without_dialects
 from clbench.plugins.scaffold import new_strategy
 from clbench.results.record_model import to_json
-from clbench.runs.grid import plan
+from clbench.runs.planned_runs import plan
 from clbench.runs.request import Request
 
 FAMILY = '''"""Dialects of naive."""

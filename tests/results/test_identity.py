@@ -27,8 +27,8 @@ from clbench.results.protocol_building import protocol
 from clbench.results.record_model import Record, to_json
 from clbench.results.run_spec import RunSpec, experience_classes, folder_name, run_id
 from clbench.results.spec_building import Machine
-from clbench.runs.grid import plan
 from clbench.runs.option_values import seeds_from
+from clbench.runs.planned_runs import plan
 from clbench.runs.request import Request
 
 DATA = DatasetInfo(

@@ -11,7 +11,7 @@ import pytest
 import clbench
 from clbench.errors import PluginError, UsageError
 from clbench.results.run_spec import RunSpec
-from clbench.runs.grid import plan
+from clbench.runs.planned_runs import plan
 from clbench.runs.request import Request
 
 ORDER = (9, 8, 7, 6, 5, 4, 3, 2, 1, 0)

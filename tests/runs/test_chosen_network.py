@@ -14,8 +14,8 @@ from clbench.base.events import Event, Note
 from clbench.errors import ClbenchError, DataError, PluginError, UsageError
 from clbench.plugins.networks import network_source
 from clbench.results.run_spec import NetworkSpec, RunSpec, run_id
-from clbench.runs.grid import Planned, plan
 from clbench.runs.initial_network import frozen_trunk, initial_network
+from clbench.runs.planned_runs import Planned, plan
 from clbench.runs.request import Request
 
 DIGITS = (8, 8, 1)

@@ -11,7 +11,7 @@ import pytest
 from clbench.results.record_model import to_json
 from clbench.runs import expected_time as module
 from clbench.runs.expected_time import expected_time
-from clbench.runs.grid import Planned, plan
+from clbench.runs.planned_runs import Planned, plan
 from clbench.runs.request import Request
 
 

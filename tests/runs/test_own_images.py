@@ -17,7 +17,7 @@ from clbench.base.events import Event, Note
 from clbench.cli.app import application
 from clbench.data.importing import import_dataset
 from clbench.errors import DataError, UsageError
-from clbench.runs.grid import Planned, plan
+from clbench.runs.planned_runs import Planned, plan
 from clbench.runs.request import Request
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from clbench.errors import UsageError
 from clbench.runs import parallelism
-from clbench.runs.grid import plan
 from clbench.runs.parallelism import Jobs, advice, jobs_from, runs_at_once
+from clbench.runs.planned_runs import plan
 from clbench.runs.request import Request
 from clbench.system import machine
 

@@ -13,7 +13,7 @@ import clbench
 from clbench.comparison.grouping import compare
 from clbench.data.importing import import_dataset
 from clbench.errors import UsageError
-from clbench.runs.grid import plan
+from clbench.runs.planned_runs import plan
 from clbench.runs.request import Request
 
 FEW = """

@@ -17,7 +17,7 @@ from clbench.errors import UsageError
 from clbench.plugins.networks import build
 from clbench.reporting.provenance import commands
 from clbench.results.run_spec import canonical
-from clbench.runs.grid import plan
+from clbench.runs.planned_runs import plan
 from clbench.runs.request import Request
 from clbench.runs.request import options as options_of_a_run
 

@@ -23,7 +23,7 @@ from clbench.plugins.discovery import select
 from clbench.reporting.figures import matrices
 from clbench.results.asked_for import asked_for
 from clbench.results.command import command_line
-from clbench.runs.grid import Planned, plan
+from clbench.runs.planned_runs import Planned, plan
 from clbench.runs.request import Request
 from clbench.runs.selection import load_class
 

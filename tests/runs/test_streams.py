@@ -22,7 +22,7 @@ from clbench.data.datasets import describe
 from clbench.data.feature_entries import list_features
 from clbench.errors import UsageError
 from clbench.plugins.discovery import builtin_folder, select
-from clbench.runs.grid import plan
+from clbench.runs.planned_runs import plan
 from clbench.runs.request import Request
 from clbench.runs.selection import load_class
 from clbench.streams.kinds import stream_kind

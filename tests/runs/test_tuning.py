@@ -21,8 +21,8 @@ from clbench.errors import UsageError
 from clbench.results.run_spec import GridTuning
 from clbench.results.stored_run import StoredRun
 from clbench.results.stored_runs import read_all
-from clbench.runs.grid import plan
 from clbench.runs.grid_search import plan_trials
+from clbench.runs.planned_runs import plan
 from clbench.runs.request import Request
 from clbench.training import continual_search
 from clbench.training.continual_search import search

@@ -24,7 +24,7 @@ from clbench.base.recipe import Recipe
 from clbench.errors import PluginError, UsageError
 from clbench.networks.network import Network
 from clbench.plugins.discovery import builtin_folder
-from clbench.runs.grid import plan
+from clbench.runs.planned_runs import plan
 from clbench.runs.request import Request
 
 RECIPE = Recipe(network="mlp", optimizer="sgd", lr=0.05, batch_size=16, epochs=2)

@@ -24,7 +24,7 @@ from clbench.plugins.networks import build
 from clbench.results.protocol_building import protocol
 from clbench.runs.context import RunContext
 from clbench.runs.experiences import ExperienceByExperience
-from clbench.runs.grid import plan
+from clbench.runs.planned_runs import plan
 from clbench.runs.request import Request
 from clbench.runs.run import execute
 from clbench.streams.stream import _padded, _padded_statistics

@@ -29,7 +29,7 @@ from clbench.errors import Divergence, PluginError
 from clbench.plugins.networks import build
 from clbench.results.store import ResultsFolder
 from clbench.runs.context import RunContext
-from clbench.runs.grid import Planned, plan
+from clbench.runs.planned_runs import Planned, plan
 from clbench.runs.request import Request
 from clbench.runs.run import execute
 from clbench.system.seeds import derive

@@ -18,7 +18,7 @@ from clbench.base.config import NoConfig
 from clbench.base.experience import Experience
 from clbench.base.recipe import Recipe
 from clbench.base.strategy import Strategy
-from clbench.checks import contract
+from clbench.checks import strategy_contract
 from clbench.checks.check import perform
 from clbench.checks.small_scenario import Bench
 from clbench.errors import PluginError
@@ -287,7 +287,7 @@ class Twin(clbench.Strategy):
 )
 def test_the_contract_holds_for_a_network_of_the_strategys_own_that_trains(check: str, tmp_path: Path) -> None:
     (tmp_path / "twin.py").write_text(FILE)
-    result = perform(getattr(contract, check), Bench(describe("strategy", tmp_path / "twin.py", "path")))
+    result = perform(getattr(strategy_contract, check), Bench(describe("strategy", tmp_path / "twin.py", "path")))
     assert result.status == "passed", f"{result.found}\n{result.fix}"
 
 

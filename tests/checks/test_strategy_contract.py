@@ -11,8 +11,8 @@ import pytest
 
 from clbench.checks.check import Result
 from clbench.checks.check import perform as perform_check
-from clbench.checks.contract import CHECKS, examine
 from clbench.checks.small_scenario import Bench
+from clbench.checks.strategy_contract import CHECKS, examine
 from clbench.plugins.discovery import builtin_folder, describe
 from clbench.testing import parametrize_with_checks
 

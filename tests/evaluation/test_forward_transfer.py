@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import clbench
-from clbench.evaluation.ahead import Ahead, count_ahead, forward_transfer
 from clbench.evaluation.counts import Counts
+from clbench.evaluation.forward_transfer import Ahead, count_ahead, forward_transfer
 from clbench.results import manifests
 from clbench.results.stored_run import StoredRun, Unreadable
 from clbench.results.stored_runs import read
