@@ -306,7 +306,6 @@ def test_a_damaged_dataset_does_not_hide_the_others(digits: Path) -> None:
 
 SLOW_LOAD = """
 import os, sys, time, pathlib
-from clbench.data import builtin_datasets
 from clbench.data import builtin_datasets, datasets
 from clbench.system import machine
 folder, log = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
