@@ -26,7 +26,6 @@ from clbench.runs.chosen_network import NetworkUse, asked, choose_network
 from clbench.runs.initial_network import initial_trunk
 from clbench.runs.planned_runs import divided, machine_for, methods_of
 from clbench.runs.selection import choose_strategies
-from clbench.system.seeds import run_seeds
 
 _DEFAULT_SIZE = 64
 """Height and width of images for a network that does not state a size."""
@@ -82,11 +81,11 @@ def plan(request: TrainRequest, strategy: str, notify: Listener) -> Plan:
                 f"(--set network.size={size} has it work at {size} px)"
             )
         )
-    seeds = run_seeds(request.seed)
+    seeds = Seeds.of(request.seed)
     asked_for = [each for each in prepared if each.strategy.statistics is None]
     if asked_for:
         features = initial_trunk(
-            network, (size, size, 3), seeds["model"], "architecture", data_folder(request.data), file
+            network, (size, size, 3), seeds.network, "architecture", data_folder(request.data), file
         )
         _check_prepared(asked_for, Network(*features), len(images.classes))
     return Plan(
@@ -97,7 +96,7 @@ def plan(request: TrainRequest, strategy: str, notify: Listener) -> Plan:
         shape,
         recipe,
         wanted.use,
-        Seeds(run=seeds["run"], class_order=seeds["class_order"], network=seeds["model"], training=seeds["training"]),
+        seeds,
         machine,
         method,
         prepared,

@@ -36,7 +36,6 @@ from clbench.runs.chosen_network import NetworkUse, asked
 from clbench.runs.planned_runs import divided, machine_for, methods_of
 from clbench.runs.selection import Chosen, choose_strategies
 from clbench.system.files import found_at
-from clbench.system.seeds import run_seeds
 from clbench.system.suggestions import did_you_mean
 from clbench.system.tables import listed
 
@@ -133,7 +132,6 @@ def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> P
             notify(Note(f"--old-images has no images of {few(missing)}, which are not replayed"))
         for text in _not_stored(tried, sum(map(len, old_images.train))):
             notify(Note(text))
-    seeds = run_seeds(request.seed)
     return Plan(
         request,
         parent,
@@ -144,7 +142,7 @@ def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> P
         find_unlabelled(request.unlabelled) if request.unlabelled is not None else (),
         recipe,
         use,
-        Seeds(run=seeds["run"], class_order=seeds["class_order"], network=seeds["model"], training=seeds["training"]),
+        Seeds.of(request.seed),
         machine,
         tried,
         tuple(notes),

@@ -22,6 +22,7 @@ from clbench.base.recipe import Recipe
 from clbench.results.record_model import SCHEMA, Record, SchemaNumber, to_json
 from clbench.streams.kinds import KINDS
 from clbench.streams.splits import describe_split
+from clbench.system.seeds import run_seeds
 
 
 class StreamSpec(Record):
@@ -239,6 +240,12 @@ class Seeds(Record):
 
     training: int
     """Draws batches and augmentation."""
+
+    @classmethod
+    def of(cls, run: int) -> Seeds:
+        """Return the seeds of a run with this seed."""
+        seeds = run_seeds(run)
+        return cls(run=run, class_order=seeds["class_order"], network=seeds["model"], training=seeds["training"])
 
 
 class RunSpec(Record):

@@ -32,7 +32,7 @@ from clbench.streams.image_domains import Domains
 from clbench.streams.kinds import name_of
 from clbench.streams.splits import class_order, domain_order, parse_split
 from clbench.streams.stream_kind import StreamKind
-from clbench.system.seeds import LARGEST, run_seeds
+from clbench.system.seeds import LARGEST
 from clbench.system.suggestions import did_you_mean
 from clbench.system.tables import listed
 
@@ -289,11 +289,11 @@ class SpecBuilder:
         return StreamSpec(name=name_of(kind), options=to_json(kind), split=self._split)
 
     def _scenario(self, seed: int) -> tuple[ScenarioSpec, Seeds]:
-        what, data, seeds = self._what, self._data, run_seeds(seed)
-        made = what.stream.domains(seeds["class_order"])
+        what, data, seeds = self._what, self._data, Seeds.of(seed)
+        made = what.stream.domains(seeds.class_order)
         names = [f"{domain}/{each}" for domain in made for each in data.classes] if made else data.classes
         how = "natural" if made else what.class_order
-        order = tuple(range(len(names))) if made else self._class_order(seeds["class_order"])
+        order = tuple(range(len(names))) if made else self._class_order(seeds.class_order)
         domains = made
         if self._domains:
             size = self._sizes[0]
@@ -312,5 +312,4 @@ class SpecBuilder:
             stream=None if what.stream == StreamKind() else self._stream,
             domains=domains or None,
         )
-        drawing, network, training = seeds["class_order"], seeds["model"], seeds["training"]
-        return scenario, Seeds(run=seed, class_order=drawing, network=network, training=training)
+        return scenario, seeds

@@ -21,7 +21,8 @@ class LongTailed(StreamKind):
     """
 
     imbalance: Annotated[float, Gt(0), Lt(1)] = 0.01
-    """μ, number of images of the rarest class over that of the most frequent one."""
+    """μ, number of images of the rarest class over that of the most frequent one; the inverse
+    of what is often called the imbalance factor."""
 
     order: Literal["ordered", "shuffled"] = "shuffled"
     """Whether the most frequent classes come first, or the ranks are drawn at random."""

@@ -242,6 +242,12 @@ def test_domain_incrementally_both_terms_range_over_the_shared_outputs(name: str
     torch.testing.assert_close(ours, F.cross_entropy(student, y) + kd)
 
 
+def test_hsu2018_whose_code_has_no_lwf_has_the_settings_of_vandeven2019() -> None:
+    ours, theirs = (strategy_class("lwf_dialects").presets[name] for name in ("hsu2018", "vandeven2019"))
+    assert ours["set"] == theirs["set"] and ours["loss"] == theirs["loss"]
+    assert ours.get("in_setting") == theirs.get("in_setting")
+
+
 def test_the_teacher_answers_in_evaluation_mode_unless_the_preset_copies_the_fault() -> None:
     seen: list[bool] = []
 
