@@ -102,9 +102,12 @@ def print_in_full(plugin: Plugin) -> None:
         say_prose(dialect.summary)
         say(f"({dialect.source}: {dialect.path})")
         _print_presets(plugin, dialect.presets)
-        say(f"\nFurther hyper-parameters of these presets (--set {plugin.name}:PRESET.NAME=VALUE):")
-        own = {field.name for field in plugin.fields}
-        _print_fields(plugin.name, [field for field in dialect.fields if field.name not in own])
+        say(
+            "\nHyper-parameters that only these presets have, or that have other defaults in them "
+            f"(--set {plugin.name}:PRESET.NAME=VALUE):"
+        )
+        own = {field.name: field.default for field in plugin.fields}
+        _print_fields(plugin.name, [field for field in dialect.fields if own.get(field.name) != field.default])
     if plugin.kind == "scenario":
         say(f"\ndataset {plugin.attributes.get('dataset', 'of its benchmark')}, {_stream(plugin)}")
         for name, value in plugin.recipes.items():

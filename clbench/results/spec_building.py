@@ -129,7 +129,7 @@ def _check_stream(how: Method, config: Any, what: Protocol) -> None:
         raise UsageError(
             f"{name} needs to know where an experience begins and ends, for its {listed(needs)}, but the stream "
             f"{name_of(stream)} does not reveal it",
-            "docs/streams.md lists the strategies that do not need to know.",
+            "docs/strategies.md lists the strategies that do not need to know.",
         )
     if stream.classes_return and how.strategy.package and how.strategy.only_new_classes:
         raise UsageError(
@@ -149,7 +149,8 @@ def _check_stream(how: Method, config: Any, what: Protocol) -> None:
     if stream.passes is not None and how.strategy.needs_passes(config):
         raise UsageError(
             f"{name} needs several passes over its training data, but the stream {name_of(stream)} gives "
-            f"{stream.passes}"
+            f"{stream.passes}",
+            "docs/strategies.md lists the strategies that can learn on it.",
         )
 
 

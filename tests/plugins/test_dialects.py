@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import clbench
 from clbench.errors import UsageError
+from clbench.plugins.description import print_in_full
 from clbench.plugins.discovery import builtin_folder, describe, discover, select, without_dialects
 from clbench.plugins.scaffold import new_strategy
 from clbench.results.record_model import to_json
@@ -139,3 +141,12 @@ def test_a_stored_run_of_a_dialect_is_described_from_the_file_that_ran(data: Pat
     )
     assert b'dialects_of = "ewc"' in run.source
     assert run.path.parent.name == "ewc"
+
+
+def test_what_has_another_default_in_the_dialects_is_shown_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    (er,) = [plugin for plugin in discover("strategy") if plugin.name == "er"]
+    print_in_full(er)
+    shown = capsys.readouterr().out
+    _, own, dialects = re.split(r"\n.*--set .*NAME=VALUE\):\n", shown)
+    assert "er.memory: int ≥ 1, default 200" in own and "er.memory: int ≥ 1, default 1100" in dialects
+    assert "er.memories" in own and "er.memories" not in dialects
