@@ -22,7 +22,7 @@ MOST_CHANGED = 200
 
 USUAL = ("ncm", "imprint")
 """The strategies that extend a network by default: the first whose statistics are kept with the network, otherwise the
-last; the measurements are in docs/extend.md and docs/extend-one-class.md."""
+last; the measurements are in docs/extend-results.md and docs/extend-one-class.md."""
 
 LEAST_AGREEMENT = 0.95
 """Share of predictions that must stay the same for a strategy to be chosen by its accuracy on the new classes."""
