@@ -73,9 +73,11 @@ class Row:
 
     @property
     def audit(self) -> str:
-        """The verdict of the audit (see audit/audit.py) on its runs: `pass`, or the worst that it found."""
-        verdicts = {run.facts.verdict for run in self.runs}
-        return max(verdicts, key=lambda verdict: ("pass", "warn", "violation").index(verdict.partition("(")[0]))
+        """The verdict of the audit (see audit/audit.py) on its runs: `pass`, or all of the worst that it found."""
+        verdicts = [run.facts.verdict.rstrip(")").partition("(") for run in self.runs]
+        worst = max((severity for severity, _, _ in verdicts), key=("pass", "warn", "violation").index)
+        names = {name for severity, _, found in verdicts if severity == worst for name in found.split(", ") if name}
+        return f"{worst}({', '.join(sorted(names))})" if names else worst
 
     @property
     def constant_in(self) -> tuple[int, ...]:

@@ -29,7 +29,8 @@ from clbench.results.table_export import table_csv
 from clbench.system.files import write_synced
 from clbench.system.output import as_csv, legible
 
-_ENTRIES = {"index.html", "data.csv", "study.toml", "figures", "tables", "methods"}
+_ALWAYS = {"index.html", "data.csv"}
+_ENTRIES = _ALWAYS | {"study.toml", "figures", "tables", "methods"}
 _BEFORE = "-before"
 """Suffix of a report's name while it is being replaced."""
 
@@ -144,7 +145,10 @@ def _facts(runs: Sequence[StoredRun], comparisons: Sequence[Comparison], known: 
 
 def _require_report_or_nothing(target: Path) -> None:
     try:
-        if target.exists() and not (target.is_dir() and {path.name for path in target.iterdir()} <= _ENTRIES):
+        found = {path.name for path in target.iterdir()} if target.is_dir() else set()
+        # A folder of figures or tables alone may be anybody's.
+        is_report = target.is_dir() and (not found or _ALWAYS <= found <= _ENTRIES)
+        if target.exists() and not is_report:
             raise MachineError(f"{target} contains something other than a report", "Choose another folder with --out.")
         if target.exists() and target.samefile("."):
             raise MachineError(f"{target} is the working folder, which is never replaced", "Name another with --out.")

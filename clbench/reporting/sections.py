@@ -83,10 +83,10 @@ def show(figure: Figure, anchor: str, of: str, finding: str) -> tuple[ShownFigur
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the table: its text, and the number that the column is sorted by."""
+    """A cell of the table: its text, and what the column is sorted by."""
 
     text: str
-    value: float | None = None
+    value: float | str | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _section(anchor: str, label: str, comparison: Comparison, shown: Sequence[Sh
     for row in comparison.rows:
         texts = cells(row, columns)
         described = method(row)
-        sortable = tuple(Cell(text, _value(row, column)) for column, text in texts.items() if column != "strategy")
+        sortable = tuple(Cell(text, _sorts_by(row, column)) for column, text in texts.items() if column != "strategy")
         rows.append(TableRow(row, described.variant, described.anchor, sortable))
     return Section(
         anchor,
@@ -197,15 +197,16 @@ def _section(anchor: str, label: str, comparison: Comparison, shown: Sequence[Sh
     )
 
 
-def _value(row: Row, column: str) -> float | None:
+def _sorts_by(row: Row, column: str) -> float | str | None:
+    """Return what the table is sorted by in a column; None if the row has no value there."""
     if column in COLUMNS or column == "intransigence":
         made = row.estimates[column] if column in COLUMNS else row.intransigence
         return made.mean if made else None
-    if column == "n":
-        return len(row.seeds)
-    if row.to_lower is None:
-        return None
-    return row.to_lower.estimate.mean if column == "to_lower" else row.to_lower.p_holm
+    if column in ("to_lower", "p_holm"):
+        if row.to_lower is None:
+            return None
+        return row.to_lower.estimate.mean if column == "to_lower" else row.to_lower.p_holm
+    return {"n": len(row.seeds), "tuned": row.tuned, "audit": row.audit}[column]
 
 
 # -- published numbers ------------------------------------------------------------------------------------------------

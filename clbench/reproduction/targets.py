@@ -200,8 +200,11 @@ def _answers(run: StoredRun, target: Target) -> bool:
     name, _, preset = target.strategy.partition(":")
     if spec.strategy.name != name or preset not in ("", spec.strategy.preset):
         return False
+    about = run.facts.strategy
+    if not preset and about.preset_values != {each.name: each.default for each in about.hyper_parameters}:
+        return False  # a run of some preset, which is another method
     if (spec.tuning.how if spec.tuning else "") != target.tune:
         return False
     given = {name: literal(value) for name, value in target.values.items()}
-    expected = run.facts.strategy.preset_values | given
+    expected = about.preset_values | given
     return spec.strategy.config == expected and has_prescribed_stream(spec)

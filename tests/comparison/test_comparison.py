@@ -670,3 +670,15 @@ def test_in_a_notebook_the_table_is_the_text_and_is_not_shown_besides(monkeypatc
 def test_as_text_the_table_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert max(map(len, repr(Runs([stored()])).splitlines())) <= 80
+
+
+def test_the_audit_of_a_row_names_all_of_the_worst_that_any_of_its_runs_has() -> None:
+    """Whatever their order."""
+    verdicts = ("warn(opens a file)", "pass", "violation(test data, batch mates)", "violation(labels)")
+    runs = [stored(seed=seed) for seed in range(4)]
+    said = [
+        replace(run, facts=replace(run.facts, verdict=verdict)) for run, verdict in zip(runs, verdicts, strict=True)
+    ]
+    for order in (said, said[::-1]):
+        (row,) = compare(order)[0].rows
+        assert row.audit == "violation(batch mates, labels, test data)"

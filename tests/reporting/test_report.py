@@ -121,6 +121,15 @@ def test_the_table_has_every_strategy_with_its_numbers_its_evidence_and_its_mark
     assert rows["mine"][1] == "65.0 ±0.0 ≈" and rows["naive"][-5:] == ["–", "–", "default", "pass", "5"]
 
 
+@pytest.mark.slow
+def test_every_column_is_sorted_by_what_it_shows(report_of: ReportOf) -> None:
+    (body, *_) = re.findall(r'<table class="sortable">.*?<tbody>(.*?)</tbody>', page(report_of("usual")), re.DOTALL)
+    (lwf,) = [row for row in re.findall(r"<tr.*?</tr>", body, re.DOTALL) if 'data-sort="lwf"' in row]
+    final, *_, difference, p, tuned, verdict, seeds = re.findall(r'<td data-sort="([^"]*)"', lwf)
+    assert (float(final), float(difference), float(p)) == pytest.approx((0.74, 0.24, 0.1875))
+    assert (tuned, verdict, seeds) == ("by hand", "pass", "5")
+
+
 def test_the_page_begins_with_old_and_new_classes_then_the_answer_then_the_table(report_of: ReportOf) -> None:
     markup = page(report_of("usual"))
     parts = (
@@ -497,13 +506,14 @@ def test_how_far_reading_and_drawing_are_can_be_watched(tmp_path: Path, monkeypa
     assert watched == [("reading runs", 2), ("drawing figures", 2)]
 
 
+@pytest.mark.parametrize("entry", ["thesis.txt", "figures/mine.png", "data.csv"])
 def test_a_folder_that_holds_something_else_is_refused_before_anything_is_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    entry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clbench.reporting.publication.sections", lambda *_: pytest.fail("figures are drawn"))
     publish(tmp_path / "r")
-    (tmp_path / "report").mkdir()
-    (tmp_path / "report" / "thesis.txt").touch()
+    (tmp_path / "report" / entry).parent.mkdir(parents=True)
+    (tmp_path / "report" / entry).touch()
     with pytest.raises(MachineError, match="something other than a report"):
         write_report([tmp_path / "r"], tmp_path / "report", Selection())
 

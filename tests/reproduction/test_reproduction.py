@@ -113,6 +113,12 @@ def test_a_run_of_another_protocol_answers_nothing(other: dict[str, Any]) -> Non
     assert answered([run(**other)]) == ()
 
 
+def test_a_run_of_a_preset_answers_no_cell_of_the_strategy_without_one() -> None:
+    plain = replace(TARGET, strategy="lwf")
+    assert answered([run()], plain) == ()
+    assert answered([run(preset="li2016", config={"alpha": 1.0, "beta": 2.0})], plain) == (50,)
+
+
 def test_a_seed_counts_once_whatever_it_was_run_on() -> None:
     runs = [run(0, 0.1), run(0, 0.2, threads=2), run(1, 0.4)]
     first = min(runs[:2], key=lambda each: each.run_id)
