@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from clbench.base.events import CheckpointSaved, Event, RunFailed, RunFinished, RunSkipped
 from clbench.data.datasets import BUILTIN, data_folder, describe, fetch
@@ -120,10 +121,8 @@ class Node:
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
-        self._folder = _private_folder(terms.command)
+        self._folder, self._held = _held_folder(terms.command)
         self._results = ResultsFolder(self._folder / "results")
-        self._held = (self._folder / "held").open("w")
-        fcntl.flock(self._held, fcntl.LOCK_SH)  # while a process of the command lives, nobody removes the folder
         self._worker: Worker | None = None
         self._devices = os.environ.get("CUDA_VISIBLE_DEVICES")
 
@@ -238,6 +237,19 @@ def clear_node(command: str) -> None:
 
 def _top() -> Path:
     return Path(tempfile.gettempdir()) / f"clbench-{os.getuid()}"
+
+
+def _held_folder(command: str) -> tuple[Path, IO[str]]:
+    """Return this machine's folder for a command, and a file that holds it: nobody removes it until that is closed."""
+    while True:
+        folder = _private_folder(command)
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as unless_it_is_held:
+            held = unless_it_is_held.enter_context((folder / "held").open("w"))
+            fcntl.flock(held, fcntl.LOCK_SH)
+            # Another command may have removed the folder while nobody held it.
+            if os.path.samestat(os.fstat(held.fileno()), (folder / "held").stat()):
+                unless_it_is_held.pop_all()
+                return folder, held
 
 
 def _private_folder(command: str) -> Path:

@@ -14,7 +14,7 @@ import shutil
 import signal
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,11 +95,13 @@ class SlurmExecutor(Executor):
                 states, asked = job_states(), time.monotonic()
             for job in self._jobs:
                 ended = job.ended(states)  # before its log is read: then nothing more comes
+                if ended and not wanted.keys() & set(job.runs) <= outcomes.keys():
+                    _look_again({job.log.parent, *((results.path / run).parent for run in job.runs)})
                 for outcome in self._told(job, wanted):
                     self._note(outcome, outcomes, results)
                 for outcome in self._lost(job, outcomes, wanted, results) if ended else ():
                     self._note(outcome, outcomes, results)
-        for folder in {job.log.parent for job in self._jobs}:
+        for folder in {job.log.parent for job in self._jobs if not _has_others(job.log.parent, wanted)}:
             shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # another command's jobs
             (results.path / WORK / FOLDER).rmdir()
@@ -157,8 +159,8 @@ class SlurmExecutor(Executor):
             if isinstance(self.command.request.jobs, int):
                 parameters["slurm_array_parallelism"] = self.command.request.jobs
             known = submitit.SlurmExecutor._valid_parameters()
-            parameters |= {f"slurm_{key}": value for key, value in options.items() if key in known}
-            more = {key: value for key, value in options.items() if key not in known}
+            parameters |= {f"slurm_{key}": _typed(key, value) for key, value in options.items() if key in known}
+            more = {key: True if value == "true" else value for key, value in options.items() if key not in known}
             parameters |= {"slurm_additional_parameters": more} if more else {}
         elif options:
             raise UsageError(f"--on slurm: cluster=local does not take {', '.join(options)}")
@@ -246,6 +248,21 @@ class _Job:
         return "no output"
 
 
+def _has_others(folder: Path, wanted: Collection[str]) -> bool:
+    """Return whether jobs of a submission execute runs of another command, which may still be queued or under way."""
+    with contextlib.suppress(FileNotFoundError):  # a local submission has no record, and no other command waits for it
+        entries = json.loads((folder / RECORD).read_text())
+        return not {run for entry in entries for run in entry["runs"]} <= set(wanted)
+    return False
+
+
+def _look_again(folders: Collection[Path]) -> None:
+    """List folders, after which a network file system shows the files that other machines have just made in them."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            list(folder.iterdir())
+
+
 def _left_over(results: ResultsFolder, wanted: dict[str, Planned]) -> Iterator[_Job]:
     """Yield the jobs of earlier commands that are queued or running and do runs that are wanted; forget the others."""
     records = sorted((results.path / WORK / FOLDER).glob(f"*/{RECORD}"))
@@ -282,6 +299,13 @@ def _options_in(text: str) -> dict[str, str]:
             raise UsageError(f"--on slurm: {key} is given twice")
         options[key.replace("-", "_")] = value
     return options
+
+
+def _typed(key: str, value: str) -> Any:
+    """Return an option as submitit takes it: numbers, yes or no, and lists of lines of the job's script."""
+    if key in ("setup", "teardown", "srun_args"):
+        return [value]
+    return int(value) if value.isdecimal() else {"true": True, "false": False}.get(value, value)
 
 
 def _number(key: str, value: str) -> int:

@@ -206,7 +206,7 @@ def _sorts_by(row: Row, column: str) -> float | str | None:
         if row.to_lower is None:
             return None
         return row.to_lower.estimate.mean if column == "to_lower" else row.to_lower.p_holm
-    return {"n": len(row.seeds), "tuned": row.tuned, "audit": row.audit}[column]
+    return len(row.seeds) if column == "n" else {"tuned": row.tuned, "audit": row.audit}[column]
 
 
 # -- published numbers ------------------------------------------------------------------------------------------------

@@ -74,9 +74,13 @@ class NetworkKeeper:
         self.sizes = spec.scenario.classes_per_experience
 
     def check_resumed(self, finished: Sequence[ExperienceResult]) -> None:
-        """Raise UsageError if the networks of finished experiences should have been kept but were not."""
+        """Raise UsageError if the networks of finished experiences should have been kept but were not.
+
+        That of the last experience is in the checkpoint.
+        """
+        earlier = [each.index for each in finished if each.trained and each.index < len(self.sizes) - 1]
         if self.keep == "all" and any(
-            not (self.work / name).is_file() for each in finished if each.trained for name in self._files(each.index)
+            not (self.work / name).is_file() for index in earlier for name in self._files(index)
         ):
             raise UsageError(
                 "the run was begun without --keep-networks all, and the networks of its first experiences are gone",

@@ -50,6 +50,8 @@ def _train_or_take(trainer: Trainer, kept: Path, audit: Audit) -> None:
         there = unpacked(kept, [kept.parent])
     except (Exposed, OfAnotherVersion):  # somebody else may have written it, or this version cannot read it
         there = None
+    if there and trainer.steps_before is not None and there["costs"].gradient_steps and not there["sent"]:
+        there = None  # it was trained without being tracked, so that its losses are not known
     if there:
         trainer.model, trainer.optimizer_state = there["model"].to(trainer.device), there["optimizer"]
         trainer.costs = replace(there["costs"], shared=True)

@@ -15,7 +15,7 @@ import clbench
 from clbench.api.comparing import RunsFailed
 from clbench.base.events import Event, ExperienceFinished
 from clbench.data.datasets import open_dataset
-from clbench.errors import UsageError
+from clbench.errors import MachineError, UsageError
 from clbench.results import manifests
 from clbench.results.network_record import NetworkRecord
 from clbench.results.store import ResultsFolder
@@ -152,6 +152,23 @@ def interrupted_after(run: Planned, index: int, keep: Any, results: Path, data: 
 
     with pytest.raises(Interrupted):
         execute(run.spec, run.plugin, RunContext(ResultsFolder(results), data, interruption, listen, keep=keep))
+
+
+@pytest.mark.slow
+def test_a_run_that_ended_before_it_was_published_has_kept_the_networks_of_all_experiences(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = planned("naive", data, "all")
+    context = RunContext(ResultsFolder(tmp_path / "out"), data, Interruption(), lambda event: None, keep=run.keep)
+    with monkeypatch.context() as patch, pytest.raises(MachineError, match="No space left"):
+        patch.setattr(ResultsFolder, "publish", no_space)
+        execute(run.spec, run.plugin, context)
+    kept = execute(run.spec, run.plugin, context).path
+    assert len(list(kept.glob("network*.safetensors"))) == 5
+
+
+def no_space(*_: Any, **__: Any) -> None:
+    raise OSError(28, "No space left on device")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import subprocess
@@ -180,6 +181,25 @@ def test_what_a_command_left_is_removed_and_what_another_is_using_is_not(tempora
     assert [path.name for path in top.iterdir()] == ["used"]
     used.close()
     mine.close()
+
+
+def test_a_folder_that_is_removed_before_it_is_held_is_made_again(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another command that ends in that moment."""
+    lock, removed = fcntl.flock, []
+
+    def after_another(file: Any, how: int) -> None:
+        if how == fcntl.LOCK_SH and not removed:
+            removed.append(True)
+            clear_node("another")
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", after_another)
+    node = Node(terms(command="mine"))
+    clear_node("another")
+    assert removed and (temporary / f"clbench-{os.getuid()}" / "mine" / "results").is_dir()
+    node.close()
 
 
 def test_the_file_that_says_how_far_a_checkpoint_is_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

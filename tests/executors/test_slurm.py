@@ -20,6 +20,9 @@ from clbench.data.datasets import fetch
 from clbench.errors import MachineError, UsageError
 
 pytest.importorskip("submitit")
+from submitit.slurm.slurm import _make_sbatch_string
+
+from clbench.executors import on_slurm
 
 
 @pytest.fixture(scope="session")
@@ -219,6 +222,22 @@ def test_options_that_cannot_be_are_refused(tmp_path: Path, data: Path, options:
     with pytest.raises(UsageError) as refused:
         clbench.run("naive", "splitdigits", on=options, out=tmp_path / "results", data=data, epochs=1)
     assert message in refused.value.message
+
+
+def test_options_are_given_to_submitit_as_it_takes_them() -> None:
+    given = {"nodes": "1", "ntasks_per_node": "1", "use_srun": "false", "setup": "module load cuda", "qos": "high"}
+    typed = {key: on_slurm._typed(key, value) for key, value in given.items()}
+    made = {"nodes": 1, "ntasks_per_node": 1, "use_srun": False, "setup": ["module load cuda"], "qos": "high"}
+    assert typed == made
+    script = _make_sbatch_string("true", Path("jobs"), **typed)
+    assert "#SBATCH --nodes=1" in script and "srun" not in script and "module load cuda" in script.splitlines()
+
+
+def test_the_jobs_of_others_keep_what_they_need_when_a_run_that_both_wanted_has_ended(tmp_path: Path) -> None:
+    record = [{"job": "7_0", "log": "0.jsonl", "runs": ["a", "b"]}, {"job": "7_1", "log": "1.jsonl", "runs": ["c"]}]
+    (tmp_path / on_slurm.RECORD).write_text(json.dumps(record))
+    assert on_slurm._has_others(tmp_path, {"a", "b"}) and not on_slurm._has_others(tmp_path, {"a", "b", "c"})
+    assert not on_slurm._has_others(tmp_path / "local", {"a"})
 
 
 def test_without_slurm_it_is_said_where_to_go(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 import clbench
-from clbench.results.store import WORK
+from clbench.results.store import WORK, ResultsFolder
 from clbench.runs import shared_start
 from clbench.runs.checkpoint import keep
 
@@ -124,6 +125,18 @@ def test_damage_to_what_was_kept_is_noticed_and_it_is_trained_again(
     shared = run(tmp_path / "results")
     assert not any(one.costs.experiences[0].shared for one in shared.values())
     assert all(numbers(one) == numbers(apart[key]) for key, one in shared.items())
+
+
+@pytest.mark.slow
+def test_a_first_experience_that_was_not_tracked_is_trained_again_for_a_run_that_is(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ResultsFolder, "discard_first_experiences", lambda *_: None)  # as if the command was stopped
+    run(tmp_path / "results", ["naive"], seeds=1)
+    (tracked,) = run(tmp_path / "results", ["l2"], seeds=1, track="events").values()
+    steps = [json.loads(line) for line in (tracked.path / "events.jsonl").read_text().splitlines()]
+    losses = [loss for event in steps if event["event"] == "StepsTaken" for loss in event["losses"]]
+    assert len(losses) == tracked.result.totals.gradient_steps
 
 
 @pytest.mark.slow
