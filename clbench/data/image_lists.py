@@ -34,16 +34,24 @@ def find_lists(root: Path) -> list[Path]:
 def read_list(file: Path, images: Mapping[str, Path]) -> Listed:
     """Return the images of a list with their labels; `images` are those in its folder by their path relative to it.
 
-    Images that do not exist are returned too. Raises DataError for an invalid line.
+    Images that do not exist are returned too, and those that an earlier line names. Raises DataError for an invalid
+    line, and for an image with two labels.
     """
     found: Listed = []
+    labels: dict[Path, str] = {}
     for number, (path, label) in _rows(file):
         inside = os.path.normpath(os.path.relpath(path, file.parent) if os.path.isabs(path) else path)  # noqa: PTH117
         if inside.startswith(".."):
             raise DataError(f"{file}, line {number}: {path!r} leads out of the folder.", "List images that are in it.")
         if not label:
             raise DataError(f"{file}, line {number}: {path!r} has no label.", "Expected: path,label")
-        found.append((images.get(inside, file.parent / inside), label))
+        image = images.get(inside, file.parent / inside)
+        if labels.setdefault(image, label) != label:
+            raise DataError(
+                f"{file}, line {number}: {path!r} has the label {label!r}, and in an earlier line {labels[image]!r}.",
+                "An image belongs to one class. Remove one of the lines.",
+            )
+        found.append((image, label))
     return found
 
 

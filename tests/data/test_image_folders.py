@@ -145,6 +145,31 @@ def test_a_listed_image_that_is_not_there_is_left_to_decoding(absent: str, headi
         assert names(found, found.train) == {"a": listed}
 
 
+def test_a_line_that_repeats_an_image_is_counted_and_left_out(tmp_path: Path) -> None:
+    """As in a list that has a line for each object in an image."""
+    touch(tmp_path, ["1.png", "2.png", "3.png"])
+    (tmp_path / "train.csv").write_text("1.png,a\n1.png,a\n./1.png,a\n2.png,b\n")
+    (tmp_path / "test.csv").write_text("3.png,b\n3.png,b\n")
+    found = find_images(tmp_path)
+    assert names(found, found.train) == {"a": ["1.png"], "b": ["2.png"]}
+    assert names(found, found.test) == {"a": [], "b": ["3.png"]}
+    assert found.skipped == {"lines that repeat an image": 3}
+
+
+def test_an_image_of_two_labels_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, ["1.png", "2.png"])
+    (tmp_path / "list.csv").write_text("1.png,a\n2.png,b\n./1.png,b\n")
+    assert "list.csv, line 3: './1.png' has the label 'b', and in an earlier line 'a'." in refused(tmp_path)
+
+
+@pytest.mark.parametrize("label", ["a", "b"])
+def test_an_image_for_training_and_for_testing_is_refused(label: str, tmp_path: Path) -> None:
+    touch(tmp_path, ["1.png", "2.png"])
+    (tmp_path / "train.csv").write_text("1.png,a\n2.png,b\n")
+    (tmp_path / "test.csv").write_text(f"2.png,b\n1.png,{label}\n")
+    assert "PATH/1.png is in two lists, train.csv and test.csv." in refused(tmp_path)
+
+
 @pytest.mark.parametrize("outside", ["../secret.png", "/etc/passwd", "a/../../secret.png"])
 def test_a_list_that_leads_out_of_the_folder_is_refused(outside: str, tmp_path: Path) -> None:
     root = touch(tmp_path / "images", ["1.png"])
