@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -99,6 +100,16 @@ def test_a_missing_idx_file_is_said(tmp_path: Path) -> None:
     write_idx(tmp_path / "raw")
     (tmp_path / "raw" / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match="it has no y_test"):
+        import_dataset("mine", tmp_path / "raw", tmp_path)
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    write_idx(tmp_path / "raw")
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match="raw cannot be read: Permission denied"):
         import_dataset("mine", tmp_path / "raw", tmp_path)
 
 
