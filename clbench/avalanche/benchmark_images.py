@@ -113,10 +113,12 @@ def _by_domain(train: Sequence[Any], test: Sequence[Any]) -> BenchmarkImages:
 
 
 def _pixels(image: Any) -> Image:
-    """Return an image of any of the types that benchmarks have."""
+    """Return an image of any of the types that benchmarks have. Raises ValueError for one that is not 8-bit."""
     if isinstance(image, PIL.Image.Image):
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            raise ValueError(f"its images are not 8-bit (Pillow's mode is {image.mode}); the benchmark must scale them")
         if image.mode not in ("L", "RGB"):
-            image = image.convert("L" if image.mode in ("1", "I;16") else "RGB")
+            image = image.convert("L" if image.mode == "1" else "RGB")
         pixels = np.asarray(image)
     else:
         array = np.asarray(image)

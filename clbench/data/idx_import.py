@@ -14,6 +14,7 @@ import numpy as np
 
 from clbench.data.import_checks import check_space, refusing
 from clbench.data.npy_files import CHUNK
+from clbench.errors import DataError
 
 _NAME = re.compile(r"(train|t10k|test)[-_.](images|labels)[-_.]idx[1-4][-_.]ubyte(\.gz)?", re.IGNORECASE)
 _BYTES = 0x08
@@ -24,9 +25,16 @@ _MOST_UNZIPPED = 1032
 
 
 def idx_files(folder: Path) -> dict[str, Path]:
-    """Return the idx files in a folder by the name of the array that they hold, `x_train` and so on."""
+    """Return the idx files in a folder by the name of the array that they hold, `x_train` and so on.
+
+    Raises DataError if the folder cannot be read.
+    """
+    try:
+        entries = sorted(folder.iterdir(), reverse=True)  # reversed, so that unpacked ones come last and are taken
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}.") from error
     found = {}
-    for file in sorted(folder.iterdir(), reverse=True):  # reversed, so that unpacked ones come last and are taken
+    for file in entries:
         if match := _NAME.fullmatch(file.name):
             axis = "x" if match[2].lower() == "images" else "y"
             found[f"{axis}_{'train' if match[1].lower() == 'train' else 'test'}"] = file

@@ -144,17 +144,24 @@ def _from_lists(root: Path, found: _Found, lists: Sequence[Path]) -> ImageFolder
     train_file = next((by_part[part] for part in ("", *_TRAIN) if part in by_part), lists[0])
     test_file = next((by_part[part] for part in _TEST if part in by_part and by_part[part] != train_file), None)
     images = {str(image.relative_to(root)): image for _, image in found.images}
-    train = _by_label(read_list(train_file, images))
-    test = _by_label(read_list(test_file, images)) if test_file else {}
+    train_lines = read_list(train_file, images)
+    test_lines = read_list(test_file, images) if test_file else []
+    train, test = _by_label(train_lines), _by_label(test_lines)
     classes = checked_names(train_file, train)
     if not classes:
         raise DataError(f"{train_file} lists no images.", "Expected: path,label in each line.")
     if test_file:
         _check_known(train_file, train, test_file, test)
-    used = {file for own in (*train.values(), *test.values()) for file in own}
+        if both := {image for image, _ in train_lines}.intersection(image for image, _ in test_lines):
+            raise DataError(
+                f"{min(both)} is in two lists, {train_file.name} and {test_file.name}.",
+                "An image is for training or for testing. Remove it from one of them.",
+            )
+    used = {image for image, _ in (*train_lines, *test_lines)}
     skipped = Counter(found.skipped)
     for file in lists:
         skipped[file.suffix.lower()] -= 1
+    skipped["lines that repeat an image"] = len(train_lines) + len(test_lines) - len(used)
     skipped["images that are in no list"] = len(found.images) - len(used.intersection(images.values()))
     return ImageFolder(
         root,
@@ -168,7 +175,7 @@ def _from_lists(root: Path, found: _Found, lists: Sequence[Path]) -> ImageFolder
 
 def _by_label(listed_images: Iterable[tuple[Path, str]]) -> dict[str, list[Path]]:
     classes: dict[str, list[Path]] = {}
-    for image, label in listed_images:
+    for image, label in dict.fromkeys(listed_images):  # once each
         classes.setdefault(label, []).append(image)
     return classes
 

@@ -7,7 +7,7 @@ there, and images are read a few at a time. Whatever is refused is left unchange
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clbench.base.events import Event, Listener
@@ -38,7 +38,7 @@ def import_dataset(
     path: Path,
     folder: Path,
     report: Report = silent,
-    size: int | None = None,
+    size: int | Callable[[ImageFolder], int | None] | None = None,
     fit: Fit | None = None,
     notify: Listener = unheard,
     domains: bool | None = None,
@@ -47,28 +47,31 @@ def import_dataset(
 
     A folder holds images as `find_images` finds them, with `domains` as there, or parquet files; `torchvision:NAME` is
     one of torchvision's datasets. Their images become `size` pixels high and wide, as `fit` says (by default the middle
-    is cut out), and without a `size` must already be of one size. See `copy_npz` for what an .npz holds; a folder may
-    also hold idx files.
+    is cut out), and without a `size` must already be of one size; a function chooses one for the images that are found.
+    See `copy_npz` for what an .npz holds; a folder may also hold idx files.
 
     Under a built-in's name it must have that dataset's shape, sizes and number of classes. Raises UsageError for an
     invalid name or size, DataError if the file is refused or the name is taken by different content, MachineError if
     the cache cannot be written.
     """
     check_name(name)
-    if size is not None and not 1 <= size <= LARGEST_SIZE:
+    if isinstance(size, int) and not 1 <= size <= LARGEST_SIZE:
         raise UsageError(f"--size must be from 1 to {LARGEST_SIZE} pixels (got {size})")
     if found_at(path) is None and not str(path).startswith(TORCHVISION):
         raise DataError(f"{path} does not exist{did_you_mean_path(path) or '.'}", EXPECTED)
     describe(name, folder)  # raises if the cache of that name is damaged
     with building(name, folder, report) as place:
         report(f"importing {path} as {name}")
-        # Images of one size are not fitted. Those that a network trained on them is run on later may have other sizes.
-        how = fit or ("crop" if size else "stretch")
         try:
             with tempfile.TemporaryDirectory(dir=place) as scratch:
                 found = _images(path, folder, Path(scratch), domains)
                 if domains and (found is None or not found.domains):
                     raise UsageError("--domains is for folders of images, DOMAIN/CLASS/*")
+                if callable(size):
+                    size = None if found is None else size(found)
+                # Images of one size are not fitted. Those that a network trained on them is run on later may have other
+                # sizes.
+                how = fit or ("crop" if size else "stretch")
                 if found is not None:
                     if found.domains and domains is None:
                         report(_told(found.domains, len(found.classes)))

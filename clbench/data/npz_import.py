@@ -165,8 +165,9 @@ def _scale(archive: zipfile.ZipFile, images: Sequence[_Images], report: Report) 
     """Return the factor that brings floats to 0..255. Raises ValueError if they are in neither known range."""
     if not images:
         return 1.0
-    chunks = [values for own in images for values in _extremes(archive, own)]
-    least, largest = min(low for low, _ in chunks), max(high for _, high in chunks)
+    # An array, since Python's min and max may pass over what is not a number.
+    extremes = np.array([values for own in images for values in _extremes(archive, own)])
+    least, largest = float(extremes.min()), float(extremes.max())
     if not (least >= 0 and largest <= 255):  # also if one is not a number
         raise ValueError(f"its floats are from {least:g} to {largest:g}; they must be in 0..1 or in 0..255")
     high = 1 if largest <= 1 else 255

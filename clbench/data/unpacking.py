@@ -7,7 +7,9 @@ import inspect
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +71,9 @@ def parquet_files(path: Path) -> list[Path]:
 def unpack_parquet(path: Path, files: Sequence[Path], place: Path) -> ImageFolder:
     """Write the images of parquet files, as Hugging Face writes image datasets, into `place`.
 
-    Files whose names begin with `test` or `val` are for testing. Raises DataError for files of another kind, and
-    MachineError without pyarrow.
+    Files whose names begin with `test` or `val` are for testing. If some begin with `train`, only these are for
+    training, and others, such as `extra`, are skipped. Raises DataError for files of another kind, and MachineError
+    without pyarrow.
     """
     try:
         import pyarrow
@@ -78,11 +81,13 @@ def unpack_parquet(path: Path, files: Sequence[Path], place: Path) -> ImageFolde
     except ImportError as error:
         raise MachineError(f"reading parquet files needs pyarrow ({error})", "pip install pyarrow") from None
     unpacked, names = _Unpacked(path, place), None
-    words = {re.split(r"[^a-z]+", file.stem.lower())[0] for file in files}
+    words = [re.split(r"[^a-z]+", file.stem.lower())[0] for file in files]
     test = next((word for word in _TEST if word in words), None)
-    for file in files:
-        word = re.split(r"[^a-z]+", file.stem.lower())[0]
-        if word in _TEST and word != test:
+    train = {"train"} if "train" in words else {*words} - {*_TEST}
+    skipped: Counter[str] = Counter()
+    for file, word in zip(files, words, strict=True):
+        if word != test and word not in train:
+            skipped[f"{word}*.parquet"] += 1
             continue
         try:
             with pyarrow.parquet.ParquetFile(file) as content:
@@ -93,7 +98,7 @@ def unpack_parquet(path: Path, files: Sequence[Path], place: Path) -> ImageFolde
                         own.write_bytes((row[image] or {}).get("bytes") or b"")
         except pyarrow.ArrowException as error:
             raise DataError(f"{file} cannot be read: {' '.join(str(error).split())}.") from error
-    return unpacked.folder(names)
+    return replace(unpacked.folder(names), skipped=skipped)
 
 
 def _columns(file: Path, schema: Any) -> tuple[str, str, list[str] | None]:

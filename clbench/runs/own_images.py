@@ -12,8 +12,10 @@ from pathlib import Path
 from clbench.base.events import Listener, Note
 from clbench.data.datasets import describe
 from clbench.data.folder_import import sizes_of, usual_size
+from clbench.data.idx_import import idx_files
 from clbench.data.image_folders import ImageFolder, find_images
 from clbench.data.importing import import_dataset
+from clbench.data.unpacking import parquet_files
 from clbench.plugins.discovery import discover
 from clbench.plugins.scaffold import scenario_text
 from clbench.streams.splits import split_by_two
@@ -42,15 +44,15 @@ def scenario_of(name: str, data: Path, notify: Listener, build: bool = True) -> 
     nothing is imported, and None is returned if it would have to be. Raises DataError for what cannot be imported.
     """
     path = Path(name)
-    found = find_images(path, domains=None) if path.is_dir() else None
-    own = _name(path, found)
+    own = _name(path)
     info = describe(own, data)
     if info is None:
         if not build:
             notify(Note(f"{name} is imported when it is first run; until then its runs cannot be listed"))
             return None
-        size = None if found is None else _size(found, notify)
-        info = import_dataset(own, path, data, lambda text: notify(Note(text)), size, notify=notify)
+        info = import_dataset(
+            own, path, data, lambda text: notify(Note(text)), lambda found: _size(found, notify), notify=notify
+        )
     file = data / "scenarios" / f"{own}.py"
     split = str(len(info.domains)) if info.domains else split_by_two(len(info.classes))
     text = scenario_text(own, own, split, info.shape, bool(info.domains)).encode()
@@ -75,26 +77,30 @@ def _size(found: ImageFolder, notify: Listener) -> int | None:
     return size
 
 
-def _name(path: Path, found: ImageFolder | None) -> str:
+def _name(path: Path) -> str:
     """Return a dataset's name that changes with the content: `photos-1a2b3c4d`."""
     stem = re.sub(r"[^a-z0-9]+", "-", path.resolve().with_suffix("").name.lower()).strip("-")[:50] or "images"
     digest = hashlib.sha256()
-    for part in _content(path, found):
+    for part in _content(path):
         digest.update(part)
     return f"{stem}-{digest.hexdigest()[:8]}"
 
 
-def _content(path: Path, found: ImageFolder | None) -> Iterator[bytes]:
-    """Yield what identifies a folder's images, or a file: the path of each, and a hash of its bytes."""
-    if found is None:
+def _content(path: Path) -> Iterator[bytes]:
+    """Yield what identifies a file, or the files of a folder that are imported: the path of each, and a hash of its
+    bytes."""
+    if path.is_file():
         yield _hashed(path)
         return
-    by_class = (*found.train, *found.test)
-    yield repr((found.classes, [len(own) for own in by_class])).encode("utf-8", "surrogateescape")
-    files = [file for own in by_class for file in own]
+    files = parquet_files(path) or sorted(idx_files(path).values())  # in the order in which the import looks for them
+    if not files:
+        found = find_images(path, domains=None)
+        by_class = (*found.train, *found.test)
+        yield repr((found.classes, [len(own) for own in by_class])).encode("utf-8", "surrogateescape")
+        files = [file for own in by_class for file in own]
     with ThreadPoolExecutor(available_cores()) as threads:
         for file, hashed in zip(files, threads.map(_hashed, files), strict=True):
-            yield str(file.relative_to(found.root)).encode("utf-8", "surrogateescape") + b"\0" + hashed
+            yield str(file.relative_to(path)).encode("utf-8", "surrogateescape") + b"\0" + hashed
 
 
 def _hashed(file: Path) -> bytes:

@@ -132,6 +132,15 @@ def test_a_benchmark_with_transformed_images_is_refused(file: Path, tmp_path: Pa
         read(file, tmp_path / "data")
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
+def test_a_benchmark_with_images_of_more_than_8_bits_is_refused(dtype: str, file: Path, tmp_path: Path) -> None:
+    text = file.read_text().replace("import torch\n", "import PIL.Image\nimport torch\n", 1)
+    image = f"PIL.Image.fromarray(image[0].numpy().astype('{dtype}') * 257)"
+    file.write_text(text.replace("return image, int(label)", f"return {image}, int(label)"))
+    with pytest.raises(DataError, match="not 8-bit"):
+        read(file, tmp_path / "data")
+
+
 def test_images_scaled_by_to_tensor_are_the_pixels_again(file: Path, tmp_path: Path) -> None:
     plain = describe(read(file, tmp_path / "data").dataset, tmp_path / "data")
     file.write_text(file.read_text().replace("byte()[:, None]", "byte()[:, None] / 255"))

@@ -94,6 +94,8 @@ LISTS = {
     "commas": ("labels.csv", "a.png,ape\nmore/b.png,zebra\n"),
     "a heading": ("labels.csv", "Filename,Class\na.png,ape\nmore/b.png,zebra\n"),
     "columns by their heading": ("labels.csv", "id,label,image\n1,ape,a.png\n2,zebra,more/b.png\n"),
+    "a name that is no path": ("labels.csv", "name,image,label\nKoko,a.png,ape\nZeb,more/b.png,zebra\n"),
+    "an image that is no path": ("labels.csv", "image,name,label\n1,a.png,ape\n2,more/b.png,zebra\n"),
     "semicolons": ("labels.csv", "a.png;ape\nmore/b.png;zebra\n"),
     "tabs": ("labels.tsv", "a.png\tape\t1\nmore/b.png\tzebra\t2\n"),
     "spaces": ("labels.txt", "a.png ape\n\nmore/b.png zebra\n"),
@@ -133,11 +135,39 @@ def test_lists_for_training_and_testing_are_told_by_their_names(tmp_path: Path) 
     assert "several lists of images, other.csv and third.csv" in refused(tmp_path)
 
 
-def test_a_listed_image_that_is_not_there_is_left_to_decoding(tmp_path: Path) -> None:
-    touch(tmp_path, ["1.png"])
-    (tmp_path / "list.csv").write_text("1.png,a\nnone.png,a\n")
+@pytest.mark.parametrize("heading", ["", "file,label\n"])
+@pytest.mark.parametrize("absent", ["none.png", f"{'x' * 300}.png"], ids=["absent", "too long a name"])
+def test_a_listed_image_that_is_not_there_is_left_to_decoding(absent: str, heading: str, tmp_path: Path) -> None:
+    touch(tmp_path, ["folder/1.png"])
+    for listed in (["folder/1.png", absent], [absent, "folder/1.png"]):
+        (tmp_path / "list.csv").write_text(heading + "".join(f"{file},a\n" for file in listed))
+        found = find_images(tmp_path)
+        assert names(found, found.train) == {"a": listed}
+
+
+def test_a_line_that_repeats_an_image_is_counted_and_left_out(tmp_path: Path) -> None:
+    """As in a list that has a line for each object in an image."""
+    touch(tmp_path, ["1.png", "2.png", "3.png"])
+    (tmp_path / "train.csv").write_text("1.png,a\n1.png,a\n./1.png,a\n2.png,b\n")
+    (tmp_path / "test.csv").write_text("3.png,b\n3.png,b\n")
     found = find_images(tmp_path)
-    assert names(found, found.train) == {"a": ["1.png", "none.png"]}
+    assert names(found, found.train) == {"a": ["1.png"], "b": ["2.png"]}
+    assert names(found, found.test) == {"a": [], "b": ["3.png"]}
+    assert found.skipped == {"lines that repeat an image": 3}
+
+
+def test_an_image_of_two_labels_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, ["1.png", "2.png"])
+    (tmp_path / "list.csv").write_text("1.png,a\n2.png,b\n./1.png,b\n")
+    assert "list.csv, line 3: './1.png' has the label 'b', and in an earlier line 'a'." in refused(tmp_path)
+
+
+@pytest.mark.parametrize("label", ["a", "b"])
+def test_an_image_for_training_and_for_testing_is_refused(label: str, tmp_path: Path) -> None:
+    touch(tmp_path, ["1.png", "2.png"])
+    (tmp_path / "train.csv").write_text("1.png,a\n2.png,b\n")
+    (tmp_path / "test.csv").write_text(f"2.png,b\n1.png,{label}\n")
+    assert "PATH/1.png is in two lists, train.csv and test.csv." in refused(tmp_path)
 
 
 @pytest.mark.parametrize("outside", ["../secret.png", "/etc/passwd", "a/../../secret.png"])

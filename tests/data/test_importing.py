@@ -260,6 +260,13 @@ def test_invalid_arrays_are_refused_with_the_reason(wrong: str, tmp_path: Path) 
     assert said in refused(npz(tmp_path / "a.npz", {**arrays(), **changes}), tmp_path)
 
 
+@pytest.mark.parametrize("array", ["x_train", "x_test"])
+def test_a_pixel_that_is_no_number_is_found_wherever_it_is(array: str, tmp_path: Path) -> None:
+    content: Arrays = {**arrays(), "x_train": np.zeros((12, 300, 300)), "x_test": np.zeros((6, 300, 300))}  # 8 and 4 MB
+    content[array][-1, -1, -1] = np.nan
+    assert "floats are from nan to nan" in refused(npz(tmp_path / "a.npz", content), tmp_path)
+
+
 @pytest.mark.parametrize("array", ["x_train", "y_train", "x_test", "y_test"])
 def test_a_missing_array_is_named(array: str, tmp_path: Path) -> None:
     content = arrays()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -102,6 +103,16 @@ def test_a_missing_idx_file_is_said(tmp_path: Path) -> None:
         import_dataset("mine", tmp_path / "raw", tmp_path)
 
 
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    write_idx(tmp_path / "raw")
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match="raw cannot be read: Permission denied"):
+        import_dataset("mine", tmp_path / "raw", tmp_path)
+
+
 # -- parquet ----------------------------------------------------------------------------------------------------------
 
 
@@ -135,6 +146,22 @@ def test_parquet_files_as_hugging_face_writes_them(names: list[str] | None, tmp_
     assert (info.shape, info.train_size, info.test_size) == ((8, 8, 3), 24, 12)
     opened = datasets.open_dataset("mine", tmp_path)
     assert (np.abs(opened.x_train[:, 0, 0, 0].astype(int) - 20 * opened.y_train) <= 1).all()
+
+
+def test_other_splits_of_parquet_files_are_skipped_and_counted(tmp_path: Path) -> None:
+    for split, size in (("train", 2), ("test", 1), ("extra", 5), ("validation", 3)):
+        write_parquet(tmp_path / "data" / f"{split}-00000-of-00001.parquet", [0, 1] * size, None)
+    sentences: list[str] = []
+    info = import_dataset("mine", tmp_path / "data", tmp_path, sentences.append)
+    assert (info.train_size, info.test_size) == (4, 2)
+    assert "skipped: extra*.parquet (1), validation*.parquet (1)" in sentences
+
+
+def test_without_a_split_called_train_all_others_are_for_training(tmp_path: Path) -> None:
+    for split in ("first", "second", "test"):
+        write_parquet(tmp_path / "data" / f"{split}.parquet", [0, 1], None)
+    info = import_dataset("mine", tmp_path / "data", tmp_path)
+    assert (info.train_size, info.test_size) == (4, 2)
 
 
 def test_one_parquet_file_is_divided(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,38 @@ def test_a_file_of_arrays_is_a_scenario_too(planned: Callable[..., list[Planned]
     (one,) = planned(tmp_path / "9 lives.npz")
     assert one.spec.scenario.name.startswith("9-lives-")
     assert planned(tmp_path / "9 lives.npz")[0].spec == one.spec
+
+
+def test_a_folder_of_mnists_idx_files_is_a_scenario_too(planned: Callable[..., list[Planned]], tmp_path: Path) -> None:
+    def write(name: str, values: Any) -> None:
+        header = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
+        (tmp_path / "raw" / name).write_bytes(header + values.astype(np.uint8).tobytes())
+
+    (tmp_path / "raw").mkdir()
+    for part in ("train", "t10k"):
+        write(f"{part}-images-idx3-ubyte", np.zeros((8, 6, 5)))
+        write(f"{part}-labels-idx1-ubyte", np.arange(8) % 4)
+    (one,) = planned(tmp_path / "raw")
+    assert one.spec.scenario.name.startswith("raw-") and shape_of(one, tmp_path) == (6, 5, 1)
+    assert planned(tmp_path / "raw")[0].spec == one.spec
+    write("t10k-images-idx3-ubyte", np.ones((8, 6, 5)))
+    assert planned(tmp_path / "raw")[0].spec.scenario.name != one.spec.scenario.name
+
+
+def test_a_folder_of_parquet_files_is_a_scenario_too(planned: Callable[..., list[Planned]], tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    (tmp_path / "flowers").mkdir()
+    for part, size in (("train", (400, 300)), ("test", (500, 300))):
+        files = sorted(photos(tmp_path / part, images=2, size=size).glob("*/*.jpg"))
+        rows = [{"image": {"bytes": file.read_bytes()}, "label": int(file.parent.name[-1])} for file in files]
+        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "flowers" / f"{part}-0.parquet")
+    said: list[str] = []
+    (one,) = planned(tmp_path / "flowers", said)
+    assert one.spec.scenario.name.startswith("flowers-") and shape_of(one, tmp_path) == (128, 128, 3)
+    assert any("128×128 pixels" in each and "--size" in each for each in said)
+    assert planned(tmp_path / "flowers")[0].spec == one.spec
 
 
 def test_nothing_is_imported_to_list_the_runs(planned: Callable[..., list[Planned]], tmp_path: Path) -> None:
