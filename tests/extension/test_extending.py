@@ -22,6 +22,7 @@ import clbench
 from clbench.api.extending import plan_extension
 from clbench.cli import program
 from clbench.errors import DataError, UsageError
+from clbench.extension.planning import plan
 from clbench.extension.requests import ExtendRequest
 from clbench.plugins.discovery import builtin_folder
 
@@ -771,6 +772,40 @@ def test_kept_statistics_cannot_replace_what_a_strategy_is(model, photos, tmp_pa
     with_values(tmp_path / "model", replaced)
     with pytest.raises(DataError, match=f"is damaged: ValueError: {name} is not something that a strategy keeps"):
         clbench.extend(tmp_path / "model", photos.one, strategy="slda", out=tmp_path / "out", threads=1)
+
+
+@pytest.fixture(scope="module")
+def prepared(photos, tmp_path_factory) -> Path:
+    """A network with which fecam, with another shrinkage than usual, and ewc keep what they need."""
+    out = tmp_path_factory.mktemp("prepared") / "model"
+    given = {"prepare": "fecam,ewc", "set": {"fecam.variance_shrinkage": 2}}
+    return clbench.train(photos.base, network="mlp", size=8, epochs=1, out=out, threads=1, **given).folder
+
+
+def config_of(prepared: Path, photos, out: Path, strategy: str, values: dict[str, float]) -> dict[str, float]:
+    request = ExtendRequest(source=prepared, images=photos.three, out=out, strategy=(strategy,), set=values)
+    (tried,) = plan(request, (), lambda event: None).tried
+    return tried.spec.config
+
+
+def test_statistics_are_not_mixed_with_those_of_another_value(prepared, photos, tmp_path):
+    message = r"fecam\.power = 1\.0, but what is kept with the network was made with fecam\.power = 0\.5"
+    with pytest.raises(UsageError, match=message) as refused:
+        config_of(prepared, photos, tmp_path / "out", "fecam", {"fecam.power": 1})
+    assert (refused.value.hint or "").endswith("clbench train --prepare fecam --set fecam.power=1.0")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "values", "expected"),
+    [
+        ("fecam", {"fecam.power": 0.5}, {"power": 0.5, "variance_shrinkage": 2.0, "covariance_shrinkage": 1.0}),
+        ("ewc", {"ewc.strength": 7}, {"strength": 7.0}),  # it weighs what is kept, and may differ
+    ],
+)
+def test_what_is_set_is_on_top_of_what_the_statistics_were_made_with(
+    prepared, photos, tmp_path, strategy, values, expected
+):
+    assert config_of(prepared, photos, tmp_path / "out", strategy, values) == expected
 
 
 def test_statistics_of_which_a_byte_has_changed_are_not_used(model, photos, tmp_path):
