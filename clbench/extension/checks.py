@@ -9,7 +9,7 @@ from pathlib import Path
 from clbench.base.events import Listener, Note
 from clbench.data.image_folders import ImageFolder, listed
 from clbench.data.importing import LARGEST_SIZE
-from clbench.deployment.exporting import format_named
+from clbench.deployment.exporting import require
 from clbench.errors import UsageError
 from clbench.extension.folder import OutputFolder
 from clbench.extension.requests import Common
@@ -38,7 +38,7 @@ def check_values(request: Common, folders: Iterable[Path | None]) -> None:
     if request.size is not None and not 1 <= request.size <= LARGEST_SIZE:
         raise UsageError(f"--size must be from 1 to {LARGEST_SIZE} pixels (got {request.size})")
     if request.export is not None:
-        format_named(request.export, "--export")
+        require(request.export, "--export")
 
 
 def check_held_out(request: Common, images: ImageFolder) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def train(request: TrainRequest, strategy: str, around: Around) -> ExtensionResu
     output = OutputFolder(request.out)
     with output.claimed():
         first = _First(what, output, around)
-        if (there := output.finished(first.entry.identity)) is not None:
+        if (there := output.finished(first.identity)) is not None:
             around.notify(Note(f"{output.path} is finished already; nothing was done"))
             return there
         made = first.made()
@@ -97,7 +98,8 @@ class _First:
             self.sets["new_test"] = without_copies(self.sets["new_test"], self.sets["new"], around.notify)
         self.input = self._input()
         spec = strategy_spec(what.method, what.recipe.base or what.recipe.name, None)
-        identity = identity_of(
+        identity = partial(
+            identity_of,
             command="train",
             engine=ENGINE,
             classes=what.images.classes,
@@ -111,9 +113,10 @@ class _First:
             seeds=what.seeds,
             device=what.machine.device,
             threads=what.machine.threads,
-            export=what.request.export,
         )
-        self.entry = Entry(what.method, spec, None, identity)
+        self.identity = identity(export=what.request.export)
+        # Whatever the format, the same network is trained: one that is kept in the work folder suits any.
+        self.entry = Entry(what.method, spec, None, identity(export=None))
 
     def _input(self) -> InputRecord:
         network, shape = self.plan.network, self.plan.shape
@@ -251,7 +254,7 @@ class _First:
         """Return result.json."""
         what = self.plan
         return ExtensionResult(
-            id=self.entry.identity,
+            id=self.identity,
             command="train",
             engine=ENGINE,
             network=what.network,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,16 @@ def test_an_extension_with_impossible_values_is_refused(model, photos, tmp_path,
     with pytest.raises(UsageError, match=message):
         clbench.extend(model, photos.one, out=tmp_path / "out", **values)
     assert silent()
+
+
+def test_a_package_that_an_export_lacks_is_missed_before_training(model, photos, tmp_path, silent, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)  # an import then fails as if it were not there
+    given = {"export": "onnx", "out": tmp_path / "out", "threads": 1}
+    with pytest.raises(MachineError, match="--export onnx needs the package onnx"):
+        clbench.train(photos.base, network="mlp", size=8, epochs=1, **given)
+    with pytest.raises(MachineError, match="--export onnx needs the package onnx"):
+        clbench.extend(model, photos.one, strategy="naive", **given)
+    assert silent() and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
