@@ -120,6 +120,9 @@ def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> P
     missing = tuple(name for name in parent.classes if old_images is not None and name not in old_images.classes)
     situation = Situation(parent, sizes, use.train, old_images is not None, request.also_old, missing)
     tried = [_tried(method, states, recipe, situation) for method in methods]
+    selectors = [each.spec.selector for each in tried]
+    if twice := next((each for each in selectors if selectors.count(each) > 1), None):  # a preset that is the default
+        raise UsageError(f"strategy {twice} is named twice: {', '.join(request.strategy)}")
     prospects = {each.spec.selector: each.prospect for each in tried}
     if not any(each.refusal is None for each in prospects.values()):
         refuse_all(_left_out(tried))

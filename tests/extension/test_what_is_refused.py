@@ -272,6 +272,11 @@ def test_a_dry_run_refuses_what_the_command_would(model, photos, tmp_path):
         planned(model, photos.one, tmp_path / "out", "lwf:li2016")
 
 
+def test_a_strategy_and_the_preset_that_it_is_are_one_strategy_named_twice(model, photos, tmp_path):
+    with pytest.raises(UsageError, match="strategy lwf:li2016 is named twice: lwf, lwf:li2016"):
+        planned(model, photos.three, tmp_path / "out", "lwf", "lwf:li2016")
+
+
 def test_a_dry_run_says_that_the_folder_is_there(model, photos):
     assert planned(model, photos.one, model, "naive")["writes"] == (
         f"{model}, which exists: kept if the same command made it, otherwise refused"
