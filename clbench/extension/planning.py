@@ -14,7 +14,7 @@ from clbench.deployment.foreign_networks import Foreign, foreign_network
 from clbench.deployment.loading import load_network
 from clbench.deployment.strategy_states import StrategyState, missing_states, stored_states
 from clbench.deployment.trained_network import TrainedNetwork
-from clbench.errors import UsageError
+from clbench.errors import PluginError, UsageError
 from clbench.extension.candidates import strategy_spec, trunk_sha256
 from clbench.extension.checks import (
     check_held_out,
@@ -306,7 +306,10 @@ def _old_folder(path: Path | None, option: str, known: Sequence[str], notify: Li
 def kept_by(what: Plan, name: str, notify: Listener) -> Method | str:
     """Return the strategy that can update its statistics kept with a network, or why they are dropped."""
     known = {plugin.name for plugin in discover("strategy")}
-    (method,) = methods_of(choose_strategies((name,), notify), {}) if name in known else (None,)
+    try:
+        (method,) = methods_of(choose_strategies((name,), notify), {}) if name in known else (None,)
+    except (PluginError, UsageError) as error:  # nobody asked for it, so that it must not end the extension
+        return error.message
     if method is not None and method.strategy.statistics is None:
         return "they describe weights that it trains itself"
     if method is None or what.state_of(method) is None:

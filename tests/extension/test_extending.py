@@ -213,6 +213,20 @@ def test_statistics_of_a_trunk_that_was_trained_since_are_dropped(model, photos,
     assert "dropped: the trunk has changed" in capsys.readouterr().err
 
 
+def test_broken_files_of_strategies_that_are_not_used_cost_only_their_statistics(
+    model, photos, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "strategies").mkdir()
+    (tmp_path / "strategies" / "slda.py").write_text("import")
+    (tmp_path / "strategies" / "ncm.py").write_text(f"{(builtin_folder('strategy') / 'ncm.py').read_text()}\n")
+    monkeypatch.chdir(tmp_path)
+    out = clbench.extend(model, photos.one, strategy="imprint", set=HEAD, out=tmp_path / "out", threads=1)
+    assert [path.name for path in out.folder.glob("state-*")] == ["state-fetril.safetensors"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "statistics for ncm are dropped: two different files are called 'ncm'" in said
+    assert "statistics for slda are dropped: two different files are called 'slda'" in said
+
+
 @pytest.mark.parametrize(
     "strategy, reason",
     [
