@@ -255,8 +255,9 @@ def extend(request: ExtendRequest, defaults: Sequence[str], around: Around) -> E
         trains = any(extension.prospects[entry.name].trains_trunk for entry in extension.entries)
         if trains and what.use.train != "head" and what.parent.record.network.train == "head":
             around.notify(Note(_WHOLE_NETWORK))
-        task = extension.task()
-        before = extension.before(task.inputs)
+        with explaining(f"the network {what.parent.record.network.name}"):
+            task = extension.task()
+            before = extension.before(task.inputs)
         if what.request.source is None and "old_test" in before:
             labels, answers = extension.sets["old_test"].labels, before["old_test"]
             for warning in judging.warnings_before(labels, answers, what.sizes[0]):

@@ -31,6 +31,7 @@ from clbench.extension.candidates import (
     strategy_spec,
     trunk_sha256,
 )
+from clbench.extension.explaining import explaining
 from clbench.extension.first_network_planning import Plan, plan
 from clbench.extension.folder import OutputFolder, read_result
 from clbench.extension.image_sets import ImageSet, read_images, without_copies
@@ -158,22 +159,22 @@ class _First:
             return read_made(kept)
         what, state, began = self.plan, GlobalState(), time.perf_counter()
         torch.set_num_threads(what.machine.threads)
-        frozen, self.features = self._trunk()
-        frozen.eval()
-        inputs = as_inputs(self.sets, self.input, self.device)
-        if what.use.train == "head":
-            inputs = on_features(inputs, frozen)
-        task = Task(
-            (len(what.images.classes),),
-            inputs,
-            what.recipe.config,
-            what.seeds,
-            self._network,
-            self.around.interruption,
-            self.around.notify,
-        )
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(sys.stderr), explaining(f"the training of {what.network.name}"):
+                frozen, self.features = self._trunk()
+                frozen.eval()
+                inputs = as_inputs(self.sets, self.input, self.device)
+                if what.use.train == "head":
+                    inputs = on_features(inputs, frozen)
+                task = Task(
+                    (len(what.images.classes),),
+                    inputs,
+                    what.recipe.config,
+                    what.seeds,
+                    self._network,
+                    self.around.interruption,
+                    self.around.notify,
+                )
                 if what.use.train == "all" and what.network.weights is not None:
                     self.around.notify(Note(_WHOLE_NETWORK))
                 trainer = begin(task, what.method.strategy, self.entry.spec.config, self.entry.spec.name, None)
@@ -204,9 +205,10 @@ class _First:
             self.around.notify(Note(f"keeping the statistics for {listed(names)}: {time_}"))
         found = {}
         for method, config, strategy in zip(self.plan.prepared, configs, strategies, strict=True):
-            strategy.start(network)
-            # A second experience follows: some strategies keep nothing after the last.
-            strategy.after_experience(network, Experience(0, (classes, 1), samples=samples))
+            with explaining(method.plugin.name):
+                strategy.start(network)
+                # A second experience follows: some strategies keep nothing after the last.
+                strategy.after_experience(network, Experience(0, (classes, 1), samples=samples))
             try:
                 name = method.plugin.name
                 found[name] = state_of(strategy, name, method.plugin.sha256, config, trunk)

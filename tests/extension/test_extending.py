@@ -21,7 +21,7 @@ from small_runs import strategy_class
 import clbench
 from clbench.api.extending import plan_extension
 from clbench.cli import program
-from clbench.errors import DataError, UsageError
+from clbench.errors import DataError, PluginError, UsageError
 from clbench.extension.planning import plan
 from clbench.extension.requests import ExtendRequest
 from clbench.plugins.discovery import builtin_folder
@@ -332,6 +332,14 @@ def test_that_a_memory_is_too_small_for_the_old_images_is_said(model, photos, tm
     assert "er stores at most 30 of the 35 old images; --set er.memory=35 stores all" in said
     clbench.extend(model, photos.one, out=tmp_path / "enough", **given)
     assert "stores at most" not in capsys.readouterr().err
+
+
+def test_a_prepared_strategy_that_fails_is_named(photos, tmp_path):
+    code = (builtin_folder("strategy") / "ncm.py").read_text()
+    (tmp_path / "own.py").write_text(re.sub(r"(def learn\(.*\n)", r"\1        raise ValueError('too many')\n", code))
+    given = {"network": "mlp", "size": 8, "epochs": 1, "threads": 1}
+    with pytest.raises(PluginError, match="own failed: ValueError: too many"):
+        clbench.train(photos.base, prepare=tmp_path / "own.py", out=tmp_path / "out", **given)
 
 
 # -- what is given ----------------------------------------------------------------------------------------------------
