@@ -82,6 +82,8 @@ def extension_page(
         per_class=_shown(per_class(result)),
         agreement=(findings.AGREEMENT_HEADINGS, findings.agreement(kept) if result.old_classes else []),
         strategies=_strategies(result),
+        # Of the rules, only those that compare test accuracies name them; what follows ";" is the equally good.
+        chosen_by_accuracy="accuracy" in result.rule.partition(";")[0],
         summary=(findings.SUMMARY_HEADINGS, findings.confusion_summary(result)),
         confusions=findings.confusion_lists(result),
         matrix=_shown(confusion_matrix(result)),

@@ -16,9 +16,17 @@ from scipy.stats import binomtest
 from stored_runs import HOSTILE
 
 from clbench.evaluation.proportions import mean_proportion
+from clbench.extension.judging import choose
 from clbench.reporting.extension_figures import confusion_matrix, main_figure, per_class
 from clbench.reporting.extension_page import extension_page
-from clbench.results.extension_result import Agreement, ChangedAnswer, ExtensionResult, ImagesUsed, LeftOut
+from clbench.results.extension_result import (
+    Agreement,
+    Candidate,
+    ChangedAnswer,
+    ExtensionResult,
+    ImagesUsed,
+    LeftOut,
+)
 
 
 def page_of(found: ExtensionResult) -> str:
@@ -236,6 +244,35 @@ def test_a_strategy_is_kept_by_what_selects_it_and_not_by_its_place() -> None:
     found = result(first, second, chosen="lwf:pycil", left_out=(LeftOut(strategy="ewc", reason="no"),))
     (table,) = tables(section(page_of(found), "strategies"))
     assert [row[0] for row in table] == ["strategy", "lwf", "lwf:pycil kept"]
+
+
+def compared(old: int | None, new: int, agrees: int | None, strategy: str = "lwf_mc") -> Candidate:
+    """Of ten test images each, `old` and `new` are right; of ten unlabelled ones, `agrees` are predicted as before."""
+    errors = [("a", "b", 10 - old)] if old not in (None, 10) else []
+    return candidate(
+        {"a": (0, 0, 0) if old is None else (10, 10, old)},
+        {"b": (10, new)},
+        strategy=strategy,
+        errors=[*errors, *([("b", "a", 10 - new)] if new < 10 else [])],
+        on_unlabelled=agrees and Agreement(images=10, same=agrees, among_old=agrees, taken_by_new=10 - agrees),
+    )
+
+
+@pytest.mark.parametrize(
+    ("candidates", "optimistic"),
+    [
+        ((compared(9, 9, None), compared(8, 9, None, "naive")), True),  # the mean of old and new
+        ((compared(None, 9, 10), compared(None, 8, 10, "naive")), True),  # the new, of those that agree
+        ((compared(None, 9, 9), compared(None, 9, 8, "naive")), False),  # agreement
+        ((compared(None, 9, None, "imprint"), compared(None, 9, None)), False),  # the usual one
+    ],
+)
+def test_the_kept_one_is_called_optimistic_only_if_test_accuracies_chose_it(candidates, optimistic) -> None:
+    kept, rule = choose(candidates)
+    assert kept is candidates[0]
+    said = shown(section(page_of(result(*candidates, rule=rule)), "strategies"))
+    assert "more certain than their intervals suggest." in said
+    assert ("slightly optimistic" in said) == optimistic
 
 
 # -- confusion --------------------------------------------------------------------------------------------------------
