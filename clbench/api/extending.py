@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from clbench.base.config import typed
 from clbench.base.events import Listener, Note
 from clbench.deployment.loading import load_network
 from clbench.deployment.trained_network import TrainedNetwork
@@ -241,7 +242,7 @@ def command_of(request: TrainRequest | ExtendRequest, threads: int) -> str:
             words += [flag, ",".join(map(str, value)) if listed else str(value)]
     words += ["--threads", str(threads)]
     for name, value in request.set.items():
-        words += ["--set", f"{name}={value}"]
+        words += ["--set", f"{name}={typed(value)}"]
     return shlex.join(words)
 
 

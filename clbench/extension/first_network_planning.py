@@ -108,7 +108,7 @@ def _prepared(request: TrainRequest, values: Mapping[str, Any], notify: Listener
     if names is None:
         found = without_dialects(discover("strategy"))
         names = [each.name for each in found if each.attributes.get("statistics") == "small"]
-    elif list(names) in ([], ["none"]):
+    elif list(names) == ["none"]:
         if values:
             raise UsageError(f"--set {next(iter(values))} has no effect here: no strategy is prepared")
         return []
