@@ -173,6 +173,7 @@ def extend(
         raise UsageError("images, the folder of the new classes, must be given")
     given = {name: value for name, value in locals().items() if name != "source"}  # the others are all options
     if isinstance(source, Extended):
+        given["network"] = source.network_file if network is None else network
         source = source.folder
     request = ExtendRequest.from_python(given, source=None if source is None else Path(from_home(source)))
     with as_keyboard_interrupt():

@@ -379,6 +379,9 @@ def test_its_file_is_known_to_what_python_returns(elsewhere, photos, tmp_path):
     folder, _ = elsewhere
     out = extend_mine(folder, photos, tmp_path / "out")
     assert out.network().classes == (*NAMES, "digit-7")
+    given = {"also_old": True, "strategy": "naive", "epochs": 1, "threads": 1}
+    again = clbench.extend(out, photos.three, out=tmp_path / "two", **given)
+    assert again.network().classes == (*NAMES, "digit-7", "digit-8", "digit-9")
 
 
 @pytest.mark.parametrize(
