@@ -126,7 +126,10 @@ def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> P
     prospects = {each.spec.selector: each.prospect for each in tried}
     if not any(each.refusal is None for each in prospects.values()):
         refuse_all(_left_out(tried))
-    check_options(prospects, old_images is not None, request.epochs, tuple(values.recipe))
+    settings = [f"recipe.{name}" for name in values.recipe]
+    if isinstance(use.train, int):
+        settings.append("network.train")
+    check_options(prospects, old_images is not None, request.epochs, settings)
     check_own_values(
         values.recipe, [each.spec.name for each in tried if each.prospect.refusal is None and each.prospect.takes_steps]
     )

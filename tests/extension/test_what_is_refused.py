@@ -197,7 +197,14 @@ def test_old_images_count_as_trained_on_for_those_that_use_them(model, photos, t
     assert naive == [0] * 7 + [32]
 
 
-@pytest.mark.parametrize("values, option", [({"epochs": 2}, "--epochs"), ({"set": {"recipe.lr": 0.1}}, r"recipe\.lr")])
+@pytest.mark.parametrize(
+    "values, option",
+    [
+        ({"epochs": 2}, "--epochs"),
+        ({"set": {"recipe.lr": 0.1}}, r"recipe\.lr"),
+        ({"set": {"network.train": 1}}, r"network\.train"),
+    ],
+)
 def test_a_recipe_without_a_strategy_that_trains_is_refused(model, photos, tmp_path, values, option):
     with pytest.raises(UsageError, match=f"{option} has no effect here: imprint, slda take no gradient steps"):
         clbench.extend(model, photos.one, strategy="imprint,slda", out=tmp_path / "out", **values)
