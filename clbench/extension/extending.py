@@ -91,9 +91,8 @@ class Extension:
         }
         if "new_test" in sets:
             sets["new_test"] = without_copies(sets["new_test"], sets["new"], self.around.notify)
-        sets = with_old_tests(sets, len(what.parent.classes), what.new.root)
-        refuse_shared_images(sets)
-        return sets
+        refuse_shared_images(sets, len(what.parent.classes))
+        return with_old_tests(sets, len(what.parent.classes), what.new.root)
 
     def _entry(self, tried: Tried) -> Entry:
         what, state = self.plan, tried.state

@@ -652,6 +652,14 @@ def test_test_images_that_also_old_trains_on_are_refused(model, photos, tmp_path
         )
 
 
+def test_test_images_of_also_old_that_are_old_images_to_train_on_are_named_so(model, photos, tmp_path):
+    shutil.copytree(photos.one, tmp_path / "new")
+    shutil.copytree(photos.old_images / "digit-0", tmp_path / "new" / "digit-0")
+    given = {"strategy": "er", "also_old": True, "old_images": photos.old_images, "threads": 1}
+    with pytest.raises(UsageError, match="--old-images and the test images of --also-old have 1 image in common"):
+        clbench.extend(model, tmp_path / "new", out=tmp_path / "out", **given)
+
+
 def test_test_images_of_a_class_that_the_network_does_not_know_are_refused(model, photos, tmp_path):
     with pytest.raises(UsageError, match="--old-test has classes that the network does not know: digit-7"):
         clbench.extend(model, photos.one, old_test=photos.three, out=tmp_path / "out")
