@@ -190,6 +190,10 @@ def _digests(images: ImageSet) -> list[bytes]:
 
 
 def _within(file: Path, root: Path) -> str:
-    """Return a file's path within the root as valid text, since file names need not be UTF-8."""
-    inside = file.relative_to(root) if file.is_relative_to(root) else file
+    """Return a file's path within the root as valid text, since file names need not be UTF-8.
+
+    The root may be the file itself.
+    """
+    above = root.parent if file == root else root
+    inside = file.relative_to(above) if file.is_relative_to(above) else file
     return str(inside).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -22,9 +22,11 @@ import clbench
 from clbench.api.extending import plan_extension
 from clbench.cli import program
 from clbench.errors import DataError, PluginError, UsageError
+from clbench.extension.image_sets import UNLABELLED, read_images
 from clbench.extension.planning import plan
 from clbench.extension.requests import ExtendRequest
 from clbench.plugins.discovery import builtin_folder
+from clbench.results.network_record import ImageShape
 
 HEAD = {"network.train": "head"}
 
@@ -658,6 +660,13 @@ def test_test_images_of_also_old_that_are_old_images_to_train_on_are_named_so(mo
     given = {"strategy": "er", "also_old": True, "old_images": photos.old_images, "threads": 1}
     with pytest.raises(UsageError, match="--old-images and the test images of --also-old have 1 image in common"):
         clbench.extend(model, tmp_path / "new", out=tmp_path / "out", **given)
+
+
+def test_a_single_unlabelled_image_is_named_as_its_file(photos, tmp_path):
+    file = next(photos.any.glob("digit-3/*.png"))
+    shape = ImageShape(height=16, width=16, channels=3)
+    found = read_images("unlabelled", file, [(file, UNLABELLED)], shape, lambda event: None, tmp_path)
+    assert found.names == (file.name,)
 
 
 def test_test_images_of_a_class_that_the_network_does_not_know_are_refused(model, photos, tmp_path):
