@@ -73,9 +73,17 @@ def say_which_are_classes(images: ImageFolder, notify: Listener) -> None:
         )
 
 
-def same_but_for_writing(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that differs only in capitals, spaces or the encoding of accents; None without any."""
-    return next((other for other in known if other != name and _plain(other) == _plain(name)), None)
+def check_names(names: Iterable[str], known: Iterable[str] = ()) -> None:
+    """Raise UsageError for a name that differs from a `known` one, or from another, only in how it is written."""
+    first: dict[str, str] = {}
+    for name in known:
+        first.setdefault(_plain(name), name)
+    for name in names:
+        if (same := first.setdefault(_plain(name), name)) != name:
+            raise UsageError(
+                f"the class {name!r} differs from {same!r} only in capitals, spaces or the encoding of accents",
+                "Rename the folder if it is another class. If it is the same, give it the same name.",
+            )
 
 
 def _plain(name: str) -> str:

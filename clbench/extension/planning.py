@@ -18,8 +18,8 @@ from clbench.errors import PluginError, UsageError
 from clbench.extension.candidates import strategy_spec, trunk_sha256
 from clbench.extension.checks import (
     check_held_out,
+    check_names,
     check_values,
-    same_but_for_writing,
     say_what_is_skipped,
     say_which_are_classes,
 )
@@ -274,12 +274,8 @@ def _new_images(request: ExtendRequest, known: Sequence[str], notify: Listener) 
             f"the network already knows {some(already)}",
             "Rename the folder if it is another class. To train on these images as the old class: --also-old",
         )
+    check_names((name for name in folder.classes if name not in known), known)
     for name, train, test in zip(folder.classes, folder.train, folder.test, strict=True):
-        if name not in known and (same := same_but_for_writing(name, (*known, *folder.classes))):
-            raise UsageError(
-                f"the class {name!r} differs from {same!r} only in capitals, spaces or the encoding of accents",
-                "Rename the folder if it is another class. If it is the same, give it the same name.",
-            )
         if len(train) + len(test) < 2 or not train:
             raise UsageError(
                 f"the class {name} has {len(train) + len(test)} image{'s' if len(test) + len(train) != 1 else ''}",

@@ -160,6 +160,13 @@ def test_accents_are_the_same_however_they_are_encoded(model, photos, tmp_path):
         clbench.extend(model, tmp_path / "new", out=tmp_path / "out")
 
 
+def test_a_first_network_has_no_classes_whose_names_differ_only_in_their_writing(photos, tmp_path):
+    for name in ("caf\u00e9", "Cafe\u0301"):
+        shutil.copytree(photos.one / "digit-7", tmp_path / "new" / name)
+    with pytest.raises(UsageError, match="only in capitals, spaces or the encoding of accents"):
+        plan_training(TrainRequest(images=tmp_path / "new", network="mlp", size=16, out=tmp_path / "out"))
+
+
 # -- options that no strategy of those asked for would notice ---------------------------------------------------------
 
 
