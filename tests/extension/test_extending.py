@@ -161,6 +161,21 @@ def test_progress_of_continued_statistics_is_no_error_however_long_it_takes(mode
     assert (done.folder / "result.json").is_file()
 
 
+@pytest.mark.parametrize("damage", ["missing", "cut off"])
+def test_a_finished_folder_that_was_damaged_since_is_not_called_finished(model, photos, tmp_path, damage):
+    def extended() -> clbench.Extended:
+        return clbench.extend(model, photos.one, strategy="imprint", out=tmp_path / "out", threads=1)
+
+    file = extended().folder / "network.safetensors"
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "cut off":
+        file.write_bytes(content[:-1])
+    with pytest.raises(DataError, match=r"finished by this command, but is damaged: network\.safetensors") as refused:
+        extended()
+    assert refused.value.hint == "Remove it, and rerun the same command."
+
+
 def test_a_folder_of_something_else_is_not_touched(model, photos, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
