@@ -33,7 +33,7 @@ class OutputFolder:
     def __init__(self, out: Path) -> None:
         # Resolved, so that `model/`, `./model` and `model` are one folder.
         self.path = Path(from_home(out)).absolute()
-        self.work = self.path.with_name(f".{self.path.name}.work")
+        self.work = self.path.parent / f".{self.path.name}.work"  # not with_name, which / does not have
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:

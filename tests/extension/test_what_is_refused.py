@@ -103,6 +103,11 @@ def test_an_output_that_cannot_be_written_is_refused_by_a_dry_run(model, photos,
     assert not (tmp_path / "new").exists()
 
 
+def test_the_root_is_refused_as_the_folder_to_write(model, photos):
+    with pytest.raises(UsageError, match=r"^/ exists, and is not replaced"):
+        plan_extension(ExtendRequest(source=model, images=photos.one, out=Path("/")))
+
+
 def test_pretrained_weights_are_trained_first(photos, tmp_path):
     (tmp_path / "classes.txt").write_text("a\nb\n")
     with pytest.raises(UsageError, match="--weights pretrained has no classes") as refused:
