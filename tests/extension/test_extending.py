@@ -783,6 +783,12 @@ def test_the_result_says_what_it_rests_on_and_which_files_were_written(
     assert "\nTo use it: clbench predict new IMAGES…\n" in said
 
 
+def test_a_folder_whose_name_has_a_space_is_quoted_in_the_next_command(extended, model, photos, monkeypatch, capsys):
+    monkeypatch.setattr("clbench.api.extending.extend_request", lambda request, console: extended.result)
+    command("extend", model, "--images", photos.three, "--out", "my new", "--network", "my net.py")
+    assert "\nTo use it: clbench predict 'my new' IMAGES… --network 'my net.py'\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("strategy", "loses"), [("naive", True), ("slda", False)])
 def test_if_the_only_strategy_loses_much_the_others_are_pointed_at(
     extended, model, photos, monkeypatch, capsys, strategy, loses

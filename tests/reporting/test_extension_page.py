@@ -137,6 +137,7 @@ def test_without_old_test_images_old_accuracy_is_not_known_and_how_to_get_it_is_
     assert tiles(markup)["Old classes"] == ("not known", "no test images of them were given")
     (alert,) = re.findall(r'<section class="alert".*?</section>', markup, re.DOTALL)
     assert "A few images of each class are enough to find out" in shown(alert) and "--old-test FOLDER" in shown(alert)
+    assert "with another --out, since this folder is not replaced." in shown(alert)
 
 
 def test_agreement_has_its_own_table_and_is_never_called_accuracy() -> None:
@@ -472,6 +473,10 @@ def replace_images(found: ExtensionResult, images: tuple[ImagesUsed, ...]) -> Ex
 def test_what_is_not_known_of_a_machine_is_left_out() -> None:
     markup = extension_page(usual(), {}, COMMAND, replace(FACTS, environment=type(FACTS.environment)()))
     assert "made 2026" not in markup and "device: cpu" in shown(markup)
+
+
+def test_the_share_that_was_held_out_is_not_rounded() -> None:
+    assert "12.5 % of the images of each" in shown(page_of(usual().model_copy(update={"held_out": 0.125})))
 
 
 def test_the_page_of_a_first_network_compares_nothing() -> None:
