@@ -111,7 +111,7 @@ def metadata(record: NetworkRecord, graph: bool) -> dict[str, str]:
     else:
         takes = (
             f"float32 (n, {expected.channels}, {expected.height}, {expected.width}), normalized: (pixels / 255 - mean) "
-            "/ std; see `network`"
+            f"/ std{', with 1 in place of an std of 0' if 0 in expected.std else ''}; see `network`"
         )
     return {
         "classes": json.dumps(record.classes, ensure_ascii=False),

@@ -257,7 +257,7 @@ def _settings(result: ExtensionResult) -> list[tuple[str, tuple[str, str], list[
         "images": f"{image.width} × {image.height}, {counted(image.channels, 'channel')}",
         "input of the network": f"{taken.width} × {taken.height}, {counted(taken.channels, 'channel')}",
         "mean subtracted": ", ".join(f"{value:g}" for value in taken.mean),
-        "divided by": ", ".join(f"{value:g}" for value in taken.std),
+        "divided by": ", ".join(f"{value:g}" if value else "1 (for a standard deviation of 0)" for value in taken.std),
         "threads": str(result.threads),
     }
     return [

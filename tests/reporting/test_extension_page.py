@@ -479,6 +479,12 @@ def test_the_share_that_was_held_out_is_not_rounded() -> None:
     assert "12.5 % of the images of each" in shown(page_of(usual().model_copy(update={"held_out": 0.125})))
 
 
+def test_a_constant_channel_is_divided_by_one_and_not_by_its_deviation() -> None:
+    found = usual()
+    found = found.model_copy(update={"input": found.input.model_copy(update={"std": (0.5, 0.0, 0.25)})})
+    assert "divided by 0.5, 1 (for a standard deviation of 0), 0.25" in shown(page_of(found))
+
+
 def test_the_page_of_a_first_network_compares_nothing() -> None:
     markup = page_of(CASES["train"]())
     assert answer(markup) == (
