@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from clbench.base.config import typed
 from clbench.base.events import Listener, Note
 from clbench.deployment.loading import load_network
 from clbench.deployment.trained_network import TrainedNetwork
@@ -172,6 +173,7 @@ def extend(
         raise UsageError("images, the folder of the new classes, must be given")
     given = {name: value for name, value in locals().items() if name != "source"}  # the others are all options
     if isinstance(source, Extended):
+        given["network"] = source.network_file if network is None else network
         source = source.folder
     request = ExtendRequest.from_python(given, source=None if source is None else Path(from_home(source)))
     with as_keyboard_interrupt():
@@ -241,7 +243,7 @@ def command_of(request: TrainRequest | ExtendRequest, threads: int) -> str:
             words += [flag, ",".join(map(str, value)) if listed else str(value)]
     words += ["--threads", str(threads)]
     for name, value in request.set.items():
-        words += ["--set", f"{name}={value}"]
+        words += ["--set", f"{name}={typed(value)}"]
     return shlex.join(words)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -115,11 +116,11 @@ def _print_result(result: ExtensionResult, request: TrainRequest | ExtendRequest
         for line in lineage_in_lines(result.lineage):
             say_prose(line, indent="  ", hanging="  ")
     out, export = request.out, request.export
-    file = f" --network {request.network}" if request.network_file is not None else ""
+    file = f" --network {shlex.quote(str(request.network))}" if request.network_file is not None else ""
     say(f"\n{out}: the network, report.html and result.json")
     if export is not None:
         say(f"{out / exported_name(export)}: the same for use without clbench, with the same predictions")
-    say(f"To use it: clbench predict {out} IMAGES…{file}")
+    say(f"To use it: clbench predict {shlex.quote(str(out))} IMAGES…{file}")
 
 
 _MUCH = 0.1

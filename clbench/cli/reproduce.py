@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,7 +64,8 @@ def reproduce(
 
     wanted = chosen(targets(protocol), setting, method)
     outcomes = execute_planned(lambda notify: plan_targets(wanted, request, notify), request, terminal(stderr=True))
-    with answering(outcomes, request.out, f"clbench compare {request.out}") as runs:
+    out = shlex.quote(str(request.out))
+    with answering(outcomes, request.out, f"clbench compare {out}") as runs:
         from clbench.reproduction import table
         from clbench.reproduction.targets import cells
         from clbench.system.tables import print_table
@@ -74,7 +76,7 @@ def reproduce(
         file = request.out / "reproduction" / f"{protocol}.csv"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(table.as_csv(found), encoding="utf-8")
-        say(f"Stored in {request.out}/, this table in {file}. It is also in the report: clbench report {request.out}")
+        say(f"Stored in {request.out}/, this table in {file}. It is also in the report: clbench report {out}")
 
 
 def _print_targets(targets: Sequence[Target]) -> None:

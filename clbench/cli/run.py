@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -73,10 +74,11 @@ def run(
         from clbench.api.comparing import require_clean, run_sections
 
     outcomes = run_sections(sections, terminal(stderr=True), checked)
-    with answering(outcomes, request.out, f"clbench compare {request.out}") as runs:
+    compare = f"clbench compare {shlex.quote(str(request.out))}"
+    with answering(outcomes, request.out, compare) as runs:
         print_comparisons(runs, as_json, wide)
         if runs and not as_json:
-            say(f"\nStored in {request.out}/. To compare all runs there: clbench compare {request.out}")
+            say(f"\nStored in {request.out}/. To compare all runs there: {compare}")
     if request.strict:
         require_clean(runs)
 

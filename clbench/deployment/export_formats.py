@@ -111,7 +111,7 @@ def metadata(record: NetworkRecord, graph: bool) -> dict[str, str]:
     else:
         takes = (
             f"float32 (n, {expected.channels}, {expected.height}, {expected.width}), normalized: (pixels / 255 - mean) "
-            "/ std; see `network`"
+            f"/ std{', with 1 in place of an std of 0' if 0 in expected.std else ''}; see `network`"
         )
     return {
         "classes": json.dumps(record.classes, ensure_ascii=False),
@@ -130,7 +130,10 @@ def _batch() -> Any:
 
 def _write_onnx(network: TrainedNetwork) -> bytes:
     if sum(value.nbytes for value in network.state_dict().values()) > _LARGEST_ONNX:
-        raise UsageError("the network is larger than 2 GiB, the most that one ONNX file can hold", "--to pt2")
+        raise UsageError(
+            "the network is larger than 2 GiB, the most that one ONNX file can hold",
+            "The format pt2 has no such limit.",
+        )
     whole = OnImages(network)
     program = torch.onnx.export(
         whole,
@@ -166,7 +169,7 @@ def _read_onnx(network: TrainedNetwork, path: Path) -> Answering:
 
 def _write_torchscript(network: TrainedNetwork) -> bytes:
     if not hasattr(torch, "jit") or not hasattr(torch.jit, "trace"):
-        raise MachineError(f"torch {torch.__version__} no longer offers torchscript", "Its replacement is --to pt2.")
+        raise MachineError(f"torch {torch.__version__} no longer offers torchscript", "Its replacement is pt2.")
     whole, buffer = OnImages(network), io.BytesIO()
     with torch.no_grad():
         traced = torch.jit.trace(whole, (whole.example(),))

@@ -67,7 +67,7 @@ def export(
     form = format_named(to)
     _check_suffix(to, form, out)
     _check_place(out)
-    _require(to, form)
+    require(to)
     images, what = compared or comparison_images(network.record, data)
     temporary = out.with_name(f".{uuid.uuid4().hex[:8]}{form.suffix}")
     try:
@@ -129,14 +129,18 @@ def _exists(out: Path) -> UsageError:
     return UsageError(f"{out} exists, and is not replaced", "Remove it, or choose another file: --out FILE")
 
 
-def _require(to: str, form: Format) -> None:
-    for package in form.packages:
+def require(to: str, option: str = "--to") -> None:
+    """Raise MachineError if a package that a format needs cannot be imported, and UsageError for an unknown format.
+
+    `option` is where the format was given.
+    """
+    for package in format_named(to, option).packages:
         try:
             with _quietly():
                 importlib.import_module(package)
         except ImportError as error:
             raise MachineError(
-                f"--to {to} needs the package {package}, which cannot be imported ({error})",
+                f"{option} {to} needs the package {package}, which cannot be imported ({error})",
                 "pip install 'clbench[export]'",
             ) from None
 
@@ -203,8 +207,8 @@ def _explaining(network: TrainedNetwork, to: str) -> Iterator[None]:
             raise MachineError(f"memory is short: not enough to export the network{memory.limit_in_words()}") from None
         raise PluginError(
             f"the network {network.record.network.name} cannot be exported as {to}: {_reason(error)}",
-            f"Other formats: {', '.join(name for name in FORMATS if name != to)}. The tensors can always be exported: "
-            "--to safetensors",
+            f"Other formats: {', '.join(name for name in FORMATS if name != to)}. safetensors, which holds the tensors "
+            "alone, always works.",
         ) from None
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from clbench.base.config import typed
 from clbench.deployment.storing import network_files, storable
 from clbench.deployment.strategy_states import NotStorable, StrategyState, file_name, state_file, state_of
-from clbench.errors import DataError
+from clbench.errors import DataError, UsageError
 from clbench.extension.folder import OutputFolder
 from clbench.extension.learner import Learned
 from clbench.networks.weights import weights_sha256
@@ -58,11 +59,31 @@ class Made:
 
 
 def strategy_spec(method: Method, recipe: str, state: StrategyState | None) -> StrategySpec:
-    """Return the spec of a strategy: with the configuration of its kept `state`, unless the user sets another."""
+    """Return the spec of a strategy: with the configuration of its kept `state`, if any, and what the user sets.
+
+    Raises UsageError for a value other than the one that the state was made with.
+    """
     config = method.values("class_incremental", recipe)
-    if state is not None and not method.given:
-        config = dict(state.config)
+    if state is not None:
+        config = _with_state(method, config, state)
     return StrategySpec(name=method.plugin.name, preset=method.preset, sha256=method.plugin.sha256, config=config)
+
+
+def _with_state(method: Method, values: Mapping[str, Any], state: StrategyState) -> dict[str, Any]:
+    preset = method.strategy.presets[method.preset] if method.preset else {}
+    # Tuning changes the weight of its penalty from one experience to the next, so that no state depends on it.
+    free = method.strategy.stability[0] if method.strategy.stability else None
+    config = dict(state.config)
+    for name in {**preset.get("set", {}), **method.given}:
+        if name != free and values[name] != config[name]:
+            field, value = f"{method.plugin.name}.{name}", typed(values[name])
+            raise UsageError(
+                f"{field} = {value}, but what is kept with the network was made with {field} = {typed(config[name])}",
+                "Leave it out, or prepare again with it: "
+                f"clbench train --prepare {method.selector} --set {field}={value}",
+            )
+        config[name] = values[name]
+    return config
 
 
 def identity_of(**values: Any) -> str:

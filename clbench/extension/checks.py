@@ -9,7 +9,7 @@ from pathlib import Path
 from clbench.base.events import Listener, Note
 from clbench.data.image_folders import ImageFolder, listed
 from clbench.data.importing import LARGEST_SIZE
-from clbench.deployment.exporting import format_named
+from clbench.deployment.exporting import require
 from clbench.errors import UsageError
 from clbench.extension.folder import OutputFolder
 from clbench.extension.requests import Common
@@ -38,7 +38,7 @@ def check_values(request: Common, folders: Iterable[Path | None]) -> None:
     if request.size is not None and not 1 <= request.size <= LARGEST_SIZE:
         raise UsageError(f"--size must be from 1 to {LARGEST_SIZE} pixels (got {request.size})")
     if request.export is not None:
-        format_named(request.export, "--export")
+        require(request.export, "--export")
 
 
 def check_held_out(request: Common, images: ImageFolder) -> None:
@@ -73,9 +73,17 @@ def say_which_are_classes(images: ImageFolder, notify: Listener) -> None:
         )
 
 
-def same_but_for_writing(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that differs only in capitals, spaces or the encoding of accents; None without any."""
-    return next((other for other in known if other != name and _plain(other) == _plain(name)), None)
+def check_names(names: Iterable[str], known: Iterable[str] = ()) -> None:
+    """Raise UsageError for a name that differs from a `known` one, or from another, only in how it is written."""
+    first: dict[str, str] = {}
+    for name in known:
+        first.setdefault(_plain(name), name)
+    for name in names:
+        if (same := first.setdefault(_plain(name), name)) != name:
+            raise UsageError(
+                f"the class {name!r} differs from {same!r} only in capitals, spaces or the encoding of accents",
+                "Rename the folder if it is another class. If it is the same, give it the same name.",
+            )
 
 
 def _plain(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Turns exceptions from a strategy's code into messages for the user."""
+"""Turns exceptions from the code of strategies and networks into messages for the user."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from clbench.system.signals import Interrupted
 
 
 @contextlib.contextmanager
-def explaining(strategy: str) -> Iterator[None]:
-    """Turn what a strategy's code raises into a PluginError, so that other strategies can continue."""
+def explaining(what: str) -> Iterator[None]:
+    """Turn what the code of `what`, a strategy or a network, raises into a PluginError.
+
+    Raises MachineError if memory is short.
+    """
     try:
         yield
     except (ClbenchError, CannotExtend, Interrupted, KeyboardInterrupt):
         raise
-    except BaseException as error:  # also SystemExit: a strategy must not end the command
+    except BaseException as error:  # also SystemExit: such code must not end the command
         if memory.is_short(error):
-            raise MachineError(f"memory is short: not enough for {strategy}{memory.limit_in_words()}") from None
-        raise PluginError(f"{strategy} failed: {type(error).__name__}: {one_line(str(error), 300)}") from error
+            raise MachineError(f"memory is short: not enough for {what}{memory.limit_in_words()}") from None
+        raise PluginError(f"{what} failed: {type(error).__name__}: {one_line(str(error), 300)}") from error

@@ -91,9 +91,8 @@ class Extension:
         }
         if "new_test" in sets:
             sets["new_test"] = without_copies(sets["new_test"], sets["new"], self.around.notify)
-        sets = with_old_tests(sets, len(what.parent.classes), what.new.root)
-        refuse_shared_images(sets)
-        return sets
+        refuse_shared_images(sets, len(what.parent.classes))
+        return with_old_tests(sets, len(what.parent.classes), what.new.root)
 
     def _entry(self, tried: Tried) -> Entry:
         what, state = self.plan, tried.state
@@ -255,8 +254,9 @@ def extend(request: ExtendRequest, defaults: Sequence[str], around: Around) -> E
         trains = any(extension.prospects[entry.name].trains_trunk for entry in extension.entries)
         if trains and what.use.train != "head" and what.parent.record.network.train == "head":
             around.notify(Note(_WHOLE_NETWORK))
-        task = extension.task()
-        before = extension.before(task.inputs)
+        with explaining(f"the network {what.parent.record.network.name}"):
+            task = extension.task()
+            before = extension.before(task.inputs)
         if what.request.source is None and "old_test" in before:
             labels, answers = extension.sets["old_test"].labels, before["old_test"]
             for warning in judging.warnings_before(labels, answers, what.sizes[0]):

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from clbench.extension.candidates import (
     strategy_spec,
     trunk_sha256,
 )
+from clbench.extension.explaining import explaining
 from clbench.extension.first_network_planning import Plan, plan
 from clbench.extension.folder import OutputFolder, read_result
 from clbench.extension.image_sets import ImageSet, read_images, without_copies
@@ -58,7 +60,7 @@ def train(request: TrainRequest, strategy: str, around: Around) -> ExtensionResu
     output = OutputFolder(request.out)
     with output.claimed():
         first = _First(what, output, around)
-        if (there := output.finished(first.entry.identity)) is not None:
+        if (there := output.finished(first.identity)) is not None:
             around.notify(Note(f"{output.path} is finished already; nothing was done"))
             return there
         made = first.made()
@@ -97,7 +99,8 @@ class _First:
             self.sets["new_test"] = without_copies(self.sets["new_test"], self.sets["new"], around.notify)
         self.input = self._input()
         spec = strategy_spec(what.method, what.recipe.base or what.recipe.name, None)
-        identity = identity_of(
+        identity = partial(
+            identity_of,
             command="train",
             engine=ENGINE,
             classes=what.images.classes,
@@ -111,9 +114,10 @@ class _First:
             seeds=what.seeds,
             device=what.machine.device,
             threads=what.machine.threads,
-            export=what.request.export,
         )
-        self.entry = Entry(what.method, spec, None, identity)
+        self.identity = identity(export=what.request.export)
+        # Whatever the format, the same network is trained: one that is kept in the work folder suits any.
+        self.entry = Entry(what.method, spec, None, identity(export=None))
 
     def _input(self) -> InputRecord:
         network, shape = self.plan.network, self.plan.shape
@@ -155,22 +159,22 @@ class _First:
             return read_made(kept)
         what, state, began = self.plan, GlobalState(), time.perf_counter()
         torch.set_num_threads(what.machine.threads)
-        frozen, self.features = self._trunk()
-        frozen.eval()
-        inputs = as_inputs(self.sets, self.input, self.device)
-        if what.use.train == "head":
-            inputs = on_features(inputs, frozen)
-        task = Task(
-            (len(what.images.classes),),
-            inputs,
-            what.recipe.config,
-            what.seeds,
-            self._network,
-            self.around.interruption,
-            self.around.notify,
-        )
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(sys.stderr), explaining(f"the training of {what.network.name}"):
+                frozen, self.features = self._trunk()
+                frozen.eval()
+                inputs = as_inputs(self.sets, self.input, self.device)
+                if what.use.train == "head":
+                    inputs = on_features(inputs, frozen)
+                task = Task(
+                    (len(what.images.classes),),
+                    inputs,
+                    what.recipe.config,
+                    what.seeds,
+                    self._network,
+                    self.around.interruption,
+                    self.around.notify,
+                )
                 if what.use.train == "all" and what.network.weights is not None:
                     self.around.notify(Note(_WHOLE_NETWORK))
                 trainer = begin(task, what.method.strategy, self.entry.spec.config, self.entry.spec.name, None)
@@ -201,9 +205,10 @@ class _First:
             self.around.notify(Note(f"keeping the statistics for {listed(names)}: {time_}"))
         found = {}
         for method, config, strategy in zip(self.plan.prepared, configs, strategies, strict=True):
-            strategy.start(network)
-            # A second experience follows: some strategies keep nothing after the last.
-            strategy.after_experience(network, Experience(0, (classes, 1), samples=samples))
+            with explaining(method.plugin.name):
+                strategy.start(network)
+                # A second experience follows: some strategies keep nothing after the last.
+                strategy.after_experience(network, Experience(0, (classes, 1), samples=samples))
             try:
                 name = method.plugin.name
                 found[name] = state_of(strategy, name, method.plugin.sha256, config, trunk)
@@ -251,7 +256,7 @@ class _First:
         """Return result.json."""
         what = self.plan
         return ExtensionResult(
-            id=self.entry.identity,
+            id=self.identity,
             command="train",
             engine=ENGINE,
             network=what.network,

@@ -12,7 +12,13 @@ from clbench.base.events import Listener, Note
 from clbench.data.datasets import data_folder
 from clbench.data.image_folders import ImageFolder, find_images, hold_out
 from clbench.errors import UsageError
-from clbench.extension.checks import check_held_out, check_values, say_what_is_skipped, say_which_are_classes
+from clbench.extension.checks import (
+    check_held_out,
+    check_names,
+    check_values,
+    say_what_is_skipped,
+    say_which_are_classes,
+)
 from clbench.extension.prospects import needs_nothing
 from clbench.extension.recipes import TRAINING, check_own_values, chosen_recipe
 from clbench.extension.requests import TrainRequest
@@ -64,6 +70,7 @@ def plan(request: TrainRequest, strategy: str, notify: Listener) -> Plan:
     check_held_out(request, found)
     say_what_is_skipped(found, notify)
     say_which_are_classes(found, notify)
+    check_names(found.classes)
     images = hold_out(found, request.share_held_out, request.seed)
     if len(images.classes) < 2:
         raise UsageError(
@@ -108,7 +115,7 @@ def _prepared(request: TrainRequest, values: Mapping[str, Any], notify: Listener
     if names is None:
         found = without_dialects(discover("strategy"))
         names = [each.name for each in found if each.attributes.get("statistics") == "small"]
-    elif list(names) in ([], ["none"]):
+    elif list(names) == ["none"]:
         if values:
             raise UsageError(f"--set {next(iter(values))} has no effect here: no strategy is prepared")
         return []

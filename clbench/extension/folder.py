@@ -33,7 +33,7 @@ class OutputFolder:
     def __init__(self, out: Path) -> None:
         # Resolved, so that `model/`, `./model` and `model` are one folder.
         self.path = Path(from_home(out)).absolute()
-        self.work = self.path.with_name(f".{self.path.name}.work")
+        self.work = self.path.parent / f".{self.path.name}.work"  # not with_name, which / does not have
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
@@ -81,16 +81,23 @@ class OutputFolder:
         return any(self.work.glob(f"*/{manifests.MANIFEST}"))
 
     def finished(self, identity: str) -> ExtensionResult | None:
-        """Return the result if this very command has finished. Raises UsageError if the folder has other content."""
+        """Return the result if this very command has finished.
+
+        Raises UsageError if the folder has other content, and DataError if its files are damaged.
+        """
         if not os.path.lexists(self.path):
             return None
+        there = None
         with contextlib.suppress(DataError):
             there = read_result(self.path)
-            if there.id == identity:
-                shutil.rmtree(
-                    self.work, ignore_errors=True
-                )  # left over if the command was killed right after publishing
-                return there
+        if there is not None and there.id == identity:
+            if (problem := manifests.damage(self.path)) is not None:
+                raise DataError(
+                    f"{self.path} was finished by this command, but is damaged: {problem}",
+                    "Remove it, and rerun the same command.",
+                )
+            shutil.rmtree(self.work, ignore_errors=True)  # left over if the command was killed right after publishing
+            return there
         raise UsageError(f"{self.path} exists, and is not replaced", "Choose another folder: --out DIR")
 
     def check(self) -> None:

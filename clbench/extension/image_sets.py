@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,20 +168,18 @@ def _sha256(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> str
     return digest.hexdigest()
 
 
-def refuse_shared_images(sets: Mapping[Role, ImageSet]) -> None:
-    """Raise UsageError if test images of old classes are trained on, as whichever class."""
-    if "old_test" not in sets:
-        return
-    test = sets["old_test"]
-    digests = _digests(test)
+def refuse_shared_images(sets: Mapping[Role, ImageSet], old: int) -> None:
+    """Raise UsageError if test images of old classes, the first `old`, are trained on, as whichever class."""
     trained: tuple[tuple[Role, str], ...] = (("old_images", "--old-images"), ("new", "--images"))
-    for role, option in trained:
-        if role not in sets:
+    tested: tuple[tuple[Role, str], ...] = (("old_test", "--old-test"), ("new_test", "the test images of --also-old"))
+    for (role, option), (test, where) in itertools.product(trained, tested):
+        if role not in sets or test not in sets or not (sets[test].labels < old).any():
             continue
         known = set(_digests(sets[role]))
-        if shared := [name for name, own in zip(test.names, digests, strict=True) if own in known]:
+        images = zip(sets[test].names, sets[test].labels, _digests(sets[test]), strict=True)
+        if shared := [name for name, label, digest in images if label < old and digest in known]:
             raise UsageError(
-                f"{option} and --old-test have {len(shared)} image{'s' if len(shared) > 1 else ''} in common, for "
+                f"{option} and {where} have {len(shared)} image{'s' if len(shared) > 1 else ''} in common, for "
                 f"example {shared[0]}",
                 "A test on training images says nothing. Keep them apart.",
             )
@@ -191,6 +190,10 @@ def _digests(images: ImageSet) -> list[bytes]:
 
 
 def _within(file: Path, root: Path) -> str:
-    """Return a file's path within the root as valid text, since file names need not be UTF-8."""
-    inside = file.relative_to(root) if file.is_relative_to(root) else file
+    """Return a file's path within the root as valid text, since file names need not be UTF-8.
+
+    The root may be the file itself.
+    """
+    above = root.parent if file == root else root
+    inside = file.relative_to(above) if file.is_relative_to(above) else file
     return str(inside).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

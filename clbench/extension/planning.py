@@ -14,12 +14,12 @@ from clbench.deployment.foreign_networks import Foreign, foreign_network
 from clbench.deployment.loading import load_network
 from clbench.deployment.strategy_states import StrategyState, missing_states, stored_states
 from clbench.deployment.trained_network import TrainedNetwork
-from clbench.errors import UsageError
+from clbench.errors import PluginError, UsageError
 from clbench.extension.candidates import strategy_spec, trunk_sha256
 from clbench.extension.checks import (
     check_held_out,
+    check_names,
     check_values,
-    same_but_for_writing,
     say_what_is_skipped,
     say_which_are_classes,
 )
@@ -120,10 +120,16 @@ def plan(request: ExtendRequest, defaults: Sequence[str], notify: Listener) -> P
     missing = tuple(name for name in parent.classes if old_images is not None and name not in old_images.classes)
     situation = Situation(parent, sizes, use.train, old_images is not None, request.also_old, missing)
     tried = [_tried(method, states, recipe, situation) for method in methods]
+    selectors = [each.spec.selector for each in tried]
+    if twice := next((each for each in selectors if selectors.count(each) > 1), None):  # a preset that is the default
+        raise UsageError(f"strategy {twice} is named twice: {', '.join(request.strategy)}")
     prospects = {each.spec.selector: each.prospect for each in tried}
     if not any(each.refusal is None for each in prospects.values()):
         refuse_all(_left_out(tried))
-    check_options(prospects, old_images is not None, request.epochs, tuple(values.recipe))
+    settings = [f"recipe.{name}" for name in values.recipe]
+    if isinstance(use.train, int):
+        settings.append("network.train")
+    check_options(prospects, old_images is not None, request.epochs, settings)
     check_own_values(
         values.recipe, [each.spec.name for each in tried if each.prospect.refusal is None and each.prospect.takes_steps]
     )
@@ -268,12 +274,8 @@ def _new_images(request: ExtendRequest, known: Sequence[str], notify: Listener) 
             f"the network already knows {some(already)}",
             "Rename the folder if it is another class. To train on these images as the old class: --also-old",
         )
+    check_names((name for name in folder.classes if name not in known), known)
     for name, train, test in zip(folder.classes, folder.train, folder.test, strict=True):
-        if name not in known and (same := same_but_for_writing(name, (*known, *folder.classes))):
-            raise UsageError(
-                f"the class {name!r} differs from {same!r} only in capitals, spaces or the encoding of accents",
-                "Rename the folder if it is another class. If it is the same, give it the same name.",
-            )
         if len(train) + len(test) < 2 or not train:
             raise UsageError(
                 f"the class {name} has {len(train) + len(test)} image{'s' if len(test) + len(train) != 1 else ''}",
@@ -303,7 +305,10 @@ def _old_folder(path: Path | None, option: str, known: Sequence[str], notify: Li
 def kept_by(what: Plan, name: str, notify: Listener) -> Method | str:
     """Return the strategy that can update its statistics kept with a network, or why they are dropped."""
     known = {plugin.name for plugin in discover("strategy")}
-    (method,) = methods_of(choose_strategies((name,), notify), {}) if name in known else (None,)
+    try:
+        (method,) = methods_of(choose_strategies((name,), notify), {}) if name in known else (None,)
+    except (PluginError, UsageError) as error:  # nobody asked for it, so that it must not end the extension
+        return error.message
     if method is not None and method.strategy.statistics is None:
         return "they describe weights that it trains itself"
     if method is None or what.state_of(method) is None:

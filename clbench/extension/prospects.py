@@ -116,11 +116,11 @@ def needs_nothing(method: Method, config: Mapping[str, Any], network: Network, c
 
 
 def check_options(
-    prospects: Mapping[str, Prospect], old_images: bool, epochs: int | None, recipe: Sequence[str]
+    prospects: Mapping[str, Prospect], old_images: bool, epochs: int | None, settings: Sequence[str]
 ) -> None:
     """Raise UsageError for options that have no effect with any of the strategies, which are given by name.
 
-    `recipe` lists the fields of the recipe that the user set.
+    `settings` lists what the user set of the recipe and of how much of the network is trained: `recipe.lr`.
     """
     usable = {name: each for name, each in prospects.items() if each.refusal is None}
     if not usable:
@@ -133,7 +133,7 @@ def check_options(
         )
     if any(each.takes_steps for each in usable.values()):
         return
-    given = ["--epochs"] if epochs is not None else [f"recipe.{name}" for name in recipe]
+    given = ["--epochs"] if epochs is not None else settings
     if given:
         takes = "takes" if one else "take"
         raise UsageError(f"{given[0]} has no effect here: {names} {takes} no gradient steps")

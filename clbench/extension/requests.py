@@ -51,7 +51,7 @@ def _listed_in(text: str | None) -> list[str] | None:
 
 
 def _listed_of(names: Any) -> list[str]:
-    return names.split(",") if isinstance(names, str) else names_of(names)
+    return names.split(",") if isinstance(names, str) else names_of(names) or ["none"]
 
 
 def _strategies_in(texts: Sequence[str] | None) -> tuple[str, ...]:

@@ -82,6 +82,8 @@ def extension_page(
         per_class=_shown(per_class(result)),
         agreement=(findings.AGREEMENT_HEADINGS, findings.agreement(kept) if result.old_classes else []),
         strategies=_strategies(result),
+        # Of the rules, only those that compare test accuracies name them; what follows ";" is the equally good.
+        chosen_by_accuracy="accuracy" in result.rule.partition(";")[0],
         summary=(findings.SUMMARY_HEADINGS, findings.confusion_summary(result)),
         confusions=findings.confusion_lists(result),
         matrix=_shown(confusion_matrix(result)),
@@ -255,7 +257,7 @@ def _settings(result: ExtensionResult) -> list[tuple[str, tuple[str, str], list[
         "images": f"{image.width} × {image.height}, {counted(image.channels, 'channel')}",
         "input of the network": f"{taken.width} × {taken.height}, {counted(taken.channels, 'channel')}",
         "mean subtracted": ", ".join(f"{value:g}" for value in taken.mean),
-        "divided by": ", ".join(f"{value:g}" for value in taken.std),
+        "divided by": ", ".join(f"{value:g}" if value else "1 (for a standard deviation of 0)" for value in taken.std),
         "threads": str(result.threads),
     }
     return [

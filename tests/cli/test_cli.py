@@ -1158,6 +1158,11 @@ def test_doctor_names_the_package_that_cannot_be_imported(monkeypatch: pytest.Mo
     assert found[1].exit_code == 4 and "force-reinstall" in found[1].fix
 
 
+def test_a_results_folder_whose_name_has_a_space_is_quoted_in_the_next_command(here: Path, command: Command) -> None:
+    done = command("run", "-s", "naive", *SMALL, "--out", "my results")
+    assert "To compare all runs there: clbench compare 'my results'" in done.out
+
+
 @pytest.mark.parametrize(("raised", "code"), [(ValueError("no room"), 1), (MemoryError(), 4)])
 def test_a_table_that_cannot_be_drawn_does_not_hide_that_the_runs_are_stored(
     here: Path, command: Command, monkeypatch: pytest.MonkeyPatch, raised: Exception, code: int

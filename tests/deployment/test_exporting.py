@@ -25,6 +25,7 @@ from clbench.data.datasets import open_dataset
 from clbench.deployment import exporting
 from clbench.deployment.export_formats import FORMATS, metadata
 from clbench.deployment.exporting import Differs, export
+from clbench.deployment.preprocessing import Preprocessing
 from clbench.deployment.trained_network import TrainedNetwork
 from clbench.errors import MachineError, PluginError, UsageError
 from clbench.results.stored_run import StoredRun
@@ -284,3 +285,14 @@ def test_metadata_says_how_an_image_of_other_proportions_is_brought_to_size(
     image = record.input.image.model_copy(update={"fit": fit})
     photographs = record.model_copy(update={"input": record.input.model_copy(update={"image": image})})
     assert said in metadata(photographs, graph=True)["input"]
+
+
+@pytest.mark.parametrize(("std", "said"), [((0.0,), " / std, with 1 in place of an std of 0; "), ((0.5,), " / std; ")])
+def test_metadata_of_tensors_say_what_a_constant_channel_is_divided_by(
+    network: TrainedNetwork, std: tuple[float, ...], said: str
+) -> None:
+    expected = network.record.input.model_copy(update={"std": std})
+    record = network.record.model_copy(update={"input": expected})
+    assert said in metadata(record, graph=False)["input"]
+    if 0 in std:
+        assert Preprocessing(expected).scaling.std == (1.0,)

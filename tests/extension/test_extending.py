@@ -21,9 +21,12 @@ from small_runs import strategy_class
 import clbench
 from clbench.api.extending import plan_extension
 from clbench.cli import program
-from clbench.errors import DataError, UsageError
+from clbench.errors import DataError, PluginError, UsageError
+from clbench.extension.image_sets import UNLABELLED, read_images
+from clbench.extension.planning import plan
 from clbench.extension.requests import ExtendRequest
 from clbench.plugins.discovery import builtin_folder
+from clbench.results.network_record import ImageShape
 
 HEAD = {"network.train": "head"}
 
@@ -158,6 +161,21 @@ def test_progress_of_continued_statistics_is_no_error_however_long_it_takes(mode
     assert (done.folder / "result.json").is_file()
 
 
+@pytest.mark.parametrize("damage", ["missing", "cut off"])
+def test_a_finished_folder_that_was_damaged_since_is_not_called_finished(model, photos, tmp_path, damage):
+    def extended() -> clbench.Extended:
+        return clbench.extend(model, photos.one, strategy="imprint", out=tmp_path / "out", threads=1)
+
+    file = extended().folder / "network.safetensors"
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "cut off":
+        file.write_bytes(content[:-1])
+    with pytest.raises(DataError, match=r"finished by this command, but is damaged: network\.safetensors") as refused:
+        extended()
+    assert refused.value.hint == "Remove it, and rerun the same command."
+
+
 def test_a_folder_of_something_else_is_not_touched(model, photos, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
@@ -210,6 +228,20 @@ def test_statistics_of_a_trunk_that_was_trained_since_are_dropped(model, photos,
     out = clbench.extend(model, photos.one, strategy="naive", epochs=1, out=tmp_path / "2", threads=1)
     assert not list(out.folder.glob("state-*"))
     assert "dropped: the trunk has changed" in capsys.readouterr().err
+
+
+def test_broken_files_of_strategies_that_are_not_used_cost_only_their_statistics(
+    model, photos, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "strategies").mkdir()
+    (tmp_path / "strategies" / "slda.py").write_text("import")
+    (tmp_path / "strategies" / "ncm.py").write_text(f"{(builtin_folder('strategy') / 'ncm.py').read_text()}\n")
+    monkeypatch.chdir(tmp_path)
+    out = clbench.extend(model, photos.one, strategy="imprint", set=HEAD, out=tmp_path / "out", threads=1)
+    assert [path.name for path in out.folder.glob("state-*")] == ["state-fetril.safetensors"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "statistics for ncm are dropped: two different files are called 'ncm'" in said
+    assert "statistics for slda are dropped: two different files are called 'slda'" in said
 
 
 @pytest.mark.parametrize(
@@ -317,6 +349,14 @@ def test_that_a_memory_is_too_small_for_the_old_images_is_said(model, photos, tm
     assert "er stores at most 30 of the 35 old images; --set er.memory=35 stores all" in said
     clbench.extend(model, photos.one, out=tmp_path / "enough", **given)
     assert "stores at most" not in capsys.readouterr().err
+
+
+def test_a_prepared_strategy_that_fails_is_named(photos, tmp_path):
+    code = (builtin_folder("strategy") / "ncm.py").read_text()
+    (tmp_path / "own.py").write_text(re.sub(r"(def learn\(.*\n)", r"\1        raise ValueError('too many')\n", code))
+    given = {"network": "mlp", "size": 8, "epochs": 1, "threads": 1}
+    with pytest.raises(PluginError, match="own failed: ValueError: too many"):
+        clbench.train(photos.base, prepare=tmp_path / "own.py", out=tmp_path / "out", **given)
 
 
 # -- what is given ----------------------------------------------------------------------------------------------------
@@ -629,6 +669,21 @@ def test_test_images_that_also_old_trains_on_are_refused(model, photos, tmp_path
         )
 
 
+def test_test_images_of_also_old_that_are_old_images_to_train_on_are_named_so(model, photos, tmp_path):
+    shutil.copytree(photos.one, tmp_path / "new")
+    shutil.copytree(photos.old_images / "digit-0", tmp_path / "new" / "digit-0")
+    given = {"strategy": "er", "also_old": True, "old_images": photos.old_images, "threads": 1}
+    with pytest.raises(UsageError, match="--old-images and the test images of --also-old have 1 image in common"):
+        clbench.extend(model, tmp_path / "new", out=tmp_path / "out", **given)
+
+
+def test_a_single_unlabelled_image_is_named_as_its_file(photos, tmp_path):
+    file = next(photos.any.glob("digit-3/*.png"))
+    shape = ImageShape(height=16, width=16, channels=3)
+    found = read_images("unlabelled", file, [(file, UNLABELLED)], shape, lambda event: None, tmp_path)
+    assert found.names == (file.name,)
+
+
 def test_test_images_of_a_class_that_the_network_does_not_know_are_refused(model, photos, tmp_path):
     with pytest.raises(UsageError, match="--old-test has classes that the network does not know: digit-7"):
         clbench.extend(model, photos.one, old_test=photos.three, out=tmp_path / "out")
@@ -728,6 +783,12 @@ def test_the_result_says_what_it_rests_on_and_which_files_were_written(
     assert "\nTo use it: clbench predict new IMAGES…\n" in said
 
 
+def test_a_folder_whose_name_has_a_space_is_quoted_in_the_next_command(extended, model, photos, monkeypatch, capsys):
+    monkeypatch.setattr("clbench.api.extending.extend_request", lambda request, console: extended.result)
+    command("extend", model, "--images", photos.three, "--out", "my new", "--network", "my net.py")
+    assert "\nTo use it: clbench predict 'my new' IMAGES… --network 'my net.py'\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("strategy", "loses"), [("naive", True), ("slda", False)])
 def test_if_the_only_strategy_loses_much_the_others_are_pointed_at(
     extended, model, photos, monkeypatch, capsys, strategy, loses
@@ -771,6 +832,40 @@ def test_kept_statistics_cannot_replace_what_a_strategy_is(model, photos, tmp_pa
     with_values(tmp_path / "model", replaced)
     with pytest.raises(DataError, match=f"is damaged: ValueError: {name} is not something that a strategy keeps"):
         clbench.extend(tmp_path / "model", photos.one, strategy="slda", out=tmp_path / "out", threads=1)
+
+
+@pytest.fixture(scope="module")
+def prepared(photos, tmp_path_factory) -> Path:
+    """A network with which fecam, with another shrinkage than usual, and ewc keep what they need."""
+    out = tmp_path_factory.mktemp("prepared") / "model"
+    given = {"prepare": "fecam,ewc", "set": {"fecam.variance_shrinkage": 2}}
+    return clbench.train(photos.base, network="mlp", size=8, epochs=1, out=out, threads=1, **given).folder
+
+
+def config_of(prepared: Path, photos, out: Path, strategy: str, values: dict[str, float]) -> dict[str, float]:
+    request = ExtendRequest(source=prepared, images=photos.three, out=out, strategy=(strategy,), set=values)
+    (tried,) = plan(request, (), lambda event: None).tried
+    return tried.spec.config
+
+
+def test_statistics_are_not_mixed_with_those_of_another_value(prepared, photos, tmp_path):
+    message = r"fecam\.power = 1\.0, but what is kept with the network was made with fecam\.power = 0\.5"
+    with pytest.raises(UsageError, match=message) as refused:
+        config_of(prepared, photos, tmp_path / "out", "fecam", {"fecam.power": 1})
+    assert (refused.value.hint or "").endswith("clbench train --prepare fecam --set fecam.power=1.0")
+
+
+@pytest.mark.parametrize(
+    ("strategy", "values", "expected"),
+    [
+        ("fecam", {"fecam.power": 0.5}, {"power": 0.5, "variance_shrinkage": 2.0, "covariance_shrinkage": 1.0}),
+        ("ewc", {"ewc.strength": 7}, {"strength": 7.0}),  # it weighs what is kept, and may differ
+    ],
+)
+def test_what_is_set_is_on_top_of_what_the_statistics_were_made_with(
+    prepared, photos, tmp_path, strategy, values, expected
+):
+    assert config_of(prepared, photos, tmp_path / "out", strategy, values) == expected
 
 
 def test_statistics_of_which_a_byte_has_changed_are_not_used(model, photos, tmp_path):

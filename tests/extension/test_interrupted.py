@@ -16,7 +16,7 @@ from killed_extensions import content
 
 import clbench
 from clbench.deployment import exporting
-from clbench.errors import MachineError
+from clbench.errors import MachineError, PluginError, UsageError
 from clbench.extension import folder as folders
 from clbench.system.signals import Interrupted
 
@@ -47,6 +47,27 @@ def test_what_a_strategy_has_made_is_not_made_again(model, photos, tmp_path, mon
     capsys.readouterr()
     command(model, photos, tmp_path / "out")
     assert capsys.readouterr().err.count("taken from where the command was stopped") == 2
+
+
+def test_a_first_network_that_could_not_be_exported_is_not_trained_again(photos, tmp_path, monkeypatch, capsys):
+    def failing(*arguments):
+        raise PluginError("the network cannot be exported")
+
+    def trained(**values) -> clbench.Extended:
+        given = {"network": "mlp", "size": 8, "epochs": 1, "threads": 1}
+        return clbench.train(photos.base, out=tmp_path / "out", **given, **values)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(exporting, "export", failing)
+        with pytest.raises(PluginError):
+            trained(export="torchscript")
+    capsys.readouterr()
+    trained(export="safetensors")
+    assert "taken from where the command was stopped" in capsys.readouterr().err
+    trained(export="safetensors")
+    assert "finished already; nothing was done" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="exists, and is not replaced"):
+        trained()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from torch import nn
 
 import clbench
 from clbench.deployment.foreign_networks import Foreign, foreign_network, read_classes
-from clbench.errors import DataError, PluginError, UsageError
+from clbench.errors import DataError, MachineError, PluginError, UsageError
 
 OWN = '''
 """A network of somebody's own."""
@@ -337,10 +337,10 @@ def test_lists_of_classes_that_cannot_be_are_refused(tmp_path, name, text):
 
 
 def extend_mine(folder: Path, photos, out: Path, **values) -> clbench.Extended:
-    usual = {"classes": folder / "classes.txt", "size": 16, "mean": [0.2] * 3, "std": [0.5] * 3}
+    usual = {"network": folder / "mine.py", "classes": folder / "classes.txt"}
+    usual |= {"size": 16, "mean": [0.2] * 3, "std": [0.5] * 3}
     return clbench.extend(
         images=photos.one,
-        network=folder / "mine.py",
         weights=folder / "weights.pt",
         out=out,
         threads=1,
@@ -358,10 +358,30 @@ def test_classes_in_another_order_are_suspected(elsewhere, photos, tmp_path, cap
     assert "is the order in --classes right" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        ("ValueError('too many')", PluginError, "{} failed: ValueError: too many"),
+        ("MemoryError()", MachineError, "memory is short: not enough for {}"),
+    ],
+)
+def test_a_network_that_fails_is_said_to_have_failed(elsewhere, photos, tmp_path, error, kind, said):
+    folder, _ = elsewhere
+    failing = f"    def forward(self, x):\n        if len(x) > 4:\n            raise {error}\n"
+    (tmp_path / "mine.py").write_text(OWN.replace("    def forward(self, x):\n", failing))
+    with pytest.raises(kind, match=said.format("the training of mine")):
+        clbench.train(photos.base, network=tmp_path / "mine.py", size=16, out=tmp_path / "first", threads=1)
+    with pytest.raises(kind, match=said.format("the network mine")):
+        extend_mine(folder, photos, tmp_path / "out", network=tmp_path / "mine.py")
+
+
 def test_its_file_is_known_to_what_python_returns(elsewhere, photos, tmp_path):
     folder, _ = elsewhere
     out = extend_mine(folder, photos, tmp_path / "out")
     assert out.network().classes == (*NAMES, "digit-7")
+    given = {"also_old": True, "strategy": "naive", "epochs": 1, "threads": 1}
+    again = clbench.extend(out, photos.three, out=tmp_path / "two", **given)
+    assert again.network().classes == (*NAMES, "digit-7", "digit-8", "digit-9")
 
 
 @pytest.mark.parametrize(

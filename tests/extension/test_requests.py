@@ -11,6 +11,7 @@ import pytest
 import typer
 
 import clbench
+from clbench.api.extending import command_of
 from clbench.cli.app import application
 from clbench.errors import UsageError
 from clbench.extension import requests
@@ -60,6 +61,20 @@ def test_command_line_and_python_ask_for_the_same_request() -> None:
     request = ExtendRequest(**parsed(options_of(ExtendRequest), {**typed, "set": ["lwf.alpha=2"]}))
     assert request == ExtendRequest.from_python({**given, "set": {"lwf.alpha": "2"}})
     assert request.strategy == ("lwf", "ncm", "er") and request.mean == (0.5, 0.25, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"prepare": []}, "--prepare none"),
+        ({"prepare": ["ncm", "ewc"]}, "--prepare ncm,ewc"),
+        ({"set": {"recipe.milestones": [5, 8]}}, "--set recipe.milestones=5,8"),
+        ({"set": {"recipe.nesterov": True}}, "--set recipe.nesterov=true"),
+    ],
+)
+def test_what_python_was_given_is_a_command_that_asks_for_the_same(given: dict[str, Any], expected: str) -> None:
+    request = TrainRequest.from_python({"images": "new", "out": "m", "network": "mlp", **given})
+    assert f" {expected} " in f"{command_of(request, 1)} "
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,16 @@ def test_an_extension_with_impossible_values_is_refused(model, photos, tmp_path,
     assert silent()
 
 
+def test_a_package_that_an_export_lacks_is_missed_before_training(model, photos, tmp_path, silent, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)  # an import then fails as if it were not there
+    given = {"export": "onnx", "out": tmp_path / "out", "threads": 1}
+    with pytest.raises(MachineError, match="--export onnx needs the package onnx"):
+        clbench.train(photos.base, network="mlp", size=8, epochs=1, **given)
+    with pytest.raises(MachineError, match="--export onnx needs the package onnx"):
+        clbench.extend(model, photos.one, strategy="naive", **given)
+    assert silent() and list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -90,6 +101,11 @@ def test_an_output_that_cannot_be_written_is_refused_by_a_dry_run(model, photos,
     with pytest.raises(MachineError, match="permission denied"):
         plan_extension(ExtendRequest(source=model, images=photos.one, out=tmp_path / "new" / "out"))
     assert not (tmp_path / "new").exists()
+
+
+def test_the_root_is_refused_as_the_folder_to_write(model, photos):
+    with pytest.raises(UsageError, match=r"^/ exists, and is not replaced"):
+        plan_extension(ExtendRequest(source=model, images=photos.one, out=Path("/")))
 
 
 def test_pretrained_weights_are_trained_first(photos, tmp_path):
@@ -149,6 +165,13 @@ def test_accents_are_the_same_however_they_are_encoded(model, photos, tmp_path):
         clbench.extend(model, tmp_path / "new", out=tmp_path / "out")
 
 
+def test_a_first_network_has_no_classes_whose_names_differ_only_in_their_writing(photos, tmp_path):
+    for name in ("caf\u00e9", "Cafe\u0301"):
+        shutil.copytree(photos.one / "digit-7", tmp_path / "new" / name)
+    with pytest.raises(UsageError, match="only in capitals, spaces or the encoding of accents"):
+        plan_training(TrainRequest(images=tmp_path / "new", network="mlp", size=16, out=tmp_path / "out"))
+
+
 # -- options that no strategy of those asked for would notice ---------------------------------------------------------
 
 
@@ -186,7 +209,14 @@ def test_old_images_count_as_trained_on_for_those_that_use_them(model, photos, t
     assert naive == [0] * 7 + [32]
 
 
-@pytest.mark.parametrize("values, option", [({"epochs": 2}, "--epochs"), ({"set": {"recipe.lr": 0.1}}, r"recipe\.lr")])
+@pytest.mark.parametrize(
+    "values, option",
+    [
+        ({"epochs": 2}, "--epochs"),
+        ({"set": {"recipe.lr": 0.1}}, r"recipe\.lr"),
+        ({"set": {"network.train": 1}}, r"network\.train"),
+    ],
+)
 def test_a_recipe_without_a_strategy_that_trains_is_refused(model, photos, tmp_path, values, option):
     with pytest.raises(UsageError, match=f"{option} has no effect here: imprint, slda take no gradient steps"):
         clbench.extend(model, photos.one, strategy="imprint,slda", out=tmp_path / "out", **values)
@@ -259,6 +289,11 @@ def test_long_steps_are_cut_where_more_than_the_head_is_trained(model, photos, t
 def test_a_dry_run_refuses_what_the_command_would(model, photos, tmp_path):
     with pytest.raises(UsageError, match="no strategy can extend this network"):
         planned(model, photos.one, tmp_path / "out", "lwf:li2016")
+
+
+def test_a_strategy_and_the_preset_that_it_is_are_one_strategy_named_twice(model, photos, tmp_path):
+    with pytest.raises(UsageError, match="strategy lwf:li2016 is named twice: lwf, lwf:li2016"):
+        planned(model, photos.three, tmp_path / "out", "lwf", "lwf:li2016")
 
 
 def test_a_dry_run_says_that_the_folder_is_there(model, photos):

@@ -16,9 +16,17 @@ from scipy.stats import binomtest
 from stored_runs import HOSTILE
 
 from clbench.evaluation.proportions import mean_proportion
+from clbench.extension.judging import choose
 from clbench.reporting.extension_figures import confusion_matrix, main_figure, per_class
 from clbench.reporting.extension_page import extension_page
-from clbench.results.extension_result import Agreement, ChangedAnswer, ExtensionResult, ImagesUsed, LeftOut
+from clbench.results.extension_result import (
+    Agreement,
+    Candidate,
+    ChangedAnswer,
+    ExtensionResult,
+    ImagesUsed,
+    LeftOut,
+)
 
 
 def page_of(found: ExtensionResult) -> str:
@@ -129,6 +137,7 @@ def test_without_old_test_images_old_accuracy_is_not_known_and_how_to_get_it_is_
     assert tiles(markup)["Old classes"] == ("not known", "no test images of them were given")
     (alert,) = re.findall(r'<section class="alert".*?</section>', markup, re.DOTALL)
     assert "A few images of each class are enough to find out" in shown(alert) and "--old-test FOLDER" in shown(alert)
+    assert "with another --out, since this folder is not replaced." in shown(alert)
 
 
 def test_agreement_has_its_own_table_and_is_never_called_accuracy() -> None:
@@ -236,6 +245,35 @@ def test_a_strategy_is_kept_by_what_selects_it_and_not_by_its_place() -> None:
     found = result(first, second, chosen="lwf:pycil", left_out=(LeftOut(strategy="ewc", reason="no"),))
     (table,) = tables(section(page_of(found), "strategies"))
     assert [row[0] for row in table] == ["strategy", "lwf", "lwf:pycil kept"]
+
+
+def compared(old: int | None, new: int, agrees: int | None, strategy: str = "lwf_mc") -> Candidate:
+    """Of ten test images each, `old` and `new` are right; of ten unlabelled ones, `agrees` are predicted as before."""
+    errors = [("a", "b", 10 - old)] if old not in (None, 10) else []
+    return candidate(
+        {"a": (0, 0, 0) if old is None else (10, 10, old)},
+        {"b": (10, new)},
+        strategy=strategy,
+        errors=[*errors, *([("b", "a", 10 - new)] if new < 10 else [])],
+        on_unlabelled=agrees and Agreement(images=10, same=agrees, among_old=agrees, taken_by_new=10 - agrees),
+    )
+
+
+@pytest.mark.parametrize(
+    ("candidates", "optimistic"),
+    [
+        ((compared(9, 9, None), compared(8, 9, None, "naive")), True),  # the mean of old and new
+        ((compared(None, 9, 10), compared(None, 8, 10, "naive")), True),  # the new, of those that agree
+        ((compared(None, 9, 9), compared(None, 9, 8, "naive")), False),  # agreement
+        ((compared(None, 9, None, "imprint"), compared(None, 9, None)), False),  # the usual one
+    ],
+)
+def test_the_kept_one_is_called_optimistic_only_if_test_accuracies_chose_it(candidates, optimistic) -> None:
+    kept, rule = choose(candidates)
+    assert kept is candidates[0]
+    said = shown(section(page_of(result(*candidates, rule=rule)), "strategies"))
+    assert "more certain than their intervals suggest." in said
+    assert ("slightly optimistic" in said) == optimistic
 
 
 # -- confusion --------------------------------------------------------------------------------------------------------
@@ -435,6 +473,16 @@ def replace_images(found: ExtensionResult, images: tuple[ImagesUsed, ...]) -> Ex
 def test_what_is_not_known_of_a_machine_is_left_out() -> None:
     markup = extension_page(usual(), {}, COMMAND, replace(FACTS, environment=type(FACTS.environment)()))
     assert "made 2026" not in markup and "device: cpu" in shown(markup)
+
+
+def test_the_share_that_was_held_out_is_not_rounded() -> None:
+    assert "12.5 % of the images of each" in shown(page_of(usual().model_copy(update={"held_out": 0.125})))
+
+
+def test_a_constant_channel_is_divided_by_one_and_not_by_its_deviation() -> None:
+    found = usual()
+    found = found.model_copy(update={"input": found.input.model_copy(update={"std": (0.5, 0.0, 0.25)})})
+    assert "divided by 0.5, 1 (for a standard deviation of 0), 0.25" in shown(page_of(found))
 
 
 def test_the_page_of_a_first_network_compares_nothing() -> None:
