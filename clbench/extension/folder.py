@@ -91,7 +91,8 @@ class OutputFolder:
         with contextlib.suppress(DataError):
             there = read_result(self.path)
         if there is not None and there.id == identity:
-            if (problem := manifests.damage(self.path)) is not None:
+            # Something that the user put there does no harm.
+            if (problem := manifests.damage(self.path, others_allowed=True)) is not None:
                 raise DataError(
                     f"{self.path} was finished by this command, but is damaged: {problem}",
                     "Remove it, and rerun the same command.",

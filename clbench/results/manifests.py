@@ -77,8 +77,10 @@ def listed(folder: Path) -> Mapping[str, ManifestEntry]:
         return {}
 
 
-def damage(run: Path) -> str | None:
+def damage(run: Path, others_allowed: bool = False) -> str | None:
     """Return what is wrong with a published run's files, or None if each matches the manifest.
+
+    Files that are not in the manifest are wrong unless `others_allowed`.
 
     Only plain files in the run's own folder are opened, whatever the manifest lists.
     """
@@ -99,7 +101,7 @@ def damage(run: Path) -> str | None:
         extra = sorted({path.name for path in run.iterdir()} - set(files) - {MANIFEST})
     except OSError as error:
         return f"its folder cannot be read ({error.strerror})"
-    return f"{extra[0]} is not in {MANIFEST}" if extra else None
+    return f"{extra[0]} is not in {MANIFEST}" if extra and not others_allowed else None
 
 
 def _difference(run: Path, name: str, entry: ManifestEntry) -> str | None:

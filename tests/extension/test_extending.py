@@ -167,6 +167,8 @@ def test_a_finished_folder_that_was_damaged_since_is_not_called_finished(model, 
         return clbench.extend(model, photos.one, strategy="imprint", out=tmp_path / "out", threads=1)
 
     file = extended().folder / "network.safetensors"
+    (file.parent / "notes.txt").write_text("mine")
+    assert extended().folder == file.parent
     content = file.read_bytes()
     file.unlink()
     if damage == "cut off":
