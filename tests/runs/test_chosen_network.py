@@ -29,6 +29,19 @@ def narrow(shape, width: int = 4):
     return nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 """
 
+TWICE = """
+from torch import nn
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU())
+        self.layers = nn.Sequential(*self.backbone.children())
+
+    def forward(self, x):
+        return self.layers(x)
+"""
+
 
 def planned(data: Path, **given: Any) -> list[Planned]:
     asked = {"strategy": "naive", "scenario": "splitdigits", "device": "cpu", "data": data, **given}
@@ -179,6 +192,17 @@ def test_a_run_starts_from_the_weights_that_were_given(data: Path, tmp_path: Pat
     assert all(
         torch.equal(ours, theirs) for ours, theirs in zip(network.blocks.parameters(), trunk.parameters(), strict=True)
     )
+
+
+def test_a_run_starts_from_weights_that_its_network_has_under_two_names(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "twice.py"
+    file.write_text(TWICE)
+    trunk, _, _ = network_source(str(file)).trunk(DIGITS, {}, 3, "architecture")
+    torch.save(trunk.module.state_dict(), tmp_path / "w.pt")  # type: ignore[union-attr]
+    spec = spec_of(data, network=file, weights=tmp_path / "w.pt")
+    module = initial_network(spec, DIGITS, data, file).blocks.module
+    assert module.backbone[1].weight is module.layers[1].weight
+    assert torch.equal(module.layers[1].weight, trunk.module.layers[1].weight)  # type: ignore[union-attr]
 
 
 def test_given_weights_that_are_gone_or_damaged_are_an_error_before_training(data: Path, tmp_path: Path) -> None:
