@@ -120,6 +120,13 @@ def test_steps_and_samples_are_counted_also_those_of_a_memory() -> None:
         assert (theirs.gradient_steps, theirs.samples_seen) == (steps, samples * 2 + asked * steps)
 
 
+def test_samples_are_counted_also_if_the_head_alone_trains(data: Path, tmp_path: Path) -> None:
+    asked = {"set": {"network.train": "head"}, "epochs": 2, "threads": 1, "out": tmp_path / "out", "data": data}
+    ours, theirs = clbench.run(["naive", "avalanche:Naive"], "splitdigits", **asked)
+    for one, other in zip(ours.result.experiences, theirs.result.experiences, strict=True):
+        assert other.samples_seen == one.samples_seen > 0
+
+
 def test_a_strategy_that_trains_a_copy_of_the_network_is_counted_and_the_copy_is_the_network() -> None:
     learnt = small_run("GDumb").learn()
     assert [costs.samples_seen for costs in learnt.experience_costs] == [20 * 2] * 3  # its memory, twice
