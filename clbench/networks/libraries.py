@@ -55,12 +55,12 @@ def _imported(library: str) -> ModuleType:
         raise MachineError(f"{library} is not installed ({error})", "pip install 'clbench[pretrained]'") from None
 
 
-def _unknown(library: str, own: str, known: list[str]) -> UsageError:
+def _unknown(library: str, own: str, known: list[str], hint: str = "") -> UsageError:
     import difflib
 
     close = difflib.get_close_matches(own, known, n=3)
     meant = f", did you mean {', '.join(f'{library}:{name}' for name in close)}?" if close else ""
-    return UsageError(f"{library} has no network '{own}'{meant} ({len(known)} known)")
+    return UsageError(f"{library} has no network '{own}'{meant} ({len(known)} known)", hint)
 
 
 def _fetched(library: str, own: str, get: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
@@ -79,8 +79,12 @@ def _fetched(library: str, own: str, get: Callable[[], Mapping[str, Tensor]]) ->
 
 def _timms(own: str, pretrained: bool) -> NetworkTraits:
     timm = _imported("timm")
-    if not timm.is_model(own.partition(".")[0]):
+    architecture, dot, _ = own.partition(".")
+    if not timm.is_model(architecture):
         raise _unknown("timm", own, timm.list_models())
+    tagged = timm.list_models(architecture, include_tags=True)
+    if dot and tagged and own not in tagged:
+        raise _unknown("timm", own, tagged, f"Known: {', '.join(f'timm:{name}' for name in tagged)}")
     config = timm.get_pretrained_cfg(own)
     there = config is not None and config.has_weights
     if pretrained and not there:
