@@ -63,14 +63,17 @@ def _unknown(library: str, own: str, known: list[str], hint: str = "") -> UsageE
     return UsageError(f"{library} has no network '{own}'{meant} ({len(known)} known)", hint)
 
 
-def _fetched(library: str, own: str, get: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+def _fetched(library: str, own: str, size: int | None, get: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """Return pretrained weights for images of `size` px. Raises DataError if they cannot be fetched."""
     try:
         return get()
     except Exception as error:  # errors of the connection, the hub and its cache differ between libraries
         what = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" …")
         raise DataError(
             f"the pretrained weights of {library}:{own} cannot be fetched ({what})",
-            "Fetch them on a machine with a network connection, and give the file: --weights FILE",
+            "Fetch them on a machine with a network connection, and give the file: "
+            f"--weights FILE --set network.size={size}. Images are then normalized as the recipe says; for the "
+            "normalization of the pretraining, write a network file with @clbench.network(mean=…, std=…).",
         ) from None
 
 
@@ -92,7 +95,7 @@ def _timms(own: str, pretrained: bool) -> NetworkTraits:
 
     def weights(size: int | None) -> Mapping[str, Tensor]:
         with _hub_offline_if_out_of_reach():
-            return _fetched("timm", own, lambda: _timm_model(own, size, pretrained=True).state_dict())
+            return _fetched("timm", own, size, lambda: _timm_model(own, size, pretrained=True).state_dict())
 
     fixed = config is not None and config.fixed_input_size
     return NetworkTraits(
@@ -102,7 +105,15 @@ def _timms(own: str, pretrained: bool) -> NetworkTraits:
         std=config.std if config is not None and pretrained else None,
         head=None,
         pretrained=weights if there else None,
+        classifiers=_classifiers(config.classifier if config is not None else None),
     )
+
+
+def _classifiers(layers: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the parts of a network that `layers` are in: a classifier may have others, as LeViT's `head.linear` comes
+    after `head.bn`."""
+    listed = (layers,) if isinstance(layers, str) else layers or ()
+    return tuple(layer.partition(".")[0] for layer in listed)
 
 
 @contextlib.contextmanager
@@ -151,7 +162,7 @@ def _torchvisions(own: str, pretrained: bool) -> NetworkTraits:
     preset = there.DEFAULT.transforms() if len(there) else None
 
     def weights(size: int | None) -> Mapping[str, Tensor]:
-        return _fetched("torchvision", own, lambda: there.DEFAULT.get_state_dict(progress=False))
+        return _fetched("torchvision", own, size, lambda: there.DEFAULT.get_state_dict(progress=False))
 
     side = preset.crop_size[0] if preset is not None else None
     return NetworkTraits(

@@ -205,6 +205,35 @@ def test_a_run_starts_from_weights_that_its_network_has_under_two_names(data: Pa
     assert torch.equal(module.layers[1].weight, trunk.module.layers[1].weight)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "convnext_atto", "levit_128s"])
+def test_a_run_starts_from_an_ordinary_checkpoint_of_timms_without_its_classifier(
+    name: str, data: Path, tmp_path: Path
+) -> None:
+    timm = pytest.importorskip("timm", reason="the extra `pretrained` brings timm")
+    module = timm.create_model(name, num_classes=7)
+    torch.save({"state_dict": module.state_dict()}, tmp_path / "checkpoint.pt")
+    asked = {"network": f"timm:{name}", "set": {"network.size": 224 if name == "levit_128s" else 32}}
+    spec = spec_of(data, weights=tmp_path / "checkpoint.pt", **asked)
+    size = (spec.network.size, spec.network.size, 1)
+    initial = initial_network(spec, size, data).blocks.module.state_dict()
+    assert initial and all(torch.equal(value, module.state_dict()[name]) for name, value in initial.items())
+
+
+def test_pretrained_weights_that_cannot_be_fetched_are_said_with_what_a_file_needs_besides(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torchvision
+
+    def unreachable(self: Any, **given: Any) -> Any:
+        raise OSError("no connection")
+
+    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", unreachable)
+    error = refused(data, network="torchvision:resnet18", weights="pretrained")
+    assert "the pretrained weights of torchvision:resnet18 cannot be fetched (OSError: no connection)" in error.message
+    assert "--weights FILE --set network.size=224" in str(error.hint)
+    assert "@clbench.network(mean=…, std=…)" in str(error.hint)
+
+
 def test_given_weights_that_are_gone_or_damaged_are_an_error_before_training(data: Path, tmp_path: Path) -> None:
     spec = spec_of(data, weights=weights_file(tmp_path / "w.safetensors", seed=8))
     kept = data / "weights" / f"{spec.network.weights_sha256}.safetensors"
