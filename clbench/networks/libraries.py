@@ -42,10 +42,13 @@ def traits(name: str, weights: str) -> NetworkTraits:
     return (_timms if library == "timm" else _torchvisions)(own, weights == "pretrained")
 
 
-def build(name: str, size: int | None) -> nn.Module:
-    """Return a network of a library for images of `size` px, with weights drawn at random."""
+def build(name: str, size: int | None, weights: str) -> nn.Module:
+    """Return a network of a library for images of `size` px, with weights drawn at random.
+
+    With `weights` pretrained, it transforms its input as in their training.
+    """
     library, _, own = name.partition(":")
-    return _timm_model(own, size) if library == "timm" else _torchvision_model(own, size)
+    return _timm_model(own, size) if library == "timm" else _torchvision_model(own, size, weights == "pretrained")
 
 
 def _imported(library: str) -> ModuleType:
@@ -150,6 +153,10 @@ def _timm_model(own: str, size: int | None, pretrained: bool = False) -> nn.Modu
 
 # -- torchvision ------------------------------------------------------------------------------------------------------
 
+_AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
+"""Classifiers in the middle of a network, whose outputs it returns as well in training mode. The pretrained weights of
+these networks expect pixels in -1..1, to which `transform_input` brings pixels that are normalized as for ImageNet."""
+
 
 def _torchvisions(own: str, pretrained: bool) -> NetworkTraits:
     models = _imported("torchvision.models")
@@ -171,6 +178,7 @@ def _torchvisions(own: str, pretrained: bool) -> NetworkTraits:
         mean=tuple(preset.mean) if preset is not None and pretrained else None,
         std=tuple(preset.std) if preset is not None and pretrained else None,
         pretrained=weights if len(there) else None,
+        auxiliary=_AUXILIARY.get(own, ()),
     )
 
 
@@ -179,11 +187,16 @@ def _is_sized(own: str) -> bool:
     return own.startswith("vit_")
 
 
-def _torchvision_model(own: str, size: int | None) -> nn.Module:
+def _torchvision_model(own: str, size: int | None, pretrained: bool) -> nn.Module:
     models = _imported("torchvision.models")
-    sized = {"image_size": size} if size is not None and _is_sized(own) else {}
+    given: dict[str, Any] = {"transform_input": pretrained} if own in _AUXILIARY else {}
+    if size is not None and _is_sized(own):
+        given = {"image_size": size}
     try:
-        model: nn.Module = models.get_model(own, weights=None, **sized)
+        model: nn.Module = models.get_model(own, weights=None, **given)
     except (TypeError, ValueError, RuntimeError) as error:
         raise PluginError(f"torchvision:{own} cannot be built for images of {size} px: {error}") from error
+    for name in _AUXILIARY.get(own, ()):  # not left out above, so that a seed draws the others as before
+        setattr(model, name, None)
+        vars(model)["aux_logits"] = False
     return model

@@ -48,6 +48,10 @@ class NetworkTraits:
     """Parts of a library's network, by their names there, that its module is built without, since the head takes their
     place: their weights are ignored."""
 
+    auxiliary: tuple[str, ...] = ()
+    """Parts of a library's network that its module is built without, since they do not contribute to its output: their
+    weights are ignored."""
+
 
 def network(
     *,

@@ -109,7 +109,10 @@ def network_source(name: str, weights: Weights | None = None, file: Path | None 
     if libraries.is_librarys(name):
         traits = libraries.traits(name, weights or "none")
         return NetworkSource(
-            name, traits, lambda shape, _: libraries.build(name, shape[0]), package=libraries.package(name)
+            name,
+            traits,
+            lambda shape, _: libraries.build(name, shape[0], weights or "none"),
+            package=libraries.package(name),
         )
     plugin = select("network", str(file or name))
     made = _loaded(plugin.path, plugin.sha256, plugin.name)

@@ -116,7 +116,8 @@ def choose_network(name: str, request: NetworkRequest, shape: Shape, folder: Pat
         else:
             given = Path(str(request.weights))
             values, what = read_weights(given), f"the weights in {given}"
-        own = fitted(values, module, traits.classifiers if head is None else [head], what)
+        cut_off = [*traits.auxiliary, *(traits.classifiers if head is None else [head])]
+        own = fitted(values, module, cut_off, what)
         spec = spec.model_copy(update={"weights": kind, "weights_sha256": keep_weights(own, folder)})
     file = source.file if source.sha256 is not None else None
     _check_depth(spec, source, shape)

@@ -234,6 +234,30 @@ def test_pretrained_weights_that_cannot_be_fetched_are_said_with_what_a_file_nee
     assert "@clbench.network(mean=…, std=…)" in str(error.hint)
 
 
+@pytest.mark.parametrize(
+    ("name", "size"), [("googlenet", 32), pytest.param("inception_v3", 80, marks=pytest.mark.slow)]
+)
+def test_googlenet_and_inception_get_images_as_in_pretraining_and_have_no_auxiliary_classifiers(
+    name: str, size: int, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision import models
+
+    values = models.get_model(name, weights=None, init_weights=False).state_dict()
+    weights = models.get_model_weights(name)
+    monkeypatch.setattr(weights, "get_state_dict", lambda self, **given: values)
+    theirs = models.get_model(name, weights="DEFAULT").eval()
+    theirs.fc = torch.nn.Identity()
+    spec = spec_of(data, network=f"torchvision:{name}", weights="pretrained", set={"network.size": size})
+    assert spec.network.mean == tuple(weights.DEFAULT.transforms().mean)
+    ours = initial_network(spec, DIGITS, data).blocks
+    x = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        features, expected = ours.eval()(x), theirs(x)
+    assert (features - expected).abs().max() < 1e-3 * expected.abs().max()  # which may be tiny
+    assert isinstance(ours.train()(x), torch.Tensor)
+    assert not [part for part in ours.state_dict() if "aux" in part.lower()]
+
+
 def test_given_weights_that_are_gone_or_damaged_are_an_error_before_training(data: Path, tmp_path: Path) -> None:
     spec = spec_of(data, weights=weights_file(tmp_path / "w.safetensors", seed=8))
     kept = data / "weights" / f"{spec.network.weights_sha256}.safetensors"
