@@ -121,6 +121,8 @@ def choose_network(name: str, request: NetworkRequest, shape: Shape, folder: Pat
         spec = spec.model_copy(update={"weights": kind, "weights_sha256": keep_weights(own, folder)})
     file = source.file if source.sha256 is not None else None
     _check_depth(spec, source, shape)
+    if spec.train != "head" and not source.built_in:
+        source.check_training(input_shape(spec, shape), spec.config)
     return spec, file
 
 

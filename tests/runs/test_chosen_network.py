@@ -42,6 +42,19 @@ class Twice(nn.Module):
         return self.layers(x)
 """
 
+AUXILIARY = """
+from torch import nn
+
+class Auxiliary(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.layer, self.drop = nn.BatchNorm2d(1), nn.Linear(64, 4), nn.Dropout()
+
+    def forward(self, x):
+        x = self.drop(self.layer(self.norm(x).flatten(1)).relu())
+        return (x, x) if self.training and {more} else x
+"""
+
 
 def planned(data: Path, **given: Any) -> list[Planned]:
     asked = {"strategy": "naive", "scenario": "splitdigits", "device": "cpu", "data": data, **given}
@@ -317,6 +330,34 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     error = refused(data, **given)
     assert type(error) is kind
     assert message in error.message
+
+
+def test_a_network_that_returns_more_than_a_tensor_in_training_mode_is_refused_unless_only_its_head_trains(
+    data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "auxiliary.py"
+    file.write_text(AUXILIARY.format(more=True))
+    for train in ("all", 1):
+        error = refused(data, network=file, set={"network.train": train})
+        assert type(error) is PluginError
+        assert "auxiliary: the network returns a tuple in training mode" in error.message
+        assert "--set network.train=head" in str(error.hint)
+    assert spec_of(data, network=file, set={"network.train": "head"}).network.train == "head"
+
+
+def test_looking_at_a_network_in_training_mode_changes_neither_its_statistics_nor_random_numbers(
+    data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "auxiliary.py"
+    file.write_text(AUXILIARY.format(more=False))
+    trunk, _, _ = network_source(str(file)).trunk(DIGITS, {}, 3, "architecture")
+    before = trunk.state_dict()
+    torch.save({name: value for name, value in before.items() if "tracked" not in name}, tmp_path / "w.pt")
+    random = torch.get_rng_state()
+    spec = spec_of(data, network=file, weights=tmp_path / "w.pt")
+    assert torch.equal(torch.get_rng_state(), random)
+    after = initial_network(spec, DIGITS, data, file).blocks.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 def test_weights_that_do_not_fit_are_refused_with_what_does_not(data: Path, tmp_path: Path) -> None:
