@@ -33,12 +33,14 @@ class Listener(SupervisedPlugin):  # type: ignore[misc]
     def listening(self, training: Training, learner: Any) -> Iterator[None]:
         """Report to the harness within this context what Avalanche's strategy `learner` does."""
         self.training, self.samples = training, 0
-        trunk = training.model.blocks
 
         def count(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            its_trunk = module is trunk or module is getattr(learner.model, "blocks", None)  # of a copy
-            if its_trunk and module.training and torch.is_grad_enabled():
-                self.samples += len(inputs[0])
+            for network in (training.model, learner.model):  # which may be a copy
+                if module is getattr(network, "blocks", None):
+                    # The mode is the head's, since a trunk without blocks is in evaluation mode throughout.
+                    if network.head.training and torch.is_grad_enabled():
+                        self.samples += len(inputs[0])
+                    return
 
         # A hook on the network itself would be copied with it, into every teacher.
         hook = register_module_forward_pre_hook(count)

@@ -48,6 +48,8 @@ NEEDS_PACKAGE = {"GEM": "quadprog"}
 
 FOLLOWED = {
     "network",
+    "network_config",
+    "initialization",
     "optimizer",
     "optimizer_state",
     "lr",
@@ -58,7 +60,9 @@ FOLLOWED = {
     "padding",
     "normalization",
     "head",
+    "head_initialization",
     "class_order",
+    "stream_options",
     "first",
     "of_strategy",
 }

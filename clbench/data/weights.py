@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 def keep_weights(weights: Mapping[str, Tensor], folder: Path) -> str:
     """Store weights in the data `folder`, unless they are there already, and return their SHA-256.
 
-    Raises MachineError if they cannot be written.
+    Each is stored as a copy of its own, since tensors in a safetensors file cannot share memory, as those of a module
+    with two names do. Raises MachineError if they cannot be written.
     """
+    import torch
     from safetensors.torch import save
 
     from clbench.networks.weights import weights_sha256
@@ -27,7 +29,8 @@ def keep_weights(weights: Mapping[str, Tensor], folder: Path) -> str:
     if not place.is_file():
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(place, save({name: value.contiguous() for name, value in weights.items()}))
+            copies = {name: value.clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
+            replace_file(place, save(copies))
         except OSError as error:
             raise MachineError(
                 f"weights could not be written to {folder}: {error}", "Choose another folder with --data."

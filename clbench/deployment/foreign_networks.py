@@ -98,7 +98,7 @@ def foreign_network(given: Foreign) -> tuple[TrainedNetwork, list[str]]:
     names = read_classes(given.classes)
     rows, head_name = _head_rows(values, module, features, given, head, len(names))
     what = f"the weights in {given.weights}"
-    module.load_state_dict(fitted(values, module, head_name, what))
+    module.load_state_dict(fitted(values, module, [head_name, *source.traits.auxiliary], what))
     spec = NetworkSpec(
         name=source.name,
         sha256=source.sha256,

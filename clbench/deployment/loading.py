@@ -148,7 +148,8 @@ def _built(record: NetworkRecord, tensors: dict[str, Tensor], source: NetworkSou
         source = source.with_head(record.head)
     trunk, features, head = source.trunk(shape, record.network.config, record.network_seed, "architecture")
     module = own_module(trunk)
-    module.load_state_dict(fitted(_part(tensors, "trunk"), module, None, "the stored tensors"))
+    own = fitted(_part(tensors, "trunk"), module, source.traits.auxiliary, "the stored tensors")
+    module.load_state_dict(own)
     try:
         classifier = _classifier(record, _part(tensors, "classifier"), features)
     except (ValueError, TypeError, RuntimeError, KeyError) as error:

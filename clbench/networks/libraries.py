@@ -42,10 +42,13 @@ def traits(name: str, weights: str) -> NetworkTraits:
     return (_timms if library == "timm" else _torchvisions)(own, weights == "pretrained")
 
 
-def build(name: str, size: int | None) -> nn.Module:
-    """Return a network of a library for images of `size` px, with weights drawn at random."""
+def build(name: str, size: int | None, weights: str) -> nn.Module:
+    """Return a network of a library for images of `size` px, with weights drawn at random.
+
+    With `weights` pretrained, it transforms its input as in their training.
+    """
     library, _, own = name.partition(":")
-    return _timm_model(own, size) if library == "timm" else _torchvision_model(own, size)
+    return _timm_model(own, size) if library == "timm" else _torchvision_model(own, size, weights == "pretrained")
 
 
 def _imported(library: str) -> ModuleType:
@@ -55,22 +58,25 @@ def _imported(library: str) -> ModuleType:
         raise MachineError(f"{library} is not installed ({error})", "pip install 'clbench[pretrained]'") from None
 
 
-def _unknown(library: str, own: str, known: list[str]) -> UsageError:
+def _unknown(library: str, own: str, known: list[str], hint: str = "") -> UsageError:
     import difflib
 
     close = difflib.get_close_matches(own, known, n=3)
     meant = f", did you mean {', '.join(f'{library}:{name}' for name in close)}?" if close else ""
-    return UsageError(f"{library} has no network '{own}'{meant} ({len(known)} known)")
+    return UsageError(f"{library} has no network '{own}'{meant} ({len(known)} known)", hint)
 
 
-def _fetched(library: str, own: str, get: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+def _fetched(library: str, own: str, size: int | None, get: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """Return pretrained weights for images of `size` px. Raises DataError if they cannot be fetched."""
     try:
         return get()
     except Exception as error:  # errors of the connection, the hub and its cache differ between libraries
         what = textwrap.shorten(f"{type(error).__name__}: {error}", 120, placeholder=" …")
         raise DataError(
             f"the pretrained weights of {library}:{own} cannot be fetched ({what})",
-            "Fetch them on a machine with a network connection, and give the file: --weights FILE",
+            "Fetch them on a machine with a network connection, and give the file: "
+            f"--weights FILE --set network.size={size}. Images are then normalized as the recipe says; for the "
+            "normalization of the pretraining, write a network file with @clbench.network(mean=…, std=…).",
         ) from None
 
 
@@ -79,8 +85,12 @@ def _fetched(library: str, own: str, get: Callable[[], Mapping[str, Tensor]]) ->
 
 def _timms(own: str, pretrained: bool) -> NetworkTraits:
     timm = _imported("timm")
-    if not timm.is_model(own.partition(".")[0]):
+    architecture, dot, _ = own.partition(".")
+    if not timm.is_model(architecture):
         raise _unknown("timm", own, timm.list_models())
+    tagged = timm.list_models(architecture, include_tags=True)
+    if dot and tagged and own not in tagged:
+        raise _unknown("timm", own, tagged, f"Known: {', '.join(f'timm:{name}' for name in tagged)}")
     config = timm.get_pretrained_cfg(own)
     there = config is not None and config.has_weights
     if pretrained and not there:
@@ -88,7 +98,7 @@ def _timms(own: str, pretrained: bool) -> NetworkTraits:
 
     def weights(size: int | None) -> Mapping[str, Tensor]:
         with _hub_offline_if_out_of_reach():
-            return _fetched("timm", own, lambda: _timm_model(own, size, pretrained=True).state_dict())
+            return _fetched("timm", own, size, lambda: _timm_model(own, size, pretrained=True).state_dict())
 
     fixed = config is not None and config.fixed_input_size
     return NetworkTraits(
@@ -98,7 +108,15 @@ def _timms(own: str, pretrained: bool) -> NetworkTraits:
         std=config.std if config is not None and pretrained else None,
         head=None,
         pretrained=weights if there else None,
+        classifiers=_classifiers(config.classifier if config is not None else None),
     )
+
+
+def _classifiers(layers: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Return the parts of a network that `layers` are in: a classifier may have others, as LeViT's `head.linear` comes
+    after `head.bn`."""
+    listed = (layers,) if isinstance(layers, str) else layers or ()
+    return tuple(layer.partition(".")[0] for layer in listed)
 
 
 @contextlib.contextmanager
@@ -135,6 +153,10 @@ def _timm_model(own: str, size: int | None, pretrained: bool = False) -> nn.Modu
 
 # -- torchvision ------------------------------------------------------------------------------------------------------
 
+_AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
+"""Classifiers in the middle of a network, whose outputs it returns as well in training mode. The pretrained weights of
+these networks expect pixels in -1..1, to which `transform_input` brings pixels that are normalized as for ImageNet."""
+
 
 def _torchvisions(own: str, pretrained: bool) -> NetworkTraits:
     models = _imported("torchvision.models")
@@ -147,7 +169,7 @@ def _torchvisions(own: str, pretrained: bool) -> NetworkTraits:
     preset = there.DEFAULT.transforms() if len(there) else None
 
     def weights(size: int | None) -> Mapping[str, Tensor]:
-        return _fetched("torchvision", own, lambda: there.DEFAULT.get_state_dict(progress=False))
+        return _fetched("torchvision", own, size, lambda: there.DEFAULT.get_state_dict(progress=False))
 
     side = preset.crop_size[0] if preset is not None else None
     return NetworkTraits(
@@ -156,6 +178,7 @@ def _torchvisions(own: str, pretrained: bool) -> NetworkTraits:
         mean=tuple(preset.mean) if preset is not None and pretrained else None,
         std=tuple(preset.std) if preset is not None and pretrained else None,
         pretrained=weights if len(there) else None,
+        auxiliary=_AUXILIARY.get(own, ()),
     )
 
 
@@ -164,11 +187,16 @@ def _is_sized(own: str) -> bool:
     return own.startswith("vit_")
 
 
-def _torchvision_model(own: str, size: int | None) -> nn.Module:
+def _torchvision_model(own: str, size: int | None, pretrained: bool) -> nn.Module:
     models = _imported("torchvision.models")
-    sized = {"image_size": size} if size is not None and _is_sized(own) else {}
+    given: dict[str, Any] = {"transform_input": pretrained} if own in _AUXILIARY else {}
+    if size is not None and _is_sized(own):
+        given = {"image_size": size}
     try:
-        model: nn.Module = models.get_model(own, weights=None, **sized)
+        model: nn.Module = models.get_model(own, weights=None, **given)
     except (TypeError, ValueError, RuntimeError) as error:
         raise PluginError(f"torchvision:{own} cannot be built for images of {size} px: {error}") from error
+    for name in _AUXILIARY.get(own, ()):  # not left out above, so that a seed draws the others as before
+        setattr(model, name, None)
+        vars(model)["aux_logits"] = False
     return model

@@ -44,6 +44,14 @@ class NetworkTraits:
     weights: Literal["none", "pretrained"] = "none"
     """Weights that it has unless the user chooses others."""
 
+    classifiers: tuple[str, ...] = ()
+    """Parts of a library's network, by their names there, that its module is built without, since the head takes their
+    place: their weights are ignored."""
+
+    auxiliary: tuple[str, ...] = ()
+    """Parts of a library's network that its module is built without, since they do not contribute to its output: their
+    weights are ignored."""
+
 
 def network(
     *,

@@ -81,6 +81,16 @@ def as_trunk(module: nn.Module, shape: tuple[int, int, int], traits: NetworkTrai
     return Trunk(module, blocks), features, head
 
 
+def check_training(trunk: nn.Module, shape: tuple[int, int, int]) -> None:
+    """Raise PluginError if a trunk does not return a tensor in training mode, in which some networks return more.
+
+    This changes the running statistics of batch normalisation, so the trunk should not be used afterwards. torch's
+    global random state is unchanged.
+    """
+    with torch.random.fork_rng(devices=[]):
+        _probe(trunk, shape, training=True)
+
+
 def tolerate_single_values(trunk: nn.Module) -> None:
     """Have batch normalisation use its running statistics for a batch that has one value per channel.
 
@@ -103,26 +113,29 @@ def _end_single(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> 
         part.train()
 
 
-def _probe(module: nn.Module, shape: tuple[int, int, int]) -> Tensor:
-    """Return the module's output for two images of noise, in evaluation mode."""
+def _probe(module: nn.Module, shape: tuple[int, int, int], training: bool = False) -> Tensor:
+    """Return the module's output for two images of noise, in training or evaluation mode."""
     height, width, channels = shape
     x = torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
-    was_training = module.training
+    was_training, when = module.training, " in training mode" if training else ""
     try:
         with torch.no_grad():
-            output = module.eval()(x)
+            output = module.train(training)(x)
     except Exception as error:  # someone else's module may raise anything
         what = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise PluginError(
             f"the network does not accept images of {height}×{width} px with {channels} channel"
-            f"{'s' if channels > 1 else ''} ({what})",
+            f"{'s' if channels > 1 else ''}{when} ({what})",
             "For another size: --set network.size=224. For other channels: give it a parameter in_channels, "
             "or have grey images repeated by @clbench.network(channels=3).",
         ) from error
     finally:
         module.train(was_training)
     if not isinstance(output, Tensor):
-        raise PluginError(f"the network returns a {type(output).__name__}, but must return a tensor (n, features)")
+        raise PluginError(
+            f"the network returns a {type(output).__name__}{when}, but must return a tensor (n, features)",
+            "Let its forward return nothing else, or train only the head: --set network.train=head" if training else "",
+        )
     return output
 
 

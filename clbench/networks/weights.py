@@ -6,7 +6,7 @@ import hashlib
 import os
 import pickle
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +72,17 @@ def _tensors(values: Any, path: Path) -> dict[str, Tensor]:
     raise DataError(f"{path} contains no named tensors", 'Save them with torch.save(model.state_dict(), "weights.pt")')
 
 
-def fitted(weights: Mapping[str, Tensor], module: nn.Module, head: str | None, what: str) -> dict[str, Tensor]:
+def fitted(weights: Mapping[str, Tensor], module: nn.Module, cut_off: Collection[str], what: str) -> dict[str, Tensor]:
     """Return the weights under the module's own names. A prefix that most of them have, like `module.`, is dropped.
 
-    `head` is the name of the layer that was cut off the module; its weights are left out. Raises DataError if tensors
-    are missing, left over, of another shape or not finite real numbers; `what` names the weights.
+    `cut_off` are the names of parts that the module lacks, wholly or but for some layers; their weights are left out.
+    Raises DataError if tensors are missing, left over, of another shape or not finite real numbers; `what` names the
+    weights.
     """
     expected = module.state_dict()
     named = without_prefix(weights, expected)
-    if head is not None:
-        named = {name: value for name, value in named.items() if not name.startswith(f"{head}.")}
+    ignored = tuple(f"{part}." for part in cut_off)
+    named = {name: value for name, value in named.items() if name in expected or not name.startswith(ignored)}
     missing = [name for name in expected if name not in named and not name.endswith("num_batches_tracked")]
     surplus = [name for name in named if name not in expected]
     misshapen = [

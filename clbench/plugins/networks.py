@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from clbench.networks import libraries
 from clbench.networks.initialization import draw_weights
 from clbench.networks.network import Network
 from clbench.networks.traits import NetworkTraits, traits_of
-from clbench.networks.trunk import Blocks, as_trunk
+from clbench.networks.trunk import Blocks, as_trunk, check_training
 from clbench.plugins.discovery import Plugin, builtin_folder, select
 from clbench.plugins.foreign_code import calling
 from clbench.plugins.loading import load
@@ -49,6 +50,11 @@ class NetworkSource:
 
     package: str | None = None
     """The library with its version."""
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it is one of clbench's own."""
+        return self.sha256 is None and self.package is None
 
     def with_head(self, name: str) -> NetworkSource:
         """Return the same network with another layer as its head, by its name in the module."""
@@ -86,11 +92,26 @@ class NetworkSource:
                 for part in module.modules():
                     if isinstance(part, nn.Conv2d | nn.Linear):
                         draw_weights(part, initialization)
-            try:
-                with calling(f"network {self.name}", "cannot be used"):
-                    return as_trunk(module, shape, self.traits)
-            except PluginError as error:
-                raise PluginError(f"{self.name}: {error.message}", error.hint) from error
+            with self._named():
+                return as_trunk(module, shape, self.traits)
+
+    def check_training(self, shape: tuple[int, int, int], values: Mapping[str, Any]) -> None:
+        """Raise PluginError if the network does not return a tensor in training mode; arguments as in `trunk`.
+
+        A trunk is built for this check alone, which changes it.
+        """
+        trunk, _, _ = self.trunk(shape, values, 0, "architecture")
+        with self._named():
+            check_training(trunk, shape)
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """A context in which what the network's own code raises becomes a PluginError with the network's name."""
+        try:
+            with calling(f"network {self.name}", "cannot be used"):
+                yield
+        except PluginError as error:
+            raise PluginError(f"{self.name}: {error.message}", error.hint) from error
 
     def _module(self, shape: tuple[int, int, int], config: Any) -> nn.Module:
         with calling(f"network {self.name}", "cannot be built"):
@@ -109,7 +130,10 @@ def network_source(name: str, weights: Weights | None = None, file: Path | None 
     if libraries.is_librarys(name):
         traits = libraries.traits(name, weights or "none")
         return NetworkSource(
-            name, traits, lambda shape, _: libraries.build(name, shape[0]), package=libraries.package(name)
+            name,
+            traits,
+            lambda shape, _: libraries.build(name, shape[0], weights or "none"),
+            package=libraries.package(name),
         )
     plugin = select("network", str(file or name))
     made = _loaded(plugin.path, plugin.sha256, plugin.name)

@@ -116,10 +116,13 @@ def choose_network(name: str, request: NetworkRequest, shape: Shape, folder: Pat
         else:
             given = Path(str(request.weights))
             values, what = read_weights(given), f"the weights in {given}"
-        own = fitted(values, module, head, what)
+        cut_off = [*traits.auxiliary, *(traits.classifiers if head is None else [head])]
+        own = fitted(values, module, cut_off, what)
         spec = spec.model_copy(update={"weights": kind, "weights_sha256": keep_weights(own, folder)})
     file = source.file if source.sha256 is not None else None
     _check_depth(spec, source, shape)
+    if spec.train != "head" and not source.built_in:
+        source.check_training(input_shape(spec, shape), spec.config)
     return spec, file
 
 

@@ -108,6 +108,30 @@ def test_naive_is_ours_if_the_order_within_a_batch_is_all_that_differs() -> None
             assert torch.allclose(weight, other.weights()[name], atol=1e-5), name
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "network_config={'units': 16, 'size': 6}",
+        "network_config={'train': 'head'}",
+        "initialization='truncated_normal'",
+        "head_initialization='lecun'",
+        "stream_options={'samples': 40}",
+    ],
+)
+def test_naive_is_ours_also_on_the_network_and_the_stream_that_a_recipe_prescribes(
+    said: str, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "prescribed.py").write_text(
+        "import clbench\nclass Prescribed(clbench.Scenario):\n    dataset, split = 'digits', '5'\n"
+        f"    recipes = {{'quick': clbench.Recipe(lr=0.1, batch_size=1000, epochs=3, {said})}}\n"
+    )
+    asked = {"scenario": tmp_path / "prescribed.py", "threads": 1, "out": tmp_path / "out", "data": data}
+    ours, theirs = clbench.run(["naive", "avalanche:Naive"], **asked)
+    assert theirs.final_predictions()[1].tolist() == ours.final_predictions()[1].tolist()
+    for one, other in zip(ours.result.experiences, theirs.result.experiences, strict=True):
+        assert (one.gradient_steps, one.samples_seen) == (other.gradient_steps, other.samples_seen)
+
+
 def test_steps_and_samples_are_counted_also_those_of_a_memory() -> None:
     naive, gradients = small_run("Naive").learn(), small_run("AGEM").learn()
     for index, costs in enumerate(naive.experience_costs):
@@ -118,6 +142,13 @@ def test_steps_and_samples_are_counted_also_those_of_a_memory() -> None:
         asked = 12 if index else 0
         theirs = gradients.experience_costs[index]
         assert (theirs.gradient_steps, theirs.samples_seen) == (steps, samples * 2 + asked * steps)
+
+
+def test_samples_are_counted_also_if_the_head_alone_trains(data: Path, tmp_path: Path) -> None:
+    asked = {"set": {"network.train": "head"}, "epochs": 2, "threads": 1, "out": tmp_path / "out", "data": data}
+    ours, theirs = clbench.run(["naive", "avalanche:Naive"], "splitdigits", **asked)
+    for one, other in zip(ours.result.experiences, theirs.result.experiences, strict=True):
+        assert other.samples_seen == one.samples_seen > 0
 
 
 def test_a_strategy_that_trains_a_copy_of_the_network_is_counted_and_the_copy_is_the_network() -> None:

@@ -73,6 +73,7 @@ def failed(content: str, tmp_path: Path) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("check", sorted(FAULTY))
 def test_a_fault_of_a_network_is_found_by_its_check(check: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)  # of a few features, two draws of dropout may be alike
     found = failed(FAULTY[check], tmp_path)
     assert check in found
     assert set(found) <= {check, *ALSO_FOUND_BY.get(check, ())}

@@ -44,7 +44,7 @@ def answers(images: list[npt.NDArray[np.uint8]], size: int) -> Tensor:
     assert traits.pretrained is not None and traits.mean is not None and traits.std is not None
     trunk, _, _ = source.trunk((size, size, 3), {}, 0, "architecture")
     module = trunk.module  # type: ignore[union-attr]
-    module.load_state_dict(fitted(traits.pretrained(size), module, None, "the weights"))
+    module.load_state_dict(fitted(traits.pretrained(size), module, (), "the weights"))
     assert SHIPPED is not None and SHIPPED.origin is not None
     (file,) = Path(SHIPPED.origin).parent.rglob("*.pth")
     *_, weight, bias = torch.load(file, weights_only=True).values()

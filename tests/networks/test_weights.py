@@ -113,13 +113,13 @@ def test_a_file_without_tensors_and_a_file_that_is_not_there_are_errors(tmp_path
 def test_a_prefix_of_all_names_is_dropped(prefix: str) -> None:
     expected = weights()
     named = {f"{prefix}{name}": value for name, value in expected.items()}
-    assert equal(fitted(named, module(), None, "the weights"), expected)
+    assert equal(fitted(named, module(), (), "the weights"), expected)
 
 
 def test_the_weights_of_the_head_that_was_cut_off_are_left_out() -> None:
     expected = weights()
     named = {**expected, "fc.weight": torch.ones(4, 2), "fc.bias": torch.ones(4)}
-    assert equal(fitted(named, module(), "fc", "the weights"), expected)
+    assert equal(fitted(named, module(), ["fc"], "the weights"), expected)
 
 
 def test_missing_surplus_and_misshapen_tensors_are_named_with_their_numbers() -> None:
@@ -127,7 +127,7 @@ def test_missing_surplus_and_misshapen_tensors_are_named_with_their_numbers() ->
     del named["1.bias"]
     named |= {"0.weight": torch.ones(3, 3), "extra.one": torch.ones(1), "extra.two": torch.ones(1)}
     with pytest.raises(DataError) as refused:
-        fitted(named, module(), None, "the weights in w.pt")
+        fitted(named, module(), (), "the weights in w.pt")
     said = refused.value.message
     assert "the weights in w.pt do not fit" in said
     assert "1 missing: 1.bias" in said
@@ -153,10 +153,10 @@ def test_why_a_pickle_is_refused_is_said_without_advice_to_run_it(tmp_path: Path
 )
 def test_tensors_that_are_not_finite_real_numbers_are_named(value: Tensor, fault: str) -> None:
     with pytest.raises(DataError, match=fault) as refused:
-        fitted(weights() | {"0.weight": value}, module(), None, "the weights in w.pt")
+        fitted(weights() | {"0.weight": value}, module(), (), "the weights in w.pt")
     assert refused.value.hint is None  # another network would not help
 
 
 def test_a_buffer_may_be_infinite_as_the_mask_of_an_attention_is() -> None:
     infinite = torch.full((2,), float("inf"))
-    assert torch.equal(fitted(weights() | {"1.running_var": infinite}, module(), None, "w")["1.running_var"], infinite)
+    assert torch.equal(fitted(weights() | {"1.running_var": infinite}, module(), (), "w")["1.running_var"], infinite)

@@ -171,6 +171,17 @@ def test_timms_networks_are_known_by_name() -> None:
         network_source("timm:resnet81")
 
 
+def test_a_tag_that_timm_does_not_have_is_refused_with_those_of_the_architecture() -> None:
+    pytest.importorskip("timm", reason="the extra `pretrained` brings timm")
+    for name in ("timm:resnet18.a1_in1", "timm:resnet18."):
+        with pytest.raises(
+            UsageError, match=rf"timm has no network '{name[5:]}', did you mean timm:resnet18\."
+        ) as refused:
+            network_source(name)
+        assert "timm:resnet18.a1_in1k, timm:resnet18.a2_in1k" in str(refused.value.hint)
+    assert network_source("timm:resnet18.a1_in1k").traits.pretrained is not None
+
+
 def test_a_library_that_is_not_installed_is_said_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
     for name in ("timm:resnet18", "lite0"):

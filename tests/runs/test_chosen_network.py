@@ -29,6 +29,32 @@ def narrow(shape, width: int = 4):
     return nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 """
 
+TWICE = """
+from torch import nn
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU())
+        self.layers = nn.Sequential(*self.backbone.children())
+
+    def forward(self, x):
+        return self.layers(x)
+"""
+
+AUXILIARY = """
+from torch import nn
+
+class Auxiliary(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.layer, self.drop = nn.BatchNorm2d(1), nn.Linear(64, 4), nn.Dropout()
+
+    def forward(self, x):
+        x = self.drop(self.layer(self.norm(x).flatten(1)).relu())
+        return (x, x) if self.training and {more} else x
+"""
+
 
 def planned(data: Path, **given: Any) -> list[Planned]:
     asked = {"strategy": "naive", "scenario": "splitdigits", "device": "cpu", "data": data, **given}
@@ -181,6 +207,70 @@ def test_a_run_starts_from_the_weights_that_were_given(data: Path, tmp_path: Pat
     )
 
 
+def test_a_run_starts_from_weights_that_its_network_has_under_two_names(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "twice.py"
+    file.write_text(TWICE)
+    trunk, _, _ = network_source(str(file)).trunk(DIGITS, {}, 3, "architecture")
+    torch.save(trunk.module.state_dict(), tmp_path / "w.pt")  # type: ignore[union-attr]
+    spec = spec_of(data, network=file, weights=tmp_path / "w.pt")
+    module = initial_network(spec, DIGITS, data, file).blocks.module
+    assert module.backbone[1].weight is module.layers[1].weight
+    assert torch.equal(module.layers[1].weight, trunk.module.layers[1].weight)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "convnext_atto", "levit_128s"])
+def test_a_run_starts_from_an_ordinary_checkpoint_of_timms_without_its_classifier(
+    name: str, data: Path, tmp_path: Path
+) -> None:
+    timm = pytest.importorskip("timm", reason="the extra `pretrained` brings timm")
+    module = timm.create_model(name, num_classes=7)
+    torch.save({"state_dict": module.state_dict()}, tmp_path / "checkpoint.pt")
+    asked = {"network": f"timm:{name}", "set": {"network.size": 224 if name == "levit_128s" else 32}}
+    spec = spec_of(data, weights=tmp_path / "checkpoint.pt", **asked)
+    size = (spec.network.size, spec.network.size, 1)
+    initial = initial_network(spec, size, data).blocks.module.state_dict()
+    assert initial and all(torch.equal(value, module.state_dict()[name]) for name, value in initial.items())
+
+
+def test_pretrained_weights_that_cannot_be_fetched_are_said_with_what_a_file_needs_besides(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torchvision
+
+    def unreachable(self: Any, **given: Any) -> Any:
+        raise OSError("no connection")
+
+    monkeypatch.setattr(torchvision.models.ResNet18_Weights, "get_state_dict", unreachable)
+    error = refused(data, network="torchvision:resnet18", weights="pretrained")
+    assert "the pretrained weights of torchvision:resnet18 cannot be fetched (OSError: no connection)" in error.message
+    assert "--weights FILE --set network.size=224" in str(error.hint)
+    assert "@clbench.network(mean=…, std=…)" in str(error.hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("googlenet", 32), pytest.param("inception_v3", 80, marks=pytest.mark.slow)]
+)
+def test_googlenet_and_inception_get_images_as_in_pretraining_and_have_no_auxiliary_classifiers(
+    name: str, size: int, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision import models
+
+    values = models.get_model(name, weights=None, init_weights=False).state_dict()
+    weights = models.get_model_weights(name)
+    monkeypatch.setattr(weights, "get_state_dict", lambda self, **given: values)
+    theirs = models.get_model(name, weights="DEFAULT").eval()
+    theirs.fc = torch.nn.Identity()
+    spec = spec_of(data, network=f"torchvision:{name}", weights="pretrained", set={"network.size": size})
+    assert spec.network.mean == tuple(weights.DEFAULT.transforms().mean)
+    ours = initial_network(spec, DIGITS, data).blocks
+    x = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        features, expected = ours.eval()(x), theirs(x)
+    assert (features - expected).abs().max() < 1e-3 * expected.abs().max()  # which may be tiny
+    assert isinstance(ours.train()(x), torch.Tensor)
+    assert not [part for part in ours.state_dict() if "aux" in part.lower()]
+
+
 def test_given_weights_that_are_gone_or_damaged_are_an_error_before_training(data: Path, tmp_path: Path) -> None:
     spec = spec_of(data, weights=weights_file(tmp_path / "w.safetensors", seed=8))
     kept = data / "weights" / f"{spec.network.weights_sha256}.safetensors"
@@ -240,6 +330,34 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(
     error = refused(data, **given)
     assert type(error) is kind
     assert message in error.message
+
+
+def test_a_network_that_returns_more_than_a_tensor_in_training_mode_is_refused_unless_only_its_head_trains(
+    data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "auxiliary.py"
+    file.write_text(AUXILIARY.format(more=True))
+    for train in ("all", 1):
+        error = refused(data, network=file, set={"network.train": train})
+        assert type(error) is PluginError
+        assert "auxiliary: the network returns a tuple in training mode" in error.message
+        assert "--set network.train=head" in str(error.hint)
+    assert spec_of(data, network=file, set={"network.train": "head"}).network.train == "head"
+
+
+def test_looking_at_a_network_in_training_mode_changes_neither_its_statistics_nor_random_numbers(
+    data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "auxiliary.py"
+    file.write_text(AUXILIARY.format(more=False))
+    trunk, _, _ = network_source(str(file)).trunk(DIGITS, {}, 3, "architecture")
+    before = trunk.state_dict()
+    torch.save({name: value for name, value in before.items() if "tracked" not in name}, tmp_path / "w.pt")
+    random = torch.get_rng_state()
+    spec = spec_of(data, network=file, weights=tmp_path / "w.pt")
+    assert torch.equal(torch.get_rng_state(), random)
+    after = initial_network(spec, DIGITS, data, file).blocks.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 def test_weights_that_do_not_fit_are_refused_with_what_does_not(data: Path, tmp_path: Path) -> None:
