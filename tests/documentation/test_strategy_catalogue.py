@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from clbench.errors import UsageError
-from clbench.plugins.discovery import discover, without_dialects
+from clbench.plugins.discovery import builtin_folder, discover, without_dialects
 from clbench.runs.planned_runs import plan
 from clbench.runs.request import Request
 from clbench.streams.kinds import KINDS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "strategies.md").read_text()
-BUILTIN = {plugin.name: plugin for plugin in without_dialects(discover("strategy")) if plugin.source == "built-in"}
+FILES = {path.stem for path in builtin_folder("strategy").glob("*.py")}
+BUILTIN = {each.name: each for each in without_dialects(discover("strategy")) if each.name in FILES}
 PRESETS = [f"{name}:{preset}" for name, plugin in BUILTIN.items() for preset in plugin.all_presets]
 STREAMS = [name for name in KINDS if name != "class"]
 
