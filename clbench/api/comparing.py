@@ -286,8 +286,8 @@ def load(*places: str | Path) -> pd.DataFrame:
     """Return the stored runs in `places`, folders and packs (default: results), as a tidy frame.
 
     It has a row per run, setting, `after` (the experience trained last) and `on` (the experience tested). Its columns
-    are run, scenario, split, trained, strategy, preset, config, recipe, seed, setting, after, on, correct, total and
-    accuracy. Raises UsageError for a place that does not exist or a run that is not as it was published.
+    are run, scenario, split, class_order, trained, strategy, preset, config, recipe, seed, setting, after, on, correct,
+    total and accuracy. Raises UsageError for a place that does not exist or a run that is not as it was published.
     """
     runs, unreadable = stored_runs.read_all([*map(from_home, places)] or stored_runs.usual_places()[0])
     if unreadable:

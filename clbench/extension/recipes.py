@@ -75,6 +75,12 @@ def chosen_recipe(
         )
     if recipe.schedule == "plateau" and not recipe.validation:
         raise UsageError("recipe.schedule = plateau needs validation data: --set recipe.validation=0.1")
+    if recipe.validation and recipe.schedule != "plateau":
+        raise UsageError(
+            f"recipe.validation = {recipe.validation:g} only leaves out training data here: nothing reads what is held "
+            "out but schedule plateau",
+            "Set recipe.validation=0, or recipe.schedule=plateau.",
+        )
     if not differing:
         return RecipeSpec(name=name, config=recipe)
     return RecipeSpec(name=named(name, differing), base=name, changes=differing, config=recipe)

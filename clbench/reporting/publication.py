@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import shutil
@@ -145,15 +146,22 @@ def _facts(runs: Sequence[StoredRun], comparisons: Sequence[Comparison], known: 
 
 def _require_report_or_nothing(target: Path) -> None:
     try:
-        found = {path.name for path in target.iterdir()} if target.is_dir() else set()
-        # A folder of figures or tables alone may be anybody's.
-        is_report = target.is_dir() and (not found or _ALWAYS <= found <= _ENTRIES)
-        if target.exists() and not is_report:
+        if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or _is_report(target))):
             raise MachineError(f"{target} contains something other than a report", "Choose another folder with --out.")
         if target.exists() and target.samefile("."):
             raise MachineError(f"{target} is the working folder, which is never replaced", "Name another with --out.")
     except OSError as error:
         raise _cannot("read", target, error) from error
+
+
+def _is_report(folder: Path) -> bool:
+    """Return whether a folder holds a report and nothing else: its page links to every other file."""
+    names = {path.name for path in folder.iterdir()}
+    if not _ALWAYS <= names <= _ENTRIES:
+        return False
+    page = (folder / "index.html").read_text(encoding="utf-8", errors="replace")
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    return all(name == "index.html" or f'href="{html.escape(name)}"' in page for name in files)
 
 
 def _publish(target: Path, files: dict[str, bytes]) -> None:

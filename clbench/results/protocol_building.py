@@ -142,7 +142,10 @@ def _without_boundaries(recipe: Recipe) -> Recipe:
 
 def _check_recipe(name: str, recipe: Recipe) -> None:
     if recipe.optimizer_state == "carried" and recipe.head != "fixed":
-        raise UsageError(f"recipe {name} carries the optimizer's state over, which requires a fixed head")
+        raise UsageError(
+            f"recipe {name} carries the optimizer's state over, which requires a fixed head",
+            "Add --set recipe.head=fixed, or recipe.optimizer_state=fresh.",
+        )
     if recipe.schedule == "plateau" and not recipe.validation:
         raise UsageError(f"recipe {name} waits for plateaus of the validation loss, which requires validation > 0")
     if recipe.schedule == "plateau" and recipe.warmup_epochs:

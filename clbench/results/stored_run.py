@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clbench.base.incremental_setting import Setting
+from clbench.errors import UsageError
 from clbench.evaluation import metrics
 from clbench.evaluation.counts import Counts
 from clbench.evaluation.curve import Curve
@@ -22,6 +23,7 @@ from clbench.results.run_files import RunFiles
 from clbench.results.run_result import RunResult
 from clbench.results.run_spec import RunSpec
 from clbench.system.output import one_line
+from clbench.system.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,12 +85,15 @@ class StoredRun:
         """A metric by its name (see evaluation/metrics.py), read in the run's own setting or in another.
 
         Metrics within experiences are None for a run that was evaluated only at their ends, and `forward_transfer` is
-        None if the experiences are not domains.
+        None if the experiences are not domains. Raises UsageError for a name that no metric has.
         """
         if name == forward_transfer.__name__:
             return self.facts.forward_transfer
-        if name not in metrics.BY_NAME_WITHIN:
+        if name in metrics.BY_NAME:
             return metrics.BY_NAME[name](self.counts(setting))
+        if name not in metrics.BY_NAME_WITHIN:
+            known = (*metrics.BY_NAME, *metrics.BY_NAME_WITHIN, forward_transfer.__name__)
+            raise UsageError(f"there is no metric '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})")
         curve = self.curve(setting)
         return None if curve is None else metrics.BY_NAME_WITHIN[name](self.counts(setting), curve)
 

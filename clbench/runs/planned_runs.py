@@ -113,8 +113,9 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
     wanted = chosen_network.asked(values.network, request.weights)
     _check_names(values.recipe, strategies)
     recipe_values = _with_network(values.recipe, request.network)
-    if request.epochs is not None and "epochs" in recipe_values:
-        raise UsageError("--epochs and --set recipe.epochs are both given", "Give one of them.")
+    for field in ("epochs", "iterations"):
+        if request.epochs is not None and field in recipe_values:
+            raise UsageError(f"--epochs and --set recipe.{field} are both given", "Give one of them.")
     folder = data_folder(request.data)
     protocols = []
     for plugin in _scenarios(request, folder, notify, bring):
@@ -168,7 +169,8 @@ def plan(request: Request, notify: Listener, bring: bool = True) -> list[Planned
             if refused:
                 share = f"{len(refused)} of {len(methods)} strategies"
                 names = ", ".join(refused)
-                notify(Note(f"{share} cannot be run here and are left out: {names} (-s NAME says why)"))
+                are = "is" if len(refused) == 1 else "are"
+                notify(Note(f"{share} cannot be run here and {are} left out: {names} (-s NAME says why)"))
             of_method = [pair for pair in zip(methods, tunings, strict=True) if pair[0].plugin.name not in refused]
         else:
             of_method = list(zip(methods, tunings, strict=True))

@@ -38,9 +38,9 @@ def check_protocol(spec: RunSpec, data: DatasetInfo, folder: Path) -> None:
         _check_criterion(spec)
     elif recipe.validation and recipe.schedule != "plateau":
         raise UsageError(
-            f"recipe.validation = {recipe.validation:g} has no effect here but to leave out training data: it needs "
-            "schedule plateau, or --tune chf",
-            "Add --set recipe.validation=0.",
+            f"recipe.validation = {recipe.validation:g} only leaves out training data here: nothing reads what is held "
+            "out but schedule plateau, or --tune chf",
+            "Set recipe.validation=0, or recipe.schedule=plateau.",
         )
     share = recipe.validation or (tuning.validation if isinstance(tuning, ContinualTuning) else 0.0)
     if share or spec.scenario.held_out:

@@ -23,6 +23,7 @@ from clbench.comparison import columns, table
 from clbench.comparison.grouping import compare
 from clbench.comparison.rows import Comparison, Row
 from clbench.comparison.statistics import Estimate, estimate
+from clbench.errors import UsageError
 from clbench.evaluation.counts import count
 from clbench.results.run_spec import RecipeSpec, StreamSpec
 from clbench.results.stored_run import StoredRun
@@ -682,3 +683,8 @@ def test_the_audit_of_a_row_names_all_of_the_worst_that_any_of_its_runs_has() ->
     for order in (said, said[::-1]):
         (row,) = compare(order)[0].rows
         assert row.audit == "violation(batch mates, labels, test data)"
+
+
+def test_a_metric_that_does_not_exist_is_answered_with_the_one_that_was_probably_meant() -> None:
+    with pytest.raises(UsageError, match="there is no metric 'forgeting'; did you mean 'forgetting'"):
+        stored().metric("forgeting")

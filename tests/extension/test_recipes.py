@@ -9,6 +9,7 @@ import pytest
 
 import clbench
 from clbench.api.extending import plan_extension, plan_training
+from clbench.base.recipe import Recipe
 from clbench.errors import UsageError
 from clbench.extension.recipes import EXTENDING, TRAINING, chosen_recipe
 from clbench.extension.requests import ExtendRequest, TrainRequest
@@ -17,6 +18,16 @@ from clbench.results.run_spec import RecipeSpec
 
 def first_recipe(values: dict[str, Any], epochs: int | None = None) -> RecipeSpec:
     return chosen_recipe("train", TRAINING, values, epochs, "all", extends=False)
+
+
+@pytest.mark.parametrize(("name", "base", "extends"), [("train", TRAINING, False), ("extend", EXTENDING, True)])
+def test_images_that_would_only_be_left_out_of_training_are_not_held_out(
+    name: str, base: Recipe, extends: bool
+) -> None:
+    with pytest.raises(UsageError, match="only leaves out training data here"):
+        chosen_recipe(name, base, {"validation": 0.2}, None, "all", extends=extends)
+    followed = {"validation": 0.2, "schedule": "plateau"}
+    assert chosen_recipe(name, base, followed, None, "all", extends=extends).config.validation == 0.2
 
 
 def test_one_epoch_is_not_the_usual_number_of_steps():

@@ -519,6 +519,19 @@ def test_a_folder_that_holds_something_else_is_refused_before_anything_is_drawn(
 
 
 @pytest.mark.usefixtures("drawn")
+@pytest.mark.parametrize("entry", ["figures/mine.png", "tables/deep/mine.csv"])
+def test_a_report_into_which_something_else_was_put_is_not_replaced(entry: str, tmp_path: Path) -> None:
+    publish(tmp_path / "r")
+    write_report([tmp_path / "r"], tmp_path / "report", Selection())
+    write_report([tmp_path / "r"], tmp_path / "report", Selection())  # a report alone is
+    (tmp_path / "report" / entry).parent.mkdir(exist_ok=True)
+    (tmp_path / "report" / entry).write_text("mine")
+    with pytest.raises(MachineError, match="something other than a report"):
+        write_report([tmp_path / "r"], tmp_path / "report", Selection())
+    assert (tmp_path / "report" / entry).read_text() == "mine"
+
+
+@pytest.mark.usefixtures("drawn")
 def test_a_report_that_cannot_be_written_leaves_the_last_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

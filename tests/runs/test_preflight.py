@@ -94,10 +94,15 @@ def test_validation_data_are_refused_where_no_image_can_be_held_out(few: Path) -
 
 def test_validation_data_that_nothing_reads_are_refused(data: Path) -> None:
     error = refusal(data, set={"recipe.validation": 0.2})
-    assert "recipe.validation = 0.2 has no effect here but to leave out training data" in str(error)
-    assert error.hint == "Add --set recipe.validation=0."
+    assert "recipe.validation = 0.2 only leaves out training data here" in str(error)
+    assert error.hint == "Set recipe.validation=0, or recipe.schedule=plateau."
     asked = {"strategy": "naive", "scenario": "splitdigits", "set": {"recipe.validation": 0.2}, "data": data}
     assert plan(Request.from_python({**asked, "tune": "chf"}), lambda event: None)
+
+
+def test_a_length_is_given_in_epochs_or_in_iterations(data: Path) -> None:
+    error = refusal(data, epochs=1, set={"recipe.iterations": 5})
+    assert "--epochs and --set recipe.iterations are both given" in str(error)
 
 
 def test_a_recipes_values_for_a_strategy_that_does_not_exist_are_refused(data: Path) -> None:
