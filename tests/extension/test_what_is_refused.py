@@ -318,5 +318,6 @@ def test_strategies_to_prepare_may_be_named_in_one_text(photos, tmp_path):
 
 def test_validation_of_single_images_is_refused(model, tmp_path):
     write_digits(tmp_path / "new", [7], 0, 2)
+    held_out = {"recipe.validation": 0.2, "recipe.schedule": "plateau"}
     with pytest.raises(UsageError, match="each class has only one"):
-        clbench.extend(model, tmp_path / "new", strategy="naive", set={"recipe.validation": 0.2}, out=tmp_path / "out")
+        clbench.extend(model, tmp_path / "new", strategy="naive", set=held_out, out=tmp_path / "out")
