@@ -99,7 +99,8 @@ def _plugins() -> Iterator[Finding]:
     for kind in discovery.FOLDERS:
         found = discovery.discover(kind)
         broken = [plugin for plugin in found if plugin.problem]
-        yield Finding(f"{len(found) - len(broken)} {discovery.FOLDERS[kind]}")
+        working = [plugin for plugin in discovery.without_dialects(found) if not plugin.problem]
+        yield Finding(f"{len(working)} {discovery.FOLDERS[kind]}")
         for plugin in broken:
             yield Finding(
                 f"{kind} {plugin.name}: {plugin.problem}", 5, f"Fix {plugin.path}, or rename it to begin with _"

@@ -27,6 +27,9 @@ from clbench.base.events import (
 from clbench.system.terminal import print_lines
 
 _NAME_WIDTH = 28
+_SCENARIO_WIDTH = 8
+"""What the name of a strategy leaves of that of the scenario."""
+
 _MANY_RUNS = 100
 """In a larger grid, skipped runs are counted instead of named."""
 
@@ -218,12 +221,14 @@ def _shows_in_a_notebook(console: Console) -> bool:
 
 
 def _short(run: str) -> str:
-    """`splitmnist/lwf/quick-seed0-1cc8f1cc` -> `splitmnist lwf seed 0`; long names are cut, not the seed."""
+    """`splitmnist/lwf/quick-seed0-1cc8f1cc` -> `splitmnist lwf seed 0`; long names are cut, the scenario's first."""
     if run.count("/") != 2:  # a strategy that extends a network
         return _cut(run, _NAME_WIDTH)
     scenario, strategy, rest = run.split("/")
     seed = f"seed {rest.rpartition('-seed')[2].partition('-')[0]}"
-    return f"{_cut(f'{scenario} {strategy}', _NAME_WIDTH - len(seed) - 1)} {seed}"
+    room = _NAME_WIDTH - len(f" {seed}") - 1
+    strategy = _cut(strategy, room - min(len(scenario), _SCENARIO_WIDTH))
+    return f"{_cut(scenario, room - len(strategy))} {strategy} {seed}"
 
 
 def _cut(text: str, width: int) -> str:

@@ -1147,6 +1147,16 @@ def test_doctor_names_what_a_failed_run_has_left_with_its_size_and_how_to_remove
     assert "unfinished" not in command("doctor", "my results").out
 
 
+def test_doctor_counts_the_plugins_that_list_shows(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    from clbench.diagnostics import doctor
+
+    monkeypatch.setattr(doctor, "_installation", list)
+    said = command("doctor").out
+    listed = json.loads(command("list", "--json").out)
+    for kind in ("strategies", "scenarios", "networks"):
+        assert re.search(rf"ok +{len(listed[kind])} {kind}\n", said)
+
+
 def test_doctor_names_the_package_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     from clbench.diagnostics import doctor
 

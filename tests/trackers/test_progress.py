@@ -45,6 +45,17 @@ def test_the_line_of_a_run_keeps_seed_bar_and_time_left() -> None:
     assert len(line) == 78  # and the terminal's ^C has room
 
 
+def test_a_long_name_of_a_scenario_leaves_the_strategys_whole() -> None:
+    display = terminal()
+    for strategy in ("lwf", "naive"):
+        display(RunStarted(f"a-scenario-with-a-long-name/{strategy}/quick-seed0-0123abcd", 5, "10 epochs", 0))
+    display(RunStarted("splitdigits/a-strategy-of-a-third-party/quick-seed0-0123abcd", 5, "10 epochs", 0))
+    lwf, naive, third = screen(display)
+    assert lwf.startswith("a-scenario-with-… lwf seed 0 ")
+    assert naive.startswith("a-scenario-wit… naive seed 0 ")
+    assert third.startswith("splitdi… a-strategy-… seed 0 ")
+
+
 def test_the_line_of_a_run_says_nothing_of_an_experience_that_is_over() -> None:
     display = terminal()
     display.expect(1)
