@@ -64,7 +64,7 @@ def run(
             from clbench.runs.saved_study import save
 
             save(save_study, asked)
-            say(f"{save_study} contains this study: clbench run {save_study}", sys.stderr)
+            say(f"{save_study} contains this study: clbench run {shlex.quote(str(save_study))}", sys.stderr)
 
     if dry_run:
         _print_plan(sections, as_json)
@@ -194,6 +194,7 @@ def init(
     from clbench.runs.saved_study import write_example
 
     write_example(file)
+    study = shlex.quote(str(file))
     say(f"{file} is a study that runs as is.")
-    say(f"To see its runs: clbench run {file} --dry-run")
-    say(f"To run it: clbench run {file} --jobs auto")
+    say(f"To see its runs: clbench run {study} --dry-run")
+    say(f"To run it: clbench run {study} --jobs auto")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -163,6 +164,17 @@ def test_a_saved_study_plans_the_very_same_runs(command: Command, line: str) -> 
     assert typed.code == 0 and "folder/mine.toml contains this study" in typed.err
     saved = command("run", "folder/mine.toml", "--dry-run")
     assert typed.out and (saved.code, saved.out) == (0, typed.out)
+
+
+def test_the_commands_that_are_printed_for_a_new_study_can_be_pasted(command: Command) -> None:
+    made = command("init", "my studies/first.toml").out
+    saved = command("run", "-s", "naive", "-S", "splitdigits", "--dry-run", "--save-study", "my studies/second.toml").err
+    printed = [line.partition(": clbench ")[2] for line in (made + saved).splitlines() if ": clbench run" in line]
+    assert [shlex.split(line)[:2] for line in printed] == [
+        ["run", "my studies/first.toml"],
+        ["run", "my studies/first.toml"],
+        ["run", "my studies/second.toml"],
+    ]
 
 
 @pytest.mark.slow
