@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ def write_example(file: Path) -> None:
         )
     if found_at(file) is not None:
         raise UsageError(f"{file} exists already", "Choose another name: clbench init mine.toml")
-    _write(file, _EXAMPLE.replace("study.toml", file.as_posix()), "init")
+    _write(file, _EXAMPLE.replace("study.toml", shlex.quote(file.as_posix())), "init")
 
 
 def _write(file: Path, text: str, by: str) -> None:

@@ -175,6 +175,7 @@ def test_the_commands_that_are_printed_for_a_new_study_can_be_pasted(command: Co
         ["run", "my studies/first.toml"],
         ["run", "my studies/second.toml"],
     ]
+    assert "clbench run 'my studies/first.toml' --dry-run\n" in Path("my studies/first.toml").read_text()
 
 
 @pytest.mark.slow
