@@ -168,7 +168,8 @@ def test_a_saved_study_plans_the_very_same_runs(command: Command, line: str) -> 
 
 def test_the_commands_that_are_printed_for_a_new_study_can_be_pasted(command: Command) -> None:
     made = command("init", "my studies/first.toml").out
-    saved = command("run", "-s", "naive", "-S", "splitdigits", "--dry-run", "--save-study", "my studies/second.toml").err
+    words = ("run", "-s", "naive", "-S", "splitdigits", "--dry-run")
+    saved = command(*words, "--save-study", "my studies/second.toml").err
     printed = [line.partition(": clbench ")[2] for line in (made + saved).splitlines() if ": clbench run" in line]
     assert [shlex.split(line)[:2] for line in printed] == [
         ["run", "my studies/first.toml"],
