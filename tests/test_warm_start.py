@@ -84,8 +84,19 @@ def test_a_signal_ends_it(place: Path, how: signal.Signals) -> None:
         assert process.wait(timeout=60) == -how
 
 
-def test_one_for_which_the_interpreter_would_start_otherwise_starts_as_always(place: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(place)}
+def test_modules_are_found_on_the_path_that_it_was_given(place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = os.pathsep.join(filter(None, (str(place), os.environ.get("PYTHONPATH"))))
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(command(), cwd=elsewhere, env=environment, text=True, timeout=60, check=False, **pipes)  # type: ignore[call-overload]
+    assert done.stdout.split("\n")[0] == f"{elsewhere} None []  {os.getpid()} True"
+
+
+@pytest.mark.parametrize("variable", ["PYTHONPATH", "PYTHONHASHSEED"])
+def test_one_for_which_the_interpreter_would_start_otherwise_starts_as_always(place: Path, variable: str) -> None:
+    (place / "sitecustomize.py").touch()
+    environment = {**os.environ, variable: str(place) if variable == "PYTHONPATH" else "1"}
     done = subprocess.run(
         command(), cwd=place, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
     )

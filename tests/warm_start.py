@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ IMPORTED_IF_THERE = ["typer._adapters"]
 
 READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "OMP_", "MKL_", "MALLOC")
 """Variables that begin so are read when the interpreter or a library starts. A command with others starts as always."""
+
+OTHER_AT_START = ("sitecustomize.py", "usercustomize.py", "clbench")
+"""What a folder on PYTHONPATH may have that makes an interpreter start otherwise."""
 
 STARTS_OTHERS = {"--jobs", "--track", "check"}
 """Commands with one of these words start processes of clbench themselves, which are forked as well."""
@@ -76,11 +80,11 @@ class Popen(_Popen):  # type: ignore[type-arg]
         plain = not (preexec_fn or pass_fds or shell) and user == [None, None, None, -1]
         environment = dict(os.environ if env is None else {os.fsdecode(k): os.fsdecode(v) for k, v in env.items()})
         where = Path(os.fsdecode(cwd or ".")).absolute()
-        order = _module_in(args)
-        if not (order and plain and _read(environment) == _START and where.is_dir()):
+        order, places = _module_in(args), _more_places(environment)
+        if not (order and plain and _read(environment) == _START and places is not None and where.is_dir()):
             super()._execute_child(args, *more)  # type: ignore[misc]
             return
-        order |= {"cwd": str(where), "environment": environment, "session": start_new_session}
+        order |= {"cwd": str(where), "environment": environment, "places": places, "session": start_new_session}
         streams = [own if pipe == -1 else pipe for own, pipe in zip((0, 1, 2), (stdin, stdout, stderr), strict=True)]
         with _adopting, socket.socket(socket.AF_UNIX) as server:
             address = _address()
@@ -128,10 +132,24 @@ def _module_in(args: Any) -> dict[str, Any] | None:
 
 
 def _read(environment: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
+    return {
+        name: value for name, value in environment.items() if name.startswith(READ_AT_START) and name != "PYTHONPATH"
+    }
 
 
-_START = _read(dict(os.environ))
+def _path(environment: Mapping[str, str]) -> list[str]:
+    return [place for place in environment.get("PYTHONPATH", "").split(os.pathsep) if place]
+
+
+_START, _PATH = _read(dict(os.environ)), _path(os.environ)
+
+
+def _more_places(environment: dict[str, str]) -> list[str] | None:
+    """Return what PYTHONPATH has before that of this process; None if an interpreter would start otherwise."""
+    path = _path(environment)
+    more = path[: len(path) - len(_PATH)]
+    other = any((Path(place) / name).exists() for place in more for name in OTHER_AT_START)
+    return None if other or [*more, *_PATH] != path else more
 
 
 def _serve(listening: socket.socket, alive: int) -> dict[str, Any] | None:
@@ -219,7 +237,7 @@ def become(order: dict[str, Any]) -> None:
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     module, *arguments = order["command"]
     sys.argv[1:] = arguments
-    sys.path[:] = json.loads(order["path"]) if order["path"] else [order["cwd"], *sys.path[1:]]
+    sys.path[:] = json.loads(order["path"]) if order["path"] else [order["cwd"], *order["places"], *sys.path[1:]]
     sys.modules.pop(module, None)  # it is run as the main one, which is another
     end, code = os._exit, 0  # a command refuses it, later
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -96,7 +97,8 @@ class Across:
 def across(comparisons: Iterable[Comparison]) -> list[Across]:
     """Return each recipe's scenarios with the strategies that are in all of them: two or more of either.
 
-    Streams of different kinds are different tasks, so that their accuracies have no common mean.
+    Streams of different kinds are different tasks, so that their accuracies have no common mean. A scenario that is
+    compared under several protocols, such as with other splits, is left out: it would count more than once.
     """
     by_recipe: dict[tuple[str, str, str], list[Comparison]] = {}
     for comparison in comparisons:
@@ -107,8 +109,10 @@ def across(comparisons: Iterable[Comparison]) -> list[Across]:
 
 
 def _across(recipe: str, group: Sequence[Comparison]) -> Across | None:
+    times = Counter(comparison.scenario for comparison in group)
+    group = [comparison for comparison in group if times[comparison.scenario] == 1]
     scenarios = tuple(comparison.scenario for comparison in group)
-    if len(scenarios) < 2 or len(set(scenarios)) < len(scenarios):
+    if len(scenarios) < 2:
         return None
     by_label = [{row.strategy: row for row in comparison.rows} for comparison in group]
     shared = {label: [of[label] for of in by_label] for label in set.intersection(*map(set, by_label))}

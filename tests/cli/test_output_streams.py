@@ -62,17 +62,19 @@ def test_runs_go_on_when_nobody_reads_their_progress(data: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
-def test_an_output_without_some_characters_gets_the_others(encoding: str, data: Path, tmp_path: Path) -> None:
+def test_an_output_without_some_characters_gets_the_others(data: Path, tmp_path: Path) -> None:
     done = shell(
-        f"cd {tmp_path}; {{ clbench {RUN} results && clbench compare results && clbench report results "
-        "&& clbench pack results all.zip && clbench show ewc; } > said",
+        f"cd {tmp_path}; {{ clbench {RUN} results && clbench report results && clbench pack results all.zip; }} > said "
+        "&& for encoding in latin-1 ascii; do export PYTHONIOENCODING=$encoding; "
+        "{ clbench compare results && clbench show ewc; } > $encoding || exit; done",
         data,
-        PYTHONIOENCODING=encoding,
+        PYTHONIOENCODING="ascii",
     )
     assert done.returncode == 0, done.stderr
-    said = (tmp_path / "said").read_text(encoding)
-    assert "naive" in said and "?" in said
+    assert "all.zip" in (tmp_path / "said").read_text("ascii")
+    for encoding in ("latin-1", "ascii"):
+        said = (tmp_path / encoding).read_text(encoding)
+        assert "naive" in said and "?" in said
 
 
 @pytest.mark.slow

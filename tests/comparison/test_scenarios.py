@@ -40,6 +40,15 @@ def test_two_scenarios_have_a_table_without_a_mean_and_one_has_none(tmp_path: Pa
     assert [row.mean for row in found.rows] == [None, None]
 
 
+def test_a_scenario_that_is_compared_twice_is_left_out_and_the_others_stay(tmp_path: Path) -> None:
+    for name in ("naive", "lwf"):
+        for scenario in ("one", "two", "three"):
+            publish(tmp_path, name, scenario=scenario)
+        publish(tmp_path, name, scenario="three", sizes=(2, 1, 1))
+    (found,) = of(tmp_path)
+    assert set(found.scenarios) == {"one", "two"}
+
+
 def test_the_best_of_a_scenario_is_not_the_upper_reference_and_is_above_guessing(tmp_path: Path) -> None:
     for scenario, new in (("one", 1.0), ("two", 0.4)):  # in "two" naive and lwf end at 0.2, and guessing at 0.25
         publish(tmp_path, "naive", old=0.0, new=new, scenario=scenario)

@@ -117,6 +117,7 @@ def test_jobs_do_not_import_from_the_working_folder(tmp_path: Path, data: Path) 
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.waits
 @pytest.mark.slow
 @needs_slurm
 def test_jobs_outlive_the_command_and_the_same_command_waits_for_them(tmp_path: Path) -> None:
@@ -134,6 +135,7 @@ def test_jobs_outlive_the_command_and_the_same_command_waits_for_them(tmp_path: 
     assert [each["resumed_after_experiences"] for each in resumed] == [0, 0]
 
 
+@pytest.mark.waits
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_ends_local_jobs_without_a_traceback_and_the_same_command_goes_on(tmp_path: Path) -> None:
     process = started(tmp_path, "-s", "slow", "--on", "slurm:cluster=local")

@@ -122,7 +122,7 @@ def test_damage_to_what_was_kept_is_noticed_and_it_is_trained_again(
         path.write_bytes(path.read_bytes()[:-1] + b"?")
 
     monkeypatch.setattr(shared_start, "keep", keep_damaged)
-    shared = run(tmp_path / "results")
+    shared = run(tmp_path / "results", ["naive", "ewc", "frozen"])
     assert not any(one.costs.experiences[0].shared for one in shared.values())
     assert all(numbers(one) == numbers(apart[key]) for key, one in shared.items())
 
