@@ -6,6 +6,9 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Where several threads are asked for all the same, those that wait leave the cores to other tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if hasattr(os, "SCHED_BATCH"):  # Linux
+    # What computes is not interrupted whenever another process wakes: the tests take some 5 % less processor time.
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 import functools
 import gc
