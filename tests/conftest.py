@@ -1,12 +1,13 @@
 """What several test files need, and how the tests are divided among processes."""
 
+import contextlib
 import os
 
 # Before torch is imported. The tests' networks are so small that threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Where several threads are asked for all the same, those that wait leave the cores to other tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-if hasattr(os, "SCHED_BATCH"):  # Linux
+with contextlib.suppress(AttributeError, OSError):  # only on Linux, and where it is allowed
     # What computes is not interrupted whenever another process wakes: the tests take some 5 % less processor time.
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
