@@ -111,19 +111,24 @@ def alive(process: int) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hang", HANGS)
 @pytest.mark.parametrize(("signum", "jobs"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
 def test_one_signal_ends_a_command_whose_strategy_never_returns(
-    tmp_path: Path, data: Path, hang: str, signum: int, jobs: int
+    tmp_path: Path, data: Path, signum: int, jobs: int
 ) -> None:
-    process, workers = start(tmp_path, data, HANGS[hang], jobs)
-    time.sleep(0.5)  # into the loop
-    process.send_signal(signum)
-    errors = process.communicate(timeout=ENDS_WITHIN)[1]
-    assert process.returncode == 128 + signum
-    assert errors.count("Finished work is kept; rerun the same command to resume.") == 1
-    assert not any(map(alive, workers))
-    assert list(tmp_path.glob("results/.work/*/checkpoint"))
+    stopped = {}
+    for number, (hang, body) in enumerate(HANGS.items()):  # while one of them ends, the next begins
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        process, workers = start(folder, data, body, jobs)
+        time.sleep(0.5)  # into the loop
+        process.send_signal(signum)
+        stopped[hang] = folder, process, workers, time.monotonic() + ENDS_WITHIN
+    for hang, (folder, process, workers, latest) in stopped.items():
+        errors = process.communicate(timeout=max(latest - time.monotonic(), 0.1))[1]
+        assert process.returncode == 128 + signum, hang
+        assert errors.count("Finished work is kept; rerun the same command to resume.") == 1, hang
+        assert not any(map(alive, workers)), hang
+        assert list(folder.glob("results/.work/*/checkpoint")), hang
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ pytest.importorskip("ray")
 from benchmarks.scale.local_cluster import LOOPBACK, LocalCluster, local_cluster  # noqa: E402
 from clbench.executors import ray_cluster  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.waits]
 
 SLOW = '''"""Naive fine-tuning that takes its time."""
 import os, time
