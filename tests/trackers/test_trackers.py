@@ -19,7 +19,7 @@ from tracker_readers import Written
 from clbench.results import stored_runs
 from clbench.results.stored_run import StoredRun
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.waits]
 
 ALL = "tensorboard,wandb,mlflow,events"
 SECRET = "f00dfeedf00dfeedf00dfeedf00dfeedf00dfeed"
